@@ -1,0 +1,136 @@
+"""What a filter is: it measures, and never decides.
+
+A filter turns a batch of inputs (probes, samples, stored frames or captions) into one `Score` per clip. It says by
+which *protocol* it did so: the exact frames, size, reduction, model and weights. Two scores are comparable when their
+protocols are equal, and only then. Whether a score is good enough is for a gate to say (`filters.gates`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Reduce = Literal["mean", "min", "max", "every"]
+Image = npt.NDArray[np.uint8]
+Input = TypeVar("Input")
+
+
+class Needs(StrEnum):
+    """What a filter measures on; this alone decides the stage in which it runs."""
+
+    PROBE = "probe"  # scan, before anything is decoded
+    SAMPLE = "sample"  # scan, in the decode pass
+    FRAMES = "frames"  # score, on the stored frames
+    CAPTIONS = "captions"  # caption, on the five sub-captions
+
+
+class MeasureError(ValueError):
+    """A filter cannot measure one input; that clip gets an error, and no score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the container says of a video, without decoding it.
+
+    width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
+    duration: seconds.
+    """
+
+    width: int
+    height: int
+    fps: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
+
+    keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
+    video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
+    in every frame, or None where nobody looked.
+    """
+
+    keyframes: Image
+    partners: Image
+    times: npt.NDArray[np.float64]
+    partner_times: npt.NDArray[np.float64]
+    marks: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair)."""
+
+    value: float
+    detail: tuple[float, ...] = ()
+
+
+def reduce_detail(detail: Sequence[float], reduce: Reduce) -> float:
+    """One number for `detail`. `every` is a rule for gates (each value must pass); its number is the mean.
+
+    Raises MeasureError if `detail` is empty or holds a value that is not finite.
+    """
+    values = [float(v) for v in detail]
+    if not values:
+        raise MeasureError("nothing was measured")
+    if not all(math.isfinite(v) for v in values):
+        raise MeasureError(f"not a finite number: {values}")
+    if reduce == "min":
+        return min(values)
+    if reduce == "max":
+        return max(values)
+    return math.fsum(values) / len(values)
+
+
+class Filter(ABC, Generic[Input]):
+    """One measurement. A subclass sets the class variables and `measure_one`, or `measure` where batching pays.
+
+    Its public attributes set in `__init__` are its settings; everything that changes a value must be in `method`.
+    """
+
+    name: ClassVar[str]  # column in the clips manifest, and name of its gate
+    backend: ClassVar[str]  # one name may be measured in several ways
+    unit: ClassVar[str]
+    needs: ClassVar[Needs]
+    cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
+
+    def __init__(self, *, reduce: Reduce = "mean") -> None:
+        self.reduce = reduce
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """How `detail` is measured: frames, size, model, weights hash. Any change of it makes old scores stale."""
+
+    @property
+    def protocol(self) -> str:
+        """`backend/method/reduce`: scores are comparable when this is equal."""
+        return f"{self.backend}/{self.method}/{self.reduce}"
+
+    @property
+    def lower_bound(self) -> Filter[Sample] | None:
+        """A cheaper filter of the same name for the scan, whose value this one's is never below (see artifacts)."""
+        return None
+
+    def measure_one(self, item: Input) -> Sequence[float]:
+        """The detail of one clip: a value per frame or per pair. Raises MeasureError."""
+        raise NotImplementedError(f"{type(self).__name__} measures in batches only")
+
+    def measure(self, items: Sequence[Input]) -> list[Score | MeasureError]:
+        """One score per item, in order. What cannot be measured gives its MeasureError and leaves the others alone."""
+        return [self._score(item) for item in items]
+
+    def _score(self, item: Input) -> Score | MeasureError:
+        try:
+            detail = tuple(float(v) for v in self.measure_one(item))
+            return Score(reduce_detail(detail, self.reduce), detail)
+        except MeasureError as error:
+            return error
