@@ -35,6 +35,10 @@ class MeasureError(ValueError):
     """A filter cannot measure one input; that clip gets an error, and no score."""
 
 
+class FilterUnavailable(Exception):
+    """A filter cannot work on this machine (a package or a weight is missing); says how to get it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What the container says of a video, without decoding it.

@@ -1,0 +1,246 @@
+"""The recipe: one YAML file that says how a corpus is split, sampled, scored, gated, captioned and exported."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from curation.errors import SetupError
+from filters.base import Filter, Needs
+from filters.gates import Gate
+from filters.registry import UnknownFilter, build
+
+
+class RecipeError(SetupError):
+    """A recipe that cannot be used; names the file, the key and what would be right."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+
+
+GateField = Annotated[
+    Gate,
+    BeforeValidator(Gate.parse),
+    PlainSerializer(str),
+    WithJsonSchema({"type": ["string", "array"], "examples": [">= 40", "<= 0.05", "[20, 180]"]}),
+]
+
+
+class Scan(_Section):
+    """Limits for the decoding of one video; what exceeds one ends as an error row."""
+
+    time_limit: PositiveFloat = Field(4.0, description="seconds of decoding per second of video …")
+    min_time_limit: PositiveFloat = Field(60.0, description="… but never less than this many seconds")
+    memory_limit_mib: PositiveInt = Field(3072, description="resident memory of the decoding process")
+    max_pixels: PositiveInt = Field(8192 * 8192, description="of a coded frame")
+    max_corrupt: float = Field(0.01, ge=0, le=1, description="share of packets that may be damaged")
+
+
+class Splitting(_Section):
+    """From a video to clips."""
+
+    detector: Literal["adaptive", "content", "transnetv2", "none"] = "adaptive"
+    threshold: PositiveFloat | None = Field(None, description="of the detector; null: its own default")
+    dissolves: bool = Field(True, description="a second, sparse look for dissolves and fades")
+    min_seconds: PositiveFloat = Field(15.0, description="a shorter shot gives no clip")
+    window_seconds: PositiveFloat = Field(15.0, description="a longer shot is cut into windows")
+    trim_frames: int = Field(3, ge=0, description="left out on both sides of each cut")
+
+
+class Sampling(_Section):
+    """The frames kept of a clip."""
+
+    keyframes: int = Field(5, ge=2)
+    partner_seconds: PositiveFloat = 0.5
+    jpeg_quality: int = Field(92, ge=1, le=100)
+
+
+class Captioning(_Section):
+    """Which captioner, and its settings."""
+
+    captioner: str = "descriptors"
+    settings: dict[str, Any] = {}
+
+
+class Export(_Section):
+    """The clips and shards that a trainer reads. fps, frames null: as the source has them."""
+
+    formats: list[Literal["parquet", "webdataset"]] = ["parquet"]
+    fps: PositiveFloat | None = 30.0
+    frames: PositiveInt | None = 450
+    max_height: PositiveInt | None = None
+    crf: int = Field(18, ge=0, le=51)
+    preset: str = "veryfast"
+    rows_per_shard: PositiveInt = 10_000
+    clips_per_tar: PositiveInt = 500
+
+
+class Recipe(_Section):
+    """A whole recipe. `filters` measure, `tiers` decide: each gate names a filter."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    description: str = ""
+    not_applied: dict[str, str] = Field({}, description="gates of the paper left out, and why")
+    scan: Scan = Scan()
+    splitting: Splitting = Splitting()
+    sampling: Sampling = Sampling()
+    filters: dict[str, dict[str, Any]]
+    tiers: dict[str, dict[str, GateField]]
+    captioning: Captioning = Captioning()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.splitting.window_seconds < self.splitting.min_seconds:
+            raise ValueError("splitting.window_seconds must not be smaller than splitting.min_seconds")
+        if not self.tiers:
+            raise ValueError("tiers: there must be at least one")
+        for tier, gates in self.tiers.items():
+            if not tier.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"tiers: {tier!r} is not a name (letters, digits, - and _)")
+            for gate in gates:
+                if gate not in self.filters:
+                    known = ", ".join(self.filters)
+                    raise ValueError(f"tiers.{tier}.{gate}: no filter of that name in `filters` ({known})")
+        try:
+            _ = self.built
+        except (UnknownFilter, TypeError) as error:
+            raise ValueError(f"filters: {error}") from error
+        return self
+
+    @cached_property
+    def built(self) -> dict[str, Filter[Any]]:
+        """The filters, ready to measure, in the recipe's order."""
+        return {name: build(name, settings) for name, settings in self.filters.items()}
+
+    def needing(self, needs: Needs) -> dict[str, Filter[Any]]:
+        """The filters that measure on `needs`, cheapest first."""
+        chosen = [(name, f) for name, f in self.built.items() if f.needs == needs]
+        return dict(sorted(chosen, key=lambda pair: pair[1].cost))
+
+    @cached_property
+    def clip_protocol(self) -> str:
+        """What clips and their samples depend on: another value means another scan."""
+        return _digest(self.splitting.model_dump(), self.sampling.model_dump())
+
+    @cached_property
+    def export_protocol(self) -> str:
+        """What an encoded clip depends on."""
+        settings = self.export.model_dump(include={"fps", "frames", "max_height", "crf", "preset"})
+        return _digest(settings, {"version": 1})
+
+    def with_gates(self, changes: Mapping[str, Gate | None]) -> Recipe:
+        """A copy with other gates: 'tier.gate' → gate, or None to drop it. Raises RecipeError."""
+        tiers = {tier: dict(gates) for tier, gates in self.tiers.items()}
+        for key, gate in changes.items():
+            tier, _, name = key.partition(".")
+            if tier not in tiers:
+                raise RecipeError(f"{key!r}: no tier {tier!r}; there are: {', '.join(tiers)}")
+            if gate is None:
+                tiers[tier].pop(name, None)
+            else:
+                tiers[tier][name] = gate
+        return parse_recipe({**self.model_dump(), "tiers": tiers}, source="--set")
+
+    def to_yaml(self) -> str:
+        """The whole recipe, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _digest(*parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shipped() -> dict[str, Path]:
+    """Recipes that come with the package: name → file."""
+    folder = Path(str(files("curation") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_file: str | Path) -> Recipe:
+    """A shipped recipe by name, or a YAML file. Raises RecipeError."""
+    path = shipped().get(str(name_or_file)) or Path(name_or_file)
+    if not path.is_file():
+        close = difflib.get_close_matches(str(name_or_file), list(shipped()), 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(
+            f"no recipe {str(name_or_file)!r}: neither a file nor one of {', '.join(shipped())}.{hint}"
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {error}") from error
+    return parse_recipe(data, source=str(path))
+
+
+def parse_recipe(data: object, source: str) -> Recipe:
+    """A recipe from plain data. Raises RecipeError with every fault, one per line."""
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _explain(error))
+        raise RecipeError(f"{source}: this recipe cannot be used:\n{lines}") from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] != "extra_forbidden":
+            yield f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}"
+            continue
+        section: Any = Recipe
+        for part in fault["loc"][:-1]:
+            section = section.model_fields[str(part)].annotation
+        key = str(fault["loc"][-1])
+        close = difflib.get_close_matches(key, list(section.model_fields), 1)
+        known = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(section.model_fields)}"
+        yield f"{where}: unknown key; {known}"
+
+
+def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    """(key, old value, new value) for each setting that differs, keys dotted; a missing one is None."""
+    a, b = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    return [(key, a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)]
+
+
+def stale_scores(old: Recipe, new: Recipe) -> list[str]:
+    """Filters whose scores, measured under `old`, cannot be used under `new`."""
+    if old.clip_protocol != new.clip_protocol:
+        return list(new.filters)
+    return [
+        name
+        for name, filter_ in new.built.items()
+        if name not in old.built or old.built[name].method != filter_.method or old.built[name].backend != filter_.backend
+    ]
+
+
+def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict) or not data:
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,72 @@
+"""Which filters there are: name → backend → class. Other packages add theirs under the entry point `longtake.filters`
+(`name.backend = "package.module:Class"`)."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from filters.base import Filter
+
+# Gates are shown in this order: what costs least comes first.
+BUILT_IN: dict[str, dict[str, str]] = {
+    "width": {"probe": "filters.resolution:Width"},
+    "height": {"probe": "filters.resolution:Height"},
+    "fps": {"probe": "filters.fps:Fps"},
+    "duration": {"probe": "filters.duration:Duration"},
+    "grayscale": {"pixels": "filters.grayscale:Grayscale"},
+    "artifacts": {"rapidocr": "filters.artifacts:Artifacts", "borders": "filters.artifacts:Borders"},
+    "psnr": {"pixels": "filters.psnr:Psnr"},
+    "ssim": {"pixels": "filters.ssim:Ssim"},
+    "flow": {"dis": "filters.flow_dis:FlowDis"},
+    "text_similarity": {"minilm": "filters.text_similarity:TextSimilarity"},
+}
+
+
+class UnknownFilter(ValueError):
+    """A name, backend or setting that no filter has; the message names the nearest one."""
+
+
+@cache
+def available() -> dict[str, dict[str, str]]:
+    """name → backend → 'module:Class', built-in ones first."""
+    found = {name: dict(backends) for name, backends in BUILT_IN.items()}
+    for point in entry_points(group="longtake.filters"):
+        name, _, backend = point.name.partition(".")
+        found.setdefault(name, {})[backend or point.dist.name if point.dist else backend] = point.value
+    return found
+
+
+def filter_class(name: str, backend: str | None = None) -> type[Filter[Any]]:
+    """The class for a filter. backend None: the first one. Raises UnknownFilter."""
+    filters = available()
+    if name not in filters:
+        raise UnknownFilter(f"no filter is called {name!r}{_nearest(name, filters)}")
+    backends = filters[name]
+    chosen = backend or next(iter(backends))
+    if chosen not in backends:
+        raise UnknownFilter(f"filter {name!r} has no backend {chosen!r}; it has: {', '.join(backends)}")
+    module, _, attribute = backends[chosen].partition(":")
+    cls: type[Filter[Any]] = getattr(importlib.import_module(module), attribute)
+    return cls
+
+
+def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:
+    """A filter from its recipe entry: `backend`, `reduce` and whatever its class takes. Raises UnknownFilter."""
+    options = dict(settings)
+    cls = filter_class(name, options.pop("backend", None))
+    known = inspect.signature(cls).parameters
+    for key in options:
+        if key not in known:
+            raise UnknownFilter(f"filter {name!r} has no setting {key!r}{_nearest(key, known)}")
+    return cls(**options)
+
+
+def _nearest(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
