@@ -124,6 +124,10 @@ class Filter(ABC, Generic[Input]):
         """A cheaper filter of the same name for the scan, whose value this one's is never below (see artifacts)."""
         return None
 
+    def annotate(self, item: Input) -> Input:
+        """`item` with what this filter finds out about it and later ones use (a sample's marks); itself by default."""
+        return item
+
     def measure_one(self, item: Input) -> Sequence[float]:
         """The detail of one clip: a value per frame or per pair. Raises MeasureError."""
         raise NotImplementedError(f"{type(self).__name__} measures in batches only")

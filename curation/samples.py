@@ -1,0 +1,52 @@
+"""Samples to bytes and back: JPEG for frames, PNG for the mask of marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from curation.errors import RowError
+from filters.base import Image, Sample
+from manifests.frames import StoredFrames
+
+
+def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:
+    """Encode a sample. quality: JPEG, 1 to 100."""
+
+    def jpeg(frame: Image) -> bytes:
+        # colour at full resolution: small coloured things are what aesthetics and captions look at
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1])
+
+    marks = None
+    if sample.marks is not None:
+        marks = bytes(cv2.imencode(".png", sample.marks.astype(np.uint8) * 255)[1])
+    return StoredFrames(
+        clip_id,
+        [jpeg(frame) for frame in sample.keyframes],
+        [jpeg(frame) for frame in sample.partners],
+        sample.times.tolist(),
+        sample.partner_times.tolist(),
+        marks,
+    )
+
+
+def load_sample(stored: StoredFrames) -> Sample:
+    """Decode a sample. Raises RowError (frames) if a picture of it is damaged."""
+
+    def pictures(encoded: Sequence[bytes]) -> Image:
+        frames = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in encoded]
+        if not frames or any(frame is None or frame.shape != frames[0].shape for frame in frames):
+            raise RowError("frames", f"a stored frame of clip {stored.clip_id} does not decode; scan its video again")
+        return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames])
+
+    keyframes, partners = pictures(stored.keyframes), pictures(stored.partners)
+    marks = None
+    if stored.marks is not None:
+        mask = cv2.imdecode(np.frombuffer(stored.marks, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if mask is None or mask.shape != keyframes.shape[1:3]:
+            raise RowError("frames", f"the stored mask of clip {stored.clip_id} does not decode; scan its video again")
+        marks = mask > 127
+    return Sample(keyframes, partners, np.array(stored.times), np.array(stored.partner_times), marks)

@@ -1,0 +1,95 @@
+"""Stored samples: one Parquet file per video, one row group per clip, so that a clip's frames are read alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FRAMES_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("keyframes", pa.list_(pa.binary())),
+        pa.field("partners", pa.list_(pa.binary())),
+        pa.field("times", pa.list_(pa.float64())),
+        pa.field("partner_times", pa.list_(pa.float64())),
+        pa.field("marks", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """The sample of one clip as it lies on disk: JPEG frames, their times in seconds, and a PNG mask (or None)."""
+
+    clip_id: str
+    keyframes: list[bytes]
+    partners: list[bytes]
+    times: list[float]
+    partner_times: list[float]
+    marks: bytes | None
+
+
+def frames_path(workspace: str, video_id: str) -> str:
+    """Where the samples of a video's clips lie."""
+    return f"{workspace.rstrip('/')}/frames/{video_id[:2]}/{video_id}.parquet"
+
+
+class FramesWriter:
+    """Collects the clips of one video; the file appears, whole, when the `with` block of `frames_writer` ends well."""
+
+    def __init__(self, file: object) -> None:
+        # JPEG does not compress further
+        self._parquet = pq.ParquetWriter(file, FRAMES_SCHEMA, compression="none", write_statistics=["clip_id"])
+        self.clips = 0
+
+    def write(self, frames: StoredFrames) -> None:
+        row = {name: [getattr(frames, name)] for name in FRAMES_SCHEMA.names}
+        self._parquet.write_table(pa.table(row, schema=FRAMES_SCHEMA))
+        self.clips += 1
+
+    def close(self) -> None:
+        self._parquet.close()
+
+
+@contextmanager
+def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
+    """Write the samples of one video; nothing is left behind if the block fails or writes no clip. Raises OSError."""
+    target = frames_path(workspace, video_id)
+    fs, path = fsspec.core.url_to_fs(target)
+    folder = path.rpartition("/")[0]
+    fs.makedirs(folder, exist_ok=True)
+    local = "file" in fs.protocol if isinstance(fs.protocol, tuple) else fs.protocol == "file"
+    # an object store shows an object only when it is whole; on disk, a rename does that
+    name = f"{folder}/.{video_id}-{uuid4().hex[:8]}.tmp" if local else path
+    written = 0
+    try:
+        with fs.open(name, "wb") as file:
+            writer = FramesWriter(file)
+            yield writer
+            writer.close()
+            written = writer.clips
+        if local and written:
+            fs.mv(name, path)
+    finally:
+        if (local or not written) and fs.exists(name):
+            fs.rm_file(name)
+
+
+def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:
+    """The samples of the clips named, of those that are there. Raises OSError, pyarrow.ArrowInvalid."""
+    fs, path = fsspec.core.url_to_fs(frames_path(workspace, video_id))
+    found: dict[str, StoredFrames] = {}
+    wanted = set(clip_ids)
+    with fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(file)
+        for group in range(parquet.num_row_groups):
+            if parquet.read_row_group(group, columns=["clip_id"])["clip_id"][0].as_py() in wanted:
+                row = parquet.read_row_group(group).to_pylist()[0]
+                found[row["clip_id"]] = StoredFrames(**row)
+    return found
