@@ -67,12 +67,19 @@ class VideoScan:
 
 
 def scan_video(
-    uri: str, recipe: Recipe, keep: Keep, *, spans: Sequence[Span] = (), all_scores: bool = False
+    uri: str,
+    recipe: Recipe,
+    keep: Keep,
+    *,
+    spans: Sequence[Span] = (),
+    all_scores: bool = False,
+    on_duration: Callable[[float], None] = lambda seconds: None,
 ) -> VideoScan:
     """Scan one video.
 
     keep: called with the sample of each clip that some tier may still keep (of every clip, with `all_scores`), in the order
-    of their ends. spans: clips that the source list gives; shots are then not looked for. Raises VideoError.
+    of their ends. spans: clips that the source list gives; shots are then not looked for. on_duration: told the seconds
+    of video to come, before the first is decoded. Raises VideoError.
     """
     with open_video(uri) as video:
         info = _checked(video, recipe)
@@ -82,6 +89,7 @@ def scan_video(
         if not any(judge.may_keep(info, span) for span in planned):
             clips = [ClipScan(span, judge.probe_scores(info, span)) for span in planned]
             return VideoScan(info, clips, [], DecodeCount())
+        on_duration(info.duration if math.isfinite(info.duration) else 0.0)
         return _Pass(video, info, judge, keep, given).run()
 
 

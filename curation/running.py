@@ -1,0 +1,221 @@
+"""Running a stage: batches of a todo table through a pool of workers, on Ray or in this process. Ray is imported here only.
+
+A worker measures a batch, appends its rows to the output manifest (atomically: `manifests.store`) and returns a report.
+So what is committed does not depend on Ray: a driver or a worker may be killed at any moment and loses the batch in
+hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests, not a checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from curation.errors import SetupError
+
+_BATCHES_PER_DATASET = 5_000  # Ray Data keeps a few objects per block on the driver
+
+
+@dataclass(slots=True)
+class Report:
+    """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length."""
+
+    rows: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    video_seconds: float = 0.0
+
+    def __iadd__(self, other: Report) -> Report:
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+class Worker(Protocol):
+    """Made once per process, called with one batch after another."""
+
+    def __call__(self, batch: pa.Table) -> Report: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage's work: batches in the order in which they are handed out.
+
+    worker, args: pickled, and called on the cluster. cpus, gpus, memory_mib: of one worker. hang_seconds: without a
+    finished batch for so long, the run stops with an error (None: the workers have limits of their own).
+    """
+
+    stage: str
+    batches: Sequence[pa.Table]
+    worker: Callable[..., Worker]
+    args: tuple[Any, ...]
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_mib: int = 1024
+    hang_seconds: float | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+
+def split(table: pa.Table, cost: Sequence[float], per_batch: float, at_most: int) -> list[pa.Table]:
+    """Batches of rows in order, each of at most `at_most` rows and (if it has more than one) a total cost of at most
+    `per_batch`: a kill then loses little."""
+    starts, rows, total = [0], 0, 0.0
+    for i, one in enumerate(cost):
+        if rows and (rows == at_most or total + one > per_batch):
+            starts.append(i)
+            rows, total = 0, 0.0
+        rows, total = rows + 1, total + one
+    ends = [*starts[1:], table.num_rows]
+    return [table.slice(a, b - a) for a, b in zip(starts, ends, strict=True) if b > a]
+
+
+class Inline:
+    """Everything in this process, one batch after the other."""
+
+    workers = 1
+
+    def start(self) -> None:
+        """Nothing to wait for."""
+
+    def run(self, job: Job) -> Iterator[Report]:
+        worker = job.worker(*job.args)
+        for batch in job.batches:
+            yield worker(batch)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Cluster:
+    """Ray: an existing cluster by its address, or a local one that ends with this object.
+
+    workers: how many at once (None: as many as the cluster's resources carry).
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+        self.address = address
+        self._asked = workers
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self.started_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin to start Ray, which takes seconds, while this process reads lists and plans."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._start, daemon=True)
+            self._thread.start()
+
+    def _start(self) -> None:
+        started = time.monotonic()
+        try:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+            import ray
+
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            if self.address is None:
+                options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
+            ray.init(address=self.address or "local", **options)
+            import ray.data
+
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.print_on_execution_start = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+        except BaseException as error:
+            self._failure = error
+        self.started_seconds = time.monotonic() - started
+
+    def _wait(self) -> None:
+        self.start()
+        assert self._thread is not None
+        self._thread.join()
+        if self._failure is not None:
+            where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
+            raise SetupError(f"{where} does not start: {self._failure}") from self._failure
+
+    @property
+    def workers(self) -> int:
+        """Of one CPU each, as many as there is room for."""
+        self._wait()
+        import ray
+
+        return self._asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def run(self, job: Job) -> Iterator[Report]:
+        """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
+        self._wait()
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.execution_no_progress_timeout_s = job.hang_seconds or -1
+        size = min(self._size(job), len(job.batches))
+        for first in range(0, len(job.batches), _BATCHES_PER_DATASET):
+            dataset = ray.data.from_arrow(list(job.batches[first : first + _BATCHES_PER_DATASET])).map_batches(
+                _Call,
+                fn_constructor_args=(job.worker, job.args),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                # a fixed pool: scaling one actor at a time costs minutes; one batch waits at each, so that none idles
+                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+                num_cpus=job.cpus,
+                num_gpus=job.gpus or None,
+                memory=job.memory_mib * 2**20 if self.address else None,
+            )
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for row in block.to_pylist():
+                    if failure := row.pop("failure"):
+                        raise SetupError(f"{job.stage}: {failure}")
+                    yield Report(**row)
+
+    def _size(self, job: Job) -> int:
+        import ray
+
+        have = ray.cluster_resources()
+        room = [have.get("CPU", 1) / job.cpus if job.cpus else np.inf, have.get("GPU", 0) / job.gpus if job.gpus else np.inf]
+        size = int(min(room))
+        if size < 1:
+            need = f"{job.cpus:g} CPU" + (f" and {job.gpus:g} GPU" if job.gpus else "")
+            raise SetupError(f"{job.stage}: a worker needs {need}, and the cluster has {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU")
+        return min(size, self._asked) if self._asked else size
+
+    def close(self) -> None:
+        """Leave the cluster; end it if it is ours."""
+        if self._thread is not None:
+            self._thread.join()
+            import ray
+
+            ray.shutdown()
+
+
+class _Call:
+    """A worker as Ray Data calls it. A set-up fault is a row too: Ray would otherwise make the actor again for ever."""
+
+    def __init__(self, worker: Callable[..., Worker], args: tuple[Any, ...]) -> None:
+        self._failure: str | None = None
+        try:
+            self._worker = worker(*args)
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        report = Report()
+        if self._failure is None:
+            try:
+                report = self._worker(batch)
+            except Exception as error:
+                self._failure = f"{type(error).__name__}: {error}"
+        row = {**asdict(report), "failure": self._failure or ""}
+        return pa.table({name: [value] for name, value in row.items()})

@@ -1,0 +1,290 @@
+"""export: kept clips → dataset/<tier>/. Clips are cut and encoded once, linked into each tier that keeps them; the index comes last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.card import DatasetFacts, dataset_card
+from curation.clip_table import clip_scores
+from curation.clip_video import EncodeSettings, cut_clip
+from curation.errors import RowError, SetupError
+from curation.recipe import Recipe, parse_recipe
+from curation.running import Job, Report, split
+from curation.sandbox import Limits, Sandbox
+from curation.stats import funnel
+from curation.video import local_path
+from curation.workspace import Workspace
+from filters.base import FilterUnavailable
+from filters.gates import ClipScores, TierResult, Verdict, decide
+from manifests import schemas
+from manifests.shards import SCORES, dataset_schema, dataset_table, finish_dataset, presto_problems, write_shards
+from manifests.store import locate
+from manifests.webdataset import write_tars
+
+_ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
+_RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
+_BATCH_SECONDS = 60.0  # of video
+
+
+def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
+    """The clips that some tier keeps, with good captions, that are not encoded under these settings yet."""
+    scores = clip_scores(workspace, recipe)
+    if not scores.table.num_rows:
+        return None
+    clips = scores.table.filter(pa.array(np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)))
+    done = workspace.exports.read(["clip_id", "status", "scan_id", "export_protocol"])
+    settled = pc.or_(pc.equal(done["status"], "ok"), pa.scalar(not retry_errors))
+    done = done.filter(pc.and_(settled, pc.equal(done["export_protocol"], recipe.export_protocol)))
+    finished = pc.and_(
+        pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
+    )
+    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
+    if not todo.num_rows:
+        return None
+    todo = todo.sort_by("video_id")
+    seconds = pc.subtract(todo["end"], todo["start"]).to_pylist()
+    batches = split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
+    return Job("export", batches, ExportWorker, (workspace.path, recipe.model_dump(mode="json")), memory_mib=2048)
+
+
+def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
+    """The clips of a tier."""
+    return np.asarray(decide(scores, recipe.tiers[tier]).verdicts == Verdict.KEPT)
+
+
+class ExportWorker:
+    """Cuts and encodes batches of clips, in the sandbox, and appends their rows."""
+
+    def __init__(self, workspace: str, recipe: Mapping[str, Any]) -> None:
+        self.workspace = workspace
+        self.manifest = schemas.exports(workspace)
+        self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
+        self.sandbox = Sandbox()
+
+    def __call__(self, batch: pa.Table) -> Report:
+        started = time.monotonic()
+        rows = [self._export(clip) for clip in batch.to_pylist()]
+        cpu = sum(row.pop("cpu_seconds", 0.0) for row in rows)
+        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTS))
+        return Report(
+            rows=len(rows),
+            errors=sum(row["status"] == "error" for row in rows),
+            seconds=time.monotonic() - started,
+            cpu_seconds=cpu,
+            video_seconds=pc.sum(pc.subtract(batch["end"], batch["start"])).as_py(),
+        )
+
+    def _export(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+        scan = self.recipe.scan
+        row = {
+            "clip_id": clip["clip_id"],
+            "scan_id": clip["scan_id"],
+            "export_protocol": self.recipe.export_protocol,
+            "path": encoded_path(clip["clip_id"]),
+        }
+        seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
+        try:
+            done = self.sandbox.run(
+                encode_clip, (dict(clip), self.workspace, self.recipe.export.model_dump()), Limits(seconds, scan.memory_limit_mib)
+            )
+            return row | {"status": "ok"} | done
+        except RowError as error:
+            return row | {"status": "error", "error_kind": error.kind, "error": str(error)}
+
+
+def encoded_path(clip_id: str) -> str:
+    """Where an encoded clip lies below the workspace, and below each dataset instead of `encoded`, `clips`."""
+    return f"{_ENCODED}/{clip_id[:2]}/{clip_id}.mp4"
+
+
+def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut one clip into the workspace. Raises RowError. Runs in the sandbox."""
+    cpu = time.process_time()
+    settings = EncodeSettings(
+        fps=export["fps"], frames=export["frames"], max_height=export["max_height"], preset=export["preset"], crf=export["crf"]
+    )
+    fs, root = locate(workspace)
+    target = f"{root}/{encoded_path(clip['clip_id'])}"
+    with _source(clip["uri"]) as source, tempfile.TemporaryDirectory() as scratch:
+        local = Path(target) if "://" not in workspace else Path(scratch) / "clip.mp4"
+        try:
+            encoded = cut_clip(source, clip["start"], clip["end"], local, settings)
+            if local != Path(target):
+                fs.put_file(str(local), target)
+        except OSError as error:
+            raise RowError("export", f"cannot write {target}: {error}") from error
+    return {
+        "num_frames": encoded.frames,
+        "width": encoded.width,
+        "height": encoded.height,
+        "fps": encoded.fps,
+        "bytes": encoded.bytes,
+        "sha256": encoded.sha256,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+@contextmanager
+def _source(uri: str) -> Iterator[str | BinaryIO]:
+    path = local_path(uri)
+    if path is not None:
+        yield str(path)
+        return
+    try:
+        opened = fsspec.open(uri, "rb").open()
+    except Exception as error:
+        raise RowError("unreachable", f"{uri}: {error}") from error
+    with opened as file:
+        yield file
+
+
+def finish(workspace: Workspace, recipe: Recipe) -> dict[str, int]:
+    """Write dataset/<tier>/ for each tier out of what is encoded: clips, shards, card, checksums, the index last. Gives
+    the number of clips in each."""
+    try:
+        scores = clip_scores(workspace, recipe)
+    except FilterUnavailable as error:
+        raise SetupError(str(error)) from error
+    fs, root = locate(workspace.path)
+    counts: dict[str, int] = {}
+    for tier in recipe.tiers:
+        result = decide(scores, recipe.tiers[tier])
+        if "://" not in workspace.path:
+            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, Path(root) / "dataset" / tier)
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / tier
+            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, folder)
+            target = f"{root}/dataset/{tier}"
+            if fs.exists(target):
+                fs.rm(target, recursive=True)
+            index = folder / "index.parquet"
+            for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != index):
+                fs.put_file(str(file), f"{target}/{file.relative_to(folder)}")
+            fs.put_file(str(index), f"{target}/index.parquet")
+    return counts
+
+
+def _write_dataset(
+    workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores, result: TierResult, folder: Path
+) -> int:
+    exported = workspace.exports.read()
+    exported = exported.filter(
+        pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
+    )
+    files = {row["clip_id"]: row for row in exported.to_pylist()}
+    captions = {row["clip_id"]: row for row in workspace.captions.read().to_pylist()}
+    clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
+    measured = [_RENAMED.get(name, name) for name in recipe.filters]
+    schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
+    rows = [
+        _row(clip, files[clip["clip_id"]], captions.get(clip["clip_id"], {}), tier, recipe)
+        for clip in clips
+        if clip["clip_id"] in files
+    ]
+    table = dataset_table(rows, schema)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = write_shards(table, folder, recipe.export.rows_per_shard)  # takes the old index away first
+    _place_clips(workspace, folder, table["path"].to_pylist())
+    if "webdataset" in recipe.export.formats:
+        write_tars(table, folder, folder / "webdataset", recipe.export.clips_per_tar)
+    else:
+        shutil.rmtree(folder / "webdataset", ignore_errors=True)
+    facts = _facts(workspace, recipe, tier, scores, result, table, sum(files[row["clip_id"]]["bytes"] for row in rows))
+    (folder / "README.md").write_text(dataset_card(facts), encoding="utf-8")
+    del shards
+    finish_dataset(folder)
+    return table.num_rows
+
+
+def _row(
+    clip: Mapping[str, Any], file: Mapping[str, Any], captions: Mapping[str, Any], tier: str, recipe: Recipe
+) -> dict[str, Any]:
+    return {
+        "path": file["path"].replace(_ENCODED, "clips", 1),
+        "num_frames": file["num_frames"],
+        "height": file["height"],
+        "width": file["width"],
+        "clip_id": clip["clip_id"],
+        "video_id": clip["video_id"],
+        "uri": clip["uri"],
+        "start": clip["start"],
+        "end": clip["end"],
+        "fps": file["fps"],
+        "caption": captions.get("caption"),
+        "sub_captions": captions.get("sub_captions"),
+        "tier": tier,
+        "verdict": "kept",
+        "licence": clip["licence"],
+        "sha256": file["sha256"],
+        "protocols": clip["protocols"],
+        **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
+    }
+
+
+def _place_clips(workspace: Workspace, folder: Path, paths: list[str]) -> None:
+    """Clips of the table in, clips of an earlier table out. On one disk a clip in two tiers takes its space once."""
+    fs, root = locate(workspace.path)
+    wanted = set(paths)
+    for path in paths:
+        target = folder / path
+        source = f"{root}/{path.replace('clips', _ENCODED, 1)}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if "://" in workspace.path:
+            fs.get_file(source, str(target))
+            continue
+        if target.exists() and os.path.samefile(source, target):
+            continue
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # a filesystem without links
+            shutil.copyfile(source, target)
+    for old in (folder / "clips").glob("*/*.mp4"):
+        if str(old.relative_to(folder)) not in wanted:
+            old.unlink()
+
+
+def _facts(
+    workspace: Workspace,
+    recipe: Recipe,
+    tier: str,
+    scores: ClipScores,
+    result: TierResult,
+    table: pa.Table,
+    size: int,
+) -> DatasetFacts:
+    problems = Counter(f"{p.column}: {p.message}" for p in presto_problems(table))
+    seconds = pc.sum(pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"])).as_py() or 0.0
+    notes = [f"Gate of the paper that this recipe does not apply: {name} ({why})." for name, why in recipe.not_applied.items()]
+    return DatasetFacts(
+        title=f"{recipe.name}: {tier}",
+        tier=tier,
+        version=version("longtake"),
+        videos=workspace.videos.read(["video_id"]).num_rows,
+        clips=scores.table.num_rows,
+        kept=table.num_rows,
+        seconds=seconds,
+        size=size,
+        funnel=funnel(result),
+        recipe=recipe.to_yaml(),
+        licences=Counter(table["licence"].to_pylist()),
+        problems=problems,
+        schema=table.schema,
+        notes=notes,
+    )

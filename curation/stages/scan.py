@@ -1,0 +1,216 @@
+"""scan: inputs → videos. One decode pass per video; one row per video, its clips nested; the frames file before the row."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import RowError, VideoError
+from curation.recipe import Recipe, parse_recipe
+from curation.running import Job, Report, split
+from curation.sampling import Span
+from curation.samples import store_sample
+from curation.sandbox import Limits, Sandbox, allow_seconds
+from curation.scan_video import ClipScan, VideoScan, scan_video
+from curation.video import local_path
+from curation.workspace import Workspace, without_ids
+from filters.base import Needs, Sample
+from filters.gates import ClipScores, alive
+from manifests import ids, schemas
+from manifests.frames import frames_writer
+
+_BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+
+
+def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors: bool, inline: bool) -> Job | None:
+    """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
+    of which needs a score or frames that a stricter recipe did without."""
+    wanted = workspace.inputs.read()
+    todo = without_ids(wanted, "video_id", _done(workspace, recipe, all_scores, retry_errors))
+    if not todo.num_rows:
+        return None
+    cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
+    order = np.argsort(-cost, kind="stable")  # dearest first: no long tail
+    batches = split(todo.take(order), cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
+    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, not inline)
+    return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib)
+
+
+def _done(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.ChunkedArray:
+    videos = workspace.videos.read(["video_id", "status", "clip_protocol"])
+    done = videos.filter(pc.or_(pc.equal(videos["clip_protocol"], recipe.clip_protocol), pc.equal(videos["status"], "error")))
+    if retry_errors:
+        done = done.filter(pc.equal(done["status"], "ok"))
+    again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
+    return without_ids(done, "video_id", again)["video_id"]
+
+
+def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.Array:
+    """Ids of videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
+    clips = workspace.clips.read()
+    if not clips.num_rows:
+        return pa.array([], pa.string())
+    scores = ClipScores(clips, recipe.built)
+    ok = pc.equal(clips["status"], "ok").to_numpy(zero_copy_only=False)
+    lacking = ~clips["has_frames"].to_numpy(zero_copy_only=False)
+    for name in recipe.needing(Needs.SAMPLE):
+        lacking |= scores.missing(name)
+    for name, filter_ in recipe.built.items():
+        if filter_.lower_bound is not None:
+            low, _, _ = scores.span(name)
+            lacking |= np.isnan(low)
+    needed = np.ones(len(ok), bool) if all_scores else alive(scores, recipe.tiers)
+    again = ok & lacking & needed
+    if retry_errors:
+        again |= ~ok
+    return pc.unique(clips["video_id"].filter(pa.array(again))).combine_chunks()
+
+
+def _bytes(uri: str) -> int:
+    path = local_path(uri)
+    try:
+        return os.stat(path).st_size if path else 0
+    except OSError:
+        return 0
+
+
+class ScanWorker:
+    """Scans batches of videos, each in the sandbox, and appends their rows."""
+
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], all_scores: bool, isolated: bool) -> None:
+        self.manifest = schemas.videos(workspace)
+        self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
+        self.job = (workspace, dict(recipe), all_scores)
+        self.sandbox = Sandbox() if isolated else None
+
+    def __call__(self, batch: pa.Table) -> Report:
+        started = time.monotonic()
+        rows = [self._scan(row) for row in batch.to_pylist()]
+        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
+        return Report(
+            rows=len(rows),
+            errors=sum(row["status"] == "error" for row in rows),
+            seconds=time.monotonic() - started,
+            cpu_seconds=sum(row["cpu_seconds"] for row in rows),
+            video_seconds=sum(row["duration"] or 0.0 for row in rows),
+        )
+
+    def _scan(self, row: dict[str, Any]) -> dict[str, Any]:
+        scan = self.recipe.scan
+        limits = Limits(scan.min_time_limit, scan.memory_limit_mib)
+        try:
+            if self.sandbox:
+                result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
+            else:
+                result = scan_row(row, *self.job)
+            return result
+        except RowError as error:
+            return _video_row(row, self.recipe) | {
+                "status": "error",
+                "error_kind": error.kind,
+                "error": str(error),
+                "cpu_seconds": 0.0,
+            }
+
+
+_recipes: dict[str, Recipe] = {}
+
+
+def _recipe(data: Mapping[str, Any]) -> Recipe:
+    """Built once per process: a job brings its recipe as plain data."""
+    key = repr(data)
+    if key not in _recipes:
+        _recipes.clear()
+        _recipes[key] = parse_recipe(dict(data), source="the recipe of this run")
+    return _recipes[key]
+
+
+def scan_row(row: dict[str, Any], workspace: str, recipe_data: Mapping[str, Any], all_scores: bool) -> dict[str, Any]:
+    """One row of inputs to one row of videos. Raises VideoError. Runs in the sandbox."""
+    cpu = time.process_time()
+    recipe = _recipe(recipe_data)
+    uri, given = row["uri"], row["spans"] or []
+    spans = [Span(span["start"], span["end"]) for span in given]
+    with frames_writer(workspace, row["video_id"]) as frames:
+
+        def keep(span: Span, sample: Sample) -> None:
+            name = ids.clip_id(uri, span.start, span.end)
+            frames.write(store_sample(name, sample, recipe.sampling.jpeg_quality))
+
+        def know(seconds: float) -> None:
+            allow_seconds(max(recipe.scan.min_time_limit, recipe.scan.time_limit * seconds))
+
+        try:
+            scanned = scan_video(uri, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know)
+        except RowError:
+            raise
+        except OSError as error:
+            raise VideoError("unreadable", f"while reading: {error}") from error
+    captions = {(round(s["start"], 3), round(s["end"], 3)): s for s in given}
+    return _video_row(row, recipe) | _scanned(scanned) | {
+        "clips": [_clip(uri, clip, captions) for clip in scanned.clips],
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    return {
+        "video_id": row["video_id"],
+        "uri": row["uri"],
+        "licence": row["licence"],
+        "status": "ok",
+        "scan_id": uuid4().hex,
+        "clip_protocol": recipe.clip_protocol,
+        "duration": None,
+        "clips": [],
+    }
+
+
+def _scanned(scanned: VideoScan) -> dict[str, Any]:
+    info, count = scanned.info, scanned.count
+    return {
+        "width": info.width,
+        "height": info.height,
+        "fps": _number(info.fps),
+        "duration": _number(info.duration),
+        "codec": info.codec,
+        "pixel_format": info.pixel_format,
+        "container": info.container,
+        "rotation": info.rotation,
+        "has_audio": info.has_audio,
+        "bytes": info.size,
+        "cuts": scanned.cuts,
+        "frames_decoded": count.frames,
+        "frames_corrupt": count.corrupt,
+        "decoded_seconds": scanned.decoded_seconds,
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _clip(uri: str, clip: ClipScan, captions: Mapping[tuple[float, float], Mapping[str, Any]]) -> dict[str, Any]:
+    brought = captions.get((round(clip.span.start, 3), round(clip.span.end, 3)), {})
+    return {
+        "clip_id": ids.clip_id(uri, clip.span.start, clip.span.end),
+        "start": clip.span.start,
+        "end": clip.span.end,
+        "status": "error" if clip.error else "ok",
+        "error_kind": clip.error.kind if clip.error else None,
+        "error": str(clip.error) if clip.error else None,
+        "has_frames": clip.has_frames,
+        "caption": brought.get("caption"),
+        "sub_captions": brought.get("sub_captions"),
+        "scores": [
+            {"name": name, "value": m.score.value, "detail": list(m.score.detail), "protocol": m.protocol}
+            for name, m in clip.scores.items()
+        ],
+    }

@@ -1,0 +1,180 @@
+"""What a workspace holds, in numbers: the funnel of each tier, quantiles, error kinds, near misses, where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.clip_table import clip_scores
+from curation.recipe import Recipe
+from curation.workspace import Workspace
+from filters.gates import ClipScores, TierResult, Verdict, decide
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A clip that one gate alone rejects. excess: how far outside of the gate its score is."""
+
+    clip_id: str
+    tier: str
+    gate: str
+    score: float
+    excess: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Everything `longtake stats` shows. summary: the contract of its JSON (design, section 12)."""
+
+    summary: dict[str, Any]
+    funnels: dict[str, list[dict[str, Any]]]
+    quantiles: dict[str, list[float | None]]
+    near_misses: list[NearMiss]
+
+
+def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
+    """Read the manifests and count. near: how many near misses to name, the closest of each gate first."""
+    videos = workspace.videos.read(["status", "error_kind"])
+    scores = clip_scores(workspace, recipe)
+    clips = scores.table
+    results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
+    clip_status = counted(clips["status"])
+    summary = {
+        "recipe": recipe.name,
+        "videos": {
+            "total": videos.num_rows,
+            "ok": counted(videos["status"]).get("ok", 0),
+            "error": counted(videos["status"]).get("error", 0),
+            "error_kinds": counted(videos["error_kind"].drop_null()),
+        },
+        "clips": {
+            "total": clips.num_rows,
+            "ok": clip_status.get("ok", 0),
+            "error": clip_status.get("error", 0),
+            "error_kinds": counted(clips["error_kind"].drop_null()),
+        },
+        "tiers": {tier: tier_counts(result) for tier, result in results.items()},
+        "stages": stage_runs(workspace),
+        "not_applied": recipe.not_applied,
+    }
+    return Statistics(
+        summary,
+        {tier: funnel(result) for tier, result in results.items()},
+        {name: quantiles(scores, name) for name in recipe.filters},
+        near_misses(clips, results, near),
+    )
+
+
+def counted(column: pa.ChunkedArray) -> dict[str, int]:
+    """Value → how often."""
+    return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(column).to_pylist()}
+
+
+def tier_counts(result: TierResult) -> dict[str, Any]:
+    """Verdicts, and each gate alone. An errored clip counts in none of the gates."""
+    only = result.only_failure
+    return {
+        "kept": _count(result.verdicts == Verdict.KEPT),
+        "rejected": _count(result.verdicts == Verdict.REJECTED),
+        "error": _count(result.verdicts == Verdict.ERROR),
+        "undecided": _count(result.verdicts == Verdict.UNDECIDED),
+        "gates": {
+            name: {
+                "range": str(gate.gate),
+                "passed": _count(gate.passed),
+                "failed": _count(gate.failed),
+                "missing": _count(gate.missing),
+                "only_failure": _count(only[name]),
+            }
+            for name, gate in result.gates.items()
+        },
+    }
+
+
+def funnel(result: TierResult) -> list[dict[str, Any]]:
+    """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. `missing` are
+    those left that it has no score for."""
+    left = result.verdicts != Verdict.ERROR
+    rows: list[dict[str, Any]] = []
+    for name, gate in result.gates.items():
+        falls = left & gate.failed
+        rows.append(
+            {
+                "gate": name,
+                "range": str(gate.gate),
+                "reach it": _count(left),
+                "fall at it": _count(falls),
+                "no score": _count(left & gate.missing),
+                "left": _count(left & ~falls),
+            }
+        )
+        left = left & ~falls
+    return rows
+
+
+def quantiles(scores: ClipScores, name: str) -> list[float | None]:
+    """QUANTILES of a score over the clips that have it."""
+    low, _, bound = scores.span(name)
+    known = low[~np.isnan(low) & ~bound]
+    return [None] * len(QUANTILES) if not known.size else [float(q) for q in np.quantile(known, QUANTILES)]
+
+
+def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
+    """Clips that a single gate rejects, for each gate the closest, measured by the spread of that gate's scores."""
+    found: list[tuple[float, NearMiss]] = []
+    for tier, result in results.items():
+        for name, alone in result.only_failure.items():
+            gate = result.gates[name]
+            at = np.flatnonzero(alone)
+            if not at.size:
+                continue
+            excess = gate.gate.excess(gate.low[at], gate.high[at])
+            spread = float(np.nanstd(gate.low)) or 1.0
+            order = np.argsort(np.abs(excess))[:most]
+            ids = clips["clip_id"].take(pa.array(at[order])).to_pylist()
+            for i, clip_id in zip(order, ids, strict=True):
+                value = gate.low[at[i]] if excess[i] < 0 else gate.high[at[i]]
+                found.append((abs(excess[i]) / spread, NearMiss(clip_id, tier, name, float(value), float(excess[i]))))
+    found.sort(key=lambda pair: pair[0])
+    return [miss for _, miss in found[:most]]
+
+
+def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
+    runs = workspace.runs.read().sort_by("started").to_pylist()
+    outputs = {
+        "scan": workspace.videos,
+        "score": workspace.clips,
+        "caption": workspace.captions,
+        "export": workspace.exports,
+    }
+    stages: dict[str, dict[str, Any]] = {}
+    for row in runs:
+        stages[row["stage"]] = {
+            "rows": outputs[row["stage"]].rows(),
+            "computed": row["computed"],
+            "errors": row["errors"],
+            "seconds": row["seconds"],
+            "video_hours": row["video_seconds"] / 3600,
+            "cpu_seconds": row["cpu_seconds"],
+            "workers": row["workers"],
+            "total": _totals([r for r in runs if r["stage"] == row["stage"]]),
+        }
+    return stages
+
+
+def _totals(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    keys = ("computed", "seconds", "cpu_seconds")
+    return {"runs": len(runs), **{key: sum(run[key] for run in runs) for key in keys}}
+
+
+def _count(mask: npt.NDArray[Any]) -> int:
+    return int(np.count_nonzero(mask))

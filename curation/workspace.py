@@ -1,0 +1,78 @@
+"""The output folder of a run: its manifests, its recipe and its datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import SetupError
+from curation.recipe import Recipe, load_recipe, parse_recipe
+from manifests import schemas
+from manifests.store import Manifest, locate
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace by its path or URI. Nothing is created until something is written."""
+
+    path: str
+
+    @cached_property
+    def inputs(self) -> Manifest:
+        return schemas.inputs(self.path)
+
+    @cached_property
+    def videos(self) -> Manifest:
+        return schemas.videos(self.path)
+
+    @cached_property
+    def clips(self) -> Manifest:
+        return schemas.clips(self.path)
+
+    @cached_property
+    def captions(self) -> Manifest:
+        return schemas.captions(self.path)
+
+    @cached_property
+    def exports(self) -> Manifest:
+        return schemas.exports(self.path)
+
+    @cached_property
+    def runs(self) -> Manifest:
+        return schemas.runs(self.path)
+
+    def recipe(self, name_or_file: str | None = None) -> Recipe:
+        """The recipe asked for; else the workspace's own; else `embedded`. Raises RecipeError."""
+        if name_or_file is not None:
+            return load_recipe(name_or_file)
+        fs, root = locate(self.path)
+        file = f"{root}/recipe.yaml"
+        if not fs.exists(file):
+            return load_recipe("embedded")
+        import yaml
+
+        with fs.open(file, "rb") as stream:
+            return parse_recipe(yaml.safe_load(stream.read()), source=f"{self.path}/recipe.yaml")
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.yaml, with every default written out."""
+        fs, root = locate(self.path)
+        fs.makedirs(root, exist_ok=True)
+        try:
+            with fs.open(f"{root}/recipe.yaml", "wb") as stream:
+                stream.write(recipe.to_yaml().encode())
+        except OSError as error:
+            raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
+
+    def must_exist(self) -> None:
+        """Raises SetupError if this is no workspace (yet)."""
+        if not self.inputs.parts() and not self.videos.parts():
+            raise SetupError(f"{self.path} is not a workspace: there is no videos manifest in it. `longtake curate` makes one")
+
+
+def without_ids(table: pa.Table, key: str, done: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The anti-join that resume, retry and growing a corpus are: rows whose key is not among `done`."""
+    return table.filter(pc.invert(pc.is_in(table[key], value_set=pa.chunked_array([done]) if isinstance(done, pa.Array) else done)))

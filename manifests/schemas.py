@@ -1,0 +1,186 @@
+"""What the manifests of a workspace hold. A filter adds two columns to clips (or captions): `<name>`, `<name>_detail`."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from manifests.store import Manifest
+
+
+def _required(name: str) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=False)
+
+
+_ERROR = [
+    _required("status"),  # ok | error
+    pa.field("error_kind", pa.string()),
+    pa.field("error", pa.string()),
+]
+
+SPAN = pa.struct(
+    [
+        pa.field("start", pa.float64()),
+        pa.field("end", pa.float64()),
+        pa.field("caption", pa.string()),
+        pa.field("sub_captions", pa.list_(pa.string())),
+    ]
+)
+
+SCORE = pa.struct(
+    [
+        pa.field("name", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("detail", pa.list_(pa.float64())),
+        pa.field("protocol", pa.string()),
+    ]
+)
+
+CLIP_IN_VIDEO = pa.struct(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("start", pa.float64()),
+        pa.field("end", pa.float64()),
+        pa.field("status", pa.string()),
+        pa.field("error_kind", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("has_frames", pa.bool_()),
+        pa.field("caption", pa.string()),  # that the source list brings
+        pa.field("sub_captions", pa.list_(pa.string())),
+        pa.field("scores", pa.list_(SCORE)),
+    ]
+)
+
+INPUTS = pa.schema(
+    [
+        _required("video_id"),
+        _required("uri"),
+        pa.field("licence", pa.string()),
+        pa.field("spans", pa.list_(SPAN)),  # clips that the source list names; none: the scan looks for shots
+    ]
+)
+
+VIDEOS = pa.schema(
+    [
+        _required("video_id"),
+        _required("uri"),
+        *_ERROR,
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("duration", pa.float64()),  # seconds
+        pa.field("codec", pa.string()),
+        pa.field("pixel_format", pa.string()),
+        pa.field("container", pa.string()),
+        pa.field("rotation", pa.int32()),  # degrees, clockwise
+        pa.field("has_audio", pa.bool_()),
+        pa.field("bytes", pa.int64()),
+        pa.field("licence", pa.string()),
+        pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
+        pa.field("frames_decoded", pa.int64()),
+        pa.field("frames_corrupt", pa.int64()),
+        pa.field("decoded_seconds", pa.float64()),  # of video
+        pa.field("cpu_seconds", pa.float64()),
+        pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
+        pa.field("clip_protocol", pa.string()),
+        pa.field("clips", pa.list_(CLIP_IN_VIDEO)),
+    ]
+)
+
+CLIPS = pa.schema(
+    [
+        _required("clip_id"),
+        _required("video_id"),
+        _required("uri"),
+        pa.field("start", pa.float64(), nullable=False),  # seconds
+        pa.field("end", pa.float64(), nullable=False),
+        *_ERROR,
+        pa.field("has_frames", pa.bool_(), nullable=False),
+        pa.field("scan_id", pa.string()),
+        pa.field("source_caption", pa.string()),
+        pa.field("source_sub_captions", pa.list_(pa.string())),
+        pa.field("licence", pa.string()),
+        pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score
+    ]
+)
+
+CAPTIONS = pa.schema(
+    [
+        _required("clip_id"),
+        _required("status"),  # ok | truncated | refused | duplicate | error
+        pa.field("reason", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("sub_captions", pa.list_(pa.string())),
+        pa.field("model", pa.string()),
+        pa.field("attempts", pa.int32()),
+        pa.field("scan_id", pa.string()),
+        pa.field("caption_protocol", pa.string()),
+        pa.field("protocols", pa.string()),
+    ]
+)
+
+EXPORTS = pa.schema(
+    [
+        _required("clip_id"),
+        *_ERROR,
+        pa.field("path", pa.string()),  # below dataset/.clips
+        pa.field("num_frames", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("scan_id", pa.string()),
+        pa.field("export_protocol", pa.string()),
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        _required("run_id"),
+        _required("stage"),
+        pa.field("started", pa.timestamp("us", tz="UTC")),
+        pa.field("seconds", pa.float64()),  # wall clock
+        pa.field("rows", pa.int64()),
+        pa.field("computed", pa.int64()),
+        pa.field("errors", pa.int64()),
+        pa.field("cpu_seconds", pa.float64()),
+        pa.field("video_seconds", pa.float64()),
+        pa.field("workers", pa.int32()),
+        pa.field("recipe", pa.string()),
+    ]
+)
+
+
+def score_fields(name: str) -> list[pa.Field]:
+    """The two columns of a filter."""
+    return [pa.field(name, pa.float64()), pa.field(f"{name}_detail", pa.list_(pa.float64()))]
+
+
+def inputs(workspace: str) -> Manifest:
+    """What is to be curated: one row per video."""
+    return Manifest(workspace, "inputs", "video_id", INPUTS)
+
+
+def videos(workspace: str) -> Manifest:
+    """One row per scanned video, its clips nested."""
+    return Manifest(workspace, "videos", "video_id", VIDEOS)
+
+
+def clips(workspace: str) -> Manifest:
+    """One row per clip, a column per filter."""
+    return Manifest(workspace, "clips", "clip_id", CLIPS)
+
+
+def captions(workspace: str) -> Manifest:
+    """One row per captioned clip."""
+    return Manifest(workspace, "captions", "clip_id", CAPTIONS)
+
+
+def exports(workspace: str) -> Manifest:
+    """One row per encoded clip."""
+    return Manifest(workspace, "exports", "clip_id", EXPORTS)
+
+
+def runs(workspace: str) -> Manifest:
+    """One row per stage of each run."""
+    return Manifest(workspace, "runs", "run_id", RUNS)
