@@ -15,8 +15,8 @@ import pyarrow as pa
 from manifests.shards import CHECKSUMS, DATASET_SCHEMA, INDEX, MEANINGS
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]#|~$^]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=]")
-_NUMBERED = re.compile(r"^(\d+)([.)])")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;", "@": "&#64;"}
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 _LINKS = re.compile(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):")  # what viewers make links of without being asked
 
 

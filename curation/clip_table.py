@@ -23,7 +23,7 @@ def explode(videos: pa.Table) -> pa.Table:
     owner = pc.list_parent_indices(nested)
     clips = pc.list_flatten(nested)
     n = len(clips)
-    of_video = {name: videos[name].combine_chunks().take(owner) for name in ("video_id", "uri", "scan_id", "licence")}
+    of_video = {name: videos[name].combine_chunks().take(owner) for name in ("video_id", "uri", "scan_id", "licence", "origin")}
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
         "clip_id": field["clip_id"],
@@ -39,7 +39,9 @@ def explode(videos: pa.Table) -> pa.Table:
     }
     scores = pc.list_flatten(field["scores"])
     clip = pc.list_parent_indices(field["scores"]).to_numpy(zero_copy_only=False)
-    names, values, details, protocols = (pc.struct_field(scores, key) for key in ("name", "value", "detail", "protocol"))
+    names, values, details, protocols = (
+        pc.struct_field(scores, key) for key in ("name", "value", "detail", "protocol")
+    )
     stored: list[dict[str, str]] = [{} for _ in range(n)]
     for at, name, protocol in zip(clip.tolist(), names.to_pylist(), protocols.to_pylist(), strict=True):
         stored[at][name] = protocol
@@ -84,7 +86,7 @@ def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
     outdated = clips["clip_id"].filter(stale)
     if pc.any(fresh).as_py():
         scans = videos["scan_id"].filter(fresh)
-        whole = workspace.videos.read(["video_id", "uri", "scan_id", "licence", "clips"])
+        whole = workspace.videos.read(["video_id", "uri", "scan_id", "licence", "origin", "clips"])
         new = explode(whole.filter(pc.is_in(whole["scan_id"], value_set=scans)))
         if new.num_rows:
             workspace.clips.append(_with_old_scores(workspace, recipe, new))
@@ -112,15 +114,12 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
 
 
-def clip_scores(workspace: Workspace, recipe: Recipe, columns: Iterable[str] | None = None) -> ClipScores:
+def clip_scores(workspace: Workspace, recipe: Recipe) -> ClipScores:
     """All clips with all their scores, those on captions joined in: what gates are applied to.
 
-    columns: further columns of the clips manifest to read (None: all). A clip whose captions could not be written has
-    status `error`, kind `caption`.
+    A clip whose captions could not be written has status `error`, kind `caption`.
     """
-    have = set(workspace.clips.read([]).schema.names) if not workspace.clips.parts() else None
     clips = workspace.clips.read()
-    del have
     captions = workspace.captions.read()
     on_captions = recipe.needing(Needs.CAPTIONS)
     if not captions.num_rows or not clips.num_rows:

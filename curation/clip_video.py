@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from curation.errors import RowError
-from curation.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size
+from curation.errors import RowError, VideoError
+from curation.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size, video_stream
 
 T = TypeVar("T")
 Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]
@@ -38,7 +38,7 @@ _CLOCK = 1e-6  # s: two times nearer than this are one, apart from the noise of 
 _TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here, now there would judder
 _LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
 _WITNESSES = 9  # frames whose picture is compared after encoding
-_MAX_DIFFERENCE = 8.0  # grey levels, mean over a 16×9 thumbnail: compression stays under 2, a wrong picture rarely does
+_MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
 _UNKNOWN = (0, 2)  # AVCOL_SPC_RGB, AVCOL_SPC_UNSPECIFIED
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
@@ -90,14 +90,16 @@ class EncodedClip:
     sha256: str
 
 
-def cut_clip(source: str | BinaryIO, start: float, end: float, target: Path, settings: EncodeSettings) -> EncodedClip:
+def cut_clip(
+    source: str | BinaryIO, start: float, end: float, target: Path, settings: EncodeSettings, pace: float = 1.0
+) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
     source: an absolute local path, or an open, seekable binary file. start, end: seconds on the video stream's own
     clock, that is presentation timestamps as PyAV gives them (`frame.time`), nothing subtracted: if the first frame of
     a video is at 1.4 s, so is its beginning here, and a negative time is a time like any other. Output frame k shows
-    the source frame nearest to start + k / fps, the earlier of two equally near; no frame outside of [start, end) is
-    used. The span may lack up to half an output frame at its end.
+    the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
+    end) is used. pace: seconds of the source per second of the clip, above 1 to show a long span in fewer frames. The span may lack up to half an output frame at its end.
 
     Raises ClipVideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
@@ -111,7 +113,7 @@ def cut_clip(source: str | BinaryIO, start: float, end: float, target: Path, set
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
     try:
-        wanted = _encode_span(source, start, end, part, settings)
+        wanted = _encode_span(source, start, end, part, settings, pace)
         _check(part, wanted)
         size, digest = _settle(part)
         os.replace(part, target)
@@ -188,14 +190,10 @@ def _open(source: str | BinaryIO) -> Iterator[av.container.InputContainer]:
 
 
 def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
-    if not streams:
-        raise ClipVideoError("no_video", "there is no video stream in it (audio only, or a cover picture)")
-    best = container.streams.best("video")
-    stream = best if best in streams and isinstance(best, av.video.stream.VideoStream) else streams[0]
-    if stream.codec_context is None:
-        raise ClipVideoError("unsupported", "there is no decoder for its video stream")
+    try:
+        stream = video_stream(container)
+    except VideoError as error:
+        raise ClipVideoError(error.kind, str(error)) from error
     stream.codec_context.thread_type = "SLICE"  # FRAME and AUTO deadlock at close on corrupt files
     stream.codec_context.thread_count = 1
     return stream
@@ -324,17 +322,20 @@ class _Wanted:
     thumbnails: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
-def _encode_span(source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings) -> _Wanted:
+def _encode_span(
+    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float
+) -> _Wanted:
     with _open_span(source, start, end) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
-        held = (end - start) * fps
+        step = pace / float(fps)  # seconds of the source from one frame to the next
+        held = (end - start) / step
         count = max(1, round(held)) if settings.frames is None else settings.frames
         if held < count - 0.5 - _CLOCK:
             words = f"{end - start:.3f} s at {float(fps):g} fps are {held:.1f} frames, not {count}"
             raise ClipVideoError("too_short", words)
         wanted = _Wanted(count, fps)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
-        chosen = nearest_in_time(frames, (start + float(k / fps) for k in range(count)))
+        chosen = nearest_in_time(frames, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise ClipVideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
@@ -348,18 +349,18 @@ def _encode_span(source: str | BinaryIO, start: float, end: float, part: Path, s
                 if k in witnesses:
                     wanted.thumbnails[k] = _thumbnail(planes)
                 encoder.write(planes)
-            _require_whole(span, start, count, fps)
+            _require_whole(span, start, count, step)
         return wanted
 
 
-def _require_whole(span: _Span, start: float, count: int, fps: Fraction) -> None:
+def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
     """Raises ClipVideoError if the first or last frame had to stand for a time that the video does not have."""
-    slack = max(1 / float(span.source_fps), 1 / float(fps)) + _TIE
+    slack = max(1 / float(span.source_fps), step) + _TIE
     if not span.earlier and span.first > start + slack:
         raise ClipVideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
-    needed = start + (count - 0.5) / float(fps) - _TIE
+    needed = start + (count - 0.5) * step - _TIE
     if not span.complete and span.stop < needed:
-        words = f"the video ends at {span.stop:.3f} s, {start + count / float(fps):.3f} s would be needed"
+        words = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
         raise ClipVideoError("too_short", words)
 
 
@@ -518,6 +519,4 @@ def _settle(path: Path) -> tuple[int, str]:
 
 
 def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror)
-    return str(error)[:300] or type(error).__name__
+    return str(getattr(error, "strerror", None) or error)[:300] or type(error).__name__

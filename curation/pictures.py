@@ -38,9 +38,7 @@ def thumbnail(frame: av.VideoFrame) -> Image:
     return cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_I420)
 
 
-def _shrink(
-    frame: av.VideoFrame, index: int, bits: int, width: int, height: int, factor: int
-) -> npt.NDArray[np.uint8]:
+def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int, factor: int) -> npt.NDArray[np.uint8]:
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
     rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
@@ -80,5 +78,3 @@ class AnalysisFrames:
         if self.info.rotation:
             picture = cv2.rotate(picture, _ROTATE[self.info.rotation])
         return np.ascontiguousarray(picture)
-
-

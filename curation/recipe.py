@@ -184,9 +184,7 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     if not path.is_file():
         close = difflib.get_close_matches(str(name_or_file), list(shipped()), 1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise RecipeError(
-            f"no recipe {str(name_or_file)!r}: neither a file nor one of {', '.join(shipped())}.{hint}"
-        )
+        raise RecipeError(f"no recipe {str(name_or_file)!r}: neither a file nor one of {', '.join(shipped())}.{hint}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -233,7 +231,9 @@ def stale_scores(old: Recipe, new: Recipe) -> list[str]:
     return [
         name
         for name, filter_ in new.built.items()
-        if name not in old.built or old.built[name].method != filter_.method or old.built[name].backend != filter_.backend
+        if name not in old.built
+        or old.built[name].method != filter_.method
+        or old.built[name].backend != filter_.backend
     ]
 
 

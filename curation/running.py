@@ -184,11 +184,16 @@ class Cluster:
         import ray
 
         have = ray.cluster_resources()
-        room = [have.get("CPU", 1) / job.cpus if job.cpus else np.inf, have.get("GPU", 0) / job.gpus if job.gpus else np.inf]
+        room = [
+            have.get("CPU", 1) / job.cpus if job.cpus else np.inf,
+            have.get("GPU", 0) / job.gpus if job.gpus else np.inf,
+        ]
         size = int(min(room))
         if size < 1:
             need = f"{job.cpus:g} CPU" + (f" and {job.gpus:g} GPU" if job.gpus else "")
-            raise SetupError(f"{job.stage}: a worker needs {need}, and the cluster has {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU")
+            raise SetupError(
+                f"{job.stage}: a worker needs {need}, and the cluster has {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"
+            )
         return min(size, self._asked) if self._asked else size
 
     def close(self) -> None:

@@ -17,7 +17,12 @@ def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:
 
     def jpeg(frame: Image) -> bytes:
         # colour at full resolution: small coloured things are what aesthetics and captions look at
-        options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        options = [
+            cv2.IMWRITE_JPEG_QUALITY,
+            quality,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ]
         return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1])
 
     marks = None

@@ -1,8 +1,8 @@
 """The one decode pass over one video: probe, shots, clips, samples, and every filter that needs only pixels.
 
-    open → probe → metadata gates ─(all tiers lost)→ one rejected clip row, nothing decoded
-                        │
-                     decode ──▶ cuts ──▶ shots ──▶ windows ──▶ sample ──▶ scores ──▶ frames file
+open → probe → metadata gates ─(all tiers lost)→ one rejected clip row, nothing decoded
+                    │
+                 decode ──▶ cuts ──▶ shots ──▶ windows ──▶ sample ──▶ scores ──▶ frames file
 """
 
 from __future__ import annotations
@@ -235,7 +235,9 @@ class _Pass:
         if count.frames == 0:
             raise VideoError("corrupt", f"no frame decodes ({count.packets} packets)")
         if count.corrupt > limit * max(count.packets, 1):
-            raise VideoError("corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}")
+            raise VideoError(
+                "corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}"
+            )
         if count.frames == 1 and count.packets <= 1:
             raise VideoError("too_short", "a single frame")
         fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
@@ -322,7 +324,9 @@ class _Pass:
         while self.given and self.given[0].end <= now:
             span = self.given.pop(0)
             if span.start > self.time:
-                clip = ClipScan(span, error=RowError("missing", f"the video ends at {self.time:.3f} s, before this clip"))
+                clip = ClipScan(
+                    span, error=RowError("missing", f"the video ends at {self.time:.3f} s, before this clip")
+                )
                 self.clips.append(clip)
             else:
                 self._clip(span)
@@ -364,7 +368,9 @@ class _Pass:
                 if second is not None:
                     found += [first, second]
         if len(found) < 2 * self.sampling.keyframes:
-            clip.error = RowError("measure", f"too few frames for a sample in {clip.span.start:.3f}–{clip.span.end:.3f} s")
+            clip.error = RowError(
+                "measure", f"too few frames for a sample in {clip.span.start:.3f}–{clip.span.end:.3f} s"
+            )
             return None
         pictures = [self.analysis.rgb(small) for _, small in found]
         times = np.array([time for time, _ in found])

@@ -116,7 +116,7 @@ def open_video(uri: str) -> Iterator[OpenVideo]:
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError("not_video", f"no known container: {_words(error)}") from error
         with container:
-            yield OpenVideo(uri, container, _video_stream(container), file, size)
+            yield OpenVideo(uri, container, video_stream(container), file, size)
 
 
 @contextmanager
@@ -141,7 +141,8 @@ def _words(error: BaseException) -> str:
     return str(error).split(": '")[0].split("; last error log")[0][:300] or type(error).__name__
 
 
-def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+def video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    """The video in a container: the best stream that is not a cover picture. Raises VideoError (no_video, unsupported)."""
     cover = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & cover]
     if not streams:
@@ -224,6 +225,8 @@ def decode(
             if packet.pts is not None and packet.size:
                 time = packet.pts * base - info.origin
                 count.first, count.last = min(count.first, time), max(count.last, time)
+            if packet.pts is None and packet.dts is None and packet.size and not count.packets:
+                context.skip_frame = "DEFAULT"  # a raw stream: only counting its frames tells the time
             count.packets += bool(packet.size)
             frames = packet.decode()
         except StopIteration:

@@ -70,9 +70,13 @@ class Workspace:
     def must_exist(self) -> None:
         """Raises SetupError if this is no workspace (yet)."""
         if not self.inputs.parts() and not self.videos.parts():
-            raise SetupError(f"{self.path} is not a workspace: there is no videos manifest in it. `longtake curate` makes one")
+            raise SetupError(
+                f"{self.path} is not a workspace: there is no videos manifest in it. `longtake curate` makes one"
+            )
 
 
 def without_ids(table: pa.Table, key: str, done: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The anti-join that resume, retry and growing a corpus are: rows whose key is not among `done`."""
-    return table.filter(pc.invert(pc.is_in(table[key], value_set=pa.chunked_array([done]) if isinstance(done, pa.Array) else done)))
+    return table.filter(
+        pc.invert(pc.is_in(table[key], value_set=pa.chunked_array([done]) if isinstance(done, pa.Array) else done))
+    )

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from manifests.store import locate
 
 FRAMES_SCHEMA = pa.schema(
     [
@@ -60,20 +62,22 @@ class FramesWriter:
 @contextmanager
 def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
     """Write the samples of one video; nothing is left behind if the block fails or writes no clip. Raises OSError."""
-    target = frames_path(workspace, video_id)
-    fs, path = fsspec.core.url_to_fs(target)
+    fs, root = locate(workspace)
+    path = frames_path(root, video_id)
     folder = path.rpartition("/")[0]
     fs.makedirs(folder, exist_ok=True)
-    local = "file" in fs.protocol if isinstance(fs.protocol, tuple) else fs.protocol == "file"
+    local = isinstance(fs, LocalFileSystem)
     # an object store shows an object only when it is whole; on disk, a rename does that
     name = f"{folder}/.{video_id}-{uuid4().hex[:8]}.tmp" if local else path
     written = 0
     try:
         with fs.open(name, "wb") as file:
             writer = FramesWriter(file)
-            yield writer
-            writer.close()
-            written = writer.clips
+            try:
+                yield writer
+                written = writer.clips
+            finally:
+                writer.close()
         if local and written:
             fs.mv(name, path)
     finally:
@@ -83,10 +87,10 @@ def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:
     """The samples of the clips named, of those that are there. Raises OSError, pyarrow.ArrowInvalid."""
-    fs, path = fsspec.core.url_to_fs(frames_path(workspace, video_id))
+    fs, root = locate(workspace)
     found: dict[str, StoredFrames] = {}
     wanted = set(clip_ids)
-    with fs.open(path, "rb") as file:
+    with fs.open(frames_path(root, video_id), "rb") as file:
         parquet = pq.ParquetFile(file)
         for group in range(parquet.num_row_groups):
             if parquet.read_row_group(group, columns=["clip_id"])["clip_id"][0].as_py() in wanted:

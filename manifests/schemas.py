@@ -73,6 +73,7 @@ VIDEOS = pa.schema(
         pa.field("container", pa.string()),
         pa.field("rotation", pa.int32()),  # degrees, clockwise
         pa.field("has_audio", pa.bool_()),
+        pa.field("origin", pa.float64()),  # seconds: what the container's clock shows at the start of the video
         pa.field("bytes", pa.int64()),
         pa.field("licence", pa.string()),
         pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
@@ -94,6 +95,7 @@ CLIPS = pa.schema(
         pa.field("start", pa.float64(), nullable=False),  # seconds
         pa.field("end", pa.float64(), nullable=False),
         *_ERROR,
+        pa.field("origin", pa.float64()),  # seconds: add it to start and end for the container's own clock
         pa.field("has_frames", pa.bool_(), nullable=False),
         pa.field("scan_id", pa.string()),
         pa.field("source_caption", pa.string()),
@@ -127,6 +129,7 @@ EXPORTS = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
+        pa.field("pace", pa.float64()),  # seconds of the source per second of the clip
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
         pa.field("scan_id", pa.string()),
@@ -140,7 +143,6 @@ RUNS = pa.schema(
         _required("stage"),
         pa.field("started", pa.timestamp("us", tz="UTC")),
         pa.field("seconds", pa.float64()),  # wall clock
-        pa.field("rows", pa.int64()),
         pa.field("computed", pa.int64()),
         pa.field("errors", pa.int64()),
         pa.field("cpu_seconds", pa.float64()),

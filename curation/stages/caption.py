@@ -62,7 +62,14 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
         return None
     todo = todo.sort_by("video_id")
     batches = split(todo, [1.0] * todo.num_rows, per_batch=_AT_MOST, at_most=_AT_MOST)
-    return Job("caption", batches, CaptionWorker, (workspace.path, recipe.model_dump(mode="json")), memory_mib=3072, hang_seconds=1800)
+    return Job(
+        "caption",
+        batches,
+        CaptionWorker,
+        (workspace.path, recipe.model_dump(mode="json")),
+        memory_mib=3072,
+        hang_seconds=1800,
+    )
 
 
 def _ready(workspace: Workspace, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.bool_]]:

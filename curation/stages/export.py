@@ -39,6 +39,7 @@ from manifests.webdataset import write_tars
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
+_SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
@@ -53,7 +54,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     finished = pc.and_(
         pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
     )
-    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
+    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "origin", "scan_id"])
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
@@ -100,7 +101,9 @@ class ExportWorker:
         seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
         try:
             done = self.sandbox.run(
-                encode_clip, (dict(clip), self.workspace, self.recipe.export.model_dump()), Limits(seconds, scan.memory_limit_mib)
+                encode_clip,
+                (dict(clip), self.workspace, self.recipe.export.model_dump()),
+                Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
         except RowError as error:
@@ -116,14 +119,20 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
     """Cut one clip into the workspace. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
-        fps=export["fps"], frames=export["frames"], max_height=export["max_height"], preset=export["preset"], crf=export["crf"]
+        fps=export["fps"],
+        frames=export["frames"],
+        max_height=export["max_height"],
+        preset=export["preset"],
+        crf=export["crf"],
     )
     fs, root = locate(workspace)
     target = f"{root}/{encoded_path(clip['clip_id'])}"
+    origin = clip["origin"] or 0.0
+    pace = _pace(clip["end"] - clip["start"], settings)
     with _source(clip["uri"]) as source, tempfile.TemporaryDirectory() as scratch:
         local = Path(target) if "://" not in workspace else Path(scratch) / "clip.mp4"
         try:
-            encoded = cut_clip(source, clip["start"], clip["end"], local, settings)
+            encoded = cut_clip(source, clip["start"] + origin, clip["end"] + origin, local, settings, pace)
             if local != Path(target):
                 fs.put_file(str(local), target)
         except OSError as error:
@@ -133,10 +142,20 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
         "width": encoded.width,
         "height": encoded.height,
         "fps": encoded.fps,
+        "pace": pace,
         "bytes": encoded.bytes,
         "sha256": encoded.sha256,
         "cpu_seconds": time.process_time() - cpu,
     }
+
+
+def _pace(seconds: float, settings: EncodeSettings) -> float:
+    """Seconds of the source per second of the clip. What was left of a shot has joined its last clip, which then is longer
+    than a trainer's fixed number of frames: it is shown whole, faster, since its captions tell of all of it."""
+    if settings.frames is None or settings.fps is None:
+        return 1.0
+    pace = seconds * settings.fps / settings.frames
+    return pace if pace > _SAME_PACE else 1.0
 
 
 @contextmanager
@@ -199,7 +218,7 @@ def _write_dataset(
     ]
     table = dataset_table(rows, schema)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = write_shards(table, folder, recipe.export.rows_per_shard)  # takes the old index away first
+    write_shards(table, folder, recipe.export.rows_per_shard)  # takes the old index away first
     _place_clips(workspace, folder, table["path"].to_pylist())
     if "webdataset" in recipe.export.formats:
         write_tars(table, folder, folder / "webdataset", recipe.export.clips_per_tar)
@@ -207,7 +226,6 @@ def _write_dataset(
         shutil.rmtree(folder / "webdataset", ignore_errors=True)
     facts = _facts(workspace, recipe, tier, scores, result, table, sum(files[row["clip_id"]]["bytes"] for row in rows))
     (folder / "README.md").write_text(dataset_card(facts), encoding="utf-8")
-    del shards
     finish_dataset(folder)
     return table.num_rows
 
@@ -226,6 +244,7 @@ def _row(
         "start": clip["start"],
         "end": clip["end"],
         "fps": file["fps"],
+        "pace": file["pace"],
         "caption": captions.get("caption"),
         "sub_captions": captions.get("sub_captions"),
         "tier": tier,
@@ -271,7 +290,10 @@ def _facts(
 ) -> DatasetFacts:
     problems = Counter(f"{p.column}: {p.message}" for p in presto_problems(table))
     seconds = pc.sum(pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"])).as_py() or 0.0
-    notes = [f"Gate of the paper that this recipe does not apply: {name} ({why})." for name, why in recipe.not_applied.items()]
+    notes = [
+        f"Gate of the paper that this recipe does not apply: {name} ({why})."
+        for name, why in recipe.not_applied.items()
+    ]
     return DatasetFacts(
         title=f"{recipe.name}: {tier}",
         tier=tier,

@@ -45,7 +45,9 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
 
 def _done(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.ChunkedArray:
     videos = workspace.videos.read(["video_id", "status", "clip_protocol"])
-    done = videos.filter(pc.or_(pc.equal(videos["clip_protocol"], recipe.clip_protocol), pc.equal(videos["status"], "error")))
+    done = videos.filter(
+        pc.or_(pc.equal(videos["clip_protocol"], recipe.clip_protocol), pc.equal(videos["status"], "error"))
+    )
     if retry_errors:
         done = done.filter(pc.equal(done["status"], "ok"))
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
@@ -154,10 +156,14 @@ def scan_row(row: dict[str, Any], workspace: str, recipe_data: Mapping[str, Any]
         except OSError as error:
             raise VideoError("unreadable", f"while reading: {error}") from error
     captions = {(round(s["start"], 3), round(s["end"], 3)): s for s in given}
-    return _video_row(row, recipe) | _scanned(scanned) | {
-        "clips": [_clip(uri, clip, captions) for clip in scanned.clips],
-        "cpu_seconds": time.process_time() - cpu,
-    }
+    return (
+        _video_row(row, recipe)
+        | _scanned(scanned)
+        | {
+            "clips": [_clip(uri, clip, captions) for clip in scanned.clips],
+            "cpu_seconds": time.process_time() - cpu,
+        }
+    )
 
 
 def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
@@ -185,6 +191,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "container": info.container,
         "rotation": info.rotation,
         "has_audio": info.has_audio,
+        "origin": info.origin,
         "bytes": info.size,
         "cuts": scanned.cuts,
         "frames_decoded": count.frames,

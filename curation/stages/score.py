@@ -39,7 +39,9 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
             raise SetupError(f"recipe {recipe.name}: {error}") from error
     scores = ClipScores(clips, recipe.built)
     lacking = np.any([scores.missing(name) for name in filters], axis=0)
-    usable = (clips["has_frames"].to_numpy(zero_copy_only=False)) & (clips["status"].to_numpy(zero_copy_only=False) == "ok")
+    usable = (clips["has_frames"].to_numpy(zero_copy_only=False)) & (
+        clips["status"].to_numpy(zero_copy_only=False) == "ok"
+    )
     wanted = usable & lacking & (True if all_scores else alive(scores, recipe.tiers))
     todo = clips.filter(pa.array(wanted)).sort_by("video_id")
     if not todo.num_rows:

@@ -1,0 +1,90 @@
+"""What a caption must be before it is one: pure checks of texts, whoever wrote them.
+
+Nothing here asks whether a caption is true; only whether it can be stored and trained on.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from enum import StrEnum
+
+SUB_CAPTIONS = 5
+MAX_SUB_CAPTION = 2000  # characters; the text encoders of trainers read some 200 to 500 tokens
+MAX_CAPTION = 4000
+
+# How a text ends that was cut off. Not a missing full stop: many corpora write none.
+CUT_ENDINGS = ("...", "…", "[truncated]", "(truncated)", "\N{REPLACEMENT CHARACTER}")
+
+
+class Status(StrEnum):
+    """How captioning a clip ended. Only `ok` carries captions."""
+
+    OK = "ok"
+    TRUNCATED = "truncated"  # the text stops before its end
+    REFUSED = "refused"  # the model would not write it
+    DUPLICATE = "duplicate"  # sub-captions repeat each other
+    ERROR = "error"  # anything else: missing, malformed, or a failure on the way
+
+
+class CaptionError(ValueError):
+    """A clip has no usable captions; `status` says in which way, the message why."""
+
+    def __init__(self, reason: str, status: Status = Status.ERROR) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def check_captions(caption: object, sub_captions: object) -> tuple[str, tuple[str, ...]]:
+    """The overall caption and the five sub-captions, cleaned. Raises CaptionError; the arguments can be anything."""
+    overall = check_text(caption, "the overall caption", MAX_CAPTION)
+    if not isinstance(sub_captions, list | tuple):
+        what = "missing" if sub_captions is None else f"no list but {type(sub_captions).__name__}"
+        raise CaptionError(f"{SUB_CAPTIONS} sub-captions are needed: they are {what}")
+    if len(sub_captions) != SUB_CAPTIONS:
+        raise CaptionError(f"{SUB_CAPTIONS} sub-captions are needed, not {len(sub_captions)}")
+    texts = tuple(
+        check_text(text, f"sub-caption {number}", MAX_SUB_CAPTION) for number, text in enumerate(sub_captions, 1)
+    )
+    check_distinct(texts)
+    return overall, texts
+
+
+def check_text(text: object, name: str, max_chars: int) -> str:
+    """`text` with every run of white space (line ends and tabs too) as one space and none at its ends.
+
+    name: what the text is, for the error. Raises CaptionError if it is no text, says nothing, is longer than
+    `max_chars`, holds characters that are no text (NUL and other controls, lone surrogates), or was cut off.
+    """
+    if text is None:
+        raise CaptionError(f"{name} is missing")
+    if not isinstance(text, str):
+        raise CaptionError(f"{name} is no text but {type(text).__name__}")
+    if len(text) > max_chars:  # before anything that takes time over a text of any length
+        raise CaptionError(f"{name} has {len(text)} characters, over the limit of {max_chars}")
+    # A surrogate cannot be written as UTF-8, NUL ends a string in C; dropping them would only hide a broken source.
+    cleaned = " ".join(text.split())
+    bad = next((c for c in cleaned if unicodedata.category(c) in ("Cc", "Cs", "Cn")), None)
+    if bad is not None:
+        raise CaptionError(f"{name} holds the character U+{ord(bad):04X}, which is no text")
+    if not any(c.isalnum() for c in cleaned):
+        raise CaptionError(f"{name} is empty" if not cleaned else f"{name} holds no word")
+    if cleaned.lower().endswith(CUT_ENDINGS):
+        raise CaptionError(f"{name} was cut off: it ends in {cleaned[-12:]!r}", Status.TRUNCATED)
+    return cleaned
+
+
+def check_distinct(texts: tuple[str, ...]) -> None:
+    """Raises CaptionError (duplicate) if two texts are the same but for case, punctuation and spacing."""
+    seen: dict[str, int] = {}
+    for number, text in enumerate(texts, 1):
+        first = seen.setdefault(normalised(text), number)
+        if first != number:
+            raise CaptionError(f"sub-captions {first} and {number} are the same", Status.DUPLICATE)
+
+
+def normalised(text: str) -> str:
+    """`text` without case, punctuation, invisible characters and extra spaces, for comparing."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # By category and not by `isalnum`: the vowel signs of many scripts are marks, and they do make another word.
+    kept = (" " if (kind := unicodedata.category(c))[0] in "PZ" else "" if kind[0] == "C" else c for c in folded)
+    return " ".join("".join(kept).split())

@@ -1,0 +1,141 @@
+"""What this machine can do, looked at before a long run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from curation.recipe import Recipe
+from filters.base import FilterUnavailable
+from manifests.store import StoreError, locate
+
+_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "theora", "vvc")
+_PACKAGES = (
+    "av",
+    "opencv-python-headless",
+    "scikit-image",
+    "ray",
+    "torch",
+    "rapidocr",
+    "sentence-transformers",
+    "decord",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. needed: without it, what was asked for cannot run."""
+
+    what: str
+    good: bool
+    detail: str
+    needed: bool = False
+
+
+def examine(recipe: Recipe | None, workspace: str | None, start_ray: bool) -> list[Finding]:
+    """Look at codecs, packages, memory, GPU; at a recipe's filters and captioner; at a workspace; at Ray."""
+    found = [*_machine(), *_codecs(), *_packages()]
+    if recipe:
+        found += _recipe(recipe)
+    if workspace:
+        found += _workspace(workspace)
+    if start_ray:
+        found.append(_ray())
+    return found
+
+
+def _machine() -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    yield Finding("processor", True, f"{os.cpu_count()} cores")
+    yield Finding(
+        "memory", memory.available > 2 * 2**30, f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    )
+    smi = shutil.which("nvidia-smi")
+    yield Finding("GPU", smi is not None, smi or "none; models run on the CPU")
+
+
+def _codecs() -> Iterator[Finding]:
+    import av
+    import av.codec
+
+    missing = []
+    for name in _CODECS:
+        try:
+            av.codec.Codec(name, "r")
+        except (av.codec.codec.UnknownCodecError, ValueError):
+            missing.append(name)
+    have = ", ".join(name for name in _CODECS if name not in missing)
+    yield Finding("decoders", not missing, have + (f"; missing: {', '.join(missing)}" if missing else ""))
+    try:
+        av.codec.Codec("libx264", "w")
+        yield Finding("encoder", True, "libx264", needed=True)
+    except (av.codec.codec.UnknownCodecError, ValueError):
+        yield Finding(
+            "encoder", False, "PyAV has no libx264: export cannot work; install the wheel from PyPI", needed=True
+        )
+
+
+def _packages() -> Iterator[Finding]:
+    for name in _PACKAGES:
+        try:
+            yield Finding(name, True, version(name))
+        except PackageNotFoundError:
+            extra = "presto" if name == "decord" else "models"
+            yield Finding(name, False, f"not installed; `pip install 'longtake[{extra}]'` brings it")
+
+
+def _recipe(recipe: Recipe) -> Iterator[Finding]:
+    from captioning.registry import make_captioner
+
+    for name, filter_ in recipe.built.items():
+        try:
+            yield Finding(f"filter {name}", True, filter_.protocol, needed=True)
+        except FilterUnavailable as error:
+            yield Finding(f"filter {name}", False, str(error), needed=True)
+    captioner = recipe.captioning.captioner
+    try:
+        yield Finding("captioner", True, make_captioner(captioner, recipe.captioning.settings).protocol, needed=True)
+    except ValueError as error:
+        yield Finding("captioner", False, str(error), needed=True)
+
+
+def _workspace(workspace: str) -> Iterator[Finding]:
+    try:
+        fs, root = locate(workspace)
+    except StoreError as error:
+        yield Finding("workspace", False, str(error), needed=True)
+        return
+    if "://" in workspace:
+        yield Finding("workspace", True, workspace)
+        return
+    folder = root
+    while not fs.exists(folder):
+        folder = os.path.dirname(folder)
+    yield Finding(
+        "workspace",
+        os.access(folder, os.W_OK),
+        f"{workspace} can{'' if os.access(folder, os.W_OK) else 'not'} be written",
+        True,
+    )
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", free > 2**30, f"{free / 2**30:.1f} GiB free")
+
+
+def _ray() -> Finding:
+    from curation.running import Cluster
+
+    cluster = Cluster()
+    started = time.monotonic()
+    try:
+        workers = cluster.workers
+        return Finding("Ray", True, f"starts in {time.monotonic() - started:.0f} s, {workers} workers")
+    except Exception as error:
+        return Finding("Ray", False, str(error), needed=True)
+    finally:
+        cluster.close()

@@ -1,0 +1,129 @@
+"""Deciding again, without computing anything: other gates on the same scores, and all that is known of one clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.clip_table import clip_scores, score_columns
+from curation.errors import SetupError
+from curation.recipe import Recipe, RecipeError, differences, stale_scores
+from curation.workspace import Workspace
+from filters.gates import Gate, Verdict, decide
+from manifests.frames import frames_path
+
+
+@dataclass(frozen=True, slots=True)
+class TierChange:
+    """What another recipe does to one tier. undecided: clips that need scores which are not there yet."""
+
+    tier: str
+    before: int
+    after: int
+    entering: int
+    leaving: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retiering:
+    """A comparison of two recipes over one workspace. stale: filters whose scores have to be measured again."""
+
+    tiers: list[TierChange]
+    settings: list[tuple[str, Any, Any]]
+    stale: list[str]
+
+
+def parse_changes(texts: Sequence[str]) -> dict[str, Gate | None]:
+    """`pretrain.flow=>=30` → gates by key; `off` drops one. Raises RecipeError."""
+    changes: dict[str, Gate | None] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key.count(".") != 1:
+            raise RecipeError(f"--set {text!r}: write TIER.GATE='>= 30', '[20, 180]' or off")
+        try:
+            changes[key.strip()] = None if value.strip() == "off" else Gate.parse(value.strip())
+        except ValueError as error:
+            raise RecipeError(f"--set {text!r}: {error}") from error
+    return changes
+
+
+def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
+    """Apply both recipes' tiers to the scores that are there."""
+    old, new = clip_scores(workspace, before), clip_scores(workspace, after)
+    changes = []
+    for tier in dict.fromkeys([*before.tiers, *after.tiers]):
+        none = np.full(old.table.num_rows, int(Verdict.REJECTED), np.uint8)
+        was = decide(old, before.tiers[tier]).verdicts if tier in before.tiers else none
+        now = decide(new, after.tiers[tier]).verdicts if tier in after.tiers else none
+        kept_before, kept_after = was == Verdict.KEPT, now == Verdict.KEPT
+        changes.append(
+            TierChange(
+                tier,
+                int(kept_before.sum()),
+                int(kept_after.sum()),
+                int((kept_after & ~kept_before).sum()),
+                int((kept_before & ~kept_after).sum()),
+                int((now == Verdict.UNDECIDED).sum()),
+            )
+        )
+    return Retiering(changes, differences(before, after), stale_scores(before, after))
+
+
+def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[str, Any]:
+    """All that the manifests say of one clip, and each tier's verdict with its reasons. Raises SetupError."""
+    scores = clip_scores(workspace, recipe)
+    ids = scores.table["clip_id"]
+    at = np.flatnonzero(pc.starts_with(ids, clip_id).to_numpy(zero_copy_only=False))
+    if at.size != 1:
+        found = f"{at.size} clips begin with" if at.size else "no clip is called"
+        raise SetupError(f"{found} {clip_id!r} in {workspace.path}")
+    row = scores.table.slice(int(at[0]), 1)
+    clip = row.to_pylist()[0]
+    names = score_columns(scores.table)
+    protocols = json.loads(clip["protocols"] or "{}")
+    # one clip, decided by the same code as all of them
+    alone = type(scores)(pa.table(row), recipe.built)
+    verdicts: dict[str, Any] = {}
+    for tier, gates in recipe.tiers.items():
+        result = decide(alone, gates)
+        failed = {
+            name: {
+                "score": float(g.low[0]),
+                "range": str(g.gate),
+                "outside by": abs(float(g.gate.excess(g.low, g.high)[0])),
+            }
+            for name, g in result.gates.items()
+            if g.failed[0]
+        }
+        verdicts[tier] = {
+            "verdict": Verdict(result.verdicts[0]).name.lower(),
+            "failed": failed,
+            "no score": [name for name, g in result.gates.items() if g.missing[0]],
+        }
+    captions = _row_of(workspace.captions.read(), clip["clip_id"])
+    exported = _row_of(workspace.exports.read(), clip["clip_id"])
+    skipped = {*names, *(f"{name}_detail" for name in names), "protocols"}
+    return {
+        **{key: value for key, value in clip.items() if key not in skipped},
+        "scores": {
+            name: {"value": clip[name], "detail": clip[f"{name}_detail"], "protocol": protocols.get(name)}
+            for name in names
+            if clip[name] is not None
+        },
+        "tiers": verdicts,
+        "captions": captions,
+        "exported": exported,
+        "frames": frames_path(workspace.path, clip["video_id"]) if clip["has_frames"] else None,
+    }
+
+
+def _row_of(table: pa.Table, clip_id: str) -> dict[str, Any] | None:
+    rows = table.filter(pc.equal(table["clip_id"], clip_id)).to_pylist()
+    return rows[0] if rows else None

@@ -1,0 +1,126 @@
+"""Optical flow by RAFT: how far the picture moves in half a second.
+
+Formula, unit and range: filters.flow_learned. Source: Teed & Deng, "RAFT: Recurrent All-Pairs Field Transforms for
+Optical Flow" (ECCV 2020); the network is torchvision's, the weights torchvision's or the original repository's
+(princeton-vl/RAFT), whose names are translated here. Gate ≥ 40 (≥ 50) in Table 4 of the Presto paper is for UniMatch.
+
+Protocol: `raft/large@…,12updates,960pad8,keyframe-partner,per0.5s@960/mean`, the weights' hash after the @.
+Cost: five pairs of 960×540 on two CPU cores: small 20 s, large 100 s; on a GPU some tenths of a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from filters.base import FilterUnavailable, Reduce
+from filters.batches import Device, Precision
+from filters.flow_learned import FlowNetwork, LearnedFlow
+from filters.weights import fill, load_weight, weight_tag
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Variant = Literal["small", "large"]
+Source = Literal["torchvision", "princeton"]
+
+UPDATES = 12  # torchvision's default, with which its weights were trained and evaluated
+
+# The original's names → torchvision's, in this order.
+_RENAMES = (
+    (r"^fnet\.", "feature_encoder."),
+    (r"^cnet\.", "context_encoder."),
+    (r"^((?:feature|context)_encoder)\.conv1\.", r"\1.convnormrelu.0."),
+    (r"^((?:feature|context)_encoder)\.norm1\.", r"\1.convnormrelu.1."),
+    (r"^((?:feature|context)_encoder)\.conv2\.", r"\1.conv."),
+    (r"^(.*\.layer\d\.\d)\.conv(\d)\.", r"\1.convnormrelu\2.0."),
+    (r"^(.*\.layer\d\.\d)\.norm(\d)\.", r"\1.convnormrelu\2.1."),
+    (r"^update_block\.encoder\.convc(\d)\.", r"update_block.motion_encoder.convcorr\1.0."),
+    (r"^update_block\.encoder\.convf(\d)\.", r"update_block.motion_encoder.convflow\1.0."),
+    (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
+    (r"^update_block\.gru\.conv([zrq])\.", r"update_block.recurrent_block.convgru1.conv\1."),
+    (r"^update_block\.gru\.conv([zrq])(\d)\.", r"update_block.recurrent_block.convgru\2.conv\1."),
+    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
+    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
+)
+
+
+class FlowRaft(LearnedFlow):
+    """Mean flow length by RAFT. variant: large or small. source: whose weights, torchvision's or princeton-vl's.
+
+    Otherwise as `LearnedFlow`.
+    """
+
+    backend: ClassVar[str] = "raft"
+    cost: ClassVar[float] = 100_000.0
+
+    def __init__(
+        self,
+        *,
+        reduce: Reduce = "mean",
+        variant: Variant = "large",
+        source: Source = "torchvision",
+        batch: int = 4,
+        device: Device = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision)
+        if variant not in ("small", "large"):
+            raise ValueError(f"variant is small or large, not {variant!r}")
+        if source not in ("torchvision", "princeton"):
+            raise ValueError(f"source is torchvision or princeton, not {source!r}")
+        self.variant: Variant = variant
+        self.source: Source = source
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        return (f"raft-{self.variant}" + ("-princeton" if self.source == "princeton" else ""),)
+
+    @property
+    def method(self) -> str:
+        return self.protocol_form(f"{self.variant}@{weight_tag(self.weights[0])},{UPDATES}updates")
+
+    def load(self) -> FlowNetwork:
+        (name,) = self.weights
+        network = build(self.variant)
+        state = load_weight(name)
+        fill(network.raft, torchvision_names(state) if self.source == "princeton" else state, name)
+        return network.eval()
+
+
+def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an original RAFT checkpoint (without 'module.') under torchvision's names.
+
+    The original holds the norm of each downsampling twice, also as norm3 of its block; the second goes.
+    """
+    renamed = {}
+    for key, value in state.items():
+        block = key.partition(".norm3.")[0]
+        if block != key and f"{block}.downsample.1.weight" in state:
+            continue
+        for pattern, replacement in _RENAMES:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def build(variant: Variant) -> FlowNetwork:
+    """torchvision's RAFT with random weights; downloads nothing."""
+    try:
+        models: Any = importlib.import_module("torchvision.models.optical_flow")
+    except ImportError as error:
+        raise FilterUnavailable("torchvision is missing: pip install 'longtake[models]'") from error
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.raft: Any = getattr(models, f"raft_{variant}")(weights=None, progress=False)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            flows: list[Tensor] = self.raft(first / 127.5 - 1, second / 127.5 - 1, num_flow_updates=UPDATES)
+            return flows[-1]
+
+    return Network()

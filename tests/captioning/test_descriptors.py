@@ -1,0 +1,143 @@
+"""Whole captions of clips whose movement and colours are known."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captioning.base import Captions, ClipFrames
+from captioning.checks import Status, normalised
+from captioning.descriptors import Descriptors, Segment, motion_clause, overall_caption, sub_captions
+from captioning.looks import COLOURS, look_at
+from captioning.motion import CameraMotion, Move
+from tests.captioning.test_motion import Image, photo, window
+
+TIMES = np.arange(1.5, 15, 3)
+
+
+def clip(keyframes: list[Image], partners: list[Image], clip_id: str = "a") -> ClipFrames:
+    return ClipFrames(clip_id, np.stack(keyframes), np.stack(partners), TIMES, TIMES + 0.5)
+
+
+def captioned(frames: ClipFrames) -> Captions:
+    (result,) = Descriptors().caption([frames])
+    assert result.status == Status.OK, result.reason
+    assert result.sub_captions is not None
+    assert len({normalised(text) for text in result.sub_captions}) == 5
+    return result
+
+
+def test_each_segment_is_described_by_its_own_movement() -> None:
+    picture = photo("astronaut")
+    cameras: list[dict[str, float]] = [{"x": 60}, {"x": -60}, {"y": -50}, {"zoom": 1.12}, {}]
+    keyframe = window(picture)
+    result = captioned(clip([keyframe] * 5, [window(picture, **camera) for camera in cameras]))
+    said = ["pans steadily to the right", "pans steadily to the left", "tilts steadily up", "zooms", "holds still"]
+    assert result.sub_captions is not None
+    for text, words in zip(result.sub_captions, said, strict=True):
+        assert words in text
+    assert (result.caption or "").startswith(
+        "The camera pans to the right, then pans to the left, then tilts up, then zooms in, then holds still."
+    )
+
+
+def test_one_movement_throughout_is_said_once() -> None:
+    picture = photo("coffee")
+    keyframes = [window(picture, x=x) for x in range(-100, 101, 50)]
+    partners = [window(picture, x=x + 40) for x in range(-100, 101, 50)]
+    result = captioned(clip(keyframes, partners))
+    assert (result.caption or "").startswith("Throughout the clip, the camera pans steadily to the right.")
+
+
+def test_changes_of_light_and_colour_are_told() -> None:
+    rng = np.random.default_rng(0)
+
+    def plain(*rgb: int) -> Image:
+        return np.clip(np.array(rgb) + rng.normal(0, 1, (90, 160, 3)), 0, 255).astype(np.uint8)
+
+    frames = [plain(20, 35, 95), plain(35, 85, 210), plain(35, 85, 210), plain(215, 25, 30), plain(110, 20, 25)]
+    result = captioned(clip(frames, frames))
+    one, two, three, four, five = result.sub_captions or ()
+    assert "dark blue" in one
+    assert two.startswith("The picture grows brighter and dark blue gives way to blue")
+    assert "the view stays much as it was" in three
+    assert "blue gives way to red" in four
+    assert five.startswith("The picture grows darker and red gives way to dark red")
+
+
+def test_a_black_clip_is_captioned_and_claims_no_movement() -> None:
+    black = np.zeros((90, 160, 3), np.uint8)
+    result = captioned(clip([black] * 5, [black] * 5))
+    assert result.caption == (
+        "Throughout the clip, the camera cannot be followed. The picture is very dark, mostly in black, with little "
+        "detail and low contrast. The view stays much the same from start to end."
+    )
+
+
+def test_the_same_frames_always_give_the_same_words_in_any_batch() -> None:
+    clips = []
+    for name in ("astronaut", "coffee", "chelsea"):
+        picture = photo(name)
+        clips.append(clip([window(picture)] * 5, [window(picture, x=30)] * 5, name))
+    alone = {one.clip_id: captioned(one) for one in clips}
+    for order in ([2, 0, 1], [1, 2, 0]):
+        batch = [clips[i] for i in order]
+        assert Descriptors().caption(batch) == [alone[one.clip_id] for one in batch]
+
+
+def test_frames_that_cannot_be_measured_are_an_error_for_their_clip_only() -> None:
+    good, picture = window(photo("coffee")), window(photo("coffee"))
+    tiny = np.zeros((4, 4, 3), np.uint8)
+    late = ClipFrames("late", np.stack([good] * 5), np.stack([picture] * 5), TIMES, TIMES)
+    results = Descriptors().caption([late, clip([tiny] * 5, [tiny] * 5, "tiny"), clip([good] * 5, [good] * 5, "good")])
+    assert [result.status for result in results] == [Status.ERROR, Status.ERROR, Status.OK]
+    assert "each partner must follow its keyframe" in (results[0].reason or "")
+
+
+MOVING: tuple[Move, ...] = ("pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll left")
+MOTIONS = st.one_of(
+    st.builds(CameraMotion, st.sampled_from([("static",), ("unclear",)]), st.just(0.0), st.floats(0, 1)),
+    st.builds(
+        CameraMotion,
+        st.lists(st.sampled_from(MOVING), min_size=1, max_size=2, unique=True).map(tuple),
+        st.floats(0.02, 2),
+        st.floats(0, 1),
+    ),
+)
+LOOKS = [look_at(np.broadcast_to(np.array(rgb, np.uint8), (9, 16, 3))) for _, rgb in COLOURS]
+
+
+@given(st.lists(st.tuples(MOTIONS, st.sampled_from(LOOKS)), min_size=5, max_size=5))
+@settings(max_examples=200)
+def test_any_five_segments_give_five_distinct_well_formed_sentences(
+    measured: list[tuple[CameraMotion, object]],
+) -> None:
+    looks = [look for _, look in measured]
+    segments = [
+        Segment(motion, look, before)  # type: ignore[arg-type]
+        for (motion, look), before in zip(measured, [None, *looks[:-1]], strict=True)
+    ]
+    texts = sub_captions(segments)
+    assert len({normalised(text) for text in texts}) == 5
+    for text in (*texts, overall_caption(segments)):
+        assert re.fullmatch(r"[A-Z][a-z' ,;.A-Z]*\.", text), text
+        assert "  " not in text
+        assert not re.search(r"\b(\w+) \1\b|[ ,;]\.|{}", text), text
+
+
+@pytest.mark.parametrize(
+    ("motion", "words"),
+    [
+        (CameraMotion(("pan left",), 0.05, 0), "the camera pans slowly to the left"),
+        (CameraMotion(("zoom in", "tilt up"), 0.5, 0), "the camera zooms quickly in and tilts up"),
+        (CameraMotion(("static",), 0, 0.3), "the camera holds still with parts of the scene in motion"),
+        (CameraMotion(("unclear",), 0.3, 0.9), "much of the scene moves in its own way"),
+        (CameraMotion(("unclear",), 0, 0), "the camera's movement cannot be told"),
+    ],
+)
+def test_movement_in_words(motion: CameraMotion, words: str) -> None:
+    assert motion_clause(motion) == words

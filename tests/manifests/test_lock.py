@@ -1,0 +1,176 @@
+"""The lock of a workspace, held by this process and by others that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from manifests import lock
+from manifests.lock import WorkspaceBusy, WorkspaceLock
+from manifests.store import StoreError
+
+REPOSITORY = Path(__file__).parents[2]
+HOLDER = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from manifests.lock import WorkspaceLock
+with WorkspaceLock(sys.argv[2]):
+    child = os.fork() if sys.argv[3] == "fork" else None
+    if child != 0:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(workspace: Path, how: str = "alone") -> tuple[subprocess.Popen[str], str]:
+    """Another process that holds the lock by the time this returns, and the id of its child if it has one."""
+    command = [sys.executable, "-c", HOLDER, str(REPOSITORY), str(workspace), how]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_the_second_process_is_told_who_holds_it_and_kill_9_frees_it(tmp_path: Path) -> None:
+    process, _ = hold(tmp_path)
+    try:
+        with pytest.raises(WorkspaceBusy) as caught, WorkspaceLock(str(tmp_path)):
+            pass
+        message = str(caught.value)
+        assert str(tmp_path) in message
+        assert f"process {process.pid} on {os.uname().nodename} since 20" in message
+        assert caught.value.holder["pid"] == process.pid
+        assert set(caught.value.holder) == {"host", "pid", "command", "started"}
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    with WorkspaceLock(str(tmp_path)) as mine:
+        assert mine.held
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert not mine.held
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
+    process, child = hold(tmp_path, "fork")
+    try:
+        with pytest.raises(WorkspaceBusy), WorkspaceLock(str(tmp_path)):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        os.kill(int(child), 0)  # it lives
+        with WorkspaceLock(str(tmp_path)):
+            pass
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_forked_child_that_leaves_the_block_does_not_free_the_lock(tmp_path: Path) -> None:
+    with WorkspaceLock(str(tmp_path)) as mine:
+        child = os.fork()
+        if child == 0:
+            mine.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        with pytest.raises(WorkspaceBusy), WorkspaceLock(str(tmp_path)):
+            pass
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_one_process_cannot_hold_it_twice_but_again_and_again(tmp_path: Path) -> None:
+    workspace = str(tmp_path / "new" / "workspace")
+    for _ in range(3):
+        with WorkspaceLock(workspace) as mine:
+            with pytest.raises(WorkspaceBusy, match=f"process {os.getpid()} "), WorkspaceLock(workspace):
+                pass
+            with pytest.raises(RuntimeError, match="already held"):
+                mine.__enter__()
+            assert mine.held
+
+
+def test_an_error_inside_frees_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), WorkspaceLock(str(tmp_path)):
+        raise KeyError
+    with WorkspaceLock(str(tmp_path)):
+        pass
+
+
+def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match=r"cannot lock the workspace .*file"), WorkspaceLock(str(tmp_path / "file")):
+        pass
+
+
+# Remote
+
+REMOTE = "memory://locked"
+OBJECT = "/locked/.lock"
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    filesystem = MemoryFileSystem()
+    yield filesystem
+    if filesystem.exists(OBJECT):
+        filesystem.rm(OBJECT)
+
+
+def put(filesystem: MemoryFileSystem, age: float, **more: Any) -> None:
+    holder = {"host": "elsewhere", "pid": 7, "command": "longtake scan", "started": "2025-01-02T03:04:05+00:00"}
+    filesystem.pipe_file(OBJECT, json.dumps({**holder, "heartbeat": time.time() - age, **more}).encode())
+
+
+def wait_until(condition: Any) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+def test_a_remote_lock_is_refreshed_and_removed(memory: MemoryFileSystem) -> None:
+    with WorkspaceLock(REMOTE) as mine:
+        assert mine.held
+        first = json.loads(memory.cat_file(OBJECT))
+        assert first["pid"] == os.getpid()
+        with (
+            pytest.raises(WorkspaceBusy, match=f"process {os.getpid()} .*lapses within two minutes"),
+            WorkspaceLock(REMOTE),
+        ):
+            pass
+        wait_until(lambda: json.loads(memory.cat_file(OBJECT))["heartbeat"] > first["heartbeat"])
+    assert not mine.held
+    assert not memory.exists(OBJECT)
+
+
+def test_a_living_remote_holder_is_respected_and_a_dead_one_is_not(memory: MemoryFileSystem) -> None:
+    put(memory, age=100)
+    with (
+        pytest.raises(WorkspaceBusy, match=r"process 7 on elsewhere since 2025-01-02.*longtake scan"),
+        WorkspaceLock(REMOTE),
+    ):
+        pass
+    put(memory, age=130)
+    with WorkspaceLock(REMOTE):
+        assert json.loads(memory.cat_file(OBJECT))["pid"] == os.getpid()
+    memory.pipe_file(OBJECT, b"not JSON")
+    with WorkspaceLock(REMOTE):
+        pass
+
+
+def test_a_remote_lock_that_was_taken_over_is_noticed_and_left_alone(memory: MemoryFileSystem) -> None:
+    with WorkspaceLock(REMOTE) as mine:
+        put(memory, age=0, token="theirs")
+        wait_until(lambda: not mine.held)
+    assert json.loads(memory.cat_file(OBJECT))["token"] == "theirs"
