@@ -107,6 +107,7 @@ class Cluster:
         self.address = address
         self._asked = workers
         self._thread: threading.Thread | None = None
+        self._ready, self._over = threading.Event(), threading.Event()
         self._failure: BaseException | None = None
         self.started_seconds = 0.0
 
@@ -136,11 +137,13 @@ class Cluster:
         except BaseException as error:
             self._failure = error
         self.started_seconds = time.monotonic() - started
+        self._ready.set()
+        # Ray's processes are set to die with the thread that started them
+        self._over.wait()
 
     def _wait(self) -> None:
         self.start()
-        assert self._thread is not None
-        self._thread.join()
+        self._ready.wait()
         if self._failure is not None:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
             raise SetupError(f"{where} does not start: {self._failure}") from self._failure
@@ -199,10 +202,12 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
         if self._thread is not None:
-            self._thread.join()
+            self._ready.wait()
             import ray
 
             ray.shutdown()
+            self._over.set()
+            self._thread.join()
 
 
 class _Call:

@@ -7,7 +7,7 @@ about 1 to 10; most frames lie at 4–7 (on embeddings that are not normalised t
 christophschuhmann/improved-aesthetic-predictor (V2), LAION-AI/aesthetic-predictor (V1), openai/CLIP through open_clip;
 gates ≥ 4.8 and ≥ 5.0 in Table 4 of the Presto paper (arXiv 2412.01316).
 
-Protocol: `laion-v2/ViT-L-14@…+head@…,center224,keyframes/mean`: the hashes of both weight files, and how a frame becomes
+Protocol: `laion-v2/ViT-L-14@…+head@…,center224,keyframes/mean`: the hashes of both weights, and how a frame becomes
 224×224 by Pillow's bicubic resize: `center` (the predictor's own) reduces the short side to 224 and cuts the middle, so
 that 44 % of a 16:9 frame is not seen; `squash` resizes both sides; `pad` reduces the long side to 224 and fills up with
 CLIP's mean colour.

@@ -108,7 +108,7 @@ class Attention(nn.Module):
         message = self.norm1(self.merge(message))
         if self.mlp is not None:
             message = self.norm2(self.mlp(torch.cat([source, message], dim=-1)))
-        return source + message
+        return torch.add(source, message)
 
 
 class TransformerBlock(nn.Module):
@@ -366,7 +366,7 @@ def match_globally(source: Tensor, target: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, values: Tensor) -> Tensor:
-    """Attention [B, L, C] whose values are places or flow: never in half precision, which would round them to pixels."""
+    """Attention [B, L, C] whose values are places or flow: never in half precision, which rounds them to pixels."""
     with torch.autocast(q.device.type, enabled=False):
         return functional.scaled_dot_product_attention(wide(q), wide(k), values)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -267,7 +268,7 @@ def weight_tag(name: str) -> str:
 
 
 def record_sha256(path: Path) -> str:
-    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: for the pull of a weight whose hash nobody states."""
+    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: at the pull of a weight whose hash nobody states."""
     digest = file_sha256(path)
     _record(path).write_text(f"{digest}  {path.name}\n", "ascii")
     return digest
@@ -344,7 +345,11 @@ def _read(path: Path, *, trusted: bool) -> dict[str, Any]:
         if not trusted:
             raise ValueError("it is TorchScript, which is opened only under a known SHA-256")
         reader: Any = torch.jit
-        return dict(reader.load(str(path), map_location="cpu").state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # TorchScript is deprecated, OpenAI's files are what they are
+            return dict(reader.load(str(path), map_location="cpu").state_dict())
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 

@@ -332,7 +332,7 @@ def test_readers_are_right_while_another_process_appends_and_compacts(tmp_path: 
         assert writer.stdout is not None
         writer.stdout.readline()
         seen: dict[str, float] = {}
-        for _ in range(40):
+        for _ in range(25):
             now = as_dict(manifest.read())
             assert all(now.get(key, -1.0) >= value for key, value in seen.items())
             seen = now
