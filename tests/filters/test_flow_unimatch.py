@@ -160,7 +160,7 @@ def test_weights_and_protocol(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp
     assert filter_.method.endswith(",960pad32,keyframe-partner,per0.5s@960")
     other = WEIGHTS["unimatch"]
     monkeypatch.setitem(WEIGHTS, "unimatch-scale1", replace(other, name="unimatch-scale1"))
-    with pytest.raises(FilterUnavailable, match="regrefine6.*holds the weights of another model"):
+    with pytest.raises(FilterUnavailable, match=r"regrefine6.*holds the weights of another model"):
         FlowUnimatch(variant="scale1", device="cpu").measure([clip(5)])
     monkeypatch.setenv("LONGTAKE_MODELS", str(tmp_path))
     with pytest.raises(FilterUnavailable, match="longtake models pull unimatch"):
