@@ -106,6 +106,11 @@ def _faults() -> Iterator[None]:
         _fail(str(error), USAGE)
     except (SetupError, StoreError, WorkspaceBusy) as error:
         _fail(str(error), ENVIRONMENT)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        kept = "what is done is kept, and the same command goes on from here"
+        _fail(f"{error.filename}: {error.strerror}; {kept}", ENVIRONMENT)
     except KeyboardInterrupt:
         errors.print("stopped; what is done is kept, and the same command goes on from here")
         raise typer.Exit(130) from None
@@ -275,6 +280,9 @@ def stats(
     near: Annotated[int, typer.Option(min=0, help="How many nearly kept clips to name.")] = 10,
 ) -> None:
     """The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where the time went."""
+    from curation.startup import leave_pandas_out
+
+    leave_pandas_out()
     from curation.show import show_statistics, statistics_csv
     from curation.stats import statistics
     from curation.workspace import Workspace

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -114,44 +115,86 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
 
 
-def clip_scores(workspace: Workspace, recipe: Recipe) -> ClipScores:
-    """All clips with all their scores, those on captions joined in: what gates are applied to.
+def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | None = None) -> ClipScores:
+    """All clips with their scores, those on captions joined in: what gates are applied to.
 
-    A clip whose captions could not be written has status `error`, kind `caption`.
+    columns: of the clips manifest, wanted besides those that gates look at; None: all there are. A clip whose captions
+    could not be written has status `error`, kind `caption`.
     """
-    clips = workspace.clips.read()
-    captions = workspace.captions.read()
-    on_captions = recipe.needing(Needs.CAPTIONS)
+    if columns is None:
+        return _joined(workspace, recipe, workspace.clips.read(), recipe.filters)
+    scores = _joined(workspace, recipe, _read_clips(workspace, recipe, columns, ()), ())
+    if details := scores.details_needed():
+        scores = _joined(workspace, recipe, _read_clips(workspace, recipe, columns, details), details)
+    return scores
+
+
+def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> pa.Table:
+    on_clips = [name for name in recipe.built if name not in recipe.needing(Needs.CAPTIONS)]
+    return workspace.clips.read(
+        list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
+        optional=[*on_clips, *(f"{name}_detail" for name in details if name in on_clips)],
+        encoded=["status", "error_kind", "error", "protocols"],
+    )
+
+
+def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iterable[str]) -> ClipScores:
+    """`clips` with what the captions manifest says of them. Only the clips that it knows are touched: there may be a
+    million, most of which died long before."""
+    fields = []
+    for name in recipe.needing(Needs.CAPTIONS):
+        value, detail = schemas.score_fields(name)
+        fields += [value, detail] if name in details else [value]
+    captions = workspace.captions.read(
+        ["clip_id", "scan_id", "status", "reason", "protocols"], optional=[field.name for field in fields]
+    )
     if not captions.num_rows or not clips.num_rows:
         return ClipScores(clips, recipe.built)
     at = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
-    current = pc.equal(captions["scan_id"].take(at), clips["scan_id"])
-    at = pc.if_else(current, at, pa.scalar(None, pa.int32()))
-    status = captions["status"].take(at)
-    failed = pc.fill_null(pc.and_(pc.equal(clips["status"], "ok"), pc.not_equal(status, "ok")), False)
-    table = clips
-    for name, value in (("status", "error"), ("error_kind", "caption")):
-        table = _replaced(table, name, pc.if_else(failed, pa.scalar(value), table[name]))
-    table = _replaced(table, "error", pc.if_else(failed, captions["reason"].take(at), table["error"]))
-    for name in on_captions:
-        for field in schemas.score_fields(name):
-            if field.name in captions.column_names:
-                table = table.append_column(field, captions[field.name].take(at).cast(field.type))
-    theirs = captions["protocols"].take(at)
-    table = _replaced(table, "protocols", _merged(table["protocols"], theirs))
-    return ClipScores(table, recipe.built)
+    here = np.flatnonzero(at.is_valid().to_numpy())
+    theirs = captions.take(at.drop_null())
+    current = pc.equal(theirs["scan_id"], clips["scan_id"].take(pa.array(here))).to_numpy().astype(bool)
+    here, theirs = here[current], theirs.filter(pa.array(current))
+    ok = pc.equal(clips["status"].take(pa.array(here)), "ok").to_numpy().astype(bool)
+    bad = ok & pc.not_equal(theirs["status"], "ok").to_numpy().astype(bool)
+    failed, reasons = here[bad], theirs["reason"].filter(pa.array(bad))
+    for name, values in (("status", "error"), ("error_kind", "caption"), ("error", reasons)):
+        clips = _with(clips, name, failed, values)
+    for field in fields:
+        if field.name in theirs.column_names:
+            source = np.full(clips.num_rows, -1)
+            source[here] = np.arange(len(here))
+            column = theirs[field.name].take(pa.array(source, mask=source < 0))
+            clips = clips.append_column(field, column.cast(field.type))
+    both = _merged(clips["protocols"].take(pa.array(here)), theirs["protocols"])
+    return ClipScores(_with(clips, "protocols", here, both), recipe.built)
 
 
-def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, column)
+def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str | pa.ChunkedArray) -> pa.Table:
+    """`table` with other strings in some rows of a column. By dictionaries: there are few different ones."""
+    if not len(rows):
+        return table
+    new = pa.chunked_array([pa.array([values] * len(rows))]) if isinstance(values, str) else values
+    column = pa.chunked_array([*_encoded(table[name]).chunks, *_encoded(new).chunks]).unify_dictionaries()
+    codes = pa.chunked_array([chunk.indices for chunk in column.chunks]).combine_chunks()
+    order = np.arange(table.num_rows)
+    order[rows] = table.num_rows + np.arange(len(rows))
+    merged = pa.DictionaryArray.from_arrays(codes.take(pa.array(order)), column.chunk(0).dictionary)
+    return table.set_column(table.column_names.index(name), name, merged.cast(table[name].type))
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        return column
+    return pc.dictionary_encode(column).cast(pa.dictionary(pa.int32(), pa.string()))
 
 
 def _merged(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
     """Two columns of JSON objects into one. There are few different ones."""
-    pairs = pc.binary_join_element_wise(pc.fill_null(a, "{}"), pc.fill_null(b, "{}"), "\n").combine_chunks()
-    encoded = pc.dictionary_encode(pairs)
+    first, second = (pc.fill_null(column.cast(pa.string()), "{}") for column in (a, b))
+    pairs = _encoded(pc.binary_join_element_wise(first, second, "\n")).combine_chunks()
     merged = []
-    for text in encoded.dictionary.to_pylist():
-        first, _, second = text.partition("\n")
-        merged.append(dump_protocols({**json.loads(first), **json.loads(second)}))
-    return pa.chunked_array([pa.array(merged, pa.string()).take(encoded.indices)])
+    for text in pairs.dictionary.to_pylist():
+        one, _, other = text.partition("\n")
+        merged.append(dump_protocols({**json.loads(one), **json.loads(other)}))
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(pairs.indices, pa.array(merged, pa.string()))])

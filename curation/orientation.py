@@ -29,7 +29,7 @@ def track_rotations(file: BinaryIO) -> dict[int, int]:
             for kind, start, stop in _boxes(file, trak_start, trak_stop)
             if kind == b"tkhd"
         )
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, IndexError):  # a box that ends before what it promises
         return {}
 
 

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from curation.errors import SetupError
-from filters.base import Filter, Needs
+from filters.base import Filter, FilterUnavailable, Needs
 from filters.gates import Gate
 from filters.registry import UnknownFilter, build
 
@@ -231,10 +231,16 @@ def stale_scores(old: Recipe, new: Recipe) -> list[str]:
     return [
         name
         for name, filter_ in new.built.items()
-        if name not in old.built
-        or old.built[name].method != filter_.method
-        or old.built[name].backend != filter_.backend
+        if name not in old.built or _measurement(old.built[name]) != _measurement(filter_)
     ]
+
+
+def _measurement(filter_: Filter[Any]) -> tuple[Any, ...]:
+    """What its scores depend on: backend and method, or its settings where a missing package or weight hides the method."""
+    try:
+        return filter_.backend, filter_.method
+    except FilterUnavailable:
+        return filter_.backend, {key: value for key, value in vars(filter_).items() if key != "reduce"}
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -42,16 +42,25 @@ def load_sample(stored: StoredFrames) -> Sample:
     """Decode a sample. Raises RowError (frames) if a picture of it is damaged."""
 
     def pictures(encoded: Sequence[bytes]) -> Image:
-        frames = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) for data in encoded]
-        if not frames or any(frame is None or frame.shape != frames[0].shape for frame in frames):
+        frames = [_decoded(data, cv2.IMREAD_COLOR) for data in encoded]
+        good = [frame for frame in frames if frame is not None]
+        if not good or len(good) < len(frames) or any(frame.shape != good[0].shape for frame in good):
             raise RowError("frames", f"a stored frame of clip {stored.clip_id} does not decode; scan its video again")
-        return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames])
+        return np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in good])
 
     keyframes, partners = pictures(stored.keyframes), pictures(stored.partners)
     marks = None
     if stored.marks is not None:
-        mask = cv2.imdecode(np.frombuffer(stored.marks, np.uint8), cv2.IMREAD_GRAYSCALE)
+        mask = _decoded(stored.marks, cv2.IMREAD_GRAYSCALE)
         if mask is None or mask.shape != keyframes.shape[1:3]:
             raise RowError("frames", f"the stored mask of clip {stored.clip_id} does not decode; scan its video again")
         marks = mask > 127
     return Sample(keyframes, partners, np.array(stored.times), np.array(stored.partner_times), marks)
+
+
+def _decoded(data: bytes, flags: int) -> Image | None:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of no bytes at all, and of pictures that are too large
+        return None
+    return None if picture is None else np.asarray(picture, np.uint8)

@@ -75,13 +75,13 @@ class FrameBuffer(Generic[Frame, Small]):
     def push(self, time: float, frame: Frame) -> None:
         """The next frame; times strictly increase."""
         previous = self._last
-        self._grid = max(self._grid, math.floor(time / self._step) - 1)  # a leap in time costs no more than a step
         while (moment := self._next_moment()) <= time:
             if previous is None or time - moment < moment - previous[0]:
                 self._keep(time, frame)
             else:
                 self._keep(*previous)
             self._pop_until(moment)
+            self._grid = max(self._grid, math.floor(time / self._step) - 1)  # a leap in time costs no more than a step
         self._last = (time, frame)
 
     def finish(self) -> None:

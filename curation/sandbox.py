@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from curation.errors import RowError, VideoError
+from manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
 _START_SECONDS = 60.0
@@ -55,7 +56,8 @@ class Sandbox:
         self._connection: Connection | None = None
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
-        """The function's result. Raises VideoError (timeout, memory, crash), and the RowError that the function raised."""
+        """The function's result. Raises VideoError (timeout, memory, crash), and the RowError or StoreError that the
+        function raised."""
         connection, process = self._ready()
         try:
             connection.send((function, args))
@@ -143,7 +145,7 @@ def _serve(connection: Connection) -> None:
             return
         try:
             answer = ("result", function(*args))
-        except RowError as error:
+        except (RowError, StoreError) as error:  # StoreError: no fault of the video, it stops the run
             answer = ("error", error)
         except MemoryError:
             answer = ("error", VideoError("memory", "decoding ran out of memory"))

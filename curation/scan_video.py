@@ -138,6 +138,10 @@ class _Judge:
         scores = self.probe_scores(info, span)
         return bool(self._tiers_left(scores if span.seconds > 0 else _without(scores, "duration")))
 
+    def rejects(self, info: VideoInfo, span: Span) -> bool:
+        """Whether metadata alone costs a clip every tier."""
+        return not self._tiers_left(self.probe_scores(info, span))
+
     def measure(self, clip: ClipScan, sample: Sample) -> Sample:
         """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
         left = self._tiers_left(clip.scores)
@@ -265,7 +269,8 @@ class _Pass:
             self._close_shot(end)
         if not self.clips and self.longest_short:
             clip, sample = self.longest_short
-            self._add(clip, sample)
+            if self.judge.rejects(self.info, clip.span):  # else no gate could tell why it is not kept
+                self._add(clip, sample)
 
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

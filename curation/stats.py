@@ -42,8 +42,8 @@ class Statistics:
 
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
     """Read the manifests and count. near: how many near misses to name, the closest of each gate first."""
-    videos = workspace.videos.read(["status", "error_kind"])
-    scores = clip_scores(workspace, recipe)
+    videos = workspace.videos.read(["status", "error_kind"], encoded=["status", "error_kind"])
+    scores = clip_scores(workspace, recipe, [])
     clips = scores.table
     results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
     clip_status = counted(clips["status"])
@@ -130,20 +130,24 @@ def quantiles(scores: ClipScores, name: str) -> list[float | None]:
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
     """Clips that a single gate rejects, for each gate the closest, measured by the spread of that gate's scores."""
     found: list[tuple[float, NearMiss]] = []
+    spreads: dict[str, float] = {}
     for tier, result in results.items():
         for name, alone in result.only_failure.items():
             gate = result.gates[name]
             at = np.flatnonzero(alone)
-            if not at.size:
+            if not at.size or not most:
                 continue
             excess = gate.gate.excess(gate.low[at], gate.high[at])
-            spread = float(np.nanstd(gate.low)) or 1.0
-            order = np.argsort(np.abs(excess))[:most]
-            ids = clips["clip_id"].take(pa.array(at[order])).to_pylist()
-            for i, clip_id in zip(order, ids, strict=True):
-                value = gate.low[at[i]] if excess[i] < 0 else gate.high[at[i]]
-                found.append((abs(excess[i]) / spread, NearMiss(clip_id, tier, name, float(value), float(excess[i]))))
-    found.sort(key=lambda pair: pair[0])
+            if at.size > most:
+                closest = np.argpartition(np.abs(excess), most - 1)[:most]
+                at, excess = at[closest], excess[closest]
+            if name not in spreads:
+                spreads[name] = float(np.std(gate.low[gate.passed | gate.failed])) or 1.0
+            ids = clips["clip_id"].take(pa.array(at)).to_pylist()
+            for i, over, clip_id in zip(at, excess, ids, strict=True):
+                value = float(gate.low[i] if over < 0 else gate.high[i])
+                found.append((abs(over) / spreads[name], NearMiss(clip_id, tier, name, value, float(over))))
+    found.sort(key=lambda pair: (pair[0], pair[1].clip_id))
     return [miss for _, miss in found[:most]]
 
 

@@ -29,6 +29,7 @@ CONTAINER_OPTIONS: dict[str, str] = {
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,image2,png_pipe,jpeg_pipe"
 }
 UNKNOWN_FPS = 25.0  # what a raw stream without timing is played at (ffmpeg's default)
+_NO_TIMESTAMPS = 0x80  # ffmpeg's AVFMT_NOTIMESTAMPS, of raw streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,14 @@ def open_video(uri: str) -> Iterator[OpenVideo]:
 def _open_file(uri: str) -> Iterator[BinaryIO]:
     path = local_path(uri)
     remote = path is None
+    if path is not None and os.path.exists(path) and not os.path.isfile(path):
+        # to open a pipe would wait for its writer, and a device may never end
+        raise VideoError("unreadable", "it is no file, but a folder, a pipe, a socket or a device")
     try:
         opened = fsspec.open(uri, "rb").open() if path is None else open(path, "rb")  # noqa: SIM115
     except FileNotFoundError as error:
+        if remote and isinstance(error.__cause__, OSError):  # so fsspec says that it cannot connect
+            raise VideoError("unreachable", _words(error.__cause__)) from error
         raise VideoError("missing", "no such file" if not remote else f"not found: {_words(error)}") from error
     except (OSError, TimeoutError) as error:
         raise VideoError("unreachable" if remote else "unreadable", _words(error)) from error
@@ -169,6 +175,8 @@ def probe(video: OpenVideo) -> VideoInfo:
     duration = stream.duration * base if stream.duration else (container.duration or 0) / 1e6
     width, height = displayed_size(context.width, context.height, rotation, stream.sample_aspect_ratio)
     rate = stream.average_rate or stream.guessed_rate
+    if container.format.flags & _NO_TIMESTAMPS:  # a raw stream: the average is a mere default
+        rate = stream.guessed_rate or rate
     return VideoInfo(
         width=width,
         height=height,

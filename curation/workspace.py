@@ -60,10 +60,11 @@ class Workspace:
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml, with every default written out."""
         fs, root = locate(self.path)
-        fs.makedirs(root, exist_ok=True)
         try:
-            with fs.open(f"{root}/recipe.yaml", "wb") as stream:
-                stream.write(recipe.to_yaml().encode())
+            fs.makedirs(root, exist_ok=True)
+            # renamed: a full disk or a kill must not leave half of it
+            fs.pipe_file(f"{root}/.recipe.yaml.tmp", recipe.to_yaml().encode())
+            fs.mv(f"{root}/.recipe.yaml.tmp", f"{root}/recipe.yaml")
         except OSError as error:
             raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
 

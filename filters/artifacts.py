@@ -303,8 +303,7 @@ class Borders(Filter[Sample]):
 class Artifacts(Filter[Sample]):
     """Share of the frame under borders, static marks or overlaid text, as a union. Detail: one value per keyframe.
 
-    reduce: `max` unless set. Raises ImportError (without rapidocr) or FileNotFoundError (without its model) from
-    `method` already, before any work.
+    reduce: `max` unless set. `method` already raises FilterUnavailable without rapidocr or its model, before any work.
     """
 
     name: ClassVar[str] = "artifacts"

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Filter, Score
+from filters.base import Filter, FilterUnavailable, Score
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -108,7 +108,9 @@ class TierResult:
         """Per gate: the clips that it alone rejects."""
         if not self.gates:
             return {}
-        failures = np.sum([result.failed for result in self.gates.values()], axis=0)
+        failures = np.zeros(len(self.verdicts), np.uint8)
+        for result in self.gates.values():
+            failures += result.failed
         return {name: result.failed & (failures == 1) for name, result in self.gates.items()}
 
 
@@ -117,20 +119,44 @@ class ClipScores:
     """The scores of a table of clips as the filters at hand read them: stale ones are nan.
 
     table: a clips manifest, with columns status, protocols (JSON object: name → protocol) and, per filter, `<name>` and
-    `<name>_detail`.
+    `<name>_detail` (which may be left out where `details_needed` does not name it). unchecked: filters that this
+    machine lacks a package or a weight for, and why: scores of the same backend are taken for theirs, whatever the
+    method. It fills up as scores are asked for.
     """
 
     table: pa.Table
     filters: Mapping[str, Filter[Any]]
-    _cache: dict[str, tuple[Floats, Floats, Bools]] = field(default_factory=dict)
-    _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int64]] | None = None
+    unchecked: dict[str, str] = field(default_factory=dict)
+    _spans: dict[str, tuple[Floats, Floats, Bools]] = field(default_factory=dict)
+    _kinds: dict[str, tuple[Bools, Bools, Bools]] = field(default_factory=dict)
+    _results: dict[tuple[str, Gate], GateResult] = field(default_factory=dict)
+    _ok: Bools | None = None
+    _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int32]] | None = None
 
     def span(self, name: str) -> tuple[Floats, Floats, Bools]:
         """(low, high, bound): the values a gate must hold for each clip, equal unless `reduce: every`; nan where there
         is no score under the wanted protocol. bound: the value is only a lower bound of the score."""
-        if name not in self._cache:
-            self._cache[name] = self._span(name)
-        return self._cache[name]
+        if name not in self._spans:
+            self._spans[name] = self._span(name)
+        return self._spans[name]
+
+    def result(self, name: str, gate: Gate) -> GateResult:
+        """One gate over all clips; computed once, since tiers share most of their gates."""
+        if (name, gate) not in self._results:
+            low, high, bound = self.span(name)
+            ok = self.ok()
+            inside = gate.passes(low, high)
+            passed = inside & ~bound & ok
+            # of a score that can only be higher, falling short says nothing
+            failed = np.where(bound, high > gate.high, ~inside & ~np.isnan(low)) & ok
+            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~passed & ~failed)
+        return self._results[name, gate]
+
+    def ok(self) -> Bools:
+        """Clips that did not end in an error."""
+        if self._ok is None:
+            self._ok = pc.equal(self.table["status"], "ok").to_numpy().astype(bool)
+        return self._ok
 
     def missing(self, name: str) -> Bools:
         """Clips without a score under the wanted protocol."""
@@ -138,84 +164,96 @@ class ClipScores:
         return np.isnan(low) | bound
 
     def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
-        wanted = self.filters[name]
-        n = self.table.num_rows
-        none = np.full(n, np.nan)
+        every = self.filters[name].reduce == "every"
         if name not in self.table.column_names:
-            return none, none, np.zeros(n, bool)
-        fresh, other_reduce, bound = self._compare(name, wanted)
-        value = self.table[name].to_numpy(zero_copy_only=False).astype(np.float64)
-        low = np.where(fresh | bound, value, np.nan)
-        high = low
-        detail_counts = fresh if wanted.reduce == "every" else other_reduce
-        if detail_counts.any():
-            ends = {how: self._detail(name, how) for how in ("min", "max", "mean")}
-            first, second = ("min", "max") if wanted.reduce == "every" else (wanted.reduce, wanted.reduce)
-            either = fresh | other_reduce if wanted.reduce == "every" else other_reduce
-            low, high = np.where(either, ends[first], low), np.where(either, ends[second], high)
+            none = np.full(self.table.num_rows, np.nan)
+            return none, none, np.zeros(self.table.num_rows, bool)
+        fresh, other, bound = self._compare(name)
+        value = self.table[name].to_numpy().astype(np.float64, copy=False)
+        low = high = np.where(fresh | bound, value, np.nan)
+        from_detail = fresh | other | bound if every else other
+        if from_detail.any():
+            how = self.filters[name].reduce
+            least, most, known = self._ends(name, "min" if every else how, "max" if every else how)
+            low, high = np.where(from_detail & known, least, low), np.where(from_detail & known, most, high)
         return low, high, bound
 
-    def _compare(self, name: str, wanted: Filter[Any]) -> tuple[Bools, Bools, Bools]:
+    def details_needed(self) -> list[str]:
+        """The filters whose `<name>_detail` a verdict looks at: without that column it cannot be right."""
+        needed = []
+        for name, filter_ in self.filters.items():
+            if name in self.table.column_names:
+                fresh, other, bound = self._compare(name)
+                if (fresh | other | bound if filter_.reduce == "every" else other).any():
+                    needed.append(name)
+        return needed
+
+    def _compare(self, name: str) -> tuple[Bools, Bools, Bools]:
         """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's."""
+        if name in self._kinds:
+            return self._kinds[name]
+        wanted = self.filters[name]
+        lower = wanted.lower_bound.protocol if wanted.lower_bound else None
+        try:
+            method = wanted.protocol.rpartition("/")[0]
+        except FilterUnavailable as error:
+            # What cannot be measured here can still be decided on: any method of the same backend is believed.
+            method, self.unchecked[name] = None, str(error)
         unique, codes = self._stored()
-        lower = wanted.lower_bound
-        lower_protocol = lower.protocol if lower else None
-        protocol = wanted.protocol
-        method = protocol.rpartition("/")[0]
         kinds = np.zeros((3, len(unique)), bool)
-        for i, stored in enumerate(unique):
-            have = stored.get(name)
+        for i, protocols in enumerate(unique):
+            stored, _, reduce = protocols.get(name, "").rpartition("/")
+            same = stored == method if method is not None else stored.partition("/")[0] == wanted.backend
             kinds[:, i] = (
-                have == protocol,
-                have is not None and have != protocol and have.rpartition("/")[0] == method,
-                have is not None and have == lower_protocol,
+                same and reduce == wanted.reduce,
+                same and reduce != wanted.reduce,
+                lower is not None and protocols.get(name) == lower,
             )
-        fresh, other, bound = kinds[:, codes] if len(unique) else np.zeros((3, self.table.num_rows), bool)
+        fresh, other, bound = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
+        self._kinds[name] = fresh, other, bound
         return fresh, other, bound
 
-    def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int64]]:
+    def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int32]]:
+        """The different protocols there are, and which one each clip has."""
         if self._protocols is None:
-            encoded = pc.dictionary_encode(self.table["protocols"].combine_chunks().fill_null("{}"))
-            if isinstance(encoded, pa.ChunkedArray):
-                encoded = encoded.combine_chunks()
+            column = self.table["protocols"]
+            if not pa.types.is_dictionary(column.type):
+                column = pc.dictionary_encode(column)
+            chunks = column.unify_dictionaries().chunks
+            texts = chunks[0].dictionary.to_pylist() if chunks else []
+            codes = [chunk.indices.fill_null(len(texts)).to_numpy() for chunk in chunks]
             self._protocols = (
-                [json.loads(text) for text in encoded.dictionary.to_pylist()],
-                encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+                [*(json.loads(text) for text in texts), {}],
+                np.concatenate([np.zeros(0, np.int32), *codes]).astype(np.int32, copy=False),
             )
         return self._protocols
 
-    def _detail(self, name: str, how: str) -> Floats:
+    def _ends(self, name: str, *hows: str) -> tuple[Floats, Floats, Bools]:
+        """Two reductions of the detail (of every clip), and which clips have any."""
         column = self.table[f"{name}_detail"].combine_chunks()
         flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
         owner = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
-        n = len(column)
-        if how == "mean":
-            with np.errstate(invalid="ignore"):
-                return np.bincount(owner, flat, n) / np.bincount(owner, minlength=n)
-        out = np.full(n, np.nan)
-        (np.fmin if how == "min" else np.fmax).at(out, owner, flat)
-        return out
+        count = np.bincount(owner, minlength=len(column))
+        known = count > 0
+        ends = []
+        for how in hows:
+            if how == "mean":
+                ends.append(np.bincount(owner, flat, len(column)) / np.maximum(count, 1))
+            else:
+                end = np.full(len(column), math.inf if how == "min" else -math.inf)
+                (np.minimum if how == "min" else np.maximum).at(end, owner, flat)  # nan stays nan
+                ends.append(end)
+        return ends[0], ends[1], known
 
 
 def decide(scores: ClipScores, tier: Tier) -> TierResult:
     """Apply every gate of `tier` to every clip, each alone."""
-    table = scores.table
-    n = table.num_rows
-    errored = ~pc.equal(table["status"], "ok").to_numpy(zero_copy_only=False).astype(bool)
-    rejected, incomplete = np.zeros(n, bool), np.zeros(n, bool)
-    gates: dict[str, GateResult] = {}
-    for name, gate in tier.items():
-        low, high, bound = scores.span(name)
-        passed = gate.passes(low, high) & ~bound & ~errored
-        # of a score that can only be higher, falling short says nothing
-        failed = np.where(bound, high > gate.high, ~np.isnan(low) & ~gate.passes(low, high)) & ~errored
-        missing = ~passed & ~failed & ~errored
-        gates[name] = GateResult(gate, low, high, passed, failed, missing)
-        rejected |= failed
-        incomplete |= missing
-    verdicts = np.select(
-        [errored, rejected, incomplete], [Verdict.ERROR, Verdict.REJECTED, Verdict.UNDECIDED], Verdict.KEPT
-    ).astype(np.uint8)
+    gates = {name: scores.result(name, gate) for name, gate in tier.items()}
+    ok = scores.ok()
+    verdicts = np.where(ok, np.uint8(Verdict.KEPT), np.uint8(Verdict.ERROR))
+    for result in gates.values():
+        verdicts[result.missing & (verdicts == Verdict.KEPT)] = Verdict.UNDECIDED
+        verdicts[result.failed] = Verdict.REJECTED
     return TierResult(gates, verdicts)
 
 

@@ -23,7 +23,17 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "artifacts": {"rapidocr": "filters.artifacts:Artifacts", "borders": "filters.artifacts:Borders"},
     "psnr": {"pixels": "filters.psnr:Psnr"},
     "ssim": {"pixels": "filters.ssim:Ssim"},
-    "flow": {"dis": "filters.flow_dis:FlowDis"},
+    "aesthetic": {"laion-v2": "filters.aesthetic:Aesthetic", "laion-v1": "filters.aesthetic:AestheticV1"},
+    "flow": {
+        "dis": "filters.flow_dis:FlowDis",
+        "unimatch": "filters.flow_unimatch:FlowUnimatch",
+        "raft": "filters.flow_raft:FlowRaft",
+    },
+    "lpips": {
+        "alex": "filters.lpips:Lpips",
+        "vgg": "filters.lpips:LpipsVgg",
+        "squeeze": "filters.lpips:LpipsSqueeze",
+    },
     "text_similarity": {"minilm": "filters.text_similarity:TextSimilarity"},
 }
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Image
+from filters.base import FilterUnavailable, Image
 
 LONG_SIDE = 960
 PIXEL_THRESHOLD = 0.3
@@ -33,8 +33,7 @@ def text_boxes(image: Image) -> Boxes:
     """Boxes around the lines of text in one RGB uint8 [h, w, 3] image: int32 [n, 4, 2], corners as (x, y) in pixels.
 
     Images whose long side is over 960 px are reduced for the network, others go as they are (to the next multiple of
-    32). A box over 30 % of the area is dropped. Raises ImportError without rapidocr, FileNotFoundError if its model is
-    missing.
+    32). A box over 30 % of the area is dropped. Raises FilterUnavailable without rapidocr or its model.
     """
     # RapidOCR takes OpenCV's order of channels.
     found = _engine()(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
@@ -47,16 +46,16 @@ def text_boxes(image: Image) -> Boxes:
 
 @cache
 def model_path() -> Path:
-    """The detection model in the rapidocr package. Loads nothing. Raises ImportError, FileNotFoundError."""
+    """The detection model in the rapidocr package. Loads nothing. Raises FilterUnavailable."""
     spec = importlib.util.find_spec("rapidocr")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "overlaid text is found by the package rapidocr, which is missing: pip install longtake[models]"
+        raise FilterUnavailable(
+            "overlaid text is found by the package rapidocr, which is missing: pip install 'longtake[models]'"
         )
     folder = Path(spec.submodule_search_locations[0]) / "models"
     found = sorted(folder.glob("*det*.onnx"))
     if not found:
-        raise FileNotFoundError(f"no text detection model (*det*.onnx) in {folder}: install rapidocr again")
+        raise FilterUnavailable(f"no text detection model (*det*.onnx) in {folder}: install rapidocr again")
     return found[0]
 
 

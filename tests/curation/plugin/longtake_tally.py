@@ -1,0 +1,131 @@
+"""A package as a stranger would add it (entry points, see the dist-info beside it): filters and a captioner that write
+down each measurement, and a filesystem whose files crash, hang or bloat whoever reads them.
+
+Every measurement is one line in a log that only grows, `WHO NUMBER`; the number is the score too, so that a line is
+found again in the manifest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import signal
+import time
+import zlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from fsspec import AbstractFileSystem
+
+from captioning.base import Captioner, Captions, ClipFrames
+from captioning.checks import Status
+from filters.base import Filter, Needs, Reduce, Sample
+
+
+def note(log: str, who: str, number: float, pause: float) -> None:
+    """One line, whole whatever is killed when; then `pause` seconds in which to be killed."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, f"{who} {number:.0f}\n".encode())
+    finally:
+        os.close(file)
+    time.sleep(pause)
+
+
+class _Tally(Filter[Any]):
+    backend = "tally"
+    unit = ""
+
+    def __init__(self, *, log: str, pause: float = 0.0, reduce: Reduce = "mean") -> None:
+        super().__init__(reduce=reduce)
+        self.log, self.pause = log, pause
+
+    @property
+    def method(self) -> str:
+        return "1"
+
+    def _noted(self, data: bytes) -> Sequence[float]:
+        number = float(zlib.crc32(data))
+        note(self.log, self.name, number, self.pause)
+        return [number]
+
+
+class Seen(_Tally):
+    """In the scan."""
+
+    name = "seen"
+    needs = Needs.SAMPLE
+
+    def measure_one(self, item: Sample) -> Sequence[float]:
+        return self._noted(item.keyframes.tobytes())
+
+
+class Looked(_Tally):
+    """In the score stage, in batches of three."""
+
+    name = "looked"
+    needs = Needs.FRAMES
+    cost = 5000
+
+    def measure_one(self, item: Sample) -> Sequence[float]:
+        return self._noted(item.keyframes.tobytes())
+
+
+class Heard(_Tally):
+    """On captions."""
+
+    name = "heard"
+    needs = Needs.CAPTIONS
+
+    def measure_one(self, item: Sequence[str]) -> Sequence[float]:
+        return self._noted("\n".join(item).encode())
+
+
+class Teller(Captioner):
+    """Captions that tell the clip's own id. voice: another one is another captioner."""
+
+    name: ClassVar[str] = "teller"
+
+    def __init__(self, *, log: str, pause: float = 0.0, voice: str = "low") -> None:
+        self.log, self.pause, self.voice = log, pause, voice
+
+    @property
+    def protocol(self) -> str:
+        return f"teller/{self.voice}"
+
+    def write_one(self, clip: ClipFrames) -> Captions:
+        note(self.log, self.name, zlib.crc32(clip.clip_id.encode()), self.pause)
+        parts = tuple(f"{clip.clip_id} part {number}, in a {self.voice} voice" for number in range(1, 6))
+        return Captions(clip.clip_id, Status.OK, caption=f"All of {clip.clip_id}", sub_captions=parts)
+
+
+class PoisonFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """`poison://crash/PATH`, `poison://hang/PATH`, `poison://bloat/PATH`: the bytes of the local file at PATH, until
+    the reader is past the first 8 KiB."""
+
+    protocol = "poison"
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+        kind, _, local = self._strip_protocol(path).partition("/")
+        with open(f"/{local}", "rb") as file:
+            return _Poisoned(file.read(), kind)
+
+
+class _Poisoned(io.BytesIO):
+    def __init__(self, data: bytes, kind: str) -> None:
+        super().__init__(data)
+        self.kind = kind
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 8192:
+            if self.kind == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            elif self.kind == "hang":
+                ctypes.PyDLL(None).sleep(3600)  # as a codec does it: in C, holding the interpreter's lock
+            else:
+                hoard = []
+                while True:
+                    hoard.append(b"x" * 2**24)
+                    time.sleep(0.001)
+        return super().read(size)

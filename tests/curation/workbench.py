@@ -1,0 +1,280 @@
+"""What tests of whole runs share: small distinct videos, a recipe that notes each measurement, runs to be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import yaml
+
+from tests.corpus import SMALL, Encoding, film, pan
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = Path(__file__).parent / "plugin"
+MANIFESTS = {"videos": "video_id", "clips": "clip_id", "captions": "clip_id", "exports": "clip_id"}
+CLIPS_EACH = 2  # of a video of `videos`
+
+
+def videos(folder: Path, count: int, frames: int = 98) -> list[Path]:
+    """Small films, no two alike: of 4.08 s at 24 fps, two windows of the recipe below."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03}.mp4" for i in range(count)]
+    for i, path in enumerate(paths):
+        start = (200 + 20 * (i % 50), 60 + 20 * (i // 50))
+        film(path, pan("table", (2, 0), start, SMALL, frames), Encoding(size=SMALL))
+    return paths
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`new` over `old`, mapping by mapping."""
+    both = dict(old)
+    for key, value in new.items():
+        both[key] = merged(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
+    return both
+
+
+@dataclass
+class Bench:
+    """A workspace with a recipe of its own, and a log of everything that was measured in it."""
+
+    folder: Path
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def workspace(self) -> Path:
+        return self.folder / "workspace"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def recipe(self, **changes: Any) -> Path:
+        """The recipe's file, written anew with `changes` (mappings are merged); they stay for the next call."""
+        self.changes = merged(self.changes, changes)
+        tally = {"log": str(self.log)}
+        plain: dict[str, Any] = {
+            "name": "tally",
+            "scan": {"min_time_limit": 30.0},
+            "splitting": {
+                "detector": "none", "dissolves": False, "min_seconds": 2, "window_seconds": 2, "trim_frames": 0,
+            },
+            "sampling": {"partner_seconds": 0.1},
+            "filters": {
+                "width": {}, "height": {}, "fps": {}, "duration": {}, "grayscale": {},
+                "seen": tally, "looked": tally, "heard": tally,
+            },
+            "tiers": {"pretrain": {"width": ">= 64", "seen": ">= 0", "looked": ">= 0", "heard": ">= 0"}},
+            "captioning": {"captioner": "teller", "settings": tally},
+            "export": {"frames": 60, "preset": "ultrafast", "crf": 30},
+        }  # fmt: skip
+        path = self.folder / "recipe.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(merged(plain, self.changes)))
+        return path
+
+    def lines(self, who: str | None = None) -> Counter[str]:
+        """What was measured, how often."""
+        text = self.log.read_text() if self.log.exists() else ""
+        return Counter(line for line in text.splitlines() if who is None or line.startswith(f"{who} "))
+
+    def plain(self, manifest: str) -> pd.DataFrame:
+        """A manifest as any stranger reads it."""
+        folder = self.workspace / manifest
+        if not any(folder.glob("[!.]*.parquet")):
+            return pd.DataFrame({MANIFESTS[manifest]: []})
+        return pd.read_parquet(folder)
+
+    def rows(self, manifest: str) -> pd.DataFrame:
+        """A manifest as the store reads it: the newest row of each id."""
+        from manifests import schemas
+
+        return getattr(schemas, manifest)(str(self.workspace)).read().to_pandas()
+
+    def command(self, *arguments: str | Path, recipe: Path | None = None) -> list[str]:
+        """`longtake …` on this workspace; the stage's name comes first."""
+        stage, *rest = map(str, arguments)
+        chosen = str(recipe or self.recipe())
+        return [sys.executable, "-m", "curation.cli", stage, *rest, "-o", str(self.workspace), "-r", chosen]
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """A run in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments), cwd=ROOT, env=environment(), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *arguments: str | Path, code: int = 0, seconds: float = 240) -> str:
+        """A run to its end; its output."""
+        process = self.start(*arguments)
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except BaseException:
+            kill_tree(process)
+            raise
+        assert process.returncode == code, output
+        return output
+
+
+def environment() -> dict[str, str]:
+    """Of the runs: with the plug-in, and without a second import path for this project."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)]), "COLUMNS": "200"}
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, process: Any = None) -> Any:
+    """The first true value of `condition()`; an AssertionError naming `what` after so long, or once `process` ended."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"the run ended before {what}:\n{process.communicate()[0]}")
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.01)
+    return value
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process and everything it started."""
+    try:
+        parent = psutil.Process(process.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a zombie does not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def kill_driver(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """SIGKILL to the driver and to nobody else; everything it had started."""
+    members = family(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    return members
+
+
+def kill_tree(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to the driver and all it started, one by one."""
+    for member in reversed(family(process)):
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.communicate()
+
+
+def processes(parents: list[psutil.Process], mark: str) -> list[psutil.Process]:
+    """Descendants of `parents` with `mark` in their command line."""
+    found = {}
+    for parent in parents:
+        with suppress(psutil.NoSuchProcess):
+            for child in parent.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if mark in " ".join(child.cmdline()):
+                        found[child.pid] = child
+    return list(found.values())
+
+
+@contextmanager
+def ray_cluster(cpus: int = 2) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """A Ray cluster on this machine: its address, and its processes. Ended by process id."""
+    port = free_port()
+    before = {p.pid for p in psutil.process_iter()}
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
+               "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    mark = f":{port}"
+    members = [p for p in psutil.process_iter() if p.pid not in before and _belongs(p, mark)]
+    try:
+        yield f"127.0.0.1:{port}", members
+    finally:
+        everyone = {child.pid: child for p in members if alive(p) for child in [p, *p.children(recursive=True)]}
+        for member in everyone.values():
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+
+
+def _belongs(process: psutil.Process, mark: str) -> bool:
+    with suppress(psutil.Error):
+        line = " ".join(process.cmdline())
+        return mark in line or mark.replace(":", "=") in line
+    return False
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def assert_whole(bench: Bench, count: int) -> None:
+    """After a finished run over `count` good videos: nothing lost, nothing twice, captions where they belong."""
+    for manifest, key in MANIFESTS.items():
+        table = bench.plain(manifest)
+        assert table[key].is_unique, f"{manifest}: rows twice"
+        assert len(table) == (count if manifest == "videos" else CLIPS_EACH * count), manifest
+        assert (table["status"] == "ok").all(), manifest
+    assert bench.plain("videos")["uri"].is_unique
+    captions = bench.plain("captions")
+    assert all(clip in text for clip, text in zip(captions["clip_id"], captions["caption"], strict=True))
+    index = pd.read_parquet(bench.workspace / "dataset" / "pretrain" / "index.parquet")
+    assert sorted(index["clip_id"]) == sorted(bench.plain("clips")["clip_id"])
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a workspace held at one moment: ids of scans, scores, captions and encoded files."""
+
+    scans: dict[str, str]
+    looked: dict[str, float]
+    told: dict[str, str]
+    files: dict[str, tuple[int, int]]
+    lines: Counter[str]
+
+    @classmethod
+    def of(cls, bench: Bench) -> Committed:
+        videos, clips, exports = bench.rows("videos"), bench.rows("clips"), bench.rows("exports")
+        captions = bench.rows("captions")
+        looked = clips[clips["looked"].notna()] if "looked" in clips else clips[:0].assign(looked=[])
+        files = [(path, (bench.workspace / path).stat()) for path in exports["path"]]
+        return cls(
+            dict(zip(videos["video_id"], videos["scan_id"], strict=True)),
+            dict(zip(looked["clip_id"], looked["looked"], strict=True)),
+            dict(zip(captions["clip_id"], captions["caption"], strict=True)),
+            {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in files},
+            bench.lines(),
+        )
+
+
+def assert_kept(before: Committed, bench: Bench) -> None:
+    """What was committed is there as it was, and was not measured again."""
+    now = Committed.of(bench)
+    for name in ("scans", "looked", "told", "files"):
+        old, new = getattr(before, name), getattr(now, name)
+        assert {key: new.get(key) for key in old} == old, name
+    rows = bench.rows("clips")
+    scanned = rows[rows["scan_id"].isin(before.scans.values())]
+    committed = [f"seen {number:.0f}" for number in scanned["seen"]]
+    committed += [f"looked {number:.0f}" for number in before.looked.values()]
+    for line in committed:
+        assert now.lines[line] == before.lines[line], f"measured again: {line}"
+    from zlib import crc32
+
+    for clip in before.told:
+        line = f"teller {crc32(clip.encode())}"
+        assert now.lines[line] == before.lines[line], f"captioned again: {clip}"
