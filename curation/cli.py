@@ -1,4 +1,4 @@
-"""The command line, `longtake`. Commands are thin: each checks its arguments, calls one function, and shows the result."""
+"""The command line, `longtake`. Commands are thin: check the arguments, call one function, show the result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from curation.cli_models import models_app
 from curation.errors import SetupError
 
 DONE, ROW_ERRORS, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 app = typer.Typer(
     name="longtake",
     help="Curate raw video into captioned training shards: scan → score → caption → export.",
-    epilog="A first run: longtake curate VIDEOS -r embedded -o WORKSPACE, then longtake stats WORKSPACE.",
+    epilog=_examples("longtake curate videos/ -o workspace", "longtake stats workspace"),
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -47,21 +53,28 @@ class StageName(StrEnum):
 Videos = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Files, folders, globs, URIs, or lists of URIs (.txt, .csv, .jsonl, .parquet; columns start and end name clips).",
+        metavar="VIDEOS",
+        help="Files, folders, globs, URIs, or lists of them: .txt, .csv, .tsv, .jsonl, .parquet, relative to the "
+        "list's own folder; columns start, end and caption name clips.",
         show_default=False,
     ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", help="The workspace: a folder or a URI.", show_default=False)]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="PATH", help="The workspace: a folder or a URI.", show_default=False)
+]
 WorkspaceArgument = Annotated[
     str | None, typer.Argument(metavar="WORKSPACE", help="The workspace.", show_default=False)
 ]
 OptionalOutput = Annotated[
-    str | None, typer.Option("--output", "-o", help="The workspace, as an option.", show_default=False)
+    str | None, typer.Option("--output", "-o", metavar="PATH", help="The workspace, as an option.", show_default=False)
 ]
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        "--recipe", "-r", help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded."
+        "--recipe",
+        "-r",
+        metavar="NAME_OR_FILE",
+        help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded.",
     ),
 ]
 UriColumn = Annotated[str | None, typer.Option(help="The column of URIs in lists. Default: uri, url, path, …")]
@@ -79,7 +92,11 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Workers at once. Defau
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row ended in an error.")]
 Gates = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off."),
+    typer.Option(
+        "--set",
+        metavar="TIER.GATE=RANGE",
+        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off.",
+    ),
 ]
 
 
@@ -97,6 +114,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def _faults() -> Iterator[None]:
     """Faults of the set-up, in words, as exit codes."""
     from curation.recipe import RecipeError
+    from filters.base import FilterUnavailable
     from manifests.lock import WorkspaceBusy
     from manifests.store import StoreError
 
@@ -104,7 +122,7 @@ def _faults() -> Iterator[None]:
         yield
     except RecipeError as error:
         _fail(str(error), USAGE)
-    except (SetupError, StoreError, WorkspaceBusy) as error:
+    except (SetupError, StoreError, WorkspaceBusy, FilterUnavailable) as error:
         _fail(str(error), ENVIRONMENT)
     except OSError as error:
         if error.errno is None or error.filename is None:
@@ -163,7 +181,14 @@ def _one(argument: str | None, option: str | None) -> str:
     return argument or option or ""
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "longtake curate videos/ -o workspace",
+        "longtake curate 's3://corpus/**/*.mp4' -r longtake-hd -o s3://me/workspace --address auto",
+        "longtake curate list.csv -o workspace --until score",
+        "longtake curate -o workspace --retry-errors",
+    )
+)
 @_command
 def curate(
     videos: Videos = None,
@@ -178,8 +203,8 @@ def curate(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what is
-    missing is computed."""
+    """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
+    is missing is computed."""
     names = tuple(StageName)
     stages = tuple(str(s) for s in names[: names.index(until) + 1])
     _run(
@@ -188,7 +213,7 @@ def curate(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog=_examples("longtake scan videos/ -o workspace --workers 8"))
 @_command
 def scan(
     videos: Videos = None,
@@ -202,14 +227,14 @@ def scan(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """Read videos: shots, clips, samples, and all that pixels tell. One row per video."""
+    """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         inline=inline, address=address, workers=workers, strict=strict,
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog=_examples("longtake score workspace"))
 @_command
 def score(
     workspace: WorkspaceArgument = None,
@@ -221,14 +246,14 @@ def score(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """Filters that need a model, on the stored frames. Opens no video."""
+    """Measure what needs a model. On the stored frames: opens no video."""
     _run(
         ("score",), _one(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
         workers=workers, strict=strict,
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog=_examples("longtake caption workspace --retry-errors"))
 @_command
 def caption(
     workspace: WorkspaceArgument = None,
@@ -240,14 +265,14 @@ def caption(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """Five sub-captions and an overall caption for each clip that a tier may keep."""
+    """Write captions: five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), _one(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
         workers=workers, strict=strict,
     )  # fmt: skip
 
 
-@app.command()
+@app.command(epilog=_examples("longtake export workspace"))
 @_command
 def export(
     workspace: WorkspaceArgument = None,
@@ -259,7 +284,7 @@ def export(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """Cut, encode and check the kept clips; write dataset/TIER with shards, card and checksums."""
+    """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), _one(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
         workers=workers, strict=strict,
@@ -269,7 +294,13 @@ def export(
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "longtake stats workspace",
+        "longtake stats workspace --json | jq .tiers.pretrain",
+        "longtake stats workspace -r longtake-hd",
+    )
+)
 @_command
 def stats(
     workspace: WorkspaceArgument = None,
@@ -279,7 +310,8 @@ def stats(
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV: tier, gate and counts.")] = False,
     near: Annotated[int, typer.Option(min=0, help="How many nearly kept clips to name.")] = 10,
 ) -> None:
-    """The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where the time went."""
+    """Count and explain. The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where
+    the time went."""
     from curation.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -293,7 +325,7 @@ def stats(
     target.must_exist()
     found = statistics(target, target.recipe(recipe), near)
     if as_json:
-        json.dump(found.summary, sys.stdout, indent=2)
+        json.dump(found.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif as_csv:
         sys.stdout.write(statistics_csv(found))
@@ -301,7 +333,13 @@ def stats(
         show_statistics(console, found)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "longtake tiers workspace --set 'pretrain.flow=>= 30'",
+        "longtake tiers workspace --set pretrain.artifacts=off --write",
+        "longtake tiers workspace -r longtake-hd --save mine.yaml",
+    )
+)
 @_command
 def tiers(
     workspace: WorkspaceArgument = None,
@@ -314,6 +352,9 @@ def tiers(
     write: Annotated[bool, typer.Option("--write", help="Make it the workspace's recipe.")] = False,
 ) -> None:
     """Decide again with another recipe or other gates, in seconds. Nothing is written unless told."""
+    from curation.startup import leave_pandas_out
+
+    leave_pandas_out()
     from curation.show import show_changes
     from curation.tiering import parse_changes, retier
     from curation.workspace import Workspace
@@ -325,7 +366,10 @@ def tiers(
     after = target.recipe(recipe).with_gates(parse_changes(changes or []))
     show_changes(console, retier(target, before, after))
     if save:
-        save.write_text(after.to_yaml(), encoding="utf-8")
+        try:
+            save.write_text(after.to_yaml(), encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"cannot write {save}: {error.strerror}") from error
         console.print(f"recipe written: {escape(str(save))}")
     if write:
         with WorkspaceLock(target.path):
@@ -333,7 +377,7 @@ def tiers(
         console.print("the workspace has this recipe now; `longtake curate` computes what it lacks")
 
 
-@app.command()
+@app.command(epilog=_examples("longtake show 4c8280 -o workspace"))
 @_command
 def show(
     clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip's id, or its first digits.")],
@@ -341,7 +385,10 @@ def show(
     recipe: RecipeName = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Everything that is known of one clip: scores, protocols, gates, captions, files."""
+    """Everything that is known of one clip. Scores, protocols, gates, captions, files."""
+    from curation.startup import leave_pandas_out
+
+    leave_pandas_out()
     from curation.show import show_clip
     from curation.tiering import describe_clip
     from curation.workspace import Workspace
@@ -356,33 +403,39 @@ def show(
         show_clip(console, known)
 
 
-@app.command()
+@app.command(epilog=_examples("longtake doctor", "longtake doctor -r longtake-hd -o workspace --ray"))
 @_command
 def doctor(
-    workspace: Annotated[str | None, typer.Option("--output", "-o", help="Also look at this workspace.")] = None,
+    workspace: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="Also look at this workspace.")
+    ] = None,
     recipe: RecipeName = None,
     start_ray: Annotated[
         bool, typer.Option("--ray/--no-ray", help="Start Ray, to see that it does (some 15 s).")
     ] = False,
 ) -> None:
-    """What this machine can do: codecs, weights, Ray, GPU, disk. Exit code 3 if the recipe cannot run."""
+    """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too; exit
+    code 3 if it cannot run here."""
     from curation.doctor import examine
+    from curation.recipe import load_recipe
     from curation.show import show_findings
     from curation.workspace import Workspace
 
-    chosen = Workspace(workspace or ".").recipe(recipe) if workspace or recipe else None
+    chosen = Workspace(workspace).recipe(recipe) if workspace else load_recipe(recipe or "embedded")
     findings = examine(chosen, workspace, start_ray)
     show_findings(console, findings)
     if any(not finding.good and finding.needed for finding in findings):
         raise typer.Exit(ENVIRONMENT)
 
 
+app.add_typer(models_app(_command, console), name="models")
+
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")]
 
 
-@recipe_app.command("list")
+@recipe_app.command("list", epilog=_examples("longtake recipe list"))
 @_command
 def recipe_list() -> None:
     """The recipes that ship."""
@@ -392,7 +445,7 @@ def recipe_list() -> None:
         console.print(f"{name}: {escape(load_recipe(name).description)}")
 
 
-@recipe_app.command("print")
+@recipe_app.command("print", epilog=_examples("longtake recipe print embedded > mine.yaml"))
 @_command
 def recipe_print(recipe: RecipeArgument = "embedded") -> None:
     """The whole recipe, every default written out."""
@@ -401,7 +454,7 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
     sys.stdout.write(load_recipe(recipe).to_yaml())
 
 
-@recipe_app.command("validate")
+@recipe_app.command("validate", epilog=_examples("longtake recipe validate mine.yaml"))
 @_command
 def recipe_validate(recipe: RecipeArgument) -> None:
     """Say what is wrong with a recipe. Exit code 2 if anything is."""
@@ -411,7 +464,7 @@ def recipe_validate(recipe: RecipeArgument) -> None:
     console.print(f"{escape(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
 
 
-@recipe_app.command("diff")
+@recipe_app.command("diff", epilog=_examples("longtake recipe diff embedded mine.yaml"))
 @_command
 def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
     """What differs, and which scores a change makes stale."""
@@ -422,7 +475,7 @@ def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
     show_differences(console, differences(a, b), stale_scores(a, b))
 
 
-@recipe_app.command("schema")
+@recipe_app.command("schema", epilog=_examples("longtake recipe schema > recipe.schema.json"))
 @_command
 def recipe_schema() -> None:
     """The JSON Schema of recipes, for editors."""

@@ -64,9 +64,20 @@ def dump_protocols(protocols: Mapping[str, str]) -> str:
 
 
 def rows_table(rows: Iterable[Mapping[str, Any]], base: pa.Schema, filters: Iterable[str]) -> pa.Table:
-    """Rows of a manifest with score columns for `filters`."""
+    """Rows of a manifest with score columns for `filters`, and those of schemas.FURTHER that some row has."""
+    rows = list(rows)
     fields = [*base, *(field for name in filters for field in schemas.score_fields(name))]
-    return pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
+    fields += [field for field in schemas.FURTHER if any(row.get(field.name) is not None for row in rows)]
+    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
+    """`clips` with the column `embedding`, null where there is none: rows that are written again must carry it."""
+    known = workspace.clips.read(["clip_id"], optional=[schemas.EMBEDDING.name])
+    if schemas.EMBEDDING.name not in known.column_names:
+        return clips.append_column(schemas.EMBEDDING, pa.nulls(clips.num_rows, schemas.EMBEDDING.type))
+    at = pc.index_in(clips["clip_id"], value_set=known["clip_id"].combine_chunks())
+    return clips.append_column(schemas.EMBEDDING, known[schemas.EMBEDDING.name].take(at))
 
 
 def score_columns(table: pa.Table) -> list[str]:
@@ -102,7 +113,7 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     names = [name for name in score_columns(old) if name in later]
     if not old.num_rows or not names:
         return new
-    known = {row["clip_id"]: row for row in old.to_pylist()}
+    known = {row["clip_id"]: row for row in with_embeddings(workspace, old).to_pylist()}
     rows = new.to_pylist()
     for row in rows:
         before = known.get(row["clip_id"])
@@ -111,6 +122,7 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
             had = json.loads(before["protocols"] or "{}")
             if before[name] is not None and had.get(name) == recipe.built[name].protocol:
                 row[name], row[f"{name}_detail"] = before[name], before[f"{name}_detail"]
+                row["embedding"] = before["embedding"]
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
 

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
+from curation.models import check_filter
 from curation.recipe import Recipe
 from filters.base import FilterUnavailable
 from manifests.store import StoreError, locate
@@ -95,6 +96,7 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
 
     for name, filter_ in recipe.built.items():
         try:
+            check_filter(filter_)
             yield Finding(f"filter {name}", True, filter_.protocol, needed=True)
         except FilterUnavailable as error:
             yield Finding(f"filter {name}", False, str(error), needed=True)
@@ -117,12 +119,9 @@ def _workspace(workspace: str) -> Iterator[Finding]:
     folder = root
     while not fs.exists(folder):
         folder = os.path.dirname(folder)
-    yield Finding(
-        "workspace",
-        os.access(folder, os.W_OK),
-        f"{workspace} can{'' if os.access(folder, os.W_OK) else 'not'} be written",
-        True,
-    )
+    good = os.path.isdir(folder) and os.access(folder, os.W_OK)
+    why = "can be written" if good else f"cannot be made or written in {folder}: choose another, or allow writing there"
+    yield Finding("workspace", good, f"{workspace} {why}", needed=True)
     free = shutil.disk_usage(folder).free
     yield Finding("disk", free > 2**30, f"{free / 2**30:.1f} GiB free")
 

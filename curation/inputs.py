@@ -1,8 +1,11 @@
-"""What a user hands in, as rows of the inputs manifest: files, folders, globs, and lists (text, CSV, JSONL, Parquet)."""
+"""What a user hands in, as rows of the inputs manifest: files, folders, globs, lists (text, CSV, JSONL, Parquet)."""
 
 from __future__ import annotations
 
+import ast
+import csv
 import glob
+import io
 import json
 import math
 import os
@@ -17,14 +20,17 @@ from curation.errors import SetupError
 from manifests import ids
 from manifests.schemas import INPUTS
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .mpg .mpeg .ogv .ogg .flv .wmv .asf .3gp .3g2 .mxf .264 .h264 .265 .h265 "
-    ".hevc .vvc .av1 .ivf .obu .y4m .dv .vob .gif".split()
-)
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".ogg",
+    ".flv", ".wmv", ".asf", ".3gp", ".3g2", ".mxf", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".av1",
+    ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif",
+})  # fmt: skip
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 URI_COLUMNS = ("uri", "url", "path", "video", "video_path", "file", "filename", "videoid")
 _START = ("start", "start_time", "begin")
 _END = ("end", "end_time", "stop")
+_PAIRS = ("timestamp", "timestamps")
+_DIALECTS = {".csv": "excel", ".tsv": "excel-tab"}
 
 
 def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table:
@@ -34,29 +40,46 @@ def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table
     nothing, or a list that cannot be read.
     """
     rows: dict[str, dict[str, Any]] = {}
+    spans: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
     for item in items:
         found = False
         for record in _records(item, uri_column):
             found = True
-            row = rows.setdefault(record["uri"], {"uri": record["uri"], "licence": None, "spans": []})
+            uri = record["uri"]
+            try:
+                row = rows.setdefault(uri, {"video_id": ids.video_id(uri), "uri": uri, "licence": None})
+            except UnicodeEncodeError as error:
+                raise SetupError(f"{uri!r}: this name is not UTF-8 and cannot be stored; rename the file") from error
             row["licence"] = row["licence"] or record.get("licence")
-            if span := record.get("span"):
-                row["spans"].append(span)
+            for span in record.get("spans", ()):
+                # a clip's id is its span to the millisecond
+                spans.setdefault(uri, {}).setdefault((round(span["start"] * 1e3), round(span["end"] * 1e3)), span)
         if not found:
             raise SetupError(f"{item}: there is no video in it")
-    for row in rows.values():
-        row["video_id"] = ids.video_id(row["uri"])
-    return pa.Table.from_pylist(list(rows.values()), schema=INPUTS)
+    table = [row | {"spans": list(spans.get(uri, {}).values())} for uri, row in rows.items()]
+    return pa.Table.from_pylist(table, schema=INPUTS)
 
 
 def _records(item: str, uri_column: str | None) -> Iterator[dict[str, Any]]:
-    remote = "://" in item and not item.startswith("file://")
-    if Path(item.split("?")[0]).suffix.lower() in LIST_SUFFIXES and (remote or Path(item).is_file()):
+    item = item.removeprefix("file://")
+    if "://" in item:
+        if _suffix(item) in LIST_SUFFIXES:
+            yield from _listed(item, uri_column)
+        else:
+            yield from ({"uri": uri} for uri in _remote(item))
+    elif _suffix(item) not in LIST_SUFFIXES or os.path.isdir(item):
+        yield from ({"uri": path} for path in _local(item))
+    elif os.path.lexists(item):
         yield from _listed(item, uri_column)
-    elif remote:
-        yield from ({"uri": uri} for uri in _remote(item))
+    elif glob.has_magic(item):
+        for path in sorted(glob.glob(item, recursive=True)):
+            yield from _listed(path, uri_column)
     else:
-        yield from ({"uri": path} for path in _local(item.removeprefix("file://")))
+        raise SetupError(f"{item}: there is no such list")
+
+
+def _suffix(item: str) -> str:
+    return Path(item.split("?")[0] if "://" in item else item).suffix.lower()
 
 
 def _local(item: str) -> Iterator[str]:
@@ -64,7 +87,7 @@ def _local(item: str) -> Iterator[str]:
     if path.is_dir():
         # sorted, so that a run is the same twice; links are followed, since corpora are made of them
         for folder, folders, files in os.walk(path, followlinks=True):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and not _above(folder, f))
             for name in sorted(files):
                 if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
                     yield os.path.abspath(os.path.join(folder, name))
@@ -78,12 +101,24 @@ def _local(item: str) -> Iterator[str]:
         yield os.path.abspath(path)  # not there: an error row will say so
 
 
+def _above(folder: str, name: str) -> bool:
+    """Whether `name` in `folder` is a link back to the folder or to one above it: a walk through it has no end."""
+    real = os.path.realpath(folder) + os.sep
+    return real.startswith(os.path.join(os.path.realpath(os.path.join(folder, name)), ""))
+
+
 def _remote(item: str) -> Iterable[str]:
-    if not (glob.has_magic(item) or item.endswith("/")):
+    # a web address is never a pattern: its ? begins a query
+    if item.startswith(("http://", "https://")) or (not glob.has_magic(item) and _suffix(item) in VIDEO_SUFFIXES):
         return [item]
     try:
         fs, path = fsspec.core.url_to_fs(item)
-        found = sorted(fs.glob(path)) if glob.has_magic(item) else sorted(fs.find(path))
+        if glob.has_magic(item):
+            found = sorted(fs.glob(path))
+        elif item.endswith("/") or fs.isdir(path):
+            found = sorted(fs.find(path))
+        else:
+            return [item]
     except Exception as error:
         raise SetupError(f"{item}: cannot be listed: {error}") from error
     return [fs.unstrip_protocol(name) for name in found if Path(name).suffix.lower() in VIDEO_SUFFIXES]
@@ -91,23 +126,25 @@ def _remote(item: str) -> Iterable[str]:
 
 def _listed(item: str, uri_column: str | None) -> Iterator[dict[str, Any]]:
     base = item.rpartition("/")[0]
-    for number, record in enumerate(_rows(item), 1):
+    for number, original in enumerate(_rows(item), 1):
         where = f"{item}, row {number}"
-        name = uri_column or next((c for c in URI_COLUMNS if c in record), None)
-        if name is None or name not in record:
-            have = ", ".join(map(str, record)) or "none"
+        record = {str(key).strip().lower(): value for key, value in original.items()}
+        wanted = (uri_column.lower(),) if uri_column else URI_COLUMNS
+        name = next((column for column in wanted if column in record), None)
+        if name is None:
+            have = ", ".join(map(str, original)) or "none"
             raise SetupError(f"{item}: no column of URIs ({uri_column or ', '.join(URI_COLUMNS)}); its columns: {have}")
-        uri = str(record[name] or "").strip()
+        uri = str(record[name] or "").strip().removeprefix("file://")
         if not uri:
             raise SetupError(f"{where}: the URI is empty")
         if "://" not in uri:
             uri = uri if os.path.isabs(uri) else f"{base}/{uri}" if base else uri
             uri = uri if "://" in uri else os.path.abspath(uri)
-        yield {"uri": uri, "licence": _text(_first(record, ("licence", "license"))), "span": _span(record, where)}
+        yield {"uri": uri, "licence": _text(_first(record, ("licence", "license"))), "spans": _spans(record, where)}
 
 
 def _rows(item: str) -> Iterator[Mapping[str, Any]]:
-    suffix = Path(item.split("?")[0]).suffix.lower()
+    suffix = _suffix(item)
     try:
         with fsspec.open(item, "rb") as file:
             if suffix == ".parquet":
@@ -115,44 +152,78 @@ def _rows(item: str) -> Iterator[Mapping[str, Any]]:
 
                 for batch in pq.ParquetFile(file).iter_batches():
                     yield from batch.to_pylist()
-            elif suffix in (".csv", ".tsv"):
-                import pandas as pd
-
-                # text, as it stands: a file may well be called 007 or NA
-                frame = pd.read_csv(file, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-                yield from frame.to_dict("records")  # type: ignore[misc]
+                return
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            if suffix in (".csv", ".tsv"):
+                csv.field_size_limit(2**31 - 1)  # a row may hold all captions of a video
+                # everything is text, as it stands: a file may well be called 007 or NA
+                for number, row in enumerate(csv.DictReader(text, dialect=_DIALECTS[suffix], strict=True), 1):
+                    if None in row:
+                        raise ValueError(f"row {number} has more cells than there are columns")
+                    yield row
             elif suffix == ".txt":
-                for line in file:
-                    text = line.decode().strip()
-                    if text and not text.startswith("#"):
-                        yield {"uri": text}
+                for line in text:
+                    if line.strip() and not line.startswith("#"):
+                        yield {"uri": line.strip()}
             else:
-                for line in file:
-                    if line.strip():
-                        record = json.loads(line)
-                        if not isinstance(record, dict):
-                            raise ValueError("each line must be a JSON object")
-                        yield record
+                yield from _json_lines(text)
     except SetupError:
         raise
     except Exception as error:
         raise SetupError(f"{item}: this list cannot be read: {error}") from error
 
 
-def _span(record: Mapping[str, Any], where: str) -> dict[str, Any] | None:
-    start, end = _first(record, _START), _first(record, _END)
-    captions = record.get("sub_captions")
-    if isinstance(captions, str) and captions.strip():
+def _json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            captions = json.loads(captions)
-        except ValueError as error:
-            raise SetupError(f"{where}: sub_captions is not a JSON list: {error}") from error
-    if start in (None, "") or end in (None, ""):
-        return None
-    span = {"start": seconds(start, where), "end": seconds(end, where), "caption": _text(record.get("caption"))}
-    if not span["start"] < span["end"]:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"line {number} is not a JSON object")
+        yield record
+
+
+def _spans(record: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The clips that one row names: by start and end, or as Panda-70M does, all of a video in one row: `timestamp`
+    [[start, end], …], `caption` a list as long."""
+    if (pairs := _first(record, _PAIRS)) is not None:
+        pairs, captions = _literal(pairs, where), record.get("caption")
+        captions = _literal(captions, where) if captions not in (None, "") else [None] * len(pairs)
+        if len(captions) != len(pairs) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+            raise SetupError(f"{where}: write [[start, end], …], and as many captions ({len(captions)}) as clips")
+        return [_span(pair[0], pair[1], caption, None, where) for pair, caption in zip(pairs, captions, strict=True)]
+    start, end = _first(record, _START), _first(record, _END)
+    if start is None and end is None:
+        return []
+    if start is None or end is None:
+        raise SetupError(f"{where}: a clip needs both, start ({start}) and end ({end})")
+    texts = record.get("sub_captions")
+    return [_span(start, end, record.get("caption"), _literal(texts, where) if texts else None, where)]
+
+
+def _span(start: Any, end: Any, caption: Any, sub_captions: list[Any] | None, where: str) -> dict[str, Any]:
+    first, last = seconds(start, where), seconds(end, where)
+    if not first < last:
         raise SetupError(f"{where}: the clip ends ({end}) before it starts ({start})")
-    return span | {"sub_captions": [str(text) for text in captions] if isinstance(captions, list | tuple) else None}
+    texts = None if sub_captions is None else [str(text) for text in sub_captions]
+    return {"start": first, "end": last, "caption": _text(caption), "sub_captions": texts}
+
+
+def _literal(value: Any, where: str) -> list[Any]:
+    """A list, or the text of one in JSON or as Python writes it."""
+    if isinstance(value, str):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                continue
+    if not isinstance(value, list | tuple):
+        raise SetupError(f"{where}: not a list: {str(value)[:60]!r}")
+    return list(value)
 
 
 def seconds(value: object, where: str) -> float:

@@ -11,16 +11,21 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from captioning.registry import make_captioner
 from curation.clip_table import sync_clips
 from curation.errors import SetupError
 from curation.inputs import read_inputs
+from curation.models import check_filters
 from curation.recipe import Recipe
 from curation.running import Cluster, Inline, Job, Report
 from curation.workspace import Workspace, without_ids
+from filters.base import FilterUnavailable, Needs
+from filters.base import Needs
 from manifests import schemas
 from manifests.lock import WorkspaceLock
 
 STAGES = ("scan", "score", "caption", "export")
+_MEASURES = {"scan": Needs.SAMPLE, "score": Needs.FRAMES, "caption": Needs.CAPTIONS}
 
 
 class Watcher(Protocol):
@@ -67,6 +72,7 @@ def run(
 ) -> RunResult:
     """Run stages over a workspace. Raises SetupError, StoreError or WorkspaceBusy before or between units of work; what
     is committed stays good, and the same call goes on from there."""
+    _check(recipe, options.stages)
     executor = Inline() if options.inline else Cluster(options.address, options.workers)
     result = RunResult()
     with WorkspaceLock(workspace.path):
@@ -79,6 +85,10 @@ def run(
             sync_clips(workspace, recipe)  # what a run that was killed left undone
             for stage in options.stages:
                 result.stages[stage] = _run_stage(stage, workspace, recipe, options, executor, watcher)
+                if stage == "score":
+                    from curation.stages import deduplicate
+
+                    deduplicate.finish(workspace, recipe)
                 if stage == "export":
                     from curation.stages import export
 
@@ -86,6 +96,19 @@ def run(
         finally:
             executor.close()
     return result
+
+
+def _check(recipe: Recipe, stages: Sequence[str]) -> None:
+    """What a later stage lacks is said before the first one begins. Raises SetupError."""
+    stage = {Needs.PROBE: "scan", Needs.SAMPLE: "scan", Needs.FRAMES: "score", Needs.CAPTIONS: "caption"}
+    try:
+        for filter_ in recipe.built.values():
+            if stage[filter_.needs] in stages:
+                _ = filter_.protocol
+        if "caption" in stages:
+            make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
+    except (FilterUnavailable, ValueError) as error:
+        raise SetupError(f"recipe {recipe.name} cannot run here: {error}") from error
 
 
 def add_inputs(workspace: Workspace, table: pa.Table) -> None:
@@ -105,6 +128,8 @@ def _run_stage(
     job = _plan(stage, workspace, recipe, options)
     total = Report()
     if job is not None:
+        for later in options.stages[list(options.stages).index(stage) :]:  # not in the morning, after the scan
+            check_filters(recipe, recipe.needing(_MEASURES[later]) if later in _MEASURES else {})
         executor.start()
         watcher.begin(stage, job.rows)
         for report in executor.run(job):

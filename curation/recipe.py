@@ -31,6 +31,9 @@ from filters.gates import Gate
 from filters.registry import UnknownFilter, build
 
 
+_MOST_VALUES = 10_000
+
+
 class RecipeError(SetupError):
     """A recipe that cannot be used; names the file, the key and what would be right."""
 
@@ -158,7 +161,9 @@ class Recipe(_Section):
             if tier not in tiers:
                 raise RecipeError(f"{key!r}: no tier {tier!r}; there are: {', '.join(tiers)}")
             if gate is None:
-                tiers[tier].pop(name, None)
+                if name not in tiers[tier]:
+                    raise RecipeError(f"{key!r}: tier {tier!r} has no such gate; there are: {', '.join(tiers[tier])}")
+                del tiers[tier][name]
             else:
                 tiers[tier][name] = gate
         return parse_recipe({**self.model_dump(), "tiers": tiers}, source="--set")
@@ -186,10 +191,32 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RecipeError(f"no recipe {str(name_or_file)!r}: neither a file nor one of {', '.join(shipped())}.{hint}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {error}") from error
-    return parse_recipe(data, source=str(path))
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_yaml(content, source=str(path))
+
+
+def parse_yaml(content: bytes, source: str) -> Recipe:
+    """A recipe from the content of a YAML file. Raises RecipeError."""
+    try:
+        data = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{source}: not YAML that can be read: {str(error) or 'nested too deeply'}") from error
+    _refuse_bombs(data, source)
+    return parse_recipe(data, source)
+
+
+def _refuse_bombs(data: object, source: str) -> None:
+    """Anchors that repeat each other make a few lines of YAML endless."""
+    left, seen = [data], 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise RecipeError(f"{source}: more than {_MOST_VALUES} values, its anchors written out; a recipe has some 100")
+        if isinstance(value, dict | list):
+            left.extend(value.values() if isinstance(value, dict) else value)
 
 
 def parse_recipe(data: object, source: str) -> Recipe:

@@ -16,13 +16,7 @@ def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:
     """Encode a sample. quality: JPEG, 1 to 100."""
 
     def jpeg(frame: Image) -> bytes:
-        # colour at full resolution: small coloured things are what aesthetics and captions look at
-        options = [
-            cv2.IMWRITE_JPEG_QUALITY,
-            quality,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-        ]
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
         return bytes(cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1])
 
     marks = None

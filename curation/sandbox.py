@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -28,6 +29,7 @@ from manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
 _START_SECONDS = 60.0
+_END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
 
@@ -80,6 +82,8 @@ class Sandbox:
                 else:
                     return value
         except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)  # let it end by its own cause, which is what the message tells
             self._stop()
             raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
@@ -140,10 +144,11 @@ def _serve(connection: Connection) -> None:
     connection.send("ready")
     while True:
         try:
-            function, args = connection.recv()
+            data = connection.recv_bytes()
         except EOFError:
             return
         try:
+            function, args = pickle.loads(data)
             answer = ("result", function(*args))
         except (RowError, StoreError) as error:  # StoreError: no fault of the video, it stops the run
             answer = ("error", error)

@@ -34,6 +34,8 @@ from curation.video import (
 from filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from filters.gates import rejecting
 
+_LOOK_SECONDS = 1 / 15.5  # cuts are looked for at most 15 times a second: more frames find none that these do not
+
 Keep = Callable[[Span, Sample], None]
 
 
@@ -194,6 +196,7 @@ class _Pass:
         self.window_start = 0.0
         self.shot_start = 0.0
         self.time = 0.0
+        self.looked = -math.inf
 
     def run(self) -> VideoScan:
         started = False
@@ -275,14 +278,15 @@ class _Pass:
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look_for_cuts(self, now: float, frame: av.VideoFrame) -> None:
-        settled = now
-        if self.detectors:
+        settled = now if not self.detectors else min(detector.settled for detector in self.detectors)
+        if self.detectors and now - self.looked >= _LOOK_SECONDS:
+            self.looked = now
             thumb = thumbnail(frame)
             for detector in self.detectors:
                 found = detector.push(now, thumb)
                 self.pending += found
                 for cut in found:  # not certain yet, but if it is, these are the frames to keep
-                    self._want_windows(cut.end)
+                    self._want_windows(cut.end + self._trim)
             settled = min(detector.settled for detector in self.detectors)
             self._apply_cuts(settled)
         window = self.splitting.window_seconds
@@ -344,11 +348,13 @@ class _Pass:
         self.buffer.want([*times, *(time + self.sampling.partner_seconds for time in times)])
 
     def _want_windows(self, start: float) -> None:
-        """The moments that will be right if the shot goes on: for one more window, and for the last one of the video."""
+        """The moments that will be right if the shot goes on: for windows, and for the last one of the video. Three windows
+        ahead, for when one opens, a window and more behind it has been read."""
         window = self.splitting.window_seconds
-        self._want(Span(start, start + window))
-        if start + window < self.info.duration < start + 2 * window + self._trim:
-            self._want(Span(start, self.info.duration))
+        for begin in (start, start + window, start + 2 * window):
+            self._want(Span(begin, begin + window))
+            if begin + window < self.info.duration < begin + 2 * window + self._trim:
+                self._want(Span(begin, self.info.duration))
 
     def _clip(self, span: Span) -> None:
         clip = ClipScan(span)

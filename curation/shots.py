@@ -22,6 +22,10 @@ from curation.recipe import Splitting
 from filters.base import Image
 
 
+_TICK = Fraction(1, 90_000)  # seconds
+_ANY_RATE = Fraction(25)  # PySceneDetect wants one; times are by the tick
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Cut:
     """start: time of the last frame of the old shot; end: of the first frame of the new one. Seconds."""
@@ -64,7 +68,7 @@ class SceneDetectCuts:
         from scenedetect.common import FrameTimecode, Timecode
 
         self._times.append(time)
-        code = FrameTimecode(Timecode(pts=round(time * 90_000), time_base=Fraction(1, 90_000)), fps=Fraction(25))
+        code = FrameTimecode(Timecode(pts=round(time / _TICK), time_base=_TICK), fps=_ANY_RATE)
         found = self._detector.process_frame(code, thumb)
         cuts = []
         for cut in found:
@@ -127,7 +131,7 @@ class DissolveCuts:
         now = self._times[-1] if self._times else 0.0
         first = next((i for i, t in enumerate(self._times) if t >= now - self.BACK), 0)
         del self._times[:first], self._pictures[:first], self._energies[:first]
-        self.settled = now - self.BACK + self.EVERY
+        self.settled = max(self.settled, now - self.BACK + self.EVERY)
         if len(self._times) < 5:
             return []
         times, pictures, energies = np.array(self._times), np.stack(self._pictures), np.array(self._energies)

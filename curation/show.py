@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        # names stay whole, whatever has to be folded beside them
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
     for row in rows:
         table.add_row(*(escape(_text(cell)) for cell in row))
     return table
@@ -59,14 +60,18 @@ def show_statistics(console: Console, found: Statistics) -> None:
         ]
         columns = ("gate", "range", "pass", "fail", "no score", "fail this alone")
         console.print(_table(f"{tier}: each gate alone", columns, rows, left=2), "")
-    heads = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
-    assert len(heads) == len(QUANTILES)
+    shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
+    assert len(shares) == len(QUANTILES)
     known = [(name, *values) for name, values in found.quantiles.items()]
-    console.print(_table("scores", ("score", *heads), known), "")
+    console.print(_table("scores", ("score", *shares), known), "")
     if found.near_misses:
-        rows = [(m.clip_id, m.tier, m.gate, m.score, f"{m.excess:+.4g}") for m in found.near_misses]
-        columns = ("clip", "tier", "gate", "score", "outside by")
-        console.print(_table("nearly kept: one gate alone rejects them", columns, rows, left=3), "")
+        every = len(found.funnels)
+        near = [
+            (m.clip_id, "all" if len(m.tiers) == every else ", ".join(m.tiers), m.gate, m.score, f"{m.excess:+.4g}")
+            for m in found.near_misses
+        ]
+        heads = ("clip", "tiers", "gate", "score", "outside by")
+        console.print(_table("nearly kept: one gate alone rejects them", heads, near, left=3), "")
     _show_stages(console, found)
     _show_not_applied(console, found)
 
@@ -117,13 +122,15 @@ def _show_stages(console: Console, found: Statistics) -> None:
             )
         )
     if rows:
-        columns = ("stage", "rows", "computed", "errors", "seconds", "CPU s", "video h", "video h per h", "per core")
+        columns = ("stage", "rows", "computed", "errors", "seconds", "CPU s", "video h", "video h/h", "per core")
         console.print(_table("the last run of each stage", columns, rows), "")
 
 
 def _show_not_applied(console: Console, found: Statistics) -> None:
     for name, why in found.summary["not_applied"].items():
         console.print(f"not applied: {escape(name)} ({escape(why)})")
+    for name, why in found.summary["unchecked"].items():
+        console.print(f"taken as they are: scores of {escape(name)}, since here {escape(why)}", soft_wrap=True)
 
 
 def statistics_csv(found: Statistics) -> str:
@@ -168,7 +175,7 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
         (name, s["value"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
         for name, s in known["scores"].items()
     ]
-    console.print(_table("scores", ("score", "value", "detail", "protocol"), rows), "")
+    console.print(_table("scores", ("score", "value", "detail", "protocol"), rows, left=4), "")
     for tier, verdict in known["tiers"].items():
         console.print(f"{escape(tier)}: {verdict['verdict']}")
         for name, why in verdict["failed"].items():
@@ -186,12 +193,14 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     if known["exported"]:
         done = known["exported"]
         console.print(
-            f"\nexported: {done['status']}, {done['path']}, {done['width']}×{done['height']}, {done['num_frames']} frames"
+            f"\nexported: {done['status']}, {done['path']}, {done['width']}×{done['height']}, "
+            f"{done['num_frames']} frames",
+            soft_wrap=True,
         )
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     """`longtake doctor`."""
     for finding in findings:
-        mark = "[green]ok[/]" if finding.good else "[red]no[/]" if finding.needed else "[yellow]–[/]"
-        console.print(f"{mark:>14}  {escape(finding.what)}: {escape(finding.detail)}", soft_wrap=True)
+        mark = "[green]ok[/]" if finding.good else "[red]no[/]" if finding.needed else "[yellow] –[/]"
+        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.detail)}", soft_wrap=True)

@@ -1,9 +1,9 @@
-"""What a workspace holds, in numbers: the funnel of each tier, quantiles, error kinds, near misses, where the time went."""
+"""What a workspace holds, in numbers: the funnel of each tier, quantiles, errors, near misses, where the time went."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class NearMiss:
     """A clip that one gate alone rejects. excess: how far outside of the gate its score is."""
 
     clip_id: str
-    tier: str
+    tiers: tuple[str, ...]
     gate: str
     score: float
     excess: float
@@ -32,12 +32,22 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Everything `longtake stats` shows. summary: the contract of its JSON (design, section 12)."""
+    """Everything `longtake stats` shows. summary: the contract of its JSON (design, section 12), and some more.
+    funnels: by tier, see `funnel`. quantiles: by score, at QUANTILES, None where no clip has it."""
 
     summary: dict[str, Any]
     funnels: dict[str, list[dict[str, Any]]]
     quantiles: dict[str, list[float | None]]
     near_misses: list[NearMiss]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            **self.summary,
+            "funnels": self.funnels,
+            "quantiles": {"at": QUANTILES, "scores": self.quantiles},
+            "near_misses": [asdict(miss) for miss in self.near_misses],
+        }
 
 
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
@@ -64,6 +74,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
         "not_applied": recipe.not_applied,
+        "unchecked": scores.unchecked,
     }
     return Statistics(
         summary,
@@ -129,13 +140,14 @@ def quantiles(scores: ClipScores, name: str) -> list[float | None]:
 
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
     """Clips that a single gate rejects, for each gate the closest, measured by the spread of that gate's scores."""
-    found: list[tuple[float, NearMiss]] = []
+    tiers: dict[tuple[str, str, float], list[str]] = {}
+    found: dict[tuple[str, str, float], tuple[float, float]] = {}
     spreads: dict[str, float] = {}
-    for tier, result in results.items():
+    for tier, result in results.items() if most else ():
         for name, alone in result.only_failure.items():
             gate = result.gates[name]
             at = np.flatnonzero(alone)
-            if not at.size or not most:
+            if not at.size:
                 continue
             excess = gate.gate.excess(gate.low[at], gate.high[at])
             if at.size > most:
@@ -143,12 +155,12 @@ def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -
                 at, excess = at[closest], excess[closest]
             if name not in spreads:
                 spreads[name] = float(np.std(gate.low[gate.passed | gate.failed])) or 1.0
-            ids = clips["clip_id"].take(pa.array(at)).to_pylist()
-            for i, over, clip_id in zip(at, excess, ids, strict=True):
-                value = float(gate.low[i] if over < 0 else gate.high[i])
-                found.append((abs(over) / spreads[name], NearMiss(clip_id, tier, name, value, float(over))))
-    found.sort(key=lambda pair: (pair[0], pair[1].clip_id))
-    return [miss for _, miss in found[:most]]
+            for i, over, clip_id in zip(at, excess, clips["clip_id"].take(pa.array(at)).to_pylist(), strict=True):
+                key = clip_id, name, float(over)
+                tiers.setdefault(key, []).append(tier)
+                found[key] = abs(over) / spreads[name], float(gate.low[i] if over < 0 else gate.high[i])
+    order = sorted(found, key=lambda key: (found[key][0], key))[:most]
+    return [NearMiss(key[0], tuple(tiers[key]), key[1], found[key][1], key[2]) for key in order]
 
 
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import SetupError
-from curation.recipe import Recipe, load_recipe, parse_recipe
+from curation.recipe import Recipe, load_recipe, parse_yaml
 from manifests import schemas
 from manifests.store import Manifest, locate
 
@@ -52,10 +52,8 @@ class Workspace:
         file = f"{root}/recipe.yaml"
         if not fs.exists(file):
             return load_recipe("embedded")
-        import yaml
-
         with fs.open(file, "rb") as stream:
-            return parse_recipe(yaml.safe_load(stream.read()), source=f"{self.path}/recipe.yaml")
+            return parse_yaml(stream.read(), source=f"{self.path}/recipe.yaml")
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml, with every default written out."""

@@ -55,6 +55,7 @@ class Aesthetic(Filter[Sample]):
     unit: ClassVar[str] = "rating (about 1 to 10)"
     needs: ClassVar[Needs] = Needs.FRAMES
     cost: ClassVar[float] = 7000.0
+    embeds: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class Aesthetic(Filter[Sample]):
         return f"{self.clip}@{clip}+head@{head},{self.crop}{SIDE},keyframes{half}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
-        """One score per clip, in order; keyframes go through CLIP in batches across clips."""
+        """One score per clip, with its embedding, in order; keyframes go through CLIP in batches across clips."""
         return self.measure_with_embeddings(items)[0]
 
     def measure_with_embeddings(
@@ -128,8 +129,8 @@ class Aesthetic(Filter[Sample]):
         normal = normalised(np.stack([row for row in rows if not isinstance(row, MeasureError)]))
         weight, bias = self._head
         detail = tuple(float(v) for v in normal @ weight + bias)
-        score = Score(reduce_detail(detail, self.reduce), detail)
-        return score, normalised(normal.mean(axis=0, keepdims=True))[0].astype(np.float16)
+        embedding = normalised(normal.mean(axis=0, keepdims=True))[0].astype(np.float16)
+        return Score(reduce_detail(detail, self.reduce), detail, embedding), embedding
 
     def _prepare(self, frame: Image) -> Image:
         return frame_to_square(frame, self.crop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -28,6 +28,7 @@ class Needs(StrEnum):
     PROBE = "probe"  # scan, before anything is decoded
     SAMPLE = "sample"  # scan, in the decode pass
     FRAMES = "frames"  # score, on the stored frames
+    CORPUS = "corpus"  # at the end of score, on the embeddings of all clips at once
     CAPTIONS = "captions"  # caption, on the five sub-captions
 
 
@@ -71,10 +72,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair)."""
+    """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
+
+    embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is kept.
+    """
 
     value: float
     detail: tuple[float, ...] = ()
+    embedding: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
 
 
 def reduce_detail(detail: Sequence[float], reduce: Reduce) -> float:
@@ -105,6 +110,7 @@ class Filter(ABC, Generic[Input]):
     unit: ClassVar[str]
     needs: ClassVar[Needs]
     cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
+    embeds: ClassVar[bool] = False  # its scores carry embeddings
 
     def __init__(self, *, reduce: Reduce = "mean") -> None:
         self.reduce = reduce

@@ -5,24 +5,24 @@ frame whose long side is 960, times 0.5 s / (the pair's real gap). Unit: px. Ran
 "Fast Optical Flow using Dense Inverse Search" (ECCV 2016), in OpenCV; gate ≥ 40 (≥ 50) in Table 4 of the Presto paper
 (arXiv 2412.01316), which uses UniMatch: these are other numbers under another protocol.
 
-Protocol: `dis/medium480+phase240,keyframe-partner,per0.5s@960/REDUCE`: both frames as grey, reduced to a long side of
-480 (never enlarged), preset MEDIUM, and the vectors scaled to a long side of 960. One value per keyframe and partner,
+Protocol: `dis/fast480+phase240,keyframe-partner,per0.5s@960/REDUCE`: both frames as grey, reduced to a long side of
+480 (never enlarged), preset FAST, and the vectors scaled to a long side of 960. One value per keyframe and partner,
 reduced by their mean unless set. DIS alone loses translations of a tenth of the width (it starts at 60 px wide with a
 few px of reach). So a global shift is first found by phase correlation; where it is at least 40 px and at least halves
 the difference of the two frames, DIS starts from it. The whole frame counts: bars and marks, which stand still, lower
 the mean by their share.
 
-Cost: 16 ms per pair of 960×540 on one core, 80 ms per clip (preset FAST at 960 11 ms, MEDIUM at 960 54 ms).
-Accuracy, measured over value / truth on six photographic scenes with noise (σ 2), 960×540:
+Cost: 6 ms per pair of 960×540 on one core, 30 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
+Accuracy, value / truth, lowest and highest over five photographic scenes with noise (σ 2), 960×540:
 
-| motion in the pair | this | FAST at 960 | MEDIUM at 960 |
-|---|---|---|---|
-| pan 40–80 px | 1.00–1.01 | 0.95–1.00 | 1.00–1.01 |
-| pan 100–120 px | 0.98–1.03 | 0.26–1.03 | 0.30–1.04 |
-| pan 140–160 px | 0.96–1.02 | 0.16–1.00 | 0.20–1.01 |
-| zoom in 10 % (mean 29 px) | 0.94–1.00 | 0.88–0.99 | 0.94–1.00 |
-| zoom in 20 % (mean 59 px) | 0.71–0.95 | 0.72–0.93 | 0.72–0.96 |
-| zoom in 30 % (mean 88 px) | 0.42–0.89 | 0.29–0.81 | 0.42–0.90 |
+| motion in the pair | this | MEDIUM at 480, same start |
+|---|---|---|
+| pan 20–80 px | 0.99–1.00 | 0.99–1.01 |
+| pan 120–150 px | 1.00–1.02 | 0.99–1.01 |
+| zoom in 10 % (mean 29 px) | 0.85–1.00 | 0.94–0.99 |
+| zoom in 20 % (mean 59 px) | 0.50–0.96 | 0.58–0.97 |
+
+Without the start, FAST at 960 loses pans of 120 px on smooth scenes (down to 0.26 of the truth).
 
 Known to go wrong: strong zooms and turns read low (table); what leaves the frame has no true match, which changes the
 mean by up to 4 % for pans up to 160 px; near-flat pictures read low, and grain adds a few tenths of a pixel; cuts,
@@ -58,22 +58,24 @@ def flow_field(a: Image, b: Image) -> Flow:
     a, b: uint8 [h, w, 3] RGB or [h, w] grey, of one size, each side at least 32 px. What is at (x, y) in `a` is at
     (x + u, y + v) in `b`. Raises MeasureError for other sizes.
     """
+    height, width = a.shape[:2]
+    small = _work_flow(a, b)
+    flow = small if small.shape[:2] == (height, width) else cv2.resize(small, (width, height))
+    return np.asarray(flow * np.float32([width / small.shape[1], height / small.shape[0]]), dtype=np.float32)
+
+
+def _work_flow(a: Image, b: Image) -> Flow:
+    """The flow at WORK_SIDE, in pixels of that size."""
     if a.shape != b.shape:
         raise MeasureError(f"flow needs two frames of one size; got {a.shape} and {b.shape}")
-    height, width = a.shape[:2]
     first, second = (_shrink(grey(image) if image.ndim == 3 else image, WORK_SIDE) for image in (a, b))
     if min(first.shape) < MIN_SIDE:
-        raise MeasureError(f"flow needs frames of at least {MIN_SIDE} px a side; got {width}×{height}")
+        raise MeasureError(f"flow needs frames of at least {MIN_SIDE} px a side; got {a.shape[1]}×{a.shape[0]}")
     # A new object each time: DIS keeps a start it was given once, and uses it in later calls that give none.
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     shift = _far_shift(first, second)
-    # OpenCV's types do not know that the start may be None.
-    start: Any = None if shift is None else np.full((*first.shape, 2), shift, dtype=np.float32)
-    flow = np.asarray(dis.calc(first, second, start), dtype=np.float32)
-    if first.shape != (height, width):
-        scale = np.array([width / first.shape[1], height / first.shape[0]], dtype=np.float32)
-        flow = np.asarray(cv2.resize(flow, (width, height)), dtype=np.float32) * scale
-    return flow
+    start = None if shift is None else np.full((*first.shape, 2), shift, dtype=np.float32)
+    return np.asarray(dis.calc(first, second, start), dtype=np.float32)
 
 
 def mean_length(flow: Flow) -> float:
@@ -122,18 +124,18 @@ class FlowDis(Filter[Sample]):
     backend: ClassVar[str] = "dis"
     unit: ClassVar[str] = "px per 0.5 s at 960"
     needs: ClassVar[Needs] = Needs.SAMPLE
-    cost: ClassVar[float] = 80.0
+    cost: ClassVar[float] = 30.0
 
     @property
     def method(self) -> str:
-        return f"medium{WORK_SIDE}+phase{COARSE_SIDE},keyframe-partner,per{GAP_SECONDS:g}s@{REPORT_SIDE}"
+        return f"fast{WORK_SIDE}+phase{COARSE_SIDE},keyframe-partner,per{GAP_SECONDS:g}s@{REPORT_SIDE}"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
-        scale = REPORT_SIDE / max(item.keyframes.shape[1:3])
         lengths = []
         for a, b, start, end in zip(item.keyframes, item.partners, item.times, item.partner_times, strict=True):
             gap = float(end - start)
             if not gap > 0:
                 raise MeasureError(f"the partner of the keyframe at {start:g} s is not later than it ({end:g} s)")
-            lengths.append(mean_length(flow_field(a, b)) * scale * GAP_SECONDS / gap)
+            flow = _work_flow(a, b)
+            lengths.append(mean_length(flow) * REPORT_SIDE / max(flow.shape[:2]) * GAP_SECONDS / gap)
         return lengths

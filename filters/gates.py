@@ -37,7 +37,8 @@ class Gate:
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        if math.isnan(self.low) or math.isnan(self.high) or self.low > self.high:
+        # written so that nan is refused too
+        if not (self.low <= self.high and self.low < math.inf and self.high > -math.inf):
             raise ValueError(f"an empty range: [{self.low}, {self.high}]")
 
     @classmethod
@@ -45,7 +46,7 @@ class Gate:
         """'>= 40', '<= 0.05', '[20, 180]' or a list [20, 180] (null for an open end). Raises ValueError."""
         if isinstance(text, Gate):
             return text
-        if isinstance(text, list | tuple) and len(text) == 2:
+        if isinstance(text, list | tuple) and len(text) == 2 and any(end is not None for end in text):
             low, high = text
             if all(end is None or (isinstance(end, int | float) and not isinstance(end, bool)) for end in text):
                 return cls(-math.inf if low is None else float(low), math.inf if high is None else float(high))
@@ -59,8 +60,8 @@ class Gate:
 
     def __str__(self) -> str:
         if math.isinf(self.high):
-            return f">= {self.low:g}"
-        return f"<= {self.high:g}" if math.isinf(self.low) else f"[{self.low:g}, {self.high:g}]"
+            return f">= {_digits(self.low)}"
+        return f"<= {_digits(self.high)}" if math.isinf(self.low) else f"[{_digits(self.low)}, {_digits(self.high)}]"
 
     def passes(self, low: Floats, high: Floats) -> Bools:
         """Whether each span of values [low, high] lies within the gate; nan never does."""
@@ -70,6 +71,11 @@ class Gate:
         """How far outside: positive above the gate, negative below it, 0 inside."""
         over = np.where(high > self.high, high - self.high, 0.0)
         return np.where(low < self.low, low - self.low, over)
+
+
+def _digits(value: float) -> str:
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 Tier = Mapping[str, Gate]
@@ -241,7 +247,8 @@ class ClipScores:
                 ends.append(np.bincount(owner, flat, len(column)) / np.maximum(count, 1))
             else:
                 end = np.full(len(column), math.inf if how == "min" else -math.inf)
-                (np.minimum if how == "min" else np.maximum).at(end, owner, flat)  # nan stays nan
+                with np.errstate(invalid="ignore"):  # nan stays nan
+                    (np.minimum if how == "min" else np.maximum).at(end, owner, flat)
                 ends.append(end)
         return ends[0], ends[1], known
 

@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args
 
-from filters.base import Filter
+from filters.base import Filter, Reduce
 
 # Gates are shown in this order: what costs least comes first.
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -34,6 +34,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vgg": "filters.lpips:LpipsVgg",
         "squeeze": "filters.lpips:LpipsSqueeze",
     },
+    "duplicates": {"clip": "filters.duplicates:Duplicates"},
     "text_similarity": {"minilm": "filters.text_similarity:TextSimilarity"},
 }
 
@@ -48,7 +49,8 @@ def available() -> dict[str, dict[str, str]]:
     found = {name: dict(backends) for name, backends in BUILT_IN.items()}
     for point in entry_points(group="longtake.filters"):
         name, _, backend = point.name.partition(".")
-        found.setdefault(name, {})[backend or point.dist.name if point.dist else backend] = point.value
+        # nobody replaces what is there: a score's protocol names the backend that measured it
+        found.setdefault(name, {}).setdefault(backend or point.dist.name if point.dist else backend, point.value)
     return found
 
 
@@ -74,7 +76,12 @@ def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:
     for key in options:
         if key not in known:
             raise UnknownFilter(f"filter {name!r} has no setting {key!r}{_nearest(key, known)}")
-    return cls(**options)
+    if options.get("reduce", "mean") not in get_args(Reduce):
+        raise UnknownFilter(f"filter {name!r}: reduce is {', '.join(get_args(Reduce))}; not {options['reduce']!r}")
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise UnknownFilter(f"filter {name!r}: {error}") from error
 
 
 def _nearest(word: str, known: Mapping[str, Any]) -> str:

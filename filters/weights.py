@@ -1,8 +1,9 @@
 """Published weights: which there are, where they lie on this machine, and how they are read without trusting them.
 
 Files lie in one folder (environment variable LONGTAKE_MODELS, else ~/.cache/longtake/models) under their original
-names, in the subfolder the table gives or directly in the folder. Nothing here downloads: `longtake models pull NAME`
-does. Everything is read with `weights_only=True`, from safetensors or from npz without pickles; only OpenAI's CLIP
+names, in the subfolder the table gives or directly in the folder. Where the variable holds a URI, it is where `longtake
+models pull` takes them from, and the folder is ~/.cache/longtake/models. Nothing here downloads: `longtake models pull
+NAME` does. Everything is read with `weights_only=True`, from safetensors or from npz without pickles; only OpenAI's CLIP
 files, which are TorchScript, are opened by TorchScript's own reader, and that only after their SHA-256 was right.
 """
 
@@ -193,14 +194,15 @@ WEIGHTS: dict[str, Weight] = {
 
 
 def models_folder() -> Path:
-    """The folder that holds the weights. It need not exist. Raises FilterUnavailable if the variable holds a URI."""
+    """The local folder that holds the weights. It need not exist."""
     folder = os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER
-    if "://" in folder:
-        raise FilterUnavailable(
-            f"{FOLDER_VARIABLE} is {folder}: weights are read from a local folder; fetch them into one with "
-            "`longtake models pull` and set the variable to it"
-        )
-    return Path(folder).expanduser()
+    return Path(DEFAULT_FOLDER if "://" in folder else folder).expanduser()
+
+
+def models_uri() -> str | None:
+    """Where `longtake models pull` takes weights from, if the variable holds a URI and not a folder."""
+    folder = os.environ.get(FOLDER_VARIABLE, "")
+    return folder if "://" in folder else None
 
 
 def find_weight(name: str) -> Path:
@@ -210,8 +212,9 @@ def find_weight(name: str) -> Path:
         if path.is_file():
             return path
     raise FilterUnavailable(
-        f"{folder / weight.filename} is missing: get it with `longtake models pull {name}`, or copy it there from "
-        f"{weight.source}"
+        f"{folder / weight.filename} is missing: get it with `longtake models pull {name}`"
+        + (f" from {uri} ({FOLDER_VARIABLE})" if (uri := models_uri()) else "")
+        + f", or copy it there from {weight.source}"
     )
 
 

@@ -105,6 +105,11 @@ CLIPS = pa.schema(
     ]
 )
 
+# Columns of clips beyond the scores, from the filters of that name.
+EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the space that the aesthetic filter sees
+DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
+FURTHER = (EMBEDDING, DUPLICATE_OF)
+
 CAPTIONS = pa.schema(
     [
         _required("clip_id"),
@@ -170,7 +175,7 @@ def videos(workspace: str) -> Manifest:
 
 def clips(workspace: str) -> Manifest:
     """One row per clip, a column per filter."""
-    return Manifest(workspace, "clips", "clip_id", CLIPS)
+    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[EMBEDDING.name])
 
 
 def captions(workspace: str) -> Manifest:

@@ -107,9 +107,13 @@ class Manifest:
 
     Nothing is created before the first append. A manifest can be pickled, and used by many threads and processes at
     once, except that `compact` is for the holder of the workspace's lock (manifests.lock).
+
+    heavy: further columns that `read` gives only when they are named.
     """
 
-    def __init__(self, workspace: str, name: str, key: str, schema: pa.Schema, version: int = 1) -> None:
+    def __init__(
+        self, workspace: str, name: str, key: str, schema: pa.Schema, version: int = 1, heavy: Sequence[str] = ()
+    ) -> None:
         if key not in schema.names:
             raise ValueError(f"manifest {name!r}: the key {key!r} is not in the schema {schema.names}")
         stored = pq.read_schema(pa.BufferReader(_parquet(_no_rows(schema))))
@@ -119,6 +123,7 @@ class Manifest:
         self.key = key
         self.schema = schema.remove_metadata()
         self.version = version
+        self.heavy = tuple(heavy)
         self._fs, root = locate(workspace)
         self._folder = f"{root}/{name}"
         self._local = isinstance(self._fs, LocalFileSystem)
@@ -295,7 +300,7 @@ class Manifest:
     def read(
         self, columns: Sequence[str] | None = None, *, optional: Sequence[str] = (), encoded: Sequence[str] = ()
     ) -> pa.Table:
-        """The newest row of each key, with these columns (None: all of them, those of the schema first).
+        """The newest row of each key, with these columns (None: all but the heavy ones, those of the schema first).
 
         A column that a part does not have is null in its rows. An empty manifest gives an empty table with the schema.
         optional: further columns, where there are such. encoded: columns of the schema with few different strings,
@@ -308,7 +313,7 @@ class Manifest:
         for _ in range(TRIES):
             parts = self.parts()
             try:
-                loaded = self._load_all(parts, wanted, encoded)
+                loaded = self._load_all(parts, wanted, encoded, self.heavy if columns is None else ())
             except FileNotFoundError:
                 continue  # a compaction has replaced it since
             # A long listing is no snapshot: it can miss a part that has come and those that have gone meanwhile.
@@ -336,13 +341,22 @@ class Manifest:
         return whole if columns is None else whole.select(list(columns))
 
     def _load_all(
-        self, parts: Sequence[Part], columns: Iterable[str] | None, encoded: Sequence[str] = ()
+        self,
+        parts: Sequence[Part],
+        columns: Iterable[str] | None,
+        encoded: Sequence[str] = (),
+        without: Sequence[str] = (),
     ) -> list[_Loaded]:
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda part: self._load(part, columns, encoded), parts))
+            return list(pool.map(lambda part: self._load(part, columns, encoded, without=without), parts))
 
     def _load(
-        self, part: Part, columns: Iterable[str] | None, encoded: Sequence[str] = (), verify: bool = False
+        self,
+        part: Part,
+        columns: Iterable[str] | None,
+        encoded: Sequence[str] = (),
+        verify: bool = False,
+        without: Sequence[str] = (),
     ) -> _Loaded:
         """A part's schema, and those of the columns that it has. FileNotFoundError passes: see `read`."""
         file = f"{self._folder}/{part.name}"
@@ -356,8 +370,9 @@ class Manifest:
                 )
                 self._check(part, parquet)
                 schema = parquet.schema_arrow.remove_metadata()
-                present = schema.names if columns is None else [name for name in schema.names if name in columns]
-                table = parquet.read(None if columns is None else present).select(present)
+                wanted = schema.names if columns is None else columns
+                present = [name for name in schema.names if name in wanted and name not in without]
+                table = parquet.read(None if present == schema.names else present).select(present)
                 return _Loaded(schema, table.replace_schema_metadata())
         except (StoreError, FileNotFoundError, MemoryError):
             raise

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.clip_table import dump_protocols, rows_table, score_columns
+from curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
 from curation.errors import RowError, SetupError
+from curation.models import check_filters
 from curation.recipe import Recipe, parse_recipe
 from curation.running import Job, Report, split
 from curation.samples import load_sample
@@ -27,7 +28,7 @@ _AT_MOST = 32
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
     """The clips that some tier may still keep and that lack a score of this stage. Raises SetupError if a filter cannot
-    work on this machine."""
+    work on this machine: a package or a weight is missing, or a weight is not the right file."""
     filters = recipe.needing(Needs.FRAMES)
     clips = workspace.clips.read()
     if not filters or not clips.num_rows:
@@ -46,6 +47,9 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
     todo = clips.filter(pa.array(wanted)).sort_by("video_id")
     if not todo.num_rows:
         return None
+    check_filters(recipe, filters)
+    if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
+        todo = with_embeddings(workspace, todo)
     cost = sum(filter_.cost for filter_ in filters.values())
     batches = split(todo, [cost] * todo.num_rows, per_batch=_BATCH_MS, at_most=_AT_MOST)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
@@ -102,12 +106,17 @@ class ScoreWorker:
 
     def _measure(self, filter_: Filter[Sample], rows: list[dict[str, Any]], samples: Mapping[str, Sample]) -> None:
         todo = [row for row in rows if row["status"] == "ok" and self._needed(row, filter_)]
-        scores = filter_.measure([samples[row["clip_id"]] for row in todo])
+        try:
+            scores = filter_.measure([samples[row["clip_id"]] for row in todo])
+        except FilterUnavailable as error:  # a device that is not there, or too small
+            raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, scores, strict=True):
             if isinstance(score, MeasureError):
                 _fail(row, RowError("measure", f"{filter_.name}: {score}"))
             else:
                 row[filter_.name], row[f"{filter_.name}_detail"] = score.value, list(score.detail)
+                if score.embedding is not None:
+                    row["embedding"] = score.embedding
                 protocols = json.loads(row["protocols"] or "{}")
                 row["protocols"] = dump_protocols({**protocols, filter_.name: filter_.protocol})
 

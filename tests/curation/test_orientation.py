@@ -1,4 +1,4 @@
-"""Rotations read from boxes, against what PyAV finds on decoded frames of the same files; and against any bytes at all."""
+"""Rotations read from boxes, against what PyAV finds on decoded frames of the same files; and against any bytes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ def test_made_files_as_they_were_made(tmp_path: Path, suffix: str, degrees: int)
 
 def test_index_in_front_and_behind(tmp_path: Path) -> None:
     how = Encoding(size=SMALL, rotation=90)
-    for name, options in {"behind": {}, "front": {"movflags": "faststart"}, "parts": {"movflags": "frag_keyframe"}}.items():
+    for name, options in {
+        "behind": {},
+        "front": {"movflags": "faststart"},
+        "parts": {"movflags": "frag_keyframe"},
+    }.items():
         path = tmp_path / f"{name}.mp4"
         film(path, pan("street", (2, 0), size=SMALL, count=3), how, **options)
         assert list(read(path).values()) == [270], name
@@ -66,7 +70,9 @@ def test_several_tracks(corpus: dict[str, Path]) -> None:
     assert set(found.values()) == {0}
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if Path(case.filename).suffix in {".mkv", ".webm", ".ts", ".avi"}])
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if Path(case.filename).suffix in {".mkv", ".webm", ".ts", ".avi"}]
+)
 def test_other_containers_have_none(corpus: dict[str, Path], name: str) -> None:
     assert read(corpus[name]) == {}
 
@@ -100,7 +106,9 @@ def check(data: bytes) -> dict[int, int]:
 sizes = st.one_of(st.none(), st.integers(0, 20), st.sampled_from([0, 1, 7, 8, 2**31, 2**32 - 1]))
 names = st.sampled_from([b"moov", b"trak", b"tkhd", b"mdia", b"free"])
 leaves = st.builds(box, names, st.binary(max_size=100), sizes)
-trees = st.recursive(leaves, lambda inner: st.builds(box, names, st.lists(inner, max_size=4).map(b"".join), sizes), max_leaves=12)
+trees = st.recursive(
+    leaves, lambda inner: st.builds(box, names, st.lists(inner, max_size=4).map(b"".join), sizes), max_leaves=12
+)
 
 
 @given(st.binary(max_size=300))

@@ -57,7 +57,20 @@ def quarters(
 def info_of(frame: av.VideoFrame, rotation: int = 0, aspect: Fraction = Fraction(1)) -> VideoInfo:
     width, height = displayed_size(frame.width, frame.height, rotation, aspect)
     return VideoInfo(
-        width, height, frame.width, frame.height, rotation, 24.0, 1.0, 0.0, 24, 1, "h264", frame.format.name, "mov", False
+        width,
+        height,
+        frame.width,
+        frame.height,
+        rotation,
+        24.0,
+        1.0,
+        0.0,
+        24,
+        1,
+        "h264",
+        frame.format.name,
+        "mov",
+        False,
     )
 
 
@@ -104,12 +117,13 @@ def test_thumbnail_sizes(width: int, height: int) -> None:
 
 
 def test_a_thumbnail_looks_like_the_picture() -> None:
-    """Against shrinking all of it by areas: enough to tell shots apart, at a quarter of the cost."""
-    photo = cv2.resize(photograph("astronaut"), (1920, 1080), interpolation=cv2.INTER_CUBIC)
+    """Against shrinking all of it by areas; it is made of some rows only, half a pixel off."""
+    photo = np.asarray(cv2.resize(photograph("astronaut"), (1920, 1080), interpolation=cv2.INTER_CUBIC), np.uint8)
     frame = av.VideoFrame.from_ndarray(photo, format="rgb24").reformat(format="yuv420p")
     thumb = thumbnail(frame)[..., ::-1]
     expected = cv2.resize(photo, thumb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.abs(thumb.astype(int) - expected).mean() < 3
+    assert np.corrcoef(thumb.ravel(), expected.ravel())[0, 1] > 0.96
+    assert abs(float(thumb.mean()) - float(expected.mean())) < 1
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,9 @@ def test_any_other_moment_is_off_by_no_more_than_a_step(times: list[float], step
 
 
 @given(videos, grid_steps, st.floats(0, 100), st.floats(0, 100), st.floats(0, 100))
-def test_only_frames_of_the_span_are_given(times: list[float], step: float, start: float, length: float, at: float) -> None:
+def test_only_frames_of_the_span_are_given(
+    times: list[float], step: float, start: float, length: float, at: float
+) -> None:
     span = Span(start, start + length)
     found = fill(step, times, [at]).near(at, span)
     assert found is None or (span.start <= found[0] < span.end and found[0] in times)
@@ -200,5 +202,3 @@ def test_no_frames_at_all() -> None:
     buffer.finish()
     assert buffer.near(1.0, Span(0, math.inf)) is None
     assert len(buffer) == 0
-
-

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -99,9 +99,9 @@ def shared() -> Iterator[Sandbox]:
     sandbox.close()
 
 
-def kind_of(sandbox: Sandbox, function: object, *args: object, limits: Limits = EASY) -> str:
+def kind_of(sandbox: Sandbox, function: Callable[..., object], *args: object, limits: Limits = EASY) -> str:
     with pytest.raises(VideoError) as caught:
-        sandbox.run(function, args, limits)  # type: ignore[arg-type]
+        sandbox.run(function, args, limits)
     return caught.value.kind
 
 
@@ -141,10 +141,10 @@ def test_a_flood_of_memory_ends(shared: Sandbox) -> None:
 
 def test_errors_of_the_job_come_through_and_the_child_stays(shared: Sandbox) -> None:
     child = shared.run(my_pid, (), EASY)
-    with pytest.raises(VideoError, match="^as it was said$") as caught:
+    with pytest.raises(VideoError, match=r"^as it was said$") as caught:
         shared.run(refuse, ("no_video",), EASY)
     assert caught.value.kind == "no_video"
-    with pytest.raises(RowError, match="^of a clip$") as other:
+    with pytest.raises(RowError, match=r"^of a clip$") as other:
         shared.run(complain, (), EASY)
     assert type(other.value) is RowError
     with pytest.raises(VideoError, match="ZeroDivisionError: in a filter") as third:

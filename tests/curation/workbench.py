@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from tests.corpus import SMALL, Encoding, film, pan
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 MANIFESTS = {"videos": "video_id", "clips": "clip_id", "captions": "clip_id", "exports": "clip_id"}
+TOKEN = secrets.token_hex(16)
 CLIPS_EACH = 2  # of a video of `videos`
 
 
@@ -127,8 +130,10 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """Of the runs: with the plug-in, and without a second import path for this project."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(PLUGIN)]), "COLUMNS": "200"}
+    """Of the runs, and of their Ray: with the plug-in, and with a token of their own, so that no other Ray of this
+    user gets in the way."""
+    path = os.pathsep.join([str(ROOT), str(PLUGIN)])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, process: Any = None) -> Any:
@@ -138,7 +143,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, proc
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the run ended before {what}:\n{process.communicate()[0]}")
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.01)
+        time.sleep(0.05)
     return value
 
 
@@ -161,7 +166,8 @@ def alive(process: psutil.Process) -> bool:
 def kill_driver(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """SIGKILL to the driver and to nobody else; everything it had started."""
     members = family(process)
-    os.kill(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     return members
 
@@ -190,27 +196,29 @@ def processes(parents: list[psutil.Process], mark: str) -> list[psutil.Process]:
 def ray_cluster(cpus: int = 2) -> Iterator[tuple[str, list[psutil.Process]]]:
     """A Ray cluster on this machine: its address, and its processes. Ended by process id."""
     port = free_port()
-    before = {p.pid for p in psutil.process_iter()}
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
                "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    mark = f":{port}"
-    members = [p for p in psutil.process_iter() if p.pid not in before and _belongs(p, mark)]
     try:
-        yield f"127.0.0.1:{port}", members
+        yield f"127.0.0.1:{port}", _members(port)
     finally:
-        everyone = {child.pid: child for p in members if alive(p) for child in [p, *p.children(recursive=True)]}
-        for member in everyone.values():
+        everyone = [child for member in _members(port) for child in [*member.children(recursive=True), member]]
+        for process in everyone:
             with suppress(psutil.NoSuchProcess):
-                member.kill()
+                process.kill()
+        psutil.wait_procs(everyone, timeout=10)
 
 
-def _belongs(process: psutil.Process, mark: str) -> bool:
-    with suppress(psutil.Error):
-        line = " ".join(process.cmdline())
-        return mark in line or mark.replace(":", "=") in line
-    return False
+def _members(port: int) -> list[psutil.Process]:
+    """The processes of the cluster whose head listens there: all of them name it."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "ray" in " ".join(words[:3]) and any(re.search(rf"[:=]{port}\b", word) for word in words):
+                found.append(process)
+    return found
 
 
 def free_port() -> int:

@@ -101,7 +101,7 @@ def test_every_way_to_write_a_gate(text: object, low: float, high: float) -> Non
     [
         "", "40", "> 40", "< 3", "== 3", ">= ", ">= nan", ">= inf", "<= 1, 2", ">= 1 <= 2", "[1]", "[1, 2, 3]", "[1; 2]",
         "(1, 2]", "[2, 1]", "[1, nan]", ">= 1\n>= 2", ">= 1_000", ">= ４x", ">= 1e", "[[1, 2]]", ">= __import__('os')",
-        None, 3, 3.0, True, [1], [1, 2, 3], [True, 2], ["1", "2"], [2, 1], [math.nan, 1], [1, math.nan], {}, {"low": 1},
+        None, 3, 3.0, True, [1], [1, 2, 3], [True, 2], ["1", "2"], [2, 1], [math.nan, 1], [1, math.nan], [None, None], ">= 1e999", "<= -1e999", {}, {"low": 1},
         b">= 4", ">= " + "9" * 10_000 + "x",
     ],
 )  # fmt: skip
@@ -119,18 +119,14 @@ def test_text_is_a_gate_or_a_value_error(text: str) -> None:
     assert gate.low <= gate.high
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e6, max_value=1e6)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(numbers, numbers, st.sampled_from(["low", "high", "both"]))
 def test_a_gate_reads_back_what_it_writes(a: float, b: float, kind: str) -> None:
-    low, high = sorted((float(f"{a:g}"), float(f"{b:g}")))
+    low, high = sorted((a, b))
     gate = {"low": Gate(low=low), "high": Gate(high=high), "both": Gate(low, high)}[kind]
     assert Gate.parse(str(gate)) == gate
-
-
-def test_a_gate_keeps_all_its_digits_in_text() -> None:
-    assert Gate.parse(str(Gate(low=123456.789))) == Gate(low=123456.789)
 
 
 # ── ranges ───────────────────────────────────────────────────────────────────────────────────────────────────────────

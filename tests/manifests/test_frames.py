@@ -63,7 +63,7 @@ def test_on_an_object_store() -> None:
     assert read_frames(workspace, VIDEO, ["b"]) == {"b": frames("b")}
     fs = fsspec.filesystem("memory")
     assert fs.find("/frames-test") == [frames_path("/frames-test", VIDEO)]
-    with pytest.raises(RuntimeError), frames_writer(workspace, "0" * 32) as writer:
+    with pytest.raises(RuntimeError), frames_writer(workspace, "0" * 32) as writer:  # noqa: PT012
         writer.write(frames("c"))
         raise RuntimeError
     assert fs.find("/frames-test") == [frames_path("/frames-test", VIDEO)]
@@ -86,7 +86,8 @@ def test_only_the_frames_of_the_clips_named_are_read(tmp_path: Path) -> None:
 
 def test_nothing_appears_before_it_is_whole_and_nothing_stays_after_a_failure(tmp_path: Path) -> None:
     path = Path(frames_path(str(tmp_path), VIDEO))
-    with pytest.raises(RuntimeError, match="the scan failed"), frames_writer(str(tmp_path), VIDEO) as writer:
+    failing = pytest.raises(RuntimeError, match="the scan failed")
+    with failing, frames_writer(str(tmp_path), VIDEO) as writer:
         writer.write(frames("a"))
         assert not path.exists()
         raise RuntimeError("the scan failed")
@@ -100,7 +101,7 @@ def test_a_video_without_samples_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_failed_second_scan_leaves_the_first_one(tmp_path: Path) -> None:
     write(tmp_path, [frames("a")])
-    with pytest.raises(RuntimeError), frames_writer(str(tmp_path), VIDEO) as writer:
+    with pytest.raises(RuntimeError), frames_writer(str(tmp_path), VIDEO) as writer:  # noqa: PT012
         writer.write(frames("b"))
         raise RuntimeError
     assert read_frames(str(tmp_path), VIDEO, ["a", "b"]) == {"a": frames("a")}

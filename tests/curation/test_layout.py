@@ -1,0 +1,128 @@
+"""Who may import whom (design, section 4), and what the commands that only look do not load."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.curation.tables import fill
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("curation", "filters", "captioning", "manifests", "presto")
+MAY_KNOW: dict[str, set[str]] = {
+    "filters": set(),
+    "captioning": set(),
+    "manifests": set(),
+    "presto": {"manifests"},
+    "curation": {"filters", "captioning", "manifests"},
+}
+# the captioner speaks of the same motion that the filter measures
+EXCEPT = {("captioning/motion.py", "filters.flow_dis")}
+HEAVY = {"torch", "torchvision", "transformers", "sentence_transformers", "onnxruntime", "rapidocr", "open_clip", "lpips"}
+
+
+def imports(path: Path, *, only_at_import: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, module) of each import in a file; only_at_import: not those inside of functions or for type checkers."""
+    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
+        if only_at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if only_at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            yield node.lineno, node.module or ""
+        todo.extend(ast.iter_child_nodes(node))
+
+
+def sources(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found, package
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_know_only_whom_they_may(package: str) -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in sources(package)
+        for line, module in imports(path)
+        if module.split(".")[0] in {*PACKAGES, "tests", "benchmarks"} - {package} - MAY_KNOW[package]
+        and (path.relative_to(ROOT).as_posix(), module) not in EXCEPT
+    ]
+    assert not faults
+
+
+def test_ray_is_imported_in_one_module() -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in sources(package)
+        for _, module in imports(path)
+        if module.split(".")[0] == "ray"
+    }
+    assert {user for user in users if not user.startswith("presto/")} == {"curation/running.py"}
+
+
+def test_heavy_imports_are_late() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for package in ("curation", "filters", "captioning", "manifests")
+        for path in sources(package)
+        for line, module in imports(path, only_at_import=True)
+        if module.split(".")[0] in {*HEAVY, "ray"}
+        # the network's own file is nothing but torch, and is imported late itself
+        and path.relative_to(ROOT).as_posix() != "filters/unimatch.py"
+    ]
+    assert not faults
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert not tree.body or ast.get_docstring(tree), path
+
+
+LOADED = """
+import contextlib, io, json, sys
+from curation.cli import app
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    try:
+        app(json.loads(sys.argv[1]))
+    except SystemExit as end:
+        assert not end.code, end.code
+assert out.getvalue()
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The packages that a command has loaded when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, json.dumps(arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    assert not loaded("--help") & {*HEAVY, "ray", "cv2", "av", "skimage", "pandas", "numpy", "pyarrow", "scenedetect"}
+
+
+def test_looking_loads_no_model_no_ray_no_video(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace").path
+    unwanted = {*HEAVY, "ray", "av", "skimage", "pandas", "scenedetect", "duckdb", "scipy"}
+    for command in (["stats", workspace, "--json"], ["show", "aaaa", "-o", workspace], ["tiers", workspace]):
+        assert not loaded(*command) & unwanted, command
