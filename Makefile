@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo test lint format bench bench-stats chaos docs clean
+.PHONY: demo test lint format bench bench-stats bench-models chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -29,6 +29,9 @@ bench: $(VENV)/.ready  ## needs a system ffmpeg, to compare with
 
 bench-stats: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.stats_million
+
+bench-models: $(VENV)/.ready  ## random weights; on the GPU where there is one
+	$(RUN)/python -m benchmarks.models
 
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from curation.cli_calibrate import add_calibrate
 from curation.cli_models import models_app
 from curation.errors import SetupError
 
@@ -77,7 +78,9 @@ RecipeName = Annotated[
         help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded.",
     ),
 ]
-UriColumn = Annotated[str | None, typer.Option(help="The column of URIs in lists. Default: uri, url, path, …")]
+UriColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The column of URIs in lists. Default: uri, url, path, …")
+]
 AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
@@ -86,9 +89,10 @@ Inline = Annotated[
     bool, typer.Option("--inline", help="In this process, without Ray and without protection from bad codecs.")
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one."),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Workers at once. Default: one per CPU.")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row ended in an error.")]
 Gates = Annotated[
     list[str] | None,
@@ -265,7 +269,7 @@ def caption(
     workers: Workers = None,
     strict: Strict = False,
 ) -> None:
-    """Write captions: five sub-captions and an overall one for each clip that a tier may keep."""
+    """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), _one(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
         workers=workers, strict=strict,
@@ -308,7 +312,7 @@ def stats(
     recipe: RecipeName = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV: tier, gate and counts.")] = False,
-    near: Annotated[int, typer.Option(min=0, help="How many nearly kept clips to name.")] = 10,
+    near: Annotated[int, typer.Option(min=0, metavar="N", help="How many nearly kept clips to name.")] = 10,
 ) -> None:
     """Count and explain. The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where
     the time went."""
@@ -429,6 +433,7 @@ def doctor(
 
 
 app.add_typer(models_app(_command, console), name="models")
+add_calibrate(app, _command, console)
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

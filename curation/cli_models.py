@@ -17,7 +17,7 @@ from curation.errors import SetupError
 if TYPE_CHECKING:
     from curation.models import Known
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Weights, by name.", show_default=False)]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Weights, by name.", show_default=False)]
 OfRecipe = Annotated[
     str | None, typer.Option("--recipe", "-r", help="All that a recipe needs: a shipped one or a YAML file.")
 ]
@@ -36,7 +36,7 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
     @app.command("list")
     @command
     def list_(as_json: AsJson = False) -> None:
-        """Every weight: source, licence, size, SHA-256, where it lies, and which recipe needs it."""
+        """Every weight. Source, licence, size, SHA-256, where it lies, and which recipe needs it."""
         from curation.models import listed
         from filters.weights import models_folder
 
@@ -54,7 +54,7 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
     @app.command()
     @command
     def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, mirror: Mirror = None) -> None:
-        """Fetch weights into the models folder (LONGTAKE_MODELS), check them, and go on where a fetch was stopped."""
+        """Fetch and check weights. Into the models folder (LONGTAKE_MODELS); goes on where a fetch was stopped."""
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         from curation import models
@@ -94,8 +94,8 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
     @app.command()
     @command
     def verify(names: Names = None, recipe: OfRecipe = None) -> None:
-        """Check the size and SHA-256 of the weights that are here; of those named, also that they are. Exit code 3 if
-        one is wrong."""
+        """Check the weights that are here. Size and SHA-256; of those named, also that they are. Exit code 3 if one is
+        wrong."""
         from curation import models
         from filters.weights import WEIGHTS, missing
 

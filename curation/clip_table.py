@@ -24,7 +24,9 @@ def explode(videos: pa.Table) -> pa.Table:
     owner = pc.list_parent_indices(nested)
     clips = pc.list_flatten(nested)
     n = len(clips)
-    of_video = {name: videos[name].combine_chunks().take(owner) for name in ("video_id", "uri", "scan_id", "licence", "origin")}
+    of_video = {
+        name: videos[name].combine_chunks().take(owner) for name in ("video_id", "uri", "scan_id", "licence", "origin")
+    }
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
         "clip_id": field["clip_id"],

@@ -129,14 +129,15 @@ def cut_clip(
 class _Span:
     """What reading a span has shown so far. Times in seconds.
 
-    source_fps: average rate of the video. aspect: of a sample. earlier: a frame before the span was seen. complete: so
-    was one after it. first: time of the first frame. stop: when the last one ends, as far as is known.
+    source_fps: average rate of the video. aspect: of a sample. earlier: a frame before the span was seen. ended: the
+    video has no further frame, and none after the span was seen. first: time of the first frame. stop: when the last
+    one ends, as far as is known.
     """
 
     source_fps: Fraction
     aspect: Fraction | None
     earlier: bool = False
-    complete: bool = False
+    ended: bool = False
     first: float = math.nan
     stop: float = -math.inf
 
@@ -272,7 +273,6 @@ def _within(
     while ahead is not None:
         time, frame = ahead
         if time >= end - _CLOCK:
-            span.complete = True
             return
         if time < start - _CLOCK:
             span.earlier = True
@@ -286,6 +286,7 @@ def _within(
             span.stop = time + (duration or gap)
             yield ahead
         ahead = next(frames, None)
+    span.ended = True
 
 
 def nearest_in_time(frames: Iterable[tuple[float, T]], times: Iterable[float]) -> Iterator[T]:
@@ -359,7 +360,7 @@ def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
     if not span.earlier and span.first > start + slack:
         raise ClipVideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
     needed = start + (count - 0.5) * step - _TIE
-    if not span.complete and span.stop < needed:
+    if span.ended and span.stop < needed:
         words = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
         raise ClipVideoError("too_short", words)
 

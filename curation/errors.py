@@ -7,7 +7,7 @@ begins: a bad recipe, a missing weight, a workspace that cannot be written.
 from __future__ import annotations
 
 ERROR_KINDS: dict[str, str] = {
-    "missing": "there is nothing at this address",
+    "missing": "there is nothing at this address; of a clip: the video ends before it",
     "unreadable": "it is there, but cannot be read: permissions, a folder, a disk error",
     "unreachable": "a remote source did not answer, or not in time",
     "empty": "zero bytes, or a video without a single frame",
@@ -15,7 +15,7 @@ ERROR_KINDS: dict[str, str] = {
     "no_video": "a media file without a video stream (audio only, or only a cover picture)",
     "unsupported": "a video stream for which there is no decoder (or that is encrypted)",
     "too_large": "a frame larger than `scan.max_pixels`",
-    "too_short": "fewer than two frames",
+    "too_short": "fewer than two frames; of a clip: fewer than `export.frames` asks for",
     "truncated": "the file ends before the video does",
     "corrupt": "too much of it does not decode (`scan.max_corrupt`)",
     "timeout": "decoding took longer than `scan.time_limit` allows",

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from captioning.registry import make_captioner
 from curation.clip_table import sync_clips
 from curation.errors import SetupError
 from curation.inputs import read_inputs
@@ -19,13 +18,18 @@ from curation.models import check_filters
 from curation.recipe import Recipe
 from curation.running import Cluster, Inline, Job, Report
 from curation.workspace import Workspace, without_ids
-from filters.base import FilterUnavailable, Needs
 from filters.base import Needs
 from manifests import schemas
 from manifests.lock import WorkspaceLock
 
 STAGES = ("scan", "score", "caption", "export")
-_MEASURES = {"scan": Needs.SAMPLE, "score": Needs.FRAMES, "caption": Needs.CAPTIONS}
+_MEASURED_IN = {
+    Needs.PROBE: "scan",
+    Needs.SAMPLE: "scan",
+    Needs.FRAMES: "score",
+    Needs.CORPUS: "score",
+    Needs.CAPTIONS: "caption",
+}
 
 
 class Watcher(Protocol):
@@ -72,7 +76,6 @@ def run(
 ) -> RunResult:
     """Run stages over a workspace. Raises SetupError, StoreError or WorkspaceBusy before or between units of work; what
     is committed stays good, and the same call goes on from there."""
-    _check(recipe, options.stages)
     executor = Inline() if options.inline else Cluster(options.address, options.workers)
     result = RunResult()
     with WorkspaceLock(workspace.path):
@@ -98,19 +101,6 @@ def run(
     return result
 
 
-def _check(recipe: Recipe, stages: Sequence[str]) -> None:
-    """What a later stage lacks is said before the first one begins. Raises SetupError."""
-    stage = {Needs.PROBE: "scan", Needs.SAMPLE: "scan", Needs.FRAMES: "score", Needs.CAPTIONS: "caption"}
-    try:
-        for filter_ in recipe.built.values():
-            if stage[filter_.needs] in stages:
-                _ = filter_.protocol
-        if "caption" in stages:
-            make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
-    except (FilterUnavailable, ValueError) as error:
-        raise SetupError(f"recipe {recipe.name} cannot run here: {error}") from error
-
-
 def add_inputs(workspace: Workspace, table: pa.Table) -> None:
     """Note videos that the workspace does not know yet, or knows with other clips."""
     known = workspace.inputs.read()
@@ -128,8 +118,9 @@ def _run_stage(
     job = _plan(stage, workspace, recipe, options)
     total = Report()
     if job is not None:
-        for later in options.stages[list(options.stages).index(stage) :]:  # not in the morning, after the scan
-            check_filters(recipe, recipe.needing(_MEASURES[later]) if later in _MEASURES else {})
+        # every weight is hashed, also those that only a later stage reads: nobody wants to hear of it in the morning
+        used = {name: f for name, f in recipe.built.items() if _MEASURED_IN[f.needs] in options.stages}
+        check_filters(recipe, used)
         executor.start()
         watcher.begin(stage, job.rows)
         for report in executor.run(job):

@@ -30,7 +30,6 @@ from filters.base import Filter, FilterUnavailable, Needs
 from filters.gates import Gate
 from filters.registry import UnknownFilter, build
 
-
 _MOST_VALUES = 10_000
 
 
@@ -130,6 +129,8 @@ class Recipe(_Section):
             _ = self.built
         except (UnknownFilter, TypeError) as error:
             raise ValueError(f"filters: {error}") from error
+        if self.needing(Needs.CORPUS) and not any(filter_.embeds for filter_ in self.built.values()):
+            raise ValueError("filters.duplicates compares embeddings, which the filter aesthetic makes: add it")
         return self
 
     @cached_property
@@ -214,7 +215,7 @@ def _refuse_bombs(data: object, source: str) -> None:
         value = left.pop()
         seen += 1
         if seen > _MOST_VALUES:
-            raise RecipeError(f"{source}: more than {_MOST_VALUES} values, its anchors written out; a recipe has some 100")
+            raise RecipeError(f"{source}: more than {_MOST_VALUES} values, anchors written out; a recipe has some 100")
         if isinstance(value, dict | list):
             left.extend(value.values() if isinstance(value, dict) else value)
 
@@ -263,7 +264,7 @@ def stale_scores(old: Recipe, new: Recipe) -> list[str]:
 
 
 def _measurement(filter_: Filter[Any]) -> tuple[Any, ...]:
-    """What its scores depend on: backend and method, or its settings where a missing package or weight hides the method."""
+    """What its scores depend on: backend and method; its settings, where a missing package hides the method."""
     try:
         return filter_.backend, filter_.method
     except FilterUnavailable:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -20,6 +22,7 @@ import pyarrow as pa
 
 from curation.errors import SetupError
 
+_KNOCK_SECONDS = 10.0
 _BATCHES_PER_DATASET = 5_000  # Ray Data keeps a few objects per block on the driver
 
 
@@ -122,6 +125,7 @@ class Cluster:
         try:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+            _knock(self.address)
             import ray
 
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -177,11 +181,12 @@ class Cluster:
                 num_gpus=job.gpus or None,
                 memory=job.memory_mib * 2**20 if self.address else None,
             )
-            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for row in block.to_pylist():
-                    if failure := row.pop("failure"):
-                        raise SetupError(f"{job.stage}: {failure}")
-                    yield Report(**row)
+            with _ray_faults(job):
+                for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                    for row in block.to_pylist():
+                        if failure := row.pop("failure"):
+                            raise SetupError(f"{job.stage}: {failure}")
+                        yield Report(**row)
 
     def _size(self, job: Job) -> int:
         import ray
@@ -208,6 +213,29 @@ class Cluster:
             ray.shutdown()
             self._over.set()
             self._thread.join()
+
+
+@contextmanager
+def _ray_faults(job: Job) -> Iterator[None]:
+    """Ray's own faults, in words: a hang, a node that went away."""
+    from ray.data.exceptions import ExecutionTimeoutError
+    from ray.exceptions import RayError
+
+    again = "what is done is kept, and the same command goes on from here"
+    try:
+        yield
+    except ExecutionTimeoutError as error:
+        raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {again}") from error
+    except RayError as error:
+        raise SetupError(f"{job.stage}: Ray stopped: {error}; {again}") from error
+
+
+def _knock(address: str | None) -> None:
+    """Raises OSError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        with socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS):
+            pass
 
 
 class _Call:

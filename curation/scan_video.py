@@ -34,7 +34,9 @@ from curation.video import (
 from filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from filters.gates import rejecting
 
-_LOOK_SECONDS = 1 / 15.5  # cuts are looked for at most 15 times a second: more frames find none that these do not
+_LOOK_SECONDS = 1 / 31  # cuts are looked for at most 30 times a second: of 60 frames half are enough
+
+_SLACK = 0.2  # seconds by which a source list may be wrong about the end of a video
 
 Keep = Callable[[Span, Sample], None]
 
@@ -139,10 +141,6 @@ class _Judge:
             return True
         scores = self.probe_scores(info, span)
         return bool(self._tiers_left(scores if span.seconds > 0 else _without(scores, "duration")))
-
-    def rejects(self, info: VideoInfo, span: Span) -> bool:
-        """Whether metadata alone costs a clip every tier."""
-        return not self._tiers_left(self.probe_scores(info, span))
 
     def measure(self, clip: ClipScan, sample: Sample) -> Sample:
         """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
@@ -264,7 +262,7 @@ class _Pass:
 
     def _finish_clips(self, end: float) -> None:
         if self.from_list:
-            self._close_given(math.inf)
+            self._close_given(math.inf, end)
         else:
             for detector in self.detectors:
                 self.pending += detector.finish()
@@ -272,8 +270,7 @@ class _Pass:
             self._close_shot(end)
         if not self.clips and self.longest_short:
             clip, sample = self.longest_short
-            if self.judge.rejects(self.info, clip.span):  # else no gate could tell why it is not kept
-                self._add(clip, sample)
+            self._add(clip, sample)
 
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -327,16 +324,16 @@ class _Pass:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
                 clip = ClipScan(rest)
-                self.longest_short = (clip, self._sample(clip) if self.judge.all_scores else None)
+                # measured only where no gate on its length tells already why it is not kept
+                measured = self.judge.may_keep(self.info, rest)
+                self.longest_short = (clip, self._sample(clip) if measured else None)
 
-    def _close_given(self, now: float) -> None:
+    def _close_given(self, now: float, video_end: float = math.inf) -> None:
         while self.given and self.given[0].end <= now:
             span = self.given.pop(0)
-            if span.start > self.time:
-                clip = ClipScan(
-                    span, error=RowError("missing", f"the video ends at {self.time:.3f} s, before this clip")
-                )
-                self.clips.append(clip)
+            if span.end > video_end + _SLACK:
+                words = f"the video ends at {video_end:.3f} s, before this clip does ({span.end:.3f} s)"
+                self.clips.append(ClipScan(span, error=RowError("missing", words)))
             else:
                 self._clip(span)
             self.buffer.drop_before(min((other.start for other in self.given), default=self.time))
@@ -348,8 +345,8 @@ class _Pass:
         self.buffer.want([*times, *(time + self.sampling.partner_seconds for time in times)])
 
     def _want_windows(self, start: float) -> None:
-        """The moments that will be right if the shot goes on: for windows, and for the last one of the video. Three windows
-        ahead, for when one opens, a window and more behind it has been read."""
+        """The moments that will be right if the shot goes on, three windows ahead: when a window opens, all of it and
+        more has been read. Also those of a window that the end of the video makes longer."""
         window = self.splitting.window_seconds
         for begin in (start, start + window, start + 2 * window):
             self._want(Span(begin, begin + window))

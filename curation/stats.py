@@ -140,8 +140,8 @@ def quantiles(scores: ClipScores, name: str) -> list[float | None]:
 
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
     """Clips that a single gate rejects, for each gate the closest, measured by the spread of that gate's scores."""
-    tiers: dict[tuple[str, str, float], list[str]] = {}
-    found: dict[tuple[str, str, float], tuple[float, float]] = {}
+    tiers: dict[tuple[int, str, float], list[str]] = {}
+    found: dict[tuple[int, str, float], tuple[float, float]] = {}
     spreads: dict[str, float] = {}
     for tier, result in results.items() if most else ():
         for name, alone in result.only_failure.items():
@@ -155,12 +155,16 @@ def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -
                 at, excess = at[closest], excess[closest]
             if name not in spreads:
                 spreads[name] = float(np.std(gate.low[gate.passed | gate.failed])) or 1.0
-            for i, over, clip_id in zip(at, excess, clips["clip_id"].take(pa.array(at)).to_pylist(), strict=True):
-                key = clip_id, name, float(over)
+            for row, over in zip(at.tolist(), excess.tolist(), strict=True):
+                key = row, name, over
                 tiers.setdefault(key, []).append(tier)
-                found[key] = abs(over) / spreads[name], float(gate.low[i] if over < 0 else gate.high[i])
+                found[key] = abs(over) / spreads[name], float(gate.low[row] if over < 0 else gate.high[row])
     order = sorted(found, key=lambda key: (found[key][0], key))[:most]
-    return [NearMiss(key[0], tuple(tiers[key]), key[1], found[key][1], key[2]) for key in order]
+    ids = clips["clip_id"].take(pa.array([row for row, _, _ in order], pa.int64())).to_pylist()
+    return [
+        NearMiss(clip_id, tuple(tiers[key]), key[1], found[key][1], key[2])
+        for clip_id, key in zip(ids, order, strict=True)
+    ]
 
 
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:

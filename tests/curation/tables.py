@@ -62,7 +62,8 @@ def fill(folder: Path) -> Workspace:
     stale = _caption("g", chosen) | {"scan_id": "an older scan", "status": "refused"}
     workspace.captions.append(rows_table([*captions, stale], schemas.CAPTIONS, ["text_similarity"]))
     videos = [
-        {"video_id": name, "uri": f"/videos/{name}.mp4", "status": "ok", "scan_id": "scan"} for name in ("v1", "v2", "v3")
+        {"video_id": name, "uri": f"/videos/{name}.mp4", "status": "ok", "scan_id": "scan"}
+        for name in ("v1", "v2", "v3")
     ]
     broken = {"video_id": "v4", "uri": "/videos/v4.mp4", "status": "error", "error_kind": "not_video", "error": "junk"}
     workspace.videos.append(pa.Table.from_pylist([*videos, broken], schema=schemas.VIDEOS))

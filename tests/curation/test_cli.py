@@ -1,4 +1,4 @@
-"""The command line: a small run inline, what every command prints and returns, and what is said when something is wrong."""
+"""The command line: a small run inline, what every command prints and returns, and what is said of a fault."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ QUICK: dict[str, Any] = {
             "width": ">= 1280", "height": ">= 720", "duration": ">= 15", "grayscale": "[20, 180]",
             "artifacts": "<= 0.05", "psnr": "[4, 20]", "flow": ">= 40",
         },
-        "slow": {"width": ">= 1280", "height": ">= 720", "flow": "<= 1"},
+        "still": {"width": ">= 1280", "height": ">= 720", "duration": ">= 15", "flow": "<= 1"},
     },
     "export": {"fps": 10, "frames": 30, "max_height": 180, "preset": "ultrafast"},
 }  # fmt: skip
 VIDEOS = ("pan_left", "too_low", "too_short", "empty", "garbage")
-ODD = "[red]not there[/red].mp4"
+ODD = "[red]not there[red].mp4"
 
 
 def longtake(*arguments: object, code: int = 0) -> Result:
@@ -62,7 +62,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def curated(corpus: dict[str, Path], recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A workspace made by `longtake curate --inline`, and what that printed."""
     folder = tmp_path_factory.mktemp("cli")
-    done = longtake("curate", *(corpus[name] for name in VIDEOS), folder / ODD, "-r", recipe, "-o", folder / "w", "--inline")
+    (folder / "more.txt").write_text(ODD)  # given as an argument it would be a pattern
+    videos = [corpus[name] for name in VIDEOS]
+    done = longtake("curate", *videos, folder / "more.txt", "-r", recipe, "-o", folder / "w", "--inline")
     return folder / "w", done.stdout
 
 
@@ -93,7 +95,9 @@ def test_every_video_ends_as_one_row_that_names_its_fault(curated: tuple[Path, s
     }  # fmt: skip
 
 
-def test_again_there_is_nothing_to_compute_and_strict_looks_at_this_run(curated: tuple[Path, str], tmp_path: Path) -> None:
+def test_again_there_is_nothing_to_compute_and_strict_looks_at_this_run(
+    curated: tuple[Path, str], tmp_path: Path
+) -> None:
     again = longtake("curate", "-o", curated[0], "--inline", "--strict")
     assert [line for line in again.stdout.splitlines() if "nothing to compute" in line] == [
         f"{stage}: nothing to compute" for stage in ("scan", "score", "caption", "export")
@@ -195,7 +199,7 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["curate", "x.mp4", "-o", "w", "--until", "scoring"], 2, "scoring"),
         (["curate", "x.mp4", "-o", "w", "--workers", "0"], 2, "workers"),
         (["score", "{w}/new"], 3, "nothing to do"),
-        (["recipe", "validate", "{w}/bad.yaml"], 2, r"bad\.yaml: this recipe cannot be used:\n.*spliting: unknown key; did you mean 'splitting'\?"),
+        (["recipe", "validate", "{w}/bad.yaml"], 2, r"bad\.yaml: .*spliting: unknown key; did you mean 'splitting'"),
         (["recipe", "diff", "embedded", "nope"], 2, "no recipe 'nope'"),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
     ],
@@ -261,12 +265,12 @@ def test_recipes_can_be_listed_printed_validated_compared(tmp_path: Path) -> Non
     assert "the recipes are the same" in longtake("recipe", "diff", "embedded", printed).stdout
     changed = yaml.safe_load(printed.read_text())
     changed["tiers"]["pretrain"]["flow"], changed["filters"]["psnr"] = ">= 12.5", {"reduce": "every"}
-    printed.write_text(yaml.safe_dump(changed))
+    printed.write_text(yaml.safe_dump(changed, sort_keys=False))
     shown = longtake("recipe", "diff", "embedded", printed).stdout
     assert re.search(r"tiers\.pretrain\.flow\s+>= 40\s+>= 12\.5", shown)
     assert "to be measured again" not in shown
     changed["sampling"]["keyframes"] = 7
-    printed.write_text(yaml.safe_dump(changed))
+    printed.write_text(yaml.safe_dump(changed, sort_keys=False))
     assert "to be measured again: width, height" in longtake("recipe", "diff", "embedded", printed).stdout
     assert json.loads(longtake("recipe", "schema").stdout)["title"] == "Recipe"
 

@@ -100,10 +100,11 @@ def test_nested_clips_become_rows(videos: list[dict[str, Any]], cut: int) -> Non
 
 
 def scanned(video: str, scan: str, starts: list[float], chosen: Recipe) -> dict[str, Any]:
+    protocol = chosen.built["width"].protocol
     clips = [
         {
             "clip_id": f"{video}@{start}", "start": start, "end": start + 15, "status": "ok", "has_frames": True,
-            "scores": [{"name": "width", "value": 1920.0, "detail": [1920.0], "protocol": chosen.built["width"].protocol}],
+            "scores": [{"name": "width", "value": 1920.0, "detail": [1920.0], "protocol": protocol}],
         }
         for start in starts
     ]  # fmt: skip

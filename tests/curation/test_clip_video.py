@@ -439,9 +439,9 @@ def test_a_full_disk_is_not_the_clips_fault_and_leaves_the_old_clip(film24: Path
 
 def test_a_clip_that_shows_something_else_is_found_out(film24: Path, tmp_path: Path) -> None:
     """The check is given the clip of another span under this one's name."""
-    wanted = clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "one.mp4", FAST)
+    wanted = clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "one.mp4", FAST, 1.0)
     clip_video._check(tmp_path / "one.mp4", wanted)
-    clip_video._encode_span(str(film24), 2.0, 3.0, tmp_path / "other.mp4", FAST)
+    clip_video._encode_span(str(film24), 2.0, 3.0, tmp_path / "other.mp4", FAST, 1.0)
     clip_video._encode_span(str(film24), 0.0, 0.9, tmp_path / "shorter.mp4", FAST)
     clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "slower.mp4", replace(FAST, fps=25.0))
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "one.mp4").read_bytes()[:-3000])

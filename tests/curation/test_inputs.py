@@ -20,7 +20,15 @@ from curation.inputs import read_inputs, seconds
 from manifests import ids
 from manifests.schemas import INPUTS
 
-ODD_NAMES = ["with space.mp4", "quo'te\".mp4", "new\nline.mp4", "Grüße 東京 🎬.mp4", "-dash.mp4", "50%[1].mp4", "a,b;c.mp4"]
+ODD_NAMES = [
+    "with space.mp4",
+    "quo'te\".mp4",
+    "new\nline.mp4",
+    "Grüße 東京 🎬.mp4",
+    "-dash.mp4",
+    "50%[1].mp4",
+    "a,b;c.mp4",
+]
 
 
 def touch(folder: Path, *names: str) -> list[str]:
@@ -60,7 +68,9 @@ def test_a_row_has_the_schema_of_the_manifest_and_an_id_of_its_uri(here: Path) -
 
 
 def test_a_folder_gives_its_videos_in_order_and_nothing_else(here: Path) -> None:
-    touch(here, "v/b.MP4", "v/a.mkv", "v/deep/er/c.webm", "v/notes.txt", "v/cover.jpg", "v/.hidden.mp4", "v/.cache/d.mp4")
+    touch(
+        here, "v/b.MP4", "v/a.mkv", "v/deep/er/c.webm", "v/notes.txt", "v/cover.jpg", "v/.hidden.mp4", "v/.cache/d.mp4"
+    )
     (here / "linked").symlink_to(here / "v" / "deep")
     (here / "v" / "link").symlink_to(here / "linked")
     names = [os.path.relpath(uri, here / "v") for uri in uris("v")]
@@ -229,7 +239,9 @@ BAD_LISTS: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD_LISTS)
-def test_a_list_that_cannot_be_used_says_which_and_why(here: Path, name: str, content: str | bytes, message: str) -> None:
+def test_a_list_that_cannot_be_used_says_which_and_why(
+    here: Path, name: str, content: str | bytes, message: str
+) -> None:
     (here / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SetupError, match=message) as caught:
         read_inputs([name])

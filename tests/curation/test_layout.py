@@ -24,7 +24,16 @@ MAY_KNOW: dict[str, set[str]] = {
 }
 # the captioner speaks of the same motion that the filter measures
 EXCEPT = {("captioning/motion.py", "filters.flow_dis")}
-HEAVY = {"torch", "torchvision", "transformers", "sentence_transformers", "onnxruntime", "rapidocr", "open_clip", "lpips"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "transformers",
+    "sentence_transformers",
+    "onnxruntime",
+    "rapidocr",
+    "open_clip",
+    "lpips",
+}
 
 
 def imports(path: Path, *, only_at_import: bool = False) -> Iterator[tuple[int, str]]:

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from curation import downloads, models
 from curation.cli import app
-from curation.downloads import DownloadError, fetch
 from curation.doctor import examine
+from curation.downloads import DownloadError, fetch
 from curation.errors import SetupError
 from curation.recipe import load_recipe
 from filters import weights
@@ -245,7 +245,9 @@ def test_a_proxys_page_is_no_weight(folder: Path, site: Site) -> None:
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("scheme", ["", "file://", "http"])
-def test_a_mirror_with_and_without_subfolders(folder: Path, site: Site, tmp_path: Path, scheme: str, flat: bool) -> None:
+def test_a_mirror_with_and_without_subfolders(
+    folder: Path, site: Site, tmp_path: Path, scheme: str, flat: bool
+) -> None:
     filename = WEIGHTS[NAMELESS].filename.rpartition("/")[2] if flat else WEIGHTS[NAMELESS].filename
     mirror = tmp_path / "mirror"
     (mirror / filename).parent.mkdir(parents=True)
@@ -388,7 +390,8 @@ def test_a_run_stops_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_names_of_a_strangers_filter_are_not_taken_for_weights() -> None:
     class Stranger:
-        weights = {"a": 1}
+        def __init__(self) -> None:
+            self.weights = {"a": 1}
 
     assert models.weights_of(Stranger()) == ()  # type: ignore[arg-type]
     with pytest.raises(SetupError, match="only inside"):

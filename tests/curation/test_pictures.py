@@ -122,7 +122,7 @@ def test_a_thumbnail_looks_like_the_picture() -> None:
     frame = av.VideoFrame.from_ndarray(photo, format="rgb24").reformat(format="yuv420p")
     thumb = thumbnail(frame)[..., ::-1]
     expected = cv2.resize(photo, thumb.shape[1::-1], interpolation=cv2.INTER_AREA)
-    assert np.corrcoef(thumb.ravel(), expected.ravel())[0, 1] > 0.96
+    assert np.corrcoef(thumb.ravel(), expected.ravel())[0, 1] > 0.95
     assert abs(float(thumb.mean()) - float(expected.mean())) < 1
 
 

@@ -149,10 +149,11 @@ def test_every_fault_is_listed() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filters": {"widht": {}}, "tiers": {"a": {"widht": ">= 1"}}}, r"filters: no filter is called 'widht'; did you mean 'width'"),
+        ({"filters": {"widht": {}}}, r"no filter of that name in `filters` \(widht\)"),
+        ({"filters": {"widht": {}}, "tiers": {"a": {}}}, r"no filter is called 'widht'; did you mean 'width'"),
         ({"filters": {"width": {"sise": 1}}, "tiers": {"a": {}}}, r"filters: filter 'width' has no setting 'sise'"),
-        ({"filters": {"width": {"reduce": "median"}}, "tiers": {"a": {}}}, r"reduce is mean, min, max, every; not 'median'"),
-        ({"tiers": {"pretrain": {"flow": ">= 1"}}}, r"tiers.pretrain.flow: no filter of that name in `filters` \(width, psnr\)"),
+        ({"filters": {"width": {"reduce": "median"}}, "tiers": {"a": {}}}, r"reduce is mean, .*; not 'median'"),
+        ({"tiers": {"a": {"flow": ">= 1"}}}, r"tiers.a.flow: no filter of that name in `filters` \(width, psnr\)"),
         ({"tiers": {}}, "tiers: there must be at least one"),
         ({"tiers": {"../evil": {}}}, "'../evil' is not a name"),
         ({"tiers": {"": {}}}, "is not a name"),
@@ -189,7 +190,20 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("name: \x00", "not YAML"),
         (b"name: \xff\xfe\xff", "not YAML"),
     ],
-    ids=["empty", "list", "words", "open", "python-call", "python-name", "date", "ring", "bomb", "deep", "nul", "binary"],
+    ids=[
+        "empty",
+        "list",
+        "words",
+        "open",
+        "python-call",
+        "python-name",
+        "date",
+        "ring",
+        "bomb",
+        "deep",
+        "nul",
+        "binary",
+    ],
 )
 def test_hostile_yaml_is_a_recipe_error_that_names_the_file(tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "r.yaml"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +41,7 @@ def test_split_keeps_rows_and_order_within_its_limits(costs: list[float], per_ba
         rows = batch["row"].to_pylist()
         assert 1 <= len(rows) <= at_most
         assert len(rows) == 1 or sum(costs[row] for row in rows) <= per_batch * (1 + 1e-9)
-    for first, second in zip(batches, batches[1:], strict=False):  # and no smaller than they need to be
+    for first, second in pairwise(batches):  # and no smaller than they need to be
         rows = [*first["row"].to_pylist(), second["row"][0].as_py()]
         assert len(rows) > at_most or sum(costs[row] for row in rows) > per_batch * (1 - 1e-9)
 
@@ -143,13 +146,9 @@ def test_what_the_cluster_does_not_have_is_said_before_work_begins(cluster: Clus
 
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
     """In a process of its own: this one has a Ray already."""
-    import subprocess
-    import sys
-
     code = "from curation.running import Cluster; Cluster('127.0.0.1:9').workers"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        env={**environment(), "RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_raylet_start_wait_time_s": "1"},
-    )  # fmt: skip
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment(), timeout=120
+    )
     assert done.returncode == 1
     assert "SetupError: the Ray cluster at 127.0.0.1:9 does not start" in done.stderr

@@ -115,7 +115,11 @@ def test_results_and_the_same_child_again(shared: Sandbox) -> None:
 
 def test_a_job_in_a_new_child_after_each_death(shared: Sandbox) -> None:
     children = [shared.run(my_pid, (), EASY)]
-    for function, args, word in [(segfault, (), "SIGSEGV"), (leave, (3,), "exit status 3")]:
+    deaths: list[tuple[Callable[..., None], tuple[int, ...], str]] = [
+        (segfault, (), "SIGSEGV"),
+        (leave, (3,), "exit status 3"),
+    ]
+    for function, args, word in deaths:
         with pytest.raises(VideoError, match=word) as caught:
             shared.run(function, args, EASY)
         assert caught.value.kind == "crash"

@@ -130,13 +130,7 @@ def test_clips(full: Callable[[str], Scanned], name: str) -> None:
         assert clip.span.end <= end + 0.02
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dissolve",
-        pytest.param("fade", marks=pytest.mark.xfail(strict=True, reason="DissolveCuts misses a fade through black")),
-    ],
-)
+@pytest.mark.parametrize("name", ["dissolve", "fade"])
 def test_clips_around_dissolves_and_fades(full: Callable[[str], Scanned], name: str) -> None:
     """One cut, somewhere in the transition; the clips hold none of its middle half, and lose little of their shots."""
     truth, scan = CASES[name].truth, full(name).scan
@@ -340,7 +334,9 @@ def test_nothing_is_measured_after_the_last_tier_is_lost(
     assert result.kept == []
     assert len(clip.scores) < len(complete.scores) or gate == "flow"
     for key, measured in clip.scores.items():
-        assert measured == complete.scores[key]
+        assert measured.protocol == complete.scores[key].protocol
+        # OpenCV's threads add up in any order: the last digits of DIS flow differ
+        assert measured.score.detail == pytest.approx(complete.scores[key].score.detail, rel=1e-6)
 
 
 def test_a_tier_that_is_left_keeps_the_clip_alive(corpus: dict[str, Path]) -> None:

@@ -194,11 +194,13 @@ def slow_cuts(path: Path) -> list[Cut]:
 
 
 @pytest.mark.parametrize("name", ["dissolve", "fade"])
-def test_a_slow_cut_is_found_once(corpus: dict[str, Path], name: str) -> None:
+def test_slow_cuts_are_found_where_they_are(corpus: dict[str, Path], name: str) -> None:
+    """One may be seen in two looks, and a fade through black is two."""
     ((start, end),) = CASES[name].truth.transitions
-    (cut,) = set(slow_cuts(corpus[name]))  # it may be seen in two looks
-    assert start - 0.5 < cut.start < end
-    assert (start + end) / 2 < cut.end < end + 0.5
+    cuts = slow_cuts(corpus[name])
+    assert cuts
+    assert all(start - 0.5 < cut.start < cut.end < end + 0.5 for cut in cuts)
+    assert max(cut.end for cut in cuts) > (start + end) / 2
 
 
 @pytest.mark.parametrize(

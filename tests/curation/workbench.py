@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -192,31 +194,48 @@ def processes(parents: list[psutil.Process], mark: str) -> list[psutil.Process]:
     return list(found.values())
 
 
+def actors(members: list[psutil.Process]) -> list[psutil.Process]:
+    """Ray's processes that work for a stage."""
+    return [p for p in processes(members, "ray::") if "MapWorker" in " ".join(p.cmdline())]
+
+
+def begun(bench: Bench, stage: str) -> int:
+    """How much a stage has begun to work on."""
+    if stage == "export":
+        return len(list((bench.workspace / "encoded").rglob("*.mp4")))
+    return sum(bench.lines({"scan": "seen", "score": "looked", "caption": "teller"}[stage]).values())
+
+
 @contextmanager
 def ray_cluster(cpus: int = 2) -> Iterator[tuple[str, list[psutil.Process]]]:
     """A Ray cluster on this machine: its address, and its processes. Ended by process id."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
-               "--include-dashboard=false", "--disable-usage-stats"]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
+    marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
+        "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
+    ]  # fmt: skip
     try:
-        yield f"127.0.0.1:{port}", _members(port)
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield f"127.0.0.1:{port}", _members(marks)
     finally:
-        everyone = [child for member in _members(port) for child in [*member.children(recursive=True), member]]
+        everyone = [child for member in _members(marks) for child in [*member.children(recursive=True), member]]
         for process in everyone:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everyone, timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _members(port: int) -> list[psutil.Process]:
-    """The processes of the cluster whose head listens there: all of them name it."""
+def _members(marks: re.Pattern[str]) -> list[psutil.Process]:
+    """The processes of a cluster: all of them name its port or its folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if "ray" in " ".join(words[:3]) and any(re.search(rf"[:=]{port}\b", word) for word in words):
+            if "ray" in " ".join(words[:3]) and any(map(marks.search, words)):
                 found.append(process)
     return found
 

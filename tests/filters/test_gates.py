@@ -53,7 +53,9 @@ def named(filter_: Fake, name: str) -> Fake:
 Stored = tuple[float | None, Sequence[float] | None, str | None]  # value, detail, protocol
 
 
-def table(rows: Sequence[dict[str, Stored]], status: Sequence[str] | None = None, names: Sequence[str] = "a") -> pa.Table:
+def table(
+    rows: Sequence[dict[str, Stored]], status: Sequence[str] | None = None, names: Sequence[str] = "a"
+) -> pa.Table:
     protocols = [json.dumps({name: row[name][2] for name in row if row[name][2] is not None}) for row in rows]
     columns: dict[str, pa.Array] = {
         "status": pa.array(status or ["ok"] * len(rows), pa.string()),
@@ -99,9 +101,11 @@ def test_every_way_to_write_a_gate(text: object, low: float, high: float) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "", "40", "> 40", "< 3", "== 3", ">= ", ">= nan", ">= inf", "<= 1, 2", ">= 1 <= 2", "[1]", "[1, 2, 3]", "[1; 2]",
+        "", "40", "> 40", "< 3", "== 3", ">= ", ">= nan", ">= inf", "<= 1, 2", ">= 1 <= 2", "[1]", "[1, 2, 3]",
+        "[1; 2]",
         "(1, 2]", "[2, 1]", "[1, nan]", ">= 1\n>= 2", ">= 1_000", ">= ４x", ">= 1e", "[[1, 2]]", ">= __import__('os')",
-        None, 3, 3.0, True, [1], [1, 2, 3], [True, 2], ["1", "2"], [2, 1], [math.nan, 1], [1, math.nan], [None, None], ">= 1e999", "<= -1e999", {}, {"low": 1},
+        None, 3, 3.0, True, [1], [1, 2, 3], [True, 2], ["1", "2"], [2, 1], [math.nan, 1], [1, math.nan],
+        [None, None], ">= 1e999", "<= -1e999", {}, {"low": 1},
         b">= 4", ">= " + "9" * 10_000 + "x",
     ],
 )  # fmt: skip
@@ -160,7 +164,11 @@ def test_a_score_counts_under_its_own_protocol_only() -> None:
     scores = ClipScores(table(rows), {"a": Fake()})
     assert verdicts(scores, a=">= 40") == ["kept"] + ["undecided"] * 6
     assert scores.missing("a").tolist() == [False] + [True] * 6
-    assert verdicts(ClipScores(table(rows), {"a": Fake(method="m2")}), a=">= 40")[:3] == ["undecided", "kept", "undecided"]
+    assert verdicts(ClipScores(table(rows), {"a": Fake(method="m2")}), a=">= 40")[:3] == [
+        "undecided",
+        "kept",
+        "undecided",
+    ]
 
 
 def test_a_filter_that_the_table_has_no_column_for_is_missing() -> None:
@@ -247,7 +255,9 @@ def test_encoded_columns_give_the_same_verdicts() -> None:
         halves = [plain[name].slice(0, 7), plain[name].slice(7)]
         chunks = [half.combine_chunks().dictionary_encode() for half in halves]
         encoded = encoded.set_column(encoded.column_names.index(name), name, pa.chunked_array(chunks))
-    assert verdicts(ClipScores(plain, {"a": Fake()}), a=">= 5") == verdicts(ClipScores(encoded, {"a": Fake()}), a=">= 5")
+    assert verdicts(ClipScores(plain, {"a": Fake()}), a=">= 5") == verdicts(
+        ClipScores(encoded, {"a": Fake()}), a=">= 5"
+    )
 
 
 def test_no_clips_and_no_gates() -> None:

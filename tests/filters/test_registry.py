@@ -56,7 +56,9 @@ def test_a_recipe_entry_becomes_a_filter() -> None:
         ("flow", {"backend": "unimatch", "variant": "scale9"}, r"'flow': variant is .*not 'scale9'"),
     ],
 )
-def test_what_is_not_there_is_an_error_with_the_nearest_name(name: str, settings: dict[str, object], message: str) -> None:
+def test_what_is_not_there_is_an_error_with_the_nearest_name(
+    name: str, settings: dict[str, object], message: str
+) -> None:
     with pytest.raises(registry.UnknownFilter, match=message):
         registry.build(name, settings)
 
