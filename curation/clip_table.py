@@ -25,7 +25,8 @@ def explode(videos: pa.Table) -> pa.Table:
     clips = pc.list_flatten(nested)
     n = len(clips)
     of_video = {
-        name: videos[name].combine_chunks().take(owner) for name in ("video_id", "uri", "scan_id", "licence", "origin")
+        name: videos[name].combine_chunks().take(owner)
+        for name in ("video_id", "uri", "scan_id", "clip_protocol", "licence", "origin")
     }
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
@@ -100,7 +101,7 @@ def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
     outdated = clips["clip_id"].filter(stale)
     if pc.any(fresh).as_py():
         scans = videos["scan_id"].filter(fresh)
-        whole = workspace.videos.read(["video_id", "uri", "scan_id", "licence", "origin", "clips"])
+        whole = workspace.videos.read(["video_id", "uri", "scan_id", "clip_protocol", "licence", "origin", "clips"])
         new = explode(whole.filter(pc.is_in(whole["scan_id"], value_set=scans)))
         if new.num_rows:
             workspace.clips.append(_with_old_scores(workspace, recipe, new))
@@ -119,6 +120,8 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     rows = new.to_pylist()
     for row in rows:
         before = known.get(row["clip_id"])
+        if before and _sampling(before) != _sampling(row):  # other frames
+            continue
         for name in names if before else []:
             assert before is not None
             had = json.loads(before["protocols"] or "{}")
@@ -127,6 +130,11 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
                 row["embedding"] = before["embedding"]
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
+
+
+def _sampling(clip: Mapping[str, Any]) -> str:
+    """The part of a clip's protocol that its frames depend on."""
+    return str(clip["clip_protocol"]).partition("+")[0]
 
 
 def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | None = None) -> ClipScores:

@@ -99,7 +99,8 @@ def cut_clip(
     clock, that is presentation timestamps as PyAV gives them (`frame.time`), nothing subtracted: if the first frame of
     a video is at 1.4 s, so is its beginning here, and a negative time is a time like any other. Output frame k shows
     the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
-    end) is used. pace: seconds of the source per second of the clip, above 1 to show a long span in fewer frames. The span may lack up to half an output frame at its end.
+    end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
+    span in fewer frames. The span may lack up to half an output frame at its end.
 
     Raises ClipVideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an

@@ -1,7 +1,7 @@
 """Errors of rows and errors of set-ups.
 
-A `VideoError` or a `ClipError` costs one row: it is caught, and stored with its kind. A `SetupError` stops a command before any work
-begins: a bad recipe, a missing weight, a workspace that cannot be written.
+A `RowError` costs one row: it is caught, and stored with its kind. A `SetupError` stops a command before any work begins:
+a bad recipe, a missing weight, a workspace that cannot be written.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ from the planes (0.1 ms from 1080p), analysis frames stay planar YUV until one i
 
 from __future__ import annotations
 
+from typing import Any
+
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from curation.video import VideoInfo
 from filters.base import Image
@@ -35,7 +37,7 @@ def thumbnail(frame: av.VideoFrame) -> Image:
     chroma = packed[height:].reshape(2, height // 2, width // 2)
     for plane in (1, 2):
         chroma[plane - 1] = _shrink(frame, plane, bits, width // 2, height // 2, factor)
-    return cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_I420)
+    return np.asarray(cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_I420), dtype=np.uint8)
 
 
 def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int, factor: int) -> npt.NDArray[np.uint8]:
@@ -44,8 +46,8 @@ def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int
     rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     # the middle row of `factor`, all of its columns: a quarter of the cost of the whole area, as good for finding cuts
     few = np.ascontiguousarray(rows[factor // 2 : height * factor : factor, : width * factor])
-    small = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA)
-    return small if bits == 8 else (small >> (bits - 8)).astype(np.uint8)
+    small: npt.NDArray[Any] = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small if bits == 8 else small >> (bits - 8), dtype=np.uint8)
 
 
 class AnalysisFrames:
@@ -73,8 +75,10 @@ class AnalysisFrames:
         """uint8 [h, w, 3], RGB, full range, upright, of what `shrink` gave."""
         # ITU-R BT.709 for HD where the file does not say, as players do; swscale would take BT.601 for everything.
         unknown = small.colorspace in (0, 2)
-        matrix = ("ITU709" if self.info.coded_height >= 720 else "ITU601") if unknown else None
-        picture = self._painter.reformat(small, format="rgb24", src_colorspace=matrix, threads=1).to_ndarray()
+        matrix = (Colorspace.ITU709 if self.info.coded_height >= 720 else Colorspace.ITU601) if unknown else None
+        picture: npt.NDArray[Any] = self._painter.reformat(
+            small, format="rgb24", src_colorspace=matrix, threads=1
+        ).to_ndarray()
         if self.info.rotation:
             picture = cv2.rotate(picture, _ROTATE[self.info.rotation])
-        return np.ascontiguousarray(picture)
+        return np.ascontiguousarray(picture, dtype=np.uint8)

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from curation.errors import SetupError
@@ -52,8 +51,9 @@ class Worker(Protocol):
 class Job:
     """A stage's work: batches in the order in which they are handed out.
 
-    worker, args: pickled, and called on the cluster. cpus, gpus, memory_mib: of one worker. hang_seconds: without a
-    finished batch for so long, the run stops with an error (None: the workers have limits of their own).
+    worker, args: pickled, and called on the cluster. cpus, memory_mib: of one worker. on_gpu: each worker takes a GPU,
+    where the cluster has any. hang_seconds: without a finished batch for so long, the run stops with an error (None:
+    the workers have limits of their own).
     """
 
     stage: str
@@ -61,7 +61,7 @@ class Job:
     worker: Callable[..., Worker]
     args: tuple[Any, ...]
     cpus: float = 1.0
-    gpus: float = 0.0
+    on_gpu: bool = False
     memory_mib: int = 1024
     hang_seconds: float | None = None
 
@@ -125,6 +125,8 @@ class Cluster:
         try:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+            # its core tells of actors that might not come back; ours need nothing that could get lost
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             _knock(self.address)
             import ray
 
@@ -156,9 +158,7 @@ class Cluster:
     def workers(self) -> int:
         """Of one CPU each, as many as there is room for."""
         self._wait()
-        import ray
-
-        return self._asked or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return self._asked or max(1, int(_resources().get("CPU", 1)))
 
     def run(self, job: Job) -> Iterator[Report]:
         """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
@@ -178,30 +178,26 @@ class Cluster:
                 # a fixed pool: scaling one actor at a time costs minutes; one batch waits at each, so that none idles
                 compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
                 num_cpus=job.cpus,
-                num_gpus=job.gpus or None,
+                num_gpus=1 if self._gpus(job) else 0,
                 memory=job.memory_mib * 2**20 if self.address else None,
             )
             with _ray_faults(job):
-                for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+                for block in blocks:
                     for row in block.to_pylist():
                         if failure := row.pop("failure"):
                             raise SetupError(f"{job.stage}: {failure}")
                         yield Report(**row)
 
-    def _size(self, job: Job) -> int:
-        import ray
+    def _gpus(self, job: Job) -> int:
+        """The GPUs that workers of this job take: none, or one each."""
+        return int(_resources().get("GPU", 0)) if job.on_gpu else 0
 
-        have = ray.cluster_resources()
-        room = [
-            have.get("CPU", 1) / job.cpus if job.cpus else np.inf,
-            have.get("GPU", 0) / job.gpus if job.gpus else np.inf,
-        ]
-        size = int(min(room))
+    def _size(self, job: Job) -> int:
+        cpus = _resources().get("CPU", 1.0)
+        size = self._gpus(job) or int(cpus / job.cpus)
         if size < 1:
-            need = f"{job.cpus:g} CPU" + (f" and {job.gpus:g} GPU" if job.gpus else "")
-            raise SetupError(
-                f"{job.stage}: a worker needs {need}, and the cluster has {have.get('CPU', 0):g} CPU, {have.get('GPU', 0):g} GPU"
-            )
+            raise SetupError(f"{job.stage}: a worker needs {job.cpus:g} CPU, and the cluster has {cpus:g}")
         return min(size, self._asked) if self._asked else size
 
     def close(self) -> None:
@@ -213,6 +209,13 @@ class Cluster:
             ray.shutdown()
             self._over.set()
             self._thread.join()
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 @contextmanager

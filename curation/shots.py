@@ -21,7 +21,6 @@ import numpy.typing as npt
 from curation.recipe import Splitting
 from filters.base import Image
 
-
 _TICK = Fraction(1, 90_000)  # seconds
 _ANY_RATE = Fraction(25)  # PySceneDetect wants one; times are by the tick
 
@@ -229,7 +228,7 @@ class TransNetCuts:
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
-        frame = cv2.resize(thumb, (48, 27), interpolation=cv2.INTER_AREA)[..., ::-1]
+        frame: Image = np.asarray(cv2.resize(thumb, (48, 27), interpolation=cv2.INTER_AREA)[..., ::-1], dtype=np.uint8)
         if not self._frames:  # the first frame stands for what was before it
             self._frames = [frame] * self.MARGIN
             self._times = [time] * self.MARGIN

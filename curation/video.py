@@ -111,7 +111,7 @@ def open_video(uri: str) -> Iterator[OpenVideo]:
         if size == 0:
             raise VideoError("empty", "the file has zero bytes")
         try:
-            container = av.open(file, options=CONTAINER_OPTIONS)
+            container = av.open(file, "r", options=CONTAINER_OPTIONS)
         except OSError as error:
             raise VideoError("unreachable" if local_path(uri) is None else "unreadable", _words(error)) from error
         except (av.error.FFmpegError, ValueError) as error:
@@ -154,7 +154,7 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     if not streams:
         raise VideoError("no_video", "there is no video stream in it (audio only, or a cover picture)")
     best = container.streams.best("video")
-    stream = cast(av.video.stream.VideoStream, best if best in streams else streams[0])
+    stream = best if best in streams and isinstance(best, av.video.stream.VideoStream) else streams[0]
     if stream.codec_context is None:
         raise VideoError("unsupported", "there is no decoder for its video stream")
     return stream

@@ -19,10 +19,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "height": {"probe": "filters.resolution:Height"},
     "fps": {"probe": "filters.fps:Fps"},
     "duration": {"probe": "filters.duration:Duration"},
-    "grayscale": {"pixels": "filters.grayscale:Grayscale"},
+    "grayscale": {"mean": "filters.grayscale:Grayscale"},
     "artifacts": {"rapidocr": "filters.artifacts:Artifacts", "borders": "filters.artifacts:Borders"},
-    "psnr": {"pixels": "filters.psnr:Psnr"},
-    "ssim": {"pixels": "filters.ssim:Ssim"},
+    "psnr": {"grey": "filters.psnr:Psnr"},
+    "ssim": {"grey": "filters.ssim:Ssim"},
     "aesthetic": {"laion-v2": "filters.aesthetic:Aesthetic", "laion-v1": "filters.aesthetic:AestheticV1"},
     "flow": {
         "dis": "filters.flow_dis:FlowDis",

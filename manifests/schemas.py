@@ -98,6 +98,7 @@ CLIPS = pa.schema(
         pa.field("origin", pa.float64()),  # seconds: add it to start and end for the container's own clock
         pa.field("has_frames", pa.bool_(), nullable=False),
         pa.field("scan_id", pa.string()),
+        pa.field("clip_protocol", pa.string()),
         pa.field("source_caption", pa.string()),
         pa.field("source_sub_captions", pa.list_(pa.string())),
         pa.field("licence", pa.string()),

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from captioning.base import Captions, ClipFrames, failed
 from captioning.checks import Status
 from captioning.registry import make_captioner
-from curation.clip_table import clip_scores, dump_protocols, rows_table, score_columns
+from curation.clip_table import clip_scores, dump_protocols, rows_table
 from curation.errors import RowError, SetupError
 from curation.recipe import Recipe, parse_recipe
 from curation.running import Job, Report, split
@@ -81,7 +81,7 @@ def _ready(workspace: Workspace, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.
     for tier in recipe.tiers.values():
         rest = {name: gate for name, gate in tier.items() if name not in on_captions}
         ready |= decide(scores, rest).verdicts == Verdict.KEPT
-    return ready & clips["has_frames"].to_numpy(zero_copy_only=False)
+    return np.asarray(ready & clips["has_frames"].to_numpy(zero_copy_only=False))
 
 
 class CaptionWorker:
@@ -132,7 +132,8 @@ class CaptionWorker:
         if clip["clip_id"] not in stored:
             raise RowError("frames", "they are not in the file of its video; scan it again")
         sample = load_sample(stored[clip["clip_id"]])
-        measured = {name: clip[name] for name in score_columns_of(clip) if clip[name] is not None}
+        names = [key.removesuffix("_detail") for key in clip if key.endswith("_detail")]
+        measured = {name: clip[name] for name in names if clip[name] is not None}
         sidecar = None
         if clip["source_caption"] is not None or clip["source_sub_captions"] is not None:
             sidecar = {"caption": clip["source_caption"], "sub_captions": clip["source_sub_captions"]}
@@ -152,11 +153,6 @@ class CaptionWorker:
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in self.filters.items()})
         for row in rows:
             row["protocols"] = protocols
-
-
-def score_columns_of(row: Mapping[str, Any]) -> list[str]:
-    """The filters that a row of clips has values for."""
-    return [name.removesuffix("_detail") for name in row if name.endswith("_detail")]
 
 
 def _row(clip: Mapping[str, Any], result: Captions, protocol: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""export: kept clips → dataset/<tier>/. Clips are cut and encoded once, linked into each tier that keeps them; the index comes last."""
+"""export: kept clips → dataset/<tier>/. Clips are encoded once and linked into each tier that keeps them; the index is last."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ExportWorker:
         }
         seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
         try:
-            done = self.sandbox.run(
+            done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
                 (dict(clip), self.workspace, self.recipe.export.model_dump()),
                 Limits(seconds, scan.memory_limit_mib),
@@ -232,7 +232,7 @@ def _write_dataset(
     facts = _facts(workspace, recipe, tier, scores, result, table, sum(files[row["clip_id"]]["bytes"] for row in rows))
     (folder / "README.md").write_text(dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def _row(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +17,8 @@ import pyarrow.compute as pc
 from curation.errors import RowError, VideoError
 from curation.recipe import Recipe, parse_recipe
 from curation.running import Job, Report, split
-from curation.sampling import Span
 from curation.samples import store_sample
+from curation.sampling import Span
 from curation.sandbox import Limits, Sandbox, allow_seconds
 from curation.scan_video import ClipScan, VideoScan, scan_video
 from curation.video import local_path
@@ -33,7 +35,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
     of which needs a score or frames that a stricter recipe did without."""
     wanted = workspace.inputs.read()
-    todo = without_ids(wanted, "video_id", _done(workspace, recipe, all_scores, retry_errors))
+    todo = without_ids(wanted, "video_id", _done(workspace, wanted, recipe, all_scores, retry_errors))
     if not todo.num_rows:
         return None
     cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
@@ -43,15 +45,26 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
     return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib)
 
 
-def _done(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.ChunkedArray:
+def _done(
+    workspace: Workspace, inputs: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool
+) -> pa.ChunkedArray:
     videos = workspace.videos.read(["video_id", "status", "clip_protocol"])
-    done = videos.filter(
-        pc.or_(pc.equal(videos["clip_protocol"], recipe.clip_protocol), pc.equal(videos["status"], "error"))
-    )
+    wanted = pa.array([clip_protocol(recipe, spans) for spans in inputs["spans"].to_pylist()], pa.string())
+    at = pc.index_in(videos["video_id"], value_set=inputs["video_id"].combine_chunks())
+    same = pc.fill_null(pc.equal(videos["clip_protocol"], wanted.take(at.combine_chunks())), False)
+    done = videos.filter(pc.or_(same, pc.equal(videos["status"], "error")))
     if retry_errors:
         done = done.filter(pc.equal(done["status"], "ok"))
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
     return without_ids(done, "video_id", again)["video_id"]
+
+
+def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> str:
+    """What the clips of a video depend on: the recipe, and the clips that its source list names."""
+    if not spans:
+        return recipe.clip_protocol
+    named = json.dumps(spans, sort_keys=True).encode()
+    return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
 
 
 def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.Array:
@@ -173,7 +186,7 @@ def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         "licence": row["licence"],
         "status": "ok",
         "scan_id": uuid4().hex,
-        "clip_protocol": recipe.clip_protocol,
+        "clip_protocol": clip_protocol(recipe, row["spans"]),
         "duration": None,
         "clips": [],
     }

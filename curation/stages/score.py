@@ -53,7 +53,8 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
     cost = sum(filter_.cost for filter_ in filters.values())
     batches = split(todo, [cost] * todo.num_rows, per_batch=_BATCH_MS, at_most=_AT_MOST)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
-    return Job("score", batches, ScoreWorker, args, memory_mib=3072, hang_seconds=1800)
+    on_gpu = any(getattr(filter_, "weights", ()) for filter_ in filters.values())
+    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, hang_seconds=1800)
 
 
 class ScoreWorker:

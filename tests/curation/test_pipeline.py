@@ -484,5 +484,3 @@ def test_until_and_time_of_an_idle_run(bench: Bench, films: list[Path], monkeypa
     )  # fmt: skip
     assert process.returncode == 0, process.stdout + process.stderr
     assert computed(process.stdout) == NOTHING
-
-

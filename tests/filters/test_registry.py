@@ -21,7 +21,7 @@ def test_each_built_in_filter_is_what_it_is_listed_as(name: str, backend: str) -
     assert issubclass(cls, Filter)
     assert cls.name == name
     # `pixels` and `probe` say where from; what is measured there has a name of its own in protocols
-    assert cls.backend == backend or backend == "pixels"
+    assert cls.backend == backend
     assert cls.needs in Needs
     assert cls.unit
     assert not inspect.isabstract(cls)
@@ -84,7 +84,7 @@ from filters import registry
 smell = registry.build("smell", {"strength": 4})
 print(smell.protocol, smell.measure([None])[0].value)
 print(registry.build("psnr", {"backend": "mine"}).protocol)
-print(registry.build("psnr", {}).backend, registry.build("psnr", {"backend": "pixels"}).__class__.__module__)
+print(registry.build("psnr", {}).backend, registry.build("psnr", {"backend": "grey"}).__class__.__module__)
 """
 
 

