@@ -60,8 +60,8 @@ def flow_field(a: Image, b: Image) -> Flow:
     """
     height, width = a.shape[:2]
     small = _work_flow(a, b)
-    flow = small if small.shape[:2] == (height, width) else cv2.resize(small, (width, height))
-    return np.asarray(flow * np.float32([width / small.shape[1], height / small.shape[0]]), dtype=np.float32)
+    flow: Flow = np.asarray(cv2.resize(small, (width, height)), dtype=np.float32)  # itself, if it has that size
+    return flow * np.array([width / small.shape[1], height / small.shape[0]], np.float32)
 
 
 def _work_flow(a: Image, b: Image) -> Flow:

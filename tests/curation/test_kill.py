@@ -125,7 +125,7 @@ def test_killed_workers_and_decoders(bench: Bench, films: Path, cluster: Cluster
 
 
 def working(members: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are still there, but for Ray's two agents, which look for their cluster for a minute before they end."""
+    """Those that are still there, but for Ray's two agents: they look for their cluster for a minute, then end."""
     left = []
     for process in filter(alive, members):
         with suppress(psutil.NoSuchProcess):
