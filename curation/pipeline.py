@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from captioning.registry import make_captioner
 from curation.clip_table import sync_clips
 from curation.errors import SetupError
 from curation.inputs import read_inputs
@@ -80,6 +81,10 @@ def run(
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
+            if inputs and not workspace.inputs.parts():
+                # there will be work: Ray, which takes its time, starts while the list is read
+                _check(recipe, options.stages)
+                executor.start()
             if inputs:
                 add_inputs(workspace, read_inputs(inputs, uri_column))
             if not workspace.inputs.parts():
@@ -111,6 +116,16 @@ def add_inputs(workspace: Workspace, table: pa.Table) -> None:
     workspace.inputs.compact()
 
 
+def _check(recipe: Recipe, stages: Sequence[str]) -> None:
+    """Raises SetupError if any of these stages cannot work on this machine: nobody wants to hear of it in the morning."""
+    check_filters(recipe, {name: f for name, f in recipe.built.items() if _MEASURED_IN[f.needs] in stages})
+    if "caption" in stages:
+        try:
+            make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
+        except ValueError as error:
+            raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+
+
 def _run_stage(
     stage: str, workspace: Workspace, recipe: Recipe, options: Options, executor: Inline | Cluster, watcher: Watcher
 ) -> Report:
@@ -118,9 +133,7 @@ def _run_stage(
     job = _plan(stage, workspace, recipe, options)
     total = Report()
     if job is not None:
-        # every weight is hashed, also those that only a later stage reads: nobody wants to hear of it in the morning
-        used = {name: f for name, f in recipe.built.items() if _MEASURED_IN[f.needs] in options.stages}
-        check_filters(recipe, used)
+        _check(recipe, options.stages)
         executor.start()
         watcher.begin(stage, job.rows)
         for report in executor.run(job):
