@@ -32,8 +32,8 @@ A filter measures and never decides; gates, in a recipe, decide. This page is ma
 
 A filter's name is the name of its gate and of its column in the clips manifest (`text_similarity`: in the captions
 manifest). `<name>_detail` beside it holds the value of each frame or pair that the score was reduced from, and
-`protocols` says how each score was measured. A protocol is `backend/method/reduce` (of a backend `pixels`, the first
-word is what is done with the pixels: `mean`, `grey`); scores are comparable when their protocols are equal.
+`protocols` says how each score was measured. A protocol is `backend/method/reduce`; scores are comparable when their
+protocols are equal.
 
 Every filter takes the settings `backend` (the first one below unless set) and `reduce` (`mean`, `min`, `max`, or
 `every`: each value of the detail must pass the gate; the score is then the mean). The cost is relative, about
