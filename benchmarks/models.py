@@ -3,9 +3,10 @@
     python -m benchmarks.models [--seconds S]
 
 Weights are RANDOM: the time does not depend on them, scores would mean nothing. On a GPU the paper's networks run
-(CLIP ViT-L/14, LPIPS AlexNet, UniMatch), on a CPU smaller ones (ViT-B/32, AlexNet, RAFT small) on
-smaller frames. Both ways are measured in turn in one process; a number is the best of its rounds. Busy: the share of the filter's
-time in which the device has a batch in hand. The stage adds the decoding of stored frames: its own line.
+(CLIP ViT-L/14, LPIPS AlexNet, UniMatch), on a CPU smaller ones (ViT-B/32, AlexNet, RAFT small) on smaller frames, with
+one thread, as Ray's workers have. Both ways are measured in turn in one process; a number is the best of its rounds.
+Busy: the share of the filter's time in which the device has a batch in hand. The stage adds the decoding of stored
+frames: its own line. On a busy machine ratios mean little: the load is printed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def main() -> None:
     import torch
 
     cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    if not cuda:
+        torch.set_num_threads(1)
+    device = torch.cuda.get_device_name() if cuda else "CPU, one thread"
     load = os.getloadavg()[0]
     print(f"{device}; {os.cpu_count()} cores, {platform.machine()}; torch {torch.__version__}; load {load:.1f}")
     print("weights are random; clips have 5 keyframes and 5 partners\n")

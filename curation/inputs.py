@@ -97,7 +97,7 @@ def _local(item: str) -> Iterator[str]:
         yield from (
             os.path.abspath(found) for found in sorted(glob.glob(item, recursive=True)) if os.path.isfile(found)
         )
-    elif item.endswith("/") or not path.suffix:
+    elif item.strip() and (item.endswith("/") or not path.suffix):
         raise SetupError(f"{item}: there is no such folder or file")
     elif item.strip():
         yield os.path.abspath(path)  # not there: an error row will say so

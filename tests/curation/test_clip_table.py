@@ -59,6 +59,7 @@ def video_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "uri": f"/{v}.mp4",
                 "status": "ok",
                 "scan_id": f"s{v}",
+                "clip_protocol": draw(st.none() | st.just("split+5")),
                 "licence": draw(st.none() | st.just("CC0")),
                 "origin": draw(st.none() | st.floats(-1, 1)),
                 "clips": draw(st.just(clips)) if clips else draw(st.sampled_from([[], None])),
@@ -73,7 +74,7 @@ def one_by_one(videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for video in videos:
         for clip in video["clips"] or []:
-            row = {key: video[key] for key in ("video_id", "uri", "scan_id", "licence", "origin")}
+            row = {key: video[key] for key in ("video_id", "uri", "scan_id", "clip_protocol", "licence", "origin")}
             row |= {key: clip[key] for key in clip if key not in ("scores", "caption", "sub_captions")}
             row |= {"source_caption": clip["caption"], "source_sub_captions": clip["sub_captions"]}
             row |= {"protocols": dump_protocols({s["name"]: s["protocol"] for s in clip["scores"]})}

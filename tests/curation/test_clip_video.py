@@ -442,8 +442,8 @@ def test_a_clip_that_shows_something_else_is_found_out(film24: Path, tmp_path: P
     wanted = clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "one.mp4", FAST, 1.0)
     clip_video._check(tmp_path / "one.mp4", wanted)
     clip_video._encode_span(str(film24), 2.0, 3.0, tmp_path / "other.mp4", FAST, 1.0)
-    clip_video._encode_span(str(film24), 0.0, 0.9, tmp_path / "shorter.mp4", FAST)
-    clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "slower.mp4", replace(FAST, fps=25.0))
+    clip_video._encode_span(str(film24), 0.0, 0.9, tmp_path / "shorter.mp4", FAST, 1.0)
+    clip_video._encode_span(str(film24), 0.0, 1.0, tmp_path / "slower.mp4", replace(FAST, fps=25.0), 1.0)
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "one.mp4").read_bytes()[:-3000])
     for name, words in {"other": "differs", "shorter": "26|27", "slower": "25 fps", "cut": "decode|frames"}.items():
         with pytest.raises(ClipVideoError, match=words) as caught:

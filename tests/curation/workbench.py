@@ -265,7 +265,7 @@ def assert_whole(bench: Bench, count: int) -> None:
 
 @dataclass(frozen=True)
 class Committed:
-    """What a workspace held at one moment: ids of scans, scores, captions and encoded files."""
+    """What a workspace held at one moment, errors aside: ids of scans, scores, captions and encoded files."""
 
     scans: dict[str, str]
     looked: dict[str, float]
@@ -275,8 +275,8 @@ class Committed:
 
     @classmethod
     def of(cls, bench: Bench) -> Committed:
-        videos, clips, exports = bench.rows("videos"), bench.rows("clips"), bench.rows("exports")
-        captions = bench.rows("captions")
+        tables = [bench.rows(name) for name in ("videos", "clips", "captions", "exports")]
+        videos, clips, captions, exports = (table[table["status"] == "ok"] for table in tables)
         looked = clips[clips["looked"].notna()] if "looked" in clips else clips[:0].assign(looked=[])
         files = [(path, (bench.workspace / path).stat()) for path in exports["path"]]
         return cls(
