@@ -86,18 +86,23 @@ def one_round(folder: Path, corpus: Path, count: int, chance: random.Random) -> 
     bench.recipe(filters={"seen": slow, "looked": slow}, captioning={"settings": slow})
     kills: list[Kill] = []
     process: subprocess.Popen[str] | None = None
-    for stage in STAGES:
-        victim = chance.choice(VICTIMS)
-        if victim == "decoder" and stage in ("score", "caption"):  # they have none
-            victim = "worker"
-        if process is None or process.poll() is not None:
-            process = bench.start("curate", corpus)
-        kill = kill_once(bench, process, stage, victim, chance.uniform(0, 4))
-        if kill is not None:
-            kills.append(kill)
-    assert process is not None
-    if process.poll() is None:
-        process.communicate(timeout=600)
+    try:
+        for stage in STAGES:
+            victim = chance.choice(VICTIMS)
+            if victim == "decoder" and stage in ("score", "caption"):  # they have none
+                victim = "worker"
+            if process is None or process.poll() is not None:
+                process = bench.start("curate", corpus)
+            kill = kill_once(bench, process, stage, victim, chance.uniform(0, 4))
+            if kill is not None:
+                kills.append(kill)
+        assert process is not None
+        if process.poll() is None:
+            process.communicate(timeout=600)
+    except BaseException:
+        if process is not None:
+            kill_tree(process)
+        raise
     try:
         bench.run("curate", corpus, "--retry-errors", seconds=600)
         assert_whole(bench, count)

@@ -45,6 +45,7 @@ def row(number: int, **changed: Any) -> dict[str, Any]:
         "start": 15.0 * number,
         "end": 15.0 * number + 15.0,
         "fps": 30.0,
+        "pace": 1.0,
         "caption": f"caption {number}",
         "sub_captions": [f"{number} {name}" for name in ("one", "two", "three", "four", "five")],
         "tier": "pretrain",
