@@ -27,7 +27,8 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        return self.end - self.start
+        """Its length, to the microsecond: (start + 15) - start may fall short of 15 in the last digit, and of a gate."""
+        return round(self.end - self.start, 6)
 
 
 def cut_windows(shot: Span, window: float, minimum: float) -> list[Span]:

@@ -202,3 +202,9 @@ def test_no_frames_at_all() -> None:
     buffer.finish()
     assert buffer.near(1.0, Span(0, math.inf)) is None
     assert len(buffer) == 0
+
+
+@given(st.floats(0, 100_000), st.sampled_from([5.0, 15.0, 15.015, 30.0]))
+def test_a_window_is_as_long_as_it_was_cut(start: float, window: float) -> None:
+    """Half of all starts lose the last digit of start + window, which would cost a clip its duration gate."""
+    assert Span(start, start + window).seconds == window
