@@ -159,18 +159,33 @@ class DissolveCuts:
             return []
         found: list[tuple[float, float, Cut]] = []
         for length in self.LENGTHS:
-            for i in range(int(np.searchsorted(times, promised)), len(times)):
-                j = int(np.searchsorted(times, times[i] + length - 1e-3))
-                if j < len(times) and j - i >= 3 and times[j] - times[i] < length + 2 * self.STEP:
-                    span = slice(i, j + 1)
-                    change = self._dissolve(times[span], pictures[span], energies[span])
-                    if change:
-                        found.append((change, length, Cut(float(times[i]), float(times[j]))))
+            for i, j in self._candidates(times, energies, promised, length):
+                span = slice(i, j + 1)
+                change = self._dissolve(times[span], pictures[span], energies[span])
+                if change:
+                    found.append((change, length, Cut(float(times[i]), float(times[j]))))
         if not found:
             return []
         # the whole of it: the shortest stretch over which (nearly) all of the change happens
         most = max(change for change, _, _ in found)
         return [min((length, cut) for change, length, cut in found if change >= 0.95 * most)[1]]
+
+    def _candidates(
+        self, times: npt.NDArray[np.float64], energies: npt.NDArray[np.float64], first: float, length: float
+    ) -> list[tuple[int, int]]:
+        """Stretches (from, to) of about `length` whose middle has the energy that `_dissolve` wants: nearly none."""
+        last = len(times) - 1
+        i = np.arange(len(times))
+        j = np.searchsorted(times, times + length - 1e-3)
+        inside = (times >= first) & (j <= last) & (j - i >= 3)
+        i, j = i[inside], j[inside]
+        middle = (i + j) // 2
+        lasts = times[j] - times[i]
+        x = (times[middle] - times[i]) / lasts
+        curve = (1 - x) ** 2 * energies[i] + x**2 * energies[j]
+        even = np.abs(energies[middle] - curve) <= self.UNEVEN * (energies[i] + energies[j]) / 2
+        good = even & (lasts < length + 2 * self.STEP)
+        return list(zip(i[good].tolist(), j[good].tolist(), strict=True))
 
     def _dissolve(
         self,
