@@ -3,6 +3,9 @@
 A worker measures a batch, appends its rows to the output manifest (atomically: `manifests.store`) and returns a report.
 So what is committed does not depend on Ray: a driver or a worker may be killed at any moment and loses the batch in
 hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests, not a checkpoint.
+
+The pool is of plain Ray actors. Ray Data would carry nothing but counts here, and costs 8 to 15 s more until the first of
+them (docs/architecture.md): each of its actors imports `ray.data`, next to two actors of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -22,18 +24,28 @@ import pyarrow as pa
 from curation.errors import SetupError
 
 _KNOCK_SECONDS = 10.0
-_BATCHES_PER_DATASET = 5_000  # Ray Data keeps a few objects per block on the driver
+_AGAIN = "what is done is kept, and the same command goes on from here"
+_IN_HAND = 2  # batches handed to a worker: one that it works on, and one that waits, so that it never idles
+_RETRIES = 3  # of a batch whose worker died; a batch that kills every worker must not go round for ever
+_RESTARTS = 50  # of one worker: nodes come and go; one that dies at its start must not be made again for ever
 
 
 @dataclass(slots=True)
 class Report:
-    """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length."""
+    """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
+    busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited."""
 
     rows: int = 0
     errors: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     video_seconds: float = 0.0
+    busy_seconds: float = 0.0
+
+    @property
+    def busy_share(self) -> float | None:
+        """Of the workers' time, 0 to 1; None where no model ran."""
+        return self.busy_seconds / self.seconds if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
         for name, value in asdict(other).items():
@@ -124,7 +136,6 @@ class Cluster:
         started = time.monotonic()
         try:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
             # its core tells of actors that might not come back; ours need nothing that could get lost
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             _knock(self.address)
@@ -134,12 +145,6 @@ class Cluster:
             if self.address is None:
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
             ray.init(address=self.address or "local", **options)
-            import ray.data
-
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
-            context.print_on_execution_start = False
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
         except BaseException as error:
             self._failure = error
         self.started_seconds = time.monotonic() - started
@@ -163,31 +168,48 @@ class Cluster:
     def run(self, job: Job) -> Iterator[Report]:
         """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
         self._wait()
-        import ray.data
+        import ray
+        from ray.exceptions import RayActorError, RayError
 
-        context = ray.data.DataContext.get_current()
-        context.execution_no_progress_timeout_s = job.hang_seconds or -1
+        options = {
+            "num_cpus": job.cpus,
+            "num_gpus": 1 if self._gpus(job) else 0,
+            "memory": job.memory_mib * 2**20 if self.address else None,
+            "max_restarts": _RESTARTS,
+            "max_task_retries": _RETRIES,
+        }
         size = min(self._size(job), len(job.batches))
-        for first in range(0, len(job.batches), _BATCHES_PER_DATASET):
-            dataset = ray.data.from_arrow(list(job.batches[first : first + _BATCHES_PER_DATASET])).map_batches(
-                _Call,
-                fn_constructor_args=(job.worker, job.args),
-                batch_size=None,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                # a fixed pool: scaling one actor at a time costs minutes; one batch waits at each, so that none idles
-                compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-                num_cpus=job.cpus,
-                num_gpus=1 if self._gpus(job) else 0,
-                memory=job.memory_mib * 2**20 if self.address else None,
-            )
-            with _ray_faults(job):
-                blocks: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-                for block in blocks:
-                    for row in block.to_pylist():
-                        if failure := row.pop("failure"):
-                            raise SetupError(f"{job.stage}: {failure}")
-                        yield Report(**row)
+        pool: list[Any] = [ray.remote(_Call).options(**options).remote(job.worker, job.args) for _ in range(size)]
+        batches, waiting, lost = iter(job.batches), {}, 0
+
+        def hand(worker: Any) -> None:
+            if (batch := next(batches, None)) is not None:
+                waiting[worker.work.remote(batch)] = worker
+
+        try:
+            for worker in pool * _IN_HAND:
+                hand(worker)
+            while waiting:
+                done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
+                if not done:
+                    raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
+                for ended in done:
+                    hand(waiting.pop(ended))
+                    try:
+                        report = ray.get(ended)
+                    except RayActorError:
+                        lost += 1
+                        continue
+                    if isinstance(report, str):
+                        raise SetupError(f"{job.stage}: {report}")
+                    yield report
+        except RayError as error:
+            raise SetupError(f"{job.stage}: Ray stopped: {error}; {_AGAIN}") from error
+        finally:
+            for worker in pool:
+                ray.kill(worker)
+        if lost:
+            raise SetupError(f"{job.stage}: {lost} batches ended their worker {_RETRIES + 1} times over; {_AGAIN}")
 
     def _gpus(self, job: Job) -> int:
         """The GPUs that workers of this job take: none, or one each."""
@@ -218,21 +240,6 @@ def _resources() -> dict[str, float]:
     return found
 
 
-@contextmanager
-def _ray_faults(job: Job) -> Iterator[None]:
-    """Ray's own faults, in words: a hang, a node that went away."""
-    from ray.data.exceptions import ExecutionTimeoutError
-    from ray.exceptions import RayError
-
-    again = "what is done is kept, and the same command goes on from here"
-    try:
-        yield
-    except ExecutionTimeoutError as error:
-        raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {again}") from error
-    except RayError as error:
-        raise SetupError(f"{job.stage}: Ray stopped: {error}; {again}") from error
-
-
 def _knock(address: str | None) -> None:
     """Raises OSError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
@@ -242,7 +249,7 @@ def _knock(address: str | None) -> None:
 
 
 class _Call:
-    """A worker as Ray Data calls it. A set-up fault is a row too: Ray would otherwise make the actor again for ever."""
+    """A worker as Ray calls it. A set-up fault is an answer too: Ray would otherwise make the actor again."""
 
     def __init__(self, worker: Callable[..., Worker], args: tuple[Any, ...]) -> None:
         self._failure: str | None = None
@@ -251,12 +258,11 @@ class _Call:
         except Exception as error:
             self._failure = f"{type(error).__name__}: {error}"
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        report = Report()
+    def work(self, batch: pa.Table) -> Report | str:
+        """The report of a batch, or why none can be worked on."""
         if self._failure is None:
             try:
-                report = self._worker(batch)
+                return self._worker(batch)
             except Exception as error:
                 self._failure = f"{type(error).__name__}: {error}"
-        row = {**asdict(report), "failure": self._failure or ""}
-        return pa.table({name: [value] for name, value in row.items()})
+        return self._failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -94,6 +95,11 @@ class Worker:
         (self.folder / f"{batch['row'][0].as_py()}").write_text(f"{os.getpid()} {time.time_ns()}")
         if self.how == "fault":
             raise ValueError("this batch is cursed")
+        if self.how == "deadly" and batch["row"][0].as_py() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "killed once" and not (self.folder / "killed").exists():
+            (self.folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "hang":
             time.sleep(3600)
         time.sleep(0.2)
@@ -136,6 +142,21 @@ def test_a_worker_that_fails_stops_the_run_with_its_words(cluster: Cluster, tmp_
 def test_a_worker_that_hangs_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="test: no batch ended within 8 s"):
         list(cluster.run(job(tmp_path, "hang", batches=2, hang_seconds=8.0)))
+
+
+def test_a_killed_worker_is_made_again_and_its_batch_done(cluster: Cluster, tmp_path: Path) -> None:
+    reports = list(cluster.run(job(tmp_path, "killed once")))
+    assert sum(report.rows for report in reports) == 16
+    assert (tmp_path / "killed").exists()
+
+
+def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    reports = []
+    with pytest.raises(SetupError, match="test: 1 batches ended their worker 4 times over"):
+        for report in cluster.run(job(tmp_path, "deadly")):
+            reports.append(report)
+    assert sum(report.rows for report in reports) == 14
+    assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(8)}
 
 
 def test_what_the_cluster_does_not_have_is_said_before_work_begins(cluster: Cluster, tmp_path: Path) -> None:
