@@ -32,6 +32,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from manifests.arrow import from_numpy
+
 PART_ROWS = 250_000  # rows of a full compacted part
 GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
 FEW_PARTS = 8  # so many small parts cost a reader nothing
@@ -152,7 +154,7 @@ class Manifest:
                 raise ValueError(f"{rows} have nulls in column {field.name!r}")
         newest = _newest([table[self.key]])
         if newest is not None:
-            example = table[self.key].filter(_mask(~newest[0]))[0]
+            example = table[self.key].filter(from_numpy(~newest[0]))[0]
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
         return self._write(table, self._next_time) if table.num_rows else None
 
@@ -186,7 +188,7 @@ class Manifest:
                 # The last reading of this file, so its checksums are looked at.
                 table = self._load(parts[i], None, verify=True).table
                 table = self._fit(table, schema, self._file(parts[i].name))
-                yield table if newest is None else table.filter(_mask(newest[i]))
+                yield table if newest is None else table.filter(from_numpy(newest[i]))
 
         after_all = parts[-1].time | 1
         for table in _pieces(rows_to_keep(), PART_ROWS):
@@ -335,7 +337,8 @@ class Manifest:
         newest = _newest([table[self.key] for table in tables])
         if newest is not None:
             tables = [
-                table if mask.all() else table.filter(_mask(mask)) for table, mask in zip(tables, newest, strict=True)
+                table if mask.all() else table.filter(from_numpy(mask))
+                for table, mask in zip(tables, newest, strict=True)
             ]
         whole = pa.concat_tables([_no_rows(schema), *tables])
         return whole if columns is None else whole.select(list(columns))
@@ -536,7 +539,7 @@ def _newest(keys: Sequence[pa.ChunkedArray]) -> list[npt.NDArray[np.bool_]] | No
 
 
 def _no_rows(schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see `_mask`
+    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see manifests.arrow
 
 
 def _excluding(
@@ -545,12 +548,6 @@ def _excluding(
     """`masks` (None: of all rows) less the rows whose key is among `without`."""
     gone = [pc.is_in(part, value_set=without).to_numpy().astype(np.bool_) for part in keys]
     return [~out if masks is None else masks[i] & ~out for i, out in enumerate(gone)]
-
-
-def _mask(values: npt.NDArray[np.bool_]) -> pa.BooleanArray:
-    """As `pa.array(values)`, which imports pandas: 0.5 s of CPU that a look at a workspace can do without."""
-    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(values), [None, bits])
 
 
 def _surely_distinct(keys: pa.ChunkedArray) -> bool:
