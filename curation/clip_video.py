@@ -22,6 +22,7 @@ from uuid import uuid4
 import av
 import av.container
 import av.error
+import av.filter
 import av.video.stream
 import cv2
 import numpy as np
@@ -158,7 +159,7 @@ def _open_span(
             if not _go_to(container, stream, start, lead):
                 continue
             span = _Span(_source_fps(stream), stream.sample_aspect_ratio)
-            frames = _decode(container, stream, start)
+            frames = _whole_pictures(_decode(container, stream, start))
             try:
                 ahead = next(frames, None)
             except ClipVideoError:
@@ -259,6 +260,45 @@ def _decode(
                 if frame.is_corrupt and last >= start - _CLOCK:
                     raise ClipVideoError("corrupt", f"a damaged frame at {last:.3f} s")
                 yield last, frame
+
+
+def _whole_pictures(frames: Iterator[tuple[float, av.VideoFrame]]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """`frames`, those that are interlaced as one picture each (ffmpeg's bwdif): as they are they would be combs, and scaled
+    they would be blurs. From the first of them on; frames that are not marked as interlaced stay as they are."""
+    graph = None
+    for time, frame in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield time, frame
+            continue
+        try:
+            graph = graph or _deinterlacer(frame)
+            graph.push(frame)
+            done = _pulled(graph)
+        except (av.error.FFmpegError, ValueError) as error:
+            words = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {_words(error)}"
+            raise ClipVideoError("unsupported", words) from error
+        yield from done
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph)
+
+
+def _deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "send_frame:auto:interlaced"), graph.add("buffersink")).configure()
+    return graph
+
+
+def _pulled(graph: av.filter.Graph) -> list[tuple[float, av.VideoFrame]]:
+    """What a graph has ready."""
+    done: list[tuple[float, av.VideoFrame]] = []
+    while True:
+        try:
+            frame = cast(av.VideoFrame, graph.pull())
+        except (BlockingIOError, av.error.EOFError):
+            return done
+        done.append((float(frame.time), frame))
 
 
 def _within(

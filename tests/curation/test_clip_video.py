@@ -306,6 +306,37 @@ def test_times_are_those_of_the_frames_wherever_they_begin(tmp_path: Path, name:
     assert numbers(tmp_path / "clip.mp4") == nearest(steady(24, 72), 0.5, 1.5, 30, 30)
 
 
+def test_interlaced_pictures_come_out_whole(tmp_path: Path) -> None:
+    """The lower half holds an edge that moves 12 px from one field to the next: as it is, a comb."""
+
+    def woven(number: int) -> Picture:
+        image = picture(number)
+        for row in range(SIZE[1] // 2, SIZE[1]):
+            edge = 20 + 12 * (2 * number + row % 2)
+            image[row, :edge], image[row, edge:] = 220, 40
+        return image
+
+    def comb(image: Picture) -> float:
+        lower = image[SIZE[1] // 2 + 8 :].astype(float).mean(axis=2)
+        return float(np.abs(lower[2:] - 2 * lower[1:-1] + lower[:-2]).mean())
+
+    source = tmp_path / "woven.mkv"
+    with av.open(str(source), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "10", "x264-params": "tff=1"})
+        stream.width, stream.height = SIZE
+        for number in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(woven(number), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(source)) as container:
+        assert all(frame.interlaced_frame for frame in container.decode(video=0))
+    target = tmp_path / "clip.mp4"
+    cut_clip(str(source), 0.08, 0.4, target, replace(FAST, fps=None))
+    shown = pictures(target)
+    assert [number_of(image) for image in shown] == list(range(2, 10))
+    for number, image in enumerate(shown, start=2):
+        assert comb(image) < 0.1 * comb(woven(number)), number
+
+
 def test_exactly_the_frames_asked_for_from_the_start(film24: Path, tmp_path: Path) -> None:
     clip = cut_clip(str(film24), 1.0, 4.5, tmp_path / "clip.mp4", replace(FAST, frames=60))
     assert clip.frames == 60
