@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
 from curation.errors import SetupError
 from curation.recipe import Recipe, load_recipe, parse_yaml
 from manifests import schemas
 from manifests.store import Manifest, locate
+
+_LEFT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,21 @@ class Workspace:
             fs.mv(f"{root}/.recipe.yaml.tmp", f"{root}/recipe.yaml")
         except OSError as error:
             raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
+
+    def clear_leftovers(self) -> int:
+        """Remove what killed writers left half done in the folders of frames and of encoded clips; how many files. On a local
+        disk only (an object appears when it is whole), and nothing younger than an hour: it may still be written."""
+        fs, root = locate(self.path)
+        if not isinstance(fs, LocalFileSystem):
+            return 0
+        removed = 0
+        for folder in ("frames", "encoded"):
+            for file in Path(root, folder).glob("*/.*"):
+                with suppress(FileNotFoundError):
+                    if file.suffix in (".tmp", ".part") and time.time() - file.stat().st_mtime > _LEFT_SECONDS:
+                        file.unlink()
+                        removed += 1
+        return removed
 
     def must_exist(self) -> None:
         """Raises SetupError if this is no workspace (yet)."""
