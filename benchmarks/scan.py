@@ -159,13 +159,13 @@ def part_reject() -> None:
 
 
 def part_memory() -> None:
-    """The same 60 s again and again in one file, without encoding it again."""
+    """The same 30 s again and again in one file, without encoding it again: a shot of two clips each time."""
     print("\npeak memory of a scanning process, MiB")
-    source = films()[-1]
+    source = films()[1]
     for hours in (1, 2):
-        path = CACHE / f"film_{hours}h.mp4"
+        path = CACHE / f"drone_{hours}h.mp4"
         if not path.exists():
-            loop = ["-stream_loop", str(60 * hours - 1)]
+            loop = ["-stream_loop", str(120 * hours - 1)]
             subprocess.run(
                 ["ffmpeg", "-v", "error", "-y", *loop, "-i", str(source), "-c", "copy", str(path)], check=True
             )
