@@ -5,12 +5,28 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo test lint format bench bench-stats bench-models chaos docs clean
+.PHONY: demo demo-train toy test lint format bench bench-stats bench-models bench-captions bench-presto chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
 	@if [ "$(VIDEOS)" = demo/videos ]; then $(RUN)/python -m tests.corpus demo/videos; fi
 	$(RUN)/longtake curate "$(VIDEOS)" -r embedded -o "$(OUT)"
+
+TRAIN_VIDEOS ?= $(or $(wildcard ../shared/corpus/videos/short ../shared/corpus/videos/ai ../shared/corpus/videos/long),demo/videos)
+TRAIN_OUT ?= demo/train
+
+demo-train: $(VENV)/.ready  ## raw video → clips → shards → latents → ten steps of a tiny random model → a sample
+	@if [ "$(TRAIN_VIDEOS)" = demo/videos ]; then $(RUN)/python -m tests.corpus demo/videos; fi
+	$(RUN)/longtake curate $(TRAIN_VIDEOS) -r presto/demo/curate.yaml -o "$(TRAIN_OUT)/workspace"
+	test -d "$(TRAIN_OUT)/model" || $(RUN)/python -m presto.tiny "$(TRAIN_OUT)/model"
+	$(RUN)/longtake-presto encode "$(TRAIN_OUT)/workspace/dataset/pretrain" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/latents"
+	$(RUN)/longtake-presto train "$(TRAIN_OUT)/latents" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/run" --dry-run
+	$(RUN)/longtake-presto train "$(TRAIN_OUT)/latents" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/run"
+	$(RUN)/longtake-presto sample "$(TRAIN_OUT)/run/export" -o "$(TRAIN_OUT)/samples" --frames 40 --height 64 --width 112 --steps 4 \
+	  -p "a street in the morning" -p "a car comes near" -p "it turns left" -p "people walk by" -p "the street is empty"
+
+toy: $(VENV)/.ready  ## what segmented attention can learn and plain attention cannot
+	$(RUN)/python -m presto.toy
 
 test: $(VENV)/.ready
 	$(RUN)/python -m pytest
@@ -33,6 +49,12 @@ bench-stats: $(VENV)/.ready
 bench-models: $(VENV)/.ready  ## random weights; on the GPU where there is one
 	$(RUN)/python -m benchmarks.models
 
+bench-captions: $(VENV)/.ready  ## own overhead, and how busy an endpoint is kept
+	$(RUN)/python -m benchmarks.captions
+
+bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the published size
+	$(RUN)/python -m benchmarks.presto
+
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
@@ -46,5 +68,5 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 3; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 3; }
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[models,presto,dev]'
 	@touch $@

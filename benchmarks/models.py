@@ -5,8 +5,9 @@
 Weights are RANDOM: the time does not depend on them, scores would mean nothing. On a GPU the paper's networks run
 (CLIP ViT-L/14, LPIPS AlexNet, UniMatch), on a CPU smaller ones (ViT-B/32, AlexNet, RAFT small) on smaller frames, with
 one thread, as Ray's workers have. Both ways are measured in turn in one process; a number is the best of its rounds.
-Busy: the share of the filter's time in which the device has a batch in hand. The stage adds the decoding of stored
-frames: its own line. On a busy machine ratios mean little: the load is printed.
+Busy: the share of the time in which the device has a batch in hand. The last lines are the worker of the stage itself,
+from stored frames to appended rows: with these models, and with text detection, which is measured ahead of them on the
+CPU. On a busy machine ratios mean little: the load is printed.
 """
 
 from __future__ import annotations
@@ -18,21 +19,29 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from curation.clip_table import rows_table
+from curation.recipe import parse_recipe
+from curation.running import Report
 from curation.samples import load_sample, store_sample
+from curation.stages.score import AT_MOST, ScoreWorker
+from curation.workspace import Workspace
 from filters import weights
 from filters.aesthetic import Aesthetic, AestheticV1, frame_to_square, image_tower, to_input
-from filters.base import Filter, Sample, Score
-from filters.batches import inference
+from filters.base import Sample, Score
+from filters.batches import ModelFilter, inference
 from filters.flow_learned import LearnedFlow
 from filters.flow_raft import FlowRaft
 from filters.flow_raft import build as build_raft
 from filters.flow_unimatch import FlowUnimatch
 from filters.flow_unimatch import build as build_unimatch
 from filters.lpips import Lpips, neighbour_distances
+from manifests import schemas
+from manifests.frames import frames_writer
 
 ROUNDS = 3
 GOAL = 0.9
@@ -40,11 +49,10 @@ GOAL = 0.9
 
 @dataclass
 class Case:
-    """A filter, the name of its method that has the device at work, and the bare model over the same clips."""
+    """A filter, and the bare model over the same clips."""
 
     name: str
-    filter_: Filter[Sample]
-    forward: str
+    filter_: ModelFilter
     bare: Callable[[], None]
     samples: list[Sample]
 
@@ -69,41 +77,32 @@ def main() -> None:
         _report(_aesthetic(cuda, size, seconds))
         _report(_lpips(cuda, size, seconds))
         _report(_flow(cuda, size if cuda else (320, 180), seconds))
-    _decoding(size)
+        _decoding(size)
+        models: dict[str, dict[str, Any]] = {
+            "aesthetic": {} if cuda else {"backend": "laion-v1", "clip": "ViT-B-32"},
+            "lpips": {},
+            "flow": {"backend": "unimatch"} if cuda else {"backend": "raft", "variant": "small"},
+        }
+        _stage("score stage", Path(folder) / "models", models, size, 64 if cuda else 12)
+        _stage("score stage, with text detection", Path(folder) / "all", {"artifacts": {}, **models}, size, 16)
 
 
 def _report(case: Case) -> None:
     clips = len(case.samples)
-    busy = _watched(case.filter_, case.forward)
     case.bare()
     assert all(isinstance(score, Score) for score in case.filter_.measure(case.samples[:1]))
     bare, filtered, share = [], [], []
     for _ in range(ROUNDS):
         bare.append(_seconds(case.bare))
-        busy.clear()
+        before = case.filter_.busy_seconds
         filtered.append(_seconds(lambda: case.filter_.measure(case.samples)))
-        share.append(sum(busy) / filtered[-1])
+        share.append((case.filter_.busy_seconds - before) / filtered[-1])
     a, b = min(bare), min(filtered)
     mark = "" if a / b >= GOAL else f"  below {GOAL:.0%}"
     print(
         f"{case.name:34}{clips / a:8.2f}/s{clips / b:8.2f}/s{a / b:8.1%}{share[filtered.index(b)]:7.0%}{mark}",
         flush=True,
     )
-
-
-def _watched(filter_: Filter[Sample], forward: str) -> list[float]:
-    """Seconds that each forward pass takes, from now on."""
-    spent: list[float] = []
-    original = getattr(filter_, forward)
-
-    def timed(batch: Any) -> Any:
-        started = time.perf_counter()
-        result = original(batch)
-        spent.append(time.perf_counter() - started)
-        return result
-
-    setattr(filter_, forward, timed)
-    return spent
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -177,7 +176,7 @@ def _aesthetic(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
 
     count = _until(seconds, bare_of(_samples(size, 1)), 26 if cuda else 12)
     samples = _samples(size, count)
-    return Case(f"aesthetic, CLIP {clip}", filter_, "_embed", bare_of(samples), samples)
+    return Case(f"aesthetic, CLIP {clip}", filter_, bare_of(samples), samples)
 
 
 def _lpips(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
@@ -201,7 +200,7 @@ def _lpips(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
         return bare
 
     samples = _samples(size, _until(seconds, bare_of(_samples(size, 1)), 8 if cuda else 4))
-    return Case("lpips, AlexNet", filter_, "_distances", bare_of(samples), samples)
+    return Case("lpips, AlexNet", filter_, bare_of(samples), samples)
 
 
 def _flow(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
@@ -214,7 +213,7 @@ def _flow(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
     else:
         _put("raft-small", build_raft("small").raft.state_dict())
         filter_, name = FlowRaft(variant="small"), "RAFT small"
-    network, device = filter_._network
+    network, device = filter_._model
     padded = tuple(-(-side // filter_.stride) * filter_.stride for side in (size[1], size[0]))
 
     def bare_of(samples: Sequence[Sample]) -> Callable[[], None]:
@@ -234,13 +233,34 @@ def _flow(cuda: bool, size: tuple[int, int], seconds: float) -> Case:
         return bare
 
     samples = _samples(size, _until(seconds, bare_of(_samples(size, 1)), 2 if cuda else 1))
-    return Case(f"flow, {name}", filter_, "_lengths", bare_of(samples), samples)
+    return Case(f"flow, {name}", filter_, bare_of(samples), samples)
 
 
 def _decoding(size: tuple[int, int]) -> None:
     stored = [store_sample(str(seed), _sample(seed, size), 92) for seed in range(16)]
     spent = min(_seconds(lambda: [load_sample(one) for one in stored]) for _ in range(ROUNDS))
     print(f"{'decoding stored frames, one thread':34}{'':10}{len(stored) / spent:8.2f}/s")
+
+
+def _stage(name: str, folder: Path, filters: dict[str, dict[str, Any]], size: tuple[int, int], clips: int) -> None:
+    """The worker over clips of one video each, as `longtake score` hands them to it."""
+    workspace = Workspace(str(folder))
+    rows = []
+    for number in range(clips):
+        with frames_writer(workspace.path, f"{number:032x}") as writer:
+            writer.write(store_sample(f"{number:032x}", _sample(number, size), 92))
+        row = {"clip_id": f"{number:032x}", "video_id": f"{number:032x}", "uri": f"{number}.mp4", "status": "ok"}
+        rows.append(row | {"start": 0.0, "end": 15.0, "has_frames": True, "protocols": "{}"})
+    tier = dict.fromkeys(filters, ">= -1e9")
+    recipe = parse_recipe({"name": "bench", "filters": filters, "tiers": {"all": tier}}, "the benchmark")
+    worker = ScoreWorker(workspace.path, recipe.model_dump(mode="json"), True)
+    table = rows_table(rows, schemas.CLIPS, [])
+    worker(table.slice(0, 1))  # models are loaded once
+    total = Report()
+    for start in range(0, clips, AT_MOST):
+        total += worker(table.slice(start, AT_MOST))
+    assert total.errors == 0
+    print(f"{name:34}{'':10}{clips / total.seconds:8.2f}/s{'':8}{total.busy_share or 0:7.0%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,44 +9,83 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from captioning.chat import CaptionerFault
 from captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
+from captioning.journal import Journal
+from captioning.quality import Standards
 
 log = logging.getLogger(__name__)
 
 MAX_REASON = 300  # characters
 
+Images = npt.NDArray[np.uint8]
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, eq=False)
 class ClipFrames:
     """What a captioner sees of a clip: its sample, what was measured on it, and what its source says of it.
 
-    keyframes, partners: uint8 [5, height, width, 3], RGB, full range; a partner follows its keyframe by about 0.5 s.
-    times, partner_times: float64 [5], seconds in the video. measured: scores by filter name. sidecar: captions that
-    came with the source list (untrusted, see captioning.sidecar), or None.
+    encoded_keyframes, encoded_partners: 5 pictures each, JPEG or PNG, as they are stored; a partner follows its keyframe
+    by about 0.5 s. times, partner_times: float64 [5], seconds in the video. measured: scores by filter name. sidecar:
+    captions that came with the source list (untrusted, see captioning.sidecar), or None. seconds: how long the clip is.
+    tried: how often it was tried before, in earlier runs.
     """
 
     clip_id: str
-    keyframes: npt.NDArray[np.uint8]
-    partners: npt.NDArray[np.uint8]
+    encoded_keyframes: Sequence[bytes]
+    encoded_partners: Sequence[bytes]
     times: npt.NDArray[np.float64]
     partner_times: npt.NDArray[np.float64]
     measured: dict[str, float] = field(default_factory=dict)
     sidecar: dict[str, Any] | None = None
+    seconds: float = 15.0
+    tried: int = 0
+
+    @cached_property
+    def keyframes(self) -> Images:
+        """uint8 [5, height, width, 3], RGB, full range. Decoded when first asked for; raises CaptionError."""
+        return _decoded(self.encoded_keyframes, "keyframe")
+
+    @cached_property
+    def partners(self) -> Images:
+        """As `keyframes`."""
+        return _decoded(self.encoded_partners, "partner")
+
+
+def _decoded(encoded: Sequence[bytes], name: str) -> Images:
+    pictures = [decode(data, cv2.IMREAD_COLOR_RGB, name) for data in encoded]
+    if len({picture.shape for picture in pictures}) != 1:
+        raise CaptionError(f"the {name}s are of {len({p.shape for p in pictures})} sizes, not of one")
+    return np.stack(pictures)
+
+
+def decode(data: bytes, flags: int, name: str) -> Images:
+    """A stored picture, with OpenCV's flags. Raises CaptionError if it is damaged."""
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of no bytes at all, and of pictures that are too large
+        picture = None
+    if picture is None:
+        raise CaptionError(f"a stored {name} does not decode; scan its video again")
+    return np.asarray(picture, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Captions:
     """How captioning one clip ended. `caption` and the five `sub_captions` are set if status is `ok`, and only then.
 
-    reason: why not ok, else None. attempts: how often the clip was tried. model: what wrote the captions. protocol: see
-    `Captioner.protocol`; these two are set by `Captioner.caption`.
+    reason: why not ok, else None. attempts: how often the step that was asked most often was asked. requests: answers of
+    a model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: what wrote
+    the captions; prompts, seed: with what; protocol: see `Captioner.protocol`. These four are set by `Captioner.caption`.
     """
 
     clip_id: str
@@ -55,7 +94,13 @@ class Captions:
     caption: str | None = None
     sub_captions: tuple[str, ...] | None = None
     attempts: int = 1
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    moves: tuple[str, ...] | None = None
     model: str = ""
+    prompts: str | None = None
+    seed: int | None = None
     protocol: str = ""
 
 
@@ -76,7 +121,8 @@ def checked(result: Captions) -> Captions:
     try:
         caption, sub_captions = check_captions(result.caption, result.sub_captions)
     except CaptionError as error:
-        return failed(result.clip_id, error, result.attempts)
+        wrong = failed(result.clip_id, error)
+        return replace(result, status=wrong.status, reason=wrong.reason, caption=None, sub_captions=None)
     return replace(result, reason=None, caption=caption, sub_captions=sub_captions)
 
 
@@ -120,12 +166,47 @@ def match_to_clips(
     return [only(clip_id) for clip_id in ids]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a captioner wants to be run. workers: how many of it at most (None: one per core or GPU). at_once: batches that
+    one worker is given at a time, each in a thread of its own. on_gpu: each worker takes a GPU, where there are any.
+    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers."""
+
+    workers: int | None = None
+    at_once: int = 1
+    on_gpu: bool = False
+    batch: int = 16
+    on_driver: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a captioner's models have done so far. busy_seconds: the share of what they can take at once that they had in
+    hand, added up over time; requests, tokens: answered."""
+
+    busy_seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, name) - getattr(other, name) for name in self.__slots__))
+
+
 class Captioner(ABC):
     """One way to caption. A subclass sets `name`, `model` and `protocol`, and writes `write_one`, or `write` where
-    batching pays. Settings are keyword arguments of `__init__`, which raises ValueError if one is wrong.
+    batching pays. Settings are keyword arguments of `__init__`, which raises ValueError if one is wrong, and does nothing
+    that takes time.
+
+    For whoever runs it: journal keeps paid answers until a clip's row is stored; similarity gives the likeness of
+    neighbouring sub-captions of several clips, and similarity_limit is where a gate rejects them. None: there is none.
     """
 
     name: ClassVar[str]
+    standards = Standards()
+    journal: Journal | None = None
+    similarity: Callable[[list[tuple[str, ...]]], list[Sequence[float]]] | None = None
+    similarity_limit: float | None = None
 
     @property
     def model(self) -> str:
@@ -137,26 +218,74 @@ class Captioner(ABC):
     def protocol(self) -> str:
         """Everything that would make old captions stale when it changes: method, model, weights, prompts, settings."""
 
+    @property
+    def running(self) -> Running:
+        """How it wants to be run."""
+        return Running()
+
+    @property
+    def spent(self) -> Spent:
+        """What its models did since it was made."""
+        return Spent()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The texts that a model is shown, whose words no caption may echo."""
+        return ()
+
+    @property
+    def prompt_version(self) -> str | None:
+        """The name and version of the prompts."""
+        return None
+
+    @property
+    def seed(self) -> int | None:
+        """That every random choice follows from."""
+        return None
+
+    @property
+    def resolved(self) -> dict[str, Any] | None:
+        """Its settings with what it took from the environment, secrets aside: for workers on other machines. None: as
+        they were given."""
+        return None
+
+    def check(self) -> None:  # noqa: B027
+        """Raises CaptionerFault if it cannot caption here: not configured, no such model, nobody there."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what is under way; whoever waits for captions gets errors."""
+
     def caption(self, batch: Sequence[ClipFrames]) -> list[Captions]:
         """One checked result per clip, in order. A clip that cannot be captioned gets a status and a reason, and leaves
-        the others alone. Raises ValueError if the batch holds a clip twice. Not for subclasses to change.
+        the others alone. Raises ValueError if the batch holds a clip twice, and CaptionerFault if no clip can be
+        captioned any more. Not for subclasses to change.
         """
         results: list[Captions] = []
         failure: Exception | None = None
         try:
             for result in self.write(batch):
                 results.append(checked(result))
+        except CaptionerFault:
+            raise
         except Exception as error:  # what was written before stays good
             log.exception("the captioner %s failed on a batch of %d clips", self.name, len(batch))
             failure = error
         matched = match_to_clips(batch, results, failure)
-        return [replace(result, model=self.model, protocol=self.protocol) for result in matched]
+        signed = {
+            "model": self.model,
+            "prompts": self.prompt_version,
+            "seed": self.seed,
+            "protocol": self.protocol,
+        }
+        return [replace(result, **signed) for result in matched]  # type: ignore[arg-type]
 
     def write(self, batch: Sequence[ClipFrames]) -> Iterable[Captions]:
         """Unchecked results, in any order, each with the id of its clip."""
         for clip in batch:
             try:
                 yield self.write_one(clip)
+            except CaptionerFault:
+                raise
             except Exception as error:
                 yield failed(clip.clip_id, error)
 
@@ -166,16 +295,19 @@ class Captioner(ABC):
 
 
 def check_frames(clip: ClipFrames) -> None:
-    """Raises CaptionError unless the frames and times are as ClipFrames says."""
-    for name, frames in (("keyframes", clip.keyframes), ("partners", clip.partners)):
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != SUB_CAPTIONS or frames.shape[3] != 3:
-            raise CaptionError(f"{name} are {frames.dtype} {list(frames.shape)}, not uint8 [5, height, width, 3]")
-        if 0 in frames.shape:
-            raise CaptionError(f"{name} are empty: {list(frames.shape)}")
+    """Raises CaptionError unless the frames decode, are of one size, and each partner follows its keyframe."""
+    check_times(clip)
     if clip.keyframes.shape != clip.partners.shape:
         raise CaptionError(
             f"keyframes {list(clip.keyframes.shape)} and partners {list(clip.partners.shape)} differ in size"
         )
+
+
+def check_times(clip: ClipFrames) -> None:
+    """Raises CaptionError unless each partner follows its keyframe."""
+    if not len(clip.encoded_keyframes) == len(clip.encoded_partners) == SUB_CAPTIONS:
+        counts = f"{len(clip.encoded_keyframes)} and {len(clip.encoded_partners)}"
+        raise CaptionError(f"{SUB_CAPTIONS} keyframes and as many partners are needed, not {counts}")
     gaps = np.asarray(clip.partner_times) - np.asarray(clip.times)
     if gaps.shape != (SUB_CAPTIONS,) or not np.all(np.isfinite(gaps) & (gaps > 0)):
         raise CaptionError(f"each partner must follow its keyframe; the gaps are {gaps.tolist()} seconds")

@@ -84,7 +84,16 @@ def check_distinct(texts: tuple[str, ...]) -> None:
 
 def normalised(text: str) -> str:
     """`text` without case, punctuation, invisible characters and extra spaces, for comparing."""
+    if text.isascii():  # the same, 20 times as fast: a corpus has millions of them
+        return " ".join(text.lower().translate(_ASCII).split())
     folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(map(_kept, folded)).split())
+
+
+def _kept(c: str) -> str:
     # By category and not by `isalnum`: the vowel signs of many scripts are marks, and they do make another word.
-    kept = (" " if (kind := unicodedata.category(c))[0] in "PZ" else "" if kind[0] == "C" else c for c in folded)
-    return " ".join("".join(kept).split())
+    kind = unicodedata.category(c)[0]
+    return " " if kind in "PZ" else "" if kind == "C" else c
+
+
+_ASCII = {code: _kept(chr(code)) for code in range(128)}

@@ -69,17 +69,21 @@ class CameraMotion:
 
 def camera_motion(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], seconds: float) -> CameraMotion:
     """The camera's movement from `a` to `b`, two RGB frames uint8 [height, width, 3], `seconds` (> 0) apart."""
-    grey_a, grey_b = small_grey(a), small_grey(b)
+    return motion_between(small_grey(a), small_grey(b), seconds)
+
+
+def motion_between(grey_a: npt.NDArray[np.uint8], grey_b: npt.NDArray[np.uint8], seconds: float) -> CameraMotion:
+    """The same of two frames as `small_grey` makes them."""
     flow = flow_field(grey_a, grey_b)
     return motion_of(flow, texture(grey_a) * agreement(grey_a, grey_b, flow), seconds)
 
 
 def small_grey(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """RGB uint8 [height, width, 3] as grey uint8, long side at most 320, never enlarged."""
+    """RGB uint8 [height, width, 3] or grey uint8 [height, width] as grey, long side at most 320, never enlarged."""
     height, width = frame.shape[:2]
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if frame.ndim == 3 else frame
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
@@ -158,24 +162,46 @@ def fit_similarity(
     repeated from a start at the weighted medians, with a scale that follows the median residual: up to about 40% of the
     points may move on their own.
     """
-    ones, zeros = np.ones_like(px), np.zeros_like(px)
-    design = np.concatenate([np.stack([ones, zeros, px, -py], axis=1), np.stack([zeros, ones, py, px], axis=1)])
-    target = np.concatenate([u, v])
     # The weighted medians are a better start than the mean when much moves by itself.
     solution = np.array([_weighted_median(u, w), _weighted_median(v, w), 0.0, 0.0])
     for _ in range(ROUNDS):
-        residual = np.hypot(*np.split(target - design @ solution, 2))
+        residual = _left_over(solution, px, py, u, v)
         scale = max(1.5 * _weighted_median(residual, w), 1e-3)
-        robust = np.sqrt(np.tile(w / (1 + (residual / scale) ** 2), 2))
-        solution = np.linalg.lstsq(design * robust[:, None], target * robust, rcond=None)[0]
-    residual = np.hypot(*np.split(target - design @ solution, 2))
+        solution = _weighted_fit(px, py, u, v, w / (1 + (residual / scale) ** 2))
+    residual = _left_over(solution, px, py, u, v)
     if not np.all(np.isfinite(solution)):
         return 0.0, 0.0, 0.0, 0.0, np.full_like(px, math.inf)
     shift_x, shift_y, grow, turn = (float(s) for s in solution)
     return shift_x, shift_y, grow, turn, residual
 
 
+def _left_over(
+    solution: npt.NDArray[np.float64],
+    px: npt.NDArray[np.float64],
+    py: npt.NDArray[np.float64],
+    u: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    shift_x, shift_y, grow, turn = solution
+    return np.asarray(np.hypot(u - shift_x - grow * px + turn * py, v - shift_y - turn * px - grow * py))
+
+
+def _weighted_fit(
+    px: npt.NDArray[np.float64],
+    py: npt.NDArray[np.float64],
+    u: npt.NDArray[np.float64],
+    v: npt.NDArray[np.float64],
+    w: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """The least-squares solution, by its normal equations: written out, they are nine sums."""
+    n, x, y = w.sum(), w @ px, w @ py
+    square = w @ (px * px + py * py)
+    left = np.array([[n, 0, x, -y], [0, n, y, x], [x, y, square, 0], [-y, x, 0, square]])
+    right = np.array([w @ u, w @ v, w @ (px * u + py * v), w @ (px * v - py * u)])
+    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])  # also where points lie on one spot
+
+
 def _weighted_median(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> float:
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     total = np.cumsum(w[order])
     return float(values[order[np.searchsorted(total, total[-1] / 2)]])

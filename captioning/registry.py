@@ -16,6 +16,9 @@ GROUP = "longtake.captioners"
 # Adding one = one file, and one line here.
 BUILT_IN = {
     "descriptors": "captioning.descriptors:Descriptors",
+    "openai": "captioning.endpoint:OpenAI",
+    "transformers": "captioning.local:Transformers",
+    "vllm": "captioning.waves:Vllm",
     "sidecar": "captioning.sidecar:Sidecar",
 }
 
@@ -54,7 +57,8 @@ def make_captioner(name: str, settings: Mapping[str, Any] | None = None) -> Capt
     try:
         return cls(**settings)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"the captioner {name!r} cannot be made with {settings}: {error}") from error
+        # without the settings themselves: somebody may have put a secret there
+        raise ValueError(f"the captioner {name!r} cannot be made: {error}") from error
 
 
 def _plugins() -> dict[str, EntryPoint]:

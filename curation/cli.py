@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -106,6 +107,7 @@ Gates = Annotated[
 
 def main() -> None:
     """Entry point of `longtake`."""
+    gc.set_threshold(50_000, 20, 20)  # late imports make 10⁵ objects; to look through them every 700 takes 0.2 s
     app()
 
 
@@ -163,6 +165,8 @@ def _run(
     address: str | None = None,
     workers: int | None = None,
     strict: bool = False,
+    sample: int | None = None,
+    preview: bool = False,
 ) -> None:
     from curation.pipeline import Options, run
     from curation.progress import Progress
@@ -171,10 +175,16 @@ def _run(
 
     target = Workspace(workspace)
     chosen = target.recipe(recipe)
-    options = Options(stages, all_scores, retry_errors, inline, address, workers)
+    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
     with Progress(console) as progress:
         result = run(target, chosen, videos or [], options, progress, uri_column)
     show_summary(console, target, chosen, result)
+    if preview:
+        from curation.caption_page import write_page
+        from curation.stages.caption import sampled
+
+        page = write_page(target, chosen, sampled(target, chosen, sample or 20))
+        console.print(f"preview: {escape(page)}", soft_wrap=True)
     if strict and result.errors:
         raise typer.Exit(ROW_ERRORS)
 
@@ -257,7 +267,9 @@ def score(
     )  # fmt: skip
 
 
-@app.command(epilog=_examples("longtake caption workspace --retry-errors"))
+@app.command(
+    epilog=_examples("longtake caption workspace --retry-errors", "longtake caption workspace --sample 20 --preview")
+)
 @_command
 def caption(
     workspace: WorkspaceArgument = None,
@@ -268,11 +280,23 @@ def caption(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only N of the clips, always the same ones.", show_default=False),
+    ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Write captions.html into the workspace: the clips of the sample (20, if none is given), keyframes over "
+            "sub-captions.",
+        ),
+    ] = False,
 ) -> None:
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), _one(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict,
+        workers=workers, strict=strict, sample=sample, preview=preview,
     )  # fmt: skip
 
 
@@ -463,9 +487,14 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
 @_command
 def recipe_validate(recipe: RecipeArgument) -> None:
     """Say what is wrong with a recipe. Exit code 2 if anything is."""
-    from curation.recipe import load_recipe
+    from captioning.registry import make_captioner
+    from curation.recipe import RecipeError, load_recipe
 
     found = load_recipe(recipe)
+    try:
+        make_captioner(found.captioning.captioner, found.captioning.settings)
+    except ValueError as error:
+        raise RecipeError(f"{recipe}: captioning: {error}") from error
     console.print(f"{escape(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
 
 

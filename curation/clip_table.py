@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 from filters.base import Needs
-from filters.gates import ClipScores
+from filters.gates import ClipScores, Verdict, decide
 from manifests import schemas
+from manifests.arrow import from_numpy
 
 
 def explode(videos: pa.Table) -> pa.Table:
@@ -55,7 +56,7 @@ def explode(videos: pa.Table) -> pa.Table:
         here = np.flatnonzero(pc.equal(names, name).to_numpy(zero_copy_only=False))
         source = np.full(n, -1)
         source[clip[here]] = here
-        indices = pa.array(source, mask=source < 0)
+        indices = from_numpy(source, source >= 0)
         columns[name], columns[f"{name}_detail"] = values.take(indices), details.take(indices)
         fields += schemas.score_fields(name)
     return pa.table([columns[f.name] for f in fields], schema=pa.schema(fields))
@@ -144,18 +145,49 @@ def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | N
     could not be written has status `error`, kind `caption`.
     """
     if columns is None:
-        return _joined(workspace, recipe, workspace.clips.read(), recipe.filters)
-    scores = _joined(workspace, recipe, _read_clips(workspace, recipe, columns, ()), ())
+        return _joined(workspace, recipe, _without_orphans(workspace.clips.read(), recipe), recipe.filters)
+    clips = _read_clips(workspace, recipe, columns, ())
+    scores = _joined(workspace, recipe, clips, ())
     if details := scores.details_needed():
-        scores = _joined(workspace, recipe, _read_clips(workspace, recipe, columns, details), details)
-    return scores
+        clips = _read_clips(workspace, recipe, columns, details)
+        scores = _joined(workspace, recipe, clips, details)
+    current = _without_orphans(clips, recipe)
+    return scores if current is clips else _joined(workspace, recipe, current, details)
+
+
+def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
+    """How many tiers may still keep each clip [clips], duplicates and captions aside."""
+    without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
+    tiers = np.zeros(scores.table.num_rows, np.int64)
+    for tier in recipe.tiers.values():
+        verdicts = decide(scores, {name: gate for name, gate in tier.items() if name not in without}).verdicts
+        tiers += (verdicts == Verdict.KEPT) | (verdicts == Verdict.UNDECIDED)
+    return tiers
+
+
+def _without_orphans(clips: pa.Table, recipe: Recipe) -> pa.Table:
+    """`clips` without the score of those that repeat a clip which the gates, as they are now, reject: else a group would
+    be lost until near-duplicates are looked for again."""
+    names = [name for name in recipe.needing(Needs.CORPUS) if name in clips.column_names]
+    if not names or schemas.DUPLICATE_OF.name not in clips.column_names:
+        return clips
+    left = pa.array(tiers_left(ClipScores(clips, recipe.built), recipe) > 0)
+    named = clips[schemas.DUPLICATE_OF.name]
+    orphans = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, value_set=clips["clip_id"].filter(left))))
+    if not pc.any(orphans).as_py():
+        return clips
+    for name in names:
+        at = clips.column_names.index(name)
+        clips = clips.set_column(at, name, pc.if_else(orphans, pa.scalar(None, clips[name].type), clips[name]))
+    return clips
 
 
 def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> pa.Table:
     on_clips = [name for name in recipe.built if name not in recipe.needing(Needs.CAPTIONS)]
+    duplicate_of = [schemas.DUPLICATE_OF.name] if recipe.needing(Needs.CORPUS) else []
     return workspace.clips.read(
         list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
-        optional=[*on_clips, *(f"{name}_detail" for name in details if name in on_clips)],
+        optional=[*on_clips, *(f"{name}_detail" for name in details if name in on_clips), *duplicate_of],
         encoded=["status", "error_kind", "error", "protocols"],
     )
 
@@ -175,20 +207,20 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
     at = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
     here = np.flatnonzero(at.is_valid().to_numpy())
     theirs = captions.take(at.drop_null())
-    current = pc.equal(theirs["scan_id"], clips["scan_id"].take(pa.array(here))).to_numpy().astype(bool)
-    here, theirs = here[current], theirs.filter(pa.array(current))
-    ok = pc.equal(clips["status"].take(pa.array(here)), "ok").to_numpy().astype(bool)
+    current = pc.equal(theirs["scan_id"], clips["scan_id"].take(from_numpy(here))).to_numpy().astype(bool)
+    here, theirs = here[current], theirs.filter(from_numpy(current))
+    ok = pc.equal(clips["status"].take(from_numpy(here)), "ok").to_numpy().astype(bool)
     bad = ok & pc.not_equal(theirs["status"], "ok").to_numpy().astype(bool)
-    failed, reasons = here[bad], theirs["reason"].filter(pa.array(bad))
+    failed, reasons = here[bad], theirs["reason"].filter(from_numpy(bad))
     for name, values in (("status", "error"), ("error_kind", "caption"), ("error", reasons)):
         clips = _with(clips, name, failed, values)
     for field in fields:
         if field.name in theirs.column_names:
             source = np.full(clips.num_rows, -1)
             source[here] = np.arange(len(here))
-            column = theirs[field.name].take(pa.array(source, mask=source < 0))
+            column = theirs[field.name].take(from_numpy(source, source >= 0))
             clips = clips.append_column(field, column.cast(field.type))
-    both = _merged(clips["protocols"].take(pa.array(here)), theirs["protocols"])
+    both = _merged(clips["protocols"].take(from_numpy(here)), theirs["protocols"])
     return ClipScores(_with(clips, "protocols", here, both), recipe.built)
 
 
@@ -201,7 +233,7 @@ def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str |
     codes = pa.chunked_array([chunk.indices for chunk in column.chunks]).combine_chunks()
     order = np.arange(table.num_rows)
     order[rows] = table.num_rows + np.arange(len(rows))
-    merged = pa.DictionaryArray.from_arrays(codes.take(pa.array(order)), column.chunk(0).dictionary)
+    merged = pa.DictionaryArray.from_arrays(codes.take(from_numpy(order)), column.chunk(0).dictionary)
     return table.set_column(table.column_names.index(name), name, merged.cast(table[name].type))
 
 

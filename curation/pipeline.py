@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from captioning.chat import CaptionerFault
 from captioning.registry import make_captioner
 from curation.clip_table import sync_clips
 from curation.errors import SetupError
@@ -45,7 +46,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run. stages: in order. workers: at once; None: as many as there are CPUs."""
+    """How to run. stages: in order. workers: at once; None: as many as there are CPUs. sample: caption only so many clips,
+    always the same ones."""
 
     stages: Sequence[str] = STAGES
     all_scores: bool = False
@@ -53,6 +55,7 @@ class Options:
     inline: bool = False
     address: str | None = None
     workers: int | None = None
+    sample: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +100,10 @@ def run(
                     from curation.stages import deduplicate
 
                     deduplicate.finish(workspace, recipe)
+                if stage == "caption":
+                    from curation.stages import copies
+
+                    copies.finish(workspace, recipe)
                 if stage == "export":
                     from curation.stages import export
 
@@ -121,8 +128,8 @@ def _check(recipe: Recipe, stages: Sequence[str]) -> None:
     check_filters(recipe, {name: f for name, f in recipe.built.items() if _MEASURED_IN[f.needs] in stages})
     if "caption" in stages:
         try:
-            make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
-        except ValueError as error:
+            make_captioner(recipe.captioning.captioner, recipe.captioning.settings).check()
+        except (ValueError, CaptionerFault) as error:
             raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
 
 
@@ -146,6 +153,7 @@ def _run_stage(
             "export": workspace.exports,
         }
         outputs[stage].compact()
+        workspace.clear_leftovers()
         if stage == "scan":
             sync_clips(workspace, recipe)
     seconds = time.monotonic() - started
@@ -169,7 +177,7 @@ def _plan(stage: str, workspace: Workspace, recipe: Recipe, options: Options) ->
     if stage == "caption":
         from curation.stages import caption
 
-        return caption.plan(workspace, recipe, retry_errors=options.retry_errors)
+        return caption.plan(workspace, recipe, retry_errors=options.retry_errors, sample=options.sample)
     from curation.stages import export
 
     return export.plan(workspace, recipe, retry_errors=options.retry_errors)
@@ -187,6 +195,10 @@ def _log(
         "errors": total.errors,
         "cpu_seconds": total.cpu_seconds,
         "video_seconds": total.video_seconds,
+        "busy_share": total.busy_share,
+        "requests": total.requests,
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.completion_tokens,
         "workers": workers,
         "recipe": recipe.name,
     }

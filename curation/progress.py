@@ -66,6 +66,14 @@ class Progress:
         done = f"{stage}: {total.rows} computed" if total.rows else f"{stage}: nothing to compute"
         if total.rows:
             done += f" in {seconds:.1f} s, {total.cpu_seconds:.1f} CPU-s, {hours:.2f} video-hours"
+        if total.busy_share is not None:
+            done += f", models busy {total.busy_share:.0%}"
+        if total.requests:
+            tokens = total.prompt_tokens + total.completion_tokens
+            done += (
+                f", {total.requests} answers, {total.prompt_tokens} + {total.completion_tokens} tokens "
+                f"({total.rows / seconds:.2f} clips/s, {tokens / seconds:.0f} tokens/s)"
+            )
         if total.errors:
             done += f", {total.errors} with errors"
         self._console.print(done)

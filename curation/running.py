@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -33,7 +34,8 @@ _RESTARTS = 50  # of one worker: nodes come and go; one that dies at its start m
 @dataclass(slots=True)
 class Report:
     """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
-    busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited."""
+    busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited. requests and tokens:
+    that a language model answered, read and wrote."""
 
     rows: int = 0
     errors: int = 0
@@ -41,6 +43,9 @@ class Report:
     cpu_seconds: float = 0.0
     video_seconds: float = 0.0
     busy_seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
     @property
     def busy_share(self) -> float | None:
@@ -54,7 +59,8 @@ class Report:
 
 
 class Worker(Protocol):
-    """Made once per process, called with one batch after another."""
+    """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
+    `close`, that ends it before its time."""
 
     def __call__(self, batch: pa.Table) -> Report: ...
 
@@ -64,8 +70,10 @@ class Job:
     """A stage's work: batches in the order in which they are handed out.
 
     worker, args: pickled, and called on the cluster. cpus, memory_mib: of one worker. on_gpu: each worker takes a GPU,
-    where the cluster has any. hang_seconds: without a finished batch for so long, the run stops with an error (None:
-    the workers have limits of their own).
+    where the cluster has any. workers: how many at most (None: as many as there is room for). at_once: batches that a
+    worker is given at a time, each in a thread of its own: for those that wait for others, not for a core. on_driver: in
+    this process also on a cluster, since the worker has workers of its own there. hang_seconds: without a finished batch
+    for so long, the run stops with an error (None: the workers have limits of their own).
     """
 
     stage: str
@@ -75,6 +83,9 @@ class Job:
     cpus: float = 1.0
     on_gpu: bool = False
     memory_mib: int = 1024
+    workers: int | None = None
+    at_once: int = 1
+    on_driver: bool = False
     hang_seconds: float | None = None
 
     @property
@@ -104,12 +115,56 @@ class Inline:
         """Nothing to wait for."""
 
     def run(self, job: Job) -> Iterator[Report]:
-        worker = job.worker(*job.args)
-        for batch in job.batches:
-            yield worker(batch)
+        yield from _in_this_process(job)
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _in_this_process(job: Job) -> Iterator[Report]:
+    worker = job.worker(*job.args)
+    try:
+        if job.at_once == 1:
+            for batch in job.batches:
+                yield worker(batch)
+        else:
+            yield from _side_by_side(worker, job.batches, job.at_once)
+    finally:
+        if close := getattr(worker, "close", None):
+            close()
+
+
+def _side_by_side(worker: Worker, batches: Sequence[pa.Table], at_once: int) -> Iterator[Report]:
+    """The reports of batches as they end. Raises what a batch raises; the others are then left to themselves."""
+    left, lock, over = iter(batches), threading.Lock(), threading.Event()
+    ended: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            while not over.is_set():
+                with lock:
+                    batch = next(left, None)
+                if batch is None:
+                    break
+                ended.put(worker(batch))
+        except BaseException as error:
+            ended.put(error)
+        ended.put(None)
+
+    threads = min(at_once, len(batches))
+    for _ in range(threads):
+        threading.Thread(target=work, daemon=True).start()
+    try:
+        while threads:
+            report = ended.get()
+            if report is None:
+                threads -= 1
+            elif isinstance(report, BaseException):
+                raise report
+            else:
+                yield report
+    finally:
+        over.set()
 
 
 class Cluster:
@@ -168,6 +223,9 @@ class Cluster:
     def run(self, job: Job) -> Iterator[Report]:
         """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
         self._wait()
+        if job.on_driver:
+            yield from _in_this_process(job)
+            return
         import ray
         from ray.exceptions import RayActorError, RayError
 
@@ -175,6 +233,7 @@ class Cluster:
             "num_cpus": job.cpus,
             "num_gpus": 1 if self._gpus(job) else 0,
             "memory": job.memory_mib * 2**20 if self.address else None,
+            "max_concurrency": job.at_once,
             "max_restarts": _RESTARTS,
             "max_task_retries": _RETRIES,
         }
@@ -187,7 +246,7 @@ class Cluster:
                 waiting[worker.work.remote(batch)] = worker
 
         try:
-            for worker in pool * _IN_HAND:
+            for worker in pool * (job.at_once - 1 + _IN_HAND):
                 hand(worker)
             while waiting:
                 done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
@@ -220,7 +279,7 @@ class Cluster:
         size = self._gpus(job) or int(cpus / job.cpus)
         if size < 1:
             raise SetupError(f"{job.stage}: a worker needs {job.cpus:g} CPU, and the cluster has {cpus:g}")
-        return min(size, self._asked) if self._asked else size
+        return min(size, self._asked or size, job.workers or size)
 
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
@@ -231,6 +290,25 @@ class Cluster:
             ray.shutdown()
             self._over.set()
             self._thread.join()
+
+
+def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows through vLLM in GPU actors of the cluster that this process is in: each row's `number`, and what became of it,
+    in any order. engine: arguments of `ray.data.llm.vLLMEngineProcessorConfig`; rows: with `messages` and
+    `sampling_params`. Raises SetupError if the engine cannot run."""
+    import ray
+
+    if not ray.is_initialized():
+        raise SetupError("the captioner vllm runs on a Ray cluster: leave --inline out")
+    import ray.data
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    config = vLLMEngineProcessorConfig(**engine, prepare_multimodal_stage=True, should_continue_on_error=True)
+    try:
+        for row in build_processor(config)(ray.data.from_items(rows)).iter_rows():
+            yield int(row["number"]), row
+    except ray.exceptions.RayError as error:
+        raise SetupError(f"vLLM on the cluster: {error}; {_AGAIN}") from error
 
 
 def _resources() -> dict[str, float]:

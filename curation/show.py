@@ -84,6 +84,13 @@ def _show_counts(console: Console, found: Statistics) -> None:
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
             + (f" ({escape(kinds)})" if kinds else "")
         )
+    captions = found.summary["captions"]
+    if captions["total"]:
+        by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
+        tokens = f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
+        console.print(f"captions: {captions['total']} = {escape(by_status)}{tokens}")
+        if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
+            console.print(f"    of them with {faults}")
     for tier, counts in found.summary["tiers"].items():
         parts = [
             f"{counts[v]} {v}"
@@ -115,6 +122,8 @@ def _show_stages(console: Console, found: Statistics) -> None:
                 run["computed"],
                 run["errors"],
                 run["seconds"],
+                run["per_second"],
+                None if run["busy_share"] is None else f"{run['busy_share']:.0%}",
                 run["cpu_seconds"],
                 run["video_hours"],
                 speed,
@@ -122,7 +131,19 @@ def _show_stages(console: Console, found: Statistics) -> None:
             )
         )
     if rows:
-        columns = ("stage", "rows", "computed", "errors", "seconds", "CPU s", "video h", "video h/h", "per core")
+        columns = (
+            "stage",
+            "rows",
+            "computed",
+            "errors",
+            "seconds",
+            "rows/s",
+            "busy",
+            "CPU s",
+            "video h",
+            "video h/h",
+            "per core",
+        )
         console.print(_table("the last run of each stage", columns, rows), "")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,8 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
     videos = workspace.videos.read(["status", "error_kind"], encoded=["status", "error_kind"])
     scores = clip_scores(workspace, recipe, [])
     clips = scores.table
+    with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
+        spread = dict(zip(recipe.filters, threads.map(partial(quantiles, scores), recipe.filters), strict=True))
     results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
     clip_status = counted(clips["status"])
     summary = {
@@ -71,6 +75,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
             "error": clip_status.get("error", 0),
             "error_kinds": counted(clips["error_kind"].drop_null()),
         },
+        "captions": caption_counts(workspace),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
         "not_applied": recipe.not_applied,
@@ -79,7 +84,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
     return Statistics(
         summary,
         {tier: funnel(result) for tier, result in results.items()},
-        {name: quantiles(scores, name) for name in recipe.filters},
+        spread,
         near_misses(clips, results, near),
     )
 
@@ -87,6 +92,19 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
 def counted(column: pa.ChunkedArray) -> dict[str, int]:
     """Value → how often."""
     return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(column).to_pylist()}
+
+
+def caption_counts(workspace: Workspace) -> dict[str, Any]:
+    """Captions by status, what they cost, and how many have faults of each kind (captioning.quality)."""
+    numbers = ["requests", "prompt_tokens", "completion_tokens"]
+    faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
+    table = workspace.captions.read(["status", *numbers, *faults], encoded=["status"])
+    return {
+        "total": table.num_rows,
+        "status": counted(table["status"]),
+        **{name: pc.sum(table[name].cast("int64"), min_count=0).as_py() for name in numbers},
+        "faults": {name: pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py() for name in faults},
+    }
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:
@@ -183,6 +201,11 @@ def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
             "computed": row["computed"],
             "errors": row["errors"],
             "seconds": row["seconds"],
+            "per_second": row["computed"] / row["seconds"] if row["computed"] else None,
+            "busy_share": row["busy_share"],
+            "requests": row["requests"],
+            "prompt_tokens": row["prompt_tokens"],
+            "completion_tokens": row["completion_tokens"],
             "video_hours": row["video_seconds"] / 3600,
             "cpu_seconds": row["cpu_seconds"],
             "workers": row["workers"],

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, FilterUnavailable, Image, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
-from filters.batches import Batches, Device, Precision, inference, torch_device
+from filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
+from filters.batches import Device, ModelFilter, Precision, inference
 from filters.weights import fill, find_weight, load_weight, weight_tag
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Crop = Literal["center", "squash", "pad"]
 Clip = Literal["ViT-L-14", "ViT-B-32", "ViT-B-16"]
-Embedding = npt.NDArray[np.float16]
 
 SIDE = 224
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -41,19 +41,17 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 WIDTHS: dict[Clip, int] = {"ViT-L-14": 768, "ViT-B-32": 512, "ViT-B-16": 512}
 
 
-class Aesthetic(Filter[Sample]):
+class Aesthetic(ModelFilter):
     """LAION's predictor V2 on CLIP ViT-L/14. Detail: one rating per keyframe.
 
-    crop: see the protocol. batch: keyframes per forward pass; it halves by itself where memory runs out. device: auto
-    (CUDA where torch sees it), cpu or cuda. precision: float16 (CUDA only) or bfloat16 let CLIP run under autocast;
-    the head always runs in float64. Raises FilterUnavailable from the first measurement when a weight is missing or
-    wrong. A frame whose output is not finite gives its clip a MeasureError.
+    crop: see the protocol. A batch counts keyframes. The head always runs in float64. A score carries the clip's
+    embedding: the mean of its keyframes' normalised ones, normalised, float16 [dim]. A frame whose output is not finite
+    gives its clip a MeasureError.
     """
 
     name: ClassVar[str] = "aesthetic"
     backend: ClassVar[str] = "laion-v2"
     unit: ClassVar[str] = "rating (about 1 to 10)"
-    needs: ClassVar[Needs] = Needs.FRAMES
     cost: ClassVar[float] = 7000.0
     embeds: ClassVar[bool] = True
 
@@ -65,15 +63,13 @@ class Aesthetic(Filter[Sample]):
         batch: int = 64,
         device: Device = "auto",
         precision: Precision = "float32",
+        memory: int | None = None,
     ) -> None:
-        super().__init__(reduce=reduce)
+        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
         if crop not in get_args(Crop):
             raise ValueError(f"crop is {', '.join(get_args(Crop))}; not {crop!r}")
         self.crop: Crop = crop
         self.clip: Clip = "ViT-L-14"
-        self.device: Device = device
-        self.precision: Precision = precision
-        self._batches = Batches(batch)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -87,50 +83,25 @@ class Aesthetic(Filter[Sample]):
     @property
     def method(self) -> str:
         clip, head = (weight_tag(name) for name in self.weights)
-        half = "" if self.precision == "float32" else f",{self.precision}"
-        return f"{self.clip}@{clip}+head@{head},{self.crop}{SIDE},keyframes{half}"
+        return f"{self.clip}@{clip}+head@{head},{self.crop}{SIDE},keyframes{self.rounding}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, with its embedding, in order; keyframes go through CLIP in batches across clips."""
-        return self.measure_with_embeddings(items)[0]
+        clips = self.run_each([list(item.keyframes) for item in items], self._prepare, self._embed)
+        return [rows if isinstance(rows, MeasureError) else self.score_embeddings(rows) for rows in clips]
 
-    def measure_with_embeddings(
-        self, items: Sequence[Sample]
-    ) -> tuple[list[Score | MeasureError], list[Embedding | None]]:
-        """Scores, and each clip's embedding: the mean of its keyframes' normalised ones, normalised, float16 [dim].
-
-        None stands for the embedding of a clip that cannot be measured.
-        """
-        frames = [frame for item in items for frame in item.keyframes]
-        rows = self._batches.run(frames, self._prepare, self._embed) if frames else []
-        scores: list[Score | MeasureError] = []
-        embeddings: list[Embedding | None] = []
-        start = 0
-        for item in items:
-            own = rows[start : start + len(item.keyframes)]
-            start += len(item.keyframes)
-            try:
-                score, embedding = self._score_clip(own)
-            except MeasureError as error:
-                scores.append(error)
-                embeddings.append(None)
-            else:
-                scores.append(score)
-                embeddings.append(embedding)
-        return scores, embeddings
-
-    def _score_clip(self, rows: Sequence[npt.NDArray[Any] | MeasureError]) -> tuple[Score, Embedding]:
-        """rows: per keyframe CLIP's embedding, float32 [dim], as the model gives it."""
-        for row in rows:
-            if isinstance(row, MeasureError):
-                raise row
+    def score_embeddings(self, rows: Sequence[npt.NDArray[Any]]) -> Score | MeasureError:
+        """The score of a clip whose keyframes have these embeddings, each [dim], as CLIP gives them."""
         if not rows:
-            raise MeasureError("nothing was measured")
-        normal = normalised(np.stack([row for row in rows if not isinstance(row, MeasureError)]))
+            return MeasureError("nothing was measured")
+        try:
+            normal = normalised(np.stack(rows))
+            embedding = normalised(normal.mean(axis=0, keepdims=True))[0].astype(np.float16)
+        except MeasureError as error:
+            return error
         weight, bias = self._head
-        detail = tuple(float(v) for v in normal @ weight + bias)
-        embedding = normalised(normal.mean(axis=0, keepdims=True))[0].astype(np.float16)
-        return Score(reduce_detail(detail, self.reduce), detail, embedding), embedding
+        score = self.score(normal @ weight + bias)
+        return replace(score, embedding=embedding) if isinstance(score, Score) else score
 
     def _prepare(self, frame: Image) -> Image:
         return frame_to_square(frame, self.crop)
@@ -144,14 +115,13 @@ class Aesthetic(Filter[Sample]):
             pixels = to_input(torch.from_numpy(squares).to(device))
             return np.asarray(model(pixels).float().cpu().numpy())
 
-    @cached_property
-    def _model(self) -> tuple[Any, Any]:
-        device = torch_device(self.device, self.precision)
-        state = load_weight(self.weights[0])
+    def load(self) -> Any:
+        """CLIP's image encoder."""
+        prefix, name = "visual.", self.weights[0]
+        state = {k.removeprefix(prefix): v for k, v in load_weight(name).items() if k.startswith(prefix)}
         visual = image_tower(self.clip)
-        prefix = "visual."
-        fill(visual, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, self.weights[0])
-        return visual.to(device), device
+        fill(visual, state, name)
+        return visual
 
     @cached_property
     def _head(self) -> tuple[npt.NDArray[np.float64], float]:
@@ -176,8 +146,9 @@ class AestheticV1(Aesthetic):
         batch: int = 64,
         device: Device = "auto",
         precision: Precision = "float32",
+        memory: int | None = None,
     ) -> None:
-        super().__init__(reduce=reduce, crop=crop, batch=batch, device=device, precision=precision)
+        super().__init__(reduce=reduce, crop=crop, batch=batch, device=device, precision=precision, memory=memory)
         if clip not in WIDTHS:
             raise ValueError(f"clip is {', '.join(WIDTHS)}; not {clip!r}")
         self.clip = clip

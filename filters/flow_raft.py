@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from filters.base import FilterUnavailable, Reduce
 from filters.batches import Device, Precision
-from filters.flow_learned import FlowNetwork, LearnedFlow
+from filters.flow_learned import LearnedFlow
 from filters.weights import fill, load_weight, weight_tag
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ class FlowRaft(LearnedFlow):
         batch: int = 4,
         device: Device = "auto",
         precision: Precision = "float32",
+        memory: int | None = None,
     ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision)
+        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
         if variant not in ("small", "large"):
             raise ValueError(f"variant is small or large, not {variant!r}")
         if source not in ("torchvision", "princeton"):
@@ -82,7 +83,7 @@ class FlowRaft(LearnedFlow):
     def method(self) -> str:
         return self.protocol_form(f"{self.variant}@{weight_tag(self.weights[0])},{UPDATES}updates")
 
-    def load(self) -> FlowNetwork:
+    def load(self) -> Any:
         (name,) = self.weights
         network = build(self.variant)
         state = load_weight(name)
@@ -106,7 +107,7 @@ def torchvision_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def build(variant: Variant) -> FlowNetwork:
+def build(variant: Variant) -> Any:
     """torchvision's RAFT with random weights; downloads nothing."""
     try:
         models: Any = importlib.import_module("torchvision.models.optical_flow")

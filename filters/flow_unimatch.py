@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from filters.base import FilterUnavailable, Reduce
 from filters.batches import Device, Precision
-from filters.flow_learned import FlowNetwork, LearnedFlow
+from filters.flow_learned import LearnedFlow
 from filters.weights import fill, load_weight, weight_tag
 
 Variant = Literal["scale2-refine6", "scale2", "scale1"]
@@ -47,8 +47,9 @@ class FlowUnimatch(LearnedFlow):
         batch: int = 4,
         device: Device = "auto",
         precision: Precision = "float32",
+        memory: int | None = None,
     ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision)
+        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
         if variant not in VARIANTS:
             raise ValueError(f"variant is {', '.join(VARIANTS)}; not {variant!r}")
         self.variant: Variant = variant
@@ -61,7 +62,7 @@ class FlowUnimatch(LearnedFlow):
     def method(self) -> str:
         return self.protocol_form(f"{self.variant}@{weight_tag(self.weights[0])}")
 
-    def load(self) -> FlowNetwork:
+    def load(self) -> Any:
         name, scales, refinements = VARIANTS[self.variant]
         state = load_weight(name)
         network = build(scales, refinements)
@@ -69,7 +70,7 @@ class FlowUnimatch(LearnedFlow):
         return network.eval()
 
 
-def build(scales: int, refinements: int) -> FlowNetwork:
+def build(scales: int, refinements: int) -> Any:
     """UniMatch with random weights, for frames of any orientation."""
     try:
         import torch

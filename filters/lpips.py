@@ -20,15 +20,15 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, FilterUnavailable, Image, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
-from filters.batches import Batches, Device, Precision, inference, torch_device
+from filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
+from filters.batches import Device, ModelFilter, Precision, inference
 from filters.weights import fill, load_weight, missing, weight_tag
 
 if TYPE_CHECKING:
@@ -45,29 +45,28 @@ TRUNKS: dict[Net, tuple[str, ...]] = {
 MIN_SIDE = 64  # below, the last feature maps of AlexNet and SqueezeNet vanish
 
 
-class Lpips(Filter[Sample]):
+class Lpips(ModelFilter):
     """LPIPS with AlexNet. Detail: one value per pair of neighbouring keyframes.
 
-    batch: clips per forward pass; it halves by itself where memory runs out. device: auto (CUDA where torch sees it),
-    cpu or cuda. precision: float16 (CUDA only) or bfloat16 let the trunk run under autocast. Raises FilterUnavailable
-    from the first measurement when a weight is missing or wrong; MeasureError per clip below two keyframes or 64 px a
-    side, and where a distance is not finite.
+    A batch counts clips. MeasureError per clip below two keyframes or 64 px a side, and where a distance is not finite.
     """
 
     name: ClassVar[str] = "lpips"
     backend: ClassVar[str] = "alex"
     unit: ClassVar[str] = "distance (from 0)"
-    needs: ClassVar[Needs] = Needs.FRAMES
     cost: ClassVar[float] = 3000.0
     net: ClassVar[Net] = "alex"
 
     def __init__(
-        self, *, reduce: Reduce = "mean", batch: int = 4, device: Device = "auto", precision: Precision = "float32"
+        self,
+        *,
+        reduce: Reduce = "mean",
+        batch: int = 4,
+        device: Device = "auto",
+        precision: Precision = "float32",
+        memory: int | None = None,
     ) -> None:
-        super().__init__(reduce=reduce)
-        self.device: Device = device
-        self.precision: Precision = precision
-        self._batches = Batches(batch)
+        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -78,22 +77,12 @@ class Lpips(Filter[Sample]):
     @property
     def method(self) -> str:
         files = f"trunk@{weight_tag(self.weights[0])}+heads@{_heads_hash(self.net)[:8]}"
-        half = "" if self.precision == "float32" else f",{self.precision}"
-        return f"v0.1,{files},neighbouring-keyframes{half}"
+        return f"v0.1,{files},neighbouring-keyframes{self.rounding}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, in order; clips of one frame size go through the network together."""
-        rows = self._batches.run(items, self._prepare, self._distances)
-        return [self._reduced(row) for row in rows]
-
-    def _reduced(self, row: npt.NDArray[Any] | MeasureError) -> Score | MeasureError:
-        if isinstance(row, MeasureError):
-            return row
-        detail = tuple(float(v) for v in row)
-        try:
-            return Score(reduce_detail(detail, self.reduce), detail)
-        except MeasureError as error:
-            return error
+        clips = self.run_each([[item] for item in items], self._prepare, self._distances)
+        return [rows if isinstance(rows, MeasureError) else self.score(rows[0]) for rows in clips]
 
     def _prepare(self, item: Sample) -> Image:
         frames = item.keyframes
@@ -117,9 +106,8 @@ class Lpips(Filter[Sample]):
             distances = neighbour_distances(model, frames.float() / 127.5 - 1, n)
             return np.asarray(distances.float().cpu().numpy().reshape(count, n - 1))
 
-    @cached_property
-    def _model(self) -> tuple[Any, Any]:
-        device = torch_device(self.device, self.precision)
+    def load(self) -> Any:
+        """`lpips.LPIPS`."""
         (name,) = self.weights
         model = build(self.net)
         state = load_weight(name)
@@ -127,7 +115,7 @@ class Lpips(Filter[Sample]):
         layers = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
         slices = {key.partition(".")[2]: key for key in model.net.state_dict()}
         fill(model.net, {slices.get(key, key): value for key, value in layers.items()}, name)
-        return model.to(device).requires_grad_(False).eval(), device
+        return model.requires_grad_(False).eval()
 
 
 class LpipsVgg(Lpips):

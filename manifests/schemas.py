@@ -119,10 +119,34 @@ CAPTIONS = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("model", pa.string()),
+        pa.field("prompts", pa.string()),  # name@version
+        pa.field("seed", pa.int64()),
         pa.field("attempts", pa.int32()),
+        pa.field("requests", pa.int32()),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("completion_tokens", pa.int32()),
         pa.field("scan_id", pa.string()),
         pa.field("caption_protocol", pa.string()),
         pa.field("protocols", pa.string()),
+        # How they read: captioning.quality
+        pa.field("words", pa.list_(pa.int32())),  # of the overall caption, then of the five
+        pa.field("outside_band", pa.int32()),
+        pa.field("language", pa.string()),
+        pa.field("other_language", pa.bool_()),
+        pa.field("lead_ins", pa.int32()),
+        pa.field("list_markers", pa.int32()),
+        pa.field("echoes", pa.int32()),
+        pa.field("speculations", pa.int32()),
+        pa.field("distinct", pa.int32()),
+        pa.field("most_alike", pa.float64()),
+        pa.field("moves", pa.list_(pa.string())),  # measured
+        pa.field("moves_named", pa.int32()),
+        pa.field("moves_wrong", pa.int32()),
+        # Over the whole corpus: curation.stages.copies
+        pa.field("copies", pa.int64()),
+        pa.field("copy_of", pa.string()),
+        pa.field("sub_copies", pa.int64()),
+        pa.field("withheld", pa.string()),
     ]
 )
 
@@ -153,6 +177,10 @@ RUNS = pa.schema(
         pa.field("errors", pa.int64()),
         pa.field("cpu_seconds", pa.float64()),
         pa.field("video_seconds", pa.float64()),
+        pa.field("busy_share", pa.float64()),  # of the workers' time, in which a model had something in hand
+        pa.field("requests", pa.int64()),  # that a language model answered
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("completion_tokens", pa.int64()),
         pa.field("workers", pa.int32()),
         pa.field("recipe", pa.string()),
     ]

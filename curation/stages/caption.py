@@ -1,78 +1,120 @@
-"""caption: clips → captions. Five sub-captions and an overall caption, then the filters on them."""
+"""caption: clips → captions. Five sub-captions and an overall caption, then the filters on them.
+
+A worker may have several batches at a time, each in a thread: the captioner lets all of their clips flow side by side, so
+that a slow clip holds up its own batch and nothing else. What a model answered is in the captioner's journal until the
+batch is committed, so whatever is killed when, no answer is paid for twice.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from fsspec.implementations.local import LocalFileSystem
 
-from captioning.base import Captions, ClipFrames, failed
+from captioning.base import Captioner, Captions, ClipFrames, Spent, failed
+from captioning.chat import CaptionerFault
 from captioning.checks import Status
+from captioning.journal import Journal
+from captioning.quality import measured_quality
 from captioning.registry import make_captioner
-from curation.clip_table import clip_scores, dump_protocols, rows_table
-from curation.errors import RowError, SetupError
+from captioning.waves import Vllm
+from curation.clip_table import dump_protocols, rows_table
+from curation.errors import SetupError
 from curation.recipe import Recipe, parse_recipe
-from curation.running import Job, Report, split
-from curation.samples import load_sample
+from curation.running import Job, Report, run_llm, split
 from curation.workspace import Workspace
-from filters.base import FilterUnavailable, MeasureError, Needs
+from filters.base import FilterUnavailable, MeasureError, Needs, Score
 from filters.gates import ClipScores, Verdict, decide
 from manifests import schemas
-from manifests.frames import read_frames
+from manifests.frames import StoredFrames, read_frames
+from manifests.store import locate
 
-_AT_MOST = 16
+SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
+ANSWERS = ".answers"  # in the workspace: the journal
+# What of a row stays when only its scores are measured again.
+_KEPT = (
+    "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
+    "moves",
+)  # fmt: skip
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
-    """The clips that pass every other gate of some tier, and are not captioned by this captioner yet."""
-    try:
-        captioner = make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
-    except ValueError as error:
-        raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None) -> Job | None:
+    """The clips that pass every other gate of some tier, and are not captioned by this captioner yet.
+
+    sample: only among so many, those of `sampled`.
+    """
+    captioner = _captioner(recipe)
     on_captions = recipe.needing(Needs.CAPTIONS)
     try:
+        protocol = captioner.protocol
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in on_captions.items()})
-    except FilterUnavailable as error:
+    except (FilterUnavailable, CaptionerFault) as error:
         raise SetupError(f"recipe {recipe.name}: {error}") from error
-    scores = clip_scores(workspace, recipe)
-    if not scores.table.num_rows:
-        return None
-    todo = workspace.clips.read().filter(pa.array(_ready(workspace, recipe)))
+    todo = _ready(workspace, recipe)
+    if sample is not None:
+        todo = _first(todo, sample)
     old = workspace.captions.read()
-    if old.num_rows:
-        at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
-        same = pc.and_(
-            pc.equal(old["scan_id"].take(at), todo["scan_id"]),
-            pc.equal(old["caption_protocol"].take(at), captioner.protocol),
-        )
-        written = pc.equal(old["status"].take(at), "ok")
-        measured = pc.equal(old["protocols"].take(at), protocols)
-        given_up = pc.and_(pc.invert(written), pa.scalar(not retry_errors))
-        done = pc.fill_null(pc.and_(same, pc.or_(pc.and_(written, measured), given_up)), False)
-        # captions that stay, and only need another measurement, travel along
-        keep = pc.fill_null(pc.and_(same, written), False)
-        for name in ("caption", "sub_captions"):
-            todo = todo.append_column(name, pc.if_else(keep, old[name].take(at), pa.scalar(None, old[name].type)))
-        todo = todo.filter(pc.invert(done))
+    at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
+    same = pc.and_(
+        pc.equal(old["scan_id"].take(at), todo["scan_id"]), pc.equal(old["caption_protocol"].take(at), protocol)
+    )
+    written = pc.equal(old["status"].take(at), "ok")
+    measured = pc.equal(old["protocols"].take(at), protocols)
+    given_up = pc.and_(pc.invert(written), pa.scalar(not retry_errors))
+    done = pc.fill_null(pc.and_(same, pc.or_(pc.and_(written, measured), given_up)), False)
+    # captions that stay, and only need another measurement, travel along
+    keep = pc.fill_null(pc.and_(same, written), False)
+    for name in _KEPT:
+        todo = todo.append_column(f"old {name}", pc.if_else(keep, old[name].take(at), pa.scalar(None, old[name].type)))
+    tried = pc.if_else(pc.fill_null(same, False), pc.fill_null(old["attempts"].take(at), 0), 0)
+    todo = todo.append_column("tried", tried).filter(pc.invert(done))
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
-    batches = split(todo, [1.0] * todo.num_rows, per_batch=_AT_MOST, at_most=_AT_MOST)
+    how = captioner.running
+    plain = recipe.model_dump(mode="json")
+    plain["captioning"]["settings"] = captioner.resolved or plain["captioning"]["settings"]
     return Job(
         "caption",
-        batches,
+        split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch),
         CaptionWorker,
-        (workspace.path, recipe.model_dump(mode="json")),
+        (workspace.path, plain),
+        on_gpu=how.on_gpu,
         memory_mib=3072,
-        hang_seconds=1800,
+        workers=how.workers,
+        at_once=how.at_once,
+        on_driver=how.on_driver,
+        hang_seconds=None if how.on_driver else 1800,
     )
 
 
-def _ready(workspace: Workspace, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def sampled(workspace: Workspace, recipe: Recipe, count: int) -> list[str]:
+    """So many of the clips to be captioned (all of them if there are fewer): those with the lowest ids, which is as good
+    as at random, and always the same ones."""
+    clip_ids: list[str] = _first(_ready(workspace, recipe), count)["clip_id"].to_pylist()
+    return clip_ids
+
+
+def _first(clips: pa.Table, count: int) -> pa.Table:
+    return clips.sort_by("clip_id").slice(0, count)
+
+
+def _captioner(recipe: Recipe) -> Captioner:
+    try:
+        return make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
+    except ValueError as error:
+        raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+
+
+def _ready(workspace: Workspace, recipe: Recipe) -> pa.Table:
     """Clips that some tier keeps, captions aside."""
     clips = workspace.clips.read()
     scores = ClipScores(clips, recipe.built)
@@ -81,7 +123,7 @@ def _ready(workspace: Workspace, recipe: Recipe) -> np.ndarray[Any, np.dtype[np.
     for tier in recipe.tiers.values():
         rest = {name: gate for name, gate in tier.items() if name not in on_captions}
         ready |= decide(scores, rest).verdicts == Verdict.KEPT
-    return np.asarray(ready & clips["has_frames"].to_numpy(zero_copy_only=False))
+    return clips.filter(pa.array(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)))
 
 
 class CaptionWorker:
@@ -91,79 +133,157 @@ class CaptionWorker:
         self.workspace = workspace
         self.manifest = schemas.captions(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
         self.filters = self.recipe.needing(Needs.CAPTIONS)
+        self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
+        fs, root = locate(workspace)
+        self.captioner.journal = Journal(fs, f"{root}/{ANSWERS}", local=isinstance(fs, LocalFileSystem))
+        highs = [gates[SIMILARITY].high for gates in self.recipe.tiers.values() if SIMILARITY in gates]
+        if SIMILARITY in self.filters and (known := [high for high in highs if high is not None]):
+            self.captioner.similarity, self.captioner.similarity_limit = self._similarities, min(known)
+        self._scores: dict[tuple[str, ...], Score] = {}  # measured while captions were written
+        self._measuring = threading.Lock()  # neither tokenizers nor models like several threads
+        self._reporting = threading.Lock()
+        self._reported: tuple[float, float, Spent] | None = None
+        if isinstance(self.captioner, Vllm):
+            self.captioner.execute_with(run_llm)
+        if self.captioner.similarity is not None:
+            # its model takes seconds to load, while the first captions are written
+            threading.Thread(target=self._similarities, args=[[tuple("abcde")]], daemon=True).start()
 
     def __call__(self, batch: pa.Table) -> Report:
-        started, cpu = time.monotonic(), time.process_time()
+        started = time.monotonic(), time.process_time(), self.captioner.spent
         clips = batch.to_pylist()
-        results = self._captions(clips)
-        rows = [_row(clip, results[clip["clip_id"]], self.captioner.protocol) for clip in clips]
+        try:
+            results = self._captions(clips)
+        except CaptionerFault as error:
+            raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
+        rows = [self._row(clip, results[clip["clip_id"]]) for clip in clips]
         self._measure(rows)
         self.manifest.append(rows_table(rows, schemas.CAPTIONS, self.filters))
-        return Report(
-            rows=len(rows),
-            errors=sum(row["status"] != "ok" for row in rows),
-            seconds=time.monotonic() - started,
-            cpu_seconds=time.process_time() - cpu,
-            video_seconds=sum(clip["end"] - clip["start"] for clip in clips),
-        )
+        assert self.captioner.journal is not None
+        self.captioner.journal.forget(row["clip_id"] for row in rows)
+        report = self._time(started)
+        report.rows, report.errors = len(rows), sum(row["status"] != "ok" for row in rows)
+        report.video_seconds = sum(clip["end"] - clip["start"] for clip in clips)
+        return report
 
-    def _captions(self, clips: list[dict[str, Any]]) -> dict[str, Captions]:
+    def close(self) -> None:
+        """End what is under way."""
+        self.captioner.close()
+
+    def _time(self, started: tuple[float, float, Spent]) -> Report:
+        """What was spent since the last report: batches overlap, but their reports add up."""
+        with self._reporting:
+            seconds, cpu, spent = self._reported or started
+            self._reported = now = time.monotonic(), time.process_time(), self.captioner.spent
+            more = now[2] - spent
+            return Report(
+                seconds=now[0] - seconds,
+                cpu_seconds=now[1] - cpu,
+                busy_seconds=more.busy_seconds,
+                requests=more.requests,
+                prompt_tokens=more.prompt_tokens,
+                completion_tokens=more.completion_tokens,
+            )
+
+    def _captions(self, clips: Sequence[Mapping[str, Any]]) -> dict[str, Captions]:
         results: dict[str, Captions] = {}
-        frames: list[ClipFrames] = []
+        todo: list[Mapping[str, Any]] = []
         for clip in clips:
-            if clip.get("caption") is not None:
-                old = tuple(clip["sub_captions"])
-                results[clip["clip_id"]] = Captions(
-                    clip["clip_id"], Status.OK, caption=clip["caption"], sub_captions=old, model=self.captioner.model
-                )
+            if clip["old caption"] is None:
+                todo.append(clip)
                 continue
+            old = {name: clip[f"old {name}"] for name in _KEPT}
+            for name in ("sub_captions", "moves"):
+                old[name] = None if old[name] is None else tuple(old[name])
+            counts = {name: old[name] or 0 for name in ("attempts", "requests", "prompt_tokens", "completion_tokens")}
+            results[clip["clip_id"]] = Captions(clip["clip_id"], Status.OK, **{**old, **counts})
+        frames: list[ClipFrames] = []
+        for video_id, together in groupby(todo, key=lambda clip: str(clip["video_id"])):
+            of_video = list(together)
+            stored: dict[str, StoredFrames] = {}
+            why = "they are not in the file of its video; scan it again"
             try:
-                frames.append(self._frames(clip))
-            except (RowError, OSError, pa.ArrowException) as error:
-                results[clip["clip_id"]] = failed(clip["clip_id"], f"its frames cannot be read: {error}")
+                stored = read_frames(self.workspace, video_id, [clip["clip_id"] for clip in of_video])
+            except (OSError, pa.ArrowException) as error:
+                why = str(error)
+            for clip in of_video:
+                if clip["clip_id"] in stored:
+                    frames.append(_frames(clip, stored[clip["clip_id"]]))
+                else:
+                    results[clip["clip_id"]] = failed(clip["clip_id"], f"its frames cannot be read: {why}")
         for result in self.captioner.caption(frames):
             results[result.clip_id] = result
         return results
 
-    def _frames(self, clip: Mapping[str, Any]) -> ClipFrames:
-        stored = read_frames(self.workspace, clip["video_id"], [clip["clip_id"]])
-        if clip["clip_id"] not in stored:
-            raise RowError("frames", "they are not in the file of its video; scan it again")
-        sample = load_sample(stored[clip["clip_id"]])
-        names = [key.removesuffix("_detail") for key in clip if key.endswith("_detail")]
-        measured = {name: clip[name] for name in names if clip[name] is not None}
-        sidecar = None
-        if clip["source_caption"] is not None or clip["source_sub_captions"] is not None:
-            sidecar = {"caption": clip["source_caption"], "sub_captions": clip["source_sub_captions"]}
-        return ClipFrames(
-            clip["clip_id"], sample.keyframes, sample.partners, sample.times, sample.partner_times, measured, sidecar
-        )
+    def _similarities(self, clips: list[tuple[str, ...]]) -> list[Sequence[float]]:
+        """The likeness of neighbouring sub-captions, by the filter that the gate is on; none where it cannot tell."""
+        with self._measuring:
+            scores = self.filters[SIMILARITY].measure(clips)
+        found = dict(zip(clips, scores, strict=True))
+        self._scores |= {texts: score for texts, score in found.items() if isinstance(score, Score)}
+        return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
     def _measure(self, rows: list[dict[str, Any]]) -> None:
-        good = [row for row in rows if row["status"] == Status.OK]
         for name, filter_ in self.filters.items():
-            for row, score in zip(good, filter_.measure([row["sub_captions"] for row in good]), strict=True):
+            good = [row for row in rows if row["status"] == Status.OK]
+            known = self._scores if name == SIMILARITY else {}
+            new = [texts for row in good if (texts := tuple(row["sub_captions"])) not in known]
+            with self._measuring:
+                scores = dict(zip(new, filter_.measure(new), strict=True))
+            for row in good:
+                texts = tuple(row["sub_captions"])
+                score = scores[texts] if texts in scores else known[texts]
                 if isinstance(score, MeasureError):
                     row["status"], row["reason"] = "error", f"{name}: {score}"
                     row["caption"] = row["sub_captions"] = None
                 else:
                     row[name], row[f"{name}_detail"] = score.value, list(score.detail)
+            for row in good:
+                with suppress(KeyError, TypeError):
+                    known.pop(tuple(row["sub_captions"]), None)
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in self.filters.items()})
         for row in rows:
             row["protocols"] = protocols
 
+    def _row(self, clip: Mapping[str, Any], result: Captions) -> dict[str, Any]:
+        row = {
+            "clip_id": clip["clip_id"],
+            "status": str(result.status),
+            "reason": result.reason,
+            "caption": result.caption,
+            "sub_captions": list(result.sub_captions) if result.sub_captions else None,
+            "model": result.model,
+            "prompts": result.prompts,
+            "seed": result.seed,
+            "attempts": result.attempts,
+            "requests": result.requests,
+            "prompt_tokens": result.prompt_tokens,
+            "completion_tokens": result.completion_tokens,
+            "moves": list(result.moves) if result.moves else None,
+            "scan_id": clip["scan_id"],
+            "caption_protocol": self.captioner.protocol,
+        }
+        if result.status == Status.OK and result.caption is not None and result.sub_captions is not None:
+            row |= measured_quality(
+                result.caption, result.sub_captions, self.captioner.standards, self.captioner.prompts, result.moves
+            )
+        return row
 
-def _row(clip: Mapping[str, Any], result: Captions, protocol: str) -> dict[str, Any]:
-    return {
-        "clip_id": clip["clip_id"],
-        "status": str(result.status),
-        "reason": result.reason,
-        "caption": result.caption,
-        "sub_captions": list(result.sub_captions) if result.sub_captions else None,
-        "model": result.model,
-        "attempts": result.attempts,
-        "scan_id": clip["scan_id"],
-        "caption_protocol": protocol,
-    }
+
+def _frames(clip: Mapping[str, Any], stored: StoredFrames) -> ClipFrames:
+    names = [key.removesuffix("_detail") for key in clip if key.endswith("_detail")]
+    sidecar = None
+    if clip["source_caption"] is not None or clip["source_sub_captions"] is not None:
+        sidecar = {"caption": clip["source_caption"], "sub_captions": clip["source_sub_captions"]}
+    return ClipFrames(
+        clip["clip_id"],
+        stored.keyframes,
+        stored.partners,
+        np.array(stored.times),
+        np.array(stored.partner_times),
+        {name: clip[name] for name in names if clip[name] is not None},
+        sidecar,
+        seconds=clip["end"] - clip["start"],
+        tried=clip["tried"] or 0,
+    )

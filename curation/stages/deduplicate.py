@@ -16,13 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import dump_protocols, with_embeddings
+from curation.clip_table import dump_protocols, tiers_left, with_embeddings
 from curation.errors import SetupError
 from curation.recipe import Recipe
 from curation.workspace import Workspace
-from filters.base import Needs
 from filters.duplicates import Duplicates
-from filters.gates import ClipScores, Verdict, decide
+from filters.gates import ClipScores
 from manifests import schemas
 from manifests.store import locate
 
@@ -77,11 +76,7 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
 
 def _best_first(clips: pa.Table, scores: ClipScores, recipe: Recipe, source: str) -> npt.NDArray[np.int64]:
     """Rows of the clips that take part: those with an embedding that some tier may still keep."""
-    without = {NAME, *recipe.needing(Needs.CAPTIONS)}
-    tiers = np.zeros(clips.num_rows, np.int64)
-    for tier in recipe.tiers.values():
-        verdicts = decide(scores, {name: gate for name, gate in tier.items() if name not in without}).verdicts
-        tiers += (verdicts == Verdict.KEPT) | (verdicts == Verdict.UNDECIDED)
+    tiers = tiers_left(scores, recipe)
     columns: dict[str, Any] = {"row": np.arange(clips.num_rows), "tiers": tiers}
     for name in ORDER:
         if name in recipe.built:

@@ -1,10 +1,18 @@
-"""score: clips → clips. The filters that need a model, in batches across clips, on the stored frames; no video is opened."""
+"""score: clips → clips. The filters that need a model, in batches across clips, on the stored frames; no video is opened.
+
+The device must not wait for frames: a batch is taken in parts, and while the models are at one part, a thread reads and
+decodes the next and measures on it what needs no device. At most two parts are held, some 15 MiB a clip.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +26,16 @@ from curation.running import Job, Report, split
 from curation.samples import load_sample
 from curation.workspace import Workspace
 from filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
-from filters.gates import ClipScores, alive, rejecting
+from filters.batches import ModelFilter, cores
+from filters.gates import ClipScores, Tier, alive, rejecting
 from manifests import schemas
 from manifests.frames import StoredFrames, read_frames
 
-_BATCH_MS = 15_000  # of CPU, by the filters' own cost
-_AT_MOST = 32
+_BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
+AT_MOST = 32
+_PART = 8  # clips
+
+Row = dict[str, Any]
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
@@ -43,7 +55,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
     usable = (clips["has_frames"].to_numpy(zero_copy_only=False)) & (
         clips["status"].to_numpy(zero_copy_only=False) == "ok"
     )
-    wanted = usable & lacking & (True if all_scores else alive(scores, recipe.tiers))
+    wanted = usable & lacking & (True if all_scores else alive(scores, _cascade(recipe)))
     todo = clips.filter(pa.array(wanted)).sort_by("video_id")
     if not todo.num_rows:
         return None
@@ -51,10 +63,27 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
     cost = sum(filter_.cost for filter_ in filters.values())
-    batches = split(todo, [cost] * todo.num_rows, per_batch=_BATCH_MS, at_most=_AT_MOST)
+    per_batch = math.inf if any(_on_gpu(filter_) for filter_ in filters.values()) else _BATCH_MS
+    batches = split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
-    on_gpu = any(getattr(filter_, "weights", ()) for filter_ in filters.values())
+    on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
     return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, hang_seconds=1800)
+
+
+def _cascade(recipe: Recipe) -> dict[str, Tier]:
+    """The gates that spare a clip further measurement. Who is a duplicate depends on all scores of all clips: not yet."""
+    later = recipe.needing(Needs.CORPUS)
+    return {
+        tier: {name: gate for name, gate in gates.items() if name not in later} for tier, gates in recipe.tiers.items()
+    }
+
+
+def _on_gpu(filter_: Filter[Any]) -> bool:
+    """Whether it will run there, as far as can be said without torch: the machine at hand is taken to be like those
+    that work."""
+    if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
+        return False
+    return filter_.device == "cuda" or any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 class ScoreWorker:
@@ -64,16 +93,24 @@ class ScoreWorker:
         self.workspace = workspace
         self.manifest = schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.filters = self.recipe.needing(Needs.FRAMES)
+        self.filters = list(self.recipe.needing(Needs.FRAMES).values())
+        self.tiers = _cascade(self.recipe)
         self.all_scores = all_scores
+        # cheapest first, so that what comes before the first model can be measured ahead
+        self.ahead = list(takewhile(lambda filter_: not isinstance(filter_, ModelFilter), self.filters))
 
     def __call__(self, batch: pa.Table) -> Report:
-        started, cpu = time.monotonic(), time.process_time()
+        started, cpu, busy = time.monotonic(), time.process_time(), self._busy_seconds()
         rows = batch.to_pylist()
-        samples = self._load(rows)
-        for filter_ in self.filters.values():
-            self._measure(filter_, rows, samples)
-        names = dict.fromkeys([*score_columns(batch), *self.filters])
+        parts = [rows[start : start + _PART] for start in range(0, len(rows), _PART)]
+        with ThreadPoolExecutor(1) as thread:
+            prepared: Future[dict[str, Sample]] = thread.submit(self._prepare, parts[0])
+            for part, following in zip(parts, [*parts[1:], []], strict=True):
+                samples = prepared.result()
+                prepared = thread.submit(self._prepare, following)
+                for filter_ in self.filters[len(self.ahead) :]:
+                    self._measure(filter_, part, samples)
+        names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters)])
         self.manifest.append(rows_table(rows, schemas.CLIPS, names))
         return Report(
             rows=len(rows),
@@ -81,10 +118,20 @@ class ScoreWorker:
             seconds=time.monotonic() - started,
             cpu_seconds=time.process_time() - cpu,
             video_seconds=sum(row["end"] - row["start"] for row in rows),
+            busy_seconds=self._busy_seconds() - busy,
         )
 
-    def _load(self, rows: list[dict[str, Any]]) -> dict[str, Sample]:
-        samples: dict[str, Sample] = {}
+    def _busy_seconds(self) -> float:
+        return sum(filter_.busy_seconds for filter_ in self.filters if isinstance(filter_, ModelFilter))
+
+    def _prepare(self, rows: Sequence[Row]) -> dict[str, Sample]:
+        """The frames of a part, after the filters that need no device have seen them."""
+        samples = self._load(rows)
+        for filter_ in self.ahead:
+            self._measure(filter_, rows, samples)
+        return samples
+
+    def _load(self, rows: Sequence[Row]) -> dict[str, Sample]:
         by_video: dict[str, list[str]] = {}
         for row in rows:
             by_video.setdefault(row["video_id"], []).append(row["clip_id"])
@@ -95,17 +142,26 @@ class ScoreWorker:
                 stored |= read_frames(self.workspace, video, clips)
             except (OSError, pa.ArrowException) as error:
                 faults[video] = str(error)
-        for row in rows:
+
+        def load(row: Row) -> Sample | RowError:
             try:
                 if row["clip_id"] not in stored:
                     reason = faults.get(row["video_id"], "they are not in the file of its video")
                     raise RowError("frames", f"the frames of this clip cannot be read: {reason}; scan it again")
-                samples[row["clip_id"]] = load_sample(stored[row["clip_id"]])
+                return load_sample(stored[row["clip_id"]])
             except RowError as error:
-                _fail(row, error)
+                return error
+
+        samples: dict[str, Sample] = {}
+        with ThreadPoolExecutor(cores()) as pool:
+            for row, loaded in zip(rows, pool.map(load, rows), strict=True):
+                if isinstance(loaded, RowError):
+                    _fail(row, loaded)
+                else:
+                    samples[row["clip_id"]] = loaded
         return samples
 
-    def _measure(self, filter_: Filter[Sample], rows: list[dict[str, Any]], samples: Mapping[str, Sample]) -> None:
+    def _measure(self, filter_: Filter[Sample], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
         todo = [row for row in rows if row["status"] == "ok" and self._needed(row, filter_)]
         try:
             scores = filter_.measure([samples[row["clip_id"]] for row in todo])
@@ -126,15 +182,15 @@ class ScoreWorker:
         protocols = json.loads(row["protocols"] or "{}")
         if protocols.get(wanted.name) == wanted.protocol:
             return False
-        left = set(self.recipe.tiers)
+        left = set(self.tiers)
         for name, filter_ in self.recipe.built.items():
             if row.get(name) is not None and name in protocols:
                 bound = filter_.lower_bound is not None and protocols[name] == filter_.lower_bound.protocol
                 if bound or protocols[name] == filter_.protocol:
                     score = Score(row[name], tuple(row[f"{name}_detail"] or ()))
-                    left -= rejecting(filter_, score, self.recipe.tiers, bound=bound)
+                    left -= rejecting(filter_, score, self.tiers, bound=bound)
         return bool(left) or self.all_scores
 
 
-def _fail(row: dict[str, Any], error: RowError) -> None:
+def _fail(row: Row, error: RowError) -> None:
     row["status"], row["error_kind"], row["error"] = "error", error.kind, str(error)

@@ -11,13 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning.base import Captioner, Captions, ClipFrames, check_frames, match_to_clips
+from captioning.chat import CaptionerFault
 from captioning.checks import CaptionError, Status
-
-
-def clip(clip_id: str) -> ClipFrames:
-    frames = np.zeros((5, 2, 2, 3), np.uint8)
-    times = np.arange(5.0)
-    return ClipFrames(clip_id, frames, frames, times, times + 0.5)
+from tests.captioning.frames import TIMES, clip_of
+from tests.captioning.frames import flat_clip as clip
 
 
 def answer(clip_id: str) -> Captions:
@@ -125,6 +122,15 @@ def test_one_clip_that_fails_leaves_the_others_alone() -> None:
     assert [result.reason for result in results] == [None, "ZeroDivisionError: oh", "it will not", None]
 
 
+def test_a_fault_of_the_captioner_is_no_fault_of_a_clip() -> None:
+    def stops(answers: list[Captions]) -> Iterable[Captions]:
+        yield answers[0]
+        raise CaptionerFault("the money is spent")
+
+    with pytest.raises(CaptionerFault, match="money"):
+        Scripted(stops).caption([clip("a"), clip("b")])
+
+
 def test_no_captioner_gets_past_the_checks() -> None:
     bad = Captions("a", Status.OK, caption="Fine.", sub_captions=("Same.", "Same.", "x", "y", "z"))
     (result,) = Scripted(lambda _: [bad]).caption([clip("a")])
@@ -143,13 +149,16 @@ def test_captions_of_a_result_that_is_not_ok_are_not_kept() -> None:
 def test_frames_that_are_not_a_sample_are_refused() -> None:
     good = clip("a")
     check_frames(good)
+    files = good.encoded_keyframes
+    picture, smaller = np.zeros((36, 64, 3), np.uint8), np.zeros((18, 64, 3), np.uint8)
     wrong = [
-        ClipFrames("a", good.keyframes[:4], good.partners[:4], good.times, good.partner_times),
-        ClipFrames("a", good.keyframes.astype(np.float32), good.partners, good.times, good.partner_times),
-        ClipFrames("a", good.keyframes, good.partners[:, :1], good.times, good.partner_times),
-        ClipFrames("a", good.keyframes[:, :0], good.partners[:, :0], good.times, good.partner_times),
-        ClipFrames("a", good.keyframes, good.partners, good.times, good.times),
-        ClipFrames("a", good.keyframes, good.partners, good.times, good.partner_times * np.nan),
+        ClipFrames("a", files[:4], files[:4], TIMES, TIMES + 0.5),
+        ClipFrames("a", [*files[:4], b""], files, TIMES, TIMES + 0.5),
+        ClipFrames("a", files, [*files[:4], files[4][: len(files[4]) // 4]], TIMES, TIMES + 0.5),
+        clip_of("a", [picture] * 5, [smaller] * 5),
+        clip_of("a", [picture] * 4 + [smaller], [picture] * 5),
+        clip("a", partner_times=TIMES),
+        clip("a", partner_times=TIMES * np.nan),
     ]
     for frames in wrong:
         with pytest.raises(CaptionError):

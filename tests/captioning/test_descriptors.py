@@ -14,13 +14,12 @@ from captioning.checks import Status, normalised
 from captioning.descriptors import Descriptors, Segment, motion_clause, overall_caption, sub_captions
 from captioning.looks import COLOURS, look_at
 from captioning.motion import CameraMotion, Move
+from tests.captioning.frames import TIMES, clip_of
 from tests.captioning.test_motion import Image, photo, window
-
-TIMES = np.arange(1.5, 15, 3)
 
 
 def clip(keyframes: list[Image], partners: list[Image], clip_id: str = "a") -> ClipFrames:
-    return ClipFrames(clip_id, np.stack(keyframes), np.stack(partners), TIMES, TIMES + 0.5)
+    return clip_of(clip_id, keyframes, partners)
 
 
 def captioned(frames: ClipFrames) -> Captions:
@@ -92,7 +91,7 @@ def test_the_same_frames_always_give_the_same_words_in_any_batch() -> None:
 def test_frames_that_cannot_be_measured_are_an_error_for_their_clip_only() -> None:
     good, picture = window(photo("coffee")), window(photo("coffee"))
     tiny = np.zeros((4, 4, 3), np.uint8)
-    late = ClipFrames("late", np.stack([good] * 5), np.stack([picture] * 5), TIMES, TIMES)
+    late = clip_of("late", [good] * 5, [picture] * 5, partner_times=TIMES)
     results = Descriptors().caption([late, clip([tiny] * 5, [tiny] * 5, "tiny"), clip([good] * 5, [good] * 5, "good")])
     assert [result.status for result in results] == [Status.ERROR, Status.ERROR, Status.OK]
     assert "each partner must follow its keyframe" in (results[0].reason or "")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.base import Captions, ClipFrames
+from captioning.base import Captions
 from captioning.checks import Status
 from captioning.sidecar import Sidecar
+from tests.captioning.frames import flat_clip
 
 FIVE = ["Rain falls.", "A door opens.", "A man steps out.", "He looks up.", "The sun returns."]
 
 
 def captioned(sidecar: Any) -> Captions:
-    frames, times = np.zeros((5, 2, 2, 3), np.uint8), np.arange(5.0)
-    (result,) = Sidecar().caption([ClipFrames("a", frames, frames, times, times + 0.5, sidecar=sidecar)])
+    (result,) = Sidecar().caption([flat_clip("a", sidecar=sidecar)])
     assert result.clip_id == "a"
     return result
 

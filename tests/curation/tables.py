@@ -68,15 +68,15 @@ def fill(folder: Path) -> Workspace:
     broken = {"video_id": "v4", "uri": "/videos/v4.mp4", "status": "error", "error_kind": "not_video", "error": "junk"}
     workspace.videos.append(pa.Table.from_pylist([*videos, broken], schema=schemas.VIDEOS))
     runs = [
-        ("scan", 1, 3, 1, 10.0, 36.0, 3600.0),
-        ("scan", 2, 1, 0, 5.0, 2.0, 1800.0),
-        ("score", 3, 6, 0, 20.0, 30.0, 90.0),
+        ("scan", 1, 3, 1, 10.0, 36.0, 3600.0, None),
+        ("scan", 2, 1, 0, 5.0, 2.0, 1800.0, None),
+        ("score", 3, 6, 0, 20.0, 30.0, 90.0, 0.75),
     ]
     log = [
         {"run_id": f"{stage}{minute}", "stage": stage, "started": datetime(2026, 1, 1, 0, minute, tzinfo=UTC)}
         | {"computed": computed, "errors": errors, "seconds": seconds, "cpu_seconds": cpu, "video_seconds": video}
-        | {"workers": 2, "recipe": "paper"}
-        for stage, minute, computed, errors, seconds, cpu, video in runs
+        | {"workers": 2, "recipe": "paper", "busy_share": busy}
+        for stage, minute, computed, errors, seconds, cpu, video, busy in runs
     ]
     workspace.runs.append(pa.Table.from_pylist(log, schema=schemas.RUNS))
     return workspace

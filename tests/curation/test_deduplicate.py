@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from curation.clip_table import clip_scores, rows_table
 from curation.recipe import Recipe, RecipeError, parse_recipe
 from curation.stages.deduplicate import finish
+from curation.stats import statistics
+from curation.tiering import describe_clip, retier
 from curation.workspace import Workspace
 from filters import duplicates
 from filters.duplicates import Duplicates
@@ -86,6 +88,25 @@ def test_blocks_as_they_are_with_little_and_with_much_alike() -> None:
         owner, _ = Duplicates().kept_instead(embeddings)
         assert (owner >= 0).sum() == alike
         assert owner.tolist() == by_the_book(embeddings, 0.95)
+
+
+def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed() -> None:
+    rng = np.random.default_rng(3)
+    embeddings = clusters(rng, 6000, 6000, 0.3, 128)
+    copies = embeddings[:3000].astype(np.float64) + rng.normal(size=(3000, 128)) * 0.3 / np.sqrt(128)
+    embeddings[3000:] = copies / np.linalg.norm(copies, axis=1, keepdims=True)  # cosines of about 0.958
+    expected = np.array(by_the_book(embeddings, 0.95))
+    assert 2000 < (expected >= 0).sum() < 3000
+    owner, cosine = Duplicates(exact_up_to=0).kept_instead(embeddings)
+    found = owner >= 0
+    assert (owner[owner[found]] == -1).all()
+    assert (cosine[found] >= 0.95).all()
+    assert (owner[found] == expected[found]).all()
+    assert found.sum() > 0.97 * (expected >= 0).sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "PROBES", 10_000)  # in all cells
+        owner, _ = Duplicates(exact_up_to=0).kept_instead(embeddings)
+    assert (owner == expected).all()
 
 
 def test_the_bound_is_one() -> None:
@@ -229,6 +250,36 @@ def test_who_is_rejected_elsewhere_takes_nobody_along(workspace: Workspace) -> N
     assert finish(workspace, stricter) == 2
     assert found(workspace)[3] == (None, None)
     assert kept(workspace, stricter) == [2]
+
+
+def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: Workspace) -> None:
+    """Until near-duplicates are looked for again, nothing is known of those that repeated it; never a rejection."""
+    fill(workspace, FIVE)
+    finish(workspace, recipe())
+    stricter = recipe(tiers={"pretrain": {"aesthetic": "[4, 5.6]", "duplicates": "<= 0"}})  # not 2, whom 1 repeats
+    change = retier(workspace, recipe(), stricter).tiers[0]
+    assert (change.before, change.after, change.entering, change.leaving, change.undecided) == (3, 2, 0, 1, 1)
+    counts = statistics(workspace, stricter).summary["tiers"]["pretrain"]
+    assert [counts[verdict] for verdict in ("kept", "rejected", "error", "undecided")] == [2, 2, 0, 1]
+    assert counts["gates"]["duplicates"]["missing"] == 1
+    shown = describe_clip(workspace, stricter, f"{1:032x}")["tiers"]["pretrain"]
+    assert shown == {"verdict": "undecided", "failed": {}, "no score": ["duplicates"]}
+    assert kept(workspace, stricter) == [4, 5]
+    finish(workspace, stricter)
+    assert kept(workspace, stricter) == [1, 4, 5]
+    assert kept(workspace, recipe()) == [1, 4, 5]  # and back: 2 has no score yet, and 1 stays until then
+    finish(workspace, recipe())
+    assert kept(workspace, recipe()) == [2, 4, 5]
+
+
+def test_a_clip_whose_captions_fail_is_no_orphans_parent(workspace: Workspace) -> None:
+    """Near-duplicates come before captions: what these bring must not make a clip wait for ever."""
+    fill(workspace, FIVE)
+    finish(workspace, recipe())
+    failed = {"clip_id": f"{2:032x}", "status": "error", "reason": "no words", "scan_id": "scan 2"}
+    workspace.captions.append(pa.Table.from_pylist([failed], schema=schemas.CAPTIONS))
+    counts = statistics(workspace, recipe()).summary["tiers"]["pretrain"]
+    assert [counts[verdict] for verdict in ("kept", "rejected", "error", "undecided")] == [2, 2, 1, 0]
 
 
 def test_another_threshold_is_another_score(workspace: Workspace) -> None:

@@ -63,8 +63,10 @@ def test_the_largest_videos_come_first(tmp_path: Path) -> None:
 def test_reports_add_up() -> None:
     total = Report()
     total += Report(rows=2, errors=1, seconds=1.5, cpu_seconds=3.0, video_seconds=20.0)
-    total += Report(rows=3, seconds=0.5, cpu_seconds=1.0, video_seconds=5.0)
-    assert total == Report(5, 1, 2.0, 4.0, 25.0)
+    assert total.busy_share is None
+    total += Report(rows=3, seconds=0.5, cpu_seconds=1.0, video_seconds=5.0, busy_seconds=0.4)
+    assert total == Report(5, 1, 2.0, 4.0, 25.0, 0.4)
+    assert total.busy_share == 0.2
 
 
 # ── on Ray ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,10 +153,9 @@ def test_a_killed_worker_is_made_again_and_its_batch_done(cluster: Cluster, tmp_
 
 
 def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluster: Cluster, tmp_path: Path) -> None:
-    reports = []
+    reports: list[Report] = []
     with pytest.raises(SetupError, match="test: 1 batches ended their worker 4 times over"):
-        for report in cluster.run(job(tmp_path, "deadly")):
-            reports.append(report)
+        reports.extend(cluster.run(job(tmp_path, "deadly")))
     assert sum(report.rows for report in reports) == 14
     assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(8)}
 

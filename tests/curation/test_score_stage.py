@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +26,11 @@ from curation.recipe import Recipe, parse_recipe
 from curation.running import Report
 from curation.samples import load_sample, store_sample
 from curation.stages import score
+from curation.stats import statistics
 from curation.workspace import Workspace
 from filters import registry
 from filters.base import MeasureError, Sample, Score
+from filters.batches import ModelFilter
 from filters.weights import WEIGHTS
 from manifests import schemas
 from manifests.frames import StoredFrames, frames_writer, read_frames
@@ -139,7 +143,8 @@ def test_every_clip_has_its_own_scores_and_no_video_is_opened(workspace: Workspa
 
 @needs_shared
 def test_random_alexnet_through_the_whole_stage(workspace: Workspace, tmp_path: Path) -> None:
-    """The paper's LPIPS network, whose weights are not to be had here: the wiring."""
+    """The paper's LPIPS network, whose weights are not to be had here: what the package makes of the same trunk."""
+    import lpips
     import torchvision
 
     models = tmp_path / "models"
@@ -151,8 +156,16 @@ def test_random_alexnet_through_the_whole_stage(workspace: Workspace, tmp_path: 
         patch.setenv("LONGTAKE_MODELS", str(models))
         patch.setitem(WEIGHTS, "alexnet", replace(WEIGHTS["alexnet"], sha256=None))
         table = scored(workspace, recipe(lpips={"backend": "alex", "device": "cpu"}))
-    assert (table["lpips"] > 0).all()
-    assert table["lpips"].nunique() == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the package's old arguments
+        package = lpips.LPIPS(pretrained=False, pnet_rand=True, net="alex", verbose=False)
+    heads = Path(lpips.__file__).parent / "weights/v0.1/alex.pth"
+    package.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False)
+    for key, value in package.net.named_parameters():  # slice1.0.weight is features.0.weight
+        value.data = dict(trunk.named_parameters())[key.partition(".")[2]].data
+    for number, found in table["lpips"].items():
+        first, second = torch.from_numpy(load(workspace, int(str(number))).keyframes).permute(0, 3, 1, 2) / 127.5 - 1
+        assert found == pytest.approx(package(first[None], second[None]).item(), rel=1e-4)
 
 
 # ── faults of one row ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -293,6 +306,86 @@ def test_near_duplicates_of_a_run(workspace: Workspace) -> None:
         assert table["aesthetic"][int(of, 16)] >= table["aesthetic"][number]
         assert table["duplicates"][number] >= 0.999
     assert scored(workspace, chosen).equals(table)
+
+
+# ── ahead of the models ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Early(registry.Filter[Sample]):
+    """Needs no device, so that it is measured ahead: counts the clips that it has seen."""
+
+    name = "psnr"
+    backend = "early"
+    unit = ""
+    needs = score.Needs.FRAMES
+    cost: ClassVar[float] = 1
+    method = "early"
+    seen: ClassVar[int] = 0
+    changed: ClassVar[threading.Condition] = threading.Condition()
+
+    def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
+        with Early.changed:
+            Early.seen += len(items)
+            Early.changed.notify_all()
+        return [Score(1.0, (1.0,)) for _ in items]
+
+
+class Late(ModelFilter):
+    """A model that waits until the part after its own is ready, and notes how many clips were, before and after."""
+
+    name = "lpips"
+    backend = "late"
+    unit = ""
+    cost: ClassVar[float] = 2
+    method = "late"
+    weights = ()
+    saw: ClassVar[list[tuple[int, int]]] = []
+    total: ClassVar[int] = 0
+
+    def __init__(self, *, reduce: Any = "mean") -> None:
+        super().__init__(reduce=reduce, batch=100, device="cpu", precision="float32", memory=None)
+
+    def load(self) -> Any:
+        return torch.nn.Identity()
+
+    def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
+        rows = self.run_each([[item] for item in items], lambda item: item.keyframes, self.forward)
+        return [row if isinstance(row, MeasureError) else self.score(row[0]) for row in rows]
+
+    def forward(self, batch: Any) -> Any:
+        done = sum(count for count, _ in Late.saw) + len(batch)
+        with Early.changed:
+            assert Early.changed.wait_for(lambda: Early.seen >= min(Late.total, done + score._PART), timeout=60)
+            Late.saw.append((len(batch), Early.seen))
+        return batch.reshape(len(batch), -1)[:, :1].astype(float)
+
+
+def test_the_next_part_is_ready_while_the_models_are_at_this_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more than that: memory is bounded."""
+    monkeypatch.setitem(registry.BUILT_IN["psnr"], "early", f"{__name__}:Early")
+    monkeypatch.setitem(registry.BUILT_IN["lpips"], "late", f"{__name__}:Late")
+    monkeypatch.setattr(score, "_PART", 2)
+    registry.available.cache_clear()
+    Early.seen, Late.total = 0, 6
+    Late.saw.clear()
+    reports: list[Report] = []
+
+    class Notes(Glance):
+        def advance(self, report: Report) -> None:
+            reports.append(report)
+
+    chosen = recipe(lpips={"backend": "late"}, psnr={"backend": "early"})
+    run(workspace, chosen, [], Options(stages=("score",), inline=True), Notes())
+    registry.available.cache_clear()
+    assert Late.saw == [(2, 4), (2, 6), (2, 6)]
+    table = workspace.clips.read()
+    first = {int(row["clip_id"], 16): row["lpips"] for row in table.to_pylist()}
+    assert first == {number: float(load(workspace, number).keyframes.ravel()[0]) for number in range(6)}
+    (report,) = reports
+    assert 0 < report.busy_seconds < report.seconds
+    assert statistics(workspace, chosen).summary["stages"]["score"]["busy_share"] == report.busy_share
 
 
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -134,6 +134,8 @@ def test_the_last_run_of_each_stage_and_all_of_them(found: Statistics) -> None:
     assert (scan["video_hours"], scan["cpu_seconds"]) == (0.5, 2.0)
     assert scan["total"] == {"runs": 2, "computed": 4, "seconds": 15.0, "cpu_seconds": 38.0}
     assert (score["rows"], score["computed"], score["video_hours"]) == (10, 6, 0.025)
+    assert (scan["per_second"], scan["busy_share"]) == (0.2, None)
+    assert (score["per_second"], score["busy_share"]) == (0.3, 0.75)
     assert set(found.summary["stages"]) == {"scan", "score"}
 
 

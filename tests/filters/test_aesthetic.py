@@ -107,10 +107,11 @@ SAMPLES = [
 
 def test_scores_are_those_of_open_clip_with_its_own_transform(tower: Any) -> None:
     clip, linear = tower
-    scores, embeddings = AestheticV1(clip="ViT-B-32", device="cpu").measure_with_embeddings(SAMPLES)
+    scores = AestheticV1(clip="ViT-B-32", device="cpu").measure(SAMPLES)
     transform = open_clip.image_transform(224, is_train=False, resize_mode="shortest", interpolation="bicubic")
-    for item, score, embedding in zip(SAMPLES, scores, embeddings, strict=True):
+    for item, score in zip(SAMPLES, scores, strict=True):
         assert isinstance(score, Score)
+        embedding = score.embedding
         assert embedding is not None
         batch = torch.stack([transform(Picture.fromarray(frame)) for frame in item.keyframes])
         with torch.inference_mode():
@@ -136,7 +137,6 @@ def test_a_batch_of_one_is_a_batch_of_many_and_a_bad_clip_harms_no_other(tower: 
         assert isinstance(score, Score)
         assert isinstance(alone, Score)
         assert alone.detail == pytest.approx(score.detail, abs=1e-5)
-    assert one.measure_with_embeddings([bad])[1] == [None]
     assert one.measure([]) == []
 
 
@@ -148,6 +148,7 @@ def test_half_precision_stays_within_three_hundredths(tower: Any) -> None:
         assert isinstance(a, Score)
         assert isinstance(b, Score)
         assert b.detail == pytest.approx(a.detail, abs=0.03)  # of bfloat16, 8 bits; seen up to 0.013
+        assert b.detail != a.detail  # it was another precision
 
 
 @needs_shared
@@ -157,7 +158,8 @@ def test_embeddings_are_normalised_before_the_head() -> None:
     with np.load(REFERENCE / "embeddings_vitb32.npz") as file:
         rows = [10 * file[key].astype(np.float32) for key in file.files]
     filter_ = AestheticV1(clip="ViT-B-32")
-    score, _ = filter_._score_clip(rows)
+    score = filter_.score_embeddings(rows)
+    assert isinstance(score, Score)
     assert 3 < min(score.detail) <= score.value <= max(score.detail) < 7
     weight, bias = fold_head(head("aesthetic-v1-vit-b-32"), 512)
     assert np.mean(np.stack(rows) @ weight + bias) > 15
@@ -167,8 +169,9 @@ def test_embeddings_are_normalised_before_the_head() -> None:
 @pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_an_embedding_that_is_no_direction_is_an_error(value: float) -> None:
-    with pytest.raises(MeasureError, match="embedding"):
-        AestheticV1(clip="ViT-B-32")._score_clip([np.ones(512), np.full(512, value)])
+    fault = AestheticV1(clip="ViT-B-32").score_embeddings([np.ones(512), np.full(512, value)])
+    assert isinstance(fault, MeasureError)
+    assert "the image embedding" in str(fault)
 
 
 @needs_shared

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -105,10 +106,39 @@ def test_batches_change_nothing_and_a_bad_clip_harms_no_other() -> None:
 
 @needs_shared
 @pytest.mark.usefixtures("shared")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
+def test_little_memory_makes_small_batches_and_the_same_scores() -> None:
+    """SqueezeNet's first features alone take 5 · 64 · 45 · 60 · 4 bytes a clip, 3.3 MiB; all that is held, some more."""
+    clips = [CLIPS[i % 3] for i in range(12)]
+    ran: dict[int | None, list[int]] = {}
+    scores = {}
+    for memory in (None, 30):
+        filter_ = LpipsSqueeze(device="cpu", batch=12, memory=memory)
+        ran[memory] = sizes = []
+        distances = filter_._distances
+
+        def noted(batch: Image, sizes: list[int] = sizes, distances: Any = distances) -> Any:
+            sizes.append(len(batch))
+            return distances(batch)
+
+        filter_._distances = noted  # type: ignore[method-assign]
+        scores[memory] = filter_.measure(clips)
+        assert filter_.protocol == LpipsSqueeze().protocol
+    assert ran[None] == [12]
+    assert ran[30][0] == 1
+    assert max(ran[30]) <= 30 / 3.3
+    assert sum(ran[30]) == 12
+    for a, b in zip(scores[None], scores[30], strict=True):
+        assert detail(b) == pytest.approx(detail(a), abs=1e-6)
+
+
+@needs_shared
+@pytest.mark.usefixtures("shared")
 def test_half_precision_stays_within_a_hundredth() -> None:
     whole, half = (LpipsSqueeze(device="cpu", precision=p).measure(CLIPS) for p in ("float32", "bfloat16"))
     for a, b in zip(whole, half, strict=True):
         assert detail(b) == pytest.approx(detail(a), abs=0.01)
+        assert detail(b) != detail(a)  # it was another precision
 
 
 @needs_shared

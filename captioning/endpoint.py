@@ -1,0 +1,466 @@
+"""`openai`: the progressive method over any OpenAI-compatible endpoint (vLLM, SGLang, a vendor).
+
+What a server does wrong costs at most its request: it is sent again, later and later (with jitter, and not before the time
+that `Retry-After` names), until `tries` are used up or `patience` is over. What no request can survive (a wrong key, an
+unknown model, a ceiling that is reached) stops the run. An answer is read up to `max_answer_kib` and no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import os
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from captioning.base import Running
+from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish
+from captioning.progressive import Progressive, Settings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+ENDPOINT, MODEL, KEY = "LONGTAKE_CAPTION_ENDPOINT", "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY"
+CHECK_SECONDS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds, of the back-off; the server may ask for more
+_MARK = f"@{secrets.token_hex(8)}@"  # where a picture goes; no text has it
+SHOWN = 200  # characters of a server's message in an error
+# Fields that some servers refuse, and what takes their place.
+OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
+
+
+class EndpointSettings(Settings):
+    """Where the model is served, and how it may be asked.
+
+    endpoint: the base URL, up to and with /v1; without it, LONGTAKE_CAPTION_ENDPOINT. model: without it,
+    LONGTAKE_CAPTION_MODEL. api_key_env: the environment variable that holds the key, if one is needed; api_key_file: or a
+    file. concurrency: requests in flight, over all workers. requests_per_minute: where the provider limits them. timeout:
+    seconds for one answer. request_tries: times that a failing request is sent; patience: seconds in which. token_ceiling,
+    cost_ceiling: of one run; at it, the run stops, and only what is in flight is still paid. prompt_price,
+    completion_price: per million tokens, in the currency of the ceiling. workers: processes that share the concurrency.
+    """
+
+    endpoint: str | None = None
+    model: str | None = None
+    api_key_env: str = KEY
+    api_key_file: str | None = None
+    concurrency: int = Field(32, ge=1, le=4096)
+    requests_per_minute: float | None = Field(None, gt=0)
+    timeout: float = Field(120.0, gt=0)
+    patience: float = Field(900.0, gt=0)
+    request_tries: int = Field(6, ge=1, le=50)
+    max_answer_kib: int = Field(256, ge=1)
+    token_ceiling: int | None = Field(None, ge=1)
+    cost_ceiling: float | None = Field(None, gt=0)
+    prompt_price: float | None = Field(None, ge=0)
+    completion_price: float | None = Field(None, ge=0)
+    workers: int = Field(1, ge=1)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain(cls, endpoint: str | None) -> str | None:
+        return endpoint if endpoint is None else plain_url(endpoint)
+
+
+def plain_url(endpoint: str) -> str:
+    """An endpoint's URL. Raises ValueError if it is none, or holds a password, which would end in recipes and logs."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("endpoint is a URL such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "endpoint is a URL without user, password or query; a key goes into api_key_env or api_key_file"
+        )
+    return endpoint.rstrip("/")
+
+
+class OpenAI(Progressive):
+    """The progressive method, its questions put to an OpenAI-compatible endpoint."""
+
+    name: ClassVar[str] = "openai"
+    settings_type: ClassVar[type[Settings]] = EndpointSettings
+
+    @classmethod
+    def backend(cls, settings: EndpointSettings) -> Endpoint:
+        return Endpoint(settings)
+
+    @property
+    def running(self) -> Running:
+        """One worker, unless told otherwise: requests wait for the server, not for a core. Twice as many clips flow as
+        requests may fly, since a clip has one in flight most of the time, and a batch waits for its slowest."""
+        assert isinstance(self.describer, Endpoint)
+        at_once = 1 + math.ceil(2 * self.describer.concurrency / Running().batch)
+        return Running(workers=self.describer.settings.workers, at_once=at_once)
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Endpoint and model as they were found here: workers elsewhere may have another environment."""
+        assert isinstance(self.describer, Endpoint)
+        found = self.method.model_dump(exclude_unset=True) | self.describer.resolved
+        found["prompts"] = {"name": self.templates.name, **self.templates.templates}
+        if self.method.refiner and isinstance(self.refiner, Endpoint):
+            found["refiner"] = self.method.refiner | {
+                key: self.refiner.resolved[key] for key in ("endpoint", "model") if self.refiner.resolved[key]
+            }
+        return found
+
+
+class Endpoint(ChatBackend):
+    """One model at one endpoint."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        endpoint = settings.endpoint or os.environ.get(ENDPOINT)
+        try:
+            self.url = plain_url(endpoint) if endpoint else None
+        except ValueError as error:
+            raise ValueError(f"{ENDPOINT}: {error}") from None
+        self.model = settings.model or os.environ.get(MODEL) or ""
+        self.concurrency = max(1, settings.concurrency // settings.workers)
+        self._session: aiohttp.ClientSession | None = None
+        self._refused: set[str] = set()  # optional fields that this server does not take
+        self._not_before = 0.0  # the server asked for quiet until then
+        self._next_start = 0.0  # of a request, where they are limited per minute
+        self._slots: asyncio.Semaphore | None = None
+
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        """The model, and not where it is served: captions that were paid for survive a move."""
+        if not self.model:
+            raise CaptionerFault(self._unconfigured("model", MODEL))
+        return f"openai:{self.model}"
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        return self.settings.model_dump(exclude_unset=True) | {"endpoint": self.url, "model": self.model or None}
+
+    def _unconfigured(self, what: str, variable: str) -> str:
+        return (
+            f"the captioner openai has no {what}: set captioning.settings.{what} in the recipe, or the environment "
+            f"variable {variable} (docs/captioning.md says more)"
+        )
+
+    # ── before any work ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Configured, reachable, the key accepted, and the model served, where the server tells."""
+        if self.url is None:
+            raise CaptionerFault(self._unconfigured("endpoint", ENDPOINT))
+        _ = self.identity
+        if self.settings.cost_ceiling is not None and self.settings.prompt_price is None:
+            raise CaptionerFault("cost_ceiling needs prompt_price and completion_price, per million tokens")
+        self.key()
+        asyncio.run(self._look())
+
+    def key(self) -> str | None:
+        """The key, if there is one. Raises CaptionerFault if the file that should hold it does not."""
+        if self.settings.api_key_file is None:
+            return (os.environ.get(self.settings.api_key_env) or "").strip() or None
+        try:
+            key = Path(self.settings.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CaptionerFault(f"the key file {self.settings.api_key_file} cannot be read: {error}") from None
+        if not key or "\n" in key:
+            raise CaptionerFault(f"the key file {self.settings.api_key_file} must hold one line: the key")
+        return key
+
+    async def _look(self) -> None:
+        import aiohttp
+
+        try:
+            async with self._new_session() as session:
+                timeout = aiohttp.ClientTimeout(total=CHECK_SECONDS)
+                async with session.get(f"{self.url}/models", timeout=timeout, allow_redirects=False) as response:
+                    status, body = response.status, await self._body(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise CaptionerFault(
+                f"the endpoint {self.url} does not answer: {self.hidden(str(error) or type(error).__name__)}; is the "
+                "server started?"
+            ) from None
+        if status in (401, 403):
+            raise CaptionerFault(self._key_refused(status))
+        if status != 200:
+            return  # not every server lists its models
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            served = [str(entry["id"]) for entry in json.loads(body)["data"]]
+            if served and self.model not in served:
+                raise CaptionerFault(
+                    f"the endpoint {self.url} serves no model {self.model!r}; it has: {', '.join(served[:10])}"
+                )
+
+    def _key_refused(self, status: int) -> str:
+        where = self.settings.api_key_file or f"the environment variable {self.settings.api_key_env}"
+        return f"the endpoint {self.url} refuses the key (HTTP {status}); it is taken from {where}"
+
+    def hidden(self, text: str) -> str:
+        """`text` without the key: servers quote it back."""
+        key = self.key()
+        return text.replace(key, "[key]") if key else text
+
+    # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        started, failures, sent = time.monotonic(), 0, 0
+        problem = ""
+        while failures < self.settings.request_tries and time.monotonic() - started < self.settings.patience:
+            sent += 1
+            outcome = await self._in_turn(request)
+            if isinstance(outcome, ChatAnswer):
+                return ChatAnswer(
+                    outcome.text, outcome.finish, outcome.prompt_tokens, outcome.completion_tokens, attempts=sent
+                )
+            problem = outcome.reason
+            if outcome.final:
+                break
+            if outcome.other_fields:
+                sent -= 1
+                continue
+            failures += outcome.counts
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.5)
+            if outcome.wait is not None:
+                # everybody waits: one more request would only be refused as well
+                wait = min(outcome.wait, self.settings.patience)
+                self._not_before = max(self._not_before, time.monotonic() + wait)
+                pause = wait + random.uniform(0, 0.25)
+            await asyncio.sleep(pause)
+        raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent))
+
+    async def _in_turn(self, request: ChatRequest) -> ChatAnswer | _Failure:
+        self._slots = self._slots or asyncio.Semaphore(self.concurrency)
+        async with self._slots:
+            while (wait := self._not_before - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            if self.settings.requests_per_minute is not None:
+                at = max(time.monotonic(), self._next_start)
+                self._next_start = at + 60 / self.settings.requests_per_minute * self.settings.workers
+                await asyncio.sleep(at - time.monotonic())
+            if self.fault is not None:
+                raise self.fault
+            self._below_ceilings()
+            with self.meter:
+                outcome = await self._send(request)
+            if isinstance(outcome, ChatAnswer):
+                self.meter.paid(outcome)
+            return outcome
+
+    def _below_ceilings(self) -> None:
+        prompt, completion = self.meter.prompt_tokens, self.meter.completion_tokens
+        share = self.settings.workers
+        ceiling = self.settings.token_ceiling
+        if ceiling is not None and (prompt + completion) * share >= ceiling:
+            raise CaptionerFault(
+                f"the token ceiling of this run is reached: {prompt + completion} of {ceiling // share}"
+            )
+        if (limit := self.settings.cost_ceiling) is not None:
+            prices = self.settings.prompt_price or 0.0, self.settings.completion_price or 0.0
+            cost = (prompt * prices[0] + completion * prices[1]) / 1e6
+            if cost * share >= limit:
+                raise CaptionerFault(f"the cost ceiling of this run is reached: {cost:.2f} of {limit / share:.2f}")
+
+    async def _send(self, request: ChatRequest) -> ChatAnswer | _Failure:
+        import aiohttp
+
+        if self._session is None:
+            self._session = self._new_session()
+        fields = self._fields(request)
+        try:
+            async with self._session.post(
+                f"{self.url}/chat/completions",
+                data=_encoded(fields, request),
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,  # the key would follow to wherever it leads
+            ) as response:
+                body = await self._body(response)
+                return self._understood(response.status, response.headers, body, fields)
+        except _TooLong as error:
+            return _Failure(str(error))
+        except TimeoutError:
+            return _Failure(f"no answer within {self.settings.timeout:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return _Failure(f"the connection failed: {self.hidden(str(error) or type(error).__name__)}")
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        key = self.key()
+        return aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=aiohttp.ClientTimeout(total=self.settings.timeout, sock_connect=min(30.0, self.settings.timeout)),
+            connector=aiohttp.TCPConnector(limit=self.concurrency, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body, if it is not too long: what the server says of its length is not believed."""
+        limit = self.settings.max_answer_kib * 1024
+        parts, size = [], 0
+        async for part in response.content.iter_chunked(65_536):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                response.close()
+                raise _TooLong(f"an answer of more than {self.settings.max_answer_kib} KiB")
+        return b"".join(parts)
+
+    def _fields(self, request: ChatRequest) -> dict[str, Any]:
+        """The request's body, but for its messages."""
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "caption", "strict": True, "schema": dict(request.schema)},
+            },
+        }
+        for name in self._refused:
+            value = fields.pop(name)
+            if (instead := OPTIONAL[name]) is not None:
+                fields[instead] = value
+        return fields
+
+    def _understood(
+        self, status: int, headers: Mapping[str, str], body: bytes, fields: Mapping[str, Any]
+    ) -> ChatAnswer | _Failure:
+        if status == 200:
+            return _read(body)
+        message = self.hidden(_message(body))
+        told = f"HTTP {status}{f': {message}' if message else ''}"
+        if status in (401, 403):
+            raise CaptionerFault(self._key_refused(status))
+        if status == 404:
+            raise CaptionerFault(
+                f"the endpoint {self.url} knows no chat completions, or no model {self.model!r}: {told}"
+            )
+        if status == 402 or b"insufficient_quota" in body[:4096]:
+            raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {told}")
+        if status in (400, 422):
+            return self._with_other_fields(message, fields) or _Failure(told, final=True)
+        wait = _seconds(headers.get("Retry-After"))
+        if status == 429:
+            return _Failure(told, counts=0, wait=2.0 if wait is None else wait)
+        if status in (408, 409, 425) or status >= 500:
+            return _Failure(told, wait=wait)
+        return _Failure(told, final=True)
+
+    def _with_other_fields(self, message: str, fields: Mapping[str, Any]) -> _Failure | None:
+        """If the server may have stumbled over an optional field: leave that out from now on."""
+        sent = [name for name in OPTIONAL if name in fields]
+        named = [name for name in sent if name in message] or [name for name in sent if name == "response_format"]
+        if not named:
+            return None
+        self._refused.update(named)
+        return _Failure(f"the server does not take {', '.join(named)}", other_fields=True)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class _TooLong(OSError):
+    """An answer beyond the limit."""
+
+
+class _Failure:
+    """Why a request got no answer. counts: 1 if it counts as a try. wait: seconds that the server asks for. final: it
+    would fail again. other_fields: it is worth sending at once, without the fields that were refused."""
+
+    __slots__ = ("counts", "final", "other_fields", "reason", "wait")
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        counts: int = 1,
+        wait: float | None = None,
+        final: bool = False,
+        other_fields: bool = False,
+    ) -> None:
+        self.reason, self.counts, self.wait, self.final, self.other_fields = reason, counts, wait, final, other_fields
+
+
+def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
+    """The body as JSON. The pictures are put in as they are: base64 needs no escaping, and to look for some takes longer
+    than all the rest."""
+    marks = [f"{_MARK}{i}@" for i in range(len(request.images))]
+    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": mark}} for mark in marks]
+    content.append({"type": "text", "text": request.text})
+    messages = [{"role": "system", "content": request.system}, {"role": "user", "content": content}]
+    rest = json.dumps({**fields, "messages": messages}).encode()
+    parts = []
+    for mark, image in zip(marks, request.images, strict=True):
+        before, _, rest = rest.partition(mark.encode())
+        kind = b"png" if image.startswith(b"\x89PNG") else b"jpeg"
+        parts += [before, b"data:image/", kind, b";base64,", base64.b64encode(image)]
+    return b"".join([*parts, rest])
+
+
+def _read(body: bytes) -> ChatAnswer | _Failure:
+    """A completion, as far as it is one."""
+    try:
+        found = json.loads(body)
+        choice = found["choices"][0]
+        message = choice["message"]
+        text, refusal = message.get("content"), message.get("refusal")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return _Failure(f"the answer is no chat completion: {body[:80]!r}")
+    if isinstance(text, list):  # parts, as some servers give them
+        text = "".join(
+            part.get("text", "") for part in text if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    finish = Finish.STOP
+    if choice.get("finish_reason") == "length":
+        finish = Finish.LENGTH
+    if (isinstance(refusal, str) and refusal.strip()) or choice.get("finish_reason") == "content_filter":
+        finish = Finish.REFUSED
+    usage = found.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return ChatAnswer(
+        text if isinstance(text, str) else "",
+        finish,
+        _count(usage.get("prompt_tokens")),
+        _count(usage.get("completion_tokens")),
+    )
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
+
+
+def _message(body: bytes) -> str:
+    """What a server says of an error, in one short line."""
+    text = body[:4096].decode("utf-8", "replace")
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        found = json.loads(body)
+        inner = found.get("error", found)
+        said = inner.get("message", inner) if isinstance(inner, dict) else inner
+        text = said if isinstance(said, str) else json.dumps(said)
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:SHOWN]).split())
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """`Retry-After`: seconds, or a date."""
+    if retry_after is None:
+        return None
+    with suppress(ValueError):
+        seconds = float(retry_after)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    with suppress(ValueError, TypeError):
+        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
+    return None

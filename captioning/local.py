@@ -1,0 +1,255 @@
+"""`transformers`: the progressive method with a model in this process, from a local folder, on CPU or GPU.
+
+Requests of all clips that wait are put together by their number of pictures, and generated in batches. The folder's code is
+never run, its weights are safetensors, and nothing is fetched. transformers cannot hold a model to a schema, so the answer
+is begun for it, up to the first quotation mark, and ends at the next: the schema has one key, and that is all there is to
+hold it to. Sampling is seeded per batch: the same requests in the same batches give the same captions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from captioning.base import Running
+from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatRequest, Finish, Gathered
+from captioning.progressive import Progressive, Settings
+
+BEGUN = '{"caption": "'
+GATHER_SECONDS = 0.02
+# What, besides the weights, changes an answer.
+CONFIGS = ("*.json", "*.jinja", "*.model", "*.txt")
+
+
+class LocalSettings(Settings):
+    """path: the model's folder, in the form of transformers, with its processor. device: `auto` is CUDA where torch sees
+    it. batch_size: requests generated together; halved for good when memory runs out."""
+
+    path: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = Field(16, ge=1)
+
+
+class Transformers(Progressive):
+    """The progressive method, its questions put to an image-text-to-text model of transformers."""
+
+    name: ClassVar[str] = "transformers"
+    settings_type: ClassVar[type[Settings]] = LocalSettings
+
+    @classmethod
+    def backend(cls, settings: LocalSettings) -> LocalModel:
+        return LocalModel(settings)
+
+    @property
+    def running(self) -> Running:
+        """A worker per GPU, each with enough clips at a time to fill its batches; on CPU, one: it takes all cores."""
+        assert isinstance(self.describer, LocalModel)
+        gpu = self.describer.settings.device != "cpu"
+        at_once = 1 + -(-2 * self.describer.settings.batch_size // Running().batch)
+        return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu)
+
+
+class LocalModel(ChatBackend):
+    """One model. Its weights are loaded with the first request."""
+
+    concurrency = 1
+
+    def __init__(self, settings: LocalSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.folder = Path(settings.path)
+        self.model = self.folder.name
+        self._size = settings.batch_size
+        self._gathered = Gathered(self._answers, most=8 * settings.batch_size, wait=GATHER_SECONDS)
+        self._loading = threading.Lock()
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """The folder's name and what is in it."""
+        return f"transformers:{self.model}@{_digest(self.folder)[:12]}"
+
+    def check(self) -> None:
+        """Raises CaptionerFault unless the folder holds a model, and torch and transformers are here."""
+        import importlib.util
+
+        for name in ("torch", "transformers", "PIL"):
+            if importlib.util.find_spec(name) is None:
+                raise CaptionerFault(f"the captioner transformers needs {name}: pip install 'longtake[models]'")
+        if not (self.folder / "config.json").is_file() or not any(self.folder.glob("*.safetensors")):
+            raise CaptionerFault(
+                f"{self.folder} holds no model: settings.path must be a folder with config.json, a processor and "
+                "*.safetensors"
+            )
+        if self.settings.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        return await self._gathered(request)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Any]:
+        """The processor, the model and its device."""
+        import torch
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        wanted = self.settings.device
+        device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+        local = {"local_files_only": True, "trust_remote_code": False}
+        dtype = self.settings.dtype
+        try:
+            processor = AutoProcessor.from_pretrained(str(self.folder), **local)
+            model = AutoModelForImageTextToText.from_pretrained(
+                str(self.folder),
+                use_safetensors=True,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                **local,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise CaptionerFault(f"the model in {self.folder} does not load: {error}") from error
+        tokenizer = processor.tokenizer
+        tokenizer.padding_side = "left"  # or a shorter prompt would go on with padding
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return processor, model.to(device).eval(), device
+
+    def _answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+        """In batches of one number of pictures and one length: then nobody waits for another's tail."""
+        groups: dict[tuple[int, int, float], list[int]] = defaultdict(list)
+        for at, request in enumerate(requests):
+            groups[len(request.images), request.max_tokens, request.temperature].append(at)
+        results: dict[int, ChatAnswer | Exception] = {}
+        for members in groups.values():
+            done = 0
+            while done < len(members):
+                part = members[done : done + self._size]
+                try:
+                    with self.meter:
+                        answers: Sequence[ChatAnswer | Exception] = self._generate([requests[at] for at in part])
+                except Exception as error:
+                    if _out_of_memory(error) and len(part) > 1:
+                        self._size = len(part) // 2
+                        continue
+                    answers = [error] * len(part)
+                results |= dict(zip(part, answers, strict=True))
+                done += len(part)
+        for result in results.values():
+            if isinstance(result, ChatAnswer):
+                self.meter.paid(result)
+        return [results[at] for at in range(len(requests))]
+
+    def _generate(self, requests: list[ChatRequest]) -> list[ChatAnswer]:
+        import torch
+        from PIL import Image
+        from transformers import StoppingCriteria, StoppingCriteriaList
+
+        with self._loading:
+            processor, model, device = self._loaded
+        tokenizer = processor.tokenizer
+        prompts, pictures = [], []
+        for request in requests:
+            content = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.text}]
+            messages = [
+                {"role": "system", "content": [{"type": "text", "text": request.system}]},
+                {"role": "user", "content": content},
+            ]
+            prompts.append(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + BEGUN)
+            pictures.append([Image.open(io.BytesIO(image)).convert("RGB") for image in request.images])
+        inputs = processor(
+            text=prompts, images=pictures if pictures[0] else None, padding=True, return_tensors="pt"
+        ).to(device, dtype=model.dtype)
+        start = int(inputs["input_ids"].shape[1])
+
+        def said(row: Any) -> str:
+            return str(tokenizer.decode(row[start:], skip_special_tokens=True))
+
+        class Closed(StoppingCriteria):  # type: ignore[misc]
+            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+                last = tokenizer.batch_decode(input_ids[:, -1:])
+                ended = [
+                    '"' in new and _closing(said(row)) is not None for new, row in zip(last, input_ids, strict=True)
+                ]
+                return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
+
+        first = requests[0]
+        torch.manual_seed(first.seed)
+        sampling = {"do_sample": True, "temperature": first.temperature} if first.temperature else {"do_sample": False}
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs,
+                max_new_tokens=first.max_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([Closed()]),
+                **sampling,
+            )
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        answers = []
+        for row, count in zip(output, asked, strict=True):
+            text = said(row)
+            written = int((row[start:] != tokenizer.pad_token_id).sum())
+            answers.append(_answer(text, int(count), written, first.max_tokens))
+        return answers
+
+    async def close(self) -> None:
+        self._gathered.close()
+
+
+def _answer(text: str, prompt_tokens: int, completion_tokens: int, limit: int) -> ChatAnswer:
+    """What was said after BEGUN, as the JSON that it was to be."""
+    end = _closing(text)
+    if end is None and completion_tokens >= limit:
+        return ChatAnswer(BEGUN + text, Finish.LENGTH, prompt_tokens, completion_tokens)
+    inner = text if end is None else text[:end]
+    try:
+        caption = json.loads(f'"{inner}"', strict=False)
+    except ValueError:
+        caption = None
+    whole = BEGUN + inner if caption is None else json.dumps({"caption": caption})
+    return ChatAnswer(whole, Finish.STOP, prompt_tokens, completion_tokens)
+
+
+def _closing(text: str) -> int | None:
+    """Where the first quotation mark stands that is not escaped."""
+    at = 0
+    while (at := text.find('"', at)) >= 0:
+        escapes = len(text[:at]) - len(text[:at].rstrip("\\"))
+        if escapes % 2 == 0:
+            return at
+        at += 1
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+def _digest(folder: Path) -> str:
+    """Of the settings as they are; of weights, which may be many gigabytes, their names, sizes and first and last MiB."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted({path for pattern in CONFIGS for path in folder.glob(pattern)}):
+            digest.update(f"{path.name}\0".encode() + path.read_bytes())
+        for path in sorted(folder.glob("*.safetensors")):
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(2**20))
+                file.seek(max(0, size - 2**20))
+                digest.update(file.read(2**20))
+    except OSError as error:
+        raise CaptionerFault(f"the model's folder {folder} cannot be read: {error}") from error
+    return digest.hexdigest()

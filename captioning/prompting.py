@@ -1,0 +1,86 @@
+"""A set of prompts: readable template files, named and versioned by their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+# Each prompt's template, and what can be filled into it.
+FIELDS: dict[str, frozenset[str]] = {
+    "system": frozenset({"language"}),
+    "describe": frozenset({"number", "seconds", "camera", "low", "high"}),
+    "overall": frozenset({"seconds", "camera", "keyframes", "low", "high"}),
+    "refine": frozenset({"number", "seconds", "camera", "overall", "earlier", "keyframe", "low", "high"}),
+    "differ": frozenset({"rejected"}),  # added to refine
+    "mend": frozenset({"faults"}),  # added to any, after an answer that could not be used
+}
+DEFAULT = "longtake"
+MAX_TEMPLATE = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates of one set. name: of the set; templates: by their role, see FIELDS."""
+
+    name: str
+    templates: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        for role, text in self.templates.items():
+            if role not in FIELDS:
+                raise ValueError(f"prompts: there is no prompt {role!r}; there are: {', '.join(FIELDS)}")
+            if not isinstance(text, str) or not text.strip() or len(text) > MAX_TEMPLATE:
+                raise ValueError(f"prompts: {role} must be a text of 1 to {MAX_TEMPLATE} characters")
+            template = Template(text)
+            if not template.is_valid():
+                raise ValueError(f"prompts: {role}: a $ that begins no name; write $$ for the sign itself")
+            if unknown := sorted(set(template.get_identifiers()) - FIELDS[role]):
+                known = ", ".join(f"${name}" for name in sorted(FIELDS[role]))
+                raise ValueError(f"prompts: {role} asks for ${unknown[0]}; it can have: {known}")
+        if missing := sorted(set(FIELDS) - set(self.templates)):
+            raise ValueError(f"prompts: {self.name} lacks {missing[0]}.txt")
+
+    @cached_property
+    def version(self) -> str:
+        """`name@digest`: the first 8 digits of the SHA-256 over all templates."""
+        digest = hashlib.sha256()
+        for role in sorted(self.templates):
+            digest.update(f"{role}\0{self.templates[role].strip()}\0".encode())
+        return f"{self.name}@{digest.hexdigest()[:8]}"
+
+    def fill(self, role: str, **values: object) -> str:
+        """A prompt, filled in. Values are not looked into: a `$` in one stays a `$`."""
+        return Template(self.templates[role].strip()).substitute({name: str(value) for name, value in values.items()})
+
+
+def load_prompts(chosen: str | Mapping[str, str]) -> Prompts:
+    """A set that ships, by its name; a folder of `ROLE.txt` files, where a missing one is that of `longtake`; or single
+    templates by role, in place of those, and a `name` for them. Raises ValueError."""
+    folder = Path(str(files("captioning") / "prompts"))
+    default = _read(folder / DEFAULT)
+    if not isinstance(chosen, str):
+        own = dict(chosen)
+        return Prompts(own.pop("name", "recipe"), {**default, **own})
+    if chosen.isidentifier() and (folder / chosen).is_dir() and not chosen.startswith("_"):
+        return Prompts(chosen, _read(folder / chosen))
+    path = Path(chosen)
+    found = _read(path) if path.is_dir() else {}
+    if not found:
+        shipped = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("_"))
+        raise ValueError(
+            f"prompts: {chosen!r} is neither a set that ships ({', '.join(shipped)}) nor a folder with files such as "
+            "refine.txt"
+        )
+    return Prompts(path.resolve().name, {**default, **found})
+
+
+def _read(folder: Path) -> dict[str, str]:
+    try:
+        return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"prompts: {folder} cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Prompts: sets of template files, each set a folder. `string.Template` fills them in: $name."""

@@ -1,0 +1,148 @@
+"""`vllm`: the progressive method with vLLM in GPU actors of the Ray cluster, through `ray.data.llm`.
+
+A processor of `ray.data.llm` takes a dataset through one model once, and its actors live as long as that. The method's
+steps depend on each other, so they go in waves: what all clips of a batch ask at the same time is one dataset, whose
+answers wake the clips, which then ask what is next. A batch is therefore large, and waits for its slowest answer only
+between waves; an engine is started for each wave, which is why a wave should last many times as long as that. A cluster
+that captions all day does better to run `vllm serve` and the captioner `openai`.
+
+This runs on the driver, and whoever runs it gives it `execute`, since Ray is not known here (curation.running).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from captioning.base import Running
+from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish, Gathered
+from captioning.progressive import Progressive, Settings
+
+WAVE_SECONDS = 0.5  # nobody asks for so long: all clips wait for an answer
+# (settings of the engine, rows) → for each row, as it comes: its number, and the row that vLLM made of it
+Execute = Callable[[dict[str, Any], list[dict[str, Any]]], Iterable[tuple[int, dict[str, Any]]]]
+
+
+class WaveSettings(Settings):
+    """path: the model's folder, on every node. gpus: engines at once, each on `tensor_parallel` GPUs. engine: further
+    arguments of vLLM's engine. clips_per_wave: that are told together."""
+
+    path: str
+    gpus: int = Field(1, ge=1)
+    tensor_parallel: int = Field(1, ge=1)
+    engine: dict[str, Any] = {}
+    clips_per_wave: int = Field(2048, ge=1)
+
+
+class Vllm(Progressive):
+    """The progressive method, its questions put to vLLM engines in the cluster."""
+
+    name: ClassVar[str] = "vllm"
+    settings_type: ClassVar[type[Settings]] = WaveSettings
+
+    @classmethod
+    def backend(cls, settings: WaveSettings) -> Waves:
+        return Waves(settings)
+
+    @property
+    def running(self) -> Running:
+        assert isinstance(self.describer, Waves)
+        return Running(workers=1, batch=self.describer.settings.clips_per_wave, on_driver=True)
+
+    def execute_with(self, execute: Execute) -> None:
+        """How datasets are run; before the first clip."""
+        for backend in self.backends:
+            if isinstance(backend, Waves):
+                backend.execute = execute
+
+
+class Waves(ChatBackend):
+    """One model, asked in waves."""
+
+    def __init__(self, settings: WaveSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.model = Path(settings.path).name
+        self.identity = f"vllm:{self.model}"
+        self.concurrency = 1
+        self.execute: Execute | None = None
+        # as much as one wave can hold: five pictures of each clip
+        self._gathered = Gathered(self._wave, most=5 * settings.clips_per_wave, wait=WAVE_SECONDS)
+
+    def check(self) -> None:
+        """Raises CaptionerFault unless vLLM is here, or on the cluster's nodes at least its client side: Ray's."""
+        import importlib.util
+
+        if importlib.util.find_spec("vllm") is None:
+            raise CaptionerFault("the captioner vllm needs vLLM, here and on every node: pip install 'longtake[vllm]'")
+        if not (Path(self.settings.path) / "config.json").is_file():
+            raise CaptionerFault(
+                f"{self.settings.path} holds no model: settings.path must be a folder with config.json"
+            )
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        return await self._gathered(request)
+
+    def _wave(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+        if self.execute is None:
+            raise CaptionerFault("the captioner vllm runs on a Ray cluster: without --inline")
+        engine = {
+            "model_source": self.settings.path,
+            "concurrency": self.settings.gpus,
+            "engine_kwargs": {
+                "tensor_parallel_size": self.settings.tensor_parallel,
+                "trust_remote_code": False,
+                **self.settings.engine,
+            },
+        }
+        results: list[ChatAnswer | Exception] = [ChatFailed("vLLM gave no answer", 1) for _ in requests]
+        rows = [{"number": number, **as_row(request)} for number, request in enumerate(requests)]
+        with self.meter:
+            for number, row in self.execute(engine, rows):
+                if 0 <= number < len(requests):  # answers come in any order: each has its question's number
+                    results[number] = as_answer(row, requests[number])
+        for result in results:
+            if isinstance(result, ChatAnswer):
+                self.meter.paid(result)
+        return results
+
+    async def close(self) -> None:
+        self._gathered.close()
+
+
+def as_row(request: ChatRequest) -> dict[str, Any]:
+    """A request as `ray.data.llm` takes it: OpenAI's messages, and the sampling of vLLM with the schema."""
+    content: list[dict[str, Any]] = []
+    for image in request.images:
+        kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+        url = f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
+    content.append({"type": "text", "text": request.text})
+    return {
+        "messages": [
+            {"role": "system", "content": [{"type": "text", "text": request.system}]},
+            {"role": "user", "content": content},
+        ],
+        "sampling_params": {
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+            "structured_outputs": {"json": dict(request.schema)},
+        },
+    }
+
+
+def as_answer(row: dict[str, Any], request: ChatRequest) -> ChatAnswer | Exception:
+    """What vLLM made of a row, or why it made nothing."""
+    if error := row.get("__inference_error__"):
+        return ChatFailed(f"vLLM: {str(error)[:200]}", 1)
+    text = row.get("generated_text")
+    written = int(row.get("num_generated_tokens") or 0)
+    if not isinstance(text, str):
+        return ChatFailed("vLLM gave no text", 1)
+    finish = Finish.LENGTH if written >= request.max_tokens else Finish.STOP
+    return ChatAnswer(text, finish, int(row.get("num_input_tokens") or 0), written)

@@ -1,0 +1,312 @@
+"""Every clip's scores as columns in memory, so that moving one end of one gate costs one gate.
+
+`longtake tiers` reads the manifests and applies every gate; that is seconds for a million clips. Here the columns are
+read once (`clip_scores`, the same), a gate is applied by the same `ClipScores.result`, and per tier two small counts per
+clip are kept: of how many gates it failed, and for how many it has no score. A moved gate changes only its own share of
+them, and all that is shown (verdicts, funnel, histograms, clips near a threshold) follows from them in passes over
+arrays of bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.clip_table import clip_scores
+from curation.recipe import Recipe
+from curation.workspace import Workspace
+from filters.base import Needs
+from filters.gates import ClipScores, Gate, GateResult, Tier, Verdict
+from manifests import schemas
+
+Bools = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+
+BINS = 64
+_NONE = 255  # the bin of a clip without a score
+OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The axis of a score: BINS equal bins from low to high; the outer ones also hold what lies beyond."""
+
+    low: float
+    high: float
+
+    def bins(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+        """The bin of each value [clips]; _NONE for nan."""
+        with np.errstate(invalid="ignore"):
+            at = np.clip((values - self.low) * (BINS / (self.high - self.low)), 0, BINS - 1)
+            return np.where(np.isnan(values), _NONE, at).astype(np.uint8)
+
+
+@dataclass(slots=True)
+class _Tier:
+    gates: dict[str, GateResult]
+    failures: npt.NDArray[np.uint8]  # [clips]: gates that reject the clip
+    missings: npt.NDArray[np.uint8]  # [clips]: gates that have no score of it
+    # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
+    passing: Rows | None = None
+    others: dict[str, Rows] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Columns:
+    """The scores of a workspace under a recipe's filters, and the tiers as they are set now.
+
+    scores: as of `clip_scores`, with OF_A_CLIP. selected [clips]: what is counted and shown, see `select`. counted
+    [clips]: those of them that did not end in an error.
+    """
+
+    scores: ClipScores
+    recipe: Recipe
+    selected: Bools
+    counted: Bools
+    tiers: dict[str, _Tier] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
+    _scanned: Bools = field(default_factory=lambda: np.zeros(0, bool))
+    _spans: dict[str, tuple[Any, Any, Bools]] = field(default_factory=dict)
+    _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    _whole: dict[str, list[int]] = field(default_factory=dict)
+    _alone: dict[tuple[str, Gate], tuple[int, int]] = field(default_factory=dict)
+    _repeats: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def load(cls, workspace: Workspace, recipe: Recipe) -> Columns:
+        """Read a workspace, and set the recipe's own tiers."""
+        # Without gates, every clip that repeats another keeps its score. Which of them lose it depends on the gates.
+        no_gates = recipe.model_copy(update={"tiers": {tier: {} for tier in recipe.tiers}})
+        columns = cls.of(clip_scores(workspace, no_gates, OF_A_CLIP), recipe)
+        columns.set(recipe.tiers)
+        return columns
+
+    @classmethod
+    def of(cls, scores: ClipScores, recipe: Recipe) -> Columns:
+        """The columns of scores that are in memory, no tier set."""
+        self = cls(scores, recipe, np.ones(scores.table.num_rows, bool), scores.ok())
+        # A clip without captions is an error, but others may repeat it all the same.
+        uncaptioned = pc.equal(scores.table["error_kind"], "caption").fill_null(False).to_numpy().astype(bool)
+        self._scanned = scores.ok() | uncaptioned
+        for name in recipe.filters:
+            self._spans[name] = scores.span(name)
+            values = self.values(name, slice(None))
+            self.scales[name] = _scale(values, [tier[name] for tier in recipe.tiers.values() if name in tier])
+            self._bins[name] = self.scales[name].bins(values)
+        if schemas.DUPLICATE_OF.name in scores.table.column_names and recipe.needing(Needs.CORPUS):
+            ids = scores.table["clip_id"].combine_chunks()
+            at = pc.index_in(scores.table[schemas.DUPLICATE_OF.name], value_set=ids)
+            missing = pc.if_else(scores.table[schemas.DUPLICATE_OF.name].is_valid(), -2, -1)  # -1: repeats none
+            self._repeats = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
+        return self
+
+    def __len__(self) -> int:
+        return int(self.scores.table.num_rows)
+
+    def select(self, rows: Bools | None) -> None:
+        """Count and show only these clips [clips]; None: all. Verdicts stay as they are."""
+        self.selected = np.ones(len(self), bool) if rows is None else rows
+        self.counted = self.scores.ok() & self.selected
+        self._alone, self._whole = {}, {}
+        for tier in self.tiers.values():
+            tier.passing, tier.others = None, {}
+
+    def values(self, name: str, rows: Rows | slice) -> npt.NDArray[np.float64]:
+        """The scores of `rows` to be shown, nan where there is none: a bound is none. With `reduce: every` the one of a
+        clip's values that a gate looks at first: the least, or the greatest where all gates are upper limits."""
+        low, high, bound = self._spans[name]
+        gates = [tier[name] for tier in self.recipe.tiers.values() if name in tier]
+        upper = bool(gates) and all(np.isinf(gate.low) for gate in gates)
+        return np.asarray(np.where(bound[rows], np.nan, (high if upper else low)[rows]))
+
+    # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def set(self, tiers: Mapping[str, Tier]) -> None:
+        """Make these the tiers. Only gates that changed are applied again; those of near-duplicates follow the others.
+
+        Raises KeyError for a gate without a filter.
+        """
+        corpus = self.recipe.needing(Needs.CORPUS) if self._repeats is not None else {}
+        spans = self._spans
+        for name in corpus:
+            others = {tier: {n: gate for n, gate in gates.items() if n not in corpus} for tier, gates in tiers.items()}
+            spans = {**spans, name: self._without_orphans(name, self._apply(others, self._spans, ()))}
+        self.tiers = self._apply(tiers, spans, corpus)
+
+    def _apply(
+        self, tiers: Mapping[str, Tier], spans: Mapping[str, tuple[Any, Any, Bools]], anew: Iterable[str]
+    ) -> dict[str, _Tier]:
+        known = {
+            (name, result.gate): result
+            for tier in self.tiers.values()
+            for name, result in tier.gates.items()
+            if name not in anew
+        }
+        # One that forgets: `ClipScores` keeps each result, and a drag makes hundreds.
+        scores = ClipScores(self.scores.table, self.scores.filters, _spans=dict(spans), _ok=self._scanned)
+        new: dict[str, _Tier] = {}
+        for tier, gates in tiers.items():
+            results = {name: known.get((name, gate)) or scores.result(name, gate) for name, gate in gates.items()}
+            before = self.tiers.get(tier)
+            if before is None:
+                before = _Tier({}, np.zeros(len(self), np.uint8), np.zeros(len(self), np.uint8))
+            failures, missings = before.failures, before.missings
+            for name in [*results, *(name for name in before.gates if name not in results)]:
+                old, now = before.gates.get(name), results.get(name)
+                if old is now:
+                    continue
+                if old is not None:
+                    failures, missings = failures - old.failed, missings - old.missing
+                if now is not None:
+                    failures, missings = failures + now.failed, missings + now.missing
+            same = failures is before.failures and missings is before.missings and before.gates
+            new[tier] = before if same and list(results) == list(before.gates) else _Tier(results, failures, missings)
+        return new
+
+    def _without_orphans(self, name: str, tiers: Mapping[str, _Tier]) -> tuple[Any, Any, Bools]:
+        """As `clip_table.clip_scores` does it: a clip that repeats one which no tier may keep has no score."""
+        assert self._repeats is not None
+        captions = self.recipe.needing(Needs.CAPTIONS)
+        left = np.zeros(len(self), bool)
+        for tier in tiers.values():
+            failures = tier.failures
+            for gate in captions:
+                if gate in tier.gates:
+                    failures = failures - tier.gates[gate].failed
+            left |= failures == 0
+        left &= self._scanned
+        orphan = (self._repeats == -2) | ((self._repeats >= 0) & ~left[np.maximum(self._repeats, 0)])
+        low, high, bound = self._spans[name]
+        return np.where(orphan, np.nan, low), np.where(orphan, np.nan, high), bound
+
+    def verdicts(self, tier: str) -> npt.NDArray[np.uint8]:
+        """Of every clip [clips], see Verdict."""
+        now = self.tiers[tier]
+        verdicts = np.where(now.missings > 0, np.uint8(Verdict.UNDECIDED), np.uint8(Verdict.KEPT))
+        verdicts[now.failures > 0] = Verdict.REJECTED
+        verdicts[~self.scores.ok()] = Verdict.ERROR
+        return verdicts
+
+    def kept(self, tier: str) -> Bools:
+        """The selected clips that a tier keeps [clips]."""
+        now = self.tiers[tier]
+        return np.asarray(self.counted & ((now.failures | now.missings) == 0))
+
+    def counts(self, tier: str) -> dict[str, Any]:
+        """Of the selected clips, as `stats.tier_counts` has them."""
+        now, passing = self.tiers[tier], self.passing(tier)
+        everything, kept = _count(self.counted), _count(now.missings[passing] == 0)
+        gates: dict[str, Any] = {}
+        for name, gate in now.gates.items():
+            key = name, gate.gate
+            if key not in self._alone or self._repeats is not None:
+                self._alone[key] = _count(gate.failed & self.counted), _count(gate.missing & self.counted)
+            failed, missing = self._alone[key]
+            gates[name] = {
+                "range": str(gate.gate),
+                "passed": everything - failed - missing,
+                "failed": failed,
+                "missing": missing,
+                "only_failure": self.others_pass(tier, name).size - passing.size,
+            }
+        return {
+            "kept": kept,
+            "rejected": everything - passing.size,
+            "error": _count(self.selected) - everything,
+            "undecided": passing.size - kept,
+            "gates": gates,
+        }
+
+    def funnel(self, tier: str) -> list[dict[str, Any]]:
+        """Of the selected clips, as `stats.funnel` has it."""
+        left = self.counted
+        reach = _count(left)
+        rows: list[dict[str, Any]] = []
+        for name, gate in self.tiers[tier].gates.items():
+            missing = _count(left & gate.missing)
+            left = left & ~gate.failed
+            stay = _count(left)
+            row = {"gate": name, "range": str(gate.gate), "reach it": reach, "fall at it": reach - stay}
+            rows.append({**row, "no score": missing, "left": stay})
+            reach = stay
+        return rows
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def passing(self, tier: str) -> Rows:
+        """The selected clips that no gate of the tier rejects."""
+        now = self.tiers[tier]
+        if now.passing is None:
+            now.passing = np.flatnonzero(self.counted & (now.failures == 0))
+        return now.passing
+
+    def others_pass(self, tier: str, name: str) -> Rows:
+        """The selected clips that no other gate of the tier rejects: those whose fate this gate decides."""
+        now = self.tiers[tier]
+        if name not in now.gates:
+            return self.passing(tier)
+        if name not in now.others:
+            now.others[name] = np.flatnonzero(self.counted & (now.failures == now.gates[name].failed.view(np.uint8)))
+        return now.others[name]
+
+    def histogram(self, name: str, rows: Rows | None = None) -> list[int]:
+        """How many of `rows` (None: of all that are counted) have their score in each bin of its scale."""
+        if rows is not None:
+            return _bincount(self._bins[name][rows])
+        if name not in self._whole:
+            self._whole[name] = _bincount(self._bins[name][self.counted])
+        return self._whole[name]
+
+    def near(self, name: str, threshold: float, above: bool, rows: Rows, most: int) -> Rows:
+        """Of `rows`, those whose score lies nearest to a threshold, on one of its sides; one on it is above."""
+        off = self.values(name, rows) - threshold
+        side = np.flatnonzero(off >= 0 if above else off < 0)  # nan is on neither
+        distance = np.abs(off[side])
+        if side.size > most:
+            few = np.argpartition(distance, most - 1)[:most]
+            side, distance = side[few], distance[few]
+        return np.asarray(rows[side][np.lexsort((rows[side], distance))], np.int64)
+
+    def some(self, rows: Bools, most: int) -> Rows:
+        """A few of `rows` [clips], spread evenly over them, always the same ones."""
+        at = np.flatnonzero(rows)
+        return at if at.size <= most else at[np.linspace(0, at.size - 1, most).astype(np.int64)]
+
+    def row(self, clip_id: str) -> int:
+        """Where a clip is. Raises KeyError."""
+        at = pc.index(self.scores.table["clip_id"], pa.scalar(clip_id, pa.string())).as_py()
+        if at < 0:
+            raise KeyError(clip_id)
+        return int(at)
+
+
+def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
+    """From the 0.5 % to the 99.5 % quantile, and on to every end of a gate, to round numbers."""
+    known = values[~np.isnan(values)]
+    if known.size > 100_000:  # an axis need not be exact
+        known = known[:: known.size // 100_000]
+    ends = [end for gate in gates for end in (gate.low, gate.high) if np.isfinite(end)]
+    ends += [float(q) for q in np.quantile(known, (0.005, 0.995)) if np.isfinite(q)] if known.size else []
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    if low == high:
+        low, high = low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2
+    step = 10.0 ** np.floor(np.log10((high - low) / 2))
+    low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
+    if known.size and known.min() >= 0:
+        low = max(low, 0.0)
+    fine = step / 10
+    return Scale(float(np.round(np.floor(low / fine) * fine, 12)), float(np.round(np.ceil(high / fine) * fine, 12)))
+
+
+def _bincount(bins: npt.NDArray[np.uint8]) -> list[int]:
+    return [int(n) for n in np.bincount(bins, minlength=_NONE + 1)[:BINS]]
+
+
+def _count(mask: npt.NDArray[Any]) -> int:
+    return int(np.count_nonzero(mask))
