@@ -1,0 +1,280 @@
+"""The command line, `longtake-presto`. Commands are thin; heavy packages are loaded when one of them needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+import yaml
+
+from presto.errors import PrestoError
+
+USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
+P = ParamSpec("P")
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="longtake-presto",
+    help="Train, sample and evaluate Presto on the shards of longtake export.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    Path,
+    typer.Option("--model", "-m", help="A model folder: rhymes-ai/Allegro downloaded, or an export.", metavar="DIR"),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write.")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", "-r", metavar="NAME_OR_FILE", help="A shipped recipe or a YAML file.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value: --set optimizer.rate=5e-5")
+]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="May be repeated.")]
+
+
+def guarded(command: Callable[P, T]) -> Callable[P, T]:
+    """Faults that the user can mend are one message and an exit code."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
+        for name in ("httpx", "diffusers", "transformers", "torch", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            return command(*args, **kwargs)
+        except PrestoError as error:
+            print(f"longtake-presto: {error}", file=sys.stderr)
+            raise typer.Exit(USAGE) from None
+        except ImportError as error:
+            print(f"longtake-presto: {error}. Install the trainer: pip install '.[presto]'", file=sys.stderr)
+            raise typer.Exit(ENVIRONMENT) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+def _config(recipe: str, sets: list[str] | None) -> Any:
+    from presto.config import load_config
+
+    changes = {}
+    for given in sets or []:
+        key, equals, value = given.partition("=")
+        if not equals:
+            raise PrestoError(f"--set {given}: KEY=VALUE is wanted")
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise PrestoError(f"--set {given}: {error}") from error
+    return load_config(recipe, changes)
+
+
+@app.command()
+@guarded
+def encode(
+    dataset: Annotated[Path, typer.Argument(help="A folder dataset/<tier> of longtake export.")],
+    model: Model,
+    output: Output,
+    recipe: RecipeName = "pretrain",
+    sets: Sets = None,
+    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")] = False,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; else one is started here.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Fewer than the cluster has GPUs (or pairs of CPUs).")
+    ] = None,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try clips again that failed before.")] = False,
+) -> None:
+    """Encode a dataset into VAE latents and T5 embeddings. Stopped at any moment, the same command goes on."""
+    from presto.encode import compact, encode_here, plan
+
+    data = _config(recipe, sets).data
+    todo = plan(dataset, model, output, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
+    print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
+    if inline:
+        rows, errors = encode_here(todo)
+    else:
+        from presto.launch import encode_on_ray
+
+        rows, errors = encode_on_ray(todo, address, workers)
+    compact(output)
+    print(f"{rows - errors} encoded, {errors} failed → {output}")
+
+
+def _rows(batches: list[Any]) -> int:
+    return sum(batch.num_rows for batch in batches)
+
+
+@app.command()
+@guarded
+def train(
+    data: Annotated[Path, typer.Argument(help="A folder of encode, or dataset/<tier> (encoded in the loop).")],
+    model: Model,
+    output: Output,
+    recipe: RecipeName = "pretrain",
+    sets: Sets = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print buckets, steps, memory and drops; train nothing.")
+    ] = False,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Of --dry-run: ranks to plan for. Default: torchrun's.")
+    ] = None,
+    ray_workers: Annotated[
+        int | None, typer.Option("--ray", min=1, metavar="N", help="N ranks under Ray Train.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, with --ray.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="With --ray: ranks without GPUs.")] = False,
+) -> None:
+    """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m presto train …"""
+    from presto.prepare import Run, describe, prepare
+
+    config = _config(recipe, sets)
+    run = Run(config, model.resolve(), data.resolve(), output.resolve())
+    if dry_run:
+        print(describe(run, prepare(run), ranks or int(os.environ.get("WORLD_SIZE", "1"))))
+        return
+    if ray_workers:
+        from presto.launch import fit_on_ray
+
+        exported = fit_on_ray(run, ray_workers, gpus=not cpu, address=address)
+    else:
+        from presto.train import fit
+
+        exported = fit(run)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{config.steps} steps done → {exported}")
+
+
+@app.command()
+@guarded
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    model: Model,
+    output: Output,
+    average: Annotated[bool | None, typer.Option("--average/--last", help="The averaged weights, or the last.")] = None,
+) -> None:
+    """Write the newest checkpoint of a run as a model folder that AllegroPipeline loads."""
+    from presto.export import export as write
+
+    print(write(run, model, output, average=average))
+
+
+@app.command()
+@guarded
+def sample(
+    model: Annotated[Path, typer.Argument(help="A model folder of this trainer: RUN/export.")],
+    output: Output,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Once per segment, in order.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file: JSON or YAML lists, or lines with blank ones between.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="Negative prompt, for every segment.")] = None,
+    seed: Seeds = None,
+    frames: int = 88,
+    height: int = 720,
+    width: int = 1280,
+    steps: Annotated[int, typer.Option(min=1, help="Of the sampler (Euler ancestral).")] = 100,
+    guidance: Annotated[float, typer.Option(min=1.0)] = 7.0,
+    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible; expands a single prompt to five.")] = None,
+    endpoint_model: Annotated[str, typer.Option(help="The model to ask there.")] = "default",
+) -> None:
+    """Sample videos: five prompts each, or one that a language model expands to five."""
+    from presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
+
+    given = read_prompts(prompts) if prompts else [list(prompt or [])]
+    if endpoint:
+        from presto.expand import expand
+        from presto.model import SETTINGS, read_settings
+
+        count = read_settings(model / "transformer" / SETTINGS).segments
+        given = [expand(texts[0], count, endpoint, endpoint_model) if len(texts) == 1 else texts for texts in given]
+    settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative)
+    for path in sample_to_files(model, given, output, settings, seed or [0]):
+        print(path)
+
+
+@app.command()
+@guarded
+def evaluate(
+    samples: Annotated[Path, typer.Argument(help="A folder of sample: videos with their prompts beside them.")],
+    output: Output,
+    real: Annotated[Path | None, typer.Option(help="A dataset/<tier>: its clips are measured beside.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="A CLIP model folder (transformers); without: motion only.")] = None,
+    lpips: Annotated[Path | None, typer.Option(help="AlexNet's weights (alexnet-owt-*.pth), for LPIPS.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Real clips to measure.")] = 100,
+) -> None:
+    """Dynamic degree, segment–caption alignment, diversity and coherence, beside real clips and shuffled captions."""
+    from presto.evaluate import evaluate_folder, report
+
+    found = evaluate_folder(samples, real, clip, lpips, most)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "evaluation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    print(report(found))
+
+
+@app.command()
+@guarded
+def vbench(
+    samples: Annotated[Path, typer.Argument(help="A folder of sample.")],
+    output: Output,
+) -> None:
+    """Copy samples under VBench's names, for its own environment; see docs/presto.md."""
+    from presto.evaluate import export_vbench
+
+    for path in export_vbench(samples, output):
+        print(path)
+
+
+@app.command()
+@guarded
+def ab(
+    first: Annotated[Path, typer.Argument(help="A folder of sample, of one model.")],
+    second: Annotated[Path, typer.Argument(help="And of the other, on the same prompts.")],
+    output: Output,
+    seed: int = 0,
+) -> None:
+    """Write a page for a blind comparison: index.html to hand out, key.json to keep."""
+    from presto.ab import write_page
+
+    print(write_page(first, second, output, seed))
+
+
+@app.command()
+@guarded
+def tally(
+    key: Annotated[Path, typer.Argument(help="key.json of the page.")],
+    votes: Annotated[list[Path], typer.Argument(help="The files that judges sent back.")],
+) -> None:
+    """Count win, lose and tie of the first model, by criterion."""
+    from presto.ab import count_votes, tally_table
+
+    print(tally_table(count_votes(key, votes)))
+
+
+@app.command()
+@guarded
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, with every default.")] = None) -> None:
+    """Name the recipes that ship, or print one."""
+    from presto.config import load_config
+    from presto.config import recipes as names
+
+    if name:
+        print(load_config(name).to_yaml(), end="")
+        return
+    for each in names():
+        print(f"{each:<28} {load_config(each).description}")
+
+
+def main() -> None:
+    """Entry point."""
+    app()

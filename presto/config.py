@@ -1,0 +1,241 @@
+"""What a training run is: one YAML file, typed. Recipes that ship lie in presto/recipes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from presto.errors import PrestoError
+from presto.segments import Segmentation
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Bucket(_Part):
+    """Clips that are trained on at one size. frames, height, width: of the video, pixels; micro_batch: clips that one
+    rank takes at once."""
+
+    frames: int = Field(88, ge=1)
+    height: int = Field(720, ge=8)
+    width: int = Field(1280, ge=8)
+    micro_batch: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Bucket:
+        if self.frames < 24 or (self.frames - 24) % 16:
+            raise ValueError("frames must be 24 + 16·k (40, 88): the VAE's tiles cover no other number")
+        if self.height % 16 or self.width % 16:
+            raise ValueError("height and width must be multiples of 16: the VAE and the patches divide them")
+        return self
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """(T, h, w) of its latents: frames / 4, height / 8, width / 8."""
+        return self.frames // 4, self.height // 8, self.width // 8
+
+    @property
+    def name(self) -> str:
+        """88x720x1280."""
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+class Data(_Part):
+    """Which clips, and how they are read.
+
+    captions: `sub` gives each segment its own; `overall` gives the caption of the whole clip to a model of one segment
+    (the ablation "one long caption"). aspect_tolerance: how far a clip's height / width may be from its bucket's, as a
+    factor. max_dropped: the run does not start (or stops) when a larger share of the clips cannot be used. workers:
+    reading processes per rank; prefetch: micro-batches that each holds ready.
+    """
+
+    buckets: tuple[Bucket, ...] = (Bucket(),)
+    captions: Literal["sub", "overall"] = "sub"
+    aspect_tolerance: float = Field(1.5, ge=1)
+    max_dropped: float = Field(0.05, ge=0, le=1)
+    workers: int = Field(4, ge=0)
+    prefetch: int = Field(4, ge=1)
+
+
+class Loss(_Part):
+    """gamma, noise_offset: see presto.objective. dropout: the share of clips that lose all captions together, which is
+    what guidance needs. independent_dropout: the share of single captions that are lost besides."""
+
+    gamma: float | None = Field(5.0, gt=0)
+    noise_offset: float = Field(0.02, ge=0)
+    dropout: float = Field(0.1, ge=0, le=1)
+    independent_dropout: float = Field(0.0, ge=0, le=1)
+
+
+class Optimizer(_Part):
+    """AdamW, as released. warmup: steps over which the rate rises linearly to `rate`, which then stays. clip: largest
+    norm of the gradient. ema: decay of the averaged weights; null: none are kept."""
+
+    rate: float = Field(1e-4, gt=0)
+    warmup: int = Field(0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-2, ge=0)
+    eps: float = Field(1e-8, gt=0)
+    clip: float = Field(1.0, gt=0)
+    ema: float | None = Field(0.999, ge=0, lt=1)
+
+
+class Checkpoints(_Part):
+    """every: steps between checkpoints; keep: how many of the newest stay."""
+
+    every: int = Field(100, ge=1)
+    keep: int = Field(3, ge=1)
+
+
+class Validation(_Part):
+    """every: steps between looks at the held-out clips. clips: at least so many are held out, by whole videos; 0: none.
+    timesteps: of the noise, which is the same at every look."""
+
+    every: int = Field(100, ge=1)
+    clips: int = Field(0, ge=0)
+    timesteps: tuple[int, ...] = (50, 250, 500, 750, 950)
+
+
+class Samples(_Part):
+    """every: steps between sample videos; 0: none. prompts: lists of as many prompts as there are segments. size: of
+    the first bucket unless given. inference_steps, guidance: see presto.sample."""
+
+    every: int = Field(0, ge=0)
+    prompts: tuple[tuple[str, ...], ...] = ()
+    inference_steps: int = Field(100, ge=1)
+    guidance: float = Field(7.0, ge=1)
+
+
+class TrainConfig(_Part):
+    """A training run. name, description: for people. tier: which tier's dataset the run is meant for, as a word to
+    check the data against; null: any. global_batch: clips per step over all ranks and accumulated micro-batches.
+    precision: of forward and backward; master weights, gradients and their reduction are float32 always.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    description: str = ""
+    tier: str | None = None
+    attention: Segmentation = Segmentation()
+    data: Data = Data()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    steps: int = Field(500, ge=1)
+    global_batch: int = Field(256, ge=1)
+    precision: Literal["bf16", "float32"] = "bf16"
+    activation_checkpointing: bool = True
+    compile: bool = False
+    seed: int = Field(0, ge=0, lt=2**31)
+    checkpoints: Checkpoints = Checkpoints()
+    validation: Validation = Validation()
+    samples: Samples = Samples()
+    log_every: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> TrainConfig:
+        if self.data.captions == "overall" and self.attention.segments != 1:
+            raise ValueError(
+                f"data.captions: overall is one caption, and attention.segments is {self.attention.segments}"
+            )
+        wrong = [prompts for prompts in self.samples.prompts if len(prompts) != self.attention.segments]
+        if wrong:
+            raise ValueError(
+                f"samples.prompts: {len(wrong[0])} prompts where attention.segments is {self.attention.segments}"
+            )
+        names = [bucket.name for bucket in self.data.buckets]
+        if len(set(names)) != len(names) or not names:
+            raise ValueError("data.buckets: there must be at least one, and no size twice")
+        for bucket in self.data.buckets:
+            self.attention.windows(bucket.latent[0])
+            if self.global_batch % bucket.micro_batch:
+                raise ValueError(f"global_batch {self.global_batch} is no multiple of {bucket.name}'s micro_batch")
+        return self
+
+    @property
+    def captions(self) -> int:
+        """Captions per clip."""
+        return self.attention.segments
+
+    def to_yaml(self) -> str:
+        """Every value written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# A resumed run may change these: they have no part in what a step computes.
+FREE = (
+    "description",
+    "steps",
+    "checkpoints",
+    "validation.every",
+    "samples",
+    "log_every",
+    "data.workers",
+    "data.prefetch",
+)
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that ship."""
+    return sorted(f.name.removesuffix(".yaml") for f in files("presto.recipes").iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(name_or_file: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
+    """A shipped recipe or a YAML file. changes: values by dotted key that take the place of its own. Raises PrestoError."""
+    path = Path(name_or_file)
+    if name_or_file in recipes():
+        text = files("presto.recipes").joinpath(f"{name_or_file}.yaml").read_text(encoding="utf-8")
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        near = difflib.get_close_matches(name_or_file, recipes(), 1)
+        raise PrestoError(
+            f"there is no recipe {name_or_file!r} and no such file"
+            + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(recipes())}")
+        )
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PrestoError(f"{name_or_file} is no YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise PrestoError(f"{name_or_file} is no training recipe: it holds no mapping")
+    for key, value in (changes or {}).items():
+        _set(found, key, value)
+    return parse_config(found, name_or_file)
+
+
+def parse_config(found: Mapping[str, Any], source: str) -> TrainConfig:
+    """Raises PrestoError, with every fault and the field it is in."""
+    try:
+        return TrainConfig.model_validate(dict(found))
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()]
+        raise PrestoError("\n".join([f"{source}:", *faults])) from error
+
+
+def _set(found: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        found = found.setdefault(parent, {})
+        if not isinstance(found, dict):
+            raise PrestoError(f"--set {key}: {parent} holds no keys")
+    found[last] = value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys, dotted, whose values differ and that a resumed run may not change: "optimizer.rate: 0.0001 → 0.001"."""
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        name, a, b = f"{prefix}{key}", old.get(key), new.get(key)
+        if name in FREE or a == b:
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{name}.")
+        else:
+            found.append(f"{name}: {a} → {b}")
+    return found

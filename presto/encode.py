@@ -1,0 +1,177 @@
+"""encode: dataset → latents and caption embeddings, one row in, one row out (see presto.encoded).
+
+What is left to do is the dataset's clips less those whose row is `ok` under the same weights, bucket, file and captions:
+resume and growth are this one anti-join. A clip that cannot be encoded ends as a row with its reason, and is tried again
+with `retry_errors`. Kill it at any moment; the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from presto import encoded
+from presto.config import Bucket
+from presto.dataset import Clip, read_dataset, usable
+from presto.errors import ClipError, PrestoError
+from presto.frames import read_frames
+from presto.model import fingerprint, load_text_encoder, load_vae, require_model_folder
+
+BATCH = 4  # clips per task: what a kill loses
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """model, output: folders. tier: of the dataset. dtype: of the encoders: bfloat16 on a GPU, float32 else."""
+
+    model: str
+    output: str
+    buckets: tuple[Bucket, ...]
+    vae: str
+    text_encoder: str
+    segments: int
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """What `encode` will do. batches: tables of clips, one row each. done, unusable: rows that need no encoding."""
+
+    settings: EncodeSettings
+    batches: list[pa.Table]
+    total: int
+    done: int
+    unusable: int
+
+
+def plan(
+    data: Path, model: Path, output: Path, buckets: Sequence[Bucket], tolerance: float, *, retry_errors: bool = False
+) -> Todo:
+    """The clips of a dataset that are not encoded yet. Rows of clips that cannot be (too small, no caption, …) are
+    written here. Raises PrestoError before any work where the set-up is at fault."""
+    require_model_folder(model)
+    table = read_dataset(data)
+    segments = table.schema.field("cap").type.num_fields
+    clips, drops = usable(table, data, buckets, tolerance, segments)
+    tiers = table["tier"].unique().to_pylist()
+    settings = EncodeSettings(
+        str(model.resolve()),
+        str(output.resolve()),
+        tuple(buckets),
+        fingerprint(model / "vae"),
+        fingerprint(model / "text_encoder"),
+        segments,
+        tiers[0] if len(tiers) == 1 else "",
+    )
+    rows = encoded.manifest(output)
+    known = {row["clip_id"]: row for row in rows.read().to_pylist()}
+    todo = [clip for clip in clips if not _settled(known.get(clip.clip_id), clip, settings, retry_errors)]
+    videos = dict(zip(table["clip_id"].to_pylist(), table["video_id"].to_pylist(), strict=True))
+    failed = [
+        _row(drop.clip_id, videos[drop.clip_id], settings, error=ClipError(drop.reason, drop.message))
+        for drop in drops
+        if known.get(drop.clip_id, {}).get("error") != drop.message
+    ]
+    rows.append(pa.Table.from_pylist(failed, schema=encoded.SCHEMA))
+    todo.sort(key=lambda clip: clip.bucket)
+    batches = [pa.Table.from_pylist([asdict(c) for c in todo[i : i + BATCH]]) for i in range(0, len(todo), BATCH)]
+    return Todo(settings, batches, table.num_rows, len(clips) - len(todo), len(drops))
+
+
+def _settled(row: dict[str, Any] | None, clip: Clip, settings: EncodeSettings, retry_errors: bool) -> bool:
+    if row is None or (row["status"] != "ok" and retry_errors):
+        return False
+    wanted = (settings.vae, settings.text_encoder, settings.buckets[clip.bucket].name, clip.content)
+    if (row["vae"], row["text_encoder"], row["bucket"], row["content"]) != wanted:
+        return False
+    return row["status"] != "ok" or encoded.latents_path(Path(settings.output), clip.clip_id).is_file()
+
+
+class EncodeWorker:
+    """Encodes batches of clips and appends their rows. Made once per process: loads the encoders, on the GPU if there is
+    one."""
+
+    def __init__(self, settings: EncodeSettings) -> None:
+        import torch
+
+        self.settings = settings
+        cuda = torch.cuda.is_available()
+        self.device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
+        model, self.output = Path(settings.model), Path(settings.output)
+        self.vae = load_vae(model, dtype).to(self.device)
+        self.tokenizer, encoder = load_text_encoder(model, dtype)
+        self.encoder = encoder.to(self.device)
+        self.rows = encoded.manifest(self.output)
+        if not encoded.null_path(self.output, settings.text_encoder).is_file():
+            encoded.write_null(self.output, settings.text_encoder, self._texts([""])[0])
+
+    def __call__(self, batch: pa.Table) -> tuple[int, int]:
+        """(rows, of them errors)."""
+        made = [self._encode(Clip(**{**row, "captions": tuple(row["captions"])})) for row in batch.to_pylist()]
+        self.rows.append(pa.Table.from_pylist(made, schema=encoded.SCHEMA))
+        return len(made), sum(row["status"] == "error" for row in made)
+
+    def _texts(self, captions: Sequence[str]) -> list[Any]:
+        from presto.text import encode_captions
+
+        return encode_captions(self.tokenizer, self.encoder, captions)
+
+    def _encode(self, clip: Clip) -> dict[str, Any]:
+        import torch
+
+        from presto.vae import encode_moments
+
+        bucket = self.settings.buckets[clip.bucket]
+        try:
+            frames = read_frames(Path(clip.path), bucket.frames, bucket.height, bucket.width, clip.frames)
+            moments = encode_moments(self.vae, torch.from_numpy(frames)[None].to(self.device))[0]
+            if not bool(torch.isfinite(moments).all()):
+                raise ClipError("unreadable", f"{clip.path}: the VAE gives no finite latents")
+            captions = self._texts(clip.captions)
+            path = encoded.latents_path(self.output, clip.clip_id)
+            size = encoded.write_encoding(path, encoded.Encoding(moments, captions), self.settings.vae)
+        except ClipError as error:
+            return _row(clip.clip_id, clip.video_id, self.settings, clip, error=error)
+        row = _row(clip.clip_id, clip.video_id, self.settings, clip)
+        return row | {"tokens": [len(c) for c in captions], "bytes": size}
+
+
+def _row(
+    clip_id: str, video_id: str, settings: EncodeSettings, clip: Clip | None = None, error: ClipError | None = None
+) -> dict[str, Any]:
+    return {
+        "clip_id": clip_id,
+        "video_id": video_id,
+        "status": "error" if error else "ok",
+        "error_kind": error.reason if error else None,
+        "error": str(error) if error else None,
+        "content": clip.content if clip else None,
+        "bucket": settings.buckets[clip.bucket].name if clip else None,
+        "vae": settings.vae,
+        "text_encoder": settings.text_encoder,
+        "segments": settings.segments,
+        "tier": settings.tier,
+    }
+
+
+def encode_here(todo: Todo) -> tuple[int, int]:
+    """In this process: (rows, of them errors)."""
+    if not todo.batches:
+        return 0, 0
+    worker = EncodeWorker(todo.settings)
+    counts = [worker(batch) for batch in todo.batches]
+    return sum(n for n, _ in counts), sum(bad for _, bad in counts)
+
+
+def compact(output: Path) -> None:
+    """Leave one row per clip in few files; the overview of the folder. Raises PrestoError."""
+    from manifests.store import StoreError
+
+    try:
+        encoded.manifest(output).compact()
+    except StoreError as error:
+        raise PrestoError(str(error)) from error

@@ -1,0 +1,59 @@
+"""Logs of a run: one JSON line per entry in RUN/log.jsonl, and the same numbers for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Log:
+    """Written by the first rank only. Lines of steps after `step` (of a run that was resumed from there) are cut off, so
+    that each step is there once."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        path = run / "log.jsonl"
+        run.mkdir(parents=True, exist_ok=True)
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in __exit__
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """kind: train, validation, drop, …"""
+        line = {"step": step, "kind": kind, "time": time.time(), **values}
+        self._file.write(json.dumps(line) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return _lines(run / "log.jsonl")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # a kill came in the middle of it
+    return found

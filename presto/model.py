@@ -1,0 +1,186 @@
+"""Allegro's transformer with segmented cross-attention: loading, saving, and the pipeline around it.
+
+A model folder is what `AllegroPipeline.save_pretrained` writes: model_index.json, transformer, vae, text_encoder,
+tokenizer, scheduler. The settings of the attention lie beside the weights, in `transformer/segmented_attention.json`:
+they are no parameters, so without that file diffusers would run the plain attention in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AllegroTransformer3DModel
+from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
+from pydantic import ValidationError
+from torch import Tensor
+
+from presto.attention import segment, segmentation_of
+from presto.errors import PrestoError
+from presto.segments import Segmentation
+
+SETTINGS = "segmented_attention.json"
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+_SAMPLES = 64  # places of a weight file that its fingerprint reads
+_SAMPLE_BYTES = 1 << 16
+
+Rotary = tuple[tuple[Any, Any, Any], tuple[Tensor, Tensor, Tensor]]
+
+
+def require_model_folder(folder: Path) -> None:
+    """Raises PrestoError unless `folder` holds the parts of an Allegro pipeline."""
+    missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
+    if missing:
+        raise PrestoError(
+            f"{folder} is no Allegro model folder: {', '.join(missing)} missing. Take a download of rhymes-ai/Allegro, "
+            "or an export of this trainer"
+        )
+
+
+def load_transformer(
+    folder: Path, segmentation: Segmentation | None = None, dtype: torch.dtype = torch.float32
+) -> AllegroTransformer3DModel:
+    """The transformer of a model folder, with segmented attention.
+
+    segmentation: for weights that have no settings beside them (the published Allegro); where there are some, they must
+    be the same. None: as the settings say. Raises PrestoError, also if there would be none.
+    """
+    chosen = _chosen(folder, segmentation)
+    model = _from_pretrained(AllegroTransformer3DModel, folder / "transformer", dtype=dtype)
+    segment(model, chosen)
+    return model
+
+
+def empty_transformer(folder: Path, segmentation: Segmentation) -> AllegroTransformer3DModel:
+    """As `load_transformer`, float32, on the meta device: without its weights."""
+    chosen = _chosen(folder, segmentation)
+    with torch.device("meta"):
+        model = AllegroTransformer3DModel.from_config(transformer_config(folder))
+    segment(model, chosen)
+    return model
+
+
+def transformer_config(folder: Path) -> dict[str, Any]:
+    """The transformer's config.json. Raises PrestoError."""
+    path = folder / "transformer" / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrestoError(f"cannot read {path}: {error}") from error
+    if found.get("_class_name") != "AllegroTransformer3DModel":
+        raise PrestoError(f"{path}: _class_name is {found.get('_class_name')!r}, not AllegroTransformer3DModel")
+    config: dict[str, Any] = found
+    return config
+
+
+def _chosen(folder: Path, segmentation: Segmentation | None) -> Segmentation:
+    path = folder / "transformer" / SETTINGS
+    stored = read_settings(path) if path.exists() else None
+    if stored is None and segmentation is None:
+        raise PrestoError(
+            f"{path} is not there: these weights do not say how they attend to their captions, and diffusers would run "
+            "the plain attention. Sample from an export of this trainer, or say which attention to use"
+        )
+    if stored is not None and segmentation is not None and stored != segmentation:
+        raise PrestoError(
+            f"{path} says {stored.model_dump_json()}, and {segmentation.model_dump_json()} was asked for: "
+            "take the stored settings, or other weights"
+        )
+    return stored or segmentation  # type: ignore[return-value]
+
+
+def read_settings(path: Path) -> Segmentation:
+    """Raises PrestoError."""
+    try:
+        return Segmentation.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise PrestoError(f"{path} is no settings file of segmented attention: {error}") from error
+
+
+def save_transformer(model: AllegroTransformer3DModel, folder: Path) -> None:
+    """Weights, config and settings into `folder` (a model folder's `transformer`). Raises PrestoError: plain model."""
+    segmentation = segmentation_of(model)
+    if segmentation is None:
+        raise PrestoError("this transformer has the plain attention: call presto.attention.segment first")
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / SETTINGS).write_text(segmentation.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def load_pipeline(folder: Path, segmentation: Segmentation | None = None, dtype: torch.dtype = torch.float32) -> Any:
+    """The AllegroPipeline of a model folder, its transformer with segmented attention. Raises PrestoError."""
+    from diffusers import AllegroPipeline
+
+    require_model_folder(folder)
+    transformer = load_transformer(folder, segmentation, dtype)
+    return _from_pretrained(AllegroPipeline, folder, transformer=transformer, dtype=dtype)
+
+
+def load_vae(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """AutoencoderKLAllegro of a model folder, for inference."""
+    from diffusers import AutoencoderKLAllegro
+
+    return _from_pretrained(AutoencoderKLAllegro, folder / "vae", dtype=dtype).eval().requires_grad_(False)
+
+
+def load_text_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """(tokenizer, T5 encoder) of a model folder, for inference."""
+    from transformers import T5EncoderModel, T5Tokenizer
+
+    tokenizer = _from_pretrained(T5Tokenizer, folder / "tokenizer")
+    encoder = _from_pretrained(T5EncoderModel, folder / "text_encoder", dtype=dtype)
+    return tokenizer, encoder.eval().requires_grad_(False)
+
+
+def _from_pretrained(cls: Any, folder: Path, **more: Any) -> Any:
+    """From this folder and nowhere else; weights are safetensors, since the others are pickles."""
+    safe = {} if "Tokenizer" in cls.__name__ else {"use_safetensors": True}
+    try:
+        return cls.from_pretrained(folder, local_files_only=True, **safe, **more)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise PrestoError(f"cannot load {folder} as {cls.__name__}: {error}") from error
+
+
+def rotary(config: Any, frames: int, height: int, width: int, device: torch.device | str = "cpu") -> Rotary:
+    """Rotary position embedding of a latent video (frames, height, width in latents), as AllegroPipeline makes it."""
+    grid = (height // config.patch_size, width // config.patch_size)
+    freqs_t, freqs_h, freqs_w, *grids = get_3d_rotary_pos_embed_allegro(
+        embed_dim=config.attention_head_dim,
+        crops_coords=((0, 0), grid),
+        grid_size=grid,
+        temporal_size=frames,
+        interpolation_scale=(
+            config.interpolation_scale_t,
+            config.interpolation_scale_h,
+            config.interpolation_scale_w,
+        ),
+        device=torch.device(device),
+    )
+    place = torch.cartesian_prod(*(g.to(torch.long) for g in grids)).reshape(-1, 3)
+    t, h, w = place.T.reshape(3, 1, -1).contiguous()
+    return (freqs_t, freqs_h, freqs_w), (t, h, w)
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits for the weights and config of a folder (`vae`, `text_encoder`).
+
+    Of each weight file its size and 64 evenly spaced pieces of 64 KiB are read: any retraining changes all of them, and
+    20 GB take no minute. Raises PrestoError if there are no weights.
+    """
+    config, weights = folder / "config.json", sorted(folder.glob("*.safetensors"))
+    if not config.is_file() or not weights:
+        raise PrestoError(f"{folder} has no config.json or no *.safetensors")
+    digest = hashlib.sha256()
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    digest.update(json.dumps({k: v for k, v in settings.items() if not k.startswith("_")}, sort_keys=True).encode())
+    for path in weights:
+        size = os.path.getsize(path)
+        digest.update(f"{size}".encode())
+        with open(path, "rb") as file:
+            for i in range(_SAMPLES):
+                file.seek(i * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

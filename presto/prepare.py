@@ -1,0 +1,142 @@
+"""What can be known before the first step: clips, drops, plan, budget. `train --dry-run` prints it; `fit` starts from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from presto.config import TrainConfig
+from presto.dataset import Clip, Drop, held_out, read_dataset, require_few_drops, summary, usable
+from presto.encoded import is_encoded, read_encoded, read_null
+from presto.errors import DROPS, PrestoError
+from presto.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run: its configuration, the model folder that it starts from, its data (a dataset, or a folder of `encode`), and
+    the folder that it writes."""
+
+    config: TrainConfig
+    model: Path
+    data: Path
+    output: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """clips are trained on, held are validated on, drops are neither. null: see batches.Reader. vae: fingerprint."""
+
+    clips: list[Clip]
+    held: list[Clip]
+    drops: list[Drop]
+    plan: Plan
+    null: Tensor | None
+    vae: str
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return len(self.clips) + len(self.held) + len(self.drops)
+
+
+def prepare(run: Run) -> Prepared:
+    """Reads tables and settings, no weights and no video. Raises PrestoError."""
+    from presto.model import fingerprint, require_model_folder, transformer_config
+
+    config = run.config
+    require_model_folder(run.model)
+    shape = transformer_config(run.model)
+    _require_fits(config, shape, run.model)
+    segments = config.attention.segments if config.data.captions == "sub" else None
+    vae = fingerprint(run.model / "vae")
+    null = None
+    if is_encoded(run.data):
+        text_encoder = fingerprint(run.model / "text_encoder")
+        clips, drops, tiers = read_encoded(run.data, config.data.buckets, segments, vae, text_encoder)
+        null = read_null(run.data, text_encoder)
+    else:
+        table = read_dataset(run.data)
+        tiers = set(table["tier"].unique().to_pylist())
+        clips, drops = usable(table, run.data, config.data.buckets, config.data.aspect_tolerance, segments)
+    if config.tier is not None and tiers != {config.tier}:
+        raise PrestoError(
+            f"{run.data}: the column 'tier' says {', '.join(sorted(map(str, tiers))) or 'nothing'}, and the recipe "
+            f"{config.name} is for {config.tier}: give that tier's dataset, or set tier to null"
+        )
+    require_few_drops(drops, len(clips) + len(drops), config.data.max_dropped)
+    held_ids = held_out(clips, config.validation.clips)
+    kept = [clip for clip in clips if clip.clip_id not in held_ids]
+    held = [clip for clip in clips if clip.clip_id in held_ids]
+    plan = Plan(kept, config.data.buckets, config.global_batch, config.seed)
+    return Prepared(kept, held, drops, plan, null, vae, shape)
+
+
+def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> None:
+    patch = shape["patch_size"]
+    for bucket in config.data.buckets:
+        t, h, w = bucket.latent
+        if t % shape["patch_size_t"] or h % patch or w % patch:
+            raise PrestoError(f"bucket {bucket.name}: its latents {t}×{h}×{w} are not whole patches of {model}")
+
+
+def describe(run: Run, found: Prepared, world: int) -> str:
+    """The bucket table, steps, memory and drops, as text for `--dry-run`."""
+    from presto.budget import memory_bytes, parameters, step_flops, tokens
+    from presto.text import MAX_TOKENS
+
+    config, shape = run.config, found.model
+    found.plan.require_world(world)
+    counts = Counter(clip.bucket for clip in found.clips)
+    lines = [
+        f"{config.name}: {config.attention.variant} attention, {config.attention.segments} segments",
+        f"model {run.model}: {parameters(shape) / 1e6:,.1f} M parameters",
+        f"data {run.data}: {'encoded' if found.null is not None else 'frames are read and encoded in the loop'}",
+        "",
+        f"{'bucket':>16} {'clips':>8} {'latents':>10} {'tokens':>8} {'micro':>6} {'accumulate':>10} {'PFLOP/clip':>10}",
+    ]
+    for i, bucket in enumerate(config.data.buckets):
+        latent = "×".join(map(str, bucket.latent))
+        accumulate = config.global_batch // (world * bucket.micro_batch)
+        flops = step_flops(shape, bucket, config.attention, MAX_TOKENS) / 1e15
+        lines.append(
+            f"{bucket.name:>16} {counts[i]:>8} {latent:>10} {tokens(shape, bucket):>8} {bucket.micro_batch:>6} "
+            f"{accumulate:>10} {flops:>10.3g}"
+        )
+    epoch = found.plan.steps_per_epoch
+    lines += [
+        "",
+        f"{len(found.clips)} clips to train on, {len(found.held)} held out, global batch {config.global_batch} on {world} "
+        f"ranks: {epoch} steps per epoch, {config.steps} steps are {config.steps / epoch:.2f} epochs",
+    ]
+    memory: dict[str, float] = {}
+    for bucket in config.data.buckets:
+        estimate = memory_bytes(
+            shape,
+            bucket,
+            world,
+            ema=config.optimizer.ema is not None,
+            checkpointing=config.activation_checkpointing,
+            precision=config.precision,
+        )
+        memory = max(memory, estimate, key=lambda m: sum(m.values()))
+    parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in memory.items())
+    lines.append(f"memory per rank, estimated: {sum(memory.values()) / 2**30:.2f} GiB ({parts})")
+    lines.append(_dropped(found.drops, found.total))
+    return "\n".join(lines)
+
+
+def _dropped(drops: Sequence[Drop], total: int) -> str:
+    if not drops:
+        return "dropped: none"
+    told = [f"dropped: {len(drops)} of {total}"]
+    for reason, count in summary(drops).items():
+        example = next(d for d in drops if d.reason == reason)
+        told.append(f"  {count} {reason}: {DROPS[reason]}; for example {example.clip_id}: {example.message}")
+    return "\n".join(told)

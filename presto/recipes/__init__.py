@@ -1,0 +1,1 @@
+"""Training recipes that ship with Presto."""

@@ -1,0 +1,189 @@
+"""From five prompts to a video, by the unmodified AllegroPipeline: text goes in as embeddings, one caption after the other.
+
+Frames are 1/88 of 15 s apart, as they were trained. Doubling the frame rate is left to an interpolator outside (EMA-VFI,
+RIFE); see docs/presto.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from manifests.shards import whole_file
+from presto.config import Bucket
+from presto.errors import PrestoError
+from presto.model import load_pipeline, load_text_encoder, load_vae, read_settings
+from presto.text import encode_captions, pad_captions
+from presto.vae import decode
+from presto.video import Frames, write_video
+
+if TYPE_CHECKING:
+    from presto.train import Trainer
+
+SECONDS = 15.0  # that a clip of training lasts
+NEGATIVE = (  # of Allegro's own example
+    "nsfw, lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer digits, cropped, worst "
+    "quality, low quality, normal quality, jpeg artifacts, signature, watermark, username, blurry."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """inference_steps, guidance: of the released sampler (Euler ancestral, 100, 7.0). negative: one prompt, for every
+    segment."""
+
+    frames: int = 88
+    height: int = 720
+    width: int = 1280
+    inference_steps: int = 100
+    guidance: float = 7.0
+    negative: str = NEGATIVE
+    seed: int = 0
+
+
+def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings) -> Frames:
+    """One video. text: a (tokens, D) embedding per segment; negative: one, repeated for each. Raises PrestoError if the
+    transformer has the plain attention or another number of segments."""
+    from diffusers import EulerAncestralDiscreteScheduler
+
+    from presto.attention import segmentation_of
+
+    found = segmentation_of(pipeline.transformer)
+    if found is None:
+        raise PrestoError("this transformer has the plain attention: load it with presto.model.load_pipeline")
+    if found.segments != len(text):
+        raise PrestoError(f"{len(text)} prompts for {found.segments} segments: give {found.segments}")
+    found.windows(settings.frames // 4)
+    embeddings, mask = pad_captions([list(text), [negative] * len(text)])
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    latents = pipeline(
+        prompt_embeds=embeddings[:1],
+        prompt_attention_mask=mask[:1],
+        negative_prompt=None,
+        negative_prompt_embeds=embeddings[1:],
+        negative_prompt_attention_mask=mask[1:],
+        num_frames=settings.frames,
+        height=settings.height,
+        width=settings.width,
+        num_inference_steps=settings.inference_steps,
+        guidance_scale=settings.guidance,
+        # drawn on the CPU: the same video from the same seed on every device
+        generator=torch.Generator("cpu").manual_seed(settings.seed),
+        output_type="latent",
+    ).frames
+    frames: Frames = decode(pipeline.vae, latents)[0].cpu().numpy()
+    return frames
+
+
+def sample_to_files(
+    model: Path, prompts: Sequence[Sequence[str]], output: Path, settings: Settings, seeds: Sequence[int]
+) -> list[Path]:
+    """A video per list of prompts and seed, as OUTPUT/0000-seed0.mp4 with its settings in a .json beside it; those that
+    are there are not made again. Raises PrestoError before anything is loaded where it can be known."""
+    expected = read_settings(model / "transformer" / "segmented_attention.json").segments
+    for given in prompts:
+        if len(given) != expected:
+            raise PrestoError(f"{len(given)} prompts for {expected} segments of {model}: give {expected}")
+    Bucket(frames=settings.frames, height=settings.height, width=settings.width)
+    cuda = torch.cuda.is_available()
+    pipeline = load_pipeline(model, dtype=torch.bfloat16 if cuda else torch.float32)
+    pipeline.to("cuda" if cuda else "cpu")
+    negative = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [settings.negative])[0]
+    made = []
+    for number, given in enumerate(prompts):
+        text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, given)
+        for seed in seeds:
+            path = output / f"{number:04d}-seed{seed}.mp4"
+            made.append(path)
+            this = Settings(**{**asdict(settings), "seed": seed})
+            about = {"prompts": list(given), "model": str(model), **asdict(this)}
+            if path.exists() and _about(path) == about:
+                continue
+            write_sample(path, sample(pipeline, text, negative, this), about)
+    return made
+
+
+def write_sample(path: Path, frames: Frames, about: dict[str, Any]) -> None:
+    """The video, which lasts as long as a clip of training, and what it was made of."""
+    write_video(path, frames, len(frames) / SECONDS)
+    with whole_file(path.with_suffix(".json")) as part:
+        part.write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _about(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return None
+
+
+def read_prompts(path: Path) -> list[list[str]]:
+    """Lists of prompts: JSON or YAML (a list of lists, or one list), or text with a prompt per line and a blank line
+    between videos. Raises PrestoError."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix in (".json", ".yaml", ".yml"):
+            found = yaml.safe_load(text)
+            found = [found] if isinstance(found, list) and found and isinstance(found[0], str) else found
+        else:
+            found = [[line.strip() for line in part.splitlines() if line.strip()] for part in text.split("\n\n")]
+            found = [part for part in found if part]
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise PrestoError(f"{path} cannot be read: {error}") from error
+    ok = isinstance(found, list) and found and all(isinstance(p, list) and p for p in found)
+    if not ok or not all(isinstance(text, str) and text.strip() for part in found for text in part):
+        raise PrestoError(f"{path}: lists of prompts are wanted, each a text that is not empty")
+    return [[str(text) for text in part] for part in found]
+
+
+def sample_in_training(trainer: Trainer) -> None:
+    """Sample videos of a run's prompts with the weights in hand, as RUN/samples/step-…/0000.mp4. All ranks take part:
+    each samples its prompts, and where there are none left repeats one, since sharded weights are gathered together."""
+    from diffusers import AllegroPipeline, EulerAncestralDiscreteScheduler
+
+    run, found = trainer.run, trainer.ranks
+    config = run.config
+    size = config.data.buckets[0]
+    if not config.samples.prompts:
+        return
+    if trainer.sample_text is None:
+        embedded: list[Any] = [None]
+        if found.first:
+            encoders = trainer.text or load_text_encoder(run.model)
+            embedded = [
+                [[t.cpu() for t in encode_captions(*encoders, [*given, NEGATIVE])] for given in config.samples.prompts]
+            ]
+        dist.broadcast_object_list(embedded, src=0)
+        trainer.sample_text = embedded[0]
+    texts = trainer.sample_text
+    assert texts is not None
+    vae = trainer.vae if trainer.vae is not None else load_vae(run.model).to(found.device)
+    pipeline = AllegroPipeline(
+        tokenizer=None,
+        text_encoder=None,
+        vae=vae,
+        transformer=trainer.model,
+        scheduler=EulerAncestralDiscreteScheduler.from_pretrained(run.model / "scheduler", local_files_only=True),
+    )
+    settings = Settings(
+        size.frames, size.height, size.width, config.samples.inference_steps, config.samples.guidance, seed=config.seed
+    )
+    trainer.model.eval()
+    for first in range(0, len(texts), found.world):
+        mine = first + found.rank
+        text = [t.to(found.device) for t in texts[min(mine, len(texts) - 1)]]
+        frames = sample(pipeline, text[:-1], text[-1], settings)
+        if mine < len(texts):
+            about = {"prompts": list(config.samples.prompts[mine]), "step": trainer.step, **asdict(settings)}
+            write_sample(run.output / "samples" / f"step-{trainer.step:08d}" / f"{mine:04d}.mp4", frames, about)
+    trainer.model.train()

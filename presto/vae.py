@@ -1,0 +1,64 @@
+"""Allegro's video VAE: from frames to moments, from moments to latents, and back; its tile grid is checked.
+
+diffusers' tiling leaves borders unwritten unless the size fits its grid exactly (368×640 would lose 6 of its 46 latent
+rows, in silence). Here a tile is as large as the frame, and a size that is not covered is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from presto.errors import PrestoError
+
+TILE_FRAMES = 24
+OVERLAP = (8, 120, 80)  # frames, rows, columns
+
+
+def require_covered(size: tuple[int, int, int], kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
+    """Raises PrestoError unless tiles of `kernel`, `stride` apart, reach the end of a video of `size`: each (frames,
+    height, width). diffusers lays floor((size − kernel) / stride) + 1 of them along each axis."""
+    for axis, full, tile, step in zip(("frames", "height", "width"), size, kernel, stride, strict=True):
+        if full < tile or (full - tile) % step:
+            raise PrestoError(
+                f"the VAE's tiles of {tile}, {step} apart, do not cover {axis} {full}: {axis} must be {tile} + {step}·k"
+            )
+
+
+def set_tiles(vae: Any, frames: int, height: int, width: int) -> None:
+    """Make `vae` (AutoencoderKLAllegro) take videos of this size: whole frames, 24 at a time, 16 apart. Raises
+    PrestoError if that does not cover the video: frames must be 24 + 16·k."""
+    kernel = (TILE_FRAMES, height, width)
+    stride = (TILE_FRAMES - OVERLAP[0], max(8, height - OVERLAP[1]), max(8, width - OVERLAP[2]))
+    require_covered((frames, height, width), kernel, stride)
+    vae.kernel, vae.stride = kernel, stride
+    vae.enable_tiling()
+    vae.enable_slicing()
+
+
+@torch.no_grad()
+def encode_moments(vae: Any, frames: Tensor) -> Tensor:
+    """Mean and log variance of the posterior, (B, 2·4, T, h, w), of uint8 frames (B, F, H, W, 3) on the VAE's device."""
+    _, count, height, width, _ = frames.shape
+    set_tiles(vae, count, height, width)
+    video = frames.permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
+    moments: Tensor = vae.encode(video).latent_dist.parameters
+    return moments
+
+
+def latents_of(moments: Tensor, noise: Tensor, scale: float) -> Tensor:
+    """A sample of the posterior times the VAE's scaling factor, float32 (B, 4, T, h, w); noise: standard normal."""
+    mean, logvar = moments.float().chunk(2, dim=1)
+    return (mean + torch.exp(0.5 * logvar.clamp(-30, 20)) * noise) * scale
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """uint8 frames (B, F, H, W, 3) of scaled latents (B, 4, T, h, w)."""
+    _, _, frames, height, width = latents.shape
+    set_tiles(vae, frames * 4, height * 8, width * 8)
+    video = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype)).sample  # (B, F, 3, H, W)
+    shown: Tensor = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return shown.permute(0, 1, 3, 4, 2)

@@ -1,0 +1,23 @@
+"""One model folder for all tests of the trainer: random weights, as `python -m presto.tiny` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from presto.tiny import tiny_model
+
+torch.set_num_threads(1)  # products this small are slower on more
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shapes, other weights."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "other", seed=1)

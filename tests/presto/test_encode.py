@@ -1,0 +1,138 @@
+"""encode: one row in, one row out, over kills; and what the trainer reads is what the encoders give."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from presto import encoded
+from presto.config import Bucket
+from presto.encode import EncodeWorker, compact, encode_here, plan
+from presto.errors import PrestoError
+from presto.frames import read_frames
+from presto.launch import encode_on_ray
+from presto.model import load_text_encoder, load_vae
+from presto.prepare import Run, prepare
+from presto.text import encode_captions
+from presto.vae import encode_moments
+from tests.presto.made import BUCKET, config, dataset, row
+from tests.presto.ranks import CONTEXT, wait_until
+
+BUCKETS = [Bucket(**BUCKET)]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven clips: one damaged, one without all captions."""
+    folder = tmp_path_factory.mktemp("dataset")
+    rows = [row(i, folder) for i in range(7)]
+    rows[2] |= {"sub_captions": ["a", "b", "", "d", "e"]}
+    bad = folder / rows[4]["path"]
+    bad.write_bytes(bad.read_bytes()[:900])
+    return dataset(folder, rows)
+
+
+def todo(shards: Path, model: Path, output: Path, **more: Any) -> Any:
+    return plan(shards, model, output, BUCKETS, 1.6, **more)
+
+
+def by_id(output: Path) -> dict[str, dict[str, Any]]:
+    return {r["clip_id"]: r for r in encoded.manifest(output).read().to_pylist()}
+
+
+def test_one_row_in_one_row_out(shards: Path, model: Path, tmp_path: Path) -> None:
+    first = todo(shards, model, tmp_path)
+    assert (first.total, first.done, first.unusable) == (7, 0, 1)
+    assert encode_here(first) == (6, 1)
+    compact(tmp_path)
+    rows = by_id(tmp_path)
+    kinds = {row(i, shards)["clip_id"]: None for i in range(7)}
+    kinds |= {row(2, shards)["clip_id"]: "captions", row(4, shards)["clip_id"]: "unreadable"}
+    assert {clip: r["error_kind"] for clip, r in rows.items()} == kinds
+    assert encode_here(todo(shards, model, tmp_path)) == (0, 0)
+    assert encode_here(todo(shards, model, tmp_path, retry_errors=True)) == (1, 1)
+
+
+def test_what_is_stored_is_what_the_encoders_give(shards: Path, model: Path, tmp_path: Path) -> None:
+    encode_here(todo(shards, model, tmp_path))
+    wanted = row(0, shards)
+    found = encoded.read_encoding(encoded.latents_path(tmp_path, wanted["clip_id"]))
+    frames = torch.from_numpy(read_frames(shards / wanted["path"], 24, 64, 64))[None]
+    torch.testing.assert_close(found.moments, encode_moments(load_vae(model), frames)[0].half())
+    texts = encode_captions(*load_text_encoder(model), [wanted["caption"], *wanted["sub_captions"]])
+    assert len(found.captions) == 6
+    for mine, theirs in zip(found.captions, texts, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    run = Run(config(data={"max_dropped": 0.5}), model, tmp_path, tmp_path / "run")
+    prepared = prepare(run)
+    assert (len(prepared.clips), len(prepared.drops)) == (5, 2)
+    assert prepared.null is not None
+    torch.testing.assert_close(prepared.null, encode_captions(*load_text_encoder(model), [""])[0])
+
+
+def test_other_weights_captions_or_files_are_encoded_again(
+    shards: Path, model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    encode_here(todo(shards, model, tmp_path / "out"))
+    assert sum(b.num_rows for b in todo(shards, other_model, tmp_path / "out").batches) == 6
+    rows = [row(i, shards) for i in (0, 1)]
+    rows[0]["caption"] = "other words"
+    changed = tmp_path / "changed"
+    changed.mkdir()
+    os.symlink(shards / "clips", changed / "clips")
+    again = todo(dataset(changed, rows), model, tmp_path / "out")
+    assert [b["clip_id"].to_pylist() for b in again.batches] == [[rows[0]["clip_id"]]]
+    encoded.latents_path(tmp_path / "out", rows[1]["clip_id"]).unlink()
+    assert sum(b.num_rows for b in todo(changed, model, tmp_path / "out").batches) == 2
+
+
+def test_a_folder_that_is_no_model_stops_before_any_work(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(PrestoError, match="no Allegro model folder"):
+        todo(shards, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _slowly(shards: Path, model: Path, output: Path) -> None:
+    torch.set_num_threads(1)
+    work = todo(shards, model, output)
+    worker = EncodeWorker(work.settings)
+    for batch in work.batches:
+        for i in range(batch.num_rows):
+            worker(batch.slice(i, 1))
+            time.sleep(0.2)
+
+
+def test_a_kill_loses_nothing_and_nothing_is_done_twice(shards: Path, model: Path, tmp_path: Path) -> None:
+    process = CONTEXT.Process(target=_slowly, args=(shards, model, tmp_path))
+    process.start()
+    wait_until(lambda: encoded.manifest(tmp_path).rows() >= 3)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    before = {clip: r for clip, r in by_id(tmp_path).items() if r["status"] == "ok"}
+    times = {clip: encoded.latents_path(tmp_path, clip).stat().st_mtime_ns for clip in before}
+    rest = todo(shards, model, tmp_path)
+    left = {clip for batch in rest.batches for clip in batch["clip_id"].to_pylist()}
+    assert not left & set(before)
+    encode_here(rest)
+    assert len(by_id(tmp_path)) == 7
+    assert {clip: encoded.latents_path(tmp_path, clip).stat().st_mtime_ns for clip in before} == times
+
+
+def test_on_ray_it_is_the_same(shards: Path, model: Path, tmp_path: Path) -> None:
+    """As a Ray Data job, on a cluster that is started for it."""
+    assert encode_on_ray(todo(shards, model, tmp_path / "ray"), workers=1) == (6, 1)
+    encode_here(todo(shards, model, tmp_path / "here"))
+    found, peer = by_id(tmp_path / "ray"), by_id(tmp_path / "here")
+    assert {clip: (r["status"], r["content"], r["tokens"]) for clip, r in found.items()} == {
+        clip: (r["status"], r["content"], r["tokens"]) for clip, r in peer.items()
+    }
+    for clip in (c for c, r in peer.items() if r["status"] == "ok"):
+        a, b = (encoded.read_encoding(encoded.latents_path(tmp_path / name, clip)) for name in ("ray", "here"))
+        torch.testing.assert_close(a.moments, b.moments, rtol=2e-3, atol=2e-3)
