@@ -8,6 +8,7 @@ compare are given with it. Needs `ffmpeg` on the PATH.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import platform
 import resource
@@ -21,6 +22,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import av
 
 from curation.recipe import Recipe, load_recipe
 from curation.stages.scan import scan_row
@@ -159,13 +162,14 @@ def part_reject() -> None:
 
 
 def part_memory() -> None:
-    """The same 30 s again and again in one file, without encoding it again: a shot of two clips each time."""
+    """A pan again and again in one file, without encoding it again: a clip each time."""
     print("\npeak memory of a scanning process, MiB")
-    source = films()[1]
+    source = build_pan()
+    again = math.ceil(3600 / float(av.open(str(source)).duration / av.time_base))
     for hours in (1, 2):
-        path = CACHE / f"drone_{hours}h.mp4"
+        path = CACHE / f"pan_{hours}h.mp4"
         if not path.exists():
-            loop = ["-stream_loop", str(120 * hours - 1)]
+            loop = ["-stream_loop", str(again * hours - 1)]
             subprocess.run(
                 ["ffmpeg", "-v", "error", "-y", *loop, "-i", str(source), "-c", "copy", str(path)], check=True
             )

@@ -238,7 +238,7 @@ class Cluster:
             "max_task_retries": _RETRIES,
         }
         size = min(self._size(job), len(job.batches))
-        pool: list[Any] = [ray.remote(_Call).options(**options).remote(job.worker, job.args) for _ in range(size)]
+        pool: list[Any] = [ray.remote(StageActor).options(**options).remote(job.worker, job.args) for _ in range(size)]
         batches, waiting, lost = iter(job.batches), {}, 0
 
         def hand(worker: Any) -> None:
@@ -326,7 +326,7 @@ def _knock(address: str | None) -> None:
             pass
 
 
-class _Call:
+class StageActor:
     """A worker as Ray calls it. A set-up fault is an answer too: Ray would otherwise make the actor again."""
 
     def __init__(self, worker: Callable[..., Worker], args: tuple[Any, ...]) -> None:
