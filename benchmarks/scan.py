@@ -23,8 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import av
-
 from curation.recipe import Recipe, load_recipe
 from curation.stages.scan import scan_row
 from manifests import ids
@@ -165,7 +163,7 @@ def part_memory() -> None:
     """A pan again and again in one file, without encoding it again: a clip each time."""
     print("\npeak memory of a scanning process, MiB")
     source = build_pan()
-    again = math.ceil(3600 / float(av.open(str(source)).duration / av.time_base))
+    again = math.ceil(3600 / scan(source, recipe(), all_scores=False)["duration"])
     for hours in (1, 2):
         path = CACHE / f"pan_{hours}h.mp4"
         if not path.exists():
