@@ -58,7 +58,7 @@ def full_decode(path: Path) -> float:
 def scan(path: Path, recipe: Recipe, all_scores: bool = True) -> dict[str, Any]:
     """A row of the videos manifest, frames written to a temporary workspace."""
     uri = str(path.resolve())
-    row = {"uri": uri, "video_id": ids.video_id(uri), "licence": None, "spans": []}
+    row: dict[str, Any] = {"uri": uri, "video_id": ids.video_id(uri), "licence": None, "spans": []}
     with tempfile.TemporaryDirectory() as workspace:
         return scan_row(row, workspace, recipe.model_dump(mode="json"), all_scores)
 
