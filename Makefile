@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test lint format bench bench-stats bench-models bench-captions bench-presto chaos docs clean
+.PHONY: demo demo-train toy test lint format bench bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -55,6 +55,13 @@ bench-captions: $(VENV)/.ready  ## own overhead, and how busy an endpoint is kep
 bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the published size
 	$(RUN)/python -m benchmarks.presto
 
+bench-studio: $(VENV)/.ready  ## a million clips in the studio
+	$(RUN)/python -m benchmarks.studio_million
+
+e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
+	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[e2e]'
+	$(RUN)/python -m pytest tests/e2e
+
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
@@ -68,5 +75,5 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 3; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 3; }
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[models,presto,dev]'
+	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[models,presto,studio,dev]'
 	@touch $@

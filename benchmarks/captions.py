@@ -19,12 +19,13 @@ import random
 import tempfile
 import time
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
+from captioning import chat
 from curation.clip_table import rows_table
 from curation.pipeline import Options, run
 from curation.recipe import parse_recipe
@@ -41,26 +42,22 @@ WORDS = ["harbour", "lantern", "market", "river", "tower", "garden", "bridge", "
 
 
 def serve(delay: float, pipe: Connection) -> None:
-    """An endpoint that answers after `delay` seconds; told to stop, it sends (time, requests in flight) as they changed."""
+    """An endpoint that answers after `delay` seconds, until it is told to stop."""
     from aiohttp import web
 
-    changes: list[tuple[float, int]] = [(time.time(), 0)]
+    served = itertools.count()
 
     async def models(_: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "bench"}]})
 
     async def complete(request: web.Request) -> web.Response:
-        changes.append((time.time(), changes[-1][1] + 1))
-        try:
-            await request.read()
-            if delay:
-                await asyncio.sleep(delay)
-            text = f"View {len(changes)} has " + " ".join(random.choices(WORDS, k=40)) + "."
-            message = {"role": "assistant", "content": json.dumps({"caption": text})}
-            usage = {"prompt_tokens": 1500, "completion_tokens": 60}
-            return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
-        finally:
-            changes.append((time.time(), changes[-1][1] - 1))
+        await request.read()
+        if delay:
+            await asyncio.sleep(delay)
+        text = f"View {next(served)} has " + " ".join(random.choices(WORDS, k=40)) + "."
+        message = {"role": "assistant", "content": json.dumps({"caption": text})}
+        usage = {"prompt_tokens": 1500, "completion_tokens": 60}
+        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
 
     async def main() -> None:
         app = web.Application(client_max_size=2**26)
@@ -72,9 +69,19 @@ def serve(delay: float, pipe: Connection) -> None:
         pipe.send(runner.addresses[0][1])
         while not pipe.poll():
             await asyncio.sleep(0.1)
-        pipe.send(changes)
 
     asyncio.run(main())
+
+
+class NotedMeter(chat.Meter):
+    """The backend's meter, that notes each change."""
+
+    changes: ClassVar[list[tuple[float, int]]] = []
+
+    def _change(self, by: int) -> None:
+        super()._change(by)
+        if by:
+            self.changes.append((time.monotonic(), self.changes[-1][1] + by))
 
 
 class Quiet:
@@ -138,7 +145,7 @@ def recipe(url: str, concurrency: int, similarity: bool) -> Any:
 def caption(
     clips: int, delay: float, concurrency: int, similarity: bool = False
 ) -> tuple[Quiet, list[tuple[float, int]]]:
-    """One run of the stage; what it came to, and the requests in flight as the server saw them."""
+    """One run of the stage; what it came to, and the requests in flight, (time, how many), as they changed."""
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(delay, there), daemon=True)
     server.start()
@@ -148,13 +155,14 @@ def caption(
         chosen = recipe(f"http://127.0.0.1:{here.recv()}/v1", concurrency, similarity)
         if similarity:
             chosen.built["text_similarity"].measure([tuple("abcde")])  # loading is not what is measured
+        NotedMeter.changes = [(time.monotonic(), 0)]
+        chat.Meter = NotedMeter  # type: ignore[misc]
         run(place, chosen, [], Options(("caption",), inline=True), watcher)
         done = place.captions.read(["status"])["status"].to_pylist()
         assert done == ["ok"] * clips, f"{done.count('ok')} of {clips} are ok"
     here.send("stop")
-    changes: list[tuple[float, int]] = here.recv()
     server.join()
-    return watcher, changes
+    return watcher, NotedMeter.changes
 
 
 def share(changes: list[tuple[float, int]], concurrency: int, until: int) -> tuple[float, float]:
@@ -193,8 +201,8 @@ def main() -> None:
     full, mean = share(changes, concurrency, until=11 * (clips - 2 * concurrency))
     print(
         f"a server that answers in 1 s, concurrency {concurrency}: {watcher.total.requests} answers in "
-        f"{watcher.seconds:.1f} s; in flight, as the server saw it: {mean:.1%} of {concurrency} on average, all of them "
-        f"{full:.1%} of the time; busy over the whole run, start and end included: {watcher.total.busy_share or 0:.1%}"
+        f"{watcher.seconds:.1f} s; in flight: {mean:.1%} of {concurrency} on average, all of them {full:.1%} of the time; "
+        f"busy over the whole run, start and end included: {watcher.total.busy_share or 0:.1%}"
     )
 
 

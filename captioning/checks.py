@@ -93,7 +93,7 @@ def normalised(text: str) -> str:
 def _kept(c: str) -> str:
     # By category and not by `isalnum`: the vowel signs of many scripts are marks, and they do make another word.
     kind = unicodedata.category(c)[0]
-    return " " if kind in "PZ" else "" if kind == "C" else c
+    return " " if kind in "PZ" or c.isspace() else "" if kind == "C" else c
 
 
 _ASCII = {code: _kept(chr(code)) for code in range(128)}

@@ -110,8 +110,8 @@ class LocalModel(ChatBackend):
         local = {"local_files_only": True, "trust_remote_code": False}
         dtype = self.settings.dtype
         try:
-            processor = AutoProcessor.from_pretrained(str(self.folder), **local)
-            model = AutoModelForImageTextToText.from_pretrained(
+            processor: Any = AutoProcessor.from_pretrained(str(self.folder), **local)  # type: ignore[no-untyped-call]
+            model: Any = AutoModelForImageTextToText.from_pretrained(
                 str(self.folder),
                 use_safetensors=True,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
@@ -175,7 +175,7 @@ class LocalModel(ChatBackend):
         def said(row: Any) -> str:
             return str(tokenizer.decode(row[start:], skip_special_tokens=True))
 
-        class Closed(StoppingCriteria):  # type: ignore[misc]
+        class Closed(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                 last = tokenizer.batch_decode(input_ids[:, -1:])
                 ended = [

@@ -65,7 +65,8 @@ def load_prompts(chosen: str | Mapping[str, str]) -> Prompts:
     default = _read(folder / DEFAULT)
     if not isinstance(chosen, str):
         own = dict(chosen)
-        return Prompts(own.pop("name", "recipe"), {**default, **own})
+        name = own.pop("name", "recipe" if own else DEFAULT)
+        return Prompts(name, {**default, **own})
     if chosen.isidentifier() and (folder / chosen).is_dir() and not chosen.startswith("_"):
         return Prompts(chosen, _read(folder / chosen))
     path = Path(chosen)

@@ -34,7 +34,7 @@ class WaveSettings(Settings):
     path: str
     gpus: int = Field(1, ge=1)
     tensor_parallel: int = Field(1, ge=1)
-    engine: dict[str, Any] = {}
+    engine: dict[str, Any] = Field(default_factory=dict)
     clips_per_wave: int = Field(2048, ge=1)
 
 
@@ -74,7 +74,7 @@ class Waves(ChatBackend):
         self._gathered = Gathered(self._wave, most=5 * settings.clips_per_wave, wait=WAVE_SECONDS)
 
     def check(self) -> None:
-        """Raises CaptionerFault unless vLLM is here, or on the cluster's nodes at least its client side: Ray's."""
+        """Raises CaptionerFault unless vLLM and the model are here."""
         import importlib.util
 
         if importlib.util.find_spec("vllm") is None:
@@ -101,10 +101,13 @@ class Waves(ChatBackend):
         }
         results: list[ChatAnswer | Exception] = [ChatFailed("vLLM gave no answer", 1) for _ in requests]
         rows = [{"number": number, **as_row(request)} for number, request in enumerate(requests)]
-        with self.meter:
-            for number, row in self.execute(engine, rows):
-                if 0 <= number < len(requests):  # answers come in any order: each has its question's number
-                    results[number] = as_answer(row, requests[number])
+        try:
+            with self.meter:
+                for number, row in self.execute(engine, rows):
+                    if 0 <= number < len(requests):  # answers come in any order: each has its question's number
+                        results[number] = as_answer(row, requests[number])
+        except Exception as error:  # an engine that does not start does so for no clip
+            raise CaptionerFault(f"vLLM: {error}") from error
         for result in results:
             if isinstance(result, ChatAnswer):
                 self.meter.paid(result)

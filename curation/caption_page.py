@@ -68,7 +68,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             # whatever got past the escaping could still load and run nothing
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src "
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src '
             "'unsafe-inline'\">",
             f"<title>Captions: {escape(recipe.name)}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{len(parts)} clips, captioned by {escape(recipe.captioning.captioner)}: {escape(told)}</h1>",
@@ -114,7 +114,16 @@ def _clip(clip: Mapping[str, Any], row: Mapping[str, Any] | None, frames: Stored
 def _notes(row: Mapping[str, Any]) -> str:
     told = [
         f"{name.replace('_', ' ')} {row[name]}"
-        for name in ("model", "prompts", "attempts", "requests", "prompt_tokens", "completion_tokens", "language", "copies")
+        for name in (
+            "model",
+            "prompts",
+            "attempts",
+            "requests",
+            "prompt_tokens",
+            "completion_tokens",
+            "language",
+            "copies",
+        )
         if row.get(name)
     ]
     bad = [f"{row[name]} {what}" for name, what in _FAULTS.items() if row.get(name)]

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from curation.cli_calibrate import add_calibrate
+from curation.cli_inspect import add_inspect
 from curation.cli_models import models_app
 from curation.errors import SetupError
 
@@ -458,6 +459,7 @@ def doctor(
 
 app.add_typer(models_app(_command, console), name="models")
 add_calibrate(app, _command, console)
+add_inspect(app, _command, console)
 
 # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

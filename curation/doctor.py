@@ -92,6 +92,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
+    from captioning.chat import CaptionerFault
     from captioning.registry import make_captioner
 
     for name, filter_ in recipe.built.items():
@@ -102,8 +103,10 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
             yield Finding(f"filter {name}", False, str(error), needed=True)
     captioner = recipe.captioning.captioner
     try:
-        yield Finding("captioner", True, make_captioner(captioner, recipe.captioning.settings).protocol, needed=True)
-    except ValueError as error:
+        made = make_captioner(captioner, recipe.captioning.settings)
+        made.check()
+        yield Finding("captioner", True, made.protocol, needed=True)
+    except (ValueError, CaptionerFault) as error:
         yield Finding("captioner", False, str(error), needed=True)
 
 

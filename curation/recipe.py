@@ -84,7 +84,9 @@ class Captioning(_Section):
 
     captioner: str = "descriptors"
     settings: dict[str, Any] = {}
-    max_copies: PositiveInt | None = Field(None, description="clips that may share one caption, nearly; null: any number")
+    max_copies: PositiveInt | None = Field(
+        None, description="clips that may share one caption, nearly; null: any number"
+    )
 
     @field_validator("settings")
     @classmethod
@@ -92,7 +94,9 @@ class Captioning(_Section):
         # a recipe is kept in the workspace, printed and passed on
         for key in _flatten(settings):
             if key.rpartition(".")[2].lower() in ("api_key", "key", "token", "password", "secret", "authorization"):
-                raise ValueError(f"{key}: no secrets in a recipe; name a variable (api_key_env) or a file (api_key_file)")
+                raise ValueError(
+                    f"{key}: no secrets in a recipe; name a variable (api_key_env) or a file (api_key_file)"
+                )
         return settings
 
 
@@ -279,7 +283,9 @@ def _measurement(filter_: Filter[Any]) -> tuple[Any, ...]:
     try:
         return filter_.backend, filter_.method
     except FilterUnavailable:
-        return filter_.backend, {key: value for key, value in vars(filter_).items() if key != "reduce" and key[0] != "_"}
+        return filter_.backend, {
+            key: value for key, value in vars(filter_).items() if key != "reduce" and key[0] != "_"
+        }
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -87,7 +87,9 @@ def _show_counts(console: Console, found: Statistics) -> None:
     captions = found.summary["captions"]
     if captions["total"]:
         by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
-        tokens = f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
+        tokens = (
+            f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
+        )
         console.print(f"captions: {captions['total']} = {escape(by_status)}{tokens}")
         if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
             console.print(f"    of them with {faults}")

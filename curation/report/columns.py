@@ -71,6 +71,7 @@ class Columns:
     counted: Bools
     tiers: dict[str, _Tier] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
+    _seen: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _scanned: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _spans: dict[str, tuple[Any, Any, Bools]] = field(default_factory=dict)
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
@@ -94,6 +95,7 @@ class Columns:
         # A clip without captions is an error, but others may repeat it all the same.
         uncaptioned = pc.equal(scores.table["error_kind"], "caption").fill_null(False).to_numpy().astype(bool)
         self._scanned = scores.ok() | uncaptioned
+        self._seen = scores.table["has_frames"].to_numpy().astype(bool)
         for name in recipe.filters:
             self._spans[name] = scores.span(name)
             values = self.values(name, slice(None))
@@ -193,15 +195,15 @@ class Columns:
         verdicts[~self.scores.ok()] = Verdict.ERROR
         return verdicts
 
-    def kept(self, tier: str) -> Bools:
-        """The selected clips that a tier keeps [clips]."""
-        now = self.tiers[tier]
-        return np.asarray(self.counted & ((now.failures | now.missings) == 0))
+    def kept(self, tier: str) -> Rows:
+        """The selected clips that a tier keeps."""
+        passing = self.passing(tier)
+        return np.asarray(passing[self.tiers[tier].missings[passing] == 0], np.int64)
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""
         now, passing = self.tiers[tier], self.passing(tier)
-        everything, kept = _count(self.counted), _count(now.missings[passing] == 0)
+        everything, kept = _count(self.counted), self.kept(tier).size
         gates: dict[str, Any] = {}
         for name, gate in now.gates.items():
             key = name, gate.gate
@@ -273,10 +275,26 @@ class Columns:
             side, distance = side[few], distance[few]
         return np.asarray(rows[side][np.lexsort((rows[side], distance))], np.int64)
 
-    def some(self, rows: Bools, most: int) -> Rows:
-        """A few of `rows` [clips], spread evenly over them, always the same ones."""
-        at = np.flatnonzero(rows)
-        return at if at.size <= most else at[np.linspace(0, at.size - 1, most).astype(np.int64)]
+    def everything(self) -> Rows:
+        """All clips that are counted."""
+        return np.flatnonzero(self.counted)
+
+    def near_end(self, name: str, gate: Gate, end: str, inside: bool, rows: Rows, most: int) -> Rows:
+        """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate, inside or outside of it; those that can be
+        seen, where there are any."""
+        threshold = gate.low if end == "low" else float(np.nextafter(gate.high, np.inf))  # a clip on it is inside
+        above = inside == (end == "low")
+        near = self.near(name, threshold, above, self.with_frames(rows), most)
+        return near if near.size else self.near(name, threshold, above, rows, most)
+
+    def with_frames(self, rows: Rows) -> Rows:
+        """Those that can be seen, if there are any."""
+        seen = rows[self._seen[rows]]
+        return seen if seen.size else rows
+
+    def some(self, rows: Rows, most: int) -> Rows:
+        """A few of `rows`, spread evenly over them, always the same ones."""
+        return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
 
     def row(self, clip_id: str) -> int:
         """Where a clip is. Raises KeyError."""

@@ -34,7 +34,7 @@ class Correlation:
 
 def rank_correlation(columns: Columns) -> Correlation:
     """Score against score, on at most MOST_RANKED clips."""
-    rows = columns.some(columns.counted, MOST_RANKED)
+    rows = columns.some(columns.everything(), MOST_RANKED)
     values = {name: columns.values(name, rows) for name in columns.scales}
     names = [name for name, score in values.items() if np.count_nonzero(~np.isnan(score)) >= FEWEST_PAIRS]
     n = len(names)
@@ -185,7 +185,7 @@ def _distinct(common: list[tuple[str, int]], most: int) -> list[tuple[str, int]]
 
 def seconds_of(stages: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     """The last run of each stage, and all of them, as cells."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for stage, run in stages.items():
         hours = run["seconds"] / 3600
         speed = f"{run['video_hours'] / hours:.3g}" if run["computed"] and hours else "–"

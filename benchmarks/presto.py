@@ -1,0 +1,194 @@
+"""How fast the trainer is: attention, reading, and on a GPU a step of the published size. `make bench-presto`.
+
+python -m benchmarks.presto [attention | reading | step | gpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from presto.attention import segment
+from presto.batches import Reader, StepBatches, loader
+from presto.budget import measured_peak, parameters, step_flops, tokens
+from presto.config import Bucket, load_config
+from presto.encoded import latents_path
+from presto.logs import read_log
+from presto.model import rotary
+from presto.objective import Objective
+from presto.prepare import Run, prepare
+from presto.segments import Segmentation, Variant
+from presto.tiny import tiny_model
+from presto.train import fit
+from tests.presto.made import config, encoded_folder
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Median of `repeats` runs, after one that does not count."""
+    work()
+    found = []
+    for _ in range(repeats):
+        _wait()
+        start = time.perf_counter()
+        work()
+        _wait()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def attention(device: str) -> None:
+    """Text attention of one block of the published width, forward and backward, at 88×720×1280 (on a CPU 40×192×320)."""
+    from diffusers.models.transformers.transformer_allegro import AllegroTransformerBlock
+
+    frames, area = (22, 3600) if device == "cuda" else (10, 12 * 20)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    block = AllegroTransformerBlock(2304, 24, 96, cross_attention_dim=2304, attention_bias=True).to(device, dtype)
+    video = torch.randn(1, frames * area, 2304, device=device, dtype=dtype, requires_grad=True)
+    text = torch.randn(1, 5 * 256, 2304, device=device, dtype=dtype)
+    mask = torch.zeros(1, 1, 5 * 256, device=device, dtype=dtype)
+    holder = torch.nn.Module()
+    holder.transformer_blocks = torch.nn.ModuleList([block])
+    print(f"text attention, {frames * area} tokens, 5 captions of 256 tokens, forward and backward:")
+    base = None
+    variants: tuple[Variant, ...] = ("isolated", "overlapped", "sequential-pair", "sequential")
+    for variant in variants:
+        segment(holder, Segmentation(variant=variant))
+        block.attn2.processor.frames = frames
+        spent = seconds(lambda: block.attn2(video, text, mask).sum().backward(), 7)
+        base = base or spent
+        print(f"  {variant:<16} {spent * 1e3:9.1f} ms  {spent / base:5.2f} of isolated")
+
+
+def reading() -> None:
+    """Pre-encoded clips as large as those of 88×720×1280 (5 MB of moments, 4 MB of text), against reading the bytes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model, folder = tiny_model(Path(scratch) / "model"), Path(scratch) / "latents"
+        count, bucket = 24, {"frames": 88, "height": 720, "width": 1280}
+        settings = config(global_batch=2, data={"buckets": [bucket]}, loss={"dropout": 0.0})
+        encoded_folder(folder, model, count, (22, 90, 160), words=80, width=4096)
+        run = Run(settings, model, folder, Path(scratch) / "run")
+        found = prepare(run)
+        paths = [latents_path(folder, clip.clip_id) for clip in found.clips]
+        size = sum(os.path.getsize(path) for path in paths)
+
+        def plainly() -> None:
+            for path in paths:
+                path.read_bytes()
+
+        plain = size / seconds(plainly, 5) / 1e6
+        print(f"{count} clips of {size / count / 1e6:.1f} MB, files in memory; MB/s of the files' bytes:")
+        print(f"  reading plainly                    {plain:8.0f}")
+        reader = Reader(settings, found.null)
+
+        def decoded() -> None:
+            from presto.encoded import read_encoding
+
+            for path in paths:
+                read_encoding(path)
+
+        rate = size / seconds(decoded, 5) / 1e6
+        print(f"  as tensors                         {rate:8.0f}  {rate / plain:.2f} of plain")
+        batches = StepBatches(found.clips, found.plan, reader, 0, 1)
+        for workers in (0, 2):
+            start = time.perf_counter()
+            for i, _ in enumerate(loader(batches, 0, 12, workers=workers, prefetch=2, pin=False)):
+                if i == 0:  # the start of the processes
+                    start = time.perf_counter()
+            rate = size * 23 / 24 / (time.perf_counter() - start) / 1e6
+            what = f"as batches, {workers} processes"
+            print(f"  {what:<34} {rate:8.0f}  {rate / plain:.2f} of plain")
+
+
+def step() -> None:
+    """A run of a small model on pre-encoded clips: the share of the time that it waits for them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model, folder = tiny_model(Path(scratch) / "model"), Path(scratch) / "latents"
+        encoded_folder(folder, model, 16, (22, 24, 40))
+        bucket = {"frames": 88, "height": 192, "width": 320}
+        settings = config(steps=12, log_every=6, data={"buckets": [bucket], "workers": 1}, checkpoints={"every": 99})
+        fit(Run(settings, model, folder, Path(scratch) / "run"))
+        last = [line for line in read_log(Path(scratch) / "run") if line["kind"] == "train"][-1]
+        print(
+            f"a step on pre-encoded clips, tiny model: {last['step_seconds']:.2f} s, data wait {last['data_wait']:.1%}, "
+            f"{last['tokens_per_second']:.0f} tokens/s, MFU {last['mfu']:.1%} of this machine's matrix product"
+        )
+
+
+def gpu() -> None:
+    """Steps of the published size, random weights, by bucket: seconds, tokens per second, MFU, memory."""
+    if not torch.cuda.is_available():
+        print("no GPU here: a step of 2.77 B parameters was not measured")
+        return
+    from diffusers import AllegroTransformer3DModel
+
+    device = torch.device("cuda")
+    peak = measured_peak(device, "bf16")
+    print(f"{torch.cuda.get_device_name()}: matrix product bf16 {peak / 1e12:.0f} TFLOP/s")
+    with device:
+        model = AllegroTransformer3DModel().float()
+    segmentation = load_config("pretrain").attention
+    segment(model, segmentation)
+    model.enable_gradient_checkpointing()
+    model.train()
+    shape = dict(model.config)
+    print(f"{parameters(shape) / 1e9:.3f} B parameters, float32 master weights, autocast to bf16, checkpointing")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    objective, t = Objective(), torch.tensor([500], device=device)
+    mask = torch.zeros(1, 1, 5 * 512, device=device, dtype=torch.bfloat16)
+    for frames, height, width in ((40, 368, 640), (88, 368, 640), (88, 720, 1280)):
+        bucket = Bucket(frames=frames, height=height, width=width)
+        place = rotary(model.config, *bucket.latent, device=device)
+        video = torch.randn(1, 4, *bucket.latent, device=device)
+        text = torch.randn(1, 5 * 512, 4096, device=device)
+        torch.cuda.reset_peak_memory_stats()
+
+        def one(video: torch.Tensor = video, text: torch.Tensor = text, place: object = place) -> None:
+            noise = torch.randn_like(video)
+            with torch.autocast("cuda", torch.bfloat16):
+                found = model(objective.noisy(video, noise, t), text, t, None, mask, place, return_dict=False)[0]
+            objective.losses(found, noise, t).mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        try:
+            spent = seconds(one, 3)
+        except torch.cuda.OutOfMemoryError:
+            print(f"  {bucket.name:>14}: does not fit")
+            continue
+        mfu = step_flops(shape, bucket, segmentation, 512) / spent / peak
+        memory, rate = torch.cuda.max_memory_allocated() / 2**30, tokens(shape, bucket) / spent
+        print(f"  {bucket.name:>14}: {spent:.2f} s, {rate:.0f} tokens/s, MFU {mfu:.1%}, {memory:.0f} GiB")
+
+
+def main() -> None:
+    """All of it, or one part."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("part", nargs="?", choices=["attention", "reading", "step", "gpu"])
+    part = parser.parse_args().part
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(1)
+    if part in (None, "attention"):
+        attention(device)
+    if part in (None, "reading"):
+        reading()
+    if part in (None, "step"):
+        step()
+    if part in (None, "gpu"):
+        gpu()
+
+
+if __name__ == "__main__":
+    main()

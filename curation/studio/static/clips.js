@@ -1,0 +1,85 @@
+// Clips: as cards, and one of them at large, with its video. Everything that comes from outside is put in as text.
+
+import {count, digits, element} from "./gates.js";
+
+export function card(clip, mark, open, marked) {
+  const picture = clip.frames
+    ? element("img", {alt: "", loading: "lazy", src: `/clips/${clip.id}/2.jpg`})
+    : element("span", {class: "blank"}, "no frames stored");
+  if (clip.frames) picture.addEventListener("error", () => picture.replaceWith(element("span", {class: "blank"}, "no picture")), {once: true});
+  const score = clip.score === null ? clip.id.slice(0, 8) : digits(clip.score);
+  return element("li", {"data-clip": clip.id},
+    element("button", {type: "button", class: "open-clip", "aria-label": `open clip ${clip.id.slice(0, 8)}, score ${score}`, onclick: () => open(clip.id)},
+      picture, element("span", {class: "score"}, score)),
+    marking(clip.id, mark, marked));
+}
+
+export function marking(id, mark, marked) {
+  const buttons = ["good", "bad"].map((kind) => element("button", {
+    type: "button", class: kind, "data-mark": kind, "aria-pressed": String(mark === kind), "aria-label": `mark ${id.slice(0, 8)} ${kind}`,
+    onclick: (event) => marked(id, event.currentTarget.getAttribute("aria-pressed") === "true" ? null : kind),
+  }, kind));
+  return element("div", {class: "marking", "data-marks": id}, ...buttons);
+}
+
+export function showMarks(marks) {
+  for (const group of document.querySelectorAll("[data-marks]")) {
+    for (const button of group.children) {
+      button.setAttribute("aria-pressed", String(marks[group.dataset.marks] === button.dataset.mark));
+    }
+  }
+}
+
+export function large(clip, tier, mark, marked) {
+  const parts = [
+    element("h2", {id: "clip-title"}, "Clip ", element("code", {}, clip.clip_id)),
+    element("p", {class: "note"}, element("bdi", {}, clip.uri), `, ${clip.start.toFixed(2)} to ${clip.end.toFixed(2)} s`),
+    player(clip),
+    marking(clip.clip_id, mark, marked),
+  ];
+  for (const [name, verdict] of Object.entries(clip.verdicts)) {
+    const lines = clip.reasons[name];
+    parts.push(element("p", {class: verdict === "kept" ? "fine" : "why"}, element("b", {}, `${name}: ${verdict}`)));
+    if (lines.length) parts.push(element("ul", {class: "why"}, ...lines.map((line) => element("li", {}, element("bdi", {}, line)))));
+  }
+  if (clip.caption) parts.push(element("p", {dir: "auto", class: "caption"}, clip.caption));
+  if (clip.frames || clip.sub_captions.length) {
+    parts.push(element("ul", {class: "frames"}, ...[0, 1, 2, 3, 4].map((i) => element("li", {},
+      clip.frames ? element("img", {alt: `keyframe ${i + 1}`, src: `/clips/${clip.clip_id}/${i}.jpg`}) : "",
+      element("span", {dir: "auto"}, clip.sub_captions[i] || "")))));
+  }
+  const scores = Object.entries(clip.scores).map(([name, value]) =>
+    element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, digits(value))));
+  parts.push(element("table", {}, element("caption", {}, "scores"), element("tbody", {}, ...scores)));
+  return parts;
+}
+
+function player(clip) {
+  const span = `#t=${clip.start.toFixed(2)},${clip.end.toFixed(2)}`;
+  const source = `/clips/${clip.clip_id}/source.video${span}`;
+  const video = element("video", {
+    controls: true, muted: true, preload: "metadata", "aria-label": "the clip",
+    src: clip.encoded ? `/clips/${clip.clip_id}/encoded.video` : source,
+  });
+  const note = element("p", {class: "note"}, clip.encoded ? "the encoded clip" : `the source, ${clip.codec || "codec unknown"}`);
+  video.addEventListener("error", () => {
+    note.className = "why";
+    note.textContent = `this browser cannot play it (${clip.codec || "codec unknown"}), or the file is not there any more; `
+      + "`longtake export` encodes kept clips as H.264, which every browser plays";
+  });
+  return element("div", {}, video, note);
+}
+
+export function agreementTable(found, use) {
+  const share = (x) => (x === null ? "–" : `${(100 * x).toFixed(0)} %`);
+  const line = (name, row, proposal) => element("tr", {}, element("th", {scope: "row"}, name),
+    ...[share(row.precision), share(row.recall), `${count(row.good_passed)} / ${count(row.bad_passed)}`, `${count(row.good_failed)} / ${count(row.bad_failed)}`]
+      .map((text) => element("td", {class: "n"}, text)), element("td", {}, proposal));
+  const rows = Object.entries(found.gates).map(([name, row]) => line(name, row,
+    row.range ? element("button", {type: "button", "data-propose": name, onclick: () => use(name, row.proposed)}, `use ${row.range}`) : "–"));
+  const heads = ["gate", "precision", "recall", "let through: good / bad", "stopped: good / bad", "proposed"];
+  return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, element("table", {},
+    element("caption", {}, "Of the marked clips that have a score"),
+    element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: i && i < 5 ? "n" : ""}, head)))),
+    element("tbody", {}, line("the whole tier", found.tier, "–"), ...rows)));
+}

@@ -1,0 +1,272 @@
+// The studio's page: state, questions to the server, and what is drawn of the answers.
+
+import {GateCard, count, digits, drawn, element} from "./gates.js";
+import {agreementTable, card, large, showMarks} from "./clips.js";
+
+const $ = (id) => document.getElementById(id);
+const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, whole: {}, fresh: true};
+const cards = {};
+const wide = matchMedia("(min-width: 75.01rem)");
+let asking = false;
+let again = false;
+let moved = null;  // when the movement was made that is not drawn yet
+
+async function ask(path, question) {
+  const answer = await fetch(path, question === undefined ? {} : {
+    method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(question),
+  });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+function fault(error) {
+  $("fault").textContent = error ? String(error.message || error) : "";
+  $("fault").hidden = !error;
+}
+
+const guarded = (act) => async (...given) => {
+  try {
+    await act(...given);
+    fault(null);
+  } catch (error) {
+    fault(error);
+  }
+};
+
+// ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function selection() {
+  const form = $("filter");
+  return {source: form.source.value, uri: form.uri.value, caption: form.caption.value};
+}
+
+// One question at a time; movements made meanwhile are asked for once it is answered.
+async function decide() {
+  moved ??= performance.now();
+  if (asking) {
+    again = true;
+    return;
+  }
+  asking = true;
+  $("main").setAttribute("aria-busy", "true");
+  try {
+    do {
+      again = false;
+      const since = moved;
+      moved = null;
+      const tier = state.tier;
+      const gate = state.gate;
+      const answer = await ask("/api/decide", {
+        tiers: state.tiers, tier, gate, end: gate ? state.end : null, selection: selection(), whole: state.fresh,
+      });
+      if (answer.whole) state.whole = answer.whole;
+      state.fresh = false;
+      draw(tier, gate, answer);
+      await new Promise(requestAnimationFrame);
+      performance.measure("studio step", {start: since, end: performance.now()});
+    } while (again);
+    fault(null);
+  } catch (error) {
+    fault(error);
+  } finally {
+    asking = false;
+    $("main").setAttribute("aria-busy", "false");
+  }
+}
+
+function draw(tier, gate, answer) {
+  if (tier !== state.tier) return;
+  const counts = answer.counts[tier];
+  const change = counts.entering || counts.leaving ? ` (+${count(counts.entering)} −${count(counts.leaving)})` : "";
+  $("totals").replaceChildren(...["kept", "rejected", "undecided", "error"].map((verdict) => element("li", {"data-total": verdict},
+    element("b", {}, count(counts[verdict])), verdict + (verdict === "kept" ? change : ""))));
+  for (const [name, shown] of Object.entries(cards)) {
+    shown.draw(state.whole[name], answer.histograms[name], counts.gates[name]);
+  }
+  drawFunnel(answer.funnel);
+  $("selected").textContent = `${count(answer.selected)} clips`;
+  if (answer.near && gate === state.gate) drawNear(answer.near);
+}
+
+function drawFunnel(rows) {
+  const whole = Math.max(1, rows.length ? rows[0]["reach it"] : 1);
+  const part = (n) => (1000 * n) / whole;
+  const lines = rows.map((row) => {
+    const svg = drawn("svg", {class: "bar", viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true"});
+    svg.append(drawn("rect", {class: "whole", width: 1000, height: 10}),
+      drawn("rect", {class: "kept", width: part(row.left), height: 10}),
+      drawn("rect", {class: "fall", x: part(row.left), width: part(row["fall at it"]), height: 10}));
+    return element("tr", {"data-gate": row.gate},
+      element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate, null, true)}, row.gate)),
+      element("td", {class: "w"}, svg), element("td", {class: "n"}, `−${count(row["fall at it"])}`), element("td", {class: "n left"}, count(row.left)));
+  });
+  const focused = document.activeElement?.closest?.("#funnel tr")?.dataset.gate;
+  $("funnel").replaceChildren(element("table", {},
+    element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "gate"), element("td", {}),
+      element("th", {scope: "col", class: "n"}, "fall"), element("th", {scope: "col", class: "n"}, "left"))),
+    element("tbody", {}, ...lines)));
+  if (focused) $("funnel").querySelector(`tr[data-gate="${CSS.escape(focused)}"] button`)?.focus();
+}
+
+function drawNear(near) {
+  const end = state.tiers[state.tier][state.gate]?.[state.end === "low" ? 0 : 1];
+  $("near-of").textContent = end === null || end === undefined
+    ? `This end of ${state.gate} is open.`
+    : `${state.gate} ${state.end === "low" ? "≥" : "≤"} ${digits(end)}: of the clips that no other gate rejects, the nearest ones.`;
+  for (const side of ["inside", "outside"]) fill($(side), near[side]);
+}
+
+function fill(list, clips) {
+  const known = new Map([...list.children].map((child) => [child.dataset.clip, child]));
+  const made = clips.map((clip) => {
+    const old = known.get(clip.id);
+    if (!old) return card(clip, state.marks[clip.id], open, mark);
+    if (clip.score !== null) old.querySelector(".score").textContent = digits(clip.score);
+    return old;  // its picture is there
+  });
+  if (made.length !== list.children.length || made.some((child, i) => child !== list.children[i])) {
+    list.replaceChildren(...(made.length ? made : [element("li", {class: "note"}, "none")]));
+  }
+}
+
+// ── gates ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function changed(name, end, range, done) {
+  const gates = state.tiers[state.tier];
+  if (range === null) delete gates[name];
+  else gates[name] = range;
+  choose(name, end);
+  decide().then(() => {
+    if (done) $("said").textContent = `${$("totals").textContent}`;
+    if (done) agree();
+  });
+}
+
+function choose(name, end, look = false) {
+  const range = state.tiers[state.tier][name];
+  end ??= range && range[0] === null ? "high" : "low";
+  const other = state.gate !== name || state.end !== end;
+  state.gate = name;
+  state.end = end;
+  for (const [each, shown] of Object.entries(cards)) shown.root.classList.toggle("chosen", each === name);
+  // where there is no room beside the gates, the clips go below the gate that is moved
+  if (!wide.matches) cards[name].root.after($("beside"));
+  else if ($("beside").parentElement !== $("work").parentElement) $("work").after($("beside"));
+  if (look) {
+    cards[name].root.scrollIntoView({block: "nearest"});
+    cards[name].handles[end === "low" ? 0 : 1].focus({preventScroll: true});
+  }
+  if (other) decide();
+}
+
+function showTier() {
+  for (const [name, shown] of Object.entries(cards)) shown.set(state.tiers[state.tier][name] ?? null);
+  state.gate ??= Object.keys(state.tiers[state.tier])[0] ?? null;
+  decide();
+  agree();
+}
+
+// ── clips and marks ───────────────────────────────────────────────────────────────────────────────────────────────
+
+const open = guarded(async (id) => {
+  const clip = await ask(`/api/clip/${encodeURIComponent(id)}`);
+  $("clip-body").replaceChildren(...large(clip, state.tier, state.marks[id], mark));
+  $("clip").showModal();
+});
+
+const mark = guarded(async (clip, kind) => {
+  state.marks = await ask("/api/mark", {clip, mark: kind});
+  showMarks(state.marks);
+  await agree();
+});
+
+const agree = guarded(async () => {
+  const marks = Object.values(state.marks);
+  const good = marks.filter((kind) => kind === "good").length;
+  $("marked").textContent = `${good} good, ${marks.length - good} bad. A threshold is proposed from three of each on; marks are kept with Save.`;
+  if (!marks.length) return $("agreement").replaceChildren();
+  const found = await ask("/api/agreement", {tier: state.tier});
+  $("agreement").replaceChildren(agreementTable(found, (name, range) => {
+    state.tiers[state.tier][name] = range;
+    cards[name].set(range);
+    changed(name, range[0] === null ? "high" : "low", range, true);
+  }));
+});
+
+const list = guarded(async () => {
+  fill($("listed"), await ask("/api/clips", {tier: state.tier, which: $("which").value, gate: state.gate}));
+});
+
+// ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const copied = (tiers) => structuredClone(tiers);
+
+function options(select, values, now) {
+  select.replaceChildren(...values.map(([value, text]) => element("option", {value, selected: value === now}, text)));
+}
+
+const save = guarded(async (replace) => {
+  const form = $("save");
+  const done = await ask("/api/save", {tiers: state.tiers, name: form.elements.name.value, replace});
+  if (done.exists) {
+    $("saved").replaceChildren(element("p", {}, `${done.exists} is there already. `,
+      element("button", {type: "button", onclick: () => save(true)}, "Replace it")));
+    return;
+  }
+  const file = URL.createObjectURL(new Blob([done.yaml], {type: "application/yaml"}));
+  $("saved").replaceChildren(
+    element("p", {}, "Saved, with ", count(done.marks), " marks: ", element("code", {}, done.saved)),
+    element("p", {}, element("code", {}, `longtake tiers '${state.workspace}' -r '${done.saved}'`)),
+    element("p", {}, element("a", {href: file, download: `${form.elements.name.value}.yaml`}, "download the recipe")));
+  options($("compare"), done.recipes.map((name) => [name, name]), $("compare").value);
+});
+
+const begin = guarded(async () => {
+  const found = await ask("/api/state");
+  Object.assign(state, {tiers: copied(found.tiers), start: found.tiers, marks: found.marks, workspace: found.workspace});
+  state.tier = Object.keys(found.tiers)[0];
+  $("where").replaceChildren(element("bdi", {}, found.workspace), `, recipe ${found.recipe}, ${count(found.clips)} clips`);
+  for (const name of Object.keys(found.tiers)) {
+    const radio = element("input", {type: "radio", name: "tier", value: name, checked: name === state.tier});
+    radio.addEventListener("change", () => {
+      state.tier = name;
+      showTier();
+    });
+    $("tiers").append(element("label", {}, radio, ` ${name}`));
+  }
+  for (const [name, filter] of Object.entries(found.filters)) {
+    cards[name] = new GateCard(name, filter, changed, (each, end) => choose(each, end));
+    $("gates").append(cards[name].root);
+  }
+  options($("compare"), found.recipes.map((name) => [name, name]), "as it began");
+  $("save").elements.name.value = `${found.recipe}-mine`;
+  showTier();
+  performance.mark("studio ready");
+  const places = await ask("/api/sources");
+  $("filter").source.append(...places.map(([place, n]) => element("option", {value: place}, `${place} (${count(n)})`)));
+});
+
+let typing = 0;
+$("filter").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    state.fresh = true;
+    decide();
+  }, 250);
+});
+$("filter").addEventListener("submit", (event) => event.preventDefault());
+$("save").addEventListener("submit", (event) => {
+  event.preventDefault();
+  save(false);
+});
+$("reset").addEventListener("click", () => {
+  state.tiers = copied(state.start);
+  showTier();
+});
+$("list").addEventListener("click", list);
+$("compare").addEventListener("change", guarded(async () => {
+  await ask("/api/compare", {recipe: $("compare").value});
+  decide();
+}));
+$("clip").addEventListener("close", () => $("clip-body").replaceChildren());
+begin();

@@ -1,0 +1,55 @@
+"""Prompts: files that a person can read and a recipe can replace, with a name and a version in the protocol."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from captioning.prompting import FIELDS, load_prompts
+
+
+def test_the_set_that_ships_is_whole_and_has_a_version() -> None:
+    prompts = load_prompts("longtake")
+    assert set(prompts.templates) == set(FIELDS)
+    assert re.fullmatch(r"longtake@[0-9a-f]{8}", prompts.version)
+    assert load_prompts("longtake").version == prompts.version == load_prompts({}).version
+    for role, fields in FIELDS.items():
+        text = prompts.fill(role, **dict.fromkeys(fields, "Filled."))
+        assert "$" not in text
+        assert text.count("Filled.") >= len(fields), f"{role} leaves something out"
+
+
+def test_values_are_not_looked_into() -> None:
+    prompts = load_prompts("longtake")
+    assert "$camera {x} $$" in prompts.fill("differ", rejected="$camera {x} $$")
+
+
+def test_a_folder_or_single_templates_take_their_place(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "refine.txt").write_text("Part $number, after: $earlier. Costs 5 $$.")
+    folder = load_prompts(str(tmp_path / "mine"))
+    assert folder.fill("refine", number=2, earlier="so far") == "Part 2, after: so far. Costs 5 $."
+    assert folder.templates["describe"] == load_prompts("longtake").templates["describe"]
+    assert folder.version.startswith("mine@")
+    single = load_prompts({"refine": "Part $number, after: $earlier. Costs 5 $$."})
+    assert single.version == folder.version.replace("mine", "recipe")
+    assert load_prompts({"name": "mine", **folder.templates}).version == folder.version
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ("nowhere", "neither a set that ships \\(longtake\\) nor a folder"),
+        ("../prompting", "neither a set"),
+        ({"describe": "$seconds $oops"}, r"describe asks for \$oops"),
+        ({"describe": "costs 5 $"}, "a \\$ that begins no name"),
+        ({"descibe": "x"}, "there is no prompt 'descibe'"),
+        ({"describe": " "}, "must be a text"),
+        ({"describe": "x" * 30_000}, "must be a text"),
+    ],
+)
+def test_what_cannot_be_filled_in_is_said(chosen: str | dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_prompts(chosen)
