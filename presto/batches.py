@@ -1,4 +1,8 @@
-"""Micro-batches: read, with everything random already drawn. Made in reading processes; the loop only moves them."""
+"""Micro-batches: what is read of their clips, and what is random about them, all of it from the clips' numbers.
+
+Timesteps and dropout are drawn where clips are read. Noise is drawn on the device that uses it (`noises`): in float32 it
+is four times the bytes of the latents, and would cost a reading process more than reading does.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +25,27 @@ from presto.objective import TIMESTEPS, Objective
 from presto.plan import Plan
 from presto.text import pad_captions
 
-_DROPOUT = 0xDEECE66D  # its draws do not depend on the size of the noise
+_NOT_NOISE = 0xDEECE66D  # timesteps and dropout have seeds of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """B clips of one bucket.
 
-    From an encoded folder: moments (B, 8, T, h, w), text (B, N·L, D), mask (B, N·L). From a dataset: frames uint8 (B, F,
-    H, W, 3) and N captions per clip. noise, posterior: float32 (B, 4, T, h, w); t: int64 (B); weight: 1, or 0 for a clip
-    that could not be read and takes no part.
+    From an encoded folder: moments (B, 8, T, h, w), text (tokens, D), all captions one after the other, and lengths, the
+    tokens of each caption of each clip: they are padded where they are used (`padded`). From a dataset: frames uint8 (B, F,
+    H, W, 3) and N captions per clip. seeds: of each clip's noise; t: int64 (B); weight: 1, or 0 for a clip that could not
+    be read and takes no part.
     """
 
     bucket: int
     clip_ids: list[str]
-    noise: Tensor
-    posterior: Tensor
+    seeds: list[int]
     t: Tensor
     weight: Tensor
     moments: Tensor | None = None
     text: Tensor | None = None
-    mask: Tensor | None = None
+    lengths: list[list[int]] = field(default_factory=list)
     frames: Tensor | None = None
     captions: list[list[str]] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
@@ -54,6 +58,12 @@ class Batch:
             if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """(text, mask) as the model takes them; of an encoded folder's batch."""
+        assert self.text is not None
+        captions = iter(torch.split(self.text, [n for clip in self.lengths for n in clip]))
+        return pad_captions([[next(captions) for _ in clip] for clip in self.lengths])
 
     def pin_memory(self) -> Batch:
         """For torch's DataLoader."""
@@ -76,16 +86,13 @@ class Reader:
         """One micro-batch. numbers: of each clip in the run, which all that is random depends on. t: a timestep for all
         of them, else uniform. A clip that cannot be read gets weight 0 and an entry in `drops`."""
         bucket = self.config.data.buckets[clips[0].bucket]
-        shape = (4, *bucket.latent)
-        objective = Objective(self.config.loss.gamma, self.config.loss.noise_offset)
-        drawn = [draw(self.config, objective, shape, number, dropout=dropout) for number in numbers]
+        drawn = [draw(self.config, number, dropout=dropout) for number in numbers]
         drops: list[Drop] = []
         read = [self._read(clip, d.dropped, drops) for clip, d in zip(clips, drawn, strict=True)]
         same: dict[str, Any] = {
             "bucket": clips[0].bucket,
             "clip_ids": [clip.clip_id for clip in clips],
-            "noise": torch.stack([d.noise for d in drawn]),
-            "posterior": torch.stack([d.posterior for d in drawn]),
+            "seeds": [d.seed for d in drawn],
             "t": torch.tensor([d.t if t is None else t for d in drawn]),
             "weight": torch.tensor([0.0 if r is None else 1.0 for r in read]),
             "drops": drops,
@@ -101,8 +108,13 @@ class Reader:
         moments = torch.stack(
             [torch.zeros(8, *bucket.latent, dtype=torch.float16) if r is None else r[0] for r in read]
         )
-        text, mask = pad_captions([[self.null] * self.config.captions if r is None else r[1] for r in read])
-        return Batch(**same, moments=moments, text=text, mask=mask)
+        texts = [[self.null] * self.config.captions if r is None else r[1] for r in read]
+        return Batch(
+            **same,
+            moments=moments,
+            text=torch.cat([caption for clip in texts for caption in clip]),
+            lengths=[[len(caption) for caption in clip] for clip in texts],
+        )
 
     def _read(self, clip: Clip, dropped: Sequence[bool], drops: list[Drop]) -> tuple[Tensor, list[Any]] | None:
         bucket = self.config.data.buckets[clip.bucket]
@@ -126,29 +138,37 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """All that is random about one clip of a step. dropped: for each caption, whether it is left out."""
+    """What is random about one clip of a step. seed: of its noise. dropped: for each caption, whether it is left out."""
 
+    seed: int
     t: int
     dropped: list[bool]
-    noise: Tensor
-    posterior: Tensor
 
 
-def draw(
-    config: TrainConfig, objective: Objective, shape: tuple[int, ...], number: int, *, dropout: bool = True
-) -> Drawn:
+def draw(config: TrainConfig, number: int, *, dropout: bool = True) -> Drawn:
     """Drawn from the run's seed and the clip's number in the run, and from nothing else."""
     # torch's generator on the CPU takes 32 bits of a seed: so runs begin at places far apart, and count on from there
     start = int.from_bytes(hashlib.sha256(str(config.seed).encode()).digest()[:4], "big")
-    place = (start + number) % 2**32
-    generator = torch.Generator().manual_seed(place)
+    seed = (start + number) % 2**32
+    generator = torch.Generator().manual_seed(_NOT_NOISE ^ seed)
     t = int(torch.randint(TIMESTEPS, (), generator=generator))
-    noise = objective.noise(shape, generator)
-    posterior = torch.randn(shape, generator=generator)
-    dice = torch.rand(1 + config.captions, generator=torch.Generator().manual_seed(_DROPOUT ^ place))
+    dice = torch.rand(1 + config.captions, generator=generator)
     joint = bool(dice[0] < config.loss.dropout)
     dropped = [dropout and (joint or bool(p < config.loss.independent_dropout)) for p in dice[1:]]
-    return Drawn(t, dropped, noise, posterior)
+    return Drawn(seed, t, dropped)
+
+
+def noises(
+    seeds: Sequence[int], objective: Objective, shape: tuple[int, ...], device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """(noise to add, noise of the posterior), float32 (B, *shape), drawn on `device`: the same for a seed on every rank,
+    though not on another kind of device."""
+    drawn = []
+    for seed in seeds:
+        generator = torch.Generator(device).manual_seed(seed)
+        drawn.append((objective.noise(shape, generator), torch.randn(shape, generator=generator, device=device)))
+    added, posterior = zip(*drawn, strict=True)
+    return torch.stack(added), torch.stack(posterior)
 
 
 class StepBatches(Dataset[Batch]):

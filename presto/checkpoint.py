@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def load_weights(found: Checkpoint, state: dict[str, torch.Tensor], part: str) -
     """Fill `state` with the whole tensors of a part (`model`, `ema`), in one process without a process group."""
     wanted = {part: state}
     try:
-        dcp_load(wanted, checkpoint_id=str(found.path), no_dist=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")
+            dcp_load(wanted, checkpoint_id=str(found.path), no_dist=True)
     except Exception as error:
         raise PrestoError(f"{found.path} holds no weights {part!r} of this model: {error}") from error

@@ -49,6 +49,7 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(format="%(message)s", level=logging.INFO)
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         for name in ("httpx", "diffusers", "transformers", "torch", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:

@@ -87,10 +87,10 @@ def read_encoding(path: Path) -> Encoding:
     """Raises ClipError: missing, unreadable."""
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
     try:
-        tensors = load(path.read_bytes())
+        tensors = load_file(path)  # mapped, not copied
         lengths = tensors["lengths"].tolist()
         return Encoding(tensors["moments"], list(torch.split(tensors["text"], lengths)))
     except FileNotFoundError as error:

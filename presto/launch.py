@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from presto.encode import EncodeSettings, EncodeWorker, Todo
 from presto.errors import PrestoError
-from presto.prepare import Run
+from presto.prepare import Run, prepare
 
 
 @contextmanager
@@ -28,6 +28,8 @@ def _cluster(address: str | None) -> Iterator[None]:
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # its core tells of actors that might not come back; ours need nothing that could get lost
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         options: dict[str, Any] = {} if address else {"include_dashboard": False}
         # not None, which would join whatever cluster this machine was last in
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -47,6 +49,7 @@ def encode_on_ray(todo: Todo, address: str | None = None, workers: int | None = 
     import ray.data
 
     with _cluster(address):
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
         have = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(have.get("GPU", 0))
@@ -98,6 +101,7 @@ def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    prepare(run).plan.require_world(workers)  # what can be known now need not be found out by every worker, four times
     with _cluster(address):
         trainer = TorchTrainer(
             _fit,

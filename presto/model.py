@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from diffusers import AllegroTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
+from diffusers.utils.logging import disable_progress_bar
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -27,6 +28,8 @@ SETTINGS = "segmented_attention.json"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 _SAMPLES = 64  # places of a weight file that its fingerprint reads
 _SAMPLE_BYTES = 1 << 16
+
+disable_progress_bar()  # five bars per pipeline, in logs too
 
 Rotary = tuple[tuple[Any, Any, Any], tuple[Tensor, Tensor, Tensor]]
 

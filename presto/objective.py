@@ -27,9 +27,9 @@ class Objective:
         return torch.cumprod(1 - betas, 0).float()
 
     def noise(self, shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Float32 noise for one latent video (C, T, h, w), drawn on the CPU: the same on every machine."""
-        offset = torch.randn(shape[0], 1, 1, 1, generator=generator)
-        return torch.randn(shape, generator=generator) + self.noise_offset * offset
+        """Float32 noise for one latent video (C, T, h, w), on the generator's device."""
+        offset = torch.randn(shape[0], 1, 1, 1, generator=generator, device=generator.device)
+        return torch.randn(shape, generator=generator, device=generator.device) + self.noise_offset * offset
 
     def noisy(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """√ᾱ x + √(1−ᾱ) ε, float32; latents and noise (B, C, T, h, w), t int64 (B)."""

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from presto import checkpoint
-from presto.batches import Batch, Reader, StepBatches, loader
+from presto.batches import Batch, Reader, StepBatches, loader, noises
 from presto.budget import measured_peak, step_flops, tokens
 from presto.config import differences
 from presto.dataset import Drop, write_ledger
@@ -268,8 +268,10 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> Tensor:
         """Float32 (B)."""
-        latents, text, mask = self._conditions(batch)
-        noisy = self.objective.noisy(latents, batch.noise, batch.t)
+        shape = (4, *self.config.data.buckets[batch.bucket].latent)
+        noise, posterior = noises(batch.seeds, self.objective, shape, self.ranks.device)
+        latents, text, mask = self._conditions(batch, posterior)
+        noisy = self.objective.noisy(latents, noise, batch.t)
         self._text_length[batch.bucket] = text.shape[1] // self.config.captions
         predicted = self.model(
             hidden_states=noisy,
@@ -279,15 +281,15 @@ class Trainer:
             image_rotary_emb=self._positions(batch.bucket),
             return_dict=False,
         )[0]
-        return self.objective.losses(predicted, batch.noise, batch.t)
+        return self.objective.losses(predicted, noise, batch.t)
 
-    def _conditions(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _conditions(self, batch: Batch, posterior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(latents, text, mask); of frames and captions, by the encoders."""
-        if batch.moments is not None and batch.text is not None and batch.mask is not None:
-            return latents_of(batch.moments, batch.posterior, self.scale), batch.text, batch.mask
+        if batch.moments is not None:
+            return latents_of(batch.moments, posterior, self.scale), *batch.padded()
         assert batch.frames is not None
         assert self.text is not None
-        latents = latents_of(encode_moments(self.vae, batch.frames), batch.posterior, self.scale)
+        latents = latents_of(encode_moments(self.vae, batch.frames), posterior, self.scale)
         text, mask = pad_captions([encode_captions(*self.text, captions) for captions in batch.captions])
         return latents, text, mask
 

@@ -28,11 +28,13 @@ from curation.workspace import Workspace
 from docs.filter_pages import PAGE, documented_modules, page
 from filters.registry import BUILT_IN, available, filter_class
 from manifests import schemas
+from presto.cli import app as trainer
 from tests.corpus import SMALL, Encoding, film, pan
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PROGRAMS = {"longtake": app, "longtake-presto": trainer}
 BACKENDS = [(name, backend) for name, backends in BUILT_IN.items() for backend in backends]
 
 
@@ -106,8 +108,8 @@ def commands(path: Path) -> Iterator[str]:
 
 def fault(line: str) -> str | None:
     """What the command line does not know of `longtake …`."""
-    command: click.Command = typer.main.get_command(app)
-    _, *arguments = shlex.split(line, comments=True)
+    program, *arguments = shlex.split(line, comments=True)
+    command: click.Command = typer.main.get_command(PROGRAMS[program])
     options = {name for param in command.params for name in param.opts} | {"-h", "--help"}
     for argument in arguments:
         if argument.startswith("-"):

@@ -89,17 +89,27 @@ def dataset(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return folder
 
 
-def encoded_folder(folder: Path, model: Path, count: int, latent: tuple[int, int, int] = (6, 8, 8)) -> Path:
-    """Random moments and captions of `count` clips, under the fingerprints of `model`."""
+def encoded_folder(
+    folder: Path,
+    model: Path,
+    count: int,
+    latent: tuple[int, int, int] = (6, 8, 8),
+    words: int = 3,
+    width: int = 32,
+    first: int = 0,
+) -> Path:
+    """Random moments and captions of `count` clips, under the fingerprints of `model`. words: the least tokens of a
+    caption; width: of an embedding. first: number of the first clip."""
     vae, text = fingerprint(model / "vae"), fingerprint(model / "text_encoder")
     bucket = "x".join(map(str, (latent[0] * 4, latent[1] * 8, latent[2] * 8)))
     rows = []
-    for number in range(count):
+    for number in range(first, first + count):
         generator = torch.Generator().manual_seed(number)
         clip_id = hashlib.sha256(f"clip {number}".encode()).hexdigest()[:32]
-        lengths = [3 + (number + i) % 5 for i in range(6)]
+        lengths = [words + (number + i) % 5 for i in range(6)]
         found = encoded.Encoding(
-            torch.randn(8, *latent, generator=generator), [torch.randn(n, 32, generator=generator) for n in lengths]
+            torch.randn(8, *latent, generator=generator),
+            [torch.randn(n, width, generator=generator).bfloat16() for n in lengths],
         )
         size = encoded.write_encoding(encoded.latents_path(folder, clip_id), found, vae)
         rows.append(
@@ -118,7 +128,7 @@ def encoded_folder(folder: Path, model: Path, count: int, latent: tuple[int, int
             }
         )
     encoded.manifest(folder).append(pa.Table.from_pylist(rows, schema=encoded.SCHEMA))
-    encoded.write_null(folder, text, torch.zeros(1, 32))
+    encoded.write_null(folder, text, torch.zeros(1, width).bfloat16())
     return folder
 
 

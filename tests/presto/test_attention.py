@@ -160,7 +160,7 @@ def test_one_model_takes_any_number_of_frames() -> None:
         forward(net, torch.zeros(1, 16, D).double())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["sequential", "overlapped"])
 def test_compiles_without_graph_breaks(variant: Variant) -> None:
     net = model(variant, torch.float32, num_layers=1)
     text = captions().flatten(1, 2).float()

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from presto import encoded
-from presto.batches import Reader, StepBatches, draw, loader
+from presto.batches import Reader, StepBatches, draw, loader, noises
 from presto.config import Bucket, load_config, parse_config, recipes
 from presto.dataset import Clip, choose_bucket, held_out, read_dataset, usable
 from presto.errors import ClipError, PrestoError
@@ -235,7 +235,7 @@ def test_an_empty_bucket_and_a_batch_that_cannot_be_dealt_are_named() -> None:
 
 def test_captions_are_dropped_together() -> None:
     found = config(loss={"dropout": 0.1, "independent_dropout": 0.05})
-    drawn = [draw(found, Objective(), (4, 1, 1, 1), number) for number in range(6000)]
+    drawn = [draw(found, number) for number in range(6000)]
     joint = np.mean([all(d.dropped) for d in drawn])
     some = np.mean([d.dropped for d in drawn if not all(d.dropped)])
     assert abs(joint - 0.1) < 4 * math.sqrt(0.09 / 6000)
@@ -243,16 +243,18 @@ def test_captions_are_dropped_together() -> None:
     t = np.array([d.t for d in drawn])
     assert np.abs(np.histogram(t, 10, (0, TIMESTEPS))[0] / 600 - 1).max() < 0.2
     none = config(loss={"dropout": 0.0})
-    assert not any(any(draw(none, Objective(), (4, 1, 1, 1), number).dropped) for number in range(500))
+    assert not any(any(draw(none, number).dropped) for number in range(500))
 
 
 def test_what_is_random_depends_on_seed_and_number_only() -> None:
-    first, again = (draw(config(), Objective(), (4, 2, 2, 2), 7) for _ in range(2))
-    other = draw(config(seed=4), Objective(), (4, 2, 2, 2), 7)
-    assert torch.equal(first.noise, again.noise)
-    assert torch.equal(first.posterior, again.posterior)
-    assert not torch.equal(first.noise, other.noise)
-    assert not torch.equal(first.noise, first.posterior)
+    first, again, other = draw(config(), 7), draw(config(), 7), draw(config(seed=4), 7)
+    assert first == again
+    assert first.seed != other.seed
+    one, two = (noises([first.seed, other.seed], Objective(), (4, 2, 2, 2)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert torch.equal(noises([other.seed], Objective(), (4, 2, 2, 2))[0][0], one[0][1])  # whoever is beside it
+    assert len({float(x.sum()) for x in (*one[0], *one[1])}) == 4
+    assert len({draw(config(), number).seed for number in range(3000)}) == 3000
 
 
 def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None
     here = list(loader(batches, 0, 4, workers=0, prefetch=1, pin=False))
     there = list(loader(batches, 2, 4, workers=2, prefetch=2, pin=False))
     assert [b.clip_ids for b in there] == [b.clip_ids for b in here[4:]]
-    assert all(torch.equal(a.noise, b.noise) for a, b in zip(there, here[4:], strict=True))
+    assert [(b.seeds, b.t.tolist()) for b in there] == [(b.seeds, b.t.tolist()) for b in here[4:]]
     for item, batch in enumerate(here):
         place = found.plan.step(item // 2)[1][2 + item % 2]
         clip = found.clips[place]
@@ -273,11 +275,10 @@ def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None
         stored = encoded.read_encoding(Path(clip.path))
         assert batch.moments is not None
         assert torch.equal(batch.moments[0], stored.moments)
-        assert batch.text is not None
-        assert batch.mask is not None
+        text, mask = batch.padded()
         for i, caption in enumerate(stored.captions[1:]):
-            assert torch.equal(batch.text[0, i * 64 : i * 64 + len(caption)], caption)
-        assert int(batch.mask.sum()) == sum(len(c) for c in stored.captions[1:])
+            assert torch.equal(text[0, i * 64 : i * 64 + len(caption)], caption)
+        assert int(mask.sum()) == sum(len(c) for c in stored.captions[1:])
 
 
 def test_a_damaged_encoding_takes_no_part(model: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from presto import checkpoint
-from presto.batches import Reader
+from presto.batches import Reader, noises
 from presto.errors import PrestoError
 from presto.export import export
 from presto.logs import read_log
@@ -69,12 +69,13 @@ def plain_loop(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor], list[flo
         numbers = range(step * len(places), (step + 1) * len(places))
         batch = reader.batch([found.clips[i] for i in places], list(numbers))
         assert batch.moments is not None
-        assert batch.mask is not None
-        x = latents_of(batch.moments, batch.posterior, 0.13)
-        noisy = objective.noisy(x, batch.noise, batch.t)
+        text, mask = batch.padded()
+        noise, posterior = noises(batch.seeds, objective, (4, 6, 8, 8))
+        x = latents_of(batch.moments, posterior, 0.13)
+        noisy = objective.noisy(x, noise, batch.t)
         place = rotary(model.config, *x.shape[2:])
-        predicted = model(noisy, batch.text, batch.t, None, batch.mask, place, return_dict=False)[0]
-        loss = objective.losses(predicted, batch.noise, batch.t).mean()
+        predicted = model(noisy, text.float(), batch.t, None, mask, place, return_dict=False)[0]
+        loss = objective.losses(predicted, noise, batch.t).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
@@ -259,6 +260,17 @@ def test_validation_is_at_fixed_noise(model: Path, data: Path, tmp_path: Path) -
         assert first["loss"] == pytest.approx(sum(first[f"loss_t{t}"] for t in (50, 250, 500, 750, 950)) / 5)
         held = {clip.clip_id for clip in trainer.prepared.held}
         assert not held & {clip.clip_id for clip in trainer.prepared.clips}
+
+
+def test_each_step_is_of_one_size(model: Path, tmp_path: Path) -> None:
+    """Two buckets with micro-batches of 1 and 2, as many steps of each as they have batches."""
+    data = encoded_folder(tmp_path / "data", model, 4)
+    encoded_folder(data, model, 6, latent=(10, 8, 12), first=4)
+    large = {"frames": 40, "height": 64, "width": 96, "micro_batch": 2}
+    run = Run(config(steps=5, data={"buckets": [BUCKET, large]}), model, data, tmp_path / "run")
+    fit(run)
+    rates = [line["tokens_per_second"] / line["clips_per_second"] for line in read_log(run.output)]
+    assert sorted(round(rate) for rate in rates) == [6 * 16] * 2 + [10 * 24] * 3
 
 
 def test_the_rate_rises_and_stays(model: Path, data: Path, tmp_path: Path) -> None:
