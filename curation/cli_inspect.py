@@ -63,17 +63,17 @@ def add_inspect(
         leave_pandas_out()
         import secrets
 
-        from curation.workspace import Workspace
-
-        try:
-            from curation.studio.server import LOOPBACK, address, listen, serve
-        except ModuleNotFoundError as error:
-            raise SetupError(f"the studio needs {error.name}: pip install 'longtake[studio]'") from error
         from curation.studio.session import Session
+        from curation.workspace import Workspace
 
         target = Workspace(workspace)
         target.must_exist()
         session = Session(target, target.recipe(recipe))
+        session.begin()  # reads while the server is imported
+        try:
+            from curation.studio.server import LOOPBACK, address, listen, serve
+        except ModuleNotFoundError as error:
+            raise SetupError(f"the studio needs {error.name}: pip install 'longtake[studio]'") from error
         bound = listen(host, port)
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)

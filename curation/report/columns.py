@@ -10,6 +10,7 @@ arrays of bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,17 +97,22 @@ class Columns:
         uncaptioned = pc.equal(scores.table["error_kind"], "caption").fill_null(False).to_numpy().astype(bool)
         self._scanned = scores.ok() | uncaptioned
         self._seen = scores.table["has_frames"].to_numpy().astype(bool)
-        for name in recipe.filters:
-            self._spans[name] = scores.span(name)
-            values = self.values(name, slice(None))
-            self.scales[name] = _scale(values, [tier[name] for tier in recipe.tiers.values() if name in tier])
-            self._bins[name] = self.scales[name].bins(values)
+        self._spans = {name: scores.span(name) for name in recipe.filters}
+        with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
+            axes = dict(zip(recipe.filters, threads.map(self._axis, recipe.filters), strict=True))
+        self.scales = {name: scale for name, (scale, _) in axes.items()}
+        self._bins = {name: bins for name, (_, bins) in axes.items()}
         if schemas.DUPLICATE_OF.name in scores.table.column_names and recipe.needing(Needs.CORPUS):
             ids = scores.table["clip_id"].combine_chunks()
             at = pc.index_in(scores.table[schemas.DUPLICATE_OF.name], value_set=ids)
             missing = pc.if_else(scores.table[schemas.DUPLICATE_OF.name].is_valid(), -2, -1)  # -1: repeats none
             self._repeats = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
         return self
+
+    def _axis(self, name: str) -> tuple[Scale, npt.NDArray[np.uint8]]:
+        values = self.values(name, slice(None))
+        scale = _scale(values, [tier[name] for tier in self.recipe.tiers.values() if name in tier])
+        return scale, scale.bins(values)
 
     def __len__(self) -> int:
         return int(self.scores.table.num_rows)

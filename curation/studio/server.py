@@ -11,12 +11,12 @@ import mimetypes
 import re
 import secrets
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from importlib.resources import files
 from typing import Any
 
 import fsspec
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -236,10 +236,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(session: Session, bound: socket.socket, token: str | None) -> None:
-    """Answer until Ctrl-C. The workspace is read meanwhile: the page is there at once, its numbers follow."""
-    import uvicorn
-
-    threading.Thread(target=session.load, name="load", daemon=True).start()
+    """Answer until Ctrl-C, about a session that has begun."""
     config = uvicorn.Config(
         make_app(session, token), log_level="warning", server_header=False, ws="none", lifespan="off",
         timeout_graceful_shutdown=1,

@@ -53,19 +53,23 @@ class Session:
         self._ready = threading.Event()
         self._failed: BaseException | None = None
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
+        self._rows: dict[str, int] = {}  # of clips that were shown: to look for one takes 10 ms among a million
         self._selection: dict[str, str] = {}
         self._sources: pa.ChunkedArray | None = None
         self._videos: pa.Table | None = None
 
+    def begin(self) -> None:
+        """Read the columns beside whatever else there is to do; questions wait for it."""
+        threading.Thread(target=self.load, name="load", daemon=True).start()
+
     def load(self) -> None:
-        """Read the columns. May run beside a server that answers meanwhile: questions wait for it."""
+        """Read the columns. A fault is kept for those who ask."""
         try:
             self._columns = Columns.load(self.workspace, self.recipe)
             self._looker = Looker(self.workspace, self._columns)
             self._baseline = {tier: self._columns.kept(tier) for tier in self.recipe.tiers}
-        except BaseException as error:
+        except Exception as error:
             self._failed = error
-            raise
         finally:
             self._ready.set()
 
@@ -74,7 +78,7 @@ class Session:
         """Waits until they are read. Raises SetupError if that failed."""
         self._ready.wait()
         if self._failed is not None:
-            raise SetupError(f"{self.workspace.path} cannot be read: {self._failed}")
+            raise SetupError(f"{self.workspace.path} cannot be read: {self._failed}") from self._failed
         return self._columns
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,6 +157,7 @@ class Session:
         table = columns.scores.table
         few = table.select(["clip_id", "has_frames"]).take(pa.array(rows, pa.int64())).to_pylist()
         values = columns.values(name, rows).tolist() if name else [math.nan] * len(few)
+        self._rows.update(zip((clip["clip_id"] for clip in few), rows.tolist(), strict=True))
         return [
             {"id": clip["clip_id"], "frames": clip["has_frames"], "score": None if math.isnan(value) else _shown(value)}
             for clip, value in zip(few, values, strict=True)
@@ -196,8 +201,9 @@ class Session:
         """All about one clip under the tiers as they are set now. Raises KeyError."""
         columns = self.columns
         with self._lock:
-            view = self._looker.look([columns.row(clip_id)])[0]
-            row = columns.scores.table.slice(columns.row(clip_id), 1).to_pylist()[0]
+            at = self._row(clip_id)
+            view = self._looker.look([at])[0]
+            row = columns.scores.table.slice(at, 1).to_pylist()[0]
             told = asdict(view)
             del told["pictures"], told["times"]
             video = self._video(row["video_id"])
@@ -221,6 +227,11 @@ class Session:
         at = pc.index(self._videos["video_id"], pa.scalar(video_id, pa.string())).as_py()
         return {} if at < 0 else dict(self._videos.slice(at, 1).to_pylist()[0])
 
+    def _row(self, clip_id: str) -> int:
+        if clip_id in self._rows:
+            return self._rows[clip_id]
+        return self.columns.row(clip_id)
+
     def picture(self, clip_id: str, number: int) -> bytes | None:
         """A keyframe of a clip as a small JPEG; None where there is none. Raises KeyError for an unknown clip."""
         with self._lock:
@@ -228,7 +239,7 @@ class Session:
             if known is not None:
                 self._pictures.move_to_end(clip_id)
         if known is None:
-            row = self.columns.scores.table.slice(self.columns.row(clip_id), 1).select(["video_id"]).to_pylist()[0]
+            row = self.columns.scores.table.slice(self._row(clip_id), 1).select(["video_id"]).to_pylist()[0]
             known, _ = thumbnails(self.workspace, row["video_id"], clip_id, PICTURE)
             with self._lock:
                 self._pictures[clip_id] = known
@@ -238,7 +249,7 @@ class Session:
 
     def encoded(self, clip_id: str) -> str | None:
         """Where the encoded clip lies, if it does. Raises KeyError for an unknown clip."""
-        self.columns.row(clip_id)  # so that nobody's text becomes a path
+        self._row(clip_id)  # so that nobody's text becomes a path
         if not clip_id.isalnum():
             return None
         fs, root = locate(self.workspace.path)
@@ -247,7 +258,7 @@ class Session:
 
     def source(self, clip_id: str) -> str:
         """The URI of a clip's video. Raises KeyError for an unknown clip."""
-        return str(self.columns.scores.table["uri"][self.columns.row(clip_id)].as_py())
+        return str(self.columns.scores.table["uri"][self._row(clip_id)].as_py())
 
     # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +297,7 @@ class Session:
 
     def mark(self, clip_id: str, mark: str | None) -> dict[str, str]:
         """Call a clip good or bad; None takes it back. In memory, until `save`. Raises KeyError for an unknown clip."""
-        self.columns.row(clip_id)
+        self._row(clip_id)
         if mark not in ("good", "bad", None):
             raise StudioError(f"a mark is good, bad or null, not {mark!r}")
         with self._lock:

@@ -124,9 +124,8 @@ function fill(list, clips) {
     if (clip.score !== null) old.querySelector(".score").textContent = digits(clip.score);
     return old;  // its picture is there
   });
-  if (made.length !== list.children.length || made.some((child, i) => child !== list.children[i])) {
-    list.replaceChildren(...(made.length ? made : [element("li", {class: "note"}, "none")]));
-  }
+  if (!made.length) made.push(element("li", {class: "note none"}, "none"));
+  if (made.length !== list.children.length || made.some((child, i) => child !== list.children[i])) list.replaceChildren(...made);
 }
 
 // ── gates ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,9 +148,7 @@ function choose(name, end, look = false) {
   state.gate = name;
   state.end = end;
   for (const [each, shown] of Object.entries(cards)) shown.root.classList.toggle("chosen", each === name);
-  // where there is no room beside the gates, the clips go below the gate that is moved
-  if (!wide.matches) cards[name].root.after($("beside"));
-  else if ($("beside").parentElement !== $("work").parentElement) $("work").after($("beside"));
+  place();
   if (look) {
     cards[name].root.scrollIntoView({block: "nearest"});
     cards[name].handles[end === "low" ? 0 : 1].focus({preventScroll: true});
@@ -159,9 +156,17 @@ function choose(name, end, look = false) {
   if (other) decide();
 }
 
+// Where there is no room beside the gates, the clips go below the gate that is moved.
+function place() {
+  const beside = $("beside");
+  const before = wide.matches ? $("work") : cards[state.gate]?.root;
+  if (before && before.nextElementSibling !== beside) before.after(beside);
+}
+
 function showTier() {
   for (const [name, shown] of Object.entries(cards)) shown.set(state.tiers[state.tier][name] ?? null);
   state.gate ??= Object.keys(state.tiers[state.tier])[0] ?? null;
+  place();
   decide();
   agree();
 }
@@ -246,6 +251,7 @@ const begin = guarded(async () => {
   $("filter").source.append(...places.map(([place, n]) => element("option", {value: place}, `${place} (${count(n)})`)));
 });
 
+wide.addEventListener("change", place);
 let typing = 0;
 $("filter").addEventListener("input", () => {
   clearTimeout(typing);
