@@ -87,8 +87,7 @@ class Looker:
 
     def look(self, rows: Sequence[int], width: int = 0, quality: int = 72) -> list[ClipView]:
         """The clips in these rows of the table. width: of the pictures in pixels; 0: none."""
-        scores = self.columns.scores
-        clips = scores.table.take(pa.array(rows, pa.int64())).to_pylist()
+        clips = self.columns.clips(rows)
         told = self._told([clip["clip_id"] for clip in clips])
         views = []
         for row, clip in zip(rows, clips, strict=True):

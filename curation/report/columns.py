@@ -56,6 +56,7 @@ class _Tier:
     # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
+    counts: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ class Columns:
         self.counted = self.scores.ok() & self.selected
         self._alone, self._whole = {}, {}
         for tier in self.tiers.values():
-            tier.passing, tier.others = None, {}
+            tier.passing, tier.others, tier.counts = None, {}, None
 
     def values(self, name: str, rows: Rows | slice) -> npt.NDArray[np.float64]:
         """The scores of `rows` to be shown, nan where there is none: a bound is none. With `reduce: every` the one of a
@@ -208,6 +209,11 @@ class Columns:
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""
+        if self.tiers[tier].counts is None:
+            self.tiers[tier].counts = self._count_tier(tier)
+        return dict(self.tiers[tier].counts or {})
+
+    def _count_tier(self, tier: str) -> dict[str, Any]:
         now, passing = self.tiers[tier], self.passing(tier)
         everything, kept = _count(self.counted), self.kept(tier).size
         gates: dict[str, Any] = {}
@@ -301,6 +307,11 @@ class Columns:
     def some(self, rows: Rows, most: int) -> Rows:
         """A few of `rows`, spread evenly over them, always the same ones."""
         return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
+
+    def clips(self, rows: Iterable[int], names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """A few rows of the table, of the columns `names`. (Arrow's `take` would copy all of a column in pieces first.)"""
+        table = self.scores.table if names is None else self.scores.table.select(list(names))
+        return [table.slice(int(row), 1).to_pylist()[0] for row in rows]
 
     def row(self, clip_id: str) -> int:
         """Where a clip is. Raises KeyError."""

@@ -154,8 +154,7 @@ class Session:
 
     def _cards(self, rows: Rows, name: str | None = None) -> list[dict[str, Any]]:
         columns = self.columns
-        table = columns.scores.table
-        few = table.select(["clip_id", "has_frames"]).take(pa.array(rows, pa.int64())).to_pylist()
+        few = columns.clips(rows.tolist(), ["clip_id", "has_frames"])
         values = columns.values(name, rows).tolist() if name else [math.nan] * len(few)
         self._rows.update(zip((clip["clip_id"] for clip in few), rows.tolist(), strict=True))
         return [
@@ -203,7 +202,7 @@ class Session:
         with self._lock:
             at = self._row(clip_id)
             view = self._looker.look([at])[0]
-            row = columns.scores.table.slice(at, 1).to_pylist()[0]
+            row = columns.clips([at])[0]
             told = asdict(view)
             del told["pictures"], told["times"]
             video = self._video(row["video_id"])
@@ -239,7 +238,7 @@ class Session:
             if known is not None:
                 self._pictures.move_to_end(clip_id)
         if known is None:
-            row = self.columns.scores.table.slice(self._row(clip_id), 1).select(["video_id"]).to_pylist()[0]
+            row = self.columns.clips([self._row(clip_id)], ["video_id"])[0]
             known, _ = thumbnails(self.workspace, row["video_id"], clip_id, PICTURE)
             with self._lock:
                 self._pictures[clip_id] = known

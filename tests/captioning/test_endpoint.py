@@ -145,7 +145,7 @@ def test_no_caption_moves_whatever_the_order_delays_and_retries() -> None:
     assert {r.status for r in results} == {Status.OK}
     assert all(map(is_own, results))
     assert again > 50, "there was something to survive"
-    assert 20 <= most <= 24
+    assert 4 < most <= 24, "side by side, and no more than allowed"
 
 
 def test_each_batch_comes_back_in_its_own_order() -> None:

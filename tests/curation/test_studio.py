@@ -418,7 +418,7 @@ def test_a_session_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:100])
     session = Session(workspace, recipe())
     session.load()
-    with pytest.raises(SetupError, match="cannot be read.*damaged"):
+    with pytest.raises(SetupError, match=r"cannot be read.*damaged"):
         session.state()
 
 

@@ -2,11 +2,34 @@
 
 import {count, digits, element} from "./gates.js";
 
+// Two pictures at a time, and none of a card that is gone: a drag shows hundreds, and its questions must not wait for them.
+const waiting = [];
+let loading = 0;
+
+function load() {
+  while (loading < 2 && waiting.length) {
+    const [picture, address] = waiting.shift();
+    if (!picture.isConnected) continue;
+    loading += 1;
+    const done = () => {
+      loading -= 1;
+      load();
+    };
+    picture.addEventListener("load", done, {once: true});
+    picture.addEventListener("error", done, {once: true});
+    picture.src = address;
+  }
+}
+
 export function card(clip, mark, open, marked) {
   const picture = clip.frames
-    ? element("img", {alt: "", loading: "lazy", src: `/clips/${clip.id}/2.jpg`})
+    ? element("img", {alt: ""})
     : element("span", {class: "blank"}, "no frames stored");
-  if (clip.frames) picture.addEventListener("error", () => picture.replaceWith(element("span", {class: "blank"}, "no picture")), {once: true});
+  if (clip.frames) {
+    picture.addEventListener("error", () => picture.replaceWith(element("span", {class: "blank"}, "no picture")), {once: true});
+    waiting.push([picture, `/clips/${clip.id}/2.jpg`]);
+    setTimeout(load);  // when it is on the page
+  }
   const score = clip.score === null ? clip.id.slice(0, 8) : digits(clip.score);
   return element("li", {"data-clip": clip.id},
     element("button", {type: "button", class: "open-clip", "aria-label": `open clip ${clip.id.slice(0, 8)}, score ${score}`, onclick: () => open(clip.id)},

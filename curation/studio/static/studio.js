@@ -61,7 +61,9 @@ async function decide() {
       });
       if (answer.whole) state.whole = answer.whole;
       state.fresh = false;
+      const drawing = performance.now();
       draw(tier, gate, answer);
+      performance.measure("studio drawing", {start: drawing, end: performance.now()});
       await new Promise(requestAnimationFrame);
       performance.measure("studio step", {start: since, end: performance.now()});
     } while (again);
