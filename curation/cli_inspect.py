@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -77,4 +78,5 @@ def add_inspect(
         bound = listen(host, port)
         token = None if host in LOOPBACK else secrets.token_urlsafe(24)
         console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
-        serve(session, bound, token)
+        with suppress(KeyboardInterrupt):  # the way to end it
+            serve(session, bound, token)

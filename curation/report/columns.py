@@ -48,6 +48,15 @@ class Scale:
             return np.where(np.isnan(values), _NONE, at).astype(np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a tier comes from by moving one gate: what was known of it, and the clips that it newly rejects or lets go."""
+
+    shares: dict[str, npt.NDArray[np.int64]]
+    rows: Rows
+    failures: npt.NDArray[np.uint8]  # [rows]: before
+
+
 @dataclass(slots=True)
 class _Tier:
     gates: dict[str, GateResult]
@@ -56,7 +65,9 @@ class _Tier:
     # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
+    shares: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # [_NONE + 1]: bins of `others`
     counts: dict[str, Any] | None = None
+    origin: _Origin | None = None
 
 
 @dataclass(slots=True)
@@ -124,7 +135,7 @@ class Columns:
         self.counted = self.scores.ok() & self.selected
         self._alone, self._whole = {}, {}
         for tier in self.tiers.values():
-            tier.passing, tier.others, tier.counts = None, {}, None
+            tier.passing, tier.others, tier.shares, tier.counts, tier.origin = None, {}, {}, None, None
 
     def values(self, name: str, rows: Rows | slice) -> npt.NDArray[np.float64]:
         """The scores of `rows` to be shown, nan where there is none: a bound is none. With `reduce: every` the one of a
@@ -166,16 +177,29 @@ class Columns:
             if before is None:
                 before = _Tier({}, np.zeros(len(self), np.uint8), np.zeros(len(self), np.uint8))
             failures, missings = before.failures, before.missings
+            moved: list[tuple[str, GateResult, GateResult]] = []
             for name in [*results, *(name for name in before.gates if name not in results)]:
                 old, now = before.gates.get(name), results.get(name)
                 if old is now:
                     continue
+                if old is not None and now is not None:
+                    moved.append((name, old, now))
                 if old is not None:
                     failures, missings = failures - old.failed, missings - old.missing
                 if now is not None:
                     failures, missings = failures + now.failed, missings + now.missing
             same = failures is before.failures and missings is before.missings and before.gates
-            new[tier] = before if same and list(results) == list(before.gates) else _Tier(results, failures, missings)
+            if same and list(results) == list(before.gates):
+                new[tier] = before
+                continue
+            new[tier] = _Tier(results, failures, missings)
+            if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
+                name, old, now = moved[0]
+                rows = np.flatnonzero((old.failed != now.failed) & self.counted)
+                if name in before.others:  # which clips the others pass does not depend on it
+                    new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
+                if rows.size * 4 < len(self):
+                    new[tier].origin = _Origin(before.shares, rows, before.failures[rows])
         return new
 
     def _without_orphans(self, name: str, tiers: Mapping[str, _Tier]) -> tuple[Any, Any, Bools]:
@@ -227,7 +251,7 @@ class Columns:
                 "passed": everything - failed - missing,
                 "failed": failed,
                 "missing": missing,
-                "only_failure": self.others_pass(tier, name).size - passing.size,
+                "only_failure": int(self._share(tier, name).sum()) - passing.size,
             }
         return {
             "kept": kept,
@@ -269,12 +293,27 @@ class Columns:
             now.others[name] = np.flatnonzero(self.counted & (now.failures == now.gates[name].failed.view(np.uint8)))
         return now.others[name]
 
-    def histogram(self, name: str, rows: Rows | None = None) -> list[int]:
-        """How many of `rows` (None: of all that are counted) have their score in each bin of its scale."""
-        if rows is not None:
-            return _bincount(self._bins[name][rows])
+    def histogram_of_others(self, tier: str, name: str) -> list[int]:
+        """How many of `others_pass` have their score in each bin of its scale."""
+        return [int(n) for n in self._share(tier, name)[:BINS]]
+
+    def _share(self, tier: str, name: str) -> npt.NDArray[np.int64]:
+        """`others_pass` by bins. Where one other gate was moved, by the clips that this concerns."""
+        now = self.tiers[tier]
+        if name not in now.shares:
+            if now.origin is not None and name in now.origin.shares:
+                rows, bins = now.origin.rows, self._bins[name][now.origin.rows]
+                own = now.gates[name].failed[rows].view(np.uint8) if name in now.gates else np.uint8(0)
+                came, gone = now.failures[rows] == own, now.origin.failures == own
+                now.shares[name] = now.origin.shares[name] + _binned(bins[came]) - _binned(bins[gone])
+            else:
+                now.shares[name] = _binned(self._bins[name][self.others_pass(tier, name)])
+        return now.shares[name]
+
+    def histogram(self, name: str) -> list[int]:
+        """How many of all that are counted have their score in each bin of its scale."""
         if name not in self._whole:
-            self._whole[name] = _bincount(self._bins[name][self.counted])
+            self._whole[name] = [int(n) for n in _binned(self._bins[name][self.counted])[:BINS]]
         return self._whole[name]
 
     def near(self, name: str, threshold: float, above: bool, rows: Rows, most: int) -> Rows:
@@ -292,17 +331,21 @@ class Columns:
         return np.flatnonzero(self.counted)
 
     def near_end(self, name: str, gate: Gate, end: str, inside: bool, rows: Rows, most: int) -> Rows:
-        """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate, inside or outside of it; those that can be
-        seen, where there are any."""
+        """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate, inside or outside of it; first those that can
+        be seen."""
         threshold = gate.low if end == "low" else float(np.nextafter(gate.high, np.inf))  # a clip on it is inside
         above = inside == (end == "low")
-        near = self.near(name, threshold, above, self.with_frames(rows), most)
-        return near if near.size else self.near(name, threshold, above, rows, most)
+        seen = self._seen[rows]
+        near = self.near(name, threshold, above, rows[seen], most)
+        if near.size == most:
+            return near
+        return np.concatenate([near, self.near(name, threshold, above, rows[~seen], most - near.size)])
 
-    def with_frames(self, rows: Rows) -> Rows:
-        """Those that can be seen, if there are any."""
-        seen = rows[self._seen[rows]]
-        return seen if seen.size else rows
+    def to_show(self, rows: Rows, most: int) -> Rows:
+        """A few of `rows`, first those that can be seen."""
+        seen = self._seen[rows]
+        chosen = self.some(rows[seen], most)
+        return np.concatenate([chosen, self.some(rows[~seen], most - chosen.size)])
 
     def some(self, rows: Rows, most: int) -> Rows:
         """A few of `rows`, spread evenly over them, always the same ones."""
@@ -323,9 +366,8 @@ class Columns:
 
 def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
     """From the 0.5 % to the 99.5 % quantile, and on to every end of a gate, to round numbers."""
-    known = values[~np.isnan(values)]
-    if known.size > 100_000:  # an axis need not be exact
-        known = known[:: known.size // 100_000]
+    known = values[:: max(1, values.size // 200_000)]  # an axis need not be exact
+    known = known[~np.isnan(known)]
     ends = [end for gate in gates for end in (gate.low, gate.high) if np.isfinite(end)]
     ends += [float(q) for q in np.quantile(known, (0.005, 0.995)) if np.isfinite(q)] if known.size else []
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
@@ -339,8 +381,8 @@ def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
     return Scale(float(np.round(np.floor(low / fine) * fine, 12)), float(np.round(np.ceil(high / fine) * fine, 12)))
 
 
-def _bincount(bins: npt.NDArray[np.uint8]) -> list[int]:
-    return [int(n) for n in np.bincount(bins, minlength=_NONE + 1)[:BINS]]
+def _binned(bins: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    return np.bincount(bins, minlength=_NONE + 1)
 
 
 def _count(mask: npt.NDArray[Any]) -> int:

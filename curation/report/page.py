@@ -264,7 +264,7 @@ def _rho(rho: float, pairs: int, same: bool) -> str:
 
 def _kept(columns: Columns, sheets: _Sheets) -> str:
     return "".join(
-        f"<h3>{plain(tier)}</h3>{sheets.sheet(columns.some(columns.kept(tier), KEPT_SHOWN).tolist(), tier)}"
+        f"<h3>{plain(tier)}</h3>{sheets.sheet(columns.to_show(columns.kept(tier), KEPT_SHOWN).tolist(), tier)}"
         for tier in columns.tiers
     )
 
@@ -278,7 +278,7 @@ def _rejected(columns: Columns, sheets: _Sheets) -> str:
         rows = alone if alone.size else np.flatnonzero(columns.counted & result.failed)
         told = "it alone" if alone.size else "it and others"
         title = f"{name} {gate} ({', '.join(tiers)}): {rows.size:,} rejected by {told}"
-        chosen = columns.some(columns.with_frames(rows), REJECTED_SHOWN).tolist()
+        chosen = columns.to_show(rows, REJECTED_SHOWN).tolist()
         parts.append(f"<div><h3>{plain(title)}</h3>{sheets.sheet(chosen, tiers[0])}</div>")
     return f'<div class="two">{"".join(parts)}</div>'
 

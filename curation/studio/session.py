@@ -129,17 +129,16 @@ class Session:
         with self._lock:
             self._select(question.get("selection") or {})
             columns.set(tiers)
-            others = {each: columns.others_pass(tier, each) for each in columns.scales}
             answer: dict[str, Any] = {
                 "counts": {each: columns.counts(each) | self._moved(each) for each in tiers},
                 "funnel": columns.funnel(tier),
-                "histograms": {each: columns.histogram(each, rows) for each, rows in others.items()},
+                "histograms": {each: columns.histogram_of_others(tier, each) for each in columns.scales},
                 "selected": int(np.count_nonzero(columns.selected)),
             }
             if question.get("whole"):
                 answer["whole"] = {each: columns.histogram(each) for each in columns.scales}
             if name is not None:
-                answer["near"] = self._near(tier, name, str(end), others[name])
+                answer["near"] = self._near(tier, name, str(end), columns.others_pass(tier, name))
             return answer
 
     def _near(self, tier: str, name: str, end: str, rows: Rows) -> dict[str, list[dict[str, Any]]]:
@@ -194,7 +193,7 @@ class Session:
             else:
                 raise StudioError(f"no such clips: {which!r}")
             gate = gate if gate in self.recipe.filters else None
-            return self._cards(columns.some(columns.with_frames(rows), SHOWN), gate)
+            return self._cards(columns.to_show(rows, SHOWN), gate)
 
     def clip(self, clip_id: str) -> dict[str, Any]:
         """All about one clip under the tiers as they are set now. Raises KeyError."""
@@ -360,12 +359,7 @@ class Session:
                 tier: np.flatnonzero(decide(scores, gates).verdicts == Verdict.KEPT)
                 for tier, gates in recipe.tiers.items()
             }
-        tiers = {
-            tier: {each: _ends(gate) for each, gate in gates.items() if each in self.recipe.filters}
-            for tier, gates in recipe.tiers.items()
-            if tier in self.recipe.tiers
-        }
-        return {"name": name, "tiers": tiers, "unchecked": scores.unchecked}
+        return {"name": name, "unchecked": scores.unchecked}
 
     def _read_saved(self, name: str) -> Recipe:
         fs, root = locate(self.workspace.path)

@@ -30,6 +30,7 @@ from filters.gates import ClipScores, Gate, Tier, decide
 from manifests import schemas
 from manifests.frames import StoredFrames, frames_writer
 from tests.curation.tables import CLIPS, clip_id, fill, recipe
+from tests.curation.test_layout import HEAVY, loaded
 
 HOSTILE = "<script>alert(1)</script>\"'>&amp;<img src=x onerror=alert(2)> \u202eמימין 🎞️\x00 \ud800 " + "x" * 10_000
 
@@ -93,12 +94,22 @@ TIERS = st.fixed_dictionaries(
 )
 
 
+def binned(columns: Columns, name: str, rows: np.ndarray) -> list[int]:
+    bins = columns.scales[name].bins(columns.values(name, np.flatnonzero(rows)))
+    return [int(np.sum(bins == i)) for i in range(BINS)]
+
+
 def assert_as_decide(columns: Columns, scores: ClipScores, tiers: dict[str, Tier]) -> None:
     for tier, now in tiers.items():
         expected = decide(scores, now)
         assert columns.counts(tier) == tier_counts(expected)
         assert columns.funnel(tier) == funnel(expected)
         np.testing.assert_array_equal(columns.verdicts(tier), expected.verdicts)
+        for name in columns.scales:  # what is known of the step before must not show
+            others = [result.failed for other, result in expected.gates.items() if other != name]
+            rows = np.all([scores.ok(), *(~failed for failed in others)], axis=0)
+            np.testing.assert_array_equal(columns.others_pass(tier, name), np.flatnonzero(rows))
+            assert columns.histogram_of_others(tier, name) == binned(columns, name, rows)
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,6 +119,16 @@ def test_moved_gates_decide_as_decide_does(steps: list[dict[str, Tier]]) -> None
     for tiers in steps:
         columns.set(tiers)
         assert_as_decide(columns, ClipScores(SCORES.table, MADE.built), tiers)
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=TIERS, moves=st.lists(st.tuples(st.sampled_from(list(MADE.filters)), gates()), min_size=1, max_size=8))
+def test_a_drag_of_small_steps_decides_as_decide_does(start: dict[str, Tier], moves: list[tuple[str, Gate]]) -> None:
+    columns = Columns.of(SCORES, MADE)
+    for name, gate in moves:  # one gate at a time, as a hand does it
+        start = {**start, "one": {**start["one"], name: gate}}
+        columns.set(start)
+        assert_as_decide(columns, ClipScores(SCORES.table, MADE.built), start)
 
 
 @settings(max_examples=30, deadline=None)
@@ -171,7 +192,7 @@ def test_a_histogram_counts_as_numpy_does() -> None:
         values = columns.values(name, rows)
         inside = np.clip(values[~np.isnan(values)], scale.low, np.nextafter(scale.high, -np.inf))
         expected, _ = np.histogram(inside, BINS, (scale.low, scale.high))
-        got = np.array(columns.histogram(name, rows))
+        got = np.array(columns.histogram_of_others("one", name))
         assert got.sum() == expected.sum() == inside.size
         assert np.abs(np.cumsum(got) - np.cumsum(expected)).max() <= 0.01 * inside.size + 1  # a value on a bin's edge
 
@@ -368,6 +389,11 @@ def test_the_command_writes_the_file(workspace: Workspace, tmp_path: Path) -> No
     assert target.read_bytes().startswith(b"<!doctype html>")
     done = CliRunner().invoke(app, ["report", workspace.path, "-o", str(tmp_path / "no" / "folder.html")])
     assert done.exit_code == 3
+
+
+def test_the_report_loads_no_model_and_no_ray(workspace: Workspace, tmp_path: Path) -> None:
+    unwanted = {*HEAVY, "ray", "av", "pandas", "duckdb", "scipy", "starlette"}
+    assert not loaded("report", workspace.path, "-o", str(tmp_path / "report.html")) & unwanted
 
 
 @given(st.text())

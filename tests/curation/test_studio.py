@@ -131,9 +131,11 @@ def test_lists_of_clips(served: Studio) -> None:
         clips = served.ask("/api/clips", {"tier": "pretrain", "which": which, **more}).data
         return "".join(sorted(clip["id"][0] for clip in clips))
 
-    assert listed("kept") == "1"  # those with frames, where there are any
+    assert listed("kept") == "1a"
+    first = served.ask("/api/clips", {"tier": "pretrain", "which": "kept"}).data[0]
+    assert (first["id"], first["frames"]) == (clip_id("1"), True)  # what can be seen comes first
     assert listed("undecided") == "gj"
-    assert listed("error") == "2"
+    assert listed("error") == "2fi"
     assert listed("alone", gate="psnr") == "d"
     assert served.ask("/api/clips", {"tier": "pretrain", "which": "__class__"}).status == 400
 
