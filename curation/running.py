@@ -13,10 +13,12 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -245,11 +247,15 @@ class Cluster:
             if (batch := next(batches, None)) is not None:
                 waiting[worker.work.remote(batch)] = worker
 
+        stack = ExitStack()
         try:
+            interrupted = stack.enter_context(_interrupts())
             for worker in pool * (job.at_once - 1 + _IN_HAND):
                 hand(worker)
             while waiting:
                 done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 if not done:
                     raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
                 for ended in done:
@@ -265,6 +271,7 @@ class Cluster:
         except RayError as error:
             raise SetupError(f"{job.stage}: Ray stopped: {error}; {_AGAIN}") from error
         finally:
+            stack.close()
             for worker in pool:
                 ray.kill(worker)
         if lost:
@@ -309,6 +316,25 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
             yield int(row["number"]), row
     except ray.exceptions.RayError as error:
         raise SetupError(f"vLLM on the cluster: {error}; {_AGAIN}") from error
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # there Python takes no signals
+        yield event
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        event.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _resources() -> dict[str, float]:
