@@ -73,6 +73,10 @@ class FrameBuffer(Generic[Frame, Small]):
             if time > now and math.isfinite(time):
                 heapq.heappush(self._wanted, time)
 
+    def forget(self) -> None:
+        """Want no exact moment any more that is still to come."""
+        self._wanted.clear()
+
     def push(self, time: float, frame: Frame) -> None:
         """The next frame; times strictly increase."""
         previous = self._last

@@ -327,7 +327,9 @@ class _Pass:
 
     def _open_shot(self, start: float) -> None:
         self.shot_start = self.window_start = start
-        self._want_windows(start)
+        self.buffer.forget()  # the windows of the shot before
+        for begin in (start, *(cut.end + self._trim for cut in self.pending)):
+            self._want_windows(begin)
 
     def _close_shot(self, end: float) -> None:
         """The open shot ends: its last windows become clips."""

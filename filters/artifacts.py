@@ -169,7 +169,7 @@ def static_marks(frames: Sequence[Grey]) -> Mask:
     n = len(frames)
     fields = gradients([_reduced(frame) for frame in frames])
     pairs = ~np.eye(n, dtype=np.bool_)
-    if n < 2 or correlations(softened(fields))[pairs].mean() > MOVING:
+    if n < 2 or not fields.any() or correlations(softened(fields))[pairs].mean() > MOVING:
         return np.zeros((height, width), dtype=np.bool_)
     right, down, energy, across, both, often = _sums(fields)
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)

@@ -71,6 +71,8 @@ def _work_flow(a: Image, b: Image) -> Flow:
     first, second = (_shrink(grey(image) if image.ndim == 3 else image, WORK_SIDE) for image in (a, b))
     if min(first.shape) < MIN_SIDE:
         raise MeasureError(f"flow needs frames of at least {MIN_SIDE} px a side; got {a.shape[1]}×{a.shape[0]}")
+    if np.array_equal(first, second):  # DIS says so too, later
+        return np.zeros((*first.shape, 2), np.float32)
     # A new object each time: DIS keeps a start it was given once, and uses it in later calls that give none.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     shift = _far_shift(first, second)
