@@ -17,6 +17,7 @@ from curation.clip_table import clip_scores
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 from filters.gates import ClipScores, TierResult, Verdict, decide
+from manifests.arrow import from_numpy
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -57,7 +58,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
     videos = workspace.videos.read(["status", "error_kind"], encoded=["status", "error_kind"])
     scores = clip_scores(workspace, recipe, [])
     clips = scores.table
-    with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
+    with ThreadPoolExecutor() as threads:  # Arrow leaves the lock to others meanwhile
         spread = dict(zip(recipe.filters, threads.map(partial(quantiles, scores), recipe.filters), strict=True))
     results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
     clip_status = counted(clips["status"])
@@ -153,7 +154,10 @@ def quantiles(scores: ClipScores, name: str) -> list[float | None]:
     """QUANTILES of a score over the clips that have it."""
     low, _, bound = scores.span(name)
     known = low[~np.isnan(low) & ~bound]
-    return [None] * len(QUANTILES) if not known.size else [float(q) for q in np.quantile(known, QUANTILES)]
+    if not known.size:
+        return [None] * len(QUANTILES)
+    found: list[float | None] = pc.quantile(from_numpy(known), q=list(QUANTILES)).to_pylist()  # np.quantile: numpy.ma
+    return found
 
 
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
