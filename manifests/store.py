@@ -561,18 +561,22 @@ def _surely_distinct(keys: pa.ChunkedArray) -> bool:
     shortest = pc.min(pc.binary_length(keys)).as_py()
     if shortest < 8:
         return False
-    numbers = np.sort(np.concatenate([_numbers(chunk, shortest) for chunk in keys.chunks]))
-    return bool((numbers[1:] != numbers[:-1]).all())
+    for starts in ([0], list(range(0, shortest - 7, 8))):  # of ids that are hashes the first word tells enough
+        numbers = np.sort(np.concatenate([_numbers(chunk, starts) for chunk in keys.chunks]))
+        if (numbers[1:] != numbers[:-1]).all():
+            return True
+    return False
 
 
-def _numbers(keys: pa.Array, shortest: int) -> npt.NDArray[np.uint64]:
-    """A number per key, the same for equal keys whatever else is in `keys`; none is shorter than `shortest` bytes."""
+def _numbers(keys: pa.Array, starts: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """A number per key, the same for equal keys whatever else is in `keys`, of the words of eight bytes that begin at
+    `starts` and the last. No key is shorter than the last of these."""
     _, offsets, data = keys.buffers()
     width = np.int64 if pa.types.is_large_string(keys.type) else np.int32
     edges = np.frombuffer(offsets, width)[keys.offset : keys.offset + len(keys) + 1].astype(np.int64)
     words = np.ndarray((len(data) - 7,), np.uint64, data, strides=(1,))  # the eight bytes from each byte on
     numbers = np.diff(edges).astype(np.uint64)
-    for word in [*(edges[:-1] + start for start in range(0, shortest - 7, 8)), edges[1:] - 8]:
+    for word in [*(edges[:-1] + start for start in starts), edges[1:] - 8]:
         numbers *= np.uint64(0x9E3779B97F4A7C15)
         numbers ^= numbers >> np.uint64(29)
         numbers ^= words[word]
