@@ -75,7 +75,8 @@ class LocalModel(ChatBackend):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """The folder's name and what is in it."""
+        """The folder's name and what is in it. Raises CaptionerFault where there is no model."""
+        self._check_folder()
         return f"transformers:{self.model}@{_digest(self.folder)[:12]}"
 
     def check(self) -> None:
@@ -85,16 +86,19 @@ class LocalModel(ChatBackend):
         for name in ("torch", "transformers", "PIL"):
             if importlib.util.find_spec(name) is None:
                 raise CaptionerFault(f"the captioner transformers needs {name}: pip install 'longtake[models]'")
-        if not (self.folder / "config.json").is_file() or not any(self.folder.glob("*.safetensors")):
-            raise CaptionerFault(
-                f"{self.folder} holds no model: settings.path must be a folder with config.json, a processor and "
-                "*.safetensors"
-            )
+        self._check_folder()
         if self.settings.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
                 raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
+
+    def _check_folder(self) -> None:
+        if not (self.folder / "config.json").is_file() or not any(self.folder.glob("*.safetensors")):
+            raise CaptionerFault(
+                f"{self.folder} holds no model: settings.path must be a folder with config.json, a processor and "
+                "*.safetensors"
+            )
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         return await self._gathered(request)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from captioning.chat import CaptionerFault
+from captioning.registry import make_captioner
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 from filters.base import Needs
@@ -142,7 +144,8 @@ def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | N
     """All clips with their scores, those on captions joined in: what gates are applied to.
 
     columns: of the clips manifest, wanted besides those that gates look at; None: all there are. A clip whose captions
-    could not be written has status `error`, kind `caption`.
+    could not be written has status `error`, kind `caption`. Captions by another captioner than the recipe's, other
+    prompts or another scan count as not there.
     """
     if columns is None:
         return _joined(workspace, recipe, _without_orphans(workspace.clips.read(), recipe), recipe.filters)
@@ -200,8 +203,15 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
         value, detail = schemas.score_fields(name)
         fields += [value, detail] if name in details else [value]
     captions = workspace.captions.read(
-        ["clip_id", "scan_id", "status", "reason", "protocols"], optional=[field.name for field in fields]
+        ["clip_id", "scan_id", "status", "reason", "protocols", "caption_protocol"],
+        optional=[field.name for field in fields],
     )
+    unchecked: dict[str, str] = {}
+    try:
+        written = make_captioner(recipe.captioning.captioner, recipe.captioning.settings).protocol
+        captions = captions.filter(pc.equal(captions["caption_protocol"], written))
+    except (ValueError, CaptionerFault) as error:  # what this machine cannot write it can still decide on
+        unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), str(error))
     if not captions.num_rows or not clips.num_rows:
         return ClipScores(clips, recipe.built)
     at = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
@@ -221,7 +231,7 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
             column = theirs[field.name].take(from_numpy(source, source >= 0))
             clips = clips.append_column(field, column.cast(field.type))
     both = _merged(clips["protocols"].take(from_numpy(here)), theirs["protocols"])
-    return ClipScores(_with(clips, "protocols", here, both), recipe.built)
+    return ClipScores(_with(clips, "protocols", here, both), recipe.built, unchecked)
 
 
 def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str | pa.ChunkedArray) -> pa.Table:

@@ -213,6 +213,25 @@ def test_captions_are_joined_to_their_clips(workspace: Workspace, columns: list[
         assert "psnr_detail" not in table.column_names
 
 
+def test_captions_of_another_captioner_are_not_there(workspace: Workspace) -> None:
+    """Nor do its refusals count. One that cannot be made here is believed, and named."""
+    other = parse_recipe(recipe().model_dump(mode="json") | {"captioning": {"captioner": "sidecar"}}, source="x")
+    scores = clip_scores(workspace, other, [])
+    assert scores.missing("text_similarity").all()
+    assert "caption" not in scores.table["error_kind"].to_pylist()
+    absent = parse_recipe(
+        recipe().model_dump(mode="json")
+        | {"captioning": {"captioner": "transformers", "settings": {"path": "/nowhere/a-model"}}},
+        source="x",
+    )
+    scores = clip_scores(workspace, absent, [])
+    found = dict(zip(CLIPS, scores.missing("text_similarity").tolist(), strict=True))
+    assert {letter for letter, missing in found.items() if not missing} == {
+        letter for letter in "abij" if CLIPS[letter][3] is not None
+    }
+    assert "text_similarity" in scores.unchecked
+
+
 def test_only_what_is_asked_for_is_read_and_verdicts_are_the_same(workspace: Workspace) -> None:
     for reduce in ("mean", "every", "min"):
         chosen = parse_recipe(
