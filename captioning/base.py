@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -62,6 +61,8 @@ class ClipFrames:
 
 
 def _decoded(encoded: Sequence[bytes], name: str) -> Images:
+    import cv2
+
     pictures = [decode(data, cv2.IMREAD_COLOR_RGB, name) for data in encoded]
     if len({picture.shape for picture in pictures}) != 1:
         raise CaptionError(f"the {name}s are of {len({p.shape for p in pictures})} sizes, not of one")
@@ -70,6 +71,8 @@ def _decoded(encoded: Sequence[bytes], name: str) -> Images:
 
 def decode(data: bytes, flags: int, name: str) -> Images:
     """A stored picture, with OpenCV's flags. Raises CaptionError if it is damaged."""
+    import cv2
+
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # of no bytes at all, and of pictures that are too large

@@ -240,10 +240,10 @@ def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str |
         return table
     new = pa.chunked_array([pa.array([values] * len(rows))]) if isinstance(values, str) else values
     column = pa.chunked_array([*_encoded(table[name]).chunks, *_encoded(new).chunks]).unify_dictionaries()
-    codes = pa.chunked_array([chunk.indices for chunk in column.chunks]).combine_chunks()
-    order = np.arange(table.num_rows)
-    order[rows] = table.num_rows + np.arange(len(rows))
-    merged = pa.DictionaryArray.from_arrays(codes.take(from_numpy(order)), column.chunk(0).dictionary)
+    codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks])
+    codes[rows] = codes[table.num_rows :]
+    codes = codes[: table.num_rows]
+    merged = pa.DictionaryArray.from_arrays(from_numpy(codes, codes >= 0), column.chunk(0).dictionary)
     return table.set_column(table.column_names.index(name), name, merged.cast(table[name].type))
 
 

@@ -41,7 +41,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -140,6 +139,8 @@ def _flat_zones(stack: Grey, low: Grey, high: Grey) -> list[tuple[int, float]]:
 
 def gradients(frames: Sequence[Grey]) -> Gradients:
     """Gradients of grey frames [h, w]: float32 [n, 2, h, w] (right, down), grey levels per px."""
+    import cv2
+
     fields = np.empty((len(frames), 2, *frames[0].shape), dtype=np.float32)
     for field, frame in zip(fields, frames, strict=True):
         field[0] = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
@@ -149,6 +150,8 @@ def gradients(frames: Sequence[Grey]) -> Gradients:
 
 def softened(fields: Gradients) -> Gradients:
     """g / (|g| + 8): every clear edge counts about the same, so that a strong mark is not taken for a still picture."""
+    import cv2
+
     soft = np.empty_like(fields)
     for field, out in zip(fields, soft, strict=True):  # one after the other: a quarter of the time of all at once
         np.divide(field, cv2.magnitude(field[0], field[1]) + STRONG, out=out)
@@ -165,6 +168,8 @@ def correlations(fields: Gradients) -> npt.NDArray[np.float64]:
 
 def static_marks(frames: Sequence[Grey]) -> Mask:
     """What stands still in all frames while the picture moves: bool [h, w]. Nothing, if the picture does not move."""
+    import cv2
+
     height, width = frames[0].shape
     n = len(frames)
     fields = gradients([_reduced(frame) for frame in frames])
@@ -196,6 +201,8 @@ def _sums(fields: Gradients) -> npt.NDArray[np.float32]:
 
 def _reduced(image: Grey) -> Grey:
     """A grey image with its long side at most 480."""
+    import cv2
+
     scale = min(1.0, WORK_SIDE / max(image.shape))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -211,6 +218,8 @@ def _extremes(frames: Sequence[Grey]) -> tuple[Grey, Grey]:
 
 def _marks_from_edges(edges: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
     """Marks bool [h, w], from still edges, likely rims, pixels that never change, and structure tensors [3, h, w]."""
+    import cv2
+
     smallest = SMALLEST * edges.size
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSE + 1, 2 * CLOSE + 1))
     marks = np.zeros(edges.shape, dtype=np.bool_)
@@ -233,6 +242,8 @@ def _marks_from_edges(edges: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDAr
 
 def _areas(mask: npt.NDArray[np.uint8], smallest: float) -> Iterator[tuple[tuple[slice, slice], Mask]]:
     """The connected areas of a mask of at least `smallest` pixels: the window around each, and its pixels therein."""
+    import cv2
+
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     for label in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[label])
@@ -270,6 +281,8 @@ def overlaid_boxes(frames: Sequence[Grey], boxes: Sequence[Boxes], marks: Mask) 
 
 def _correlations_within(frames: Sequence[Grey], box: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Correlations [n, n] of the gradients of the frames within one box [4, 2], at full size."""
+    import cv2
+
     x, y, width, height = cv2.boundingRect(box)
     window = (slice(max(0, y), y + height), slice(max(0, x), x + width))
     inside = _filled(box[None], frames[0].shape)[window]
@@ -278,6 +291,8 @@ def _correlations_within(frames: Sequence[Grey], box: npt.NDArray[np.int32]) -> 
 
 def _filled(boxes: Boxes, shape: tuple[int, ...]) -> Mask:
     """Mask bool of the given shape [h, w] of what is in the boxes [n, 4, 2]."""
+    import cv2
+
     mask = np.zeros(shape, dtype=np.uint8)
     for box in boxes:
         cv2.fillConvexPoly(mask, box, 1)

@@ -34,7 +34,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -58,6 +57,8 @@ def flow_field(a: Image, b: Image) -> Flow:
     a, b: uint8 [h, w, 3] RGB or [h, w] grey, of one size, each side at least 32 px. What is at (x, y) in `a` is at
     (x + u, y + v) in `b`. Raises MeasureError for other sizes.
     """
+    import cv2
+
     height, width = a.shape[:2]
     small = _work_flow(a, b)
     flow: Flow = np.asarray(cv2.resize(small, (width, height)), dtype=np.float32)  # itself, if it has that size
@@ -66,6 +67,8 @@ def flow_field(a: Image, b: Image) -> Flow:
 
 def _work_flow(a: Image, b: Image) -> Flow:
     """The flow at WORK_SIDE, in pixels of that size."""
+    import cv2
+
     if a.shape != b.shape:
         raise MeasureError(f"flow needs two frames of one size; got {a.shape} and {b.shape}")
     first, second = (_shrink(grey(image) if image.ndim == 3 else image, WORK_SIDE) for image in (a, b))
@@ -82,11 +85,15 @@ def _work_flow(a: Image, b: Image) -> Flow:
 
 def mean_length(flow: Flow) -> float:
     """Mean vector length in pixels of a flow field [h, w, 2]."""
+    import cv2
+
     return float(cv2.magnitude(flow[..., 0], flow[..., 1]).mean(dtype=np.float64))
 
 
 def _far_shift(a: Image, b: Image) -> tuple[float, float] | None:
     """The global shift (right, down) in pixels from `a` to `b`, if it is far and true; else None."""
+    import cv2
+
     small_a, small_b = (_shrink(image, COARSE_SIDE).astype(np.float32) for image in (a, b))
     height, width = small_a.shape
     if min(height, width) < 16:
@@ -108,6 +115,8 @@ def _far_shift(a: Image, b: Image) -> tuple[float, float] | None:
 
 def _shrink(image: Image, long_side: int) -> Image:
     """A grey image with its long side at most `long_side`; never enlarged."""
+    import cv2
+
     height, width = image.shape
     scale = long_side / max(height, width)
     if scale >= 1:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -113,6 +112,8 @@ def _fault(item: Sample) -> str | None:
 
 def _prepare(pair: tuple[Image, Image]) -> Image:
     """uint8 [2, h, w, 3] with a long side of at most 960."""
+    import cv2
+
     height, width = pair[0].shape[:2]
     scale = REPORT_SIDE / max(height, width)
     if scale >= 1:

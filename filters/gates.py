@@ -65,6 +65,10 @@ class Gate:
 
     def passes(self, low: Floats, high: Floats) -> Bools:
         """Whether each span of values [low, high] lies within the gate; nan never does."""
+        if low is high and math.isinf(self.high):
+            return np.asarray(low >= self.low)
+        if low is high and math.isinf(self.low):
+            return np.asarray(high <= self.high)
         return np.asarray((low >= self.low) & (high <= self.high))
 
     def excess(self, low: Floats, high: Floats) -> Floats:
@@ -151,11 +155,13 @@ class ClipScores:
         if (name, gate) not in self._results:
             low, high, bound = self.span(name)
             ok = self.ok()
-            inside = gate.passes(low, high)
-            passed = inside & ~bound & ok
-            # of a score that can only be higher, falling short says nothing
-            failed = np.where(bound, high > gate.high, ~inside & ~np.isnan(low)) & ok
-            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~passed & ~failed)
+            passed = gate.passes(low, high) & ok
+            failed = ~np.isnan(low) & ok & ~passed
+            if bound.any():
+                passed &= ~bound
+                # of a score that can only be higher, falling short says nothing
+                failed = np.where(bound, ok & (high > gate.high), failed)
+            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~(passed | failed))
         return self._results[name, gate]
 
     def ok(self) -> Bools:

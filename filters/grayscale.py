@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -24,11 +23,15 @@ from filters.base import Filter, Image, Needs, Sample
 
 def grey(image: Image) -> Image:
     """RGB uint8 [h, w, 3] -> BT.601 grey uint8 [h, w], rounded: what every pixel filter that needs luma works on."""
+    import cv2
+
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
 def grey_level(image: Image) -> float:
     """Mean grey level 0–255 of an RGB uint8 [h, w, 3] image, without rounding."""
+    import cv2
+
     red, green, blue, _ = cv2.mean(np.ascontiguousarray(image))
     return 0.299 * red + 0.587 * green + 0.114 * blue
 

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-import cv2
-
 from filters.base import Filter, Image, MeasureError, Needs, Sample
 from filters.grayscale import grey_keyframes
 
@@ -28,6 +26,8 @@ CAP_DB = 100.0
 
 def psnr(a: Image, b: Image) -> float:
     """PSNR in dB, 0 to 100, of two uint8 images of equal shape."""
+    import cv2
+
     squares = cv2.norm(a, b, cv2.NORM_L2SQR)
     if squares == 0:
         return CAP_DB

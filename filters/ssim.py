@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -54,6 +53,8 @@ def _tops(height: int) -> range:
 
 def _ssim_sum(a: Image, b: Image) -> float:
     """Sum of SSIM over all windows in a strip of both images."""
+    import cv2
+
     pixels = WINDOW * WINDOW
     # Means and covariances are left multiplied by pixels² and pixels · (pixels − 1), and so are the constants.
     c1 = np.float32((0.01 * 255) ** 2 * pixels * pixels)
@@ -69,6 +70,8 @@ def _ssim_sum(a: Image, b: Image) -> float:
 
 def _windows(box: Callable[..., Any], values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """The sum that `box` takes over each whole 7×7 window of whole numbers, int32 [h − 6, w − 6]; exact."""
+    import cv2
+
     margin = WINDOW // 2
     sums = box(values, cv2.CV_32S, (WINDOW, WINDOW), normalize=False)
     return np.asarray(sums[margin:-margin, margin:-margin], dtype=np.int32)

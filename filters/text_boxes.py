@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -36,6 +35,8 @@ def text_boxes(image: Image) -> Boxes:
     32). A box over 30 % of the area is dropped. Raises FilterUnavailable without rapidocr or its model.
     """
     # RapidOCR takes OpenCV's order of channels.
+    import cv2
+
     found = _engine()(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
     if found.boxes is None or len(found.boxes) == 0:
         return np.zeros((0, 4, 2), dtype=np.int32)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -175,6 +174,8 @@ def thumbnails(
 
 def small(encoded: bytes, width: int, quality: int) -> bytes:
     """A smaller JPEG of a picture; empty where it does not decode."""
+    import cv2
+
     try:
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

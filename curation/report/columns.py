@@ -28,9 +28,11 @@ from manifests import schemas
 
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
 
 BINS = 64
 _NONE = 255  # the bin of a clip without a score
+_PIECE = 1 << 15  # values: what stays in the processor's cache
 OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames")
 
 
@@ -43,18 +45,29 @@ class Scale:
 
     def bins(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         """The bin of each value [clips]; _NONE for nan."""
-        with np.errstate(invalid="ignore"):
-            at = np.clip((values - self.low) * (BINS / (self.high - self.low)), 0, BINS - 1)
-            return np.where(np.isnan(values), _NONE, at).astype(np.uint8)
+        bins = np.empty(values.shape, np.uint8)
+        for start in range(0, len(values), _PIECE):
+            at = values[start : start + _PIECE] - self.low
+            at *= BINS / (self.high - self.low)
+            np.clip(at, 0, BINS - 1, out=at)
+            np.copyto(at, _NONE, where=np.isnan(at))
+            bins[start : start + _PIECE] = at
+        return bins
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a tier comes from by moving one gate: what was known of it, and the clips that it newly rejects or lets go."""
+    """Where a tier comes from by moving one gate: what was known of it, and the clips whose fate at that gate is another.
 
-    shares: dict[str, npt.NDArray[np.int64]]
+    All that is counted is a sum over clips, so it changes by what these clips count for now, less what they did.
+    """
+
+    gates: dict[str, GateResult]
+    steps: Counts | None
     rows: Rows
-    failures: npt.NDArray[np.uint8]  # [rows]: before
+    shares: dict[str, Counts]
+    near: Rows  # of `rows`, those that at most one gate rejects, before or now: all that `shares` can be about
+    failures: npt.NDArray[np.uint8]  # [near]: before
 
 
 @dataclass(slots=True)
@@ -65,7 +78,8 @@ class _Tier:
     # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
-    shares: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # [_NONE + 1]: bins of `others`
+    shares: dict[str, Counts] = field(default_factory=dict)  # [_NONE + 1]: bins of `others`
+    steps: Counts | None = None  # see `Columns._steps`
     counts: dict[str, Any] | None = None
     origin: _Origin | None = None
 
@@ -87,6 +101,7 @@ class Columns:
     _seen: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _scanned: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _spans: dict[str, tuple[Any, Any, Bools]] = field(default_factory=dict)
+    _shown: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     _whole: dict[str, list[int]] = field(default_factory=dict)
     _alone: dict[tuple[str, Gate], tuple[int, int]] = field(default_factory=dict)
@@ -109,11 +124,13 @@ class Columns:
         uncaptioned = pc.equal(scores.table["error_kind"], "caption").fill_null(False).to_numpy().astype(bool)
         self._scanned = scores.ok() | uncaptioned
         self._seen = scores.table["has_frames"].to_numpy().astype(bool)
-        self._spans = {name: scores.span(name) for name in recipe.filters}
+        scores.details_needed()  # reads the protocols, once for all threads
         with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
-            axes = dict(zip(recipe.filters, threads.map(self._axis, recipe.filters), strict=True))
-        self.scales = {name: scale for name, (scale, _) in axes.items()}
-        self._bins = {name: bins for name, (_, bins) in axes.items()}
+            self._spans = dict(zip(recipe.filters, threads.map(scores.span, recipe.filters), strict=True))
+            self._shown = dict(zip(recipe.filters, threads.map(self._to_show, recipe.filters), strict=True))
+            self.scales = dict(zip(recipe.filters, threads.map(self._scale, recipe.filters), strict=True))
+            bins = threads.map(lambda name: self.scales[name].bins(self._shown[name]), recipe.filters)
+            self._bins = dict(zip(recipe.filters, bins, strict=True))
         if schemas.DUPLICATE_OF.name in scores.table.column_names and recipe.needing(Needs.CORPUS):
             ids = scores.table["clip_id"].combine_chunks()
             at = pc.index_in(scores.table[schemas.DUPLICATE_OF.name], value_set=ids)
@@ -121,10 +138,17 @@ class Columns:
             self._repeats = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
         return self
 
-    def _axis(self, name: str) -> tuple[Scale, npt.NDArray[np.uint8]]:
-        values = self.values(name, slice(None))
-        scale = _scale(values, [tier[name] for tier in self.recipe.tiers.values() if name in tier])
-        return scale, scale.bins(values)
+    def _to_show(self, name: str) -> npt.NDArray[np.float64]:
+        low, high, bound = self._spans[name]
+        gates = self._gates(name)
+        values = high if gates and all(np.isinf(gate.low) for gate in gates) else low
+        return np.asarray(np.where(bound, np.nan, values) if bound.any() else values)
+
+    def _scale(self, name: str) -> Scale:
+        return _scale(self._shown[name], self._gates(name))
+
+    def _gates(self, name: str) -> list[Gate]:
+        return [tier[name] for tier in self.recipe.tiers.values() if name in tier]
 
     def __len__(self) -> int:
         return int(self.scores.table.num_rows)
@@ -135,15 +159,13 @@ class Columns:
         self.counted = self.scores.ok() & self.selected
         self._alone, self._whole = {}, {}
         for tier in self.tiers.values():
-            tier.passing, tier.others, tier.shares, tier.counts, tier.origin = None, {}, {}, None, None
+            tier.passing, tier.others, tier.shares = None, {}, {}
+            tier.steps, tier.counts, tier.origin = None, None, None
 
     def values(self, name: str, rows: Rows | slice) -> npt.NDArray[np.float64]:
         """The scores of `rows` to be shown, nan where there is none: a bound is none. With `reduce: every` the one of a
         clip's values that a gate looks at first: the least, or the greatest where all gates are upper limits."""
-        low, high, bound = self._spans[name]
-        gates = [tier[name] for tier in self.recipe.tiers.values() if name in tier]
-        upper = bool(gates) and all(np.isinf(gate.low) for gate in gates)
-        return np.asarray(np.where(bound[rows], np.nan, (high if upper else low)[rows]))
+        return self._shown[name][rows]
 
     # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,9 +207,9 @@ class Columns:
                 if old is not None and now is not None:
                     moved.append((name, old, now))
                 if old is not None:
-                    failures, missings = failures - old.failed, missings - old.missing
+                    failures, missings = failures - old.failed.view(np.uint8), missings - old.missing.view(np.uint8)
                 if now is not None:
-                    failures, missings = failures + now.failed, missings + now.missing
+                    failures, missings = failures + now.failed.view(np.uint8), missings + now.missing.view(np.uint8)
             same = failures is before.failures and missings is before.missings and before.gates
             if same and list(results) == list(before.gates):
                 new[tier] = before
@@ -195,11 +217,14 @@ class Columns:
             new[tier] = _Tier(results, failures, missings)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
-                rows = np.flatnonzero((old.failed != now.failed) & self.counted)
                 if name in before.others:  # which clips the others pass does not depend on it
                     new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
+                rows = np.flatnonzero((old.failed ^ now.failed | old.missing ^ now.missing) & self.counted)
                 if rows.size * 4 < len(self):
-                    new[tier].origin = _Origin(before.shares, rows, before.failures[rows])
+                    near = rows[(before.failures[rows] <= 1) | (failures[rows] <= 1)]
+                    new[tier].origin = _Origin(
+                        before.gates, before.steps, rows, before.shares, near, before.failures[near]
+                    )
         return new
 
     def _without_orphans(self, name: str, tiers: Mapping[str, _Tier]) -> tuple[Any, Any, Bools]:
@@ -263,17 +288,30 @@ class Columns:
 
     def funnel(self, tier: str) -> list[dict[str, Any]]:
         """Of the selected clips, as `stats.funnel` has it."""
-        left = self.counted
-        reach = _count(left)
+        now = self.tiers[tier]
+        if now.steps is None:
+            origin = now.origin
+            if origin is not None and origin.steps is not None:
+                now.steps = origin.steps + self._steps(now.gates, origin.rows) - self._steps(origin.gates, origin.rows)
+            else:
+                now.steps = self._steps(now.gates, np.arange(len(self)))
+        reach = _count(self.counted)
         rows: list[dict[str, Any]] = []
-        for name, gate in self.tiers[tier].gates.items():
-            missing = _count(left & gate.missing)
-            left = left & ~gate.failed
-            stay = _count(left)
+        for (name, gate), (missing, stay) in zip(now.gates.items(), now.steps.tolist(), strict=True):
             row = {"gate": name, "range": str(gate.gate), "reach it": reach, "fall at it": reach - stay}
             rows.append({**row, "no score": missing, "left": stay})
             reach = stay
         return rows
+
+    def _steps(self, gates: Mapping[str, GateResult], rows: Rows) -> Counts:
+        """Of the counted ones among `rows` [gates, 2]: how many reach each gate without a score, and how many it leaves."""
+        left = rows[self.counted[rows]]
+        steps = np.zeros((len(gates), 2), np.int64)
+        for step, gate in zip(steps, gates.values(), strict=True):
+            step[0] = _count(gate.missing[left])
+            left = left[~gate.failed[left]]
+            step[1] = left.size
+        return steps
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -297,12 +335,12 @@ class Columns:
         """How many of `others_pass` have their score in each bin of its scale."""
         return [int(n) for n in self._share(tier, name)[:BINS]]
 
-    def _share(self, tier: str, name: str) -> npt.NDArray[np.int64]:
+    def _share(self, tier: str, name: str) -> Counts:
         """`others_pass` by bins. Where one other gate was moved, by the clips that this concerns."""
         now = self.tiers[tier]
         if name not in now.shares:
             if now.origin is not None and name in now.origin.shares:
-                rows, bins = now.origin.rows, self._bins[name][now.origin.rows]
+                rows, bins = now.origin.near, self._bins[name][now.origin.near]
                 own = now.gates[name].failed[rows].view(np.uint8) if name in now.gates else np.uint8(0)
                 came, gone = now.failures[rows] == own, now.origin.failures == own
                 now.shares[name] = now.origin.shares[name] + _binned(bins[came]) - _binned(bins[gone])
@@ -381,7 +419,7 @@ def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
     return Scale(float(np.round(np.floor(low / fine) * fine, 12)), float(np.round(np.ceil(high / fine) * fine, 12)))
 
 
-def _binned(bins: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def _binned(bins: npt.NDArray[np.uint8]) -> Counts:
     return np.bincount(bins, minlength=_NONE + 1)
 
 

@@ -167,9 +167,12 @@ class Session:
 
     def _entering(self, tier: str) -> tuple[Rows, Rows]:
         now, before = self.columns.kept(tier), self._baseline.get(tier, np.zeros(0, np.int64))
-        if not self.columns.selected.all():
-            before = before[self.columns.selected[before]]
-        return np.setdiff1d(now, before, True), np.setdiff1d(before, now, True)
+        was = np.zeros(len(self.columns), bool)
+        was[before] = True
+        was &= self.columns.selected
+        entering = now[~was[now]]
+        was[now] = False
+        return entering, np.flatnonzero(was)
 
     def clips(self, question: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A few clips of a tier, as it is set now. question: tier; which: kept, rejected, undecided, error, entering,

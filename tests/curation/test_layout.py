@@ -132,6 +132,6 @@ def test_help_loads_nothing_that_takes_time() -> None:
 
 def test_looking_loads_no_model_no_ray_no_video(tmp_path: Path) -> None:
     workspace = fill(tmp_path / "workspace").path
-    unwanted = {*HEAVY, "ray", "av", "skimage", "pandas", "scenedetect", "duckdb", "scipy"}
+    unwanted = {*HEAVY, "ray", "av", "cv2", "skimage", "pandas", "scenedetect", "duckdb", "scipy"}
     for command in (["stats", workspace, "--json"], ["show", "aaaa", "-o", workspace], ["tiers", workspace]):
         assert not loaded(*command) & unwanted, command

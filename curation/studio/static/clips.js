@@ -2,11 +2,27 @@
 
 import {count, digits, element} from "./gates.js";
 
-// Two pictures at a time, and none of a card that is gone: a drag shows hundreds, and its questions must not wait for them.
+// A drag shows hundreds of clips, and its questions must not wait for their pictures: these come when it rests, and while
+// it goes on, after half a second; two at a time, and none of a card that is gone.
+const REST = 120;
+const PATIENCE = 500;
 const waiting = [];
 let loading = 0;
+let moved = 0;
+let due = 0;
+let later = 0;
+
+export function rest() {
+  moved = performance.now();
+}
 
 function load() {
+  const now = performance.now();
+  if (now < Math.min(moved + REST, due)) {
+    clearTimeout(later);
+    later = setTimeout(load, Math.min(moved + REST, due) - now);
+    return;
+  }
   while (loading < 2 && waiting.length) {
     const [picture, address] = waiting.shift();
     if (!picture.isConnected) continue;
@@ -27,6 +43,7 @@ export function card(clip, mark, open, marked) {
     : element("span", {class: "blank"}, "no frames stored");
   if (clip.frames) {
     picture.addEventListener("error", () => picture.replaceWith(element("span", {class: "blank"}, "no picture")), {once: true});
+    if (!waiting.length) due = performance.now() + PATIENCE;
     waiting.push([picture, `/clips/${clip.id}/2.jpg`]);
     setTimeout(load);  // when it is on the page
   }

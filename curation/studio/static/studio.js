@@ -1,7 +1,7 @@
 // The studio's page: state, questions to the server, and what is drawn of the answers.
 
 import {GateCard, count, digits, drawn, element} from "./gates.js";
-import {agreementTable, card, large, showMarks} from "./clips.js";
+import {agreementTable, card, large, rest, showMarks} from "./clips.js";
 
 const $ = (id) => document.getElementById(id);
 const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, whole: {}, fresh: true};
@@ -42,6 +42,7 @@ function selection() {
 
 // One question at a time; movements made meanwhile are asked for once it is answered.
 async function decide() {
+  rest();
   moved ??= performance.now();
   if (asking) {
     again = true;
