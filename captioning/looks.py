@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -74,6 +73,8 @@ class Look:
 
 def look_at(frame: npt.NDArray[np.uint8]) -> Look:
     """frame: RGB uint8 [height, width, 3]."""
+    import cv2
+
     lab = _to_lab(np.asarray(cv2.resize(frame, SIZE, interpolation=cv2.INTER_AREA), dtype=np.uint8))
     names, anchors = _anchors()
     nearest = np.linalg.norm(lab[:, :, None, :] - anchors, axis=-1).argmin(axis=-1)
@@ -117,6 +118,8 @@ def listed(names: tuple[str, ...]) -> str:
 
 def _to_lab(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """float32 [..., 3]: L* in 0-100, a* and b* around 0."""
+    import cv2
+
     return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2Lab), dtype=np.float32)
 
 

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -80,6 +79,8 @@ def motion_between(grey_a: npt.NDArray[np.uint8], grey_b: npt.NDArray[np.uint8],
 
 def small_grey(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """RGB uint8 [height, width, 3] or grey uint8 [height, width] as grey, long side at most 320, never enlarged."""
+    import cv2
+
     height, width = frame.shape[:2]
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -89,6 +90,8 @@ def small_grey(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def texture(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """How far the flow at each pixel of `grey` can be believed, float32 [height, width] in [0, 1]; 0 if flat."""
+    import cv2
+
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     slope = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8))
     # From noise (a slope of about 1 grey level per pixel) up; a bright edge is not more believable than a fair one.
@@ -102,6 +105,8 @@ def agreement(
 
     Flow always names some place; on noise, water or across a cut it is no match, and must not count.
     """
+    import cv2
+
     height, width = a.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     found = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
