@@ -96,6 +96,15 @@ Address = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row ended in an error.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="webdataset, huggingface, fiftyone or lance, beside Parquet, which always is; again for another one. Those "
+        "not named go. The workspace's recipe keeps it. Default: the recipe's.",
+    ),
+]
 Gates = Annotated[
     list[str] | None,
     typer.Option(
@@ -123,13 +132,14 @@ def _faults() -> Iterator[None]:
     from curation.recipe import RecipeError
     from filters.base import FilterUnavailable
     from manifests.lock import WorkspaceBusy
+    from manifests.shards import DatasetError
     from manifests.store import StoreError
 
     try:
         yield
     except RecipeError as error:
         _fail(str(error), USAGE)
-    except (SetupError, StoreError, WorkspaceBusy, FilterUnavailable) as error:
+    except (SetupError, StoreError, WorkspaceBusy, FilterUnavailable, DatasetError) as error:
         _fail(str(error), ENVIRONMENT)
     except OSError as error:
         if error.errno is None or error.filename is None:
@@ -168,6 +178,7 @@ def _run(
     strict: bool = False,
     sample: int | None = None,
     preview: bool = False,
+    formats: list[str] | None = None,
 ) -> None:
     from curation.pipeline import Options, run
     from curation.progress import Progress
@@ -176,6 +187,8 @@ def _run(
 
     target = Workspace(workspace)
     chosen = target.recipe(recipe)
+    if formats:
+        chosen = chosen.with_formats(formats)
     options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
     with Progress(console) as progress:
         result = run(target, chosen, videos or [], options, progress, uri_column)
@@ -301,7 +314,9 @@ def caption(
     )  # fmt: skip
 
 
-@app.command(epilog=_examples("longtake export workspace"))
+@app.command(
+    epilog=_examples("longtake export workspace", "longtake export workspace --format huggingface --format fiftyone")
+)
 @_command
 def export(
     workspace: WorkspaceArgument = None,
@@ -312,11 +327,12 @@ def export(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    formats: Formats = None,
 ) -> None:
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), _one(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict,
+        workers=workers, strict=strict, formats=formats,
     )  # fmt: skip
 
 

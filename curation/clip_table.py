@@ -202,16 +202,10 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
     for name in recipe.needing(Needs.CAPTIONS):
         value, detail = schemas.score_fields(name)
         fields += [value, detail] if name in details else [value]
-    captions = workspace.captions.read(
-        ["clip_id", "scan_id", "status", "reason", "protocols", "caption_protocol"],
-        optional=[field.name for field in fields],
+    captions, fault = written_captions(
+        workspace, recipe, ["clip_id", "scan_id", "status", "reason", "protocols"], [field.name for field in fields]
     )
-    unchecked: dict[str, str] = {}
-    try:
-        written = make_captioner(recipe.captioning.captioner, recipe.captioning.settings).protocol
-        captions = captions.filter(pc.equal(captions["caption_protocol"], written))
-    except (ValueError, CaptionerFault) as error:  # what this machine cannot write it can still decide on
-        unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), str(error))
+    unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), fault) if fault else {}
     if not captions.num_rows or not clips.num_rows:
         return ClipScores(clips, recipe.built)
     at = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
@@ -232,6 +226,20 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
             clips = clips.append_column(field, column.cast(field.type))
     both = _merged(clips["protocols"].take(from_numpy(here)), theirs["protocols"])
     return ClipScores(_with(clips, "protocols", here, both), recipe.built, unchecked)
+
+
+def written_captions(
+    workspace: Workspace, recipe: Recipe, columns: Sequence[str], optional: Iterable[str] = ()
+) -> tuple[pa.Table, str | None]:
+    """The captions by the recipe's captioner under its prompts; also those of an older scan of their video, which do not
+    count. What this machine cannot write it can still decide on: then all captions are believed, and the fault is told."""
+    wanted = dict.fromkeys([*columns, "caption_protocol"])
+    captions = workspace.captions.read(list(wanted), optional=list(optional), encoded=["caption_protocol"])
+    try:
+        protocol = make_captioner(recipe.captioning.captioner, recipe.captioning.settings).protocol
+    except (ValueError, CaptionerFault) as error:
+        return captions, str(error)
+    return captions.filter(pc.equal(captions["caption_protocol"], protocol)), None
 
 
 def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str | pa.ChunkedArray) -> pa.Table:

@@ -15,6 +15,7 @@ from captioning.chat import CaptionerFault
 from captioning.registry import make_captioner
 from curation.clip_table import sync_clips
 from curation.errors import SetupError
+from curation.formats import check_formats
 from curation.inputs import read_inputs
 from curation.models import check_filters
 from curation.recipe import Recipe
@@ -80,6 +81,8 @@ def run(
 ) -> RunResult:
     """Run stages over a workspace. Raises SetupError, StoreError or WorkspaceBusy before or between units of work; what
     is committed stays good, and the same call goes on from there."""
+    if "export" in options.stages:
+        check_formats(recipe.export.formats)
     executor = Inline() if options.inline else Cluster(options.address, options.workers)
     result = RunResult()
     with WorkspaceLock(workspace.path):

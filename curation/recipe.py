@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -103,7 +103,7 @@ class Captioning(_Section):
 class Export(_Section):
     """The clips and shards that a trainer reads. fps, frames null: as the source has them."""
 
-    formats: list[Literal["parquet", "webdataset"]] = ["parquet"]
+    formats: list[Literal["parquet", "webdataset", "huggingface", "fiftyone", "lance"]] = ["parquet"]
     fps: PositiveFloat | None = 30.0
     frames: PositiveInt | None = 450
     max_height: PositiveInt | None = None
@@ -183,6 +183,13 @@ class Recipe(_Section):
             else:
                 tiers[tier][name] = gate
         return parse_recipe({**self.model_dump(), "tiers": tiers}, source="--set")
+
+    def with_formats(self, formats: Sequence[str]) -> Recipe:
+        """A copy that exports to these formats, and to Parquet. Raises RecipeError."""
+        chosen = list(dict.fromkeys(["parquet", *formats]))
+        return parse_recipe(
+            {**self.model_dump(), "export": {**self.export.model_dump(), "formats": chosen}}, source="--format"
+        )
 
     def to_yaml(self) -> str:
         """The whole recipe, every default written out."""

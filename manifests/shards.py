@@ -19,6 +19,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES) -> pa.S
         pa.field("licence", pa.string()),
         pa.field("sha256", pa.string(), nullable=False),
     ]
-    taken = {f.name for f in contract + ours} | {"protocols"}
+    taken = {f.name for f in contract + ours} | {"protocols", "video"}
     if clash := sorted(taken & set(scores)):
         raise DatasetError(f"a score cannot be called {clash[0]!r}: the exported clip has a column of that name")
     measured = [pa.field(score, pa.float64()) for score in scores]
@@ -196,6 +197,32 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`, for a folder. One that is there already is removed first."""
+    remove_folder(path)
+    part = path.with_name(f".{path.name}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, if there is one, and what a killed `whole_folder` left of it; nobody sees half of it."""
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    if path.exists():
+        os.replace(path, part)
+        shutil.rmtree(part)
 
 
 def write_shards(table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_SHARD) -> list[Path]:

@@ -12,12 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.clip_table import written_captions
 from curation.errors import SetupError
 from curation.report.columns import Columns
 from curation.workspace import Workspace
 from filters.gates import Verdict
 from manifests.frames import read_frames
 
+# five keyframes beside each other, where the report's style sheet is not
+_NOTEBOOK = (
+    "<style>.longtake p { margin: .15rem 0; } .longtake .frames { display: grid; gap: .5rem; margin: .4rem 0; padding: 0; "
+    "grid-template-columns: repeat(5, minmax(0, 1fr)); list-style: none; } "
+    ".longtake .frames img { display: block; width: 100%; height: auto; }</style>"
+)
 _MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
 
 
@@ -65,23 +72,22 @@ class ClipView:
         """For notebooks."""
         from curation.report.page import clip_figure
 
-        return clip_figure(self)
+        return f'<div class="longtake">{_NOTEBOOK}{clip_figure(self)}</div>'
 
 
 @dataclass(slots=True)
 class Looker:
-    """Looks clips up. The captions manifest is read at the first question, and kept."""
+    """Looks clips up. Captions are read at the first question, and kept."""
 
     workspace: Workspace
     columns: Columns
     _captions: pa.Table | None = None
 
     def captions(self) -> pa.Table:
-        """clip_id, scan_id, status, reason, caption, sub_captions of every captioned clip."""
+        """clip_id, scan_id, status, reason, caption, sub_captions of every clip that the recipe's captioner wrote of."""
         if self._captions is None:
-            self._captions = self.workspace.captions.read(
-                ["clip_id", "scan_id", "status", "reason", "caption", "sub_captions"], encoded=["status"]
-            )
+            names = ["clip_id", "scan_id", "status", "reason", "caption", "sub_captions"]
+            self._captions, _ = written_captions(self.workspace, self.columns.recipe, names)
         return self._captions
 
     def look(self, rows: Sequence[int], width: int = 0, quality: int = 72) -> list[ClipView]:

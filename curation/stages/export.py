@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.card import DatasetFacts, dataset_card
-from curation.clip_table import clip_scores
+from curation.clip_table import clip_scores, written_captions
 from curation.clip_video import EncodeSettings, cut_clip
 from curation.errors import RowError, SetupError
+from curation.formats import remove_formats, write_formats
 from curation.recipe import Recipe, parse_recipe
 from curation.running import Job, Report, split
 from curation.sandbox import Limits, Sandbox
@@ -33,9 +34,9 @@ from curation.workspace import Workspace
 from filters.base import FilterUnavailable
 from filters.gates import ClipScores, TierResult, Verdict, decide
 from manifests import schemas
+from manifests.huggingface import front_matter
 from manifests.shards import SCORES, dataset_schema, dataset_table, finish_dataset, presto_problems, write_shards
 from manifests.store import StoreError, locate
-from manifests.webdataset import write_tars
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
@@ -212,25 +213,25 @@ def _write_dataset(
         pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
     )
     files = {row["clip_id"]: row for row in exported.to_pylist()}
-    captions = {row["clip_id"]: row for row in workspace.captions.read().to_pylist()}
+    written, _ = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
+    captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
     clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [
-        _row(clip, files[clip["clip_id"]], captions.get(clip["clip_id"], {}), tier, recipe)
+        _row(clip, files[clip["clip_id"]], captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
         for clip in clips
         if clip["clip_id"] in files
     ]
     table = dataset_table(rows, schema)
     folder.mkdir(parents=True, exist_ok=True)
     write_shards(table, folder, recipe.export.rows_per_shard)  # takes the old index away first
+    remove_formats(folder)  # they name clips that may go now
     _place_clips(workspace, folder, table["path"].to_pylist())
-    if "webdataset" in recipe.export.formats:
-        write_tars(table, folder, folder / "webdataset", recipe.export.clips_per_tar)
-    else:
-        shutil.rmtree(folder / "webdataset", ignore_errors=True)
+    write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
     facts = _facts(workspace, recipe, tier, scores, result, table, sum(files[row["clip_id"]]["bytes"] for row in rows))
-    (folder / "README.md").write_text(dataset_card(facts), encoding="utf-8")
+    head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
+    (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
     return int(table.num_rows)
 

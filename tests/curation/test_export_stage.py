@@ -202,3 +202,14 @@ def test_webdataset_is_a_second_format_of_the_same(workspace: Path, table: pd.Da
     assert all({"mp4", "json"} <= endings for endings in found.values())
     assert {path: path.stat().st_mtime_ns for path in (workspace / "encoded").rglob("*.mp4")} == before
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "index.parquet"), table)
+
+
+def test_another_captioners_captions_are_not_exported(workspace: Path, table: pd.DataFrame) -> None:
+    """No gate looks at captions here: what is kept stays kept, and goes without."""
+    recipe = workspace.parent / "described.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "captioning": {"captioner": "descriptors"}}))
+    result = CliRunner().invoke(app, ["export", str(workspace), "-r", str(recipe), "--inline"])
+    assert result.exit_code == 0, result.output
+    found = pd.read_parquet(workspace / "dataset" / "pretrain" / "index.parquet")
+    assert found["clip_id"].tolist() == table["clip_id"].tolist()
+    assert found["caption"].isna().all()

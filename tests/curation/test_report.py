@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,22 @@ def test_a_clip_has_five_pictures_over_its_sub_captions(tmp_path: Path) -> None:
     shown = Page(view._repr_html_().encode())
     assert [tag for tag, _ in shown.tags].count("img") == 5
     assert shown.text.count("<img src=x onerror=alert(2)>") == 7  # its address, its caption, its sub-captions
+
+
+def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path: Path) -> None:
+    workspace = hostile(tmp_path / "workspace")
+    (stored,) = (tmp_path / "workspace" / "frames").rglob("*.parquet")
+    stored.write_bytes(stored.read_bytes()[:-40])
+    damaged = Page(open_clip(workspace.path, "11")._repr_html_().encode())
+    assert "img" not in {tag for tag, _ in damaged.tags}
+    assert damaged.text.count("<img src=x onerror=alert(2)>") == 7
+    shutil.rmtree(tmp_path / "workspace" / "captions")
+    shutil.rmtree(tmp_path / "workspace" / "frames")
+    for letter in "12":  # of the second, nothing but an error is known, either
+        shown = Page(open_clip(workspace.path, 2 * letter)._repr_html_().encode())
+        assert not {"img", "script"} & {tag for tag, _ in shown.tags}
+        assert "no frames of it are stored" in shown.text
+        assert "<script>alert(1)</script>" in shown.text
 
 
 def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
