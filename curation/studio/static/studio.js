@@ -101,7 +101,7 @@ function drawFunnel(rows) {
       drawn("rect", {class: "fall", x: part(row.left), width: part(row["fall at it"]), height: 10}));
     return element("tr", {"data-gate": row.gate},
       element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate, null, true)}, row.gate)),
-      element("td", {class: "w"}, svg), element("td", {class: "n"}, `−${count(row["fall at it"])}`), element("td", {class: "n left"}, count(row.left)));
+      element("td", {class: "w"}, svg), element("td", {class: "n"}, row["fall at it"] ? `−${count(row["fall at it"])}` : "0"), element("td", {class: "n left"}, count(row.left)));
   });
   const focused = document.activeElement?.closest?.("#funnel tr")?.dataset.gate;
   $("funnel").replaceChildren(element("table", {},
