@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
@@ -22,6 +21,7 @@ import fsspec
 
 from curation.errors import VideoError
 from curation.orientation import track_rotations
+from curation.uris import local_path
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {
@@ -91,13 +91,6 @@ class DecodeCount:
     def fps(self) -> float:
         """Average rate by the packets' own timestamps; nan with fewer than two."""
         return (self.packets - 1) / (self.last - self.first) if self.last > self.first else math.nan
-
-
-def local_path(uri: str) -> Path | None:
-    """The local path that `uri` names, or None if it is remote."""
-    if uri.startswith("file://"):
-        return Path(fsspec.core.strip_protocol(uri))
-    return None if "://" in uri else Path(uri).absolute()
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from curation.recipe import Recipe, parse_recipe
 from curation.running import Job, Report, split
 from curation.sandbox import Limits, Sandbox
 from curation.stats import funnel
-from curation.video import local_path
+from curation.uris import local_path
 from curation.workspace import Workspace
 from filters.base import FilterUnavailable
 from filters.gates import ClipScores, TierResult, Verdict, decide

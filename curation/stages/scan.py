@@ -21,7 +21,7 @@ from curation.samples import store_sample
 from curation.sampling import Span
 from curation.sandbox import Limits, Sandbox, allow_seconds
 from curation.scan_video import ClipScan, VideoScan, scan_video
-from curation.video import local_path
+from curation.uris import local_path
 from curation.workspace import Workspace, without_ids
 from filters.base import Needs, Sample
 from filters.gates import ClipScores, alive

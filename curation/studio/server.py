@@ -26,7 +26,7 @@ from starlette.routing import Route
 from curation.errors import SetupError
 from curation.recipe import RecipeError
 from curation.studio.session import Session, StudioError
-from curation.video import local_path
+from curation.uris import local_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question

@@ -23,13 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import VideoError
+from curation.uris import local_path
 from curation.video import (
     DecodeCount,
     DecodedFrame,
     VideoInfo,
     decode,
     displayed_size,
-    local_path,
     missing_tail,
     open_video,
     probe,
