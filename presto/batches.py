@@ -7,9 +7,12 @@ is four times the bytes of the latents, and would cost a reading process more th
 from __future__ import annotations
 
 import hashlib
+import signal
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from presto.config import TrainConfig
 from presto.dataset import Clip, Drop
-from presto.encoded import read_encoding
+from presto.encoded import EncodingFile
 from presto.errors import ClipError
 from presto.frames import read_frames
 from presto.objective import TIMESTEPS, Objective
@@ -85,55 +88,98 @@ class Reader:
     ) -> Batch:
         """One micro-batch. numbers: of each clip in the run, which all that is random depends on. t: a timestep for all
         of them, else uniform. A clip that cannot be read gets weight 0 and an entry in `drops`."""
-        bucket = self.config.data.buckets[clips[0].bucket]
         drawn = [draw(self.config, number, dropout=dropout) for number in numbers]
         drops: list[Drop] = []
-        read = [self._read(clip, d.dropped, drops) for clip, d in zip(clips, drawn, strict=True)]
-        same: dict[str, Any] = {
-            "bucket": clips[0].bucket,
-            "clip_ids": [clip.clip_id for clip in clips],
-            "seeds": [d.seed for d in drawn],
-            "t": torch.tensor([d.t if t is None else t for d in drawn]),
-            "weight": torch.tensor([0.0 if r is None else 1.0 for r in read]),
-            "drops": drops,
-        }
-        if self.null is None:
-            blank = torch.zeros(bucket.frames, bucket.height, bucket.width, 3, dtype=torch.uint8)
-            none = [""] * self.config.captions
-            return Batch(
-                **same,
-                frames=torch.stack([blank if r is None else r[0] for r in read]),
-                captions=[none if r is None else r[1] for r in read],
-            )
-        moments = torch.stack(
-            [torch.zeros(8, *bucket.latent, dtype=torch.float16) if r is None else r[0] for r in read]
-        )
-        texts = [[self.null] * self.config.captions if r is None else r[1] for r in read]
+        read = self._decoded if self.null is None else self._encoded
         return Batch(
-            **same,
-            moments=moments,
-            text=torch.cat([caption for clip in texts for caption in clip]),
-            lengths=[[len(caption) for caption in clip] for clip in texts],
+            bucket=clips[0].bucket,
+            clip_ids=[clip.clip_id for clip in clips],
+            seeds=[d.seed for d in drawn],
+            t=torch.tensor([d.t if t is None else t for d in drawn]),
+            drops=drops,
+            **read(clips, [d.dropped for d in drawn], drops),
         )
 
-    def _read(self, clip: Clip, dropped: Sequence[bool], drops: list[Drop]) -> tuple[Tensor, list[Any]] | None:
-        bucket = self.config.data.buckets[clip.bucket]
-        wanted = slice(0, 1) if self.config.data.captions == "overall" else slice(1, None)
+    @property
+    def _wanted(self) -> slice:
+        """Of a clip's captions, the overall one first."""
+        return slice(0, 1) if self.config.data.captions == "overall" else slice(1, None)
+
+    def _decoded(self, clips: Sequence[Clip], dropped: Sequence[Sequence[bool]], drops: list[Drop]) -> dict[str, Any]:
+        bucket = self.config.data.buckets[clips[0].bucket]
+        frames = torch.zeros(len(clips), bucket.frames, bucket.height, bucket.width, 3, dtype=torch.uint8)
+        weight, captions = torch.ones(len(clips)), []
+        for i, (clip, left_out) in enumerate(zip(clips, dropped, strict=True)):
+            texts = ["" if d else text for text, d in zip(clip.captions[self._wanted], left_out, strict=True)]
+            try:
+                found = read_frames(clip.path, bucket.frames, bucket.height, bucket.width, clip.frames)
+                frames[i] = torch.from_numpy(found)
+            except ClipError as error:
+                drops.append(Drop(clip.clip_id, clip.path, error.reason, str(error)))
+                weight[i] = 0
+            captions.append(texts)
+        return {"frames": frames, "captions": captions, "weight": weight}
+
+    def _encoded(self, clips: Sequence[Clip], dropped: Sequence[Sequence[bool]], drops: list[Drop]) -> dict[str, Any]:
+        assert self.null is not None
+        null, latent = self.null, self.config.data.buckets[clips[0].bucket].latent
+        weight = torch.ones(len(clips))
+
+        def drop(i: int, error: ClipError) -> None:
+            drops.append(Drop(clips[i].clip_id, clips[i].path, error.reason, str(error)))
+            weight[i] = 0
+
+        with ExitStack() as closing:
+            files: list[EncodingFile | None] = []
+            for i, clip in enumerate(clips):
+                try:
+                    files.append(closing.enter_context(self._open(clip, latent)))
+                except ClipError as error:
+                    files.append(None)
+                    drop(i, error)
+            # of a file whose head cannot be read, the captions' lengths are nobody's business
+            lengths = [
+                [
+                    len(null) if file is None or out else length
+                    for length, out in zip(file.lengths[self._wanted] if file else left_out, left_out, strict=True)
+                ]
+                for file, left_out in zip(files, dropped, strict=True)
+            ]
+            moments = torch.empty(len(clips), 8, *latent, dtype=torch.float16)
+            text = torch.empty(sum(map(sum, lengths)), null.shape[1], dtype=null.dtype)
+            places = iter(torch.split(text, [n for clip_lengths in lengths for n in clip_lengths]))
+            for i, (file, left_out) in enumerate(zip(files, dropped, strict=True)):
+                own = [next(places) for _ in left_out]
+                try:
+                    if file is not None:
+                        file.read_moments(moments[i])
+                        for number, (place, out) in enumerate(zip(own, left_out, strict=True), self._wanted.start):
+                            if out:
+                                place.copy_(null)
+                            else:
+                                file.read_caption(number, place)
+                except ClipError as error:
+                    drop(i, error)
+                if not weight[i]:
+                    for tensor in (moments[i], *own):
+                        tensor.zero_()
+        return {"moments": moments, "text": text, "lengths": lengths, "weight": weight}
+
+    def _open(self, clip: Clip, latent: tuple[int, int, int]) -> EncodingFile:
+        assert self.null is not None
+        file = EncodingFile(clip.path)
+        count = len(file.lengths[self._wanted])
         try:
-            if self.null is None:
-                picture = read_frames(Path(clip.path), bucket.frames, bucket.height, bucket.width, clip.frames)
-                texts = ["" if d else text for text, d in zip(clip.captions[wanted], dropped, strict=True)]
-                return torch.from_numpy(picture), texts
-            found = read_encoding(Path(clip.path))
-            if found.moments.shape[1:] != bucket.latent:
-                raise ClipError(
-                    "bucket", f"{clip.path} holds latents {tuple(found.moments.shape)}, not {bucket.latent}"
-                )
-            captions = found.captions[wanted]
-            return found.moments, [self.null if d else text for text, d in zip(captions, dropped, strict=True)]
-        except ClipError as error:
-            drops.append(Drop(clip.clip_id, clip.path, error.reason, str(error)))
-            return None
+            if file.moments[1:] != latent:
+                raise ClipError("bucket", f"{clip.path} holds latents {file.moments}, not {latent}")
+            if count != self.config.captions:
+                raise ClipError("captions", f"{clip.path} holds {count} captions, not {self.config.captions}")
+            if file.text != (self.null.dtype, self.null.shape[1]):
+                raise ClipError("unreadable", f"{clip.path} holds text of another kind than the empty caption's")
+        except ClipError:
+            with file:
+                raise
+        return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +252,52 @@ def _one(batch: Any) -> Any:
     return batch
 
 
-def loader(batches: StepBatches, start: int, end: int, *, workers: int, prefetch: int, pin: bool) -> DataLoader[Batch]:
-    """The micro-batches of steps [start, end), in order, read ahead by `workers` processes (0: none)."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=_Items(batches, start, end),
-        collate_fn=_one,
-        num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
-        pin_memory=pin,
-        # decord and OpenMP do not survive a fork of a process that runs threads
-        multiprocessing_context="forkserver" if workers else None,
+def _leave_stopping_to_the_trainer(_: int) -> None:
+    """A cluster's SIGTERM goes to all processes of a job: the trainer still needs clips to finish its step."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def loader(batches: StepBatches, start: int, end: int, *, workers: int, prefetch: int, pin: bool) -> Iterator[Batch]:
+    """The micro-batches of steps [start, end), in order, read ahead by `workers` (0: none), `prefetch` by each.
+
+    Of an encoded folder by threads, since reading takes no Python to speak of, and processes would copy what they read;
+    of videos by processes. pin: into memory from which a GPU copies by itself.
+    """
+    if batches.reader.null is not None:
+        return _read_by_threads(batches, start, end, workers, prefetch, pin)
+    return iter(
+        DataLoader(
+            batches,
+            batch_size=None,
+            sampler=_Items(batches, start, end),
+            collate_fn=_one,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            pin_memory=pin,
+            # decord and OpenMP do not survive a fork of a process that runs threads
+            multiprocessing_context="forkserver" if workers else None,
+            worker_init_fn=_leave_stopping_to_the_trainer,
+        )
     )
+
+
+def _read_by_threads(
+    batches: StepBatches, start: int, end: int, workers: int, prefetch: int, pin: bool
+) -> Iterator[Batch]:
+    def read(item: tuple[int, int, int]) -> Batch:
+        return batches[item].pin_memory() if pin else batches[item]
+
+    if not workers:
+        yield from map(read, batches.items(start, end))
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    ahead: deque[Future[Batch]] = deque()
+    try:
+        for item in batches.items(start, end):
+            ahead.append(pool.submit(read, item))
+            if len(ahead) > workers * prefetch:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -50,7 +50,7 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         logging.basicConfig(format="%(message)s", level=logging.INFO)
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        for name in ("httpx", "diffusers", "transformers", "torch", "absl"):
+        for name in ("httpx", "diffusers", "transformers", "torch", "absl", "aiobotocore"):
             logging.getLogger(name).setLevel(logging.ERROR)
         try:
             return command(*args, **kwargs)
@@ -84,9 +84,9 @@ def _config(recipe: str, sets: list[str] | None) -> Any:
 @app.command()
 @guarded
 def encode(
-    dataset: Annotated[Path, typer.Argument(help="A folder dataset/<tier> of longtake export.")],
+    dataset: Annotated[str, typer.Argument(help="A folder dataset/<tier> of longtake export, or its URI (s3://…).")],
     model: Model,
-    output: Output,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder to write, or a URI.")],
     recipe: RecipeName = "pretrain",
     sets: Sets = None,
     inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")] = False,
@@ -98,9 +98,10 @@ def encode(
 ) -> None:
     """Encode a dataset into VAE latents and T5 embeddings. Stopped at any moment, the same command goes on."""
     from presto.encode import compact, encode_here, plan
+    from presto.files import place
 
-    data = _config(recipe, sets).data
-    todo = plan(dataset, model, output, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
+    data, written = _config(recipe, sets).data, place(output)
+    todo = plan(place(dataset), model, written, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
     print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
     if inline:
         rows, errors = encode_here(todo)
@@ -108,7 +109,7 @@ def encode(
         from presto.launch import encode_on_ray
 
         rows, errors = encode_on_ray(todo, address, workers)
-    compact(output)
+    compact(written)
     print(f"{rows - errors} encoded, {errors} failed → {output}")
 
 
@@ -119,7 +120,9 @@ def _rows(batches: list[Any]) -> int:
 @app.command()
 @guarded
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder of encode, or dataset/<tier> (encoded in the loop).")],
+    data: Annotated[
+        str, typer.Argument(help="A folder of encode, or dataset/<tier> (encoded in the loop), or the URI of one.")
+    ],
     model: Model,
     output: Output,
     recipe: RecipeName = "pretrain",
@@ -137,10 +140,11 @@ def train(
     cpu: Annotated[bool, typer.Option("--cpu", help="With --ray: ranks without GPUs.")] = False,
 ) -> None:
     """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m presto train …"""
+    from presto.files import place
     from presto.prepare import Run, describe, prepare
 
     config = _config(recipe, sets)
-    run = Run(config, model.resolve(), data.resolve(), output.resolve())
+    run = Run(config, model.resolve(), place(data), output.resolve())
     if dry_run:
         print(describe(run, prepare(run), ranks or int(os.environ.get("WORLD_SIZE", "1"))))
         return
@@ -193,14 +197,19 @@ def sample(
     from presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
 
     given = read_prompts(prompts) if prompts else [list(prompt or [])]
+    ideas = [""] * len(given)
     if endpoint:
         from presto.expand import expand
-        from presto.model import SETTINGS, read_settings
+        from presto.folder import SETTINGS, read_settings
 
         count = read_settings(model / "transformer" / SETTINGS).segments
-        given = [expand(texts[0], count, endpoint, endpoint_model) if len(texts) == 1 else texts for texts in given]
+        ideas = [texts[0] if len(texts) == 1 else "" for texts in given]
+        given = [
+            expand(idea, count, endpoint, endpoint_model) if idea else texts
+            for idea, texts in zip(ideas, given, strict=True)
+        ]
     settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative)
-    for path in sample_to_files(model, given, output, settings, seed or [0]):
+    for path in sample_to_files(model, given, output, settings, seed or [0], ideas):
         print(path)
 
 
@@ -209,15 +218,21 @@ def sample(
 def evaluate(
     samples: Annotated[Path, typer.Argument(help="A folder of sample: videos with their prompts beside them.")],
     output: Output,
-    real: Annotated[Path | None, typer.Option(help="A dataset/<tier>: its clips are measured beside.")] = None,
-    clip: Annotated[Path | None, typer.Option(help="A CLIP model folder (transformers); without: motion only.")] = None,
-    lpips: Annotated[Path | None, typer.Option(help="AlexNet's weights (alexnet-owt-*.pth), for LPIPS.")] = None,
+    real: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A dataset/<tier>: its clips are measured beside.")
+    ] = None,
+    flow: Annotated[str, typer.Option(help="dis, raft-large, raft-large-princeton (VBench's), unimatch, …")] = "dis",
+    clip: Annotated[str | None, typer.Option(help="ViT-L-14, ViT-B-32 or ViT-B-16: alignment, too.")] = None,
+    lpips: Annotated[str | None, typer.Option(help="alex, vgg or squeeze: LPIPS, too.")] = None,
     most: Annotated[int, typer.Option(min=1, help="Real clips to measure.")] = 100,
 ) -> None:
-    """Dynamic degree, segment–caption alignment, diversity and coherence, beside real clips and shuffled captions."""
-    from presto.evaluate import evaluate_folder, report
+    """Dynamic degree, segment–caption alignment, diversity and coherence, beside real clips and shuffled captions.
 
-    found = evaluate_folder(samples, real, clip, lpips, most)
+    Weights lie in the models folder: longtake models pull raft-large-princeton clip-vit-l-14 alexnet"""
+    from presto.evaluate import evaluate_folder, report
+    from presto.files import place
+
+    found = evaluate_folder(samples, place(real) if real else None, flow, clip, lpips, most)
     output.mkdir(parents=True, exist_ok=True)
     (output / "evaluation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     print(report(found))
@@ -232,8 +247,7 @@ def vbench(
     """Copy samples under VBench's names, for its own environment; see docs/presto.md."""
     from presto.evaluate import export_vbench
 
-    for path in export_vbench(samples, output):
-        print(path)
+    print(export_vbench(samples, output))
 
 
 @app.command()

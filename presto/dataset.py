@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.shards import INDEX, whole_file
 from presto.config import Bucket
 from presto.errors import DROPS, ClipError, PrestoError
+from presto.files import Place, exists, is_remote, join, listing, read, sizes
 
 COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "clip_id": pa.types.is_string,
@@ -33,8 +35,8 @@ COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip that can be used. path: of its mp4, or of its encoding. bucket: number of its bucket. frames: that its row
-    states. captions: the overall one, then those of its segments, in order. content: a hash of file and captions."""
+    """A clip that can be used. path: of its mp4, or of its encoding; may be a URI. bucket: number of its bucket. frames:
+    that its row states. captions: the overall one, then those of its segments. content: a hash of file and captions."""
 
     clip_id: str
     video_id: str
@@ -55,39 +57,56 @@ class Drop:
     message: str
 
 
-def read_dataset(folder: Path) -> pa.Table:
+def read_dataset(folder: Place) -> pa.Table:
     """The table of an exported dataset (`dataset/<tier>`), by clip id: index.parquet, or the shards where there is none.
 
     Raises PrestoError, naming file and column, if a file is not whole or a column is missing or of another type.
     """
-    index, shards = folder / INDEX, sorted((folder / "shards").glob("*.parquet"))
-    paths = [index] if index.is_file() else shards
-    if not paths:
+    index, shards = join(folder, INDEX), join(folder, "shards")
+    names = [] if exists(index) else sorted(n for n in listing(shards) if n.endswith(".parquet"))
+    paths = [join(shards, name) for name in names] or [index]
+    if paths == [index] and not exists(index):
         raise PrestoError(
             f"{folder} holds no {INDEX} and no shards/*.parquet: give the folder dataset/<tier> of an export"
         )
-    if paths is shards and not shards[-1].stem.endswith(f"-of-{len(shards):05d}"):
-        raise PrestoError(f"{folder / 'shards'} holds {len(shards)} shards, not all of them: export again")
+    if names and not names[-1].endswith(f"-of-{len(names):05d}.parquet"):
+        raise PrestoError(f"{shards} holds {len(names)} shards, not all of them: export again")
     tables = []
     for path in paths:
         try:
-            schema = pq.read_schema(path)
+            source = pa.BufferReader(read(str(path))) if is_remote(path) else path
+            schema = pq.read_schema(source)
             for name, fits in COLUMNS.items():
                 if name not in schema.names:
                     raise PrestoError(f"{path} has no column {name!r}: it is no dataset of longtake export")
                 if not fits(schema.field(name).type):
                     raise PrestoError(f"{path}: the column {name!r} is of type {schema.field(name).type}")
-            tables.append(pq.read_table(path, columns=list(COLUMNS)))
+            tables.append(pq.read_table(source, columns=list(COLUMNS)))
+            _require_values(tables[-1], path)
         except (OSError, pa.ArrowException) as error:
             raise PrestoError(f"{path} cannot be read: {error}. Export again, or copy it again") from error
     caps = {tuple(field.name for field in table.schema.field("cap").type) for table in tables}
     if len(caps) > 1:
-        raise PrestoError(f"{folder / 'shards'}: the keys of the column 'cap' differ between shards: export again")
+        raise PrestoError(f"{shards}: the keys of the column 'cap' differ between shards: export again")
     return pa.concat_tables(tables).sort_by("clip_id")
 
 
+def _require_values(table: pa.Table, path: Place) -> None:
+    """Raises PrestoError: no value where there must be one, or captions under keys that are no frame numbers."""
+    for name in COLUMNS:
+        if table[name].null_count and name not in ("caption", "cap"):
+            clips = table.filter(pc.is_null(table[name]))["clip_id"]
+            raise PrestoError(f"{path}: the column {name!r} is empty in {len(clips)} rows, clip {clips[0]} for one")
+    for field in table.schema.field("cap").type:
+        if not field.name.isdecimal() or not pa.types.is_string(field.type):
+            raise PrestoError(
+                f"{path}: the column 'cap' has a field {field.name!r} of type {field.type}; it holds captions by their "
+                "frame numbers, such as 45, 135, 225, 315 and 405"
+            )
+
+
 def usable(
-    table: pa.Table, folder: Path, buckets: Sequence[Bucket], tolerance: float, segments: int | None
+    table: pa.Table, folder: Place, buckets: Sequence[Bucket], tolerance: float, segments: int | None
 ) -> tuple[list[Clip], list[Drop]]:
     """The clips of `read_dataset(folder)` that can be used, and those that cannot, with the reason; both in order.
 
@@ -100,16 +119,17 @@ def usable(
             f"{folder}: the column 'cap' holds {len(keys)} captions, and attention.segments is {segments}: "
             "set it to the same number"
         )
+    there = sizes(folder, [_inside(path, folder) for path in table["path"].to_pylist()])
     clips, drops = [], []
     for row in table.to_pylist():
-        path = folder / _inside(row["path"], folder)
+        path = join(folder, row["path"])
         captions = [row["caption"], *((row["cap"] or {}).get(key) for key in keys)]
         try:
             needed = captions[:1] if segments is None else captions[1:]
             if not all((text or "").strip() for text in needed):
                 raise ClipError("captions", "a caption is missing or empty")
             bucket = choose_bucket(row["num_frames"], row["height"], row["width"], buckets, tolerance)
-            if not path.is_file():
+            if row["path"] not in there:
                 raise ClipError("missing", f"{path} is not there")
         except ClipError as error:
             drops.append(Drop(row["clip_id"], str(path), error.reason, str(error)))
@@ -120,7 +140,7 @@ def usable(
     return clips, drops
 
 
-def _inside(path: str, folder: Path) -> str:
+def _inside(path: str, folder: Place) -> str:
     if not path or path.startswith("/") or ".." in PurePosixPath(path).parts or not path.isprintable():
         raise PrestoError(f"{folder}: the column 'path' holds {path!r}, which is no path inside the dataset")
     return path

@@ -7,7 +7,7 @@ with `retry_errors`. Kill it at any moment; the same command goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,19 @@ from presto import encoded
 from presto.config import Bucket
 from presto.dataset import Clip, read_dataset, usable
 from presto.errors import ClipError, PrestoError
+from presto.files import Place, exists
+from presto.folder import fingerprint, require_model_folder
 from presto.frames import read_frames
-from presto.model import fingerprint, load_text_encoder, load_vae, require_model_folder
 
 BATCH = 4  # clips per task: what a kill loses
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """model, output: folders. tier: of the dataset. dtype: of the encoders: bfloat16 on a GPU, float32 else."""
+    """model: a folder; output: a folder or a URI. vae, text_encoder: fingerprints. tier: of the dataset."""
 
     model: str
-    output: str
+    output: Place
     buckets: tuple[Bucket, ...]
     vae: str
     text_encoder: str
@@ -49,7 +50,7 @@ class Todo:
 
 
 def plan(
-    data: Path, model: Path, output: Path, buckets: Sequence[Bucket], tolerance: float, *, retry_errors: bool = False
+    data: Place, model: Path, output: Place, buckets: Sequence[Bucket], tolerance: float, *, retry_errors: bool = False
 ) -> Todo:
     """The clips of a dataset that are not encoded yet. Rows of clips that cannot be (too small, no caption, …) are
     written here. Raises PrestoError before any work where the set-up is at fault."""
@@ -60,7 +61,7 @@ def plan(
     tiers = table["tier"].unique().to_pylist()
     settings = EncodeSettings(
         str(model.resolve()),
-        str(output.resolve()),
+        output,
         tuple(buckets),
         fingerprint(model / "vae"),
         fingerprint(model / "text_encoder"),
@@ -69,26 +70,36 @@ def plan(
     )
     rows = encoded.manifest(output)
     known = {row["clip_id"]: row for row in rows.read().to_pylist()}
-    todo = [clip for clip in clips if not _settled(known.get(clip.clip_id), clip, settings, retry_errors)]
+    there = encoded.latents_there(output, known)
+    todo = [clip for clip in clips if not _settled(known.get(clip.clip_id), clip, settings, there, retry_errors)]
     videos = dict(zip(table["clip_id"].to_pylist(), table["video_id"].to_pylist(), strict=True))
     failed = [
         _row(drop.clip_id, videos[drop.clip_id], settings, error=ClipError(drop.reason, drop.message))
         for drop in drops
         if known.get(drop.clip_id, {}).get("error") != drop.message
     ]
-    rows.append(pa.Table.from_pylist(failed, schema=encoded.SCHEMA))
+    # so that training on what a stopped run has encoded counts the rest
+    ahead = ClipError("not_encoded", "`encode` has not reached it: run it to its end")
+    pending = [_row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in known]
+    rows.append(pa.Table.from_pylist([*failed, *pending], schema=encoded.SCHEMA))
     todo.sort(key=lambda clip: clip.bucket)
     batches = [pa.Table.from_pylist([asdict(c) for c in todo[i : i + BATCH]]) for i in range(0, len(todo), BATCH)]
     return Todo(settings, batches, table.num_rows, len(clips) - len(todo), len(drops))
 
 
-def _settled(row: dict[str, Any] | None, clip: Clip, settings: EncodeSettings, retry_errors: bool) -> bool:
-    if row is None or (row["status"] != "ok" and retry_errors):
+def _settled(
+    row: dict[str, Any] | None,
+    clip: Clip,
+    settings: EncodeSettings,
+    there: Mapping[str, int | None],
+    retry_errors: bool,
+) -> bool:
+    if row is None or row["error_kind"] == "not_encoded" or (row["status"] != "ok" and retry_errors):
         return False
     wanted = (settings.vae, settings.text_encoder, settings.buckets[clip.bucket].name, clip.content)
     if (row["vae"], row["text_encoder"], row["bucket"], row["content"]) != wanted:
         return False
-    return row["status"] != "ok" or encoded.latents_path(Path(settings.output), clip.clip_id).is_file()
+    return row["status"] != "ok" or there.get(clip.clip_id, -1) in (row["bytes"], None)
 
 
 class EncodeWorker:
@@ -98,15 +109,17 @@ class EncodeWorker:
     def __init__(self, settings: EncodeSettings) -> None:
         import torch
 
+        from presto.model import load_text_encoder, load_vae
+
         self.settings = settings
         cuda = torch.cuda.is_available()
         self.device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
-        model, self.output = Path(settings.model), Path(settings.output)
+        model, self.output = Path(settings.model), settings.output
         self.vae = load_vae(model, dtype).to(self.device)
         self.tokenizer, encoder = load_text_encoder(model, dtype)
         self.encoder = encoder.to(self.device)
         self.rows = encoded.manifest(self.output)
-        if not encoded.null_path(self.output, settings.text_encoder).is_file():
+        if not exists(encoded.null_path(self.output, settings.text_encoder)):
             encoded.write_null(self.output, settings.text_encoder, self._texts([""])[0])
 
     def __call__(self, batch: pa.Table) -> tuple[int, int]:
@@ -127,7 +140,7 @@ class EncodeWorker:
 
         bucket = self.settings.buckets[clip.bucket]
         try:
-            frames = read_frames(Path(clip.path), bucket.frames, bucket.height, bucket.width, clip.frames)
+            frames = read_frames(clip.path, bucket.frames, bucket.height, bucket.width, clip.frames)
             moments = encode_moments(self.vae, torch.from_numpy(frames)[None].to(self.device))[0]
             if not bool(torch.isfinite(moments).all()):
                 raise ClipError("unreadable", f"{clip.path}: the VAE gives no finite latents")
@@ -167,7 +180,7 @@ def encode_here(todo: Todo) -> tuple[int, int]:
     return sum(n for n, _ in counts), sum(bad for _, bad in counts)
 
 
-def compact(output: Path) -> None:
+def compact(output: Place) -> None:
     """Leave one row per clip in few files; the overview of the folder. Raises PrestoError."""
     from manifests.store import StoreError
 

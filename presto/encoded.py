@@ -10,18 +10,24 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.shards import whole_file
 from manifests.store import Manifest, StoreError
 from presto.config import Bucket
 from presto.dataset import Clip, Drop
 from presto.errors import DROPS, ClipError, PrestoError
+from presto.files import Place, is_remote, join, listing, read, sizes, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,19 +51,39 @@ SCHEMA = pa.schema(
 )
 
 
-def manifest(folder: Path) -> Manifest:
-    """The rows of an encoded folder."""
-    return Manifest(str(folder), "encoded", "clip_id", SCHEMA)
+_LATENTS = "latents"
+_MOST_HEAD = 1 << 20  # bytes
+# What a file holds: dimensions, and the types that each may have.
+_TENSORS = {"moments": (4, "F16"), "text": (2, "BF16", "F16", "F32"), "lengths": (1, "I32")}
+_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "I32": "int32"}
 
 
-def latents_path(folder: Path, clip_id: str) -> Path:
+def manifest(folder: Place) -> Manifest:
+    """The rows of an encoded folder. Raises PrestoError: a URI that nobody here can open."""
+    try:
+        return Manifest(str(folder), "encoded", "clip_id", SCHEMA)
+    except StoreError as error:
+        raise PrestoError(str(error)) from error
+
+
+def latents_path(folder: Place, clip_id: str) -> Place:
     """Where a clip's encoding lies."""
-    return folder / "latents" / clip_id[:2] / f"{clip_id}.safetensors"
+    return join(folder, f"{_LATENTS}/{_name(clip_id)}")
 
 
-def is_encoded(folder: Path) -> bool:
+def latents_there(folder: Place, clip_ids: Iterable[str]) -> dict[str, int | None]:
+    """Those clips whose encodings lie in a folder, and their bytes, where the filesystem tells."""
+    names = {_name(clip_id): clip_id for clip_id in clip_ids}
+    return {names[name]: size for name, size in sizes(join(folder, _LATENTS), names).items()}
+
+
+def _name(clip_id: str) -> str:
+    return f"{clip_id[:2]}/{clip_id}.safetensors"
+
+
+def is_encoded(folder: Place) -> bool:
     """Whether `folder` was written by `encode`."""
-    return (folder / "encoded").is_dir()
+    return bool(listing(join(folder, "encoded")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,60 +94,126 @@ class Encoding:
     captions: list[Tensor]
 
 
-def write_encoding(path: Path, found: Encoding, vae: str) -> int:
+def write_encoding(path: Place, found: Encoding, vae: str) -> int:
     """Write one clip's file, whole or not at all; its bytes. vae: fingerprint, kept inside."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         "moments": found.moments.to(torch.float16).contiguous().cpu(),
         "text": torch.cat(found.captions).contiguous().cpu(),
         "lengths": torch.tensor([len(c) for c in found.captions], dtype=torch.int32),
     }
-    with whole_file(path) as part:
-        save_file(tensors, part, metadata={"vae": vae})
-    return path.stat().st_size
+    data = save(tensors, metadata={"vae": vae})
+    write(path, data)
+    return len(data)
 
 
-def read_encoding(path: Path) -> Encoding:
-    """Raises ClipError: missing, unreadable."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+class EncodingFile:
+    """One clip's file, open. Its head is read; its tensors are read straight to where they are wanted: a batch costs one
+    copy out of the page cache, as reading the bytes does.
 
-    try:
-        tensors = load_file(path)  # mapped, not copied
-        lengths = tensors["lengths"].tolist()
-        return Encoding(tensors["moments"], list(torch.split(tensors["text"], lengths)))
-    except FileNotFoundError as error:
-        raise ClipError("missing", f"{path} is not there: encode again") from error
-    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-        raise ClipError(
-            "unreadable", f"{path} is damaged ({error}): delete it, its row too, and encode again"
-        ) from error
+    moments: their shape, (8, T, h, w). lengths: tokens of each caption, the overall one first. text: dtype and width D of
+    the embeddings. All that is called here raises ClipError: missing, unreadable.
+    """
+
+    def __init__(self, path: Place) -> None:
+        self.path = path
+        with self._told():
+            self._file: Any = io.BytesIO(read(str(path))) if is_remote(path) else open(path, "rb", buffering=0)  # noqa: SIM115
+        try:
+            with self._told():
+                self._read_head()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        self._file.close()
+
+    def read_moments(self, into: Tensor) -> None:
+        """into: float16, contiguous, of the shape `moments`."""
+        self._read(self._at["moments"], into)
+
+    def read_caption(self, number: int, into: Tensor) -> None:
+        """The embedding of one caption. into: contiguous (lengths[number], D), of the dtype in `text`."""
+        row = self.text[0].itemsize * self.text[1]
+        self._read(self._at["text"] + sum(self.lengths[:number]) * row, into)
+
+    def _read_head(self) -> None:
+        """https://github.com/huggingface/safetensors, "Format": the head's bytes in 8 bytes, the head in JSON, the data."""
+        import torch
+
+        size = int.from_bytes(self._file.read(8), "little")
+        if size > _MOST_HEAD:
+            raise ValueError(f"a head of {size} bytes")
+        head, whole = json.loads(self._file.read(size)), self._file.seek(0, os.SEEK_END)
+        self._at: dict[str, int] = {}
+        shapes: dict[str, tuple[torch.dtype, list[int]]] = {}
+        for name, (dimensions, *kinds) in _TENSORS.items():
+            kind, shape, (first, end) = (head[name][key] for key in ("dtype", "shape", "data_offsets"))
+            if kind not in kinds or len(shape) != dimensions:
+                raise ValueError(f"{name} is {kind} {shape}")
+            dtype: torch.dtype = getattr(torch, _DTYPES[kind])
+            if min(first, *shape) < 0 or end - first != math.prod(shape) * dtype.itemsize or 8 + size + end > whole:
+                raise ValueError(f"{name} does not fill its place")
+            self._at[name], shapes[name] = 8 + size + first, (dtype, shape)
+        self.moments = tuple(shapes["moments"][1])
+        (rows, width), dtype = shapes["text"][1], shapes["text"][0]
+        self.text = dtype, width
+        lengths = torch.empty(shapes["lengths"][1], dtype=torch.int32)
+        self._read(self._at["lengths"], lengths)
+        self.lengths: list[int] = lengths.tolist()
+        if min(self.lengths, default=0) < 0 or sum(self.lengths) != rows:
+            raise ValueError(f"captions of {self.lengths} tokens in a text of {rows}")
+
+    def _read(self, at: int, into: Tensor) -> None:
+        import torch
+
+        with self._told():
+            self._file.seek(at)
+            room = memoryview(into.reshape(-1).view(torch.uint8).numpy())
+            while room:
+                count = self._file.readinto(room)
+                if not count:
+                    raise ValueError("it ends too soon")
+                room = room[count:]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ClipError("missing", f"{self.path} is not there: encode again") from error
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ClipError(
+                "unreadable", f"{self.path} is damaged ({error}): delete it, its row too, and encode again"
+            ) from error
 
 
-def null_path(folder: Path, text_encoder: str) -> Path:
+def null_path(folder: Place, text_encoder: str) -> Place:
     """Where the embedding of the empty caption lies."""
-    return folder / "null" / f"{text_encoder}.safetensors"
+    return join(folder, f"null/{text_encoder}.safetensors")
 
 
-def write_null(folder: Path, text_encoder: str, embedding: Tensor) -> None:
+def write_null(folder: Place, text_encoder: str, embedding: Tensor) -> None:
     """embedding: (tokens, D)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    with whole_file(null_path(folder, text_encoder)) as part:
-        save_file({"text": embedding.contiguous().cpu()}, part)
+    write(null_path(folder, text_encoder), save({"text": embedding.contiguous().cpu()}))
 
 
-def read_null(folder: Path, text_encoder: str) -> Tensor:
+def read_null(folder: Place, text_encoder: str) -> Tensor:
     """(tokens, D). Raises PrestoError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     path = null_path(folder, text_encoder)
     try:
-        return load_file(path)["text"]
+        return load(read(str(path)) if is_remote(path) else Path(path).read_bytes())["text"]
     except (OSError, SafetensorError, KeyError) as error:
         raise PrestoError(
             f"{path}, the embedding of the empty caption, cannot be read ({error}): encode again"
@@ -129,7 +221,7 @@ def read_null(folder: Path, text_encoder: str) -> Tensor:
 
 
 def read_encoded(
-    folder: Path, buckets: tuple[Bucket, ...], segments: int | None, vae: str, text_encoder: str
+    folder: Place, buckets: tuple[Bucket, ...], segments: int | None, vae: str, text_encoder: str
 ) -> tuple[list[Clip], list[Drop], set[str]]:
     """Clips of an encoded folder that can be used, those that cannot, and the tiers they come from.
 
@@ -152,6 +244,7 @@ def read_encoded(
                 "Encode them again with this model, or train the model that they were made for"
             )
     numbers = {bucket.name: i for i, bucket in enumerate(buckets)}
+    there = latents_there(folder, table["clip_id"].to_pylist())
     clips, drops = [], []
     for row in table.to_pylist():
         path = str(latents_path(folder, row["clip_id"]))
@@ -162,8 +255,10 @@ def read_encoded(
             drops.append(Drop(row["clip_id"], path, "bucket", f"it was encoded at {row['bucket']}"))
         elif segments is not None and row["segments"] != segments:
             drops.append(Drop(row["clip_id"], path, "captions", f"{row['segments']} captions, and not {segments}"))
-        elif not Path(path).is_file():
-            drops.append(Drop(row["clip_id"], path, "missing", f"{path} is not there"))
+        elif row["clip_id"] not in there:
+            drops.append(Drop(row["clip_id"], path, "missing", f"{path} is not there: encode again"))
+        elif (size := there[row["clip_id"]]) is not None and size != row["bytes"]:
+            drops.append(Drop(row["clip_id"], path, "unreadable", f"{path} has {size} bytes, not {row['bytes']}"))
         else:
             clips.append(Clip(row["clip_id"], row["video_id"], path, numbers[row["bucket"]], content=row["content"]))
     tiers: set[Any] = set(table["tier"].to_pylist())

@@ -1,17 +1,17 @@
 """What can be measured of samples without other people's old environments, honestly named, beside real clips.
 
-- dynamic degree: VBench's rule, on another flow (its backend is part of the name);
+- dynamic degree: VBench's rule; the flow that it looks at is part of the name;
 - alignment: does segment i look more like caption i than like the others (the 5×5 matrix of CLIP similarities);
 - diversity between segments and coherence at their boundaries (CLIP, LPIPS).
 
-Each is told for samples, for real clips where a dataset is given, and for both with captions shuffled among the segments:
-a number means little without the two it lies between. For VBench itself, `export_vbench` writes its naming.
+Each is told for samples and, where a dataset is given, for real clips, read as the trainer reads them: as many frames, of
+the samples' size. Alignment is told for captions that are shuffled among the segments too. A number means little without
+the ones it lies between. For VBench itself, `export_vbench` writes its naming.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,31 +19,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from manifests.shards import caption_frames
+from manifests.shards import CAPTIONS, caption_frames, whole_file
 from presto.dataset import read_dataset
-from presto.errors import PrestoError
+from presto.errors import ClipError, PrestoError
+from presto.files import Place, join
+from presto.frames import read_frames
+from presto.perception import Array, Clip, Distance, Flow, optical_flow
 from presto.video import Frames, read_video
 
-Array = npt.NDArray[np.floating]
-FLOW = "dis"  # OpenCV's DIS, medium preset; VBench itself uses RAFT
 RATE = 8.0  # frames per second that VBench looks at
+_NAME_BYTES = 240  # of a prompt in a file name
 
 
 # ── dynamic degree ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def dis_flow(first: Frames, second: Frames) -> Array:
-    """Flow in pixels, float32 (H, W, 2), of two RGB frames."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, second)]
-    return np.asarray(dis.calc(grey[0], grey[1], None))  # type: ignore[call-overload]
-
-
-def is_dynamic(frames: Frames, flow: Callable[[Frames, Frames], Array] = dis_flow) -> bool:
+def is_dynamic(frames: Frames, flow: Flow) -> bool:
     """VBench's dynamic degree of one video (Huang et al., CVPR 2024; its dynamic_degree.py): of n frames at about 8 per
     second, each neighbouring pair's score is the mean of the 5 % largest flow lengths; the video moves if at least
     round(n / 4) pairs exceed 6 · short side / 256."""
@@ -95,78 +88,16 @@ def _unit(x: Array) -> Array:
     return found
 
 
-# ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Clip:
-    """CLIP of a local folder, through transformers: embeddings of pictures and texts, float32 (N, D)."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import CLIPModel, CLIPProcessor
-
-        try:
-            loaded: Any = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-            self._model = loaded.eval()
-            self._processor: Any = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise PrestoError(
-                f"{folder} is no CLIP model folder of transformers (with safetensors): {error}"
-            ) from error
-
-    def pictures(self, frames: Frames) -> Array:
-        import torch
-
-        with torch.no_grad():
-            given = self._processor(images=list(frames), return_tensors="pt")
-            return _pooled(self._model.get_image_features(**given))
-
-    def texts(self, captions: Sequence[str]) -> Array:
-        import torch
-
-        with torch.no_grad():
-            given = self._processor(text=list(captions), return_tensors="pt", padding=True, truncation=True)
-            return _pooled(self._model.get_text_features(**given))
-
-
-def _pooled(found: Any) -> Array:
-    features = found if hasattr(found, "numpy") else found.pooler_output
-    return np.asarray(features.float().numpy())
-
-
-class Lpips:
-    """LPIPS (v0.1, AlexNet) with a trunk from a local file; its heads come with the package."""
-
-    def __init__(self, trunk: Path) -> None:
-        import lpips
-        import torch
-
-        try:
-            weights = torch.load(trunk, weights_only=True, map_location="cpu")
-            self._net = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
-            found = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
-            names = list(self._net.net.state_dict())
-            self._net.net.load_state_dict(dict(zip(names, found.values(), strict=True)))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise PrestoError(f"{trunk} does not hold AlexNet's weights: {error}") from error
-
-    def distances(self, first: Frames, second: Frames) -> float:
-        """Mean over pairs of frames."""
-        import torch
-
-        a, b = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (first, second))
-        with torch.no_grad():
-            return float(self._net(a, b).mean())
-
-
 # ── a folder ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A video and the captions of its segments."""
+    """A video and the captions of its segments. idea: the prompt that they were expanded from."""
 
-    path: Path
+    path: Place
     captions: tuple[str, ...]
+    idea: str = ""
 
 
 def samples_of(folder: Path) -> list[Subject]:
@@ -176,69 +107,94 @@ def samples_of(folder: Path) -> list[Subject]:
         video = about.with_suffix(".mp4")
         if video.is_file():
             try:
-                prompts = json.loads(about.read_text(encoding="utf-8"))["prompts"]
-            except (ValueError, KeyError, TypeError) as error:
+                said = json.loads(about.read_text(encoding="utf-8"))
+                prompts, idea = said["prompts"], said.get("idea") or ""
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise PrestoError(f"{about} holds no prompts: {error}") from error
-            found.append(Subject(video, tuple(map(str, prompts))))
+            found.append(Subject(video, tuple(map(str, prompts)), str(idea)))
     if not found:
         raise PrestoError(f"{folder} holds no samples: videos with a .json of their prompts beside them")
     return found
 
 
-def real_clips(dataset: Path, most: int) -> list[Subject]:
-    """At most `most` clips of an exported dataset, in order of their ids."""
+def real_clips(dataset: Place, most: int) -> list[Subject]:
+    """At most `most` clips of an exported dataset, in order of their ids, which are hashes: a fair choice."""
     table = read_dataset(dataset)
     keys = sorted((field.name for field in table.schema.field("cap").type), key=int)
     rows = table.slice(0, most).to_pylist()
     return [
-        Subject(dataset / row["path"], tuple(row["cap"][k] or "" for k in keys))
+        Subject(join(dataset, row["path"]), tuple(row["cap"][k] or "" for k in keys))
         for row in rows
         if row["cap"] is not None
     ]
 
 
-def measure(subjects: Sequence[Subject], clip: Clip | None, lpips: Lpips | None, seed: int = 0) -> dict[str, Any]:
-    """Means over videos. With `clip` also alignment, with the captions of each video in order and shuffled (no caption in
-    its place); a video that cannot be read is counted and left out."""
-    moving: list[bool] = []
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """By what is measured. flow: its name, and the function. clip, lpips: None leaves out what they measure."""
+
+    flow: tuple[str, Flow]
+    clip: Clip | None = None
+    lpips: Distance | None = None
+
+
+def measure(
+    subjects: Sequence[Subject],
+    by: Backends,
+    read: Callable[[Place], Frames],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Means over videos; one that cannot be read or is too small is named in `failed`, and left out of all of them.
+
+    Of a video with one caption the alignment is left out, and five segments are compared.
+    """
     rows: list[dict[str, float]] = []
     matrices: list[Array] = []
     failed: dict[str, str] = {}
     rng = np.random.default_rng(seed)
     for subject in subjects:
         try:
-            frames, _ = read_video(subject.path, RATE)
-            if len(frames) < 2 * len(subject.captions):
-                raise PrestoError(f"{subject.path} has {len(frames)} frames at {RATE:g} per second: too few to segment")
-        except PrestoError as error:
+            row, similarity = _measure_one(read(subject.path), subject.captions, by, rng)
+        except (PrestoError, ClipError) as error:
             failed[str(subject.path)] = str(error)
             continue
-        moving.append(is_dynamic(frames))
-        n = len(subject.captions)
-        centres = list(caption_frames(len(frames), n))
-        edges = [i * len(frames) // n for i in range(1, n)]
-        row: dict[str, float] = {}
-        if clip is not None:
-            middle, texts = clip.pictures(frames[centres]), clip.texts(subject.captions)
-            found, mixed = alignment(middle, texts), alignment(middle, texts[_deranged(n, rng)])
-            matrices.append(found.similarity)
-            row |= {"accuracy": found.accuracy, "margin": found.margin, "diversity_clip": diversity(middle)}
-            row |= {"shuffled_accuracy": mixed.accuracy, "shuffled_margin": mixed.margin}
-            if edges:
-                before, after = (clip.pictures(frames[[e - k for e in edges]]) for k in (1, 0))
-                row["coherence_clip"] = coherence(before, after)
-        if lpips is not None and edges:
-            row["diversity_lpips"] = lpips.distances(frames[centres[:-1]], frames[centres[1:]])
-            row["boundary_lpips"] = lpips.distances(frames[[e - 1 for e in edges]], frames[edges])
         rows.append(row)
-    means = {key: float(np.mean([row[key] for row in rows])) for key in (rows[0] if rows else {})}
-    return {
-        "videos": len(moving),
-        "failed": failed,
-        f"dynamic_degree_{FLOW}": float(np.mean(moving)) if moving else None,
-        **means,
-        "similarity": np.mean(matrices, axis=0).round(4).tolist() if matrices else None,
-    }
+        if similarity is not None:
+            matrices.append(similarity)
+    keys = dict.fromkeys(key for row in rows for key in row)
+    means = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
+    same = len({len(matrix) for matrix in matrices}) == 1
+    similarity = np.mean(matrices, axis=0).round(4).tolist() if same else None
+    return {"videos": len(rows), "failed": failed, **means, "similarity": similarity}
+
+
+def _measure_one(
+    frames: Frames, captions: Sequence[str], by: Backends, rng: np.random.Generator
+) -> tuple[dict[str, float], Array | None]:
+    """(its measures, the matrix of similarities)."""
+    n = len(captions) if len(captions) > 1 else CAPTIONS
+    if len(frames) < 2 * n:
+        raise ClipError("short", f"{len(frames)} frames at {RATE:g} per second are too few for {n} segments")
+    name, flow = by.flow
+    row = {f"dynamic_degree_{name}": float(is_dynamic(frames, flow))}
+    centres = list(caption_frames(len(frames), n))
+    edges = [i * len(frames) // n for i in range(1, n)]
+    similarity = None
+    if by.clip is not None:
+        middle = by.clip.pictures(frames[centres])
+        if len(captions) > 1:
+            texts = by.clip.texts(captions)
+            found, mixed = alignment(middle, texts), alignment(middle, texts[_deranged(n, rng)])
+            similarity = found.similarity
+            row |= {"accuracy": found.accuracy, "shuffled_accuracy": mixed.accuracy}
+            row |= {"margin": found.margin, "shuffled_margin": mixed.margin}
+        before, after = (by.clip.pictures(frames[[e - k for e in edges]]) for k in (1, 0))
+        row |= {"diversity_clip": diversity(middle), "coherence_clip": coherence(before, after)}
+    if by.lpips is not None:
+        pairs = [by.lpips.neighbours(frames[[e - 1, e]])[0] for e in edges]
+        row[f"diversity_lpips_{by.lpips.net}"] = float(np.mean(by.lpips.neighbours(frames[centres])))
+        row[f"boundary_lpips_{by.lpips.net}"] = float(np.mean(pairs))
+    return row, similarity
 
 
 def _deranged(n: int, rng: np.random.Generator) -> list[int]:
@@ -251,14 +207,33 @@ def _deranged(n: int, rng: np.random.Generator) -> list[int]:
 
 
 def evaluate_folder(
-    samples: Path, real: Path | None, clip: Path | None, lpips: Path | None, most: int
+    samples: Path, real: Place | None, flow: str, clip: str | None, lpips: str | None, most: int
 ) -> dict[str, dict[str, Any]]:
-    """`measure` of samples, and of real clips. Raises PrestoError."""
-    subjects = {"samples": samples_of(samples)}
+    """`measure` of samples, and of real clips in as many frames of the same size. flow, clip, lpips: see
+    presto.perception. Raises PrestoError."""
+    subjects = samples_of(samples)
+    clips = [] if real is None else real_clips(real, most)
+    by = Backends((flow, optical_flow(flow)), Clip(clip) if clip else None, Distance(lpips) if lpips else None)
+    found = {"samples": measure(subjects, by, _sample_frames)}
     if real is not None:
-        subjects["real"] = real_clips(real, most)
-    encoder, distance = Clip(clip) if clip else None, Lpips(lpips) if lpips else None
-    return {name: measure(each, encoder, distance) for name, each in subjects.items()}
+        shape = next((s for subject in subjects if (s := _shape(subject.path))), None)
+        if shape is None:
+            raise PrestoError(f"{samples}: no sample can be read, so there is no size to bring real clips to")
+        count, height, width = shape
+        found["real"] = measure(clips, by, lambda path: read_frames(path, count, height, width))
+    return found
+
+
+def _sample_frames(path: Place) -> Frames:
+    return read_video(Path(path), RATE)[0]
+
+
+def _shape(path: Place) -> tuple[int, int, int] | None:
+    try:
+        count, height, width, _ = _sample_frames(path).shape
+    except PrestoError:
+        return None
+    return count, height, width
 
 
 def report(found: dict[str, dict[str, Any]]) -> str:
@@ -273,15 +248,27 @@ def report(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines + [f"left out: {why}" for why in failed.values()])
 
 
-def export_vbench(samples: Path, output: Path) -> list[Path]:
-    """Copy samples as `<prompts>-<index>.mp4`, the naming of VBench's custom input, at most 180 characters of prompt."""
-    output.mkdir(parents=True, exist_ok=True)
+def export_vbench(samples: Path, output: Path) -> Path:
+    """Copy samples to OUTPUT/videos as VBench names them, and write OUTPUT/prompts.json (file → prompt); that folder.
+
+    A video is called `<prompt>-<number>.mp4`, where the prompt is what was expanded to those of the segments (so that
+    VBench's own prompts are found), else these, one after the other. A name has 255 bytes at most, and VBench takes the
+    prompt out of it unless it is given prompts.json. This lies outside, since VBench takes the first file's ending for
+    that of all.
+    """
+    videos = output / "videos"
+    videos.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
-    made = []
+    prompts: dict[str, str] = {}
     for subject in samples_of(samples):
-        name = re.sub(r"[^\w ,.'-]+", " ", " ".join(subject.captions)).strip(" .")[:180].strip() or "prompt"
+        prompt = subject.idea or " ".join(subject.captions)
+        name = "".join(c if c.isprintable() and c not in "/\\" else " " for c in prompt)
+        name = name.encode()[:_NAME_BYTES].decode(errors="ignore").strip() or "prompt"
         number = counts.get(name, 0)
         counts[name] = number + 1
-        made.append(output / f"{name}-{number}.mp4")
-        shutil.copyfile(subject.path, made[-1])
-    return made
+        file = f"{name}-{number}.mp4"
+        shutil.copyfile(subject.path, videos / file)
+        prompts[file] = prompt
+    with whole_file(output / "prompts.json") as part:
+        part.write_text(json.dumps(prompts, ensure_ascii=False, indent=1), encoding="utf-8")
+    return videos

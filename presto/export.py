@@ -8,7 +8,8 @@ from pathlib import Path
 from presto import checkpoint
 from presto.config import parse_config
 from presto.errors import PrestoError
-from presto.model import PARTS, empty_transformer, require_model_folder, save_transformer
+from presto.folder import PARTS, require_model_folder
+from presto.model import empty_transformer, save_transformer
 
 
 def export(run: Path, model: Path, output: Path, *, average: bool | None = None) -> Path:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from presto.errors import ClipError
+from presto.files import Place, is_remote, read
 
 
-def read_frames(path: Path, count: int, height: int, width: int, stated: int | None = None) -> npt.NDArray[np.uint8]:
+def read_frames(path: Place, count: int, height: int, width: int, stated: int | None = None) -> npt.NDArray[np.uint8]:
     """`count` frames of a clip, evenly spaced in time from its first to its last: uint8 (count, height, width, 3), RGB.
 
     They are resized to cover the size and cut around the middle. For 450 frames at 30 per second these are the frames
     nearest to linspace(0, 449, count), as the released trainer has it.
-    stated: the frames that its row promises. Raises ClipError: unreadable, or short.
+    stated: the frames that its row promises. Raises ClipError: missing, unreadable, or short.
     """
     import decord
 
     try:
-        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        source = io.BytesIO(read(str(path))) if is_remote(path) else str(path)
+        video = decord.VideoReader(source, ctx=decord.cpu(0), num_threads=1)
         there = len(video)
         if there < count or (stated is not None and there < stated):
             promised = f", {stated} promised" if stated is not None else ""
             raise ClipError("short", f"{path} has {there} frames{promised}, and {count} are wanted")
         starts = video.get_frame_timestamp(range(there))[:, 0]
         picture = video.get_batch(nearest(starts, count)).asnumpy()
+    except FileNotFoundError as error:
+        raise ClipError("missing", f"{path} is not there") from error
     except (RuntimeError, ValueError, IndexError, OSError) as error:  # DECORDError is a RuntimeError
         raise ClipError("unreadable", f"{path} cannot be decoded: {str(error).splitlines()[0][:300]}") from error
     if picture.shape[0] != count:

@@ -1,15 +1,7 @@
-"""Allegro's transformer with segmented cross-attention: loading, saving, and the pipeline around it.
-
-A model folder is what `AllegroPipeline.save_pretrained` writes: model_index.json, transformer, vae, text_encoder,
-tokenizer, scheduler. The settings of the attention lie beside the weights, in `transformer/segmented_attention.json`:
-they are no parameters, so without that file diffusers would run the plain attention in silence.
-"""
+"""Allegro's transformer with segmented cross-attention: loading, saving, and the pipeline around it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +9,16 @@ import torch
 from diffusers import AllegroTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
 from diffusers.utils.logging import disable_progress_bar
-from pydantic import ValidationError
 from torch import Tensor
 
 from presto.attention import segment, segmentation_of
 from presto.errors import PrestoError
+from presto.folder import SETTINGS, read_settings, require_model_folder, transformer_config
 from presto.segments import Segmentation
-
-SETTINGS = "segmented_attention.json"
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-_SAMPLES = 64  # places of a weight file that its fingerprint reads
-_SAMPLE_BYTES = 1 << 16
 
 disable_progress_bar()  # five bars per pipeline, in logs too
 
 Rotary = tuple[tuple[Any, Any, Any], tuple[Tensor, Tensor, Tensor]]
-
-
-def require_model_folder(folder: Path) -> None:
-    """Raises PrestoError unless `folder` holds the parts of an Allegro pipeline."""
-    missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
-    if missing:
-        raise PrestoError(
-            f"{folder} is no Allegro model folder: {', '.join(missing)} missing. Take a download of rhymes-ai/Allegro, "
-            "or an export of this trainer"
-        )
 
 
 def load_transformer(
@@ -67,19 +44,6 @@ def empty_transformer(folder: Path, segmentation: Segmentation) -> AllegroTransf
     return model
 
 
-def transformer_config(folder: Path) -> dict[str, Any]:
-    """The transformer's config.json. Raises PrestoError."""
-    path = folder / "transformer" / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PrestoError(f"cannot read {path}: {error}") from error
-    if found.get("_class_name") != "AllegroTransformer3DModel":
-        raise PrestoError(f"{path}: _class_name is {found.get('_class_name')!r}, not AllegroTransformer3DModel")
-    config: dict[str, Any] = found
-    return config
-
-
 def _chosen(folder: Path, segmentation: Segmentation | None) -> Segmentation:
     path = folder / "transformer" / SETTINGS
     stored = read_settings(path) if path.exists() else None
@@ -94,14 +58,6 @@ def _chosen(folder: Path, segmentation: Segmentation | None) -> Segmentation:
             "take the stored settings, or other weights"
         )
     return stored or segmentation  # type: ignore[return-value]
-
-
-def read_settings(path: Path) -> Segmentation:
-    """Raises PrestoError."""
-    try:
-        return Segmentation.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise PrestoError(f"{path} is no settings file of segmented attention: {error}") from error
 
 
 def save_transformer(model: AllegroTransformer3DModel, folder: Path) -> None:
@@ -165,25 +121,3 @@ def rotary(config: Any, frames: int, height: int, width: int, device: torch.devi
     place = torch.cartesian_prod(*(g.to(torch.long) for g in grids)).reshape(-1, 3)
     t, h, w = place.T.reshape(3, 1, -1).contiguous()
     return (freqs_t, freqs_h, freqs_w), (t, h, w)
-
-
-def fingerprint(folder: Path) -> str:
-    """16 hex digits for the weights and config of a folder (`vae`, `text_encoder`).
-
-    Of each weight file its size and 64 evenly spaced pieces of 64 KiB are read: any retraining changes all of them, and
-    20 GB take no minute. Raises PrestoError if there are no weights.
-    """
-    config, weights = folder / "config.json", sorted(folder.glob("*.safetensors"))
-    if not config.is_file() or not weights:
-        raise PrestoError(f"{folder} has no config.json or no *.safetensors")
-    digest = hashlib.sha256()
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    digest.update(json.dumps({k: v for k, v in settings.items() if not k.startswith("_")}, sort_keys=True).encode())
-    for path in weights:
-        size = os.path.getsize(path)
-        digest.update(f"{size}".encode())
-        with open(path, "rb") as file:
-            for i in range(_SAMPLES):
-                file.seek(i * max(0, size - _SAMPLE_BYTES) // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]

@@ -12,6 +12,8 @@ from presto.config import TrainConfig
 from presto.dataset import Clip, Drop, held_out, read_dataset, require_few_drops, summary, usable
 from presto.encoded import is_encoded, read_encoded, read_null
 from presto.errors import DROPS, PrestoError
+from presto.files import Place
+from presto.folder import fingerprint, require_model_folder, transformer_config
 from presto.plan import Plan
 
 if TYPE_CHECKING:
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run: its configuration, the model folder that it starts from, its data (a dataset, or a folder of `encode`), and
-    the folder that it writes."""
+    """A run: its configuration, the model folder that it starts from, its data (a dataset, or a folder of `encode`; may
+    be a URI), and the folder that it writes."""
 
     config: TrainConfig
     model: Path
-    data: Path
+    data: Place
     output: Path
 
 
@@ -48,8 +50,6 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Reads tables and settings, no weights and no video. Raises PrestoError."""
-    from presto.model import fingerprint, require_model_folder, transformer_config
-
     config = run.config
     require_model_folder(run.model)
     shape = transformer_config(run.model)
@@ -126,10 +126,14 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             precision=config.precision,
         )
         memory = max(memory, estimate, key=lambda m: sum(m.values()))
-    parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in memory.items())
-    lines.append(f"memory per rank, estimated: {sum(memory.values()) / 2**30:.2f} GiB ({parts})")
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.items())
+    lines.append(f"memory per rank, estimated: {_size(sum(memory.values()))} ({parts})")
     lines.append(_dropped(found.drops, found.total))
     return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def _dropped(drops: Sequence[Drop], total: int) -> str:

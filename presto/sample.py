@@ -18,7 +18,8 @@ import torch.distributed as dist
 from manifests.shards import whole_file
 from presto.config import Bucket
 from presto.errors import PrestoError
-from presto.model import load_pipeline, load_text_encoder, load_vae, read_settings
+from presto.folder import SETTINGS, read_settings
+from presto.model import load_pipeline, load_text_encoder, load_vae
 from presto.text import encode_captions, pad_captions
 from presto.vae import decode
 from presto.video import Frames, write_video
@@ -83,11 +84,17 @@ def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings
 
 
 def sample_to_files(
-    model: Path, prompts: Sequence[Sequence[str]], output: Path, settings: Settings, seeds: Sequence[int]
+    model: Path,
+    prompts: Sequence[Sequence[str]],
+    output: Path,
+    settings: Settings,
+    seeds: Sequence[int],
+    ideas: Sequence[str] = (),
 ) -> list[Path]:
     """A video per list of prompts and seed, as OUTPUT/0000-seed0.mp4 with its settings in a .json beside it; those that
-    are there are not made again. Raises PrestoError before anything is loaded where it can be known."""
-    expected = read_settings(model / "transformer" / "segmented_attention.json").segments
+    are there are not made again. ideas: what each list was expanded from, kept in the .json. Raises PrestoError before
+    anything is loaded where it can be known."""
+    expected = read_settings(model / "transformer" / SETTINGS).segments
     for given in prompts:
         if len(given) != expected:
             raise PrestoError(f"{len(given)} prompts for {expected} segments of {model}: give {expected}")
@@ -104,6 +111,8 @@ def sample_to_files(
             made.append(path)
             this = Settings(**{**asdict(settings), "seed": seed})
             about = {"prompts": list(given), "model": str(model), **asdict(this)}
+            if ideas and ideas[number]:
+                about["idea"] = ideas[number]
             if path.exists() and _about(path) == about:
                 continue
             write_sample(path, sample(pipeline, text, negative, this), about)

@@ -31,6 +31,7 @@ from presto.budget import measured_peak, step_flops, tokens
 from presto.config import differences
 from presto.dataset import Drop, write_ledger
 from presto.errors import PrestoError
+from presto.folder import scaling_factor
 from presto.logs import Log
 from presto.model import Rotary, empty_transformer, load_text_encoder, load_transformer, load_vae, rotary
 from presto.objective import TIMESTEPS, Objective
@@ -103,7 +104,7 @@ class Trainer:
             self._restore(previous)
         self.vae: Any = None
         self.text: tuple[Any, Any] | None = None
-        self.scale = _scaling_factor(run.model)
+        self.scale = scaling_factor(run.model)
         if prepared.null is None:
             self.vae = load_vae(run.model, self.dtype).to(found.device)
             tokenizer, encoder = load_text_encoder(run.model, self.dtype)
@@ -174,15 +175,13 @@ class Trainer:
             (self.run.output / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
             write_ledger(self.prepared.drops, self.run.output / "drops.jsonl")
         batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.rank, found.world)
-        reading = iter(
-            loader(
-                batches,
-                self.step,
-                config.steps,
-                workers=config.data.workers,
-                prefetch=config.data.prefetch,
-                pin=found.device.type == "cuda",
-            )
+        reading = loader(
+            batches,
+            self.step,
+            config.steps,
+            workers=config.data.workers,
+            prefetch=config.data.prefetch,
+            pin=found.device.type == "cuda",
         )
         meter = Meter(self)
         with _told_to_stop() as told:
@@ -433,14 +432,6 @@ def _memory(device: torch.device) -> float:
     import resource
 
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-
-
-def _scaling_factor(model: Path) -> float:
-    path = model / "vae" / "config.json"
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["scaling_factor"])
-    except (OSError, ValueError, KeyError) as error:
-        raise PrestoError(f"{path} says no scaling_factor: {error}") from error
 
 
 @contextmanager

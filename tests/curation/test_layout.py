@@ -22,8 +22,21 @@ MAY_KNOW: dict[str, set[str]] = {
     "presto": {"manifests"},
     "curation": {"filters", "captioning", "manifests"},
 }
-# the captioner speaks of the same motion that the filter measures
-EXCEPT = {("captioning/motion.py", "filters.flow_dis")}
+# the captioner speaks of the same motion that the filter measures, and samples are measured as clips were
+EXCEPT = {("captioning/motion.py", "filters.flow_dis")} | {
+    ("presto/perception.py", f"filters.{name}")
+    for name in (
+        "aesthetic",
+        "base",
+        "batches",
+        "flow_dis",
+        "flow_learned",
+        "flow_raft",
+        "flow_unimatch",
+        "lpips",
+        "weights",
+    )
+}
 HEAVY = {
     "torch",
     "torchvision",

@@ -15,7 +15,7 @@ import torch
 from manifests.shards import dataset_schema, dataset_table, finish_dataset, write_shards
 from presto import encoded
 from presto.config import TrainConfig, parse_config
-from presto.model import fingerprint
+from presto.folder import fingerprint
 from presto.prepare import Run
 
 BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # latents 6×8×8

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from presto import encoded
 from presto.batches import Reader, StepBatches, draw, loader, noises
 from presto.config import Bucket, load_config, parse_config, recipes
 from presto.dataset import Clip, choose_bucket, held_out, read_dataset, usable
 from presto.errors import ClipError, PrestoError
+from presto.folder import fingerprint
 from presto.frames import fit, nearest, read_frames
-from presto.model import fingerprint
 from presto.objective import TIMESTEPS, Objective
 from presto.plan import Plan
 from presto.prepare import Run, describe, prepare
@@ -272,13 +275,30 @@ def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None
         place = found.plan.step(item // 2)[1][2 + item % 2]
         clip = found.clips[place]
         assert batch.clip_ids == [clip.clip_id]
-        stored = encoded.read_encoding(Path(clip.path))
+        stored = load_file(clip.path)
         assert batch.moments is not None
-        assert torch.equal(batch.moments[0], stored.moments)
+        assert torch.equal(batch.moments[0], stored["moments"])
         text, mask = batch.padded()
-        for i, caption in enumerate(stored.captions[1:]):
+        captions = torch.split(stored["text"], stored["lengths"].tolist())[1:]
+        for i, caption in enumerate(captions):
             assert torch.equal(text[0, i * 64 : i * 64 + len(caption)], caption)
-        assert int(mask.sum()) == sum(len(c) for c in stored.captions[1:])
+        assert int(mask.sum()) == sum(len(c) for c in captions)
+
+
+def test_a_dropped_caption_is_the_empty_one_and_the_others_stay(model: Path, tmp_path: Path) -> None:
+    folder = encoded_folder(tmp_path, model, 8)
+    settings = config(loss={"dropout": 0.0, "independent_dropout": 0.5})
+    found = prepare(Run(settings, model, folder, tmp_path))
+    assert found.null is not None
+    null = torch.full_like(found.null, 7.0)
+    batch = Reader(settings, null).batch(found.clips, range(8))
+    assert batch.text is not None
+    places = iter(torch.split(batch.text, [n for clip in batch.lengths for n in clip]))
+    for number, clip in enumerate(found.clips):
+        stored = load_file(clip.path)
+        captions = torch.split(stored["text"], stored["lengths"].tolist())[1:]
+        for caption, dropped in zip(captions, draw(settings, number).dropped, strict=True):
+            assert torch.equal(next(places), null if dropped else caption)
 
 
 def test_a_damaged_encoding_takes_no_part(model: Path, tmp_path: Path) -> None:
@@ -290,6 +310,48 @@ def test_a_damaged_encoding_takes_no_part(model: Path, tmp_path: Path) -> None:
     batch = Reader(run.config, found.null).batch(found.clips[:2], [0, 1])
     assert batch.weight.tolist() == [0.0, 1.0]
     assert [(d.clip_id, d.reason) for d in batch.drops] == [(found.clips[0].clip_id, "unreadable")]
+    assert batch.moments is not None
+    assert not batch.moments[0].any()
+    assert torch.equal(batch.moments[1], load_file(found.clips[1].path)["moments"])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda head: head.pop("text"), "'text'"),
+        (lambda head: head["text"].update(dtype="F64"), "text is F64"),
+        (lambda head: head["moments"].update(shape=[8, 6, 64]), "moments is F16"),
+        (lambda head: head["moments"].update(shape=[8, 6, 8, 9]), "moments does not fill its place"),
+        (lambda head: head["moments"].update(shape=[-8, -6, 8, 8]), "moments does not fill its place"),
+        (lambda head: head["text"].update(data_offsets=[10**9, 10**9 + 10]), "text does not fill its place"),
+        (lambda head: head["lengths"].update(dtype="F32"), "lengths is F32"),
+        (lambda head: head.update(text=None), "NoneType"),
+    ],
+)  # fmt: skip
+def test_an_encoding_with_a_false_head_is_told_from_a_good_one(
+    model: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    found = prepare(Run(config(), model, encoded_folder(tmp_path, model, 4), tmp_path))
+    path = Path(found.clips[0].path)
+    with encoded.EncodingFile(path) as file:
+        assert (file.moments, len(file.lengths)) == ((8, 6, 8, 8), 6)
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    head = json.loads(data[8 : 8 + size])
+    change(head)
+    text = json.dumps(head).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    with pytest.raises(ClipError, match=told) as error:
+        encoded.EncodingFile(path)
+    assert error.value.reason == "unreadable"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_encoding_or_a_fault_of_the_clip(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(data)
+        with pytest.raises(ClipError, match="is damaged"):
+            encoded.EncodingFile(Path(file.name))
 
 
 def test_latents_of_another_vae_are_refused(model: Path, other_model: Path, tmp_path: Path) -> None:

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 
 from presto.attention import segmentation_of
 from presto.errors import PrestoError
+from presto.folder import SETTINGS, fingerprint, require_model_folder
 from presto.model import (
-    SETTINGS,
     empty_transformer,
-    fingerprint,
     load_pipeline,
     load_text_encoder,
     load_transformer,
     load_vae,
-    require_model_folder,
     rotary,
     save_transformer,
 )

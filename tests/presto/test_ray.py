@@ -25,7 +25,7 @@ def training_workers() -> list[psutil.Process]:
 
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(model: Path, tmp_path: Path) -> None:
     data = encoded_folder(tmp_path / "data", model, 8)
-    settings = config(steps=40, checkpoints={"every": 4, "keep": 2})
+    settings = config(steps=24, checkpoints={"every": 5, "keep": 2})
     run = Run(settings, model, data, tmp_path / "run")
     killed: list[int] = []
 
@@ -40,12 +40,12 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(model: Path, tmp_path: 
     exported = fit_on_ray(run, 2, gpus=False, retries=2)
     killer.join()
     assert killed
-    assert killed[0] < 40
+    assert killed[0] < 24
     found = checkpoint.newest(run.output)
     assert found is not None
-    assert found.step == 40
+    assert found.step == 24
     assert found.meta["world"] == 2
-    assert list(losses(run.output)) == list(range(1, 41))
+    assert list(losses(run.output)) == list(range(1, 25))
     times = [line["time"] for line in read_log(run.output) if line["kind"] == "train"]
     assert times == sorted(times)
     assert (exported / "transformer" / "segmented_attention.json").is_file()

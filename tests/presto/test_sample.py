@@ -1,4 +1,4 @@
-"""Samples out of the unmodified pipeline, prompts in and out, evaluation on known answers, blind pages."""
+"""Samples out of the unmodified pipeline, prompts in and out."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from presto.ab import count_votes, write_page
 from presto.cli import app
 from presto.errors import PrestoError
-from presto.evaluate import (
-    Clip,
-    Subject,
-    alignment,
-    coherence,
-    dis_flow,
-    diversity,
-    evaluate_folder,
-    export_vbench,
-    is_dynamic,
-    measure,
-    report,
-    samples_of,
-)
 from presto.expand import expand
 from presto.model import load_pipeline, load_transformer, save_transformer
 from presto.prepare import Run
@@ -39,8 +23,8 @@ from presto.sample import NEGATIVE, Settings, read_prompts, sample
 from presto.segments import Segmentation
 from presto.text import encode_captions
 from presto.train import fit
-from presto.video import read_video, write_video
-from tests.presto.made import config, dataset, encoded_folder, row
+from presto.video import read_video
+from tests.presto.made import config, encoded_folder
 
 PROMPTS = ["a red car", "it turns", "rain falls", "a man waves", "night comes"]
 SMALL = Settings(frames=24, height=64, width=64, inference_steps=2)
@@ -200,147 +184,3 @@ def test_one_prompt_becomes_five(endpoint: tuple[str, list[str]]) -> None:
         expand("a storm", 5, address, "m")
     with pytest.raises(PrestoError, match="is no http"):
         expand("a storm", 5, "file:///etc/passwd", "m")
-
-
-# ── evaluation ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def moving(pixels: int, count: int = 12, size: int = 256, seed: int = 0) -> np.ndarray:
-    """A textured picture that shifts by so many pixels per frame."""
-    noise = np.random.default_rng(seed).integers(0, 256, (size // 8, (size + pixels * count) // 8 + 1, 3), np.uint8)
-    board = cv2.resize(noise, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
-    return np.stack([board[:, i * pixels : i * pixels + size] for i in range(count)])
-
-
-def test_dynamic_degree_is_vbenchs_rule() -> None:
-    still, slow, fast = moving(0), moving(3), moving(9)
-    flow = dis_flow(fast[0], fast[1])
-    assert abs(float(np.median(np.linalg.norm(flow, axis=2))) - 9) < 0.5
-    assert [is_dynamic(f) for f in (still, slow, fast)] == [False, False, True]  # 6 px at a short side of 256
-
-    def given(lengths: list[float]) -> bool:
-        """Pairs whose top 5 % have these lengths, the rest of the frame at rest."""
-        left = iter(lengths)
-
-        def flow(_a: np.ndarray, _b: np.ndarray) -> np.ndarray:
-            field = np.zeros((20, 20, 2))
-            field[0, :, 0] = next(left)  # exactly 5 % of the pixels
-            return field
-
-        return is_dynamic(np.zeros((len(lengths) + 1, 256, 256, 3), np.uint8), flow)
-
-    assert given([6.1, 6.1, 0, 0, 0, 0, 0])  # 8 frames: two pairs are needed
-    assert not given([6.1, 0, 0, 0, 0, 0, 0])
-    assert not given([6.0] * 7)  # not more than 6
-    assert not is_dynamic(np.zeros((9, 512, 512, 3), np.uint8), lambda _a, _b: np.full((8, 8, 2), 11.9 / 2**0.5))
-
-
-def test_alignment_of_known_embeddings() -> None:
-    eye = np.eye(5)
-    found = alignment(3 * eye, eye)
-    assert (found.accuracy, found.margin) == (1.0, 1.0)
-    assert alignment(eye, eye[[1, 2, 3, 4, 0]]).accuracy == 0.0
-    assert alignment(eye, eye[[1, 2, 3, 4, 0]]).margin == pytest.approx(-0.25)
-    assert diversity(eye) == 1.0
-    assert diversity(np.ones((5, 3))) == pytest.approx(0.0)
-    assert coherence(eye[:4], eye[:4]) == 1.0
-    assert coherence(eye[:4], -eye[:4]) == -1.0
-
-
-class Colours(Clip):
-    """An encoder with known answers: a picture is its mean colour, a text the colour that it names."""
-
-    NAMES = (
-        ("red", (255, 0, 0)),
-        ("green", (0, 255, 0)),
-        ("blue", (0, 0, 255)),
-        ("yellow", (255, 255, 0)),
-        ("pink", (255, 0, 255)),
-    )
-
-    def __init__(self) -> None: ...
-
-    def pictures(self, frames: np.ndarray) -> np.ndarray:
-        means: np.ndarray = frames.reshape(len(frames), -1, 3).mean(1)
-        return means
-
-    def texts(self, captions: object) -> np.ndarray:
-        return np.array([dict(self.NAMES)[c] for c in captions], float)  # type: ignore[attr-defined]
-
-
-def test_segments_are_matched_with_their_captions(tmp_path: Path) -> None:
-    parts = [np.full((24, 64, 64, 3), colour, np.uint8) for _, colour in Colours.NAMES]
-    write_video(tmp_path / "a.mp4", np.concatenate(parts), 8)
-    subject = Subject(tmp_path / "a.mp4", tuple(name for name, _ in Colours.NAMES))
-    found = measure([subject, Subject(tmp_path / "none.mp4", ("red",) * 5)], Colours(), None)
-    assert (found["accuracy"], found["shuffled_accuracy"], found["videos"]) == (1.0, 0.0, 1)
-    assert found["margin"] > 0.4 > 0 > found["shuffled_margin"]
-    assert found["dynamic_degree_dis"] == 0.0
-    assert list(found["failed"]) == [str(tmp_path / "none.mp4")]
-    assert np.diag(found["similarity"]).min() > 0.95
-
-
-def samples(folder: Path, prompts: list[list[str]], speed: int) -> Path:
-    folder.mkdir()
-    for i, texts in enumerate(prompts):
-        write_video(folder / f"{i:04d}.mp4", moving(speed, 16, 128, seed=i)[:, :, :128], 8)
-        (folder / f"{i:04d}.json").write_text(json.dumps({"prompts": texts}))
-    return folder
-
-
-def test_samples_are_measured_beside_real_clips(tmp_path: Path) -> None:
-    made = samples(tmp_path / "made", [PROMPTS], 8)
-    real = dataset(tmp_path / "real", [row(i, tmp_path / "real") for i in range(2)])
-    found = evaluate_folder(made, real, None, None, 10)
-    assert found["samples"]["dynamic_degree_dis"] == 1.0
-    assert len(found["real"]["failed"]) == 2  # one second: too few frames for five segments
-    assert "dynamic_degree_dis" in report(found)
-    assert "too few to segment" in report(found)
-    out = invoke("evaluate", made, "-o", tmp_path / "out")
-    assert "1.000" in out
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["samples"]["videos"] == 1
-
-
-def test_vbench_names(tmp_path: Path) -> None:
-    made = samples(tmp_path / "made", [["a/../b", "c"], ["a/../b", "c"]], 2)
-    names = [p.name for p in export_vbench(made, tmp_path / "vbench")]
-    assert names == ["a .. b c-0.mp4", "a .. b c-1.mp4"]
-    assert len(samples_of(made)) == 2
-    with pytest.raises(PrestoError, match="holds no samples"):
-        samples_of(tmp_path / "vbench")
-
-
-# ── blind comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_blind_page_and_its_tally(tmp_path: Path) -> None:
-    prompts = [["<script>alert(1)</script>", str(i)] for i in range(6)]
-    first, second = samples(tmp_path / "ours", prompts, 2), samples(tmp_path / "theirs", prompts[::-1], 4)
-    page = write_page(first, second, tmp_path / "page")
-    text = page.read_text()
-    assert "<script>alert" not in text
-    assert "ours" not in text
-    assert "theirs" not in text
-    key = json.loads((tmp_path / "page" / "key.json").read_text())
-    assert {pair["left"] for pair in key["pairs"].values()} == {"first", "second"}
-    assert len(list((tmp_path / "page" / "videos").iterdir())) == 12
-    side = {n: "left" if pair["left"] == "first" else "right" for n, pair in key["pairs"].items()}
-    other = {"left": "right", "right": "left"}
-    votes = {f"{n}:diversity": side[n] for n in side} | {f"{n}:coherence": other[side[n]] for n in side}
-    votes |= {f"{n}:adherence": "tie" for n in side}
-    (tmp_path / "a.json").write_text(json.dumps({**votes, "judge": "a"}))
-    (tmp_path / "b.json").write_text(json.dumps({"0:diversity": other[side["0"]], "judge": "b"}))
-    counts = count_votes(tmp_path / "page" / "key.json", [tmp_path / "a.json", tmp_path / "b.json"])
-    assert counts == {
-        "diversity": {"win": 6, "lose": 1, "tie": 0},
-        "coherence": {"win": 0, "lose": 6, "tie": 0},
-        "adherence": {"win": 0, "lose": 0, "tie": 6},
-    }
-    assert "6 (86%)" in invoke("tally", tmp_path / "page" / "key.json", tmp_path / "a.json", tmp_path / "b.json")
-    with pytest.raises(PrestoError, match="both of the judge 'a'"):
-        count_votes(tmp_path / "page" / "key.json", [tmp_path / "a.json", tmp_path / "a.json"])
-    (tmp_path / "c.json").write_text(json.dumps({"99:diversity": "left"}))
-    with pytest.raises(PrestoError, match=r"c\.json: '99:diversity'"):
-        count_votes(tmp_path / "page" / "key.json", [tmp_path / "c.json"])
-    with pytest.raises(PrestoError, match="no prompts are in both"):
-        write_page(first, samples(tmp_path / "else", [["x", "y"]], 2), tmp_path / "page2")
