@@ -149,7 +149,7 @@ def _camera_summary(segments: list[Segment]) -> str:
         return f"The camera {', then '.join(MOVES[move].format('') for move in moves)}."
     paces = {PACES[segment.motion.pace] for segment in segments}
     pace = paces.pop() if len(paces) == 1 else ""
-    return as_sentence(f"throughout the clip, the camera {MOVES[moves[0]].format(pace)}")
+    return as_sentence(f"throughout, the camera {MOVES[moves[0]].format(pace)}")
 
 
 def _look_summary(looks: list[Look]) -> str:

@@ -136,14 +136,14 @@ def _show_stages(console: Console, found: Statistics) -> None:
         columns = (
             "stage",
             "rows",
-            "computed",
+            "done",
             "errors",
-            "seconds",
+            "s",
             "rows/s",
             "busy",
             "CPU s",
             "video h",
-            "video h/h",
+            "h/h",
             "per core",
         )
         console.print(_table("the last run of each stage", columns, rows), "")

@@ -14,6 +14,7 @@ from captioning.checks import Status, normalised
 from captioning.descriptors import Descriptors, Segment, motion_clause, overall_caption, sub_captions
 from captioning.looks import COLOURS, look_at
 from captioning.motion import CameraMotion, Move
+from captioning.quality import lead_in, list_marker, speculations
 from tests.captioning.frames import TIMES, clip_of
 from tests.captioning.test_motion import Image, photo, window
 
@@ -49,7 +50,7 @@ def test_one_movement_throughout_is_said_once() -> None:
     keyframes = [window(picture, x=x) for x in range(-100, 101, 50)]
     partners = [window(picture, x=x + 40) for x in range(-100, 101, 50)]
     result = captioned(clip(keyframes, partners))
-    assert (result.caption or "").startswith("Throughout the clip, the camera pans steadily to the right.")
+    assert (result.caption or "").startswith("Throughout, the camera pans steadily to the right.")
 
 
 def test_changes_of_light_and_colour_are_told() -> None:
@@ -72,7 +73,7 @@ def test_a_black_clip_is_captioned_and_claims_no_movement() -> None:
     black = np.zeros((90, 160, 3), np.uint8)
     result = captioned(clip([black] * 5, [black] * 5))
     assert result.caption == (
-        "Throughout the clip, the camera cannot be followed. The picture is very dark, mostly in black, with little "
+        "Throughout, the camera cannot be followed. The picture is very dark, mostly in black, with little "
         "detail and low contrast. The view stays much the same from start to end."
     )
 
@@ -140,3 +141,12 @@ def test_any_five_segments_give_five_distinct_well_formed_sentences(
 )
 def test_movement_in_words(motion: CameraMotion, words: str) -> None:
     assert motion_clause(motion) == words
+
+
+def test_no_quality_check_finds_fault_with_its_words() -> None:
+    picture = photo("coffee")
+    keyframes = [window(picture, x=x) for x in range(-100, 101, 50)]
+    for step in (0, 40):
+        result = captioned(clip(keyframes, [window(picture, x=x + step) for x in range(-100, 101, 50)]))
+        texts = [result.caption or "", *(result.sub_captions or ())]
+        assert not any(lead_in(text) or list_marker(text) or speculations(text) for text in texts), texts
