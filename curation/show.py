@@ -111,6 +111,10 @@ def _show_funnels(console: Console, found: Statistics) -> None:
             )
 
 
+def _rough(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
+
+
 def _show_stages(console: Console, found: Statistics) -> None:
     rows = []
     for stage, run in found.summary["stages"].items():
@@ -123,13 +127,10 @@ def _show_stages(console: Console, found: Statistics) -> None:
                 run["rows"],
                 run["computed"],
                 run["errors"],
-                run["seconds"],
-                run["per_second"],
+                _rough(run["seconds"]),
+                _rough(run["per_second"]),
                 None if run["busy_share"] is None else f"{run['busy_share']:.0%}",
-                run["cpu_seconds"],
-                run["video_hours"],
-                speed,
-                core,
+                *map(_rough, (run["cpu_seconds"], run["video_hours"], speed, core)),
             )
         )
     if rows:
