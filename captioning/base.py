@@ -256,7 +256,8 @@ class Captioner(ABC):
         """Raises CaptionerFault if it cannot caption here: not configured, no such model, nobody there."""
 
     def close(self) -> None:  # noqa: B027
-        """End what is under way; whoever waits for captions gets errors."""
+        """End what is under way: nothing more is asked, what is in the air comes home to the journal, and whoever waits for
+        captions gets a CaptionerFault."""
 
     def caption(self, batch: Sequence[ClipFrames]) -> list[Captions]:
         """One checked result per clip, in order. A clip that cannot be captioned gets a status and a reason, and leaves

@@ -60,6 +60,11 @@ class ChatRequest:
         return digest.hexdigest()[:32]
 
 
+def media_type(image: bytes) -> str:
+    """Of a picture as it is stored."""
+    return "image/png" if image.startswith(b"\x89PNG") else "image/jpeg"
+
+
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
     """What came back. tokens: as the backend counts them, 0 where it does not say. attempts: how often it was asked until
@@ -183,3 +188,32 @@ class Gathered(Generic[Item, Result]):
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Batched(ChatBackend):
+    """A model that answers lists of requests. What all clips ask within `wait` seconds goes together, at most `most`."""
+
+    concurrency = 1
+
+    def __init__(self, most: int, wait: float) -> None:
+        super().__init__()
+        self._gathered = Gathered(self._paid, most, wait)
+
+    @abstractmethod
+    def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+        """An answer for each, in order, or why it has none."""
+
+    async def answer(self, request: ChatRequest) -> ChatAnswer:
+        return await self._gathered(request)
+
+    async def close(self) -> None:
+        self._gathered.close()
+
+    def _paid(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+        if self.fault is not None:
+            raise self.fault
+        results = self.answers(requests)
+        for result in results:
+            if isinstance(result, ChatAnswer):
+                self.meter.paid(result)
+        return results

@@ -24,6 +24,7 @@ BLOCK = 20_000  # texts whose hashes are worked out together
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 Indices = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 
 def copies(texts: Sequence[str], threshold: float = 0.8) -> tuple[Indices, Indices]:
@@ -52,50 +53,88 @@ def copies(texts: Sequence[str], threshold: float = 0.8) -> tuple[Indices, Indic
 def _leaders(texts: Sequence[str], threshold: float) -> Indices:
     """For each text the index of the one that it belongs to; its own, if it is the first of its kind."""
     leader = np.arange(len(texts))
-    buckets: list[dict[int, list[int]]] = [{} for _ in range(BANDS)]
-    pieces: dict[int, npt.NDArray[np.uint64]] = {}  # of leaders
-    for start in range(0, len(texts), BLOCK):
-        sets = [_sequences(text) for text in texts[start : start + BLOCK]]
-        for offset, (own, keys) in enumerate(zip(sets, _bands(sets), strict=True)):
-            i = start + offset
-            near = sorted({j for band, key in zip(buckets, keys, strict=True) for j in band.get(key, ())})
-            for j in near:
-                common = len(np.intersect1d(own, pieces[j], assume_unique=True))
-                if common >= threshold * (len(own) + len(pieces[j]) - common):
-                    leader[i] = j
-                    break
-            else:
-                pieces[i] = own
-                for band, key in zip(buckets, keys, strict=True):
-                    band.setdefault(key, []).append(i)
+    words = _Words()
+    keys = [_bands(_block(texts[start : start + BLOCK], words)) for start in range(0, len(texts), BLOCK)]
+    bucket, met = _buckets(np.concatenate(keys))
+    del keys
+    members: dict[int, list[int]] = {}  # leaders, by bucket
+    pieces: dict[int, Hashes] = {}  # of leaders
+    for start in range(0, len(met), BLOCK):
+        block = met[start : start + BLOCK].tolist()
+        hashes, edges = _block([texts[i] for i in block], words)
+        for i, run in zip(block, np.split(hashes, edges[1:]), strict=True):
+            own, own_buckets = np.unique(run), bucket[i].tolist()
+            near = sorted({j for b in own_buckets for j in members.get(b, ())})
+            if near and (like := _alike(own, [pieces[j] for j in near], threshold)) is not None:
+                leader[i] = near[like]
+                continue
+            pieces[i] = own
+            for b in own_buckets:
+                if b >= 0:
+                    members.setdefault(b, []).append(i)
     return leader
 
 
-def _sequences(text: str) -> npt.NDArray[np.uint64]:
-    """The distinct sequences of words of a normalised text, as sorted 64-bit hashes; of a short text, all of it."""
-    words = text.split()
-    runs = {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))}
-    return np.unique(
-        np.frombuffer(b"".join(hashlib.blake2b(run.encode(), digest_size=8).digest() for run in runs), np.uint64)
-    )
+def _alike(own: Hashes, others: Sequence[Hashes], threshold: float) -> int | None:
+    """The first of the sets that has so much in common with `own`."""
+    sizes = np.array([len(other) for other in others])
+    everything = np.concatenate(others)
+    at = np.searchsorted(own, everything)
+    at[at == len(own)] = 0
+    common = np.add.reduceat((own[at] == everything).astype(np.int64), np.cumsum(sizes) - sizes)
+    found = common >= threshold * (len(own) + sizes - common)
+    return int(found.argmax()) if found.any() else None
 
 
-def _bands(sets: Sequence[npt.NDArray[np.uint64]]) -> list[list[int]]:
-    """BANDS numbers per set; sets that are much alike have one in common."""
-    edges = np.concatenate([[0], np.cumsum([len(s) for s in sets])])[:-1]
-    everything = np.concatenate(sets)
-    bands = []
+class _Words(dict[str, int]):
+    """A 64-bit hash for each word, the same in every process."""
+
+    def __missing__(self, word: str) -> int:
+        found = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        return found
+
+
+def _block(texts: Sequence[str], words: _Words) -> tuple[Hashes, Indices]:
+    """The sequences of words of normalised texts as 64-bit hashes, one text after the other, and where each begins. Of a
+    text shorter than a sequence, all of it."""
+    split = [text.split() or [""] for text in texts]
+    lengths = np.array([len(one) for one in split], np.int64)
+    hashes = np.fromiter((words[word] for one in split for word in one), np.uint64, int(lengths.sum()))
+    begins = np.cumsum(lengths) - lengths
+    counts = np.maximum(1, lengths - WORDS + 1)
+    edges = np.cumsum(counts) - counts
+    at = np.arange(int(counts.sum())) + np.repeat(begins - edges, counts)  # the first word of each sequence
+    last = np.repeat(begins + lengths - 1, counts)
+    mixed = np.zeros(len(at), np.uint64)
+    for step in range(WORDS):
+        inside = at + step <= last
+        word = np.where(inside, hashes[np.minimum(at + step, last)], np.uint64(0))
+        mixed = _mixed(mixed * _PRIME + word)
+    return mixed, edges
+
+
+def _bands(block: tuple[Hashes, Indices]) -> Hashes:
+    """uint64 [texts, BANDS]; texts that are much alike have a number in common."""
+    hashes, edges = block
+    bands = np.zeros((len(edges), BANDS), np.uint64)
     for band in range(BANDS):
-        key = np.zeros(len(sets), np.uint64)
         for row in range(ROWS):
-            mixed = _mixed(everything ^ np.uint64((band * ROWS + row + 1) * 0x2545F4914F6CDD1D & (2**64 - 1)))
-            key = _mixed(key * _PRIME + np.minimum.reduceat(mixed, edges))
-        bands.append(key)
-    keys: list[list[int]] = np.stack(bands, axis=1).tolist()
-    return keys
+            mixed = _mixed(hashes ^ np.uint64((band * ROWS + row + 1) * 0x2545F4914F6CDD1D & (2**64 - 1)))
+            bands[:, band] = _mixed(bands[:, band] * _PRIME + np.minimum.reduceat(mixed, edges))
+    return bands
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _buckets(bands: Hashes) -> tuple[Indices, Indices]:
+    """int64 [texts, BANDS]: who has the same number in a band, and -1 for those that nobody shares it with; and the texts
+    that share any, in order. Most texts of a good corpus do not, and need no further look."""
+    buckets = np.full(bands.shape, -1, np.int64)
+    for band in range(BANDS):
+        _, inverse, counts = np.unique(bands[:, band], return_inverse=True, return_counts=True)
+        buckets[:, band] = np.where(counts[inverse] > 1, inverse * BANDS + band, -1)
+    return buckets, np.flatnonzero((buckets >= 0).any(axis=1))
+
+
+def _mixed(values: Hashes) -> Hashes:
     """A permutation of 64-bit numbers that leaves no trace of their order (the finaliser of SplitMix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from captioning.base import Running
-from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish
+from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish, media_type
 from captioning.progressive import Progressive, Settings
 
 if TYPE_CHECKING:
@@ -235,18 +235,18 @@ class Endpoint(ChatBackend):
                 wait = min(outcome.wait, self.settings.patience)
                 self._not_before = max(self._not_before, time.monotonic() + wait)
                 pause = wait + random.uniform(0, 0.25)
-            await asyncio.sleep(pause)
+            await self._rest(pause)
         raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent))
 
     async def _in_turn(self, request: ChatRequest) -> ChatAnswer | _Failure:
         self._slots = self._slots or asyncio.Semaphore(self.concurrency)
         async with self._slots:
-            while (wait := self._not_before - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
+            while (wait := self._not_before - time.monotonic()) > 0 and self.fault is None:
+                await self._rest(wait)
             if self.settings.requests_per_minute is not None:
                 at = max(time.monotonic(), self._next_start)
                 self._next_start = at + 60 / self.settings.requests_per_minute * self.settings.workers
-                await asyncio.sleep(at - time.monotonic())
+                await self._rest(at - time.monotonic())
             if self.fault is not None:
                 raise self.fault
             self._below_ceilings()
@@ -255,6 +255,12 @@ class Endpoint(ChatBackend):
             if isinstance(outcome, ChatAnswer):
                 self.meter.paid(outcome)
             return outcome
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not on when the run stops."""
+        until = time.monotonic() + seconds
+        while self.fault is None and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 1.0))
 
     def _below_ceilings(self) -> None:
         prompt, completion = self.meter.prompt_tokens, self.meter.completion_tokens
@@ -406,8 +412,7 @@ def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
     parts = []
     for mark, image in zip(marks, request.images, strict=True):
         before, _, rest = rest.partition(mark.encode())
-        kind = b"png" if image.startswith(b"\x89PNG") else b"jpeg"
-        parts += [before, b"data:image/", kind, b";base64,", base64.b64encode(image)]
+        parts += [before, b"data:", media_type(image).encode(), b";base64,", base64.b64encode(image)]
     return b"".join([*parts, rest])
 
 

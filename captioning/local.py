@@ -8,7 +8,6 @@ hold it to. Sampling is seeded per batch: the same requests in the same batches 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import threading
@@ -21,13 +20,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from captioning.base import Running
-from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatRequest, Finish, Gathered
+from captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRequest, Finish
+from captioning.folder import check_folder, content
 from captioning.progressive import Progressive, Settings
 
 BEGUN = '{"caption": "'
 GATHER_SECONDS = 0.02
-# What, besides the weights, changes an answer.
-CONFIGS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 class LocalSettings(Settings):
@@ -59,25 +57,21 @@ class Transformers(Progressive):
         return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu)
 
 
-class LocalModel(ChatBackend):
+class LocalModel(Batched):
     """One model. Its weights are loaded with the first request."""
 
-    concurrency = 1
-
     def __init__(self, settings: LocalSettings) -> None:
-        super().__init__()
+        super().__init__(most=8 * settings.batch_size, wait=GATHER_SECONDS)
         self.settings = settings
         self.folder = Path(settings.path)
         self.model = self.folder.name
         self._size = settings.batch_size
-        self._gathered = Gathered(self._answers, most=8 * settings.batch_size, wait=GATHER_SECONDS)
         self._loading = threading.Lock()
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
         """The folder's name and what is in it. Raises CaptionerFault where there is no model."""
-        self._check_folder()
-        return f"transformers:{self.model}@{_digest(self.folder)[:12]}"
+        return f"transformers:{self.model}@{content(self.folder)}"
 
     def check(self) -> None:
         """Raises CaptionerFault unless the folder holds a model, and torch and transformers are here."""
@@ -86,22 +80,12 @@ class LocalModel(ChatBackend):
         for name in ("torch", "transformers", "PIL"):
             if importlib.util.find_spec(name) is None:
                 raise CaptionerFault(f"the captioner transformers needs {name}: pip install 'longtake[models]'")
-        self._check_folder()
+        check_folder(self.folder)
         if self.settings.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
                 raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
-
-    def _check_folder(self) -> None:
-        if not (self.folder / "config.json").is_file() or not any(self.folder.glob("*.safetensors")):
-            raise CaptionerFault(
-                f"{self.folder} holds no model: settings.path must be a folder with config.json, a processor and "
-                "*.safetensors"
-            )
-
-    async def answer(self, request: ChatRequest) -> ChatAnswer:
-        return await self._gathered(request)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
@@ -129,7 +113,7 @@ class LocalModel(ChatBackend):
             tokenizer.pad_token = tokenizer.eos_token
         return processor, model.to(device).eval(), device
 
-    def _answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+    def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
         """In batches of one number of pictures and one length: then nobody waits for another's tail."""
         groups: dict[tuple[int, int, float], list[int]] = defaultdict(list)
         for at, request in enumerate(requests):
@@ -149,9 +133,6 @@ class LocalModel(ChatBackend):
                     answers = [error] * len(part)
                 results |= dict(zip(part, answers, strict=True))
                 done += len(part)
-        for result in results.values():
-            if isinstance(result, ChatAnswer):
-                self.meter.paid(result)
         return [results[at] for at in range(len(requests))]
 
     def _generate(self, requests: list[ChatRequest]) -> list[ChatAnswer]:
@@ -206,9 +187,6 @@ class LocalModel(ChatBackend):
             answers.append(_answer(text, int(count), written, first.max_tokens))
         return answers
 
-    async def close(self) -> None:
-        self._gathered.close()
-
 
 def _answer(text: str, prompt_tokens: int, completion_tokens: int, limit: int) -> ChatAnswer:
     """What was said after BEGUN, as the JSON that it was to be."""
@@ -239,21 +217,3 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError)
-
-
-def _digest(folder: Path) -> str:
-    """Of the settings as they are; of weights, which may be many gigabytes, their names, sizes and first and last MiB."""
-    digest = hashlib.sha256()
-    try:
-        for path in sorted({path for pattern in CONFIGS for path in folder.glob(pattern)}):
-            digest.update(f"{path.name}\0".encode() + path.read_bytes())
-        for path in sorted(folder.glob("*.safetensors")):
-            size = path.stat().st_size
-            digest.update(f"{path.name}\0{size}\0".encode())
-            with path.open("rb") as file:
-                digest.update(file.read(2**20))
-                file.seek(max(0, size - 2**20))
-                digest.update(file.read(2**20))
-    except OSError as error:
-        raise CaptionerFault(f"the model's folder {folder} cannot be read: {error}") from error
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ import concurrent.futures
 import hashlib
 import json
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,7 +36,7 @@ from captioning.quality import Standards, echoes, style_faults
 METHOD = 1  # raise it when the steps or what they are shown change
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
 
-SETTLE_SECONDS = 60.0  # that answers in the air are waited for when the run has to stop
+SETTLE_SECONDS = 120.0  # that answers in the air are waited for when the run has to stop: they are paid for
 
 T = TypeVar("T")
 
@@ -154,10 +155,17 @@ class Progressive(Captioner):
             backend.check()
 
     def close(self) -> None:
+        self._stop(CaptionerFault("captioning was stopped"))
         with self._lock:
             flow, self._flow = self._flow, None
         if flow is not None:
+            flow.settle(SETTLE_SECONDS)
             flow.close([backend.close() for backend in self.backends])
+
+    def _stop(self, fault: CaptionerFault) -> None:
+        """From now on nothing is asked."""
+        for backend in self.backends:
+            backend.fault = backend.fault or fault
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,14 +173,13 @@ class Progressive(Captioner):
         """Results as clips end. May be called from several threads at once: their clips flow side by side."""
         with self._lock:
             flow = self._flow = self._flow or Flow()
-        futures = {flow.submit(self._clip(clip)): clip for clip in batch}
+        futures = [flow.submit(self._clip(clip)) for clip in batch]
         try:
             for future in concurrent.futures.as_completed(futures):
-                clip = futures[future]
                 try:
                     yield future.result()
-                except concurrent.futures.CancelledError:
-                    yield failed(clip.clip_id, "it was stopped")
+                except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
+                    raise CaptionerFault("captioning was stopped") from None
         except CaptionerFault:
             flow.settle(SETTLE_SECONDS)
             raise
@@ -344,11 +351,12 @@ class Progressive(Captioner):
         key = request.digest(backend.identity)
         answer = story.answers.get(key)
         if answer is None:
+            if backend.fault is not None:
+                raise backend.fault
             try:
                 answer = await backend.answer(request)
             except CaptionerFault as fault:
-                for one in self.backends:
-                    one.fault = one.fault or fault
+                self._stop(fault)
                 raise
             if self.journal is not None:
                 before = list(story.answers.items())
@@ -450,10 +458,14 @@ def valid(settings_type: type[Any], given: Mapping[str, Any], others: Iterable[s
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order; at the first failure the others are cancelled: what they would cost is saved."""
+    """All results, in order; at the first failure the others are cancelled: what they would cost is saved. If the run has
+    to stop, those in the air come home first: they are paid for, and no others are asked."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return list(await asyncio.gather(*tasks))
+    except CaptionerFault:
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
     finally:
         for task in tasks:
             task.cancel()
@@ -464,6 +476,8 @@ class Flow:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._settling, self._until = threading.Lock(), 0.0
         self._thread = threading.Thread(target=self._loop.run_forever, name="captions", daemon=True)
         self._thread.start()
 
@@ -472,18 +486,24 @@ class Flow:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def settle(self, seconds: float) -> None:
-        """Wait until all that flows has ended, but not longer: what is in the air is paid for, and worth keeping."""
+        """Wait until all that flows has ended, but not longer. Whoever comes next waits for what is left of that time."""
 
-        async def settled() -> None:
+        async def settled(seconds: float) -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
             if others:
                 await asyncio.wait(others, timeout=seconds)
 
-        with suppress(concurrent.futures.TimeoutError):
-            self.submit(settled()).result(timeout=seconds + 5)
+        with self._settling:  # two at once would wait for each other
+            if self._closed:
+                return
+            self._until = self._until or time.monotonic() + seconds
+            left = max(0.0, self._until - time.monotonic())
+            with suppress(concurrent.futures.TimeoutError):
+                self.submit(settled(left)).result(timeout=left + 5)
 
     def close(self, last: Iterable[Coroutine[Any, Any, None]]) -> None:
         """Cancel all that flows, run `last`, and end."""
+        self._closed = True
 
         async def end() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from captioning.base import Running
-from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish, Gathered
+from captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatFailed, ChatRequest, Finish, media_type
+from captioning.folder import check_folder, content
 from captioning.progressive import Progressive, Settings
 
 WAVE_SECONDS = 0.5  # nobody asks for so long: all clips wait for an answer
@@ -28,11 +30,11 @@ Execute = Callable[[dict[str, Any], list[dict[str, Any]]], Iterable[tuple[int, d
 
 
 class WaveSettings(Settings):
-    """path: the model's folder, on every node. gpus: engines at once, each on `tensor_parallel` GPUs. engine: further
-    arguments of vLLM's engine. clips_per_wave: that are told together."""
+    """path: the model's folder, on every node. gpus: engines at once, each on `tensor_parallel` GPUs; 0: one engine on a
+    CPU, for vLLM's build for CPUs. engine: further arguments of vLLM's engine. clips_per_wave: that are told together."""
 
     path: str
-    gpus: int = Field(1, ge=1)
+    gpus: int = Field(1, ge=0)
     tensor_parallel: int = Field(1, ge=1)
     engine: dict[str, Any] = Field(default_factory=dict)
     clips_per_wave: int = Field(2048, ge=1)
@@ -60,18 +62,21 @@ class Vllm(Progressive):
                 backend.execute = execute
 
 
-class Waves(ChatBackend):
+class Waves(Batched):
     """One model, asked in waves."""
 
     def __init__(self, settings: WaveSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.model = Path(settings.path).name
-        self.identity = f"vllm:{self.model}"
-        self.concurrency = 1
-        self.execute: Execute | None = None
         # as much as one wave can hold: five pictures of each clip
-        self._gathered = Gathered(self._wave, most=5 * settings.clips_per_wave, wait=WAVE_SECONDS)
+        super().__init__(most=5 * settings.clips_per_wave, wait=WAVE_SECONDS)
+        self.settings = settings
+        self.folder = Path(settings.path)
+        self.model = self.folder.name
+        self.execute: Execute | None = None
+
+    @cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        """The folder's name and what is in it. Raises CaptionerFault where there is no model."""
+        return f"vllm:{self.model}@{content(self.folder)}"
 
     def check(self) -> None:
         """Raises CaptionerFault unless vLLM and the model are here."""
@@ -79,50 +84,47 @@ class Waves(ChatBackend):
 
         if importlib.util.find_spec("vllm") is None:
             raise CaptionerFault("the captioner vllm needs vLLM, here and on every node: pip install 'longtake[vllm]'")
-        if not (Path(self.settings.path) / "config.json").is_file():
-            raise CaptionerFault(
-                f"{self.settings.path} holds no model: settings.path must be a folder with config.json"
-            )
+        check_folder(self.folder)
 
-    async def answer(self, request: ChatRequest) -> ChatAnswer:
-        return await self._gathered(request)
-
-    def _wave(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
+    def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
         if self.execute is None:
             raise CaptionerFault("the captioner vllm runs on a Ray cluster: without --inline")
-        engine = {
+        nothing: ChatAnswer | Exception = ChatFailed("vLLM gave no answer", 1)
+        results = [nothing] * len(requests)
+        rows = [{"number": number, **as_row(request)} for number, request in enumerate(requests)]
+        try:
+            with self.meter:
+                for number, row in self.execute(self._engine(), rows):
+                    if 0 <= number < len(requests):  # answers come in any order: each has its question's number
+                        results[number] = as_answer(row, requests[number])
+        except Exception as error:  # an engine that does not start does so for no clip; what came before is paid for
+            fault = CaptionerFault(f"vLLM: {error}")
+            return [fault if result is nothing else result for result in results]
+        return results
+
+    def _engine(self) -> dict[str, Any]:
+        """Arguments of `vLLMEngineProcessorConfig`."""
+        engine: dict[str, Any] = {
             "model_source": self.settings.path,
-            "concurrency": self.settings.gpus,
+            "concurrency": max(1, self.settings.gpus),
             "engine_kwargs": {
                 "tensor_parallel_size": self.settings.tensor_parallel,
                 "trust_remote_code": False,
                 **self.settings.engine,
             },
         }
-        results: list[ChatAnswer | Exception] = [ChatFailed("vLLM gave no answer", 1) for _ in requests]
-        rows = [{"number": number, **as_row(request)} for number, request in enumerate(requests)]
-        try:
-            with self.meter:
-                for number, row in self.execute(engine, rows):
-                    if 0 <= number < len(requests):  # answers come in any order: each has its question's number
-                        results[number] = as_answer(row, requests[number])
-        except Exception as error:  # an engine that does not start does so for no clip
-            raise CaptionerFault(f"vLLM: {error}") from error
-        for result in results:
-            if isinstance(result, ChatAnswer):
-                self.meter.paid(result)
-        return results
-
-    async def close(self) -> None:
-        self._gathered.close()
+        if not self.settings.gpus:
+            engine["placement_group_config"] = {"bundle_per_worker": {"CPU": 1}}
+            # where a prompt is split, vLLM rewinds the request's random numbers; those of a CPU cannot be, and it dies
+            engine["engine_kwargs"].setdefault("enable_chunked_prefill", False)
+        return engine
 
 
 def as_row(request: ChatRequest) -> dict[str, Any]:
     """A request as `ray.data.llm` takes it: OpenAI's messages, and the sampling of vLLM with the schema."""
     content: list[dict[str, Any]] = []
     for image in request.images:
-        kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
-        url = f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+        url = f"data:{media_type(image)};base64,{base64.b64encode(image).decode('ascii')}"
         content.append({"type": "image_url", "image_url": {"url": url}})
     content.append({"type": "text", "text": request.text})
     return {

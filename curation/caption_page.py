@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from captioning.base import decode
 from captioning.checks import CaptionError
 from curation.recipe import Recipe
+from curation.stages.caption import similarity_limit
 from curation.workspace import Workspace
 from manifests.frames import StoredFrames, read_frames
 from manifests.store import locate
@@ -54,7 +55,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
     captions = workspace.captions.read()
     rows = {row["clip_id"]: row for row in captions.filter(pc.is_in(captions["clip_id"], ids)).to_pylist()}
     parts = [
-        _clip(clip, rows.get(clip["clip_id"]), _frames(workspace, clip))
+        _clip(clip, rows.get(clip["clip_id"]), _frames(workspace, clip), recipe)
         for clip in clips.filter(pc.is_in(clips["clip_id"], ids)).sort_by("clip_id").to_pylist()
     ]
     counts: dict[str, int] = {}
@@ -89,7 +90,7 @@ def _frames(workspace: Workspace, clip: Mapping[str, Any]) -> StoredFrames | Non
         return None
 
 
-def _clip(clip: Mapping[str, Any], row: Mapping[str, Any] | None, frames: StoredFrames | None) -> str:
+def _clip(clip: Mapping[str, Any], row: Mapping[str, Any] | None, frames: StoredFrames | None, recipe: Recipe) -> str:
     row = row or {"status": "not captioned"}
     head = f"{clip['clip_id']} · {clip['uri']} · {clip['start']:.2f} to {clip['end']:.2f} s"
     parts = [f"<h2>{escape(head)}</h2>"]
@@ -99,15 +100,19 @@ def _clip(clip: Mapping[str, Any], row: Mapping[str, Any] | None, frames: Stored
         parts.append(f'<p class="all">{escape(row["caption"])}</p>')
     parts.append(f'<p class="note">{_notes(row)}</p><div class="parts">')
     alike = row.get("text_similarity_detail") or []
+    limit = similarity_limit(recipe)
     for i in range(5):
         picture = f'<img alt="" src="{_picture(frames.keyframes[i])}">' if frames and i < len(frames.keyframes) else ""
         text = escape(row["sub_captions"][i]) if row.get("sub_captions") else ""
         notes = [f"{frames.times[i]:.2f} s"] if frames and i < len(frames.times) else []
         if row.get("moves"):
-            notes.append(f"measured: {row['moves'][i]}")
+            notes.append(escape(f"measured: {row['moves'][i]}"))
         if 0 < i <= len(alike):
-            notes.append(f"similarity to the one before {alike[i - 1]:.2f}")
-        parts.append(f'<div>{picture}<p>{text}</p><p class="note">{escape("; ".join(notes))}</p></div>')
+            told = f"similarity to the one before {alike[i - 1]:.2f}"
+            if limit is not None and alike[i - 1] > limit:
+                told = f'<span class="bad">{told}: above the gate at {limit:g}</span>'
+            notes.append(told)
+        parts.append(f'<div>{picture}<p>{text}</p><p class="note">{"; ".join(notes)}</p></div>')
     return "".join([*parts, "</div>"])
 
 

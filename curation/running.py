@@ -30,6 +30,7 @@ _KNOCK_SECONDS = 10.0
 _AGAIN = "what is done is kept, and the same command goes on from here"
 _IN_HAND = 2  # batches handed to a worker: one that it works on, and one that waits, so that it never idles
 _RETRIES = 3  # of a batch whose worker died; a batch that kills every worker must not go round for ever
+_CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
 _RESTARTS = 50  # of one worker: nodes come and go; one that dies at its start must not be made again for ever
 
 
@@ -62,7 +63,7 @@ class Report:
 
 class Worker(Protocol):
     """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
-    `close`, that ends it before its time."""
+    `close`, that ends what is under way, once no more batches come or the run has to stop."""
 
     def __call__(self, batch: pa.Table) -> Report: ...
 
@@ -240,7 +241,10 @@ class Cluster:
             "max_task_retries": _RETRIES,
         }
         size = min(self._size(job), len(job.batches))
-        pool: list[Any] = [ray.remote(StageActor).options(**options).remote(job.worker, job.args) for _ in range(size)]
+        # closing must not queue behind the batches
+        groups: dict[str, Any] = {"concurrency_groups": {"close": 1}} if _closes(job) else {}
+        actor: Any = ray.remote(**groups)(StageActor) if groups else ray.remote(StageActor)
+        pool: list[Any] = [actor.options(**options).remote(job.worker, job.args) for _ in range(size)]
         batches, waiting, lost = iter(job.batches), {}, 0
 
         def hand(worker: Any) -> None:
@@ -272,8 +276,13 @@ class Cluster:
             raise SetupError(f"{job.stage}: Ray stopped: {error}; {_AGAIN}") from error
         finally:
             stack.close()
-            for worker in pool:
-                ray.kill(worker)
+            try:
+                if waiting and _closes(job):  # it ended before its time
+                    closing = [worker.close.options(concurrency_group="close").remote() for worker in pool]
+                    ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
+            finally:
+                for worker in pool:
+                    ray.kill(worker)
         if lost:
             raise SetupError(f"{job.stage}: {lost} batches ended their worker {_RETRIES + 1} times over; {_AGAIN}")
 
@@ -300,22 +309,49 @@ class Cluster:
 
 
 def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows through vLLM in GPU actors of the cluster that this process is in: each row's `number`, and what became of it,
-    in any order. engine: arguments of `ray.data.llm.vLLMEngineProcessorConfig`; rows: with `messages` and
-    `sampling_params`. Raises SetupError if the engine cannot run."""
+    """Rows through vLLM in actors of the cluster that this process is in: each row's `number`, and what became of it, in
+    any order. engine: arguments of `ray.data.llm.vLLMEngineProcessorConfig`; rows: with `messages` and `sampling_params`.
+    Raises SetupError if the engine cannot run."""
     import ray
 
     if not ray.is_initialized():
         raise SetupError("the captioner vllm runs on a Ray cluster: leave --inline out")
+    if "placement_group_config" not in engine:
+        needed = engine["engine_kwargs"].get("tensor_parallel_size", 1)
+        if (there := _resources().get("GPU", 0)) < needed:  # Ray would wait for them, and say nothing
+            raise SetupError(f"vLLM needs {needed} GPUs for an engine, and the cluster has {there:g}")
     import ray.data
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    config = vLLMEngineProcessorConfig(**engine, prepare_multimodal_stage=True, should_continue_on_error=True)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is that of a step of many
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # by default, each of the four steps around the engine takes a core, or waits for it for ever
+    light = {"num_cpus": 0.25}
+    config = vLLMEngineProcessorConfig(
+        **engine,
+        prepare_multimodal_stage=light,
+        chat_template_stage=light,
+        # vLLM does both itself
+        tokenize_stage=False,
+        detokenize_stage=False,
+        should_continue_on_error=True,
+        log_engine_metrics=False,  # needs packages that ray[data] does not bring
+    )
     try:
-        for row in build_processor(config)(ray.data.from_items(rows)).iter_rows():
+        through = build_processor(config, preprocess_map_kwargs=light, postprocess_map_kwargs=light)
+        # by default, an engine that dies of a question is started anew and asked again for ever
+        retries = {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
+        through.get_stage_by_name("vLLMEngineStage").map_batches_kwargs.update(retries)
+        for row in through(ray.data.from_items(rows)).iter_rows():
             yield int(row["number"]), row
     except ray.exceptions.RayError as error:
-        raise SetupError(f"vLLM on the cluster: {error}; {_AGAIN}") from error
+        # the traces of all actors; what happened stands in the last line
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise SetupError(f"vLLM on the cluster: {lines[-1]}; {_AGAIN}") from error
+
+
+def _closes(job: Job) -> bool:
+    return hasattr(job.worker, "close")
 
 
 @contextmanager
@@ -352,6 +388,10 @@ def _knock(address: str | None) -> None:
             pass
 
 
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
+
+
 class StageActor:
     """A worker as Ray calls it. A set-up fault is an answer too: Ray would otherwise make the actor again."""
 
@@ -360,7 +400,7 @@ class StageActor:
         try:
             self._worker = worker(*args)
         except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
+            self._failure = _told(error)
 
     def work(self, batch: pa.Table) -> Report | str:
         """The report of a batch, or why none can be worked on."""
@@ -368,5 +408,10 @@ class StageActor:
             try:
                 return self._worker(batch)
             except Exception as error:
-                self._failure = f"{type(error).__name__}: {error}"
+                self._failure = _told(error)
         return self._failure
+
+    def close(self) -> None:
+        """End what is under way."""
+        if worker := getattr(self, "_worker", None):
+            worker.close()

@@ -126,6 +126,12 @@ def _ready(workspace: Workspace, recipe: Recipe) -> pa.Table:
     return clips.filter(pa.array(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)))
 
 
+def similarity_limit(recipe: Recipe) -> float | None:
+    """Where the strictest tier's gate begins to reject neighbours that are alike; None: no tier has such a gate."""
+    highs = [gates[SIMILARITY].high for gates in recipe.tiers.values() if SIMILARITY in gates]
+    return min((high for high in highs if high is not None), default=None)
+
+
 class CaptionWorker:
     """Holds the captioner and the filters on captions; captions batches of clips and appends their rows."""
 
@@ -137,9 +143,9 @@ class CaptionWorker:
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
         fs, root = locate(workspace)
         self.captioner.journal = Journal(fs, f"{root}/{ANSWERS}", local=isinstance(fs, LocalFileSystem))
-        highs = [gates[SIMILARITY].high for gates in self.recipe.tiers.values() if SIMILARITY in gates]
-        if SIMILARITY in self.filters and (known := [high for high in highs if high is not None]):
-            self.captioner.similarity, self.captioner.similarity_limit = self._similarities, min(known)
+        limit = similarity_limit(self.recipe)
+        if SIMILARITY in self.filters and limit is not None:
+            self.captioner.similarity, self.captioner.similarity_limit = self._similarities, limit
         self._scores: dict[tuple[str, ...], Score] = {}  # measured while captions were written
         self._measuring = threading.Lock()  # neither tokenizers nor models like several threads
         self._reporting = threading.Lock()

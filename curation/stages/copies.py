@@ -10,61 +10,112 @@ Where the recipe says how many are too many (`captioning.max_copies`), the clips
 from __future__ import annotations
 
 import json
-from collections import Counter
-from itertools import chain
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from captioning.checks import Status, normalised
+from captioning.checks import SUB_CAPTIONS, Status, normalised
 from captioning.copies import copies
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 
+VERDICT = ("status", "copies", "copy_of", "sub_copies")
+SLICE = 50_000  # rows that are written anew together
+
+Counts = npt.NDArray[np.int64]
+
 
 def finish(workspace: Workspace, recipe: Recipe) -> int:
-    """Bring the columns and the status up to date; the number of rows that changed."""
+    """Bring the columns and the status up to date; the number of rows that changed. Holds the manifest in memory once, and
+    little besides."""
     most = recipe.captioning.max_copies
     if not _outdated(workspace.captions.read(["status", "copies", "withheld"]), most):
         return 0
+    now = _compared(workspace, most)
+    if not now.num_rows:
+        return 0
+    known = now["clip_id"].combine_chunks()
     table = workspace.captions.read()
-    part = pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid())
-    table = table.filter(part).sort_by("clip_id")
-    held = [json.loads(text) if text else None for text in table["withheld"].to_pylist()]
-    texts = [(aside or {}).get("caption", text) for text, aside in zip(table["caption"].to_pylist(), held, strict=True)]
-    subs = [
-        (aside or {}).get("sub_captions", five)
-        for five, aside in zip(table["sub_captions"].to_pylist(), held, strict=True)
-    ]
-    sizes, first = copies(texts)
-    plain = [[hash(normalised(text)) for text in five] for five in subs]  # the texts themselves would fill the memory
-    often = Counter(chain.from_iterable(plain))
-    repeated = np.array([max(often[text] for text in five) for five in plain], np.int64)
-    clip_ids = table["clip_id"].to_pylist()
-    too_many = sizes > most if most is not None else np.zeros(len(sizes), bool)
+    for start in range(0, table.num_rows, SLICE):
+        part = table.slice(start, SLICE)
+        at = pc.index_in(part["clip_id"], value_set=known)
+        if at.null_count < len(at):
+            workspace.captions.append(_rewritten(part.filter(at.is_valid()), now.take(at.drop_null())))
+    del table, part
+    workspace.captions.compact()
+    return int(now.num_rows)
 
-    columns = {name: table[name].to_pylist() for name in ("status", "copies", "copy_of", "sub_copies")}
-    rows = []
-    for i in range(len(clip_ids)):
-        owner = clip_ids[first[i]] if sizes[i] > 1 else None
-        want = (str(Status.DUPLICATE if too_many[i] else Status.OK), int(sizes[i]), owner, int(repeated[i]))
-        if want == tuple(columns[name][i] for name in columns):
-            continue
-        row = table.slice(i, 1).to_pylist()[0]
-        row["status"], row["copies"], row["copy_of"], row["sub_copies"] = want
-        if too_many[i]:
-            row["withheld"] = json.dumps({"caption": texts[i], "sub_captions": subs[i]})
-            row["caption"] = row["sub_captions"] = None
-            row["reason"] = f"{sizes[i]} clips have this caption, or nearly; {owner} is the first of them"
+
+def _compared(workspace: Workspace, most: int | None) -> pa.Table:
+    """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
+    subs = workspace.captions.read(["clip_id", "sub_captions", "withheld"])  # by far the largest: gone before the next
+    told, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
+    del subs
+    table = workspace.captions.read(["clip_id", "caption", "withheld", *VERDICT])
+    table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
+    table = table.sort_by("clip_id")  # the first of its kind is that of the lowest id
+    texts = [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
+    sizes, first = copies(texts)
+    del texts
+    status = np.where(sizes > most, str(Status.DUPLICATE), str(Status.OK)) if most is not None else str(Status.OK)
+    now = pa.table(
+        {
+            "clip_id": table["clip_id"],
+            "status": pa.array(np.broadcast_to(status, len(sizes)).astype(object), pa.string()),
+            "copies": sizes,
+            "copy_of": table["clip_id"].take(pa.array(np.where(sizes > 1, first, -1), mask=sizes <= 1)),
+            "sub_copies": repeated[pc.index_in(table["clip_id"], value_set=told).to_numpy()],
+        }
+    )
+    same = [pc.fill_null(pc.equal(now[name], table[name]), False) for name in VERDICT]
+    same[2] = pc.or_(same[2], pc.and_(now["copy_of"].is_null(), table["copy_of"].is_null()))
+    return now.filter(pc.invert(reduce(pc.and_, same)))
+
+
+def _repeated(subs: pa.Table) -> Counts:
+    """For each row, how often its most repeated sub-caption stands in all of them; 0 where it has none."""
+    hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # the texts themselves would fill the memory
+    told = np.zeros(subs.num_rows, bool)
+    for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):
+        if texts := _held(aside)["sub_captions"] if aside else five:
+            hashes[i], told[i] = [hash(normalised(text)) for text in texts], True
+    _, inverse, counts = np.unique(hashes[told], return_inverse=True, return_counts=True)
+    most = np.zeros(subs.num_rows, np.int64)
+    most[told] = counts[inverse].reshape(-1, SUB_CAPTIONS).max(axis=1, initial=0)
+    return most
+
+
+def _pairs(table: pa.Table, name: str) -> Iterator[tuple[Any, str | None]]:
+    """The values of a column with what is withheld, a few thousand rows in memory at a time."""
+    for batch in table.select([name, "withheld"]).to_batches(max_chunksize=10_000):
+        yield from zip(batch[name].to_pylist(), batch["withheld"].to_pylist(), strict=True)
+
+
+def _held(aside: str) -> dict[str, Any]:
+    held: dict[str, Any] = json.loads(aside)
+    return held
+
+
+def _rewritten(rows: pa.Table, now: pa.Table) -> pa.Table:
+    """Rows with what was found: texts are put aside or come back where the status asks for it."""
+    other = pc.or_(pc.not_equal(rows["status"], now["status"]), pc.equal(now["status"], str(Status.DUPLICATE)))
+    for name in VERDICT:
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), now[name])
+    by_hand = []
+    for row in rows.filter(other).to_pylist():
+        held = _held(row["withheld"]) if row["withheld"] else {name: row[name] for name in ("caption", "sub_captions")}
+        if row["status"] == Status.DUPLICATE:
+            row |= {"withheld": json.dumps(held), "caption": None, "sub_captions": None}
+            row["reason"] = f"{row['copies']} clips have this caption, or nearly; {row['copy_of']} is the first of them"
         else:
-            row["withheld"] = row["reason"] = None
-            row["caption"], row["sub_captions"] = texts[i], subs[i]
-        rows.append(row)
-    if rows:
-        workspace.captions.append(pa.Table.from_pylist(rows, schema=table.schema))
-        workspace.captions.compact()
-    return len(rows)
+            row |= {**held, "withheld": None, "reason": None}
+        by_hand.append(row)
+    return pa.concat_tables([rows.filter(pc.invert(other)), pa.Table.from_pylist(by_hand, schema=rows.schema)])
 
 
 def _outdated(captions: pa.Table, most: int | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from captioning.answers import SCHEMA
 from captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish, Gathered, Meter
 from captioning.checks import Status
 from captioning.journal import Journal
+from captioning.progressive import Flow
 from captioning.registry import make_captioner
 from captioning.waves import Vllm
 from tests.captioning.frames import clip_of
@@ -153,6 +155,15 @@ def engine(settings: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tup
         }  # fmt: skip
 
 
+def model_folder(tmp_path: Path) -> Path:
+    """What names a model, without one."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
+
+
 def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioning.waves.WAVE_SECONDS", 0.05)
     waves: list[int] = []
@@ -161,7 +172,7 @@ def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         waves.append(len(rows))
         return engine(settings, rows)
 
-    captioner = make_captioner("vllm", {"path": str(tmp_path / "model")})
+    captioner = make_captioner("vllm", {"path": str(model_folder(tmp_path))})
     assert isinstance(captioner, Vllm)
     assert captioner.running.on_driver
     captioner.execute_with(counted)
@@ -178,7 +189,73 @@ def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert captioner.spent.completion_tokens == 40 * (4 * 11 + 6)
 
 
+def test_what_a_wave_answered_before_its_engine_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.waves.WAVE_SECONDS", 0.05)
+    asked: list[tuple[int, ...]] = []
+
+    def dies(settings: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        asked.append(tuple(row["sampling_params"]["seed"] for row in rows))
+        for n, answer in enumerate(engine(settings, rows)):
+            if n == 7 and len(asked) == 1:
+                raise RuntimeError("CUDA out of memory")
+            yield answer
+
+    path = str(model_folder(tmp_path))
+    clips = [clip_of(f"id{n}", [picture(n, 0)] * 5, [picture(n, 0)] * 5) for n in (3, 4)]
+    for attempt in range(2):
+        captioner = make_captioner("vllm", {"path": path})
+        assert isinstance(captioner, Vllm)
+        captioner.journal = Journal(None, str(tmp_path / "answers"), local=True)
+        captioner.execute_with(dies)
+        if attempt == 0:
+            with pytest.raises(CaptionerFault, match="vLLM: CUDA out of memory"):
+                captioner.caption(clips)
+        else:
+            assert {result.status for result in captioner.caption(clips)} == {Status.OK}
+        captioner.close()
+    assert [len(wave) for wave in asked[:2]] == [10, 3]
+    assert set(asked[1]) < set(asked[0])
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"gpus": 0}, {"gpus": 2, "tensor_parallel": 4, "engine": {"max_model_len": 8192}}]
+)
+def test_the_engine_is_what_ray_takes(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Ray's own model of the arguments, which knows no others."""
+    llm = pytest.importorskip("ray.data.llm")
+    captioner = make_captioner("vllm", {"path": str(model_folder(tmp_path)), **settings})
+    config = llm.vLLMEngineProcessorConfig(**captioner.describer._engine())  # type: ignore[attr-defined]
+    assert config.model_source == str(tmp_path / "model")
+    assert config.concurrency == max(1, settings.get("gpus", 1))
+    assert config.engine_kwargs["trust_remote_code"] is False
+    assert config.engine_kwargs["tensor_parallel_size"] == settings.get("tensor_parallel", 1)
+    bundle = (config.placement_group_config or {}).get("bundle_per_worker")
+    assert (bundle is None) == (settings.get("gpus") != 0)
+    if bundle:
+        assert (bundle["CPU"], bundle["GPU"]) == (1, 0)
+
+
 def test_vllm_that_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
     captioner = make_captioner("vllm", {"path": str(tmp_path)})
     with pytest.raises(CaptionerFault, match=r"needs vLLM, here and on every node|holds no model"):
         captioner.check()
+
+
+def test_several_batches_that_settle_at_once_do_not_wait_for_each_other() -> None:
+    flow = Flow()
+    flying = flow.submit(asyncio.sleep(0.5))
+    started = threading.Barrier(8)
+
+    def settles() -> None:
+        started.wait()
+        flow.settle(60)
+        ended.append(flying.done())
+
+    ended: list[bool] = []
+    threads = [threading.Thread(target=settles, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert ended == [True] * 8
+    flow.close([])

@@ -167,12 +167,13 @@ def said(**content: Any) -> Reply:
     return Reply(json.dumps(content))
 
 
+HANG = 2.5  # seconds: a good answer takes less, also on a machine that has much else to do
 LONG = Reply(body=b'{"choices": [{"message": {"content": "' + b"x" * 10_000_000 + b'"}}]}')
 FAULTS: dict[str, tuple[Reply, Status, str]] = {
     "429": (Reply(status=429, headers={"Retry-After": "0.05"}), Status.ERROR, "HTTP 429"),
     "500": (Reply(status=500, body=b'{"error": {"message": "out of luck"}}'), Status.ERROR, "HTTP 500: out of luck"),
     "503, a page": (Reply(status=503, body=b"<html>\x00busy</html>"), Status.ERROR, "HTTP 503"),
-    "a hang": (Reply(delay=30), Status.ERROR, "no answer within 0.3 s"),
+    "a hang": (Reply(delay=30), Status.ERROR, f"no answer within {HANG:g} s"),
     "cut in the head": (Reply("x" * 500, cut=0), Status.ERROR, "the connection failed"),
     "cut in the middle": (Reply("x" * 500, cut=100), Status.ERROR, "the connection failed"),
     "an empty body": (Reply(body=b""), Status.ERROR, "no chat completion"),
@@ -207,7 +208,7 @@ FAULTS: dict[str, tuple[Reply, Status, str]] = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_once_is_survived_and_counted(name: str) -> None:
-    (result,) = caption(once(FAULTS[name][0]), timeout=0.3)
+    (result,) = caption(once(FAULTS[name][0]), timeout=HANG if name == "a hang" else 60)
     assert result.status == Status.OK, result.reason
     assert is_own(result)
     assert result.attempts == 2
@@ -223,7 +224,7 @@ def test_faults_that_stay_end_as_documented_and_cost_only_their_clip() -> None:
             return FAULTS[names[number // 2]][0]
         return good(ask)
 
-    results = caption(script, 2 * len(names), timeout=0.3, request_tries=2, patience=3, concurrency=64)
+    results = caption(script, 2 * len(names), timeout=HANG, request_tries=2, patience=2.5 * HANG, concurrency=64)
     assert [r.clip_id for r in results] == [f"id-{n}" for n in range(2 * len(names))]
     for number, result in enumerate(results):
         if number % 2:

@@ -93,8 +93,8 @@ def test_greedy_answers_do_not_depend_on_the_batch(speaker: Path) -> None:
     model = LocalModel(LocalSettings(path=str(speaker), device="cpu"))
     texts = ["short", "a much longer question " * 20, "one of a middle length"]
     requests = [ChatRequest("s", text, (), SCHEMA, 1, 0.0, 48) for text in texts]
-    together = [answer for answer in model._answers(requests) if isinstance(answer, ChatAnswer)]
-    alone = [answer for request in requests for answer in model._answers([request]) if isinstance(answer, ChatAnswer)]
+    together = [answer for answer in model.answers(requests) if isinstance(answer, ChatAnswer)]
+    alone = [answer for request in requests for answer in model.answers([request]) if isinstance(answer, ChatAnswer)]
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.prompt_tokens for a in together] == [a.prompt_tokens for a in alone]
     assert [a.completion_tokens for a in together] == [a.completion_tokens for a in alone]
@@ -167,8 +167,9 @@ def test_describer_and_refiner_may_be_different_models(speaker: Path, babbler: P
     assert captioner.model == "speaker + babbler"
     (result,) = captioner.caption(clips(1))
     captioner.close()
-    assert result.requests == 7, "five keyframes, the whole, and the first refinement, which fails"
-    assert (result.reason or "").startswith("sub-caption 1")
+    assert result.status == Status.ERROR
+    assert result.requests >= 7, "five keyframes, the whole, and a refinement, which fails"
+    assert (result.reason or "").startswith("sub-caption")
 
 
 @pytest.mark.parametrize(

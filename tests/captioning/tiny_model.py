@@ -57,7 +57,7 @@ def build_model(folder: Path, *, speaks: bool) -> Path:
         ),
         text_config=LlamaConfig(
             vocab_size=size, hidden_size=size, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
-            num_key_value_heads=4, max_position_embeddings=16_384, tie_word_embeddings=False,
+            num_key_value_heads=4, head_dim=64, max_position_embeddings=16_384, tie_word_embeddings=False,
             bos_token_id=ids["<s>"], eos_token_id=ids["</s>"], pad_token_id=ids["<pad>"],
         ),
         image_token_index=ids["<image>"], vision_feature_layer=-1, pad_token_id=ids["<pad>"],
@@ -70,6 +70,7 @@ def build_model(folder: Path, *, speaks: bool) -> Path:
     model.generation_config.pad_token_id = ids["<pad>"]
     model.generation_config.do_sample = True
     model.save_pretrained(folder, safe_serialization=True)
+    _name_as_published(folder / "model.safetensors")
     pictures = CLIPImageProcessor(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     processor = LlavaProcessor(
         image_processor=pictures, tokenizer=tokenizer, patch_size=14, vision_feature_select_strategy="default",
@@ -77,6 +78,17 @@ def build_model(folder: Path, *, speaks: bool) -> Path:
     )  # fmt: skip
     processor.save_pretrained(folder)
     return folder
+
+
+def _name_as_published(file: Path) -> None:
+    """The names that the weights of LLaVA have on the hub: vLLM reads no others."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(file)
+    tower = "vision_tower."
+    inner = f"{tower}vision_model."
+    named = {k.replace(tower, inner) if k.startswith(tower) and inner not in k else k: w for k, w in weights.items()}
+    save_file(named, file, metadata={"format": "pt"})
 
 
 def _make_speak(model: Any, words: list[int], ids: dict[str, int]) -> None:

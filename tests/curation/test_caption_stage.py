@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
@@ -99,8 +102,8 @@ class Place:
         path.write_text(yaml.safe_dump(plain))
         return path
 
-    def run(self, recipe: Path, *arguments: str, code: int = 0) -> str:
-        command = ["caption", self.workspace.path, "-r", str(recipe), "--inline", *arguments]
+    def run(self, recipe: Path, *arguments: str, code: int = 0, how: str = "--inline") -> str:
+        command = ["caption", self.workspace.path, "-r", str(recipe), how, *arguments]
         result: Result = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -253,6 +256,58 @@ def test_a_ceiling_stops_the_run_and_what_was_paid_is_kept(tmp_path: Path) -> No
     assert_own(place.rows())
 
 
+def shut_off(delay: float, answers: int) -> Callable[[Ask], Reply]:
+    """A server that takes `delay` seconds, and after so many questions wants to be paid first, at once."""
+
+    asked = itertools.count(1)
+    return lambda ask: Reply(good(ask).text, delay=delay) if next(asked) <= answers else Reply(status=402)
+
+
+@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
+def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
+    """Whatever worker, batch and clip it was asked for: five keyframes of a clip, other batches, another process."""
+    place = Place(tmp_path, 48)
+    with Server(shut_off(1.0, 60)) as server:
+        recipe = place.recipe(server, concurrency=16, workers=2)
+        output = " ".join(place.run(recipe, code=3, how=how).split())
+        assert "wants to be paid first" in output
+        assert "the same command goes on from here" in output
+        assert sum(server.answered.values()) == 60
+        wait_for(lambda: server.flying[-1][1] == 0, "the server to be alone")
+        server.script = good
+        place.run(recipe)
+        answered = list(server.answered.values())
+    assert_own(place.rows())
+    assert len(answered) == 48 * 11
+    assert set(answered) == {1}, "each was paid for once"
+
+
+@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
+def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
+    place = Place(tmp_path, 32)
+    with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:
+        recipe = place.recipe(server, concurrency=16, workers=2)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "curation.cli", "caption", place.workspace.path, "-r", str(recipe), how],
+            cwd=ROOT, env=environment(), text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: len(server.asked) > 40, "questions", process=process)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            for member in kill_driver(process):
+                with suppress(psutil.Error):
+                    member.kill()
+        assert process.returncode == 130, output
+        assert len(server.asked) < 32 * 11
+        server.script = good
+        place.run(recipe)
+        answered = list(server.answered.values())
+    assert_own(place.rows())
+    assert set(answered) == {1}, "each was paid for once"
+
+
 def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(endpoint.KEY, KEY)
     place = Place(tmp_path, 6)
@@ -328,14 +383,22 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.sources: list[str] = []
         self.text = ""
+        self.bad: list[str] = []  # coloured
+        self._within: list[str | None] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags[tag] += 1
+        self._within.append(dict(attributes).get("class"))
         self.sources += [value or "" for name, value in attributes if name in ("src", "href")]
         assert not [name for name, _ in attributes if name.startswith("on")]
 
+    def handle_endtag(self, tag: str) -> None:
+        self._within.append(None)
+
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self._within and self._within[-1] == "bad":
+            self.bad.append(data)
 
 
 def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> None:
@@ -456,7 +519,7 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
 
     gates = {"filters": {"text_similarity": {}}, "tiers": {"pretrain": {"text_similarity": "<= 0.75"}}}
     with Server(script) as server:
-        place.run(place.recipe(server, words=[5, 80], **gates))
+        place.run(place.recipe(server, words=[5, 80], **gates), "--preview")
         asked = Counter((ask.tag, ask.number) for ask in server.asked if ask.step == "refine")
         anew = [ask for ask in server.asked if "too much like the caption before it" in ask.text]
     rows = place.rows()
@@ -472,3 +535,10 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     statuses = json.loads(CliRunner().invoke(app, ["stats", place.workspace.path, "--json"]).output)
     assert statuses["captions"]["status"] == {"ok": 3}
     assert statuses["captions"]["requests"] == 33 + 6
+    page = Page()
+    page.feed(Path(place.workspace.path, "captions.html").read_text(encoding="utf-8"))
+    assert page.text.count("similarity to the one before") == 3 * 4
+    over = [value for detail in rows["text_similarity_detail"] for value in detail if value > 0.75]
+    assert [f"similarity to the one before {value:.2f}: above the gate at 0.75" for value in over] == [
+        text for text in page.bad if text.startswith("similarity")
+    ]
