@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -251,31 +251,29 @@ class Cluster:
             if (batch := next(batches, None)) is not None:
                 waiting[worker.work.remote(batch)] = worker
 
-        stack = ExitStack()
         try:
-            interrupted = stack.enter_context(_interrupts())
-            for worker in pool * (job.at_once - 1 + _IN_HAND):
-                hand(worker)
-            while waiting:
-                done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
-                if interrupted.is_set():
-                    raise KeyboardInterrupt
-                if not done:
-                    raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
-                for ended in done:
-                    hand(waiting.pop(ended))
-                    try:
-                        report = ray.get(ended)
-                    except RayActorError:
-                        lost += 1
-                        continue
-                    if isinstance(report, str):
-                        raise SetupError(f"{job.stage}: {report}")
-                    yield report
+            with _interrupts() as interrupted:
+                for worker in pool * (job.at_once - 1 + _IN_HAND):
+                    hand(worker)
+                while waiting:
+                    done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    if not done:
+                        raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
+                    for ended in done:
+                        hand(waiting.pop(ended))
+                        try:
+                            report = ray.get(ended)
+                        except RayActorError:
+                            lost += 1
+                            continue
+                        if isinstance(report, str):
+                            raise SetupError(f"{job.stage}: {report}")
+                        yield report
         except RayError as error:
             raise SetupError(f"{job.stage}: Ray stopped: {error}; {_AGAIN}") from error
         finally:
-            stack.close()
             try:
                 if waiting and _closes(job):  # it ended before its time
                     closing = [worker.close.options(concurrency_group="close").remote() for worker in pool]
