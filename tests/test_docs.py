@@ -100,7 +100,7 @@ def test_columns_are_the_ones_there_are(manifest: str) -> None:
 def commands(path: Path) -> Iterator[str]:
     """What a page tells to type: lines of its shell blocks, and `code` in its text."""
     text = path.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    blocks = [block.replace("\\\n", " ") for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)]
     inline = re.findall(r"`(longtake [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
     for line in [*chain.from_iterable(block.splitlines() for block in blocks), *(" ".join(i.split()) for i in inline)]:
         yield from (part.strip() for part in re.split(r"&&|(?<!['\"])\|", line) if part.strip().startswith("longtake"))
