@@ -180,7 +180,8 @@ class Progressive(Captioner):
                     yield future.result()
                 except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
                     raise CaptionerFault("captioning was stopped") from None
-        except CaptionerFault:
+        except (CaptionerFault, KeyboardInterrupt):
+            self._stop(CaptionerFault("captioning was stopped"))
             flow.settle(SETTLE_SECONDS)
             raise
         finally:
@@ -498,12 +499,13 @@ class Flow:
                 return
             self._until = self._until or time.monotonic() + seconds
             left = max(0.0, self._until - time.monotonic())
-            with suppress(concurrent.futures.TimeoutError):
+            with suppress(concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
                 self.submit(settled(left)).result(timeout=left + 5)
 
     def close(self, last: Iterable[Coroutine[Any, Any, None]]) -> None:
         """Cancel all that flows, run `last`, and end."""
-        self._closed = True
+        with self._settling:
+            self._closed = True
 
         async def end() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}

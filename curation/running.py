@@ -245,6 +245,7 @@ class Cluster:
         groups: dict[str, Any] = {"concurrency_groups": {"close": 1}} if _closes(job) else {}
         actor: Any = ray.remote(**groups)(StageActor) if groups else ray.remote(StageActor)
         pool: list[Any] = [actor.options(**options).remote(job.worker, job.args) for _ in range(size)]
+        made = [worker.__ray_ready__.remote() for worker in pool] if _closes(job) else []
         batches, waiting, lost = iter(job.batches), {}, 0
 
         def hand(worker: Any) -> None:
@@ -276,8 +277,14 @@ class Cluster:
         finally:
             try:
                 if waiting and _closes(job):  # it ended before its time
-                    closing = [worker.close.options(concurrency_group="close").remote() for worker in pool]
-                    ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
+                    there, _ = ray.wait(made, num_returns=len(made), timeout=0)  # some may still wait for room
+                    closing = [
+                        worker.close.options(concurrency_group="close").remote()
+                        for worker, one in zip(pool, made, strict=True)
+                        if one in there
+                    ]
+                    if closing:
+                        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
             finally:
                 for worker in pool:
                     ray.kill(worker)

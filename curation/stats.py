@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import clip_scores
+from curation.clip_table import clip_scores, written_captions
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 from filters.gates import ClipScores, TierResult, Verdict, decide
@@ -76,7 +76,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
             "error": clip_status.get("error", 0),
             "error_kinds": counted(clips["error_kind"].drop_null()),
         },
-        "captions": caption_counts(workspace),
+        "captions": caption_counts(workspace, recipe),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
         "not_applied": recipe.not_applied,
@@ -95,11 +95,11 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
     return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(column).to_pylist()}
 
 
-def caption_counts(workspace: Workspace) -> dict[str, Any]:
-    """Captions by status, what they cost, and how many have faults of each kind (captioning.quality)."""
+def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
+    """Captions by the recipe's captioner: their status, their cost, how many have faults of a kind (captioning.quality)."""
     numbers = ["requests", "prompt_tokens", "completion_tokens"]
     faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
-    table = workspace.captions.read(["status", *numbers, *faults], encoded=["status"])
+    table, _ = written_captions(workspace, recipe, ["status", *numbers, *faults])
     return {
         "total": table.num_rows,
         "status": counted(table["status"]),

@@ -78,6 +78,7 @@ class Gate:
 
 
 def _digits(value: float) -> str:
+    value += 0.0  # equal gates are called the same: -0 is 0
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 

@@ -219,10 +219,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def remove_folder(path: Path) -> None:
     """Remove a folder, if there is one, and what a killed `whole_folder` left of it; nobody sees half of it."""
     part = path.with_name(f".{path.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    if path.exists():
+    _remove(part)
+    if path.is_symlink():  # to another disk, say: what lies there is somebody's own
+        path.unlink()
+    elif path.exists():
         os.replace(path, part)
-        shutil.rmtree(part)
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def write_shards(table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_SHARD) -> list[Path]:

@@ -7,9 +7,8 @@ is four times the bytes of the latents, and would cost a reading process more th
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from presto.config import TrainConfig
 from presto.dataset import Clip, Drop
@@ -69,7 +67,7 @@ class Batch:
         return pad_captions([[next(captions) for _ in clip] for clip in self.lengths])
 
     def pin_memory(self) -> Batch:
-        """For torch's DataLoader."""
+        """Its tensors in memory from which a GPU copies by itself."""
         pinned: dict[str, Any] = {
             f.name: v.pin_memory() for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
         }
@@ -170,7 +168,7 @@ class Reader:
         file = EncodingFile(clip.path)
         count = len(file.lengths[self._wanted])
         try:
-            if file.moments[1:] != latent:
+            if file.moments != (8, *latent):
                 raise ClipError("bucket", f"{clip.path} holds latents {file.moments}, not {latent}")
             if count != self.config.captions:
                 raise ClipError("captions", f"{clip.path} holds {count} captions, not {self.config.captions}")
@@ -217,7 +215,7 @@ def noises(
     return torch.stack(added), torch.stack(posterior)
 
 
-class StepBatches(Dataset[Batch]):
+class StepBatches:
     """The micro-batches of one rank, by their place in the run: item i is micro-batch i % accumulation of step i //
     accumulation. With several micro-batch sizes the number per step differs; so items are (step, first, count)."""
 
@@ -238,52 +236,16 @@ class StepBatches(Dataset[Batch]):
                 yield step, first, size
 
 
-class _Items:
-    """A sampler: torch's DataLoader wants something that can be iterated again."""
+def loader(
+    batches: StepBatches, start: int, end: int, *, workers: int, prefetch: int, pin: bool
+) -> Generator[Batch, None, None]:
+    """The micro-batches of steps [start, end), in order, read ahead by `workers` threads (0: none), `prefetch` by each.
 
-    def __init__(self, batches: StepBatches, start: int, end: int) -> None:
-        self.batches, self.start, self.end = batches, start, end
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return self.batches.items(self.start, self.end)
-
-
-def _one(batch: Any) -> Any:
-    return batch
-
-
-def _leave_stopping_to_the_trainer(_: int) -> None:
-    """A cluster's SIGTERM goes to all processes of a job: the trainer still needs clips to finish its step."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def loader(batches: StepBatches, start: int, end: int, *, workers: int, prefetch: int, pin: bool) -> Iterator[Batch]:
-    """The micro-batches of steps [start, end), in order, read ahead by `workers` (0: none), `prefetch` by each.
-
-    Of an encoded folder by threads, since reading takes no Python to speak of, and processes would copy what they read;
-    of videos by processes. pin: into memory from which a GPU copies by itself.
+    By threads, and not by processes: reading and decoding leave Python's lock to others, processes would copy what they
+    read, and have to be told of every way in which a run can end. pin: into memory from which a GPU copies by itself.
+    Close it (`contextlib.closing`) to stop reading ahead.
     """
-    if batches.reader.null is not None:
-        return _read_by_threads(batches, start, end, workers, prefetch, pin)
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=_Items(batches, start, end),
-            collate_fn=_one,
-            num_workers=workers,
-            prefetch_factor=prefetch if workers else None,
-            pin_memory=pin,
-            # decord and OpenMP do not survive a fork of a process that runs threads
-            multiprocessing_context="forkserver" if workers else None,
-            worker_init_fn=_leave_stopping_to_the_trainer,
-        )
-    )
 
-
-def _read_by_threads(
-    batches: StepBatches, start: int, end: int, workers: int, prefetch: int, pin: bool
-) -> Iterator[Batch]:
     def read(item: tuple[int, int, int]) -> Batch:
         return batches[item].pin_memory() if pin else batches[item]
 

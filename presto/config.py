@@ -53,7 +53,7 @@ class Data(_Part):
     captions: `sub` gives each segment its own; `overall` gives the caption of the whole clip to a model of one segment
     (the ablation "one long caption"). aspect_tolerance: how far a clip's height / width may be from its bucket's, as a
     factor. max_dropped: the run does not start (or stops) when a larger share of the clips cannot be used. workers:
-    readers per rank, threads for encodings and processes for videos; prefetch: micro-batches that each holds ready.
+    reading threads per rank; prefetch: micro-batches that each holds ready.
     """
 
     buckets: tuple[Bucket, ...] = (Bucket(),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -97,12 +98,20 @@ def _require_values(table: pa.Table, path: Place) -> None:
         if table[name].null_count and name not in ("caption", "cap"):
             clips = table.filter(pc.is_null(table[name]))["clip_id"]
             raise PrestoError(f"{path}: the column {name!r} is empty in {len(clips)} rows, clip {clips[0]} for one")
+    require_names(table["clip_id"].to_pylist(), path)
     for field in table.schema.field("cap").type:
         if not field.name.isdecimal() or not pa.types.is_string(field.type):
             raise PrestoError(
                 f"{path}: the column 'cap' has a field {field.name!r} of type {field.type}; it holds captions by their "
                 "frame numbers, such as 45, 135, 225, 315 and 405"
             )
+
+
+def require_names(clip_ids: Iterable[str], where: Place) -> None:
+    """Raises PrestoError for a clip id that cannot be the name of a file: encodings are called by them."""
+    for clip_id in clip_ids:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", clip_id):
+            raise PrestoError(f"{where}: {clip_id!r} is no clip id: letters, digits, - and _ are")
 
 
 def usable(

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from manifests.store import Manifest, StoreError
 from presto.config import Bucket
-from presto.dataset import Clip, Drop
+from presto.dataset import Clip, Drop, require_names
 from presto.errors import DROPS, ClipError, PrestoError
 from presto.files import Place, is_remote, join, listing, read, sizes, write
 
@@ -158,7 +158,10 @@ class EncodingFile:
             if kind not in kinds or len(shape) != dimensions:
                 raise ValueError(f"{name} is {kind} {shape}")
             dtype: torch.dtype = getattr(torch, _DTYPES[kind])
-            if min(first, *shape) < 0 or end - first != math.prod(shape) * dtype.itemsize or 8 + size + end > whole:
+            numbers = [first, end, *shape]
+            if not all(type(number) is int and 0 <= number <= whole for number in numbers):
+                raise ValueError(f"{name} has {kind} {shape} at {first}")
+            if end - first != math.prod(shape) * dtype.itemsize or 8 + size + end > whole:
                 raise ValueError(f"{name} does not fill its place")
             self._at[name], shapes[name] = 8 + size + first, (dtype, shape)
         self.moments = tuple(shapes["moments"][1])
@@ -234,6 +237,7 @@ def read_encoded(
         raise PrestoError(str(error)) from error
     if not table.num_rows:
         raise PrestoError(f"{folder} holds no encoded clip: run longtake-presto encode first")
+    require_names(table["clip_id"].to_pylist(), manifest(folder).path)
     made = table.filter(pc.equal(table["status"], "ok"))
     for field, wanted, what in (("vae", vae, "VAE"), ("text_encoder", text_encoder, "text encoder")):
         others = made.filter(pc.not_equal(made[field], wanted))

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ class Trainer:
             pin=found.device.type == "cuda",
         )
         meter = Meter(self)
-        with _told_to_stop() as told:
+        with closing(reading), _told_to_stop() as told:
             while self.step < config.steps:
                 totals = self._one_step(reading, meter, stop=told.is_set())
                 self.step += 1

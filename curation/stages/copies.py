@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from captioning.checks import SUB_CAPTIONS, Status, normalised
 from captioning.copies import copies
+from curation.clip_table import written_captions
 from curation.recipe import Recipe
 from curation.workspace import Workspace
 
@@ -34,29 +35,32 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
     """Bring the columns and the status up to date; the number of rows that changed. Holds the manifest in memory once, and
     little besides."""
     most = recipe.captioning.max_copies
-    if not _outdated(workspace.captions.read(["status", "copies", "withheld"]), most):
+    if not _outdated(written_captions(workspace, recipe, ["status", "copies", "withheld"])[0], most):
         return 0
-    now = _compared(workspace, most)
+    now = _compared(workspace, recipe, most)
     if not now.num_rows:
         return 0
     known = now["clip_id"].combine_chunks()
     table = workspace.captions.read()
-    for start in range(0, table.num_rows, SLICE):
-        part = table.slice(start, SLICE)
-        at = pc.index_in(part["clip_id"], value_set=known)
-        if at.null_count < len(at):
-            workspace.captions.append(_rewritten(part.filter(at.is_valid()), now.take(at.drop_null())))
+    for fresh in (False, True):  # new rows last: after a kill, those that are left tell that the work is not done
+        for start in range(0, table.num_rows, SLICE):
+            part = table.slice(start, SLICE)
+            part = part.filter(pc.equal(part["copies"].is_null(), fresh))
+            at = pc.index_in(part["clip_id"], value_set=known)
+            if at.null_count < len(at):
+                workspace.captions.append(_rewritten(part.filter(at.is_valid()), now.take(at.drop_null())))
     del table, part
     workspace.captions.compact()
     return int(now.num_rows)
 
 
-def _compared(workspace: Workspace, most: int | None) -> pa.Table:
+def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Table:
     """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
-    subs = workspace.captions.read(["clip_id", "sub_captions", "withheld"])  # by far the largest: gone before the next
+    # by far the largest: gone before the next
+    subs, _ = written_captions(workspace, recipe, ["clip_id", "sub_captions", "withheld"])
     told, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
     del subs
-    table = workspace.captions.read(["clip_id", "caption", "withheld", *VERDICT])
+    table, _ = written_captions(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT])
     table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
     table = table.sort_by("clip_id")  # the first of its kind is that of the lowest id
     texts = [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
