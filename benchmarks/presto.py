@@ -10,6 +10,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,29 +87,30 @@ def reading() -> None:
         # as large a part of them as batches take: all but the overall captions
         part = 1 - sum(_overall(path) for path in paths) / size
 
-        def plainly(together: int) -> None:
+        def plainly(together: int, kept: int = 1) -> None:
+            held = deque[list[bytes]](maxlen=kept)
             for first in range(0, count, together):
-                _ = [path.read_bytes() for path in paths[first : first + together]]
+                held.append([path.read_bytes() for path in paths[first : first + together]])
 
         print(f"{count} clips of {size / count / 1e6:.1f} MB, files in memory; MB/s of the files' bytes:")
         alone = size / seconds(lambda: plainly(1), 5) / 1e6
         print(
             f"  plainly, one file at a time        {alone:8.0f}  (into one buffer, which the processor's cache holds)"
         )
-        plain = size / seconds(lambda: plainly(2), 5) / 1e6
-        print(f"  plainly, the two files of a batch  {plain:8.0f}")
-        reader = Reader(settings, found.null)
-
-        batches = StepBatches(found.clips, found.plan, reader, 0, 1)
+        batches = StepBatches(found.clips, found.plan, Reader(settings, found.null), 0, 1)
 
         def batched(workers: int) -> None:
             for _ in loader(batches, 0, 12, workers=workers, prefetch=2, pin=False):
                 pass
 
         for workers in (0, 1, 2):
+            kept = 1 + 2 * workers  # batches that are in memory at once: each takes memory that no cache holds
+            plain = size / seconds(lambda n=kept: plainly(2, n), 5) / 1e6  # type: ignore[misc]
             rate = part * size / seconds(lambda n=workers: batched(n), 5) / 1e6  # type: ignore[misc]
             what = f"as batches, {workers} threads"
-            print(f"  {what:<34} {rate:8.0f}  {rate / plain:.2f} of plain")
+            print(
+                f"  {what:<34} {rate:8.0f}  {rate / plain:.2f} of reading plainly ({plain:.0f}), {kept} batches in memory"
+            )
 
 
 def _overall(path: Path) -> int:

@@ -277,7 +277,7 @@ class Cluster:
         finally:
             try:
                 if waiting and _closes(job):  # it ended before its time
-                    there, _ = ray.wait(made, num_returns=len(made), timeout=0)  # some may still wait for room
+                    there, _ = ray.wait(made, num_returns=len(made), timeout=1)  # some may wait for room still
                     closing = [
                         worker.close.options(concurrency_group="close").remote()
                         for worker, one in zip(pool, made, strict=True)

@@ -4,19 +4,24 @@ server. Its weights are random, but for those that make it speak in JSON (see ti
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from captioning.base import Captions
 from captioning.chat import CaptionerFault, ChatAnswer, Finish
 from captioning.checks import Status
+from captioning.journal import Journal
 from captioning.local import BEGUN, LocalModel, LocalSettings, _answer, _closing
+from captioning.progressive import Progressive
 from captioning.registry import make_captioner
 from tests.captioning.frames import clip_of, flat_clip
 from tests.captioning.server import picture
@@ -184,3 +189,26 @@ def test_an_answer_that_was_begun_is_whole_json_or_cut_off() -> None:
     assert _answer('A "quoted', 5, 4, 10).text == '{"caption": "A "}'
     assert _answer("A dog runs", 5, 10, 10) == ChatAnswer(BEGUN + "A dog runs", Finish.LENGTH, 5, 10)
     assert _answer("A line\nand a tab\t", 5, 4, 10).text == '{"caption": "A line\\nand a tab\\t"}'
+
+
+def test_ctrl_c_keeps_what_was_under_way(speaker: Path, tmp_path: Path) -> None:
+    """In the main thread, where it is raised while a batch is generated: that is paid for, in time at least."""
+    captioner = make_captioner("transformers", {"path": str(speaker), **SHORT})
+    assert isinstance(captioner, Progressive)
+    captioner.journal = Journal(LocalFileSystem(), str(tmp_path), local=True)
+    meter = captioner.describer.meter
+
+    def interrupt() -> None:
+        while meter.flight_seconds == 0:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    two = clips(2)
+    with pytest.raises(KeyboardInterrupt):
+        captioner.caption(two)
+    thread.join()
+    captioner.close()
+    assert meter.requests > 0
+    assert sum(len(captioner.journal.read(clip.clip_id)) for clip in two) == meter.requests < 22

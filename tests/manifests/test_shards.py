@@ -25,7 +25,9 @@ from manifests.shards import (
     dataset_table,
     finish_dataset,
     presto_problems,
+    remove_folder,
     whole_file,
+    whole_folder,
     write_shards,
 )
 
@@ -304,3 +306,20 @@ def test_a_row_without_problems_is_read_and_no_other(frames: int, height: int, w
 def test_one_struct_type_in_every_shard() -> None:
     kind = DATASET_SCHEMA.field("cap").type
     assert kind == pa.struct([(key, pa.string()) for key in KEYS])
+
+
+def test_a_folder_that_is_a_link_is_taken_away_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    """A second format on another disk: the link goes, twice if need be, and the disk is left alone."""
+    disk, folder = tmp_path / "disk", tmp_path / "webdataset"
+    disk.mkdir()
+    (disk / "mine.tar").write_bytes(b"x")
+    (tmp_path / ".webdataset.part").symlink_to(disk)
+    folder.symlink_to(disk)
+    with whole_folder(folder) as part:
+        (part / "new.tar").write_bytes(b"y")
+    assert [path.name for path in folder.iterdir()] == ["new.tar"]
+    assert not folder.is_symlink()
+    assert [path.name for path in disk.iterdir()] == ["mine.tar"]
+    remove_folder(folder)
+    remove_folder(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk"]

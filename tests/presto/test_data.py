@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +286,37 @@ def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None
         for i, caption in enumerate(captions):
             assert torch.equal(text[0, i * 64 : i * 64 + len(caption)], caption)
         assert int(mask.sum()) == sum(len(c) for c in captions)
+
+
+def test_videos_are_read_by_threads_as_by_none(model: Path, tmp_path: Path) -> None:
+    """One of them is damaged, and takes no part, wherever it is read."""
+    folder = dataset(tmp_path / "data", [row(i, tmp_path / "data") for i in range(6)])
+    bad = next((folder / "clips").rglob("*.mp4"))
+    bad.write_bytes(bad.read_bytes()[:900])
+    settings = config(global_batch=2, data={"max_dropped": 0.5})
+    found = prepare(Run(settings, model, folder, tmp_path))
+    batches = StepBatches(found.clips, found.plan, Reader(settings, found.null), rank=0, world=1)
+    here = list(loader(batches, 0, 3, workers=0, prefetch=1, pin=False))
+    reading = loader(batches, 0, 100, workers=3, prefetch=2, pin=False)
+    with closing(reading):
+        there = [next(reading) for _ in here]
+    for one, other in zip(here, there, strict=True):
+        assert one.frames is not None
+        assert other.frames is not None
+        assert torch.equal(one.frames, other.frames)
+        assert (one.clip_ids, one.captions, one.drops) == (other.clip_ids, other.captions, other.drops)
+        assert torch.equal(one.weight, other.weight)
+    assert [drop.clip_id for batch in here for drop in batch.drops] == [bad.stem]
+    assert sum(float(batch.weight.sum()) for batch in here) == 5
+    while any(thread.name.startswith("read") for thread in threading.enumerate()):
+        time.sleep(0.01)  # or the test never ends
+
+
+def test_a_clip_id_that_is_no_name_is_refused(model: Path, tmp_path: Path) -> None:
+    made = row(0, tmp_path / "data") | {"clip_id": "../../elsewhere"}
+    folder = dataset(tmp_path / "data", [made])
+    with pytest.raises(PrestoError, match=r"elsewhere.* is no clip id"):
+        prepare(Run(config(), model, folder, tmp_path))
 
 
 def test_a_dropped_caption_is_the_empty_one_and_the_others_stay(model: Path, tmp_path: Path) -> None:
