@@ -213,7 +213,7 @@ def _write_dataset(
         pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
     )
     files = {row["clip_id"]: row for row in exported.to_pylist()}
-    written, _ = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
+    written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
     clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
@@ -229,7 +229,9 @@ def _write_dataset(
     remove_formats(folder)  # they name clips that may go now
     _place_clips(workspace, folder, table["path"].to_pylist())
     write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
-    facts = _facts(workspace, recipe, tier, scores, result, table, sum(files[row["clip_id"]]["bytes"] for row in rows))
+    believed = {**scores.unchecked, **({"captions": fault} if fault else {})}
+    size = sum(files[row["clip_id"]]["bytes"] for row in rows)
+    facts = _facts(workspace, recipe, tier, len(scores.table), result, table, size, believed)
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
     (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
@@ -289,10 +291,11 @@ def _facts(
     workspace: Workspace,
     recipe: Recipe,
     tier: str,
-    scores: ClipScores,
+    clips: int,
     result: TierResult,
     table: pa.Table,
     size: int,
+    believed: Mapping[str, str],
 ) -> DatasetFacts:
     problems = Counter(f"{p.column}: {p.message}" for p in presto_problems(table))
     seconds = pc.sum(pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"])).as_py() or 0.0
@@ -300,12 +303,13 @@ def _facts(
         f"Gate of the paper that this recipe does not apply: {name} ({why})."
         for name, why in recipe.not_applied.items()
     ]
+    notes += [f"Taken as it is, for on the machine of this export {why}: {name}." for name, why in believed.items()]
     return DatasetFacts(
         title=f"{recipe.name}: {tier}",
         tier=tier,
         version=version("longtake"),
         videos=workspace.videos.read(["video_id"]).num_rows,
-        clips=scores.table.num_rows,
+        clips=clips,
         kept=table.num_rows,
         seconds=seconds,
         size=size,

@@ -204,12 +204,20 @@ def test_webdataset_is_a_second_format_of_the_same(workspace: Path, table: pd.Da
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "index.parquet"), table)
 
 
-def test_another_captioners_captions_are_not_exported(workspace: Path, table: pd.DataFrame) -> None:
-    """No gate looks at captions here: what is kept stays kept, and goes without."""
-    recipe = workspace.parent / "described.yaml"
-    recipe.write_text(yaml.safe_dump({**RECIPE, "captioning": {"captioner": "descriptors"}}))
+@pytest.mark.parametrize("captioner", ["descriptors", "openai"])
+def test_another_captioners_captions_are_not_exported(
+    workspace: Path, table: pd.DataFrame, captioner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No gate looks at captions here: what is kept stays kept, and goes without. Where it cannot be told whose they are
+    (`openai` without a model), they are believed, and the card says so."""
+    monkeypatch.delenv("LONGTAKE_CAPTION_MODEL", raising=False)
+    recipe = workspace.parent / "another.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "captioning": {"captioner": captioner}}))
     result = CliRunner().invoke(app, ["export", str(workspace), "-r", str(recipe), "--inline"])
     assert result.exit_code == 0, result.output
-    found = pd.read_parquet(workspace / "dataset" / "pretrain" / "index.parquet")
+    folder = workspace / "dataset" / "pretrain"
+    found = pd.read_parquet(folder / "index.parquet")
     assert found["clip_id"].tolist() == table["clip_id"].tolist()
-    assert found["caption"].isna().all()
+    believed = captioner == "openai"
+    assert found["caption"].isna().all() != believed
+    assert ("has no model" in (folder / "README.md").read_text()) == believed

@@ -151,11 +151,13 @@ export class GateCard {
   draw(whole, others, counts) {
     const top = Math.max(1, ...whole);
     const scaled = Math.max(1, ...others);  // of their own: they are few
-    this.paths[0].setAttribute("d", bars(whole, top));
-    this.paths[1].setAttribute("d", bars(others, Math.max(scaled, top / 8)));
-    this.told.textContent = counts
+    [bars(whole, top), bars(others, Math.max(scaled, top / 8))].forEach((path, i) => {
+      if (this.paths[i].getAttribute("d") !== path) this.paths[i].setAttribute("d", path);
+    });
+    const told = counts
       ? `rejects ${count(counts.failed)}, alone ${count(counts.only_failure)}; no score ${count(counts.missing)}`
       : "off";
+    if (this.told.textContent !== told) this.told.textContent = told;
   }
 }
 
