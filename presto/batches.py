@@ -1,7 +1,7 @@
 """Micro-batches: what is read of their clips, and what is random about them, all of it from the clips' numbers.
 
 Timesteps and dropout are drawn where clips are read. Noise is drawn on the device that uses it (`noises`): in float32 it
-is four times the bytes of the latents, and would cost a reading process more than reading does.
+is four times the bytes of the latents, and would cost a reader more than reading does.
 """
 
 from __future__ import annotations

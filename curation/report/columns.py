@@ -127,7 +127,7 @@ class Columns:
         scores.details_needed()  # reads the protocols, once for all threads
         with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
             self._spans = dict(zip(recipe.filters, threads.map(scores.span, recipe.filters), strict=True))
-            self._shown = dict(zip(recipe.filters, threads.map(self._to_show, recipe.filters), strict=True))
+            self._shown = dict(zip(recipe.filters, threads.map(self._values, recipe.filters), strict=True))
             self.scales = dict(zip(recipe.filters, threads.map(self._scale, recipe.filters), strict=True))
             bins = threads.map(lambda name: self.scales[name].bins(self._shown[name]), recipe.filters)
             self._bins = dict(zip(recipe.filters, bins, strict=True))
@@ -138,7 +138,7 @@ class Columns:
             self._repeats = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
         return self
 
-    def _to_show(self, name: str) -> npt.NDArray[np.float64]:
+    def _values(self, name: str) -> npt.NDArray[np.float64]:
         low, high, bound = self._spans[name]
         gates = self._gates(name)
         values = high if gates and all(np.isinf(gate.low) for gate in gates) else low

@@ -303,7 +303,10 @@ def _facts(
         f"Gate of the paper that this recipe does not apply: {name} ({why})."
         for name, why in recipe.not_applied.items()
     ]
-    notes += [f"Taken as it is, for on the machine of this export {why}: {name}." for name, why in believed.items()]
+    notes += [
+        f"Believed as stored: {name}. The machine that exported could not tell how they are made now ({why})."
+        for name, why in believed.items()
+    ]
     return DatasetFacts(
         title=f"{recipe.name}: {tier}",
         tier=tier,

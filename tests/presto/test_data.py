@@ -6,7 +6,6 @@ import json
 import math
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +31,7 @@ from presto.objective import TIMESTEPS, Objective
 from presto.plan import Plan
 from presto.prepare import Run, describe, prepare
 from tests.presto.made import config, dataset, encoded_folder, film, row
+from tests.presto.ranks import wait_until
 
 SMALL = Bucket(frames=24, height=64, width=64)
 
@@ -308,8 +308,7 @@ def test_videos_are_read_by_threads_as_by_none(model: Path, tmp_path: Path) -> N
         assert torch.equal(one.weight, other.weight)
     assert [drop.clip_id for batch in here for drop in batch.drops] == [bad.stem]
     assert sum(float(batch.weight.sum()) for batch in here) == 5
-    while any(thread.name.startswith("read") for thread in threading.enumerate()):
-        time.sleep(0.01)  # or the test never ends
+    wait_until(lambda: not any(thread.name.startswith("read") for thread in threading.enumerate()))
 
 
 def test_a_clip_id_that_is_no_name_is_refused(model: Path, tmp_path: Path) -> None:
