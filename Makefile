@@ -18,7 +18,7 @@ TRAIN_OUT ?= demo/train
 demo-train: $(VENV)/.ready  ## raw video → clips → shards → latents → ten steps of a tiny random model → a sample
 	@if [ "$(TRAIN_VIDEOS)" = demo/videos ]; then $(RUN)/python -m tests.corpus demo/videos; fi
 	$(RUN)/longtake curate $(TRAIN_VIDEOS) -r presto/demo/curate.yaml -o "$(TRAIN_OUT)/workspace"
-	test -d "$(TRAIN_OUT)/model" || $(RUN)/python -m presto.tiny "$(TRAIN_OUT)/model"
+	test -d "$(TRAIN_OUT)/model" || $(RUN)/python -m longtake.presto.tiny "$(TRAIN_OUT)/model"
 	$(RUN)/longtake-presto encode "$(TRAIN_OUT)/workspace/dataset/pretrain" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/latents"
 	$(RUN)/longtake-presto train "$(TRAIN_OUT)/latents" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/run" --dry-run
 	$(RUN)/longtake-presto train "$(TRAIN_OUT)/latents" -m "$(TRAIN_OUT)/model" -r tiny -o "$(TRAIN_OUT)/run"
@@ -26,7 +26,7 @@ demo-train: $(VENV)/.ready  ## raw video → clips → shards → latents → te
 	  -p "a street in the morning" -p "a car comes near" -p "it turns left" -p "people walk by" -p "the street is empty"
 
 toy: $(VENV)/.ready  ## what segmented attention can learn and plain attention cannot
-	$(RUN)/python -m presto.toy
+	$(RUN)/python -m longtake.presto.toy
 
 test: $(VENV)/.ready
 	$(RUN)/python -m pytest

@@ -25,16 +25,16 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from captioning import chat
-from curation.clip_table import rows_table
-from curation.pipeline import Options, run
-from curation.recipe import parse_recipe
-from curation.running import Report
-from curation.samples import store_sample
-from curation.workspace import Workspace
-from filters.base import Sample
-from manifests import schemas
-from manifests.frames import frames_writer
+from longtake.captioning import chat
+from longtake.curation.clip_table import rows_table
+from longtake.curation.pipeline import Options, run
+from longtake.curation.recipe import parse_recipe
+from longtake.curation.running import Report
+from longtake.curation.samples import store_sample
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Sample
+from longtake.manifests import schemas
+from longtake.manifests.frames import frames_writer
 
 SIZE = (540, 960)
 PER_VIDEO = 10

@@ -24,24 +24,24 @@ from typing import Any
 
 import numpy as np
 
-from curation.clip_table import rows_table
-from curation.recipe import parse_recipe
-from curation.running import Report
-from curation.samples import load_sample, store_sample
-from curation.stages.score import AT_MOST, ScoreWorker
-from curation.workspace import Workspace
-from filters import weights
-from filters.aesthetic import Aesthetic, AestheticV1, frame_to_square, image_tower, to_input
-from filters.base import Sample, Score
-from filters.batches import ModelFilter, inference
-from filters.flow_learned import LearnedFlow
-from filters.flow_raft import FlowRaft
-from filters.flow_raft import build as build_raft
-from filters.flow_unimatch import FlowUnimatch
-from filters.flow_unimatch import build as build_unimatch
-from filters.lpips import Lpips, neighbour_distances
-from manifests import schemas
-from manifests.frames import frames_writer
+from longtake.curation.clip_table import rows_table
+from longtake.curation.recipe import parse_recipe
+from longtake.curation.running import Report
+from longtake.curation.samples import load_sample, store_sample
+from longtake.curation.stages.score import AT_MOST, ScoreWorker
+from longtake.curation.workspace import Workspace
+from longtake.filters import weights
+from longtake.filters.aesthetic import Aesthetic, AestheticV1, frame_to_square, image_tower, to_input
+from longtake.filters.base import Sample, Score
+from longtake.filters.batches import ModelFilter, inference
+from longtake.filters.flow_learned import LearnedFlow
+from longtake.filters.flow_raft import FlowRaft
+from longtake.filters.flow_raft import build as build_raft
+from longtake.filters.flow_unimatch import FlowUnimatch
+from longtake.filters.flow_unimatch import build as build_unimatch
+from longtake.filters.lpips import Lpips, neighbour_distances
+from longtake.manifests import schemas
+from longtake.manifests.frames import frames_writer
 
 ROUNDS = 3
 GOAL = 0.9

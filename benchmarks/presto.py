@@ -16,18 +16,18 @@ from pathlib import Path
 
 import torch
 
-from presto.attention import segment
-from presto.batches import Reader, StepBatches, loader
-from presto.budget import measured_peak, parameters, step_flops, tokens
-from presto.config import Bucket, load_config
-from presto.encoded import EncodingFile, latents_path
-from presto.logs import read_log
-from presto.model import rotary
-from presto.objective import Objective
-from presto.prepare import Run, prepare
-from presto.segments import Segmentation, Variant
-from presto.tiny import tiny_model
-from presto.train import fit
+from longtake.presto.attention import segment
+from longtake.presto.batches import Reader, StepBatches, loader
+from longtake.presto.budget import measured_peak, parameters, step_flops, tokens
+from longtake.presto.config import Bucket, load_config
+from longtake.presto.encoded import EncodingFile, latents_path
+from longtake.presto.logs import read_log
+from longtake.presto.model import rotary
+from longtake.presto.objective import Objective
+from longtake.presto.prepare import Run, prepare
+from longtake.presto.segments import Segmentation, Variant
+from longtake.presto.tiny import tiny_model
+from longtake.presto.train import fit
 from tests.presto.made import config, encoded_folder
 
 

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curation.recipe import Recipe, load_recipe
-from curation.stages.scan import scan_row
-from manifests import ids
+from longtake.curation.recipe import Recipe, load_recipe
+from longtake.curation.stages.scan import scan_row
+from longtake.manifests import ids
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 CACHE = Path("bench")
@@ -195,11 +195,11 @@ def part_workers() -> None:
 
 
 def _stage_seconds(folder: Path, workers: int) -> float:
-    from curation.inputs import read_inputs
-    from curation.pipeline import add_inputs
-    from curation.running import Cluster
-    from curation.stages import scan as stage
-    from curation.workspace import Workspace
+    from longtake.curation.inputs import read_inputs
+    from longtake.curation.pipeline import add_inputs
+    from longtake.curation.running import Cluster
+    from longtake.curation.stages import scan as stage
+    from longtake.curation.workspace import Workspace
 
     cluster = Cluster(workers=workers)
     try:
@@ -227,7 +227,7 @@ def part_start() -> None:
         "import ray.data; ray.data.range(2).map(lambda r: r).take_all(); print(i, time.monotonic() - t)"
     )
     ours = (
-        "import time; t = time.monotonic(); from curation.running import Cluster, Job, Report; import pyarrow as pa;"
+        "import time; t = time.monotonic(); from longtake.curation.running import Cluster, Job, Report; import pyarrow as pa;"
         "c = Cluster(); c.workers; i = time.monotonic() - t;"
         "j = Job('scan', [pa.table({'a': [1]})] * 2, __import__('benchmarks.scan', fromlist=['Nothing']).Nothing, ());"
         "list(c.run(j)); print(i, time.monotonic() - t); c.close()"
@@ -245,7 +245,7 @@ class Nothing:
     """A worker that does nothing."""
 
     def __call__(self, batch: Any) -> Any:
-        from curation.running import Report
+        from longtake.curation.running import Report
 
         return Report(rows=batch.num_rows)
 

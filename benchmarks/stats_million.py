@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.clip_table import dump_protocols
-from curation.recipe import Recipe, load_recipe
-from curation.workspace import Workspace
-from manifests import schemas
+from longtake.curation.clip_table import dump_protocols
+from longtake.curation.recipe import Recipe, load_recipe
+from longtake.curation.workspace import Workspace
+from longtake.manifests import schemas
 
 PART = 250_000
 PER_VIDEO = 5
@@ -154,7 +154,7 @@ def _videos(clips: pa.Table) -> pa.Table:
 
 def measure(folder: str, runs: int) -> list[float]:
     """Seconds of wall clock of `longtake stats FOLDER --json`, run by run."""
-    command = [sys.executable, "-m", "curation.cli", "stats", folder, "--json"]
+    command = [sys.executable, "-m", "longtake.curation.cli", "stats", folder, "--json"]
     seconds = []
     for _ in range(runs):
         began = time.perf_counter()

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
-from captioning.chat import ChatAnswer, Finish
-from captioning.checks import CaptionError, Status, check_text
+from longtake.captioning.chat import ChatAnswer, Finish
+from longtake.captioning.checks import CaptionError, Status, check_text
 
 # Every step of the method asks for one text, so that no count, order or id in an answer has to be trusted.
 SCHEMA: dict[str, Any] = {

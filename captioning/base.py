@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from captioning.chat import CaptionerFault
-from captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
-from captioning.journal import Journal
-from captioning.quality import Standards
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
+from longtake.captioning.journal import Journal
+from longtake.captioning.quality import Standards
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class ClipFrames:
 
     encoded_keyframes, encoded_partners: 5 pictures each, JPEG or PNG, as they are stored; a partner follows its keyframe
     by about 0.5 s. times, partner_times: float64 [5], seconds in the video. measured: scores by filter name. sidecar:
-    captions that came with the source list (untrusted, see captioning.sidecar), or None. seconds: how long the clip is.
+    captions that came with the source list (untrusted, see longtake.captioning.sidecar), or None. seconds: how long the clip is.
     tried: how often it was tried before, in earlier runs.
     """
 

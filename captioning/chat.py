@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from captioning.checks import CaptionError
+from longtake.captioning.checks import CaptionError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

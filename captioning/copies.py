@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from captioning.checks import normalised
+from longtake.captioning.checks import normalised
 
 WORDS = 3  # in a row
 BANDS, ROWS = 8, 4

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import ClassVar
 
-from captioning.base import Captioner, Captions, ClipFrames, check_frames
-from captioning.checks import Status, normalised
-from captioning.looks import Look, detail_words, difference, light_word, listed, look_at
-from captioning.motion import CameraMotion, Move, Pace, camera_motion
+from longtake.captioning.base import Captioner, Captions, ClipFrames, check_frames
+from longtake.captioning.checks import Status, normalised
+from longtake.captioning.looks import Look, detail_words, difference, light_word, listed, look_at
+from longtake.captioning.motion import CameraMotion, Move, Pace, camera_motion
 
 # What the camera does; {} is where its pace goes.
 MOVES: dict[Move, str] = {
@@ -57,7 +57,7 @@ class Descriptors(Captioner):
     @property
     def protocol(self) -> str:
         # Raise the number whenever a sentence, a word or a threshold changes, here, in motion.py or in looks.py, and
-        # when filters.flow_dis gives other vectors.
+        # when longtake.filters.flow_dis gives other vectors.
         return "descriptors/1"
 
     def write_one(self, clip: ClipFrames) -> Captions:

@@ -25,9 +25,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from captioning.base import Running
-from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Finish, media_type
-from captioning.progressive import Progressive, Settings
+from longtake.captioning.base import Running
+from longtake.captioning.chat import (
+    CaptionerFault,
+    ChatAnswer,
+    ChatBackend,
+    ChatFailed,
+    ChatRequest,
+    Finish,
+    media_type,
+)
+from longtake.captioning.progressive import Progressive, Settings
 
 if TYPE_CHECKING:
     import aiohttp

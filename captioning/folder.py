@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from captioning.chat import CaptionerFault
+from longtake.captioning.chat import CaptionerFault
 
 # What, besides the weights, changes an answer.
 CONFIGS = ("*.json", "*.jinja", "*.model", "*.txt")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from captioning.chat import ChatAnswer, Finish
+from longtake.captioning.chat import ChatAnswer, Finish
 
 MAX_BYTES = 4 * 2**20  # of one clip's file: more is not ours
 

@@ -19,10 +19,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from captioning.base import Running
-from captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRequest, Finish
-from captioning.folder import check_folder, content
-from captioning.progressive import Progressive, Settings
+from longtake.captioning.base import Running
+from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRequest, Finish
+from longtake.captioning.folder import check_folder, content
+from longtake.captioning.progressive import Progressive, Settings
 
 BEGUN = '{"caption": "'
 GATHER_SECONDS = 0.02

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from filters.flow_dis import flow_field
+from longtake.filters.flow_dis import flow_field
 
 LONG_SIDE = 320  # pixels at which the flow is measured: enough to name a movement, and cheap
 STEP = 4  # the fit uses every 4th flow vector each way

@@ -25,13 +25,13 @@ from typing import Any, ClassVar, TypeVar
 import cv2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from captioning.answers import SCHEMA, read_caption
-from captioning.base import Captioner, Captions, ClipFrames, Spent, check_times, decode, failed
-from captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Gathered
-from captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS, CaptionError, Status, normalised
-from captioning.motion import CameraMotion, motion_between, small_grey
-from captioning.prompting import DEFAULT, Prompts, load_prompts
-from captioning.quality import Standards, echoes, style_faults
+from longtake.captioning.answers import SCHEMA, read_caption
+from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, check_times, decode, failed
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Gathered
+from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS, CaptionError, Status, normalised
+from longtake.captioning.motion import CameraMotion, motion_between, small_grey
+from longtake.captioning.prompting import DEFAULT, Prompts, load_prompts
+from longtake.captioning.quality import Standards, echoes, style_faults
 
 METHOD = 1  # raise it when the steps or what they are shown change
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
@@ -99,7 +99,7 @@ class Progressive(Captioner):
         """The backend for settings of `settings_type`. Does nothing that takes time."""
 
     def _refiner(self, own: Mapping[str, Any], changes: Mapping[str, Any]) -> ChatBackend:
-        from captioning.registry import captioner_class
+        from longtake.captioning.registry import captioner_class
 
         changes = dict(changes)
         name = changes.pop("captioner", self.name)

@@ -61,7 +61,7 @@ class Prompts:
 def load_prompts(chosen: str | Mapping[str, str]) -> Prompts:
     """A set that ships, by its name; a folder of `ROLE.txt` files, where a missing one is that of `longtake`; or single
     templates by role, in place of those, and a `name` for them. Raises ValueError."""
-    folder = Path(str(files("captioning") / "prompts"))
+    folder = Path(str(files("longtake.captioning") / "prompts"))
     default = _read(folder / DEFAULT)
     if not isinstance(chosen, str):
         own = dict(chosen)

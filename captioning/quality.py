@@ -11,7 +11,7 @@ from functools import cache
 from itertools import combinations
 from typing import Any
 
-from captioning.checks import normalised
+from longtake.captioning.checks import normalised
 
 SHINGLE = 6  # words in a row that a caption shares with a prompt, to be an echo of it
 
@@ -111,7 +111,7 @@ def camera_claims(text: str) -> frozenset[str]:
 
 
 def contradicts(claims: frozenset[str], measured: str) -> bool:
-    """Whether named movements cannot be what was measured. measured: as `captioning.progressive.camera_words` gives it."""
+    """Whether named movements cannot be what was measured. measured: as `progressive.camera_words` gives it."""
     if not claims or measured == "unclear":
         return False
     moves = {part.rpartition(" (")[0] or part for part in measured.split(" and ")}
@@ -163,7 +163,7 @@ def measured_quality(
     prompts: tuple[str, ...] = (),
     moves: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The columns of `manifests.schemas.CAPTIONS` that tell how captions read; `moves`: measured, per sub-caption."""
+    """The columns of `longtake.manifests.schemas.CAPTIONS` that tell how captions read; `moves`: measured, per sub-caption."""
     texts = [caption, *sub_captions]
     bands = [standards.caption_words, *[standards.words] * len(sub_captions)]
     counts = [count_words(text) for text in texts]

@@ -9,17 +9,17 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from captioning.base import Captioner
+from longtake.captioning.base import Captioner
 
 GROUP = "longtake.captioners"
 
 # Adding one = one file, and one line here.
 BUILT_IN = {
-    "descriptors": "captioning.descriptors:Descriptors",
-    "openai": "captioning.endpoint:OpenAI",
-    "transformers": "captioning.local:Transformers",
-    "vllm": "captioning.waves:Vllm",
-    "sidecar": "captioning.sidecar:Sidecar",
+    "descriptors": "longtake.captioning.descriptors:Descriptors",
+    "openai": "longtake.captioning.endpoint:OpenAI",
+    "transformers": "longtake.captioning.local:Transformers",
+    "vllm": "longtake.captioning.waves:Vllm",
+    "sidecar": "longtake.captioning.sidecar:Sidecar",
 }
 
 
@@ -41,7 +41,7 @@ def captioner_class(name: str) -> type[Captioner]:
     else:
         raise ValueError(f"no captioner is named {name!r}{_nearest(name, names())}")
     if not (isinstance(found, type) and issubclass(found, Captioner)):
-        raise ValueError(f"the captioner {name!r} is no captioning.base.Captioner: {found!r}")
+        raise ValueError(f"the captioner {name!r} is no longtake.captioning.base.Captioner: {found!r}")
     return found
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from captioning.base import Captioner, Captions, ClipFrames
-from captioning.checks import CaptionError, Status
+from longtake.captioning.base import Captioner, Captions, ClipFrames
+from longtake.captioning.checks import CaptionError, Status
 
 
 class Sidecar(Captioner):

@@ -6,7 +6,7 @@ answers wake the clips, which then ask what is next. A batch is therefore large,
 between waves; an engine is started for each wave, which is why a wave should last many times as long as that. A cluster
 that captions all day does better to run `vllm serve` and the captioner `openai`.
 
-This runs on the driver, and whoever runs it gives it `execute`, since Ray is not known here (curation.running).
+This runs on the driver, and whoever runs it gives it `execute`, since Ray is not known here (longtake.curation.running).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from captioning.base import Running
-from captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatFailed, ChatRequest, Finish, media_type
-from captioning.folder import check_folder, content
-from captioning.progressive import Progressive, Settings
+from longtake.captioning.base import Running
+from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatFailed, ChatRequest, Finish, media_type
+from longtake.captioning.folder import check_folder, content
+from longtake.captioning.progressive import Progressive, Settings
 
 WAVE_SECONDS = 0.5  # nobody asks for so long: all clips wait for an answer
 # (settings of the engine, rows) → for each row, as it comes: its number, and the row that vLLM made of it

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from curation.errors import RowError, SetupError
-from curation.models import check_filter
-from curation.recipe import Recipe
-from curation.samples import load_sample
-from curation.workspace import Workspace
-from filters.base import Filter, FilterUnavailable, Needs, Sample, Score
-from filters.registry import UnknownFilter, build
-from manifests.frames import read_frames
+from longtake.curation.errors import RowError, SetupError
+from longtake.curation.models import check_filter
+from longtake.curation.recipe import Recipe
+from longtake.curation.samples import load_sample
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Filter, FilterUnavailable, Needs, Sample, Score
+from longtake.filters.registry import UnknownFilter, build
+from longtake.manifests.frames import read_frames
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 AT_ONCE = 16  # clips

@@ -15,13 +15,13 @@ import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from captioning.base import decode
-from captioning.checks import CaptionError
-from curation.recipe import Recipe
-from curation.stages.caption import similarity_limit
-from curation.workspace import Workspace
-from manifests.frames import StoredFrames, read_frames
-from manifests.store import locate
+from longtake.captioning.base import decode
+from longtake.captioning.checks import CaptionError
+from longtake.curation.recipe import Recipe
+from longtake.curation.stages.caption import similarity_limit
+from longtake.curation.workspace import Workspace
+from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.store import locate
 
 PAGE = "captions.html"  # in the workspace
 WIDTH = 320  # pixels of a picture on the page

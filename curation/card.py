@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from manifests.shards import CHECKSUMS, DATASET_SCHEMA, INDEX, MEANINGS
+from longtake.manifests.shards import CHECKSUMS, DATASET_SCHEMA, INDEX, MEANINGS
 
 _SPECIAL = re.compile(r"[\\`*{}\[\]#|~$^]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=]")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")

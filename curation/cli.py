@@ -16,10 +16,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from curation.cli_calibrate import add_calibrate
-from curation.cli_inspect import add_inspect
-from curation.cli_models import models_app
-from curation.errors import SetupError
+from longtake.curation.cli_calibrate import add_calibrate
+from longtake.curation.cli_inspect import add_inspect
+from longtake.curation.cli_models import models_app
+from longtake.curation.errors import SetupError
 
 DONE, ROW_ERRORS, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
@@ -129,11 +129,11 @@ def _fail(message: str, code: int) -> NoReturn:
 @contextmanager
 def _faults() -> Iterator[None]:
     """Faults of the set-up, in words, as exit codes."""
-    from curation.recipe import RecipeError
-    from filters.base import FilterUnavailable
-    from manifests.lock import WorkspaceBusy
-    from manifests.shards import DatasetError
-    from manifests.store import StoreError
+    from longtake.curation.recipe import RecipeError
+    from longtake.filters.base import FilterUnavailable
+    from longtake.manifests.lock import WorkspaceBusy
+    from longtake.manifests.shards import DatasetError
+    from longtake.manifests.store import StoreError
 
     try:
         yield
@@ -180,10 +180,10 @@ def _run(
     preview: bool = False,
     formats: list[str] | None = None,
 ) -> None:
-    from curation.pipeline import Options, run
-    from curation.progress import Progress
-    from curation.show import show_summary
-    from curation.workspace import Workspace
+    from longtake.curation.pipeline import Options, run
+    from longtake.curation.progress import Progress
+    from longtake.curation.show import show_summary
+    from longtake.curation.workspace import Workspace
 
     target = Workspace(workspace)
     chosen = target.recipe(recipe)
@@ -194,8 +194,8 @@ def _run(
         result = run(target, chosen, videos or [], options, progress, uri_column)
     show_summary(console, target, chosen, result)
     if preview:
-        from curation.caption_page import write_page
-        from curation.stages.caption import sampled
+        from longtake.curation.caption_page import write_page
+        from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
         console.print(f"preview: {escape(page)}", soft_wrap=True)
@@ -357,12 +357,12 @@ def stats(
 ) -> None:
     """Count and explain. The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where
     the time went."""
-    from curation.startup import leave_pandas_out
+    from longtake.curation.startup import leave_pandas_out
 
     leave_pandas_out()
-    from curation.show import show_statistics, statistics_csv
-    from curation.stats import statistics
-    from curation.workspace import Workspace
+    from longtake.curation.show import show_statistics, statistics_csv
+    from longtake.curation.stats import statistics
+    from longtake.curation.workspace import Workspace
 
     if as_json and as_csv:
         raise typer.BadParameter("--json or --csv, not both")
@@ -397,13 +397,13 @@ def tiers(
     write: Annotated[bool, typer.Option("--write", help="Make it the workspace's recipe.")] = False,
 ) -> None:
     """Decide again with another recipe or other gates, in seconds. Nothing is written unless told."""
-    from curation.startup import leave_pandas_out
+    from longtake.curation.startup import leave_pandas_out
 
     leave_pandas_out()
-    from curation.show import show_changes
-    from curation.tiering import parse_changes, retier
-    from curation.workspace import Workspace
-    from manifests.lock import WorkspaceLock
+    from longtake.curation.show import show_changes
+    from longtake.curation.tiering import parse_changes, retier
+    from longtake.curation.workspace import Workspace
+    from longtake.manifests.lock import WorkspaceLock
 
     target = Workspace(_one(workspace, output))
     target.must_exist()
@@ -431,12 +431,12 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Everything that is known of one clip. Scores, protocols, gates, captions, files."""
-    from curation.startup import leave_pandas_out
+    from longtake.curation.startup import leave_pandas_out
 
     leave_pandas_out()
-    from curation.show import show_clip
-    from curation.tiering import describe_clip
-    from curation.workspace import Workspace
+    from longtake.curation.show import show_clip
+    from longtake.curation.tiering import describe_clip
+    from longtake.curation.workspace import Workspace
 
     target = Workspace(output)
     target.must_exist()
@@ -461,10 +461,10 @@ def doctor(
 ) -> None:
     """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too; exit
     code 3 if it cannot run here."""
-    from curation.doctor import examine
-    from curation.recipe import load_recipe
-    from curation.show import show_findings
-    from curation.workspace import Workspace
+    from longtake.curation.doctor import examine
+    from longtake.curation.recipe import load_recipe
+    from longtake.curation.show import show_findings
+    from longtake.curation.workspace import Workspace
 
     chosen = Workspace(workspace).recipe(recipe) if workspace else load_recipe(recipe or "embedded")
     findings = examine(chosen, workspace, start_ray)
@@ -486,7 +486,7 @@ RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped
 @_command
 def recipe_list() -> None:
     """The recipes that ship."""
-    from curation.recipe import load_recipe, shipped
+    from longtake.curation.recipe import load_recipe, shipped
 
     for name in shipped():
         console.print(f"{name}: {escape(load_recipe(name).description)}")
@@ -496,7 +496,7 @@ def recipe_list() -> None:
 @_command
 def recipe_print(recipe: RecipeArgument = "embedded") -> None:
     """The whole recipe, every default written out."""
-    from curation.recipe import load_recipe
+    from longtake.curation.recipe import load_recipe
 
     sys.stdout.write(load_recipe(recipe).to_yaml())
 
@@ -505,8 +505,8 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
 @_command
 def recipe_validate(recipe: RecipeArgument) -> None:
     """Say what is wrong with a recipe. Exit code 2 if anything is."""
-    from captioning.registry import make_captioner
-    from curation.recipe import RecipeError, load_recipe
+    from longtake.captioning.registry import make_captioner
+    from longtake.curation.recipe import RecipeError, load_recipe
 
     found = load_recipe(recipe)
     try:
@@ -520,8 +520,8 @@ def recipe_validate(recipe: RecipeArgument) -> None:
 @_command
 def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
     """What differs, and which scores a change makes stale."""
-    from curation.recipe import differences, load_recipe, stale_scores
-    from curation.show import show_differences
+    from longtake.curation.recipe import differences, load_recipe, stale_scores
+    from longtake.curation.show import show_differences
 
     a, b = load_recipe(old), load_recipe(new)
     show_differences(console, differences(a, b), stale_scores(a, b))
@@ -531,7 +531,7 @@ def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
 @_command
 def recipe_schema() -> None:
     """The JSON Schema of recipes, for editors."""
-    from curation.recipe import Recipe
+    from longtake.curation.recipe import Recipe
 
     json.dump(Recipe.model_json_schema(), sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from curation.calibrate import Calibration
+    from longtake.curation.calibrate import Calibration
 
 FilterName = Annotated[str, typer.Argument(metavar="FILTER", help="A filter that is measured on frames, such as flow.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="The workspace: a folder or a URI.")]
@@ -46,9 +46,9 @@ def add_calibrate(
     ) -> None:
         """Measure a filter by two backends on the same stored clips: rank correlation, quantiles, matching thresholds.
         Nothing is written."""
-        from curation.calibrate import calibrate as compare
-        from curation.calibrate import parse_backend
-        from curation.workspace import Workspace
+        from longtake.curation.calibrate import calibrate as compare
+        from longtake.curation.calibrate import parse_backend
+        from longtake.curation.workspace import Workspace
 
         texts = [text for text in backends.split(",") if text.strip()]
         if len(texts) != 2:

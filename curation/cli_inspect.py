@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from curation.errors import SetupError
+from longtake.curation.errors import SetupError
 
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace: a folder or a URI.")]
 RecipeName = Annotated[
@@ -33,11 +33,11 @@ def add_inspect(
         recipe: RecipeName = None,
     ) -> None:
         """Write a page that shows it all. One HTML file: funnels, scores, clips on both sides of each gate, errors."""
-        from curation.startup import leave_pandas_out
+        from longtake.curation.startup import leave_pandas_out
 
         leave_pandas_out()
-        from curation.report.page import write_report
-        from curation.workspace import Workspace
+        from longtake.curation.report.page import write_report
+        from longtake.curation.workspace import Workspace
 
         target = Workspace(workspace)
         target.must_exist()
@@ -59,20 +59,20 @@ def add_inspect(
         port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
     ) -> None:
         """Move thresholds in a browser and see what changes. A local page; nothing is written until Save is pressed."""
-        from curation.startup import leave_pandas_out
+        from longtake.curation.startup import leave_pandas_out
 
         leave_pandas_out()
         import secrets
 
-        from curation.studio.session import Session
-        from curation.workspace import Workspace
+        from longtake.curation.studio.session import Session
+        from longtake.curation.workspace import Workspace
 
         target = Workspace(workspace)
         target.must_exist()
         session = Session(target, target.recipe(recipe))
         session.begin()  # reads while the server is imported
         try:
-            from curation.studio.server import LOOPBACK, address, listen, serve
+            from longtake.curation.studio.server import LOOPBACK, address, listen, serve
         except ModuleNotFoundError as error:
             raise SetupError(f"the studio needs {error.name}: pip install 'longtake[studio]'") from error
         bound = listen(host, port)

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from curation.errors import SetupError
+from longtake.curation.errors import SetupError
 
 if TYPE_CHECKING:
-    from curation.models import Known
+    from longtake.curation.models import Known
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Weights, by name.", show_default=False)]
 OfRecipe = Annotated[
@@ -37,8 +37,8 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
     @command
     def list_(as_json: AsJson = False) -> None:
         """Every weight. Source, licence, size, SHA-256, where it lies, and which recipe needs it."""
-        from curation.models import listed
-        from filters.weights import models_folder
+        from longtake.curation.models import listed
+        from longtake.filters.weights import models_folder
 
         found = listed()
         if as_json:
@@ -57,8 +57,8 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
         """Fetch and check weights. Into the models folder (LONGTAKE_MODELS); goes on where a fetch was stopped."""
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-        from curation import models
-        from filters.weights import WEIGHTS, models_folder, models_uri
+        from longtake.curation import models
+        from longtake.filters.weights import WEIGHTS, models_folder, models_uri
 
         wanted = _chosen(names, recipe, everything)
         if not wanted:
@@ -96,8 +96,8 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
     def verify(names: Names = None, recipe: OfRecipe = None) -> None:
         """Check the weights that are here. Size and SHA-256; of those named, also that they are. Exit code 3 if one is
         wrong."""
-        from curation import models
-        from filters.weights import WEIGHTS, missing
+        from longtake.curation import models
+        from longtake.filters.weights import WEIGHTS, missing
 
         wanted = _chosen(names, recipe, not names and recipe is None)
         if not names and recipe is None:
@@ -116,9 +116,9 @@ def models_app(command: Callable[[Callable[..., None]], Callable[..., None]], co
 
 
 def _chosen(names: list[str] | None, recipe: str | None, everything: bool) -> list[str]:
-    from curation.models import needed
-    from curation.recipe import load_recipe
-    from filters.weights import WEIGHTS
+    from longtake.curation.models import needed
+    from longtake.curation.recipe import load_recipe
+    from longtake.filters.weights import WEIGHTS
 
     if sum((bool(names), recipe is not None, everything)) != 1:
         raise typer.BadParameter("say which: names, --recipe or --all")

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from captioning.chat import CaptionerFault
-from captioning.registry import make_captioner
-from curation.recipe import Recipe
-from curation.workspace import Workspace
-from filters.base import Needs
-from filters.gates import ClipScores, Verdict, decide
-from manifests import schemas
-from manifests.arrow import from_numpy
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.registry import make_captioner
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Needs
+from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.manifests import schemas
+from longtake.manifests.arrow import from_numpy
 
 
 def explode(videos: pa.Table) -> pa.Table:

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from curation.errors import RowError, VideoError
-from curation.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size, video_stream
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size, video_stream
 
 T = TypeVar("T")
 Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]

@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from curation.models import check_filter
-from curation.recipe import Recipe
-from filters.base import FilterUnavailable
-from manifests.store import StoreError, locate
+from longtake.curation.models import check_filter
+from longtake.curation.recipe import Recipe
+from longtake.filters.base import FilterUnavailable
+from longtake.manifests.store import StoreError, locate
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "theora", "vvc")
 _PACKAGES = (
@@ -92,8 +92,8 @@ def _packages() -> Iterator[Finding]:
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
-    from captioning.chat import CaptionerFault
-    from captioning.registry import make_captioner
+    from longtake.captioning.chat import CaptionerFault
+    from longtake.captioning.registry import make_captioner
 
     for name, filter_ in recipe.built.items():
         try:
@@ -130,7 +130,7 @@ def _workspace(workspace: str) -> Iterator[Finding]:
 
 
 def _ray() -> Finding:
-    from curation.running import Cluster
+    from longtake.curation.running import Cluster
 
     cluster = Cluster()
     started = time.monotonic()

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curation.errors import SetupError
+from longtake.curation.errors import SetupError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +23,8 @@ def check_formats(formats: Sequence[str]) -> None:
 
 def remove_formats(dataset: Path) -> None:
     """Take out of a dataset's folder what an earlier export wrote for any format."""
-    from manifests.huggingface import METADATA
-    from manifests.shards import remove_folder
+    from longtake.manifests.huggingface import METADATA
+    from longtake.manifests.shards import remove_folder
 
     for name in _FOLDERS:
         remove_folder(dataset / name)
@@ -33,10 +33,10 @@ def remove_formats(dataset: Path) -> None:
 
 def write_formats(table: pa.Table, dataset: Path, formats: Sequence[str], clips_per_tar: int) -> None:
     """Write the clips of `table`, which lie in `dataset` already, in each of `formats`. Raises DatasetError."""
-    from manifests.fiftyone import write_samples
-    from manifests.huggingface import write_metadata
-    from manifests.lance import write_lance
-    from manifests.webdataset import write_tars
+    from longtake.manifests.fiftyone import write_samples
+    from longtake.manifests.huggingface import write_metadata
+    from longtake.manifests.lance import write_lance
+    from longtake.manifests.webdataset import write_tars
 
     if "webdataset" in formats:
         write_tars(table, dataset, dataset / "webdataset", clips_per_tar)

@@ -16,9 +16,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from curation.errors import SetupError
-from manifests import ids
-from manifests.schemas import INPUTS
+from longtake.curation.errors import SetupError
+from longtake.manifests import ids
+from longtake.manifests.schemas import INPUTS
 
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".ogg",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from curation.downloads import DownloadError, Progress, fetch, read_text
-from curation.errors import SetupError
-from curation.recipe import Recipe, load_recipe, shipped
-from filters.base import Filter, FilterUnavailable
-from filters.weights import (
+from longtake.curation.downloads import DownloadError, Progress, fetch, read_text
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe, load_recipe, shipped
+from longtake.filters.base import Filter, FilterUnavailable
+from longtake.filters.weights import (
     RECORD_SUFFIX,
     WEIGHTS,
     Weight,

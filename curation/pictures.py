@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from curation.video import VideoInfo
-from filters.base import Image
+from longtake.curation.video import VideoInfo
+from longtake.filters.base import Image
 
 ANALYSIS_SIDE = 960  # long side of analysis frames; never enlarged
 THUMB_SIDE = 128  # half of what PySceneDetect reduces to: the mean differences it looks at are the same, at a quarter of the cost

@@ -11,19 +11,19 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from captioning.chat import CaptionerFault
-from captioning.registry import make_captioner
-from curation.clip_table import sync_clips
-from curation.errors import SetupError
-from curation.formats import check_formats
-from curation.inputs import read_inputs
-from curation.models import check_filters
-from curation.recipe import Recipe
-from curation.running import Cluster, Inline, Job, Report
-from curation.workspace import Workspace, without_ids
-from filters.base import Needs
-from manifests import schemas
-from manifests.lock import WorkspaceLock
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.registry import make_captioner
+from longtake.curation.clip_table import sync_clips
+from longtake.curation.errors import SetupError
+from longtake.curation.formats import check_formats
+from longtake.curation.inputs import read_inputs
+from longtake.curation.models import check_filters
+from longtake.curation.recipe import Recipe
+from longtake.curation.running import Cluster, Inline, Job, Report
+from longtake.curation.workspace import Workspace, without_ids
+from longtake.filters.base import Needs
+from longtake.manifests import schemas
+from longtake.manifests.lock import WorkspaceLock
 
 STAGES = ("scan", "score", "caption", "export")
 _MEASURED_IN = {
@@ -100,15 +100,15 @@ def run(
             for stage in options.stages:
                 result.stages[stage] = _run_stage(stage, workspace, recipe, options, executor, watcher)
                 if stage == "score":
-                    from curation.stages import deduplicate
+                    from longtake.curation.stages import deduplicate
 
                     deduplicate.finish(workspace, recipe)
                 if stage == "caption":
-                    from curation.stages import copies
+                    from longtake.curation.stages import copies
 
                     copies.finish(workspace, recipe)
                 if stage == "export":
-                    from curation.stages import export
+                    from longtake.curation.stages import export
 
                     result.datasets = export.finish(workspace, recipe)
         finally:
@@ -168,20 +168,20 @@ def _run_stage(
 def _plan(stage: str, workspace: Workspace, recipe: Recipe, options: Options) -> Job | None:
     # late: each stage imports what it works with
     if stage == "scan":
-        from curation.stages import scan
+        from longtake.curation.stages import scan
 
         return scan.plan(
             workspace, recipe, all_scores=options.all_scores, retry_errors=options.retry_errors, inline=options.inline
         )
     if stage == "score":
-        from curation.stages import score
+        from longtake.curation.stages import score
 
         return score.plan(workspace, recipe, all_scores=options.all_scores)
     if stage == "caption":
-        from curation.stages import caption
+        from longtake.curation.stages import caption
 
         return caption.plan(workspace, recipe, retry_errors=options.retry_errors, sample=options.sample)
-    from curation.stages import export
+    from longtake.curation.stages import export
 
     return export.plan(workspace, recipe, retry_errors=options.retry_errors)
 

@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from curation.errors import SetupError
-from filters.base import Filter, FilterUnavailable, Needs
-from filters.gates import Gate
-from filters.registry import UnknownFilter, build
+from longtake.curation.errors import SetupError
+from longtake.filters.base import Filter, FilterUnavailable, Needs
+from longtake.filters.gates import Gate
+from longtake.filters.registry import UnknownFilter, build
 
 _MOST_VALUES = 10_000
 
@@ -202,7 +202,7 @@ def _digest(*parts: Mapping[str, Any]) -> str:
 
 def shipped() -> dict[str, Path]:
     """Recipes that come with the package: name → file."""
-    folder = Path(str(files("curation") / "recipes"))
+    folder = Path(str(files("longtake.curation") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -1,6 +1,6 @@
 """Running a stage: batches of a todo table through a pool of workers, on Ray or in this process. Ray is imported here only.
 
-A worker measures a batch, appends its rows to the output manifest (atomically: `manifests.store`) and returns a report.
+A worker measures a batch, appends its rows to the output manifest (atomically: `longtake.manifests.store`) and returns a report.
 So what is committed does not depend on Ray: a driver or a worker may be killed at any moment and loses the batch in
 hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests, not a checkpoint.
 
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curation.errors import SetupError
+from longtake.curation.errors import SetupError
 
 _KNOCK_SECONDS = 10.0
 _AGAIN = "what is done is kept, and the same command goes on from here"

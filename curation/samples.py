@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from curation.errors import RowError
-from filters.base import Image, Sample
-from manifests.frames import StoredFrames
+from longtake.curation.errors import RowError
+from longtake.filters.base import Image, Sample
+from longtake.manifests.frames import StoredFrames
 
 
 def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:

@@ -24,8 +24,8 @@ from typing import Any
 
 import psutil
 
-from curation.errors import RowError, VideoError
-from manifests.store import StoreError
+from longtake.curation.errors import RowError, VideoError
+from longtake.manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
 _START_SECONDS = 60.0
@@ -100,7 +100,7 @@ class Sandbox:
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._stop()
             ours, theirs = socket.socketpair()
-            command = [sys.executable, "-m", "curation.sandbox", str(theirs.fileno())]
+            command = [sys.executable, "-m", "longtake.curation.sandbox", str(theirs.fileno())]
             environment = {
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
@@ -168,7 +168,7 @@ def _main() -> None:
 
     cv2.setNumThreads(1)
     # the module that this process was started as is another one than what jobs import
-    from curation import sandbox
+    from longtake.curation import sandbox
 
     sandbox._serve(Connection(int(sys.argv[1])))
 

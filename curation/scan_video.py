@@ -15,12 +15,12 @@ from typing import Any
 import av
 import numpy as np
 
-from curation.errors import RowError, VideoError
-from curation.pictures import AnalysisFrames, thumbnail
-from curation.recipe import Recipe
-from curation.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
-from curation.shots import Cut, CutDetector, build_detectors
-from curation.video import (
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.pictures import AnalysisFrames, thumbnail
+from longtake.curation.recipe import Recipe
+from longtake.curation.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
+from longtake.curation.shots import Cut, CutDetector, build_detectors
+from longtake.curation.video import (
     UNKNOWN_FPS,
     DecodeCount,
     OpenVideo,
@@ -31,8 +31,8 @@ from curation.video import (
     open_video,
     probe,
 )
-from filters.base import Filter, Image, MeasureError, Needs, Probe, Sample, Score
-from filters.gates import rejecting
+from longtake.filters.base import Filter, Image, MeasureError, Needs, Probe, Sample, Score
+from longtake.filters.gates import rejecting
 
 # Cuts are looked for in at most 16 pictures a second, what the reference frames of H.264 mostly give; and in several at
 # once: between two decoded frames the detectors find nothing of theirs in the caches, and take three times as long.

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from curation.recipe import Splitting
-from filters.base import Image
+from longtake.curation.recipe import Splitting
+from longtake.filters.base import Image
 
 _TICK = Fraction(1, 90_000)  # seconds
 _ANY_RATE = Fraction(25)  # PySceneDetect wants one; times are by the tick

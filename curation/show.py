@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from curation.recipe import Recipe
-from curation.stats import QUANTILES, Statistics, statistics
-from curation.workspace import Workspace
+from longtake.curation.recipe import Recipe
+from longtake.curation.stats import QUANTILES, Statistics, statistics
+from longtake.curation.workspace import Workspace
 
 if TYPE_CHECKING:
-    from curation.doctor import Finding
-    from curation.pipeline import RunResult
-    from curation.tiering import Retiering
+    from longtake.curation.doctor import Finding
+    from longtake.curation.pipeline import RunResult
+    from longtake.curation.tiering import Retiering
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Table:

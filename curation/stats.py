@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import clip_scores, written_captions
-from curation.recipe import Recipe
-from curation.workspace import Workspace
-from filters.gates import ClipScores, TierResult, Verdict, decide
-from manifests.arrow import from_numpy
+from longtake.curation.clip_table import clip_scores, written_captions
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.manifests.arrow import from_numpy
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -96,7 +96,7 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
-    """Captions by the recipe's captioner: their status, their cost, how many have faults of a kind (captioning.quality)."""
+    """Captions by the recipe's captioner: their status, their cost, and how many have faults (`captioning.quality`)."""
     numbers = ["requests", "prompt_tokens", "completion_tokens"]
     faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
     table, _ = written_captions(workspace, recipe, ["status", *numbers, *faults])

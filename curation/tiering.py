@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import clip_scores, score_columns
-from curation.errors import SetupError
-from curation.recipe import Recipe, RecipeError, differences, stale_scores
-from curation.workspace import Workspace
-from filters.gates import Gate, Verdict, decide
-from manifests.frames import frames_path
+from longtake.curation.clip_table import clip_scores, score_columns
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate, Verdict, decide
+from longtake.manifests.frames import frames_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ import av.error
 import av.video.stream
 import fsspec
 
-from curation.errors import VideoError
-from curation.orientation import track_rotations
-from curation.uris import local_path
+from longtake.curation.errors import VideoError
+from longtake.curation.orientation import track_rotations
+from longtake.curation.uris import local_path
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {

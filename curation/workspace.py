@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
-from curation.errors import SetupError
-from curation.recipe import Recipe, load_recipe, parse_yaml
-from manifests import schemas
-from manifests.store import Manifest, locate
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe, load_recipe, parse_yaml
+from longtake.manifests import schemas
+from longtake.manifests.store import Manifest, locate
 
 _LEFT_SECONDS = 3600.0
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.recipe import Recipe, load_recipe
-from filters.base import Filter, Needs
-from filters.registry import BUILT_IN, filter_class
+from longtake.curation.recipe import Recipe, load_recipe
+from longtake.filters.base import Filter, Needs
+from longtake.filters.registry import BUILT_IN, filter_class
 
 PAGE = Path(__file__).with_name("filters.md")
 RECIPES = ("longtake-hd", "embedded")

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
-from filters.batches import Device, ModelFilter, Precision, inference
-from filters.weights import fill, find_weight, load_weight, weight_tag
+from longtake.filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
+from longtake.filters.batches import Device, ModelFilter, Precision, inference
+from longtake.filters.weights import fill, find_weight, load_weight, weight_tag
 
 if TYPE_CHECKING:
     from torch import Tensor

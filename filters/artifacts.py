@@ -12,7 +12,7 @@ Formula: area of the union / area of the frame, per keyframe, of
   than 4 px belong together. Marks with edges in one direction only are dropped: a horizon in a level pan stands still
   too. An opaque ground is added: an area that never changes, with a rim that is an edge of one direction in most frames
   (a flat sky never changes either, but things pass along its rim).
-- **overlaid text** (backend `rapidocr` only): boxes of RapidOCR's detection model (see `filters.text_boxes`) whose
+- **overlaid text** (backend `rapidocr` only): boxes of RapidOCR's detection model (see `longtake.filters.text_boxes`) whose
   content stands still between the keyframe and any other frame of the sample between which the picture moves: the
   gradients in the box correlate by more than 0.6, those outside of boxes and marks (as g / (|g| + 8)) by less than
   0.3. A shop sign that passes by moves with the scene, and is not counted.
@@ -44,9 +44,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, MeasureError, Needs, Reduce, Sample
-from filters.grayscale import grey
-from filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, Boxes, model_hash, text_boxes
+from longtake.filters.base import Filter, MeasureError, Needs, Reduce, Sample
+from longtake.filters.grayscale import grey
+from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, Boxes, model_hash, text_boxes
 
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]

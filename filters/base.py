@@ -2,7 +2,7 @@
 
 A filter turns a batch of inputs (probes, samples, stored frames or captions) into one `Score` per clip. It says by
 which *protocol* it did so: the exact frames, size, reduction, model and weights. Two scores are comparable when their
-protocols are equal, and only then. Whether a score is good enough is for a gate to say (`filters.gates`).
+protocols are equal, and only then. Whether a score is good enough is for a gate to say (`longtake.filters.gates`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 
 if TYPE_CHECKING:
     import torch

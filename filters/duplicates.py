@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, FilterUnavailable, Needs, Reduce
+from longtake.filters.base import Filter, FilterUnavailable, Needs, Reduce
 
 HEAD = 64  # principal axes that the bound looks at
 BLOCK = 2048  # clips at once,

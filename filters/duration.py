@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from filters.base import Filter, MeasureError, Needs, Probe
+from longtake.filters.base import Filter, MeasureError, Needs, Probe
 
 
 class Duration(Filter[Probe]):

@@ -37,8 +37,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, Image, MeasureError, Needs, Sample
-from filters.grayscale import grey
+from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.grayscale import grey
 
 Flow = npt.NDArray[np.float32]
 

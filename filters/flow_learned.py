@@ -1,7 +1,7 @@
 """Optical flow by a network: what RAFT and UniMatch share, so that their scores have one unit and one protocol form.
 
 Formula: the mean over all pixels of √(u² + v²), where (u, v) is the flow from a keyframe to its partner, in pixels of a
-frame whose long side is 960, times 0.5 s / (the pair's real gap): as in filters.flow_dis, whose numbers are on another
+frame whose long side is 960, times 0.5 s / (the pair's real gap): as in longtake.filters.flow_dis, whose numbers are on another
 scale all the same, since each method errs in its own way (`longtake calibrate flow` relates them).
 
 Frames are reduced to a long side of 960 (never enlarged) and padded to the network's stride by repeating their edge
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Image, MeasureError, Sample, Score
-from filters.batches import ModelFilter, inference
-from filters.flow_dis import GAP_SECONDS, REPORT_SIDE
+from longtake.filters.base import Image, MeasureError, Sample, Score
+from longtake.filters.batches import ModelFilter, inference
+from longtake.filters.flow_dis import GAP_SECONDS, REPORT_SIDE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,6 +1,6 @@
 """Optical flow by RAFT: how far the picture moves in half a second.
 
-Formula, unit and range: filters.flow_learned. Source: Teed & Deng, "RAFT: Recurrent All-Pairs Field Transforms for
+Formula, unit and range: longtake.filters.flow_learned. Source: Teed & Deng, "RAFT: Recurrent All-Pairs Field Transforms for
 Optical Flow" (ECCV 2020); the network is torchvision's, the weights torchvision's or the original repository's
 (princeton-vl/RAFT), whose names are translated here. Gate ≥ 40 (≥ 50) in Table 4 of the Presto paper is for UniMatch.
 
@@ -15,10 +15,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from filters.base import FilterUnavailable, Reduce
-from filters.batches import Device, Precision
-from filters.flow_learned import LearnedFlow
-from filters.weights import fill, load_weight, weight_tag
+from longtake.filters.base import FilterUnavailable, Reduce
+from longtake.filters.batches import Device, Precision
+from longtake.filters.flow_learned import LearnedFlow
+from longtake.filters.weights import fill, load_weight, weight_tag
 
 if TYPE_CHECKING:
     from torch import Tensor

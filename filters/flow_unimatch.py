@@ -1,8 +1,8 @@
 """Optical flow by UniMatch (GMFlow): how far the picture moves in half a second.
 
-Formula, unit and range: filters.flow_learned. Source: Xu et al., "Unifying Flow, Stereo and Depth Estimation" (TPAMI
+Formula, unit and range: longtake.filters.flow_learned. Source: Xu et al., "Unifying Flow, Stereo and Depth Estimation" (TPAMI
 2023), autonomousvision/unimatch, with the weights trained on mixed data, which its authors recommend for ordinary
-pictures; gate ≥ 40 (≥ 50) in Table 4 of the Presto paper (arXiv 2412.01316). The network is filters.unimatch.
+pictures; gate ≥ 40 (≥ 50) in Table 4 of the Presto paper (arXiv 2412.01316). The network is longtake.filters.unimatch.
 
 Protocol: `unimatch/scale2-refine6@…,960pad32,keyframe-partner,per0.5s@960/mean`, the weights' hash after the @.
 Frames taller than wide are turned on their side for the network, as the authors do: it was trained on wide ones.
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from filters.base import FilterUnavailable, Reduce
-from filters.batches import Device, Precision
-from filters.flow_learned import LearnedFlow
-from filters.weights import fill, load_weight, weight_tag
+from longtake.filters.base import FilterUnavailable, Reduce
+from longtake.filters.batches import Device, Precision
+from longtake.filters.flow_learned import LearnedFlow
+from longtake.filters.weights import fill, load_weight, weight_tag
 
 Variant = Literal["scale2-refine6", "scale2", "scale1"]
 
@@ -76,7 +76,7 @@ def build(scales: int, refinements: int) -> Any:
         import torch
     except ImportError as error:
         raise FilterUnavailable("torch is missing: pip install 'longtake[models]'") from error
-    from filters.unimatch import UniMatch
+    from longtake.filters.unimatch import UniMatch
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.base import Filter, FilterUnavailable, Score
+from longtake.filters.base import Filter, FilterUnavailable, Score
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, Image, Needs, Sample
+from longtake.filters.base import Filter, Image, Needs, Sample
 
 
 def grey(image: Image) -> Image:

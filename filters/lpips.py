@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
-from filters.batches import Device, ModelFilter, Precision, inference
-from filters.weights import fill, load_weight, missing, weight_tag
+from longtake.filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
+from longtake.filters.batches import Device, ModelFilter, Precision, inference
+from longtake.filters.weights import fill, load_weight, missing, weight_tag
 
 if TYPE_CHECKING:
     from torch import Tensor

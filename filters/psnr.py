@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-from filters.base import Filter, Image, MeasureError, Needs, Sample
-from filters.grayscale import grey_keyframes
+from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.grayscale import grey_keyframes
 
 CAP_DB = 100.0
 

@@ -11,31 +11,34 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, get_args
 
-from filters.base import Filter, Reduce
+from longtake.filters.base import Filter, Reduce
 
 # Gates are shown in this order: what costs least comes first.
 BUILT_IN: dict[str, dict[str, str]] = {
-    "width": {"probe": "filters.resolution:Width"},
-    "height": {"probe": "filters.resolution:Height"},
-    "fps": {"probe": "filters.fps:Fps"},
-    "duration": {"probe": "filters.duration:Duration"},
-    "grayscale": {"mean": "filters.grayscale:Grayscale"},
-    "artifacts": {"rapidocr": "filters.artifacts:Artifacts", "borders": "filters.artifacts:Borders"},
-    "psnr": {"grey": "filters.psnr:Psnr"},
-    "ssim": {"grey": "filters.ssim:Ssim"},
-    "aesthetic": {"laion-v2": "filters.aesthetic:Aesthetic", "laion-v1": "filters.aesthetic:AestheticV1"},
+    "width": {"probe": "longtake.filters.resolution:Width"},
+    "height": {"probe": "longtake.filters.resolution:Height"},
+    "fps": {"probe": "longtake.filters.fps:Fps"},
+    "duration": {"probe": "longtake.filters.duration:Duration"},
+    "grayscale": {"mean": "longtake.filters.grayscale:Grayscale"},
+    "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
+    "psnr": {"grey": "longtake.filters.psnr:Psnr"},
+    "ssim": {"grey": "longtake.filters.ssim:Ssim"},
+    "aesthetic": {
+        "laion-v2": "longtake.filters.aesthetic:Aesthetic",
+        "laion-v1": "longtake.filters.aesthetic:AestheticV1",
+    },
     "flow": {
-        "dis": "filters.flow_dis:FlowDis",
-        "unimatch": "filters.flow_unimatch:FlowUnimatch",
-        "raft": "filters.flow_raft:FlowRaft",
+        "dis": "longtake.filters.flow_dis:FlowDis",
+        "unimatch": "longtake.filters.flow_unimatch:FlowUnimatch",
+        "raft": "longtake.filters.flow_raft:FlowRaft",
     },
     "lpips": {
-        "alex": "filters.lpips:Lpips",
-        "vgg": "filters.lpips:LpipsVgg",
-        "squeeze": "filters.lpips:LpipsSqueeze",
+        "alex": "longtake.filters.lpips:Lpips",
+        "vgg": "longtake.filters.lpips:LpipsVgg",
+        "squeeze": "longtake.filters.lpips:LpipsSqueeze",
     },
-    "duplicates": {"clip": "filters.duplicates:Duplicates"},
-    "text_similarity": {"minilm": "filters.text_similarity:TextSimilarity"},
+    "duplicates": {"clip": "longtake.filters.duplicates:Duplicates"},
+    "text_similarity": {"minilm": "longtake.filters.text_similarity:TextSimilarity"},
 }
 
 

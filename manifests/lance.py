@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.shards import DatasetError, whole_folder
+from longtake.manifests.shards import DatasetError, whole_folder
 
 CLIPS_PER_FRAGMENT = 1000  # what is there twice for a while: of 15 s at 720p, 5 to 10 GB
 _FORMAT = "2.2"

@@ -26,7 +26,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.store import StoreError, locate
+from longtake.manifests.store import StoreError, locate
 
 HEARTBEAT_SECONDS = 30.0  # how often the holder of a remote lock says that it lives
 STALE_SECONDS = 120.0  # silent for so long, it is taken for dead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from manifests.store import Manifest
+from longtake.manifests.store import Manifest
 
 
 def _required(name: str) -> pa.Field:
@@ -128,7 +128,7 @@ CAPTIONS = pa.schema(
         pa.field("scan_id", pa.string()),
         pa.field("caption_protocol", pa.string()),
         pa.field("protocols", pa.string()),
-        # How they read: captioning.quality
+        # How they read: longtake.captioning.quality
         pa.field("words", pa.list_(pa.int32())),  # of the overall caption, then of the five
         pa.field("outside_band", pa.int32()),
         pa.field("language", pa.string()),
@@ -142,7 +142,7 @@ CAPTIONS = pa.schema(
         pa.field("moves", pa.list_(pa.string())),  # measured
         pa.field("moves_named", pa.int32()),
         pa.field("moves_wrong", pa.int32()),
-        # Over the whole corpus: curation.stages.copies
+        # Over the whole corpus: longtake.curation.stages.copies
         pa.field("copies", pa.int64()),
         pa.field("copy_of", pa.string()),
         pa.field("sub_copies", pa.int64()),

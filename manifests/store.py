@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.arrow import from_numpy
+from longtake.manifests.arrow import from_numpy
 
 PART_ROWS = 250_000  # rows of a full compacted part
 GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
@@ -108,7 +108,7 @@ class Manifest:
     raise it when the schema changes; older parts stay readable as long as only nullable columns are added.
 
     Nothing is created before the first append. A manifest can be pickled, and used by many threads and processes at
-    once, except that `compact` is for the holder of the workspace's lock (manifests.lock).
+    once, except that `compact` is for the holder of the workspace's lock (longtake.manifests.lock).
 
     heavy: further columns that `read` gives only when they are named.
     """
@@ -539,7 +539,7 @@ def _newest(keys: Sequence[pa.ChunkedArray]) -> list[npt.NDArray[np.bool_]] | No
 
 
 def _no_rows(schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see manifests.arrow
+    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see longtake.manifests.arrow
 
 
 def _excluding(

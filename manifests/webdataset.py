@@ -16,14 +16,14 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from manifests.shards import DatasetError, whole_file
+from longtake.manifests.shards import DatasetError, whole_file
 
 CLIPS_PER_TAR = 100  # of 15 s at 720p: some 500 MB to 1 GB
 _KEY = re.compile(r"[A-Za-z0-9_-]+")  # a dot would begin the extension, a slash a folder
 
 
 def write_tars(table: pa.Table, dataset: Path, folder: Path, clips_per_tar: int = CLIPS_PER_TAR) -> list[Path]:
-    """Write the clips of `table` (see `manifests.shards`), whose paths begin at `dataset`, to `folder/shard-000000.tar`
+    """Write the clips of `table` (see `longtake.manifests.shards`), whose paths begin at `dataset`, to `folder/shard-000000.tar`
     and so on; those tars' paths. The tars of an earlier export are removed first; a table without rows gives none.
 
     Raises DatasetError if a clip is missing or its file has another checksum than its row.

@@ -1,5 +1,5 @@
 """`python -m presto`, which is what torchrun starts."""
 
-from presto.cli import main
+from longtake.presto.cli import main
 
 main()

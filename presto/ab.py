@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from presto.errors import PrestoError
-from presto.evaluate import samples_of
+from longtake.presto.errors import PrestoError
+from longtake.presto.evaluate import samples_of
 
 CRITERIA = {
     "diversity": "Which shows the richer scenario, with more happening?",

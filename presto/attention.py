@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from presto.errors import PrestoError
-from presto.segments import Segmentation
+from longtake.presto.errors import PrestoError
+from longtake.presto.segments import Segmentation
 
 
 class SegmentedAttnProcessor:

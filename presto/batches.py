@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from presto.config import TrainConfig
-from presto.dataset import Clip, Drop
-from presto.encoded import EncodingFile
-from presto.errors import ClipError
-from presto.frames import read_frames
-from presto.objective import TIMESTEPS, Objective
-from presto.plan import Plan
-from presto.text import pad_captions
+from longtake.presto.config import TrainConfig
+from longtake.presto.dataset import Clip, Drop
+from longtake.presto.encoded import EncodingFile
+from longtake.presto.errors import ClipError
+from longtake.presto.frames import read_frames
+from longtake.presto.objective import TIMESTEPS, Objective
+from longtake.presto.plan import Plan
+from longtake.presto.text import pad_captions
 
 _NOT_NOISE = 0xDEECE66D  # timesteps and dropout have seeds of their own
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from presto.config import Bucket
-from presto.segments import Segmentation
+from longtake.presto.config import Bucket
+from longtake.presto.segments import Segmentation
 
 
 def parameters(config: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 import yaml
 
-from presto.errors import PrestoError
+from longtake.presto.errors import PrestoError
 
 USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
 P = ParamSpec("P")
@@ -67,7 +67,7 @@ def guarded(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def _config(recipe: str, sets: list[str] | None) -> Any:
-    from presto.config import load_config
+    from longtake.presto.config import load_config
 
     changes = {}
     for given in sets or []:
@@ -97,8 +97,8 @@ def encode(
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try clips again that failed before.")] = False,
 ) -> None:
     """Encode a dataset into VAE latents and T5 embeddings. Stopped at any moment, the same command goes on."""
-    from presto.encode import compact, encode_here, plan
-    from presto.files import place
+    from longtake.presto.encode import compact, encode_here, plan
+    from longtake.presto.files import place
 
     data, written = _config(recipe, sets).data, place(output)
     todo = plan(place(dataset), model, written, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
@@ -106,7 +106,7 @@ def encode(
     if inline:
         rows, errors = encode_here(todo)
     else:
-        from presto.launch import encode_on_ray
+        from longtake.presto.launch import encode_on_ray
 
         rows, errors = encode_on_ray(todo, address, workers)
     compact(written)
@@ -140,8 +140,8 @@ def train(
     cpu: Annotated[bool, typer.Option("--cpu", help="With --ray: ranks without GPUs.")] = False,
 ) -> None:
     """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m presto train …"""
-    from presto.files import place
-    from presto.prepare import Run, describe, prepare
+    from longtake.presto.files import place
+    from longtake.presto.prepare import Run, describe, prepare
 
     config = _config(recipe, sets)
     run = Run(config, model.resolve(), place(data), output.resolve())
@@ -149,11 +149,11 @@ def train(
         print(describe(run, prepare(run), ranks or int(os.environ.get("WORLD_SIZE", "1"))))
         return
     if ray_workers:
-        from presto.launch import fit_on_ray
+        from longtake.presto.launch import fit_on_ray
 
         exported = fit_on_ray(run, ray_workers, gpus=not cpu, address=address)
     else:
-        from presto.train import fit
+        from longtake.presto.train import fit
 
         exported = fit(run)
     if int(os.environ.get("RANK", "0")) == 0:
@@ -169,7 +169,7 @@ def export(
     average: Annotated[bool | None, typer.Option("--average/--last", help="The averaged weights, or the last.")] = None,
 ) -> None:
     """Write the newest checkpoint of a run as a model folder that AllegroPipeline loads."""
-    from presto.export import export as write
+    from longtake.presto.export import export as write
 
     print(write(run, model, output, average=average))
 
@@ -194,13 +194,13 @@ def sample(
     endpoint_model: Annotated[str, typer.Option(help="The model to ask there.")] = "default",
 ) -> None:
     """Sample videos: five prompts each, or one that a language model expands to five."""
-    from presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
+    from longtake.presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
 
     given = read_prompts(prompts) if prompts else [list(prompt or [])]
     ideas = [""] * len(given)
     if endpoint:
-        from presto.expand import expand
-        from presto.folder import SETTINGS, read_settings
+        from longtake.presto.expand import expand
+        from longtake.presto.folder import SETTINGS, read_settings
 
         count = read_settings(model / "transformer" / SETTINGS).segments
         ideas = [texts[0] if len(texts) == 1 else "" for texts in given]
@@ -229,8 +229,8 @@ def evaluate(
     """Dynamic degree, segment–caption alignment, diversity and coherence, beside real clips and shuffled captions.
 
     Weights lie in the models folder: longtake models pull raft-large-princeton clip-vit-l-14 alexnet"""
-    from presto.evaluate import evaluate_folder, report
-    from presto.files import place
+    from longtake.presto.evaluate import evaluate_folder, report
+    from longtake.presto.files import place
 
     found = evaluate_folder(samples, place(real) if real else None, flow, clip, lpips, most)
     output.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ def vbench(
     output: Output,
 ) -> None:
     """Copy samples under VBench's names, for its own environment; see docs/presto.md."""
-    from presto.evaluate import export_vbench
+    from longtake.presto.evaluate import export_vbench
 
     print(export_vbench(samples, output))
 
@@ -259,7 +259,7 @@ def ab(
     seed: int = 0,
 ) -> None:
     """Write a page for a blind comparison: index.html to hand out, key.json to keep."""
-    from presto.ab import write_page
+    from longtake.presto.ab import write_page
 
     print(write_page(first, second, output, seed))
 
@@ -271,7 +271,7 @@ def tally(
     votes: Annotated[list[Path], typer.Argument(help="The files that judges sent back.")],
 ) -> None:
     """Count win, lose and tie of the first model, by criterion."""
-    from presto.ab import count_votes, tally_table
+    from longtake.presto.ab import count_votes, tally_table
 
     print(tally_table(count_votes(key, votes)))
 
@@ -280,8 +280,8 @@ def tally(
 @guarded
 def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, with every default.")] = None) -> None:
     """Name the recipes that ship, or print one."""
-    from presto.config import load_config
-    from presto.config import recipes as names
+    from longtake.presto.config import load_config
+    from longtake.presto.config import recipes as names
 
     if name:
         print(load_config(name).to_yaml(), end="")

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from presto.errors import PrestoError
-from presto.segments import Segmentation
+from longtake.presto.errors import PrestoError
+from longtake.presto.segments import Segmentation
 
 
 class _Part(BaseModel):
@@ -65,7 +65,7 @@ class Data(_Part):
 
 
 class Loss(_Part):
-    """gamma, noise_offset: see presto.objective. dropout: the share of clips that lose all captions together, which is
+    """gamma, noise_offset: see longtake.presto.objective. dropout: the share of clips that lose all captions together, which is
     what guidance needs. independent_dropout: the share of single captions that are lost besides."""
 
     gamma: float | None = Field(5.0, gt=0)
@@ -105,7 +105,7 @@ class Validation(_Part):
 
 class Samples(_Part):
     """every: steps between sample videos; 0: none. prompts: lists of as many prompts as there are segments. size: of
-    the first bucket unless given. inference_steps, guidance: see presto.sample."""
+    the first bucket unless given. inference_steps, guidance: see longtake.presto.sample."""
 
     every: int = Field(0, ge=0)
     prompts: tuple[tuple[str, ...], ...] = ()
@@ -182,14 +182,16 @@ FREE = (
 
 def recipes() -> list[str]:
     """Names of the recipes that ship."""
-    return sorted(f.name.removesuffix(".yaml") for f in files("presto.recipes").iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in files("longtake.presto.recipes").iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_config(name_or_file: str, changes: Mapping[str, Any] | None = None) -> TrainConfig:
     """A shipped recipe or a YAML file. changes: values by dotted key that take the place of its own. Raises PrestoError."""
     path = Path(name_or_file)
     if name_or_file in recipes():
-        text = files("presto.recipes").joinpath(f"{name_or_file}.yaml").read_text(encoding="utf-8")
+        text = files("longtake.presto.recipes").joinpath(f"{name_or_file}.yaml").read_text(encoding="utf-8")
     elif path.is_file():
         text = path.read_text(encoding="utf-8")
     else:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.shards import INDEX, whole_file
-from presto.config import Bucket
-from presto.errors import DROPS, ClipError, PrestoError
-from presto.files import Place, exists, is_remote, join, listing, read, sizes
+from longtake.manifests.shards import INDEX, whole_file
+from longtake.presto.config import Bucket
+from longtake.presto.errors import DROPS, ClipError, PrestoError
+from longtake.presto.files import Place, exists, is_remote, join, listing, read, sizes
 
 COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "clip_id": pa.types.is_string,
@@ -50,7 +50,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A clip that is not trained on. reason: a key of presto.errors.DROPS."""
+    """A clip that is not trained on. reason: a key of longtake.presto.errors.DROPS."""
 
     clip_id: str
     path: str

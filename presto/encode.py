@@ -1,4 +1,4 @@
-"""encode: dataset → latents and caption embeddings, one row in, one row out (see presto.encoded).
+"""encode: dataset → latents and caption embeddings, one row in, one row out (see longtake.presto.encoded).
 
 What is left to do is the dataset's clips less those whose row is `ok` under the same weights, bucket, file and captions:
 resume and growth are this one anti-join. A clip that cannot be encoded ends as a row with its reason, and is tried again
@@ -14,13 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from presto import encoded
-from presto.config import Bucket
-from presto.dataset import Clip, read_dataset, usable
-from presto.errors import ClipError, PrestoError
-from presto.files import Place, exists
-from presto.folder import fingerprint, require_model_folder
-from presto.frames import read_frames
+from longtake.presto import encoded
+from longtake.presto.config import Bucket
+from longtake.presto.dataset import Clip, read_dataset, usable
+from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.files import Place, exists
+from longtake.presto.folder import fingerprint, require_model_folder
+from longtake.presto.frames import read_frames
 
 BATCH = 4  # clips per task: what a kill loses
 
@@ -109,7 +109,7 @@ class EncodeWorker:
     def __init__(self, settings: EncodeSettings) -> None:
         import torch
 
-        from presto.model import load_text_encoder, load_vae
+        from longtake.presto.model import load_text_encoder, load_vae
 
         self.settings = settings
         cuda = torch.cuda.is_available()
@@ -129,14 +129,14 @@ class EncodeWorker:
         return len(made), sum(row["status"] == "error" for row in made)
 
     def _texts(self, captions: Sequence[str]) -> list[Any]:
-        from presto.text import encode_captions
+        from longtake.presto.text import encode_captions
 
         return encode_captions(self.tokenizer, self.encoder, captions)
 
     def _encode(self, clip: Clip) -> dict[str, Any]:
         import torch
 
-        from presto.vae import encode_moments
+        from longtake.presto.vae import encode_moments
 
         bucket = self.settings.buckets[clip.bucket]
         try:
@@ -182,7 +182,7 @@ def encode_here(todo: Todo) -> tuple[int, int]:
 
 def compact(output: Place) -> None:
     """Leave one row per clip in few files; the overview of the folder. Raises PrestoError."""
-    from manifests.store import StoreError
+    from longtake.manifests.store import StoreError
 
     try:
         encoded.manifest(output).compact()

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.store import Manifest, StoreError
-from presto.config import Bucket
-from presto.dataset import Clip, Drop, require_names
-from presto.errors import DROPS, ClipError, PrestoError
-from presto.files import Place, is_remote, join, listing, read, sizes, write
+from longtake.manifests.store import Manifest, StoreError
+from longtake.presto.config import Bucket
+from longtake.presto.dataset import Clip, Drop, require_names
+from longtake.presto.errors import DROPS, ClipError, PrestoError
+from longtake.presto.files import Place, is_remote, join, listing, read, sizes, write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),  # ok | error
-        pa.field("error_kind", pa.string()),  # a key of presto.errors.DROPS
+        pa.field("error_kind", pa.string()),  # a key of longtake.presto.errors.DROPS
         pa.field("error", pa.string()),
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("content", pa.string()),  # hash of the clip's file and captions

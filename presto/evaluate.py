@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from manifests.shards import CAPTIONS, caption_frames, whole_file
-from presto.dataset import read_dataset
-from presto.errors import ClipError, PrestoError
-from presto.files import Place, join
-from presto.frames import read_frames
-from presto.perception import Array, Clip, Distance, Flow, optical_flow
-from presto.video import Frames, read_video
+from longtake.manifests.shards import CAPTIONS, caption_frames, whole_file
+from longtake.presto.dataset import read_dataset
+from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.files import Place, join
+from longtake.presto.frames import read_frames
+from longtake.presto.perception import Array, Clip, Distance, Flow, optical_flow
+from longtake.presto.video import Frames, read_video
 
 RATE = 8.0  # frames per second that VBench looks at
 _NAME_BYTES = 240  # of a prompt in a file name
@@ -210,7 +210,7 @@ def evaluate_folder(
     samples: Path, real: Place | None, flow: str, clip: str | None, lpips: str | None, most: int
 ) -> dict[str, dict[str, Any]]:
     """`measure` of samples, and of real clips in as many frames of the same size. flow, clip, lpips: see
-    presto.perception. Raises PrestoError."""
+    longtake.presto.perception. Raises PrestoError."""
     subjects = samples_of(samples)
     clips = [] if real is None else real_clips(real, most)
     by = Backends((flow, optical_flow(flow)), Clip(clip) if clip else None, Distance(lpips) if lpips else None)

@@ -7,7 +7,7 @@ import os
 import urllib.error
 import urllib.request
 
-from presto.errors import PrestoError
+from longtake.presto.errors import PrestoError
 
 _SYSTEM = (
     "You write prompts for a text-to-video model that makes one continuous shot of 15 seconds. From the user's idea, write "

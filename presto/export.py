@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from presto import checkpoint
-from presto.config import parse_config
-from presto.errors import PrestoError
-from presto.folder import PARTS, require_model_folder
-from presto.model import empty_transformer, save_transformer
+from longtake.presto import checkpoint
+from longtake.presto.config import parse_config
+from longtake.presto.errors import PrestoError
+from longtake.presto.folder import PARTS, require_model_folder
+from longtake.presto.model import empty_transformer, save_transformer
 
 
 def export(run: Path, model: Path, output: Path, *, average: bool | None = None) -> Path:

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from manifests.shards import whole_file
-from manifests.store import StoreError, locate
-from presto.errors import PrestoError
+from longtake.manifests.shards import whole_file
+from longtake.manifests.store import StoreError, locate
+from longtake.presto.errors import PrestoError
 
 Place = Path | str  # a local path, or a URI
 WAITS = (1.0, 4.0, 16.0, 60.0)  # seconds before each further try of a remote read

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from presto.errors import PrestoError
-from presto.segments import Segmentation
+from longtake.presto.errors import PrestoError
+from longtake.presto.segments import Segmentation
 
 SETTINGS = "segmented_attention.json"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")

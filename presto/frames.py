@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from presto.errors import ClipError
-from presto.files import Place, is_remote, read
+from longtake.presto.errors import ClipError
+from longtake.presto.files import Place, is_remote, read
 
 
 def read_frames(path: Place, count: int, height: int, width: int, stated: int | None = None) -> npt.NDArray[np.uint8]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from presto.encode import EncodeSettings, EncodeWorker, Todo
-from presto.errors import PrestoError
-from presto.prepare import Run, prepare
+from longtake.presto.encode import EncodeSettings, EncodeWorker, Todo
+from longtake.presto.errors import PrestoError
+from longtake.presto.prepare import Run, prepare
 
 
 @contextmanager
@@ -95,7 +95,7 @@ class _Encode:
 
 
 def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address: str | None = None) -> Path:
-    """`presto.train.fit` under Ray Train (TorchTrainer): `workers` ranks, one GPU each if `gpus`. A lost worker or node
+    """`longtake.presto.train.fit` under Ray Train (TorchTrainer): `workers` ranks, one GPU each if `gpus`. A lost worker or node
     ends the group, which is made anew, up to `retries` times, and goes on from the newest checkpoint. The folders of
     `run` must be reachable under the same names on all nodes. Raises PrestoError."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -124,7 +124,7 @@ def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address:
 def _fit(given: dict[str, Any]) -> None:
     import ray.train
 
-    from presto.train import fit
+    from longtake.presto.train import fit
 
     # a barrier: every rank calls it, which `fit` promises
     fit(given["run"], report=ray.train.report)

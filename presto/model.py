@@ -11,10 +11,10 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
 from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
-from presto.attention import segment, segmentation_of
-from presto.errors import PrestoError
-from presto.folder import SETTINGS, read_settings, require_model_folder, transformer_config
-from presto.segments import Segmentation
+from longtake.presto.attention import segment, segmentation_of
+from longtake.presto.errors import PrestoError
+from longtake.presto.folder import SETTINGS, read_settings, require_model_folder, transformer_config
+from longtake.presto.segments import Segmentation
 
 disable_progress_bar()  # five bars per pipeline, in logs too
 
@@ -64,7 +64,7 @@ def save_transformer(model: AllegroTransformer3DModel, folder: Path) -> None:
     """Weights, config and settings into `folder` (a model folder's `transformer`). Raises PrestoError: plain model."""
     segmentation = segmentation_of(model)
     if segmentation is None:
-        raise PrestoError("this transformer has the plain attention: call presto.attention.segment first")
+        raise PrestoError("this transformer has the plain attention: call longtake.presto.attention.segment first")
     model.save_pretrained(folder, safe_serialization=True)
     (folder / SETTINGS).write_text(segmentation.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.aesthetic import WIDTHS, frame_to_square, to_input
-from filters.base import FilterUnavailable, MeasureError, Sample
-from filters.batches import inference, torch_device
-from filters.flow_dis import flow_field
-from filters.flow_learned import MIN_SIDE, LearnedFlow
-from filters.flow_raft import FlowRaft
-from filters.flow_unimatch import FlowUnimatch
-from filters.lpips import Lpips, LpipsSqueeze, LpipsVgg
-from filters.weights import fill, load_weight
-from presto.errors import ClipError, PrestoError
-from presto.frames import fit
-from presto.video import Frames
+from longtake.filters.aesthetic import WIDTHS, frame_to_square, to_input
+from longtake.filters.base import FilterUnavailable, MeasureError, Sample
+from longtake.filters.batches import inference, torch_device
+from longtake.filters.flow_dis import flow_field
+from longtake.filters.flow_learned import MIN_SIDE, LearnedFlow
+from longtake.filters.flow_raft import FlowRaft
+from longtake.filters.flow_unimatch import FlowUnimatch
+from longtake.filters.lpips import Lpips, LpipsSqueeze, LpipsVgg
+from longtake.filters.weights import fill, load_weight
+from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.frames import fit
+from longtake.presto.video import Frames
 
 Array = npt.NDArray[np.floating]
 Flow = Callable[[Frames, Frames], Array]

@@ -15,9 +15,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from presto.config import Bucket
-from presto.dataset import Clip
-from presto.errors import PrestoError
+from longtake.presto.config import Bucket
+from longtake.presto.dataset import Clip
+from longtake.presto.errors import PrestoError
 
 
 class Plan:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from presto.config import TrainConfig
-from presto.dataset import Clip, Drop, held_out, read_dataset, require_few_drops, summary, usable
-from presto.encoded import is_encoded, read_encoded, read_null
-from presto.errors import DROPS, PrestoError
-from presto.files import Place
-from presto.folder import fingerprint, require_model_folder, transformer_config
-from presto.plan import Plan
+from longtake.presto.config import TrainConfig
+from longtake.presto.dataset import Clip, Drop, held_out, read_dataset, require_few_drops, summary, usable
+from longtake.presto.encoded import is_encoded, read_encoded, read_null
+from longtake.presto.errors import DROPS, PrestoError
+from longtake.presto.files import Place
+from longtake.presto.folder import fingerprint, require_model_folder, transformer_config
+from longtake.presto.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,8 +88,8 @@ def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> No
 
 def describe(run: Run, found: Prepared, world: int) -> str:
     """The bucket table, steps, memory and drops, as text for `--dry-run`."""
-    from presto.budget import memory_bytes, parameters, step_flops, tokens
-    from presto.text import MAX_TOKENS
+    from longtake.presto.budget import memory_bytes, parameters, step_flops, tokens
+    from longtake.presto.text import MAX_TOKENS
 
     config, shape = run.config, found.model
     found.plan.require_world(world)

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from manifests.shards import whole_file
-from presto.config import Bucket
-from presto.errors import PrestoError
-from presto.folder import SETTINGS, read_settings
-from presto.model import load_pipeline, load_text_encoder, load_vae
-from presto.text import encode_captions, pad_captions
-from presto.vae import decode
-from presto.video import Frames, write_video
+from longtake.manifests.shards import whole_file
+from longtake.presto.config import Bucket
+from longtake.presto.errors import PrestoError
+from longtake.presto.folder import SETTINGS, read_settings
+from longtake.presto.model import load_pipeline, load_text_encoder, load_vae
+from longtake.presto.text import encode_captions, pad_captions
+from longtake.presto.vae import decode
+from longtake.presto.video import Frames, write_video
 
 if TYPE_CHECKING:
-    from presto.train import Trainer
+    from longtake.presto.train import Trainer
 
 SECONDS = 15.0  # that a clip of training lasts
 NEGATIVE = (  # of Allegro's own example
@@ -53,11 +53,11 @@ def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings
     transformer has the plain attention or another number of segments."""
     from diffusers import EulerAncestralDiscreteScheduler
 
-    from presto.attention import segmentation_of
+    from longtake.presto.attention import segmentation_of
 
     found = segmentation_of(pipeline.transformer)
     if found is None:
-        raise PrestoError("this transformer has the plain attention: load it with presto.model.load_pipeline")
+        raise PrestoError("this transformer has the plain attention: load it with longtake.presto.model.load_pipeline")
     if found.segments != len(text):
         raise PrestoError(f"{len(text)} prompts for {found.segments} segments: give {found.segments}")
     found.windows(settings.frames // 4)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from presto.errors import PrestoError
+from longtake.presto.errors import PrestoError
 
 Variant = Literal["isolated", "sequential", "sequential-pair", "overlapped"]
 

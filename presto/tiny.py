@@ -1,7 +1,7 @@
 """A whole Allegro model folder with random weights, small enough for a CPU: for tests, demonstrations, a dry run of a
 cluster. What it samples is noise; everything else behaves as with the published weights.
 
-    python -m presto.tiny FOLDER
+    python -m longtake.presto.tiny FOLDER
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from presto.attention import segment
-from presto.model import rotary
-from presto.objective import TIMESTEPS, Objective
-from presto.segments import Segmentation, Variant
-from presto.tiny import tiny_transformer
+from longtake.presto.attention import segment
+from longtake.presto.model import rotary
+from longtake.presto.objective import TIMESTEPS, Objective
+from longtake.presto.segments import Segmentation, Variant
+from longtake.presto.tiny import tiny_transformer
 
 CLASSES, SEGMENTS, FRAMES, SIDE, CHANNELS, WIDTH, TOKENS = 6, 5, 22, 2, 4, 32, 2
 

@@ -25,20 +25,20 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
-from presto import checkpoint
-from presto.batches import Batch, Reader, StepBatches, loader, noises
-from presto.budget import measured_peak, step_flops, tokens
-from presto.config import differences
-from presto.dataset import Drop, write_ledger
-from presto.errors import PrestoError
-from presto.folder import scaling_factor
-from presto.logs import Log
-from presto.model import Rotary, empty_transformer, load_text_encoder, load_transformer, load_vae, rotary
-from presto.objective import TIMESTEPS, Objective
-from presto.parallel import Ranks, clip_gradients, local, ranks, shard
-from presto.prepare import Prepared, Run, prepare
-from presto.text import encode_captions, pad_captions
-from presto.vae import encode_moments, latents_of
+from longtake.presto import checkpoint
+from longtake.presto.batches import Batch, Reader, StepBatches, loader, noises
+from longtake.presto.budget import measured_peak, step_flops, tokens
+from longtake.presto.config import differences
+from longtake.presto.dataset import Drop, write_ledger
+from longtake.presto.errors import PrestoError
+from longtake.presto.folder import scaling_factor
+from longtake.presto.logs import Log
+from longtake.presto.model import Rotary, empty_transformer, load_text_encoder, load_transformer, load_vae, rotary
+from longtake.presto.objective import TIMESTEPS, Objective
+from longtake.presto.parallel import Ranks, clip_gradients, local, ranks, shard
+from longtake.presto.prepare import Prepared, Run, prepare
+from longtake.presto.text import encode_captions, pad_captions
+from longtake.presto.vae import encode_moments, latents_of
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def fit(run: Run, report: Report | None = None) -> Path:
             trainer.train(journal, report)
         exported = run.output / "export"
         if found.first:
-            from presto.export import export
+            from longtake.presto.export import export
 
             export(run.output, run.model, exported)
         torch.distributed.barrier()
@@ -347,7 +347,7 @@ class Trainer:
         return {"loss": float(totals[0].sum() / totals[1].sum().clamp(min=1)), **values}
 
     def _sample(self) -> None:
-        from presto.sample import sample_in_training
+        from longtake.presto.sample import sample_in_training
 
         sample_in_training(self)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from presto.errors import PrestoError
+from longtake.presto.errors import PrestoError
 
 TILE_FRAMES = 24
 OVERLAP = (8, 120, 80)  # frames, rows, columns

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from manifests.shards import whole_file
-from presto.errors import PrestoError
+from longtake.manifests.shards import whole_file
+from longtake.presto.errors import PrestoError
 
 Frames = npt.NDArray[np.uint8]  # (F, H, W, 3), RGB
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Videos with known answers by name; LONGTAKE_TEST_CORPUS names a folder that keeps them between runs."""
     kept = os.environ.get("LONGTAKE_TEST_CORPUS")
     return build(Path(kept) if kept else tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_name_per_module() -> Iterator[None]:
+    """At the end of the session, no file of ours was loaded as two modules (`filters.base` beside `longtake.filters.base`)."""
+    yield
+    names: dict[str, list[str]] = {}
+    root = str(Path(__file__).parents[1])
+    for name, module in sys.modules.items():
+        if (file := getattr(module, "__file__", None)) and name != "__main__" and file.endswith(".py"):
+            if (real := os.path.realpath(file)).startswith(root) and f"{os.sep}.venv{os.sep}" not in real:
+                names.setdefault(real, []).append(name)
+    assert names, "no module of the project was seen"
+    assert not {file: loaded for file, loaded in names.items() if len(loaded) > 1}

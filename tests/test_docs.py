@@ -18,17 +18,17 @@ import yaml
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 
-from curation import recipe as recipes
-from curation.cli import app
-from curation.errors import ERROR_KINDS
-from curation.pipeline import Options, run
-from curation.progress import Progress
-from curation.recipe import Recipe, parse_recipe
-from curation.workspace import Workspace
 from docs.filter_pages import PAGE, documented_modules, page
-from filters.registry import BUILT_IN, available, filter_class
-from manifests import schemas
-from presto.cli import app as trainer
+from longtake.curation import recipe as recipes
+from longtake.curation.cli import app
+from longtake.curation.errors import ERROR_KINDS
+from longtake.curation.pipeline import Options, run
+from longtake.curation.progress import Progress
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.registry import BUILT_IN, available, filter_class
+from longtake.manifests import schemas
+from longtake.presto.cli import app as trainer
 from tests.corpus import SMALL, Encoding, film, pan
 
 ROOT = Path(__file__).parents[1]
@@ -184,10 +184,10 @@ def test_snippets_run(
 def test_the_filter_to_add_works(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "docs" / "add-a-filter.md").read_text(encoding="utf-8")
     code, test = re.findall(r"^<!-- filter(?: test)? -->\n```python\n(.*?)^```", text, re.M | re.S)
-    module = types.ModuleType("filters.sharpness")
+    module = types.ModuleType("longtake.filters.sharpness")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(available(), "sharpness", {"laplacian": "filters.sharpness:Sharpness"})
+    monkeypatch.setitem(available(), "sharpness", {"laplacian": "longtake.filters.sharpness:Sharpness"})
     tests: dict[str, Callable[[], None]] = {}
     exec(test, tests)
     called = [function() for name, function in tests.items() if name.startswith("test_")]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.report.clips import plain
-from curation.report.columns import BINS, Scale
-from filters.gates import Gate
+from longtake.curation.report.clips import plain
+from longtake.curation.report.columns import BINS, Scale
+from longtake.filters.gates import Gate
 
 WIDTH, HEIGHT = 320, 96  # of a histogram, in its own units: it is stretched to the room there is
 

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import written_captions
-from curation.errors import SetupError
-from curation.report.columns import Columns
-from curation.workspace import Workspace
-from filters.gates import Verdict
-from manifests.frames import read_frames
+from longtake.curation.clip_table import written_captions
+from longtake.curation.errors import SetupError
+from longtake.curation.report.columns import Columns
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Verdict
+from longtake.manifests.frames import read_frames
 
 # five keyframes beside each other, where the report's style sheet is not
 _NOTEBOOK = (
@@ -70,7 +70,7 @@ class ClipView:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from curation.report.page import clip_figure
+        from longtake.curation.report.page import clip_figure
 
         return f'<div class="longtake">{_NOTEBOOK}{clip_figure(self)}</div>'
 

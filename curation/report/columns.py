@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import clip_scores
-from curation.recipe import Recipe
-from curation.workspace import Workspace
-from filters.base import Needs
-from filters.gates import ClipScores, Gate, GateResult, Tier, Verdict
-from manifests import schemas
+from longtake.curation.clip_table import clip_scores
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Needs
+from longtake.filters.gates import ClipScores, Gate, GateResult, Tier, Verdict
+from longtake.manifests import schemas
 
 Bools = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.report.columns import Columns
-from curation.workspace import Workspace
+from longtake.curation.report.columns import Columns
+from longtake.curation.workspace import Workspace
 
 MOST_RANKED = 20_000  # clips
 MOST_READ = 5_000  # clips whose captions are looked at for phrases

@@ -13,14 +13,14 @@ from importlib.resources import files as resources
 
 import numpy as np
 
-from curation.recipe import Recipe
-from curation.report import findings
-from curation.report.charts import Bar, bars, distribution, histogram
-from curation.report.clips import ClipView, Looker, data_uri, plain
-from curation.report.columns import Columns
-from curation.stats import counted, stage_runs
-from curation.workspace import Workspace
-from filters.gates import Gate
+from longtake.curation.recipe import Recipe
+from longtake.curation.report import findings
+from longtake.curation.report.charts import Bar, bars, distribution, histogram
+from longtake.curation.report.clips import ClipView, Looker, data_uri, plain
+from longtake.curation.report.columns import Columns
+from longtake.curation.stats import counted, stage_runs
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate
 
 MOST_BYTES = 6_000_000  # of pictures: the file stays below 10 MB
 MOST_CLIPS = 160
@@ -77,7 +77,7 @@ def write_report(workspace: Workspace, recipe: Recipe) -> bytes:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     contents = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, title, _ in sections)
     body = "".join(f'<section id="{key}"><h2>{title}</h2>{text}</section>' for key, title, text in sections)
-    style = (resources("curation") / "report" / "report.css").read_text(encoding="utf-8")
+    style = (resources("longtake.curation") / "report" / "report.css").read_text(encoding="utf-8")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

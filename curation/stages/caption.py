@@ -19,23 +19,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
 
-from captioning.base import Captioner, Captions, ClipFrames, Spent, failed
-from captioning.chat import CaptionerFault
-from captioning.checks import Status
-from captioning.journal import Journal
-from captioning.quality import measured_quality
-from captioning.registry import make_captioner
-from captioning.waves import Vllm
-from curation.clip_table import dump_protocols, rows_table
-from curation.errors import SetupError
-from curation.recipe import Recipe, parse_recipe
-from curation.running import Job, Report, run_llm, split
-from curation.workspace import Workspace
-from filters.base import FilterUnavailable, MeasureError, Needs, Score
-from filters.gates import ClipScores, Verdict, decide
-from manifests import schemas
-from manifests.frames import StoredFrames, read_frames
-from manifests.store import locate
+from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, failed
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.checks import Status
+from longtake.captioning.journal import Journal
+from longtake.captioning.quality import measured_quality
+from longtake.captioning.registry import make_captioner
+from longtake.captioning.waves import Vllm
+from longtake.curation.clip_table import dump_protocols, rows_table
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running import Job, Report, run_llm, split
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
+from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.manifests import schemas
+from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.store import locate
 
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 ANSWERS = ".answers"  # in the workspace: the journal

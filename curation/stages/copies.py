@@ -19,11 +19,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from captioning.checks import SUB_CAPTIONS, Status, normalised
-from captioning.copies import copies
-from curation.clip_table import written_captions
-from curation.recipe import Recipe
-from curation.workspace import Workspace
+from longtake.captioning.checks import SUB_CAPTIONS, Status, normalised
+from longtake.captioning.copies import copies
+from longtake.curation.clip_table import written_captions
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
 
 VERDICT = ("status", "copies", "copy_of", "sub_copies")
 SLICE = 50_000  # rows that are written anew together

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import dump_protocols, tiers_left, with_embeddings
-from curation.errors import SetupError
-from curation.recipe import Recipe
-from curation.workspace import Workspace
-from filters.duplicates import Duplicates
-from filters.gates import ClipScores
-from manifests import schemas
-from manifests.store import locate
+from longtake.curation.clip_table import dump_protocols, tiers_left, with_embeddings
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.duplicates import Duplicates
+from longtake.filters.gates import ClipScores
+from longtake.manifests import schemas
+from longtake.manifests.store import locate
 
 ORDER = ("aesthetic", "flow")  # the higher, the better; before them the number of tiers, after them the lower clip id
 NAME = Duplicates.name

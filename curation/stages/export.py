@@ -20,23 +20,30 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.card import DatasetFacts, dataset_card
-from curation.clip_table import clip_scores, written_captions
-from curation.clip_video import EncodeSettings, cut_clip
-from curation.errors import RowError, SetupError
-from curation.formats import remove_formats, write_formats
-from curation.recipe import Recipe, parse_recipe
-from curation.running import Job, Report, split
-from curation.sandbox import Limits, Sandbox
-from curation.stats import funnel
-from curation.uris import local_path
-from curation.workspace import Workspace
-from filters.base import FilterUnavailable
-from filters.gates import ClipScores, TierResult, Verdict, decide
-from manifests import schemas
-from manifests.huggingface import front_matter
-from manifests.shards import SCORES, dataset_schema, dataset_table, finish_dataset, presto_problems, write_shards
-from manifests.store import StoreError, locate
+from longtake.curation.card import DatasetFacts, dataset_card
+from longtake.curation.clip_table import clip_scores, written_captions
+from longtake.curation.clip_video import EncodeSettings, cut_clip
+from longtake.curation.errors import RowError, SetupError
+from longtake.curation.formats import remove_formats, write_formats
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running import Job, Report, split
+from longtake.curation.sandbox import Limits, Sandbox
+from longtake.curation.stats import funnel
+from longtake.curation.uris import local_path
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import FilterUnavailable
+from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.manifests import schemas
+from longtake.manifests.huggingface import front_matter
+from longtake.manifests.shards import (
+    SCORES,
+    dataset_schema,
+    dataset_table,
+    finish_dataset,
+    presto_problems,
+    write_shards,
+)
+from longtake.manifests.store import StoreError, locate
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}

@@ -14,19 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import RowError, VideoError
-from curation.recipe import Recipe, parse_recipe
-from curation.running import Job, Report, split
-from curation.samples import store_sample
-from curation.sampling import Span
-from curation.sandbox import Limits, Sandbox, allow_seconds
-from curation.scan_video import ClipScan, VideoScan, scan_video
-from curation.uris import local_path
-from curation.workspace import Workspace, without_ids
-from filters.base import Needs, Sample
-from filters.gates import ClipScores, alive
-from manifests import ids, schemas
-from manifests.frames import frames_writer
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running import Job, Report, split
+from longtake.curation.samples import store_sample
+from longtake.curation.sampling import Span
+from longtake.curation.sandbox import Limits, Sandbox, allow_seconds
+from longtake.curation.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.uris import local_path
+from longtake.curation.workspace import Workspace, without_ids
+from longtake.filters.base import Needs, Sample
+from longtake.filters.gates import ClipScores, alive
+from longtake.manifests import ids, schemas
+from longtake.manifests.frames import frames_writer
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
 

@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
-from curation.errors import RowError, SetupError
-from curation.models import check_filters
-from curation.recipe import Recipe, parse_recipe
-from curation.running import Job, Report, split
-from curation.samples import load_sample
-from curation.workspace import Workspace
-from filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
-from filters.batches import ModelFilter, cores
-from filters.gates import ClipScores, Tier, alive, rejecting
-from manifests import schemas
-from manifests.frames import StoredFrames, read_frames
+from longtake.curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
+from longtake.curation.errors import RowError, SetupError
+from longtake.curation.models import check_filters
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running import Job, Report, split
+from longtake.curation.samples import load_sample
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
+from longtake.filters.batches import ModelFilter, cores
+from longtake.filters.gates import ClipScores, Tier, alive, rejecting
+from longtake.manifests import schemas
+from longtake.manifests.frames import StoredFrames, read_frames
 
 _BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
 AT_MOST = 32

@@ -10,10 +10,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from curation.errors import SetupError
-from curation.workspace import Workspace
-from filters.gates import Gate
-from manifests.store import locate
+from longtake.curation.errors import SetupError
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate
+from longtake.manifests.store import locate
 
 FILE = "studio/marks.json"  # in the workspace
 FEWEST = 3  # good ones and bad ones, for a proposal

@@ -23,10 +23,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from curation.errors import SetupError
-from curation.recipe import RecipeError
-from curation.studio.session import Session, StudioError
-from curation.uris import local_path
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import RecipeError
+from longtake.curation.studio.session import Session, StudioError
+from longtake.curation.uris import local_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question
@@ -109,7 +109,7 @@ def make_app(session: Session, token: str | None = None) -> Guard:
     """The studio as an ASGI application. token: asked for if it is not None."""
 
     def page(request: Request) -> Response:
-        text = (files("curation") / "studio" / "static" / "index.html").read_text(encoding="utf-8")
+        text = (files("longtake.curation") / "studio" / "static" / "index.html").read_text(encoding="utf-8")
         return Response(text, media_type="text/html", headers={"cache-control": "no-store"})
 
     def asset(request: Request) -> Response:
@@ -117,7 +117,7 @@ def make_app(session: Session, token: str | None = None) -> Guard:
         if name not in _ASSETS:
             return PlainTextResponse("no such file", 404)
         folder, kind = _ASSETS[name]
-        text = (files("curation") / folder / name).read_text(encoding="utf-8")
+        text = (files("longtake.curation") / folder / name).read_text(encoding="utf-8")
         return Response(text, media_type=kind, headers={"cache-control": "no-cache"})
 
     def picture(request: Request) -> Response:

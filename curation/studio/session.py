@@ -17,17 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.clip_table import clip_scores
-from curation.errors import SetupError
-from curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
-from curation.report.clips import Looker, thumbnails
-from curation.report.columns import Bools, Columns, Rows
-from curation.report.findings import sources
-from curation.stats import counted
-from curation.studio.marks import agreement, propose, read_marks, write_marks, write_whole
-from curation.workspace import Workspace
-from filters.gates import Gate, Tier, Verdict, decide
-from manifests.store import locate
+from longtake.curation.clip_table import clip_scores
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
+from longtake.curation.report.clips import Looker, thumbnails
+from longtake.curation.report.columns import Bools, Columns, Rows
+from longtake.curation.report.findings import sources
+from longtake.curation.stats import counted
+from longtake.curation.studio.marks import agreement, propose, read_marks, write_marks, write_whole
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate, Tier, Verdict, decide
+from longtake.manifests.store import locate
 
 NEAR = 6  # clips on each side of a threshold
 SHOWN = 12  # clips of a list

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from captioning.base import ClipFrames
+from longtake.captioning.base import ClipFrames
 
 Image = npt.NDArray[np.uint8]
 TIMES = np.arange(1.5, 15, 3)

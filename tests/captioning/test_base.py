@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning.base import Captioner, Captions, ClipFrames, check_frames, match_to_clips
-from captioning.chat import CaptionerFault
-from captioning.checks import CaptionError, Status
+from longtake.captioning.base import Captioner, Captions, ClipFrames, check_frames, match_to_clips
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.checks import CaptionError, Status
 from tests.captioning.frames import TIMES, clip_of
 from tests.captioning.frames import flat_clip as clip
 

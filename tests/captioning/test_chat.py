@@ -15,13 +15,13 @@ from typing import Any
 import fsspec
 import pytest
 
-from captioning.answers import SCHEMA
-from captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish, Gathered, Meter
-from captioning.checks import Status
-from captioning.journal import Journal
-from captioning.progressive import Flow
-from captioning.registry import make_captioner
-from captioning.waves import Vllm
+from longtake.captioning.answers import SCHEMA
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish, Gathered, Meter
+from longtake.captioning.checks import Status
+from longtake.captioning.journal import Journal
+from longtake.captioning.progressive import Flow
+from longtake.captioning.registry import make_captioner
+from longtake.captioning.waves import Vllm
 from tests.captioning.frames import clip_of
 from tests.captioning.server import WORDS, number_in, picture
 
@@ -165,7 +165,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captioning.waves.WAVE_SECONDS", 0.05)
+    monkeypatch.setattr("longtake.captioning.waves.WAVE_SECONDS", 0.05)
     waves: list[int] = []
 
     def counted(settings: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -190,7 +190,7 @@ def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_a_wave_answered_before_its_engine_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captioning.waves.WAVE_SECONDS", 0.05)
+    monkeypatch.setattr("longtake.captioning.waves.WAVE_SECONDS", 0.05)
     asked: list[tuple[int, ...]] = []
 
     def dies(settings: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.checks import (
+from longtake.captioning.checks import (
     MAX_CAPTION,
     MAX_SUB_CAPTION,
     CaptionError,

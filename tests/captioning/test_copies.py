@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning.checks import normalised
-from captioning.copies import copies
+from longtake.captioning.checks import normalised
+from longtake.captioning.copies import copies
 
 WORDS = [f"w{i}" for i in range(400)]
 

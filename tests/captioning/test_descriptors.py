@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioning.base import Captions, ClipFrames
-from captioning.checks import Status, normalised
-from captioning.descriptors import Descriptors, Segment, motion_clause, overall_caption, sub_captions
-from captioning.looks import COLOURS, look_at
-from captioning.motion import CameraMotion, Move
-from captioning.quality import lead_in, list_marker, speculations
+from longtake.captioning.base import Captions, ClipFrames
+from longtake.captioning.checks import Status, normalised
+from longtake.captioning.descriptors import Descriptors, Segment, motion_clause, overall_caption, sub_captions
+from longtake.captioning.looks import COLOURS, look_at
+from longtake.captioning.motion import CameraMotion, Move
+from longtake.captioning.quality import lead_in, list_marker, speculations
 from tests.captioning.frames import TIMES, clip_of
 from tests.captioning.test_motion import Image, photo, window
 

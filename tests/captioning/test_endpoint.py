@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning import endpoint
-from captioning.base import Captions, ClipFrames
-from captioning.chat import CaptionerFault, ChatAnswer, ChatRequest
-from captioning.checks import Status
-from captioning.endpoint import Endpoint, EndpointSettings, _encoded, _read, _seconds
-from captioning.journal import Journal
-from captioning.registry import make_captioner
+from longtake.captioning import endpoint
+from longtake.captioning.base import Captions, ClipFrames
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest
+from longtake.captioning.checks import Status
+from longtake.captioning.endpoint import Endpoint, EndpointSettings, _encoded, _read, _seconds
+from longtake.captioning.journal import Journal
+from longtake.captioning.registry import make_captioner
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import Ask, Reply, Server, good, number_in, picture
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from captioning.base import Captions
-from captioning.chat import CaptionerFault, ChatAnswer, Finish
-from captioning.checks import Status
-from captioning.journal import Journal
-from captioning.local import BEGUN, LocalModel, LocalSettings, _answer, _closing
-from captioning.progressive import Progressive
-from captioning.registry import make_captioner
+from longtake.captioning.base import Captions
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, Finish
+from longtake.captioning.checks import Status
+from longtake.captioning.journal import Journal
+from longtake.captioning.local import BEGUN, LocalModel, LocalSettings, _answer, _closing
+from longtake.captioning.progressive import Progressive
+from longtake.captioning.registry import make_captioner
 from tests.captioning.frames import clip_of, flat_clip
 from tests.captioning.server import picture
 from tests.captioning.tiny_model import build_model, spoken
@@ -92,8 +92,8 @@ def test_in_this_process_in_batches_across_clips(speaker: Path, monkeypatch: pyt
 
 def test_greedy_answers_do_not_depend_on_the_batch(speaker: Path) -> None:
     """Padding on the wrong side, or a mask that is not used, would show."""
-    from captioning.answers import SCHEMA
-    from captioning.chat import ChatRequest
+    from longtake.captioning.answers import SCHEMA
+    from longtake.captioning.chat import ChatRequest
 
     model = LocalModel(LocalSettings(path=str(speaker), device="cpu"))
     texts = ["short", "a much longer question " * 20, "one of a middle length"]

@@ -8,7 +8,7 @@ import pytest
 import skimage.color
 import skimage.data
 
-from captioning.looks import COLOURS, detail_words, difference, light_word, listed, look_at
+from longtake.captioning.looks import COLOURS, detail_words, difference, light_word, listed, look_at
 
 
 def plain(*rgbs: tuple[int, int, int]) -> npt.NDArray[np.uint8]:

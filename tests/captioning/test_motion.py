@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import skimage.data
 
-from captioning.descriptors import OWN_SHARE
-from captioning.motion import STILL, Move, camera_motion, fit_similarity
+from longtake.captioning.descriptors import OWN_SHARE
+from longtake.captioning.motion import STILL, Move, camera_motion, fit_similarity
 
 Image = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 360

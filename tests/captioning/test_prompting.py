@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.prompting import FIELDS, load_prompts
+from longtake.captioning.prompting import FIELDS, load_prompts
 
 
 def test_the_set_that_ships_is_whole_and_has_a_version() -> None:

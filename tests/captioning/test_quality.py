@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from captioning.prompting import load_prompts
-from captioning.quality import (
+from longtake.captioning.prompting import load_prompts
+from longtake.captioning.quality import (
     Standards,
     camera_claims,
     contradicts,

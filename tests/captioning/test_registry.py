@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from captioning import registry
-from captioning.descriptors import Descriptors
-from captioning.sidecar import Sidecar
+from longtake.captioning import registry
+from longtake.captioning.descriptors import Descriptors
+from longtake.captioning.sidecar import Sidecar
 
 
 def test_the_built_in_captioners_are_made_by_name() -> None:
@@ -29,7 +29,7 @@ def test_an_unknown_name_or_setting_names_the_nearest_known_one() -> None:
 
 
 PLUGIN = """
-from captioning.base import Captioner, Captions
+from longtake.captioning.base import Captioner, Captions
 
 class Poet(Captioner):
     name = "poet"
@@ -69,7 +69,7 @@ def test_another_package_adds_a_captioner_by_an_entry_point(tmp_path: Path, monk
 
 def test_captioning_loads_no_pipeline_and_no_heavy_library() -> None:
     code = (
-        "import sys, captioning.registry as r; "
+        "import sys, longtake.captioning.registry as r; "
         "[r.make_captioner(n, {'path': 'x'} if n in ('transformers', 'vllm') else {}) for n in r.BUILT_IN]; "
         "print([m for m in ('curation', 'manifests', 'ray', 'torch', 'transformers') if m in sys.modules])"
     )

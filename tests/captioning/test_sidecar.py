@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.base import Captions
-from captioning.checks import Status
-from captioning.sidecar import Sidecar
+from longtake.captioning.base import Captions
+from longtake.captioning.checks import Status
+from longtake.captioning.sidecar import Sidecar
 from tests.captioning.frames import flat_clip
 
 FIVE = ["Rain falls.", "A door opens.", "A man steps out.", "He looks up.", "The sun returns."]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from captioning.answers import SCHEMA
-from captioning.base import ClipFrames
-from captioning.chat import ChatAnswer, ChatRequest, Finish
-from captioning.checks import Status
-from captioning.registry import make_captioner
-from captioning.waves import Waves, WaveSettings
-from curation.running import Cluster, run_llm
+from longtake.captioning.answers import SCHEMA
+from longtake.captioning.base import ClipFrames
+from longtake.captioning.chat import ChatAnswer, ChatRequest, Finish
+from longtake.captioning.checks import Status
+from longtake.captioning.registry import make_captioner
+from longtake.captioning.waves import Waves, WaveSettings
+from longtake.curation.running import Cluster, run_llm
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import picture
 from tests.captioning.tiny_model import build_model, spoken

@@ -9,7 +9,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from captioning.prompting import load_prompts
+from longtake.captioning.prompting import load_prompts
 from tests.captioning.server import WORDS
 
 LENGTH, CHOICES = 30, 3  # words of a caption; words to choose from at each place

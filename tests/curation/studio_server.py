@@ -53,7 +53,7 @@ class Studio:
 @contextmanager
 def studio(workspace: str, *options: str) -> Iterator[Studio]:
     """The studio on a free port, ended by its process id."""
-    command = [sys.executable, "-m", "curation.cli", "studio", workspace, "--port", "0", *options]
+    command = [sys.executable, "-m", "longtake.curation.cli", "studio", workspace, "--port", "0", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None

@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.clip_table import rows_table
-from curation.recipe import Recipe, parse_recipe
-from curation.workspace import Workspace
-from manifests import schemas
+from longtake.curation.clip_table import rows_table
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.workspace import Workspace
+from longtake.manifests import schemas
 
 RECIPE: dict[str, Any] = {
     "name": "paper",

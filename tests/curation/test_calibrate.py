@@ -16,17 +16,17 @@ from click.testing import Result
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
-from curation.calibrate import calibrate, parse_backend, rank_correlation, same_share
-from curation.cli import app
-from curation.clip_table import rows_table
-from curation.errors import SetupError
-from curation.recipe import parse_recipe
-from curation.samples import store_sample
-from curation.workspace import Workspace
-from filters import registry
-from filters.base import Filter, Needs, Reduce, Sample
-from manifests import schemas
-from manifests.frames import frames_writer
+from longtake.curation.calibrate import calibrate, parse_backend, rank_correlation, same_share
+from longtake.curation.cli import app
+from longtake.curation.clip_table import rows_table
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import parse_recipe
+from longtake.curation.samples import store_sample
+from longtake.curation.workspace import Workspace
+from longtake.filters import registry
+from longtake.filters.base import Filter, Needs, Reduce, Sample
+from longtake.manifests import schemas
+from longtake.manifests.frames import frames_writer
 from tests.filters.pictures import crop, resized, sample, world
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"

@@ -25,16 +25,16 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from captioning import endpoint
-from captioning.quality import Standards, measured_quality
-from curation.cli import app
-from curation.clip_table import rows_table
-from curation.recipe import load_recipe, parse_recipe
-from curation.samples import store_sample
-from curation.workspace import Workspace
-from filters.base import Sample
-from manifests import schemas
-from manifests.frames import frames_writer
+from longtake.captioning import endpoint
+from longtake.captioning.quality import Standards, measured_quality
+from longtake.curation.cli import app
+from longtake.curation.clip_table import rows_table
+from longtake.curation.recipe import load_recipe, parse_recipe
+from longtake.curation.samples import store_sample
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import Sample
+from longtake.manifests import schemas
+from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
 from tests.captioning.server import Ask, Reply, Server, good, picture, story
 from tests.curation.workbench import ROOT, environment, kill_driver, wait_for
@@ -210,7 +210,7 @@ def test_killed_in_the_middle_no_answer_is_paid_for_twice(tmp_path: Path, how: s
     concurrency = 8
     with Server(lambda ask: Reply(good(ask).text, delay=0.04)) as server:
         recipe = place.recipe(server)
-        command = ["-m", "curation.cli", "caption", place.workspace.path, "-r", str(recipe), how]
+        command = ["-m", "longtake.curation.cli", "caption", place.workspace.path, "-r", str(recipe), how]
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=environment(), text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -288,7 +288,7 @@ def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, 
     with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:
         recipe = place.recipe(server, concurrency=16, workers=2)
         process = subprocess.Popen(
-            [sys.executable, "-m", "curation.cli", "caption", place.workspace.path, "-r", str(recipe), how],
+            [sys.executable, "-m", "longtake.curation.cli", "caption", place.workspace.path, "-r", str(recipe), how],
             cwd=ROOT, env=environment(), text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.card import DatasetFacts, dataset_card, escape
-from manifests.shards import DATASET_SCHEMA
+from longtake.curation.card import DatasetFacts, dataset_card, escape
+from longtake.manifests.shards import DATASET_SCHEMA
 
 markdown_it = pytest.importorskip("markdown_it")
 

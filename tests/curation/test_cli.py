@@ -14,9 +14,9 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from curation import cli
-from curation.recipe import load_recipe
-from curation.workspace import Workspace
+from longtake.curation import cli
+from longtake.curation.recipe import load_recipe
+from longtake.curation.workspace import Workspace
 from tests.curation.tables import fill
 
 # What is told apart without a model: all that the scan measures.

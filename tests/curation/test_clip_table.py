@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.clip_table import clip_scores, dump_protocols, explode, score_columns, sync_clips
-from curation.recipe import Recipe, parse_recipe
-from curation.workspace import Workspace
-from filters.gates import decide
-from manifests import schemas
+from longtake.curation.clip_table import clip_scores, dump_protocols, explode, score_columns, sync_clips
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import decide
+from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, fill, recipe
 
 FRAMES_FILTER = "artifacts"  # measured by the score stage

@@ -22,8 +22,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation import clip_video
-from curation.clip_video import ClipVideoError, EncodedClip, EncodeSettings, cut_clip, nearest_in_time
+from longtake.curation import clip_video
+from longtake.curation.clip_video import ClipVideoError, EncodedClip, EncodeSettings, cut_clip, nearest_in_time
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "videos"
 BITS = 10

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.clip_table import clip_scores, rows_table
-from curation.recipe import Recipe, RecipeError, parse_recipe
-from curation.stages.deduplicate import finish
-from curation.stats import statistics
-from curation.tiering import describe_clip, retier
-from curation.workspace import Workspace
-from filters import duplicates
-from filters.duplicates import Duplicates
-from filters.gates import Verdict, decide
-from manifests import schemas
+from longtake.curation.clip_table import clip_scores, rows_table
+from longtake.curation.recipe import Recipe, RecipeError, parse_recipe
+from longtake.curation.stages.deduplicate import finish
+from longtake.curation.stats import statistics
+from longtake.curation.tiering import describe_clip, retier
+from longtake.curation.workspace import Workspace
+from longtake.filters import duplicates
+from longtake.filters.duplicates import Duplicates
+from longtake.filters.gates import Verdict, decide
+from longtake.manifests import schemas
 
 RECIPE: dict[str, Any] = {
     "name": "apart",

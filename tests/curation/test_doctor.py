@@ -12,12 +12,12 @@ from pathlib import Path
 import av
 import pytest
 
-from curation.doctor import examine
-from curation.recipe import load_recipe, parse_recipe
-from curation.stats import statistics
-from curation.workspace import Workspace
-from filters.base import FilterUnavailable
-from filters.text_similarity import TextSimilarity
+from longtake.curation.doctor import examine
+from longtake.curation.recipe import load_recipe, parse_recipe
+from longtake.curation.stats import statistics
+from longtake.curation.workspace import Workspace
+from longtake.filters.base import FilterUnavailable
+from longtake.filters.text_similarity import TextSimilarity
 from tests.curation.tables import RECIPE, fill, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ class Bare:
         return None if name.split(".")[0] in HIDDEN else finder.find_spec(name, path, target)
     find_distributions = finder.find_distributions
 sys.meta_path[sys.meta_path.index(finder)] = Bare
-from curation.cli import app
+from longtake.curation.cli import app
 app(sys.argv[1:])
 """
 

@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from curation.cli import app
+from longtake.curation.cli import app
 from tests.corpus import CASES, build
 
 Grey = NDArray[np.float64]

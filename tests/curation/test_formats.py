@@ -16,12 +16,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from curation.cli import app
+from longtake.curation.cli import app
 from tests.curation.workbench import CLIPS_EACH, ROOT, Bench, environment, videos
 
 FILMS = 6
 ALL = ("huggingface", "fiftyone", "lance")
-COMMAND = (sys.executable, "-m", "curation.cli", "export", "--inline")
+COMMAND = (sys.executable, "-m", "longtake.curation.cli", "export", "--inline")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import SetupError
-from curation.inputs import read_inputs, seconds
-from manifests import ids
-from manifests.schemas import INPUTS
+from longtake.curation.errors import SetupError
+from longtake.curation.inputs import read_inputs, seconds
+from longtake.manifests import ids
+from longtake.manifests.schemas import INPUTS
 
 ODD_NAMES = [
     "with space.mp4",

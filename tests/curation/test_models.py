@@ -17,14 +17,14 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from curation import downloads, models
-from curation.cli import app
-from curation.doctor import examine
-from curation.downloads import DownloadError, fetch
-from curation.errors import SetupError
-from curation.recipe import load_recipe
-from filters import weights
-from filters.weights import WEIGHTS
+from longtake.curation import downloads, models
+from longtake.curation.cli import app
+from longtake.curation.doctor import examine
+from longtake.curation.downloads import DownloadError, fetch
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import load_recipe
+from longtake.filters import weights
+from longtake.filters.weights import WEIGHTS
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/models")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curation.orientation import track_rotations
+from longtake.curation.orientation import track_rotations
 from tests.corpus import CASES, SMALL, Encoding, film, pan
 
 REAL = Path(__file__).parents[3] / "shared" / "corpus" / "videos"

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
-from curation.video import DecodeCount, VideoInfo, decode, displayed_size, open_video, probe
+from longtake.curation.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
+from longtake.curation.video import DecodeCount, VideoInfo, decode, displayed_size, open_video, probe
 from tests.corpus import photograph
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (20, 40, 210), "sand": (194, 178, 128)}

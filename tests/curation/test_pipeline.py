@@ -21,16 +21,16 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from curation.cli import app
-from curation.errors import ERROR_KINDS
-from curation.inputs import read_inputs
-from curation.pipeline import add_inputs
-from curation.recipe import load_recipe
-from curation.running import Inline
-from curation.stages import scan
-from curation.workspace import Workspace
-from filters import registry
-from manifests.lock import WorkspaceLock
+from longtake.curation.cli import app
+from longtake.curation.errors import ERROR_KINDS
+from longtake.curation.inputs import read_inputs
+from longtake.curation.pipeline import add_inputs
+from longtake.curation.recipe import load_recipe
+from longtake.curation.running import Inline
+from longtake.curation.stages import scan
+from longtake.curation.workspace import Workspace
+from longtake.filters import registry
+from longtake.manifests.lock import WorkspaceLock
 from tests.corpus import build
 from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, Committed, assert_kept, assert_whole, videos
 

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.recipe import (
+from longtake.curation.recipe import (
     Recipe,
     RecipeError,
     differences,
@@ -22,8 +22,8 @@ from curation.recipe import (
     shipped,
     stale_scores,
 )
-from filters.base import Needs
-from filters.gates import Gate
+from longtake.filters.base import Needs
+from longtake.filters.gates import Gate
 
 INF = math.inf
 # Table 4 of the Presto paper, as section 5 of the design has it: gate → (pretrain, finetune)

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from curation.cli import app
-from curation.clip_table import clip_scores, rows_table
-from curation.recipe import Recipe, parse_recipe
-from curation.report import findings
-from curation.report.clips import ClipView, Looker, open_clip, plain
-from curation.report.columns import BINS, Columns
-from curation.report.page import write_report
-from curation.stats import funnel, tier_counts
-from curation.workspace import Workspace
-from filters.gates import ClipScores, Gate, Tier, decide
-from manifests import schemas
-from manifests.frames import StoredFrames, frames_writer
+from longtake.curation.cli import app
+from longtake.curation.clip_table import clip_scores, rows_table
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.report import findings
+from longtake.curation.report.clips import ClipView, Looker, open_clip, plain
+from longtake.curation.report.columns import BINS, Columns
+from longtake.curation.report.page import write_report
+from longtake.curation.stats import funnel, tier_counts
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import ClipScores, Gate, Tier, decide
+from longtake.manifests import schemas
+from longtake.manifests.frames import StoredFrames, frames_writer
 from tests.curation.tables import CLIPS, clip_id, fill, recipe
 from tests.curation.test_layout import HEAVY, loaded
 
@@ -373,7 +373,7 @@ def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
 
 def test_many_clips_stay_below_ten_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise is the worst picture: the budget of pictures holds, and so does the number of clips."""
-    from curation.report import page
+    from longtake.curation.report import page
 
     rng = np.random.default_rng(0)
     noise = [bytes(cv2.imencode(".jpg", rng.integers(0, 255, (180, 320, 3), np.uint8))[1]) for _ in range(5)]

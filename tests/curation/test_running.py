@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import SetupError
-from curation.inputs import read_inputs
-from curation.pipeline import add_inputs
-from curation.recipe import load_recipe
-from curation.running import Cluster, Inline, Job, Report, split
-from curation.stages import scan
-from curation.workspace import Workspace
+from longtake.curation.errors import SetupError
+from longtake.curation.inputs import read_inputs
+from longtake.curation.pipeline import add_inputs
+from longtake.curation.recipe import load_recipe
+from longtake.curation.running import Cluster, Inline, Job, Report, split
+from longtake.curation.stages import scan
+from longtake.curation.workspace import Workspace
 from tests.curation.workbench import environment
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +168,7 @@ def test_what_the_cluster_does_not_have_is_said_before_work_begins(cluster: Clus
 
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
     """In a process of its own: this one has a Ray already."""
-    code = "from curation.running import Cluster; Cluster('127.0.0.1:9').workers"
+    code = "from longtake.curation.running import Cluster; Cluster('127.0.0.1:9').workers"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment(), timeout=120
     )

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import RowError
-from curation.samples import load_sample, store_sample
-from filters.base import Image, Sample
-from filters.grayscale import grey
+from longtake.curation.errors import RowError
+from longtake.curation.samples import load_sample, store_sample
+from longtake.filters.base import Image, Sample
+from longtake.filters.grayscale import grey
 from tests.corpus import photograph
 
 

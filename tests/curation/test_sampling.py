@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
+from longtake.curation.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
 
 CLOSE = 1e-5  # s; plans may round
 seconds = st.floats(0.5, 60)

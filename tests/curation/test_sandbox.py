@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from curation.errors import RowError, VideoError
-from curation.sandbox import Limits, Sandbox, allow_seconds
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.sandbox import Limits, Sandbox, allow_seconds
 
 ROOT = Path(__file__).parents[2]
 EASY = Limits(seconds=60, memory_mib=1024)
@@ -196,7 +196,7 @@ def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
     """Also a child in the middle of a job that never looks at its parent again."""
     note = tmp_path / "pid"
     program = (
-        "from curation.sandbox import Limits, Sandbox\n"
+        "from longtake.curation.sandbox import Limits, Sandbox\n"
         "from tests.curation.test_sandbox import start_and_hang\n"
         f"Sandbox().run(start_and_hang, ({str(note)!r},), Limits(600, 1024))\n"
     )

@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import scan_video as module
-from curation.errors import RowError, VideoError
-from curation.recipe import Recipe, load_recipe, parse_recipe
-from curation.samples import load_sample, store_sample
-from curation.sampling import FrameBuffer, Span
-from curation.sandbox import Limits, Sandbox
-from curation.scan_video import ClipScan, VideoScan, scan_video
-from curation.video import open_video, probe
-from filters.base import Image, Sample
-from filters.gates import Gate
-from manifests.frames import StoredFrames
+from longtake.curation import scan_video as module
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
+from longtake.curation.samples import load_sample, store_sample
+from longtake.curation.sampling import FrameBuffer, Span
+from longtake.curation.sandbox import Limits, Sandbox
+from longtake.curation.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.video import open_video, probe
+from longtake.filters.base import Image, Sample
+from longtake.filters.gates import Gate
+from longtake.manifests.frames import StoredFrames
 from tests.corpus import ANALYSIS, BADGE, CASES, GAP, HD, SMALL, Case, Encoding, add_video, feed, film, pan, planes
 
 REAL = Path(__file__).parents[3] / "shared" / "corpus" / "videos"

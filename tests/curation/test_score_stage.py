@@ -19,21 +19,21 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from curation.clip_table import rows_table
-from curation.errors import SetupError
-from curation.pipeline import Options, run
-from curation.recipe import Recipe, parse_recipe
-from curation.running import Report
-from curation.samples import load_sample, store_sample
-from curation.stages import score
-from curation.stats import statistics
-from curation.workspace import Workspace
-from filters import registry
-from filters.base import MeasureError, Sample, Score
-from filters.batches import ModelFilter
-from filters.weights import WEIGHTS
-from manifests import schemas
-from manifests.frames import StoredFrames, frames_writer, read_frames
+from longtake.curation.clip_table import rows_table
+from longtake.curation.errors import SetupError
+from longtake.curation.pipeline import Options, run
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running import Report
+from longtake.curation.samples import load_sample, store_sample
+from longtake.curation.stages import score
+from longtake.curation.stats import statistics
+from longtake.curation.workspace import Workspace
+from longtake.filters import registry
+from longtake.filters.base import MeasureError, Sample, Score
+from longtake.filters.batches import ModelFilter
+from longtake.filters.weights import WEIGHTS
+from longtake.manifests import schemas
+from longtake.manifests.frames import StoredFrames, frames_writer, read_frames
 from tests.filters.pictures import crop, resized, sample, world
 
 torch = pytest.importorskip("torch")

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pictures import thumbnail
-from curation.recipe import Splitting
-from curation.shots import Cut, CutDetector, build_detectors
-from curation.video import DecodeCount, decode, open_video, probe
-from filters.base import Image
+from longtake.curation.pictures import thumbnail
+from longtake.curation.recipe import Splitting
+from longtake.curation.shots import Cut, CutDetector, build_detectors
+from longtake.curation.video import DecodeCount, decode, open_video, probe
+from longtake.filters.base import Image
 from tests.corpus import CASES, SMALL, Encoding, Pictures, film, pan, photograph
 
 Kind = Literal["adaptive", "content", "transnetv2"]

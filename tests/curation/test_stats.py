@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.show import statistics_csv
-from curation.stats import QUANTILES, Statistics, statistics
-from curation.workspace import Workspace
-from filters.gates import Verdict, decide
+from longtake.curation.show import statistics_csv
+from longtake.curation.stats import QUANTILES, Statistics, statistics
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Verdict, decide
 from tests.curation.tables import CLIPS, VERDICTS, clip_id, fill, recipe
 
 
@@ -51,7 +51,7 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
 
 
 def test_each_clip_has_the_verdict_worked_out_by_hand(workspace: Workspace) -> None:
-    from curation.clip_table import clip_scores
+    from longtake.curation.clip_table import clip_scores
 
     for columns in (None, []):  # everything, and only what verdicts need
         scores = clip_scores(workspace, recipe(), columns)

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from curation.cli import app
-from curation.errors import SetupError
-from curation.recipe import load_recipe
-from curation.stats import statistics
-from curation.studio.marks import FEWEST, agreement, propose, read_marks, write_marks
-from curation.studio.session import Session, StudioError
-from curation.tiering import retier
-from curation.workspace import Workspace
-from filters.gates import Gate
+from longtake.curation.cli import app
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import load_recipe
+from longtake.curation.stats import statistics
+from longtake.curation.studio.marks import FEWEST, agreement, propose, read_marks, write_marks
+from longtake.curation.studio.session import Session, StudioError
+from longtake.curation.tiering import retier
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate
 from tests.curation.studio_server import Studio, studio
 from tests.curation.tables import clip_id, fill, recipe
 from tests.curation.test_report import HOSTILE, hostile
@@ -393,7 +393,7 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
 def test_a_remote_source_comes_in_ranges_too() -> None:
     import fsspec
 
-    from curation.studio.server import _video
+    from longtake.curation.studio.server import _video
 
     content = bytes(range(256)) * 40
     fsspec.filesystem("memory").pipe_file("/studio/film.webm", content)

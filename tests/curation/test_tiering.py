@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import SetupError
-from curation.recipe import RecipeError
-from curation.tiering import TierChange, describe_clip, parse_changes, retier
-from curation.workspace import Workspace
-from filters.gates import Gate
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import RecipeError
+from longtake.curation.tiering import TierChange, describe_clip, parse_changes, retier
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate
 from tests.curation.tables import clip_id, fill, recipe
 
 

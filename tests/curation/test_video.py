@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.errors import VideoError
-from curation.uris import local_path
-from curation.video import (
+from longtake.curation.errors import VideoError
+from longtake.curation.uris import local_path
+from longtake.curation.video import (
     DecodeCount,
     DecodedFrame,
     VideoInfo,

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from curation.workspace import Workspace
+from longtake.curation.workspace import Workspace
 
 
 def test_only_old_unfinished_files_are_removed(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class Bench:
 
     def rows(self, manifest: str) -> pd.DataFrame:
         """A manifest as the store reads it: the newest row of each id."""
-        from manifests import schemas
+        from longtake.manifests import schemas
 
         return getattr(schemas, manifest)(str(self.workspace)).read().to_pandas()
 
@@ -110,7 +110,7 @@ class Bench:
         """`longtake …` on this workspace; the stage's name comes first."""
         stage, *rest = map(str, arguments)
         chosen = str(recipe or self.recipe())
-        return [sys.executable, "-m", "curation.cli", stage, *rest, "-o", str(self.workspace), "-r", chosen]
+        return [sys.executable, "-m", "longtake.curation.cli", stage, *rest, "-o", str(self.workspace), "-r", chosen]
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """A run in a process group of its own."""

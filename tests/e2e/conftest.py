@@ -11,10 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
-from curation.pipeline import Options, run
-from curation.progress import Progress
-from curation.recipe import Recipe, parse_recipe
-from curation.workspace import Workspace
+from longtake.curation.pipeline import Options, run
+from longtake.curation.progress import Progress
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.workspace import Workspace
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.studio_server import Studio, studio
 

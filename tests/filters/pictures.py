@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage import data
 
-from filters.base import Image, Sample
+from longtake.filters.base import Image, Sample
 
 WIDTH, HEIGHT = 960, 540
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from filters.aesthetic import MEAN, Aesthetic, AestheticV1, fold_head, frame_to_square, normalised, to_input
-from filters.base import FilterUnavailable, MeasureError, Needs, Score
-from filters.weights import WEIGHTS, load_weight
+from longtake.filters.aesthetic import MEAN, Aesthetic, AestheticV1, fold_head, frame_to_square, normalised, to_input
+from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
+from longtake.filters.weights import WEIGHTS, load_weight
 from tests.filters.pictures import crop, photograph, sample
 
 torch = pytest.importorskip("torch")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.artifacts import Artifacts, Borders, bars, border_and_mark_mask, overlaid_boxes, static_marks
-from filters.base import Image, MeasureError, Needs, Sample, Score
-from filters.grayscale import grey
+from longtake.filters.artifacts import Artifacts, Borders, bars, border_and_mark_mask, overlaid_boxes, static_marks
+from longtake.filters.base import Image, MeasureError, Needs, Sample, Score
+from longtake.filters.grayscale import grey
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, resized, sample
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "videos"
@@ -275,7 +275,7 @@ def test_a_subtitle_over_a_moving_picture_counts_where_it_is_shown(artifacts: Ar
 
 def test_a_sign_in_the_scene_does_not_count(artifacts: Artifacts) -> None:
     frames = with_sign(small_pan(), 45)
-    from filters.text_boxes import text_boxes
+    from longtake.filters.text_boxes import text_boxes
 
     assert len(text_boxes(frames[4])) > 0  # it is seen, and found to move
     (score,) = artifacts.measure([sample(frames)])
@@ -314,7 +314,7 @@ def test_borders_is_a_lower_bound(artifacts: Artifacts) -> None:
 
 
 def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
-    from filters.text_boxes import model_hash
+    from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
     assert artifacts.protocol.startswith("rapidocr/bars10+marks480+overlay,")

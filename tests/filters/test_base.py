@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.base import Filter, MeasureError, Needs, Reduce, Score, reduce_detail
+from longtake.filters.base import Filter, MeasureError, Needs, Reduce, Score, reduce_detail
 
 
 class Lengths(Filter[Sequence[float]]):

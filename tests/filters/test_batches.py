@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filters.base import FilterUnavailable, MeasureError
-from filters.batches import Array, Batches, torch_device
+from longtake.filters.base import FilterUnavailable, MeasureError
+from longtake.filters.batches import Array, Batches, torch_device
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_no_memory_for_one_item_is_a_fault_of_the_set_up() -> None:
 IN_LITTLE_MEMORY = """
 import json, resource, sys
 import numpy as np, torch
-from filters.batches import Batches
+from longtake.filters.batches import Batches
 
 ran = []
 

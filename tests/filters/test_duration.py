@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from filters.base import MeasureError, Probe, Score
-from filters.duration import Duration
+from longtake.filters.base import MeasureError, Probe, Score
+from longtake.filters.duration import Duration
 
 
 def test_the_length_is_the_score() -> None:

@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from filters.base import Image, MeasureError, Score
-from filters.flow_dis import FlowDis, flow_field, mean_length
-from filters.grayscale import grey
+from longtake.filters.base import Image, MeasureError, Score
+from longtake.filters.flow_dis import FlowDis, flow_field, mean_length
+from longtake.filters.grayscale import grey
 from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, photograph, resized, sample
 
 

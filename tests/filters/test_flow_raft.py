@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from filters.base import FilterUnavailable, MeasureError, Sample, Score
-from filters.flow_dis import FlowDis
-from filters.flow_raft import FlowRaft, build, torchvision_names
-from filters.weights import WEIGHTS, load_weight
+from longtake.filters.base import FilterUnavailable, MeasureError, Sample, Score
+from longtake.filters.flow_dis import FlowDis
+from longtake.filters.flow_raft import FlowRaft, build, torchvision_names
+from longtake.filters.weights import WEIGHTS, load_weight
 from tests.filters.pictures import crop, resized, sample, world
 
 torch = pytest.importorskip("torch")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from filters.base import FilterUnavailable, MeasureError, Score
-from filters.flow_unimatch import VARIANTS, FlowUnimatch, Variant, build
-from filters.weights import WEIGHTS
+from longtake.filters.base import FilterUnavailable, MeasureError, Score
+from longtake.filters.flow_unimatch import VARIANTS, FlowUnimatch, Variant, build
+from longtake.filters.weights import WEIGHTS
 from tests.filters.pictures import crop, resized, sample, world
 
 torch = pytest.importorskip("torch")
-unimatch = importlib.import_module("filters.unimatch")
+unimatch = importlib.import_module("longtake.filters.unimatch")
 
 PICTURE = resized(world(), 1450, 380)
 

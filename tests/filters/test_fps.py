@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from filters.base import MeasureError, Probe, Score
-from filters.fps import Fps
+from longtake.filters.base import MeasureError, Probe, Score
+from longtake.filters.fps import Fps
 
 
 def test_the_average_rate_is_the_score() -> None:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.base import Filter, FilterUnavailable, Needs, Reduce, Sample, Score, reduce_detail
-from filters.gates import ClipScores, Gate, Verdict, alive, decide, rejecting
+from longtake.filters.base import Filter, FilterUnavailable, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.gates import ClipScores, Gate, Verdict, alive, decide, rejecting
 
 
 class Fake(Filter[Any]):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.base import Image, Score
-from filters.grayscale import Grayscale, grey, grey_level
+from longtake.filters.base import Image, Score
+from longtake.filters.grayscale import Grayscale, grey, grey_level
 from tests.filters.pictures import crop, sample
 
 

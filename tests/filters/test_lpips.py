@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from filters.base import FilterUnavailable, Image, MeasureError, Score
-from filters.lpips import Lpips, LpipsSqueeze, LpipsVgg, Net, build, neighbour_distances
-from filters.weights import WEIGHTS
+from longtake.filters.base import FilterUnavailable, Image, MeasureError, Score
+from longtake.filters.lpips import Lpips, LpipsSqueeze, LpipsVgg, Net, build, neighbour_distances
+from longtake.filters.weights import WEIGHTS
 from tests.filters.pictures import crop, sample
 
 torch = pytest.importorskip("torch")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from filters.base import MeasureError, Score
-from filters.grayscale import grey
-from filters.psnr import CAP_DB, Psnr, psnr
+from longtake.filters.base import MeasureError, Score
+from longtake.filters.grayscale import grey
+from longtake.filters.psnr import CAP_DB, Psnr, psnr
 from tests.filters.pictures import crop, sample
 
 peer: Callable[..., float] = peak_signal_noise_ratio

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from filters import registry
-from filters.base import Filter, Needs
+from longtake.filters import registry
+from longtake.filters.base import Filter, Needs
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_is_not_there_is_an_error_with_the_nearest_name(
 
 
 PLUGIN = """
-from filters.base import Filter, Needs
+from longtake.filters.base import Filter, Needs
 
 class Smell(Filter):
     name, backend, unit, needs = "smell", "nose", "1", Needs.SAMPLE
@@ -80,7 +80,7 @@ class Psnr(Smell):
 """
 ENTRY_POINTS = "[longtake.filters]\nsmell.nose = smells:Smell\npsnr.mine = smells:Psnr\npsnr.pixels = smells:Psnr\n"
 USE = """
-from filters import registry
+from longtake.filters import registry
 smell = registry.build("smell", {"strength": 4})
 print(smell.protocol, smell.measure([None])[0].value)
 print(registry.build("psnr", {"backend": "mine"}).protocol)
@@ -103,4 +103,4 @@ def test_other_packages_add_filters_and_replace_none(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.stderr == ""
-    assert done.stdout.splitlines() == ["nose/sniff/mean 4.0", "mine/sniff/mean", "grey filters.psnr"]
+    assert done.stdout.splitlines() == ["nose/sniff/mean 4.0", "mine/sniff/mean", "grey longtake.filters.psnr"]

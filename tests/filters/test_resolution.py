@@ -1,7 +1,7 @@
 import pytest
 
-from filters.base import MeasureError, Probe, Score
-from filters.resolution import Height, Width
+from longtake.filters.base import MeasureError, Probe, Score
+from longtake.filters.resolution import Height, Width
 
 PROBE = Probe(width=1280, height=720, fps=24.0, duration=15.0)
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
-from filters.base import MeasureError, Score
-from filters.grayscale import grey
-from filters.ssim import Ssim, ssim
+from longtake.filters.base import MeasureError, Score
+from longtake.filters.grayscale import grey
+from longtake.filters.ssim import Ssim, ssim
 from tests.filters.pictures import crop, noisy, sample
 
 peer: Callable[..., float] = structural_similarity

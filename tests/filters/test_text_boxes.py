@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("rapidocr")
 
-from filters.base import Image
-from filters.text_boxes import LARGEST, model_hash, model_path, text_boxes
+from longtake.filters.base import Image
+from longtake.filters.text_boxes import LARGEST, model_hash, model_path, text_boxes
 from tests.filters.pictures import crop, resized
 
 

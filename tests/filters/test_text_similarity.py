@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from filters.base import FilterUnavailable, MeasureError, Needs, Reduce, Score
-from filters.text_similarity import TextSimilarity
+from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Reduce, Score
+from longtake.filters.text_similarity import TextSimilarity
 
 # Looked for, not imported: torch takes seconds, and collecting tests should not.
 if find_spec("sentence_transformers") is None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from filters import weights
-from filters.base import FilterUnavailable
-from filters.weights import WEIGHTS
+from longtake.filters import weights
+from longtake.filters.base import FilterUnavailable
+from longtake.filters.weights import WEIGHTS
 
 torch = pytest.importorskip("torch")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from manifests.shards import dataset_schema, dataset_table
+from longtake.manifests.shards import dataset_schema, dataset_table
 from tests.manifests.test_shards import row
 
 HOSTILE = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manifests.fiftyone import write_samples
-from manifests.shards import dataset_schema, dataset_table
+from longtake.manifests.fiftyone import write_samples
+from longtake.manifests.shards import dataset_schema, dataset_table
 from tests.manifests.formats import COUNT, dataset, rows
 from tests.manifests.test_shards import row
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.frames import StoredFrames, frames_path, frames_writer, read_frames
-from manifests.ids import video_id
-from manifests.store import StoreError
+from longtake.manifests.frames import StoredFrames, frames_path, frames_writer, read_frames
+from longtake.manifests.ids import video_id
+from longtake.manifests.store import StoreError
 
 VIDEO = video_id("a film.mp4")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from manifests.huggingface import METADATA, front_matter, write_metadata
+from longtake.manifests.huggingface import METADATA, front_matter, write_metadata
 from tests.manifests.formats import COUNT, dataset
 
 

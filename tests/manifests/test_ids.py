@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.ids import clip_id, video_id
+from longtake.manifests.ids import clip_id, video_id
 
 NAMESPACE = bytes.fromhex("9d2f0c5e6c0b5f8e9a351f2c8a6f4b11")  # never to be changed: workspaces hold ids made with it
 uris = st.text(min_size=1).filter(lambda text: text.isprintable())

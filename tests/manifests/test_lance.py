@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from manifests.lance import write_lance
-from manifests.shards import DatasetError, dataset_table
+from longtake.manifests.lance import write_lance
+from longtake.manifests.shards import DatasetError, dataset_table
 from tests.manifests.formats import COUNT, dataset
 
 lance: Any = pytest.importorskip("lance")

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from manifests import lock
-from manifests.lock import WorkspaceBusy, WorkspaceLock
-from manifests.store import StoreError
+from longtake.manifests import lock
+from longtake.manifests.lock import WorkspaceBusy, WorkspaceLock
+from longtake.manifests.store import StoreError
 
 REPOSITORY = Path(__file__).parents[2]
 HOLDER = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from manifests.lock import WorkspaceLock
+from longtake.manifests.lock import WorkspaceLock
 with WorkspaceLock(sys.argv[2]):
     child = os.fork() if sys.argv[3] == "fork" else None
     if child != 0:

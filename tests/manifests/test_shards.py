@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests.shards import (
+from longtake.manifests.shards import (
     DATASET_SCHEMA,
     FRAMES,
     MEANINGS,

@@ -27,8 +27,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manifests import store
-from manifests.store import FEW_PARTS, Manifest, StoreError
+from longtake.manifests import store
+from longtake.manifests.store import FEW_PARTS, Manifest, StoreError
 
 REPOSITORY = Path(__file__).parents[2]
 PAIR = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
@@ -367,7 +367,7 @@ PRELUDE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import pyarrow as pa
-from manifests.store import Manifest, StoreError
+from longtake.manifests.store import Manifest, StoreError
 PAIR = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 SCHEMA = pa.schema([pa.field("clip_id", pa.string(), nullable=False), ("flow", pa.float64()), ("pairs", PAIR)])
 def clips(workspace):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from manifests.shards import DatasetError, dataset_table
-from manifests.webdataset import write_tars
+from longtake.manifests.shards import DatasetError, dataset_table
+from longtake.manifests.webdataset import write_tars
 from tests.manifests.test_shards import folder_with_clips, row
 
 

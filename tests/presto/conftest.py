@@ -1,4 +1,4 @@
-"""One model folder for all tests of the trainer: random weights, as `python -m presto.tiny` writes it."""
+"""One model folder for all tests of the trainer: random weights, as `python -m longtake.presto.tiny` writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from presto.tiny import tiny_model
+from longtake.presto.tiny import tiny_model
 
 torch.set_num_threads(1)  # products this small are slower on more
 

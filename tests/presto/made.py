@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from manifests.shards import dataset_schema, dataset_table, finish_dataset, write_shards
-from presto import encoded
-from presto.config import TrainConfig, parse_config
-from presto.folder import fingerprint
-from presto.prepare import Run
+from longtake.manifests.shards import dataset_schema, dataset_table, finish_dataset, write_shards
+from longtake.presto import encoded
+from longtake.presto.config import TrainConfig, parse_config
+from longtake.presto.folder import fingerprint
+from longtake.presto.prepare import Run
 
 BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # latents 6×8×8
 FRAMES = 30  # of a made clip

@@ -11,11 +11,13 @@ from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from presto.logs import read_log
-from presto.prepare import Run
+from longtake.presto.logs import read_log
+from longtake.presto.prepare import Run
 
 CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["presto.train", "presto.export", "diffusers.models.transformers.transformer_allegro"])
+CONTEXT.set_forkserver_preload(
+    ["longtake.presto.train", "longtake.presto.export", "diffusers.models.transformers.transformer_allegro"]
+)
 
 
 def free_port() -> int:
@@ -27,8 +29,8 @@ def free_port() -> int:
 def _rank(run: Run, rank: int, world: int, port: int) -> None:
     import torch
 
-    from presto.errors import PrestoError
-    from presto.train import fit
+    from longtake.presto.errors import PrestoError
+    from longtake.presto.train import fit
 
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))

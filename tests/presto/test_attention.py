@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from presto.attention import segment
-from presto.errors import PrestoError
-from presto.model import rotary
-from presto.segments import Segmentation, Variant
-from presto.tiny import tiny_transformer
+from longtake.presto.attention import segment
+from longtake.presto.errors import PrestoError
+from longtake.presto.model import rotary
+from longtake.presto.segments import Segmentation, Variant
+from longtake.presto.tiny import tiny_transformer
 
 VARIANTS: list[Variant] = ["isolated", "sequential", "sequential-pair", "overlapped"]
 T, SIDE, L, D = 22, 4, 3, 32

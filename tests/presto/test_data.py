@@ -20,16 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from presto import encoded
-from presto.batches import Reader, StepBatches, draw, loader, noises
-from presto.config import Bucket, load_config, parse_config, recipes
-from presto.dataset import Clip, choose_bucket, held_out, read_dataset, usable
-from presto.errors import ClipError, PrestoError
-from presto.folder import fingerprint
-from presto.frames import fit, nearest, read_frames
-from presto.objective import TIMESTEPS, Objective
-from presto.plan import Plan
-from presto.prepare import Run, describe, prepare
+from longtake.presto import encoded
+from longtake.presto.batches import Reader, StepBatches, draw, loader, noises
+from longtake.presto.config import Bucket, load_config, parse_config, recipes
+from longtake.presto.dataset import Clip, choose_bucket, held_out, read_dataset, usable
+from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.folder import fingerprint
+from longtake.presto.frames import fit, nearest, read_frames
+from longtake.presto.objective import TIMESTEPS, Objective
+from longtake.presto.plan import Plan
+from longtake.presto.prepare import Run, describe, prepare
 from tests.presto.made import config, dataset, encoded_folder, film, row
 from tests.presto.ranks import wait_until
 
@@ -449,7 +449,7 @@ def test_faults_of_a_recipe_are_named(tmp_path: Path) -> None:
 
 
 def test_the_ledger_is_json_lines(shards: Path, tmp_path: Path) -> None:
-    from presto.dataset import write_ledger
+    from longtake.presto.dataset import write_ledger
 
     _, drops = usable(read_dataset(shards), shards, [SMALL], 1.6, 5)
     write_ledger(drops, tmp_path / "drops.jsonl")

@@ -12,16 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from presto import encoded
-from presto.config import Bucket
-from presto.encode import EncodeWorker, compact, encode_here, plan
-from presto.errors import PrestoError
-from presto.frames import read_frames
-from presto.launch import encode_on_ray
-from presto.model import load_text_encoder, load_vae
-from presto.prepare import Run, prepare
-from presto.text import encode_captions
-from presto.vae import encode_moments
+from longtake.presto import encoded
+from longtake.presto.config import Bucket
+from longtake.presto.encode import EncodeWorker, compact, encode_here, plan
+from longtake.presto.errors import PrestoError
+from longtake.presto.frames import read_frames
+from longtake.presto.launch import encode_on_ray
+from longtake.presto.model import load_text_encoder, load_vae
+from longtake.presto.prepare import Run, prepare
+from longtake.presto.text import encode_captions
+from longtake.presto.vae import encode_moments
 from tests.presto.made import BUCKET, config, dataset, row
 from tests.presto.ranks import CONTEXT, wait_until
 

@@ -20,11 +20,11 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from filters.weights import WEIGHTS
-from presto.ab import count_votes, write_page
-from presto.cli import app
-from presto.errors import PrestoError
-from presto.evaluate import (
+from longtake.filters.weights import WEIGHTS
+from longtake.presto.ab import count_votes, write_page
+from longtake.presto.cli import app
+from longtake.presto.errors import PrestoError
+from longtake.presto.evaluate import (
     Backends,
     Subject,
     alignment,
@@ -37,8 +37,8 @@ from presto.evaluate import (
     report,
     samples_of,
 )
-from presto.perception import Clip, Distance, optical_flow
-from presto.video import read_video, write_video
+from longtake.presto.perception import Clip, Distance, optical_flow
+from longtake.presto.video import read_video, write_video
 from tests.presto.made import dataset, row
 
 PROMPTS = ["a red car", "it turns", "rain falls", "a man waves", "night comes"]
@@ -115,7 +115,7 @@ def test_the_longest_vectors_are_vbenchs_own(tmp_path: Path, monkeypatch: pytest
 
 def test_flows_are_named_by_their_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """UniMatch with random weights, which are loaded from the models folder; what is missing or unknown is said."""
-    from filters.flow_unimatch import build
+    from longtake.filters.flow_unimatch import build
 
     torch.manual_seed(0)
     torch.save({"model": build(1, 0).unimatch.state_dict()}, tmp_path / Path(WEIGHTS["unimatch-scale1"].filename).name)

@@ -13,10 +13,10 @@ from diffusers import AllegroTransformer3DModel, AutoencoderKLAllegro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from presto.attention import segmentation_of
-from presto.errors import PrestoError
-from presto.folder import SETTINGS, fingerprint, require_model_folder
-from presto.model import (
+from longtake.presto.attention import segmentation_of
+from longtake.presto.errors import PrestoError
+from longtake.presto.folder import SETTINGS, fingerprint, require_model_folder
+from longtake.presto.model import (
     empty_transformer,
     load_pipeline,
     load_text_encoder,
@@ -25,9 +25,9 @@ from presto.model import (
     rotary,
     save_transformer,
 )
-from presto.segments import Segmentation
-from presto.text import encode_captions, pad_captions
-from presto.vae import decode, encode_moments, latents_of, require_covered, set_tiles
+from longtake.presto.segments import Segmentation
+from longtake.presto.text import encode_captions, pad_captions
+from longtake.presto.vae import decode, encode_moments, latents_of, require_covered, set_tiles
 
 
 def test_settings_lie_beside_the_weights_and_are_applied(model: Path, tmp_path: Path) -> None:

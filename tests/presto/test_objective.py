@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from presto.objective import TIMESTEPS, Objective
+from longtake.presto.objective import TIMESTEPS, Objective
 
 
 def test_noise_is_added_as_ddpm_does() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 
-from presto import checkpoint
-from presto.launch import fit_on_ray
-from presto.logs import read_log
-from presto.prepare import Run
+from longtake.presto import checkpoint
+from longtake.presto.launch import fit_on_ray
+from longtake.presto.logs import read_log
+from longtake.presto.prepare import Run
 from tests.presto.made import config, encoded_folder
 from tests.presto.ranks import losses, steps_done, wait_until
 

@@ -13,14 +13,14 @@ import fsspec
 import pytest
 from safetensors.torch import load
 
-from presto import encoded, files
-from presto.dataset import read_dataset, usable
-from presto.encode import compact, encode_here, plan
-from presto.errors import ClipError, PrestoError
-from presto.folder import fingerprint
-from presto.frames import read_frames
-from presto.prepare import Run, prepare
-from presto.train import fit
+from longtake.presto import encoded, files
+from longtake.presto.dataset import read_dataset, usable
+from longtake.presto.encode import compact, encode_here, plan
+from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.folder import fingerprint
+from longtake.presto.frames import read_frames
+from longtake.presto.prepare import Run, prepare
+from longtake.presto.train import fit
 from tests.presto.made import config, dataset, encoded_folder, row
 from tests.presto.ranks import losses
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from presto.cli import app
-from presto.errors import PrestoError
-from presto.expand import expand
-from presto.model import load_pipeline, load_transformer, save_transformer
-from presto.prepare import Run
-from presto.sample import NEGATIVE, Settings, read_prompts, sample
-from presto.segments import Segmentation
-from presto.text import encode_captions
-from presto.train import fit
-from presto.video import read_video
+from longtake.presto.cli import app
+from longtake.presto.errors import PrestoError
+from longtake.presto.expand import expand
+from longtake.presto.model import load_pipeline, load_transformer, save_transformer
+from longtake.presto.prepare import Run
+from longtake.presto.sample import NEGATIVE, Settings, read_prompts, sample
+from longtake.presto.segments import Segmentation
+from longtake.presto.text import encode_captions
+from longtake.presto.train import fit
+from longtake.presto.video import read_video
 from tests.presto.made import config, encoded_folder
 
 PROMPTS = ["a red car", "it turns", "rain falls", "a man waves", "night comes"]

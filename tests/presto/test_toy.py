@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import torch
 
-from presto.segments import Segmentation
-from presto.toy import FRAMES, SEGMENTS, examples, nearest_class, run
+from longtake.presto.segments import Segmentation
+from longtake.presto.toy import FRAMES, SEGMENTS, examples, nearest_class, run
 
 
 def test_the_task_has_its_answers() -> None:

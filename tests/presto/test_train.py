@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from presto import checkpoint
-from presto.batches import Reader, noises
-from presto.errors import PrestoError
-from presto.export import export
-from presto.logs import read_log
-from presto.model import empty_transformer, load_pipeline, load_transformer, rotary
-from presto.objective import Objective
-from presto.parallel import ranks
-from presto.prepare import Run, prepare
-from presto.train import Trainer, fit
-from presto.vae import latents_of
+from longtake.presto import checkpoint
+from longtake.presto.batches import Reader, noises
+from longtake.presto.errors import PrestoError
+from longtake.presto.export import export
+from longtake.presto.logs import read_log
+from longtake.presto.model import empty_transformer, load_pipeline, load_transformer, rotary
+from longtake.presto.objective import Objective
+from longtake.presto.parallel import ranks
+from longtake.presto.prepare import Run, prepare
+from longtake.presto.train import Trainer, fit
+from longtake.presto.vae import latents_of
 from tests.presto.made import BUCKET, config, dataset, encoded_folder, row
 from tests.presto.ranks import finish, losses, start, steps_done, wait_until
 

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 
 from fsspec import AbstractFileSystem
 
-from captioning.base import Captioner, Captions, ClipFrames
-from captioning.checks import Status
-from filters.base import Filter, Needs, Reduce, Sample
+from longtake.captioning.base import Captioner, Captions, ClipFrames
+from longtake.captioning.checks import Status
+from longtake.filters.base import Filter, Needs, Reduce, Sample
 
 
 def note(log: str, who: str, number: float, pause: float) -> None:

@@ -1,0 +1,3 @@
+"""LongTake: raw video in; filtered, captioned training shards out."""
+
+from __future__ import annotations
