@@ -71,7 +71,7 @@ def kill_once(bench: Bench, process: subprocess.Popen[str], stage: str, victim: 
     elif victim == "everything":
         kill_tree(process)
     else:
-        found = actors(ours) if victim == "worker" else processes(ours, "longtake.curation.sandbox")
+        found = actors(ours) if victim == "worker" else processes(ours, "longtake.curation.reading.sandbox")
         if not found:
             return None
         with suppress(psutil.NoSuchProcess):

@@ -197,7 +197,7 @@ def part_workers() -> None:
 def _stage_seconds(folder: Path, workers: int) -> float:
     from longtake.curation.inputs import read_inputs
     from longtake.curation.pipeline import add_inputs
-    from longtake.curation.running import Cluster
+    from longtake.curation.running.on_ray import Cluster
     from longtake.curation.stages import scan as stage
     from longtake.curation.workspace import Workspace
 
@@ -227,7 +227,8 @@ def part_start() -> None:
         "import ray.data; ray.data.range(2).map(lambda r: r).take_all(); print(i, time.monotonic() - t)"
     )
     ours = (
-        "import time; t = time.monotonic(); from longtake.curation.running import Cluster, Job, Report; import pyarrow as pa;"
+        "import time; t = time.monotonic(); from longtake.curation.running.on_ray import Cluster, Job, Report;"
+        "import pyarrow as pa;"
         "c = Cluster(); c.workers; i = time.monotonic() - t;"
         "j = Job('scan', [pa.table({'a': [1]})] * 2, __import__('benchmarks.scan', fromlist=['Nothing']).Nothing, ());"
         "list(c.run(j)); print(i, time.monotonic() - t); c.close()"
@@ -245,7 +246,7 @@ class Nothing:
     """A worker that does nothing."""
 
     def __call__(self, batch: Any) -> Any:
-        from longtake.curation.running import Report
+        from longtake.curation.running.on_ray import Report
 
         return Report(rows=batch.num_rows)
 

@@ -154,7 +154,7 @@ def _videos(clips: pa.Table) -> pa.Table:
 
 def measure(folder: str, runs: int) -> list[float]:
     """Seconds of wall clock of `longtake stats FOLDER --json`, run by run."""
-    command = [sys.executable, "-m", "longtake.curation.cli", "stats", folder, "--json"]
+    command = [sys.executable, "-m", "longtake", "stats", folder, "--json"]
     seconds = []
     for _ in range(runs):
         began = time.perf_counter()

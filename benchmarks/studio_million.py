@@ -133,7 +133,7 @@ def main() -> None:
         if not Workspace(folder).clips.parts():
             make(folder, options.clips)
         began = time.perf_counter()
-        command = [sys.executable, "-m", "longtake.curation.cli", "studio", folder, "--port", "0"]
+        command = [sys.executable, "-m", "longtake", "studio", folder, "--port", "0"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None

@@ -6,7 +6,7 @@ answers wake the clips, which then ask what is next. A batch is therefore large,
 between waves; an engine is started for each wave, which is why a wave should last many times as long as that. A cluster
 that captions all day does better to run `vllm serve` and the captioner `openai`.
 
-This runs on the driver, and whoever runs it gives it `execute`, since Ray is not known here (longtake.curation.running).
+This runs on the driver, and whoever runs it gives it `execute`, since Ray is not known here (longtake.curation.running.on_ray).
 """
 
 from __future__ import annotations

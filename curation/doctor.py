@@ -130,7 +130,7 @@ def _workspace(workspace: str) -> Iterator[Finding]:
 
 
 def _ray() -> Finding:
-    from longtake.curation.running import Cluster
+    from longtake.curation.running.on_ray import Cluster
 
     cluster = Cluster()
     started = time.monotonic()

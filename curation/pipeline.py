@@ -15,11 +15,11 @@ from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.registry import make_captioner
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import SetupError
-from longtake.curation.formats import check_formats
 from longtake.curation.inputs import read_inputs
 from longtake.curation.models import check_filters
 from longtake.curation.recipe import Recipe
-from longtake.curation.running import Cluster, Inline, Job, Report
+from longtake.curation.running.on_ray import Cluster, Inline, Job, Report
+from longtake.curation.stages.formats import check_formats
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs
 from longtake.manifests import schemas

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from longtake.manifests.shards import whole_file
+from longtake.manifests.dataset.shards import whole_file
 from longtake.manifests.store import StoreError, locate
 from longtake.presto.errors import PrestoError
 

@@ -26,8 +26,8 @@ def one_name_per_module() -> Iterator[None]:
     names: dict[str, list[str]] = {}
     root = str(Path(__file__).parents[1])
     for name, module in sys.modules.items():
-        if (file := getattr(module, "__file__", None)) and name != "__main__" and file.endswith(".py"):
-            if (real := os.path.realpath(file)).startswith(root) and f"{os.sep}.venv{os.sep}" not in real:
-                names.setdefault(real, []).append(name)
+        real = os.path.realpath(getattr(module, "__file__", None) or "")
+        if real.startswith(root) and f"{os.sep}site-packages{os.sep}" not in real and name != "__main__":
+            names.setdefault(real, []).append(name)
     assert names, "no module of the project was seen"
     assert not {file: loaded for file, loaded in names.items() if len(loaded) > 1}

@@ -20,10 +20,10 @@ from rich.console import Console
 
 from docs.filter_pages import PAGE, documented_modules, page
 from longtake.curation import recipe as recipes
-from longtake.curation.cli import app
+from longtake.curation.cli.main import app
+from longtake.curation.cli.progress import Progress
 from longtake.curation.errors import ERROR_KINDS
 from longtake.curation.pipeline import Options, run
-from longtake.curation.progress import Progress
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.registry import BUILT_IN, available, filter_class

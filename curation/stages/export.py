@@ -20,22 +20,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.card import DatasetFacts, dataset_card
 from longtake.curation.clip_table import clip_scores, written_captions
-from longtake.curation.clip_video import EncodeSettings, cut_clip
 from longtake.curation.errors import RowError, SetupError
-from longtake.curation.formats import remove_formats, write_formats
+from longtake.curation.looking.stats import funnel
+from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running import Job, Report, split
-from longtake.curation.sandbox import Limits, Sandbox
-from longtake.curation.stats import funnel
+from longtake.curation.running.on_ray import Job, Report, split
+from longtake.curation.stages.formats import remove_formats, write_formats
 from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
 from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
 from longtake.manifests import schemas
-from longtake.manifests.huggingface import front_matter
-from longtake.manifests.shards import (
+from longtake.manifests.dataset.card import DatasetFacts, dataset_card
+from longtake.manifests.dataset.huggingface import front_matter
+from longtake.manifests.dataset.shards import (
     SCORES,
     dataset_schema,
     dataset_table,

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.samples import store_sample
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
+from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running import Job, Report, split
-from longtake.curation.samples import store_sample
-from longtake.curation.sampling import Span
-from longtake.curation.sandbox import Limits, Sandbox, allow_seconds
-from longtake.curation.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.running.on_ray import Job, Report, split
 from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample

@@ -21,9 +21,9 @@ import pyarrow as pa
 from longtake.curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
+from longtake.curation.reading.samples import load_sample
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running import Job, Report, split
-from longtake.curation.samples import load_sample
+from longtake.curation.running.on_ray import Job, Report, split
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
 from longtake.filters.batches import ModelFilter, cores

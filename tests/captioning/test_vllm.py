@@ -20,7 +20,7 @@ from longtake.captioning.chat import ChatAnswer, ChatRequest, Finish
 from longtake.captioning.checks import Status
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Waves, WaveSettings
-from longtake.curation.running import Cluster, run_llm
+from longtake.curation.running.on_ray import Cluster, run_llm
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import picture
 from tests.captioning.tiny_model import build_model, spoken

@@ -13,8 +13,8 @@ import av
 import pytest
 
 from longtake.curation.doctor import examine
+from longtake.curation.looking.stats import statistics
 from longtake.curation.recipe import load_recipe, parse_recipe
-from longtake.curation.stats import statistics
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
 from longtake.filters.text_similarity import TextSimilarity
@@ -78,7 +78,7 @@ class Bare:
         return None if name.split(".")[0] in HIDDEN else finder.find_spec(name, path, target)
     find_distributions = finder.find_distributions
 sys.meta_path[sys.meta_path.index(finder)] = Bare
-from longtake.curation.cli import app
+from longtake.curation.cli.main import app
 app(sys.argv[1:])
 """
 

@@ -100,7 +100,9 @@ def test_killed_workers_and_decoders(bench: Bench, films: Path, cluster: Cluster
     process = bench.start("curate", films, "--address", address, "--until", "score")
     try:
         wait_for(lambda: begun(bench, "scan") > 2, "the scan to work", process=process)
-        wait_for(lambda: processes(members, "longtake.curation.sandbox"), "a decoder", process=process)[0].kill()
+        wait_for(lambda: processes(members, "longtake.curation.reading.sandbox"), "a decoder", process=process)[
+            0
+        ].kill()
         in_the_middle(bench, "scan", process)
         wait_for(lambda: actors(members), "an actor", process=process)[0].kill()
         in_the_middle(bench, "score", process)

@@ -98,7 +98,7 @@ def test_ray_is_imported_in_one_module() -> None:
         for _, module in imports(path)
         if module.split(".")[0] == "ray"
     }
-    assert users == {"curation/running.py", "presto/launch.py"}
+    assert users == {"curation/running/on_ray.py", "presto/launch.py"}
 
 
 def test_heavy_imports_are_late() -> None:
@@ -123,7 +123,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 LOADED = """
 import contextlib, io, json, sys
-from longtake.curation.cli import app
+from longtake.curation.cli.main import app
 out = io.StringIO()
 with contextlib.redirect_stdout(out):
     try:

@@ -18,7 +18,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from longtake.curation import downloads, models
-from longtake.curation.cli import app
+from longtake.curation.cli.main import app
 from longtake.curation.doctor import examine
 from longtake.curation.downloads import DownloadError, fetch
 from longtake.curation.errors import SetupError

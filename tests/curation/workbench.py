@@ -110,7 +110,17 @@ class Bench:
         """`longtake …` on this workspace; the stage's name comes first."""
         stage, *rest = map(str, arguments)
         chosen = str(recipe or self.recipe())
-        return [sys.executable, "-m", "longtake.curation.cli", stage, *rest, "-o", str(self.workspace), "-r", chosen]
+        return [
+            sys.executable,
+            "-m",
+            "longtake.curation.cli.main",
+            stage,
+            *rest,
+            "-o",
+            str(self.workspace),
+            "-r",
+            chosen,
+        ]
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """A run in a process group of its own."""

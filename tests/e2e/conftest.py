@@ -11,12 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
+from longtake.curation.cli.progress import Progress
 from longtake.curation.pipeline import Options, run
-from longtake.curation.progress import Progress
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
 from tests.corpus import SMALL, Encoding, film, pan
-from tests.curation.studio_server import Studio, studio
+from tests.curation.looking.studio_server import Studio, studio
 
 SHOTS = Path(os.environ.get("LONGTAKE_SHOTS", "build/shots"))  # what the pages looked like
 SPEEDS = (0, 1, 2, 3, 4, 6, 8, 10)  # pixels per frame: as many scores of flow

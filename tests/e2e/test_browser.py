@@ -14,13 +14,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from longtake.curation.looking.report.page import write_report
+from longtake.curation.looking.tiering import retier
 from longtake.curation.recipe import load_recipe
-from longtake.curation.report.page import write_report
-from longtake.curation.tiering import retier
 from longtake.curation.workspace import Workspace
-from tests.curation.studio_server import Studio, studio
+from tests.curation.looking.studio_server import Studio, studio
+from tests.curation.looking.test_report import hostile
 from tests.curation.tables import clip_id, recipe
-from tests.curation.test_report import hostile
 from tests.e2e.conftest import SHOTS, Watched
 
 

@@ -94,7 +94,7 @@ def test_other_packages_add_filters_and_replace_none(tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: smells\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    root = Path(registry.__file__).parents[1]
+    root = Path(registry.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", USE],
         capture_output=True,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from longtake.manifests.shards import dataset_schema, dataset_table, finish_dataset, write_shards
+from longtake.manifests.dataset.shards import dataset_schema, dataset_table, finish_dataset, write_shards
 from longtake.presto import encoded
 from longtake.presto.config import TrainConfig, parse_config
 from longtake.presto.folder import fingerprint

@@ -1,0 +1,233 @@
+"""The commands that look: `stats`, `tiers`, `show`, `calibrate`, `report` and `studio`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from longtake.curation.cli.app import app, command, console, examples, one_workspace
+from longtake.curation.cli.options import (
+    AsJson,
+    Gates,
+    OptionalOutput,
+    Output,
+    RecipeName,
+    RequiredWorkspace,
+    WorkspaceArgument,
+)
+from longtake.curation.errors import SetupError
+
+
+@app.command(
+    epilog=examples(
+        "longtake stats workspace",
+        "longtake stats workspace --json | jq .tiers.pretrain",
+        "longtake stats workspace -r longtake-hd",
+    )
+)
+@command
+def stats(
+    workspace: WorkspaceArgument = None,
+    output: OptionalOutput = None,
+    recipe: RecipeName = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV: tier, gate and counts.")] = False,
+    near: Annotated[int, typer.Option(min=0, metavar="N", help="How many nearly kept clips to name.")] = 10,
+) -> None:
+    """Count and explain. The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where
+    the time went."""
+    from longtake.curation.cli.startup import leave_pandas_out
+
+    leave_pandas_out()
+    from longtake.curation.cli.show import show_statistics, statistics_csv
+    from longtake.curation.looking.stats import statistics
+    from longtake.curation.workspace import Workspace
+
+    if as_json and as_csv:
+        raise typer.BadParameter("--json or --csv, not both")
+    target = Workspace(one_workspace(workspace, output))
+    target.must_exist()
+    found = statistics(target, target.recipe(recipe), near)
+    if as_json:
+        json.dump(found.as_json(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    elif as_csv:
+        sys.stdout.write(statistics_csv(found))
+    else:
+        show_statistics(console, found)
+
+
+@app.command(
+    epilog=examples(
+        "longtake tiers workspace --set 'pretrain.flow=>= 30'",
+        "longtake tiers workspace --set pretrain.artifacts=off --write",
+        "longtake tiers workspace -r longtake-hd --save mine.yaml",
+    )
+)
+@command
+def tiers(
+    workspace: WorkspaceArgument = None,
+    output: OptionalOutput = None,
+    recipe: RecipeName = None,
+    changes: Gates = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the changed recipe to this file.", show_default=False)
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Make it the workspace's recipe.")] = False,
+) -> None:
+    """Decide again with another recipe or other gates, in seconds. Nothing is written unless told."""
+    from longtake.curation.cli.startup import leave_pandas_out
+
+    leave_pandas_out()
+    from longtake.curation.cli.show import show_changes
+    from longtake.curation.looking.tiering import parse_changes, retier
+    from longtake.curation.workspace import Workspace
+    from longtake.manifests.lock import WorkspaceLock
+
+    target = Workspace(one_workspace(workspace, output))
+    target.must_exist()
+    before = target.recipe(None)
+    after = target.recipe(recipe).with_gates(parse_changes(changes or []))
+    show_changes(console, retier(target, before, after))
+    if save:
+        try:
+            save.write_text(after.to_yaml(), encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"cannot write {save}: {error.strerror}") from error
+        console.print(f"recipe written: {escape(str(save))}")
+    if write:
+        with WorkspaceLock(target.path):
+            target.save_recipe(after)
+        console.print("the workspace has this recipe now; `longtake curate` computes what it lacks")
+
+
+@app.command(epilog=examples("longtake show 4c8280 -o workspace"))
+@command
+def show(
+    clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip's id, or its first digits.")],
+    output: Output = ...,  # type: ignore[assignment]
+    recipe: RecipeName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everything that is known of one clip. Scores, protocols, gates, captions, files."""
+    from longtake.curation.cli.startup import leave_pandas_out
+
+    leave_pandas_out()
+    from longtake.curation.cli.show import show_clip
+    from longtake.curation.looking.tiering import describe_clip
+    from longtake.curation.workspace import Workspace
+
+    target = Workspace(output)
+    target.must_exist()
+    known = describe_clip(target, target.recipe(recipe), clip_id)
+    if as_json:
+        json.dump(known, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+    else:
+        show_clip(console, known)
+
+
+FilterName = Annotated[str, typer.Argument(metavar="FILTER", help="A filter that is measured on frames, such as flow.")]
+Backends = Annotated[
+    str, typer.Option(help="Two, and their settings: dis,unimatch or dis,raft:variant=small:source=princeton.")
+]
+At = Annotated[list[float] | None, typer.Option(help="A threshold '>= AT' instead of the recipe's gates.")]
+Clips = Annotated[int, typer.Option(min=10, help="How many clips at most.")]
+
+
+@app.command()
+@command
+def calibrate(
+    name: FilterName,
+    backends: Backends,
+    output: Output = ...,  # type: ignore[assignment]
+    recipe: RecipeName = None,
+    at: At = None,
+    clips: Clips = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a filter by two backends on the same stored clips: rank correlation, quantiles, matching thresholds.
+    Nothing is written."""
+    from longtake.curation.cli.show import show_calibration
+    from longtake.curation.looking.calibrate import calibrate as compare
+    from longtake.curation.looking.calibrate import parse_backend
+    from longtake.curation.workspace import Workspace
+
+    texts = [text for text in backends.split(",") if text.strip()]
+    if len(texts) != 2:
+        raise typer.BadParameter(f"--backends names two, parted by a comma; not {backends!r}")
+    target = Workspace(output)
+    target.must_exist()
+    found = compare(
+        target, target.recipe(recipe), name, (parse_backend(texts[0]), parse_backend(texts[1])), at or (), clips
+    )
+    if as_json:
+        json.dump(asdict(found), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        show_calibration(console, found)
+
+
+@app.command(epilog=examples("longtake report workspace -o report.html"))
+@command
+def report(
+    workspace: RequiredWorkspace,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
+    recipe: RecipeName = None,
+) -> None:
+    """Write a page that shows it all. One HTML file: funnels, scores, clips on both sides of each gate, errors."""
+    from longtake.curation.cli.startup import leave_pandas_out
+
+    leave_pandas_out()
+    from longtake.curation.looking.report.page import write_report
+    from longtake.curation.workspace import Workspace
+
+    target = Workspace(workspace)
+    target.must_exist()
+    page = write_report(target, target.recipe(recipe))
+    try:
+        output.write_bytes(page)
+    except OSError as error:
+        raise SetupError(f"cannot write {output}: {error.strerror}") from error
+    console.print(f"report: {escape(str(output))} ({len(page) / 1e6:.1f} MB)", soft_wrap=True)
+
+
+@app.command(epilog=examples("longtake studio workspace", "longtake studio workspace -r mine.yaml --port 0"))
+@command
+def studio(
+    workspace: RequiredWorkspace,
+    recipe: RecipeName = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; other than this machine's own, a token is asked for.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
+) -> None:
+    """Move thresholds in a browser and see what changes. A local page; nothing is written until Save is pressed."""
+    from longtake.curation.cli.startup import leave_pandas_out
+
+    leave_pandas_out()
+    import secrets
+
+    from longtake.curation.looking.studio.session import Session
+    from longtake.curation.workspace import Workspace
+
+    target = Workspace(workspace)
+    target.must_exist()
+    session = Session(target, target.recipe(recipe))
+    session.begin()  # reads while the server is imported
+    try:
+        from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve
+    except ModuleNotFoundError as error:
+        raise SetupError(f"the studio needs {error.name}: pip install 'longtake[studio]'") from error
+    bound = listen(host, port)
+    token = None if host in LOOPBACK else secrets.token_urlsafe(24)
+    console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
+    with suppress(KeyboardInterrupt):  # the way to end it
+        serve(session, bound, token)

@@ -1,0 +1,96 @@
+"""`longtake recipe` and `longtake doctor`: what a recipe says, and whether this machine can do it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from longtake.curation.cli.app import ENVIRONMENT, app, command, console, examples
+from longtake.curation.cli.options import RecipeArgument, RecipeName
+
+recipe_app = typer.Typer(help="Recipes: print, validate, compare, JSON Schema.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+
+@app.command(epilog=examples("longtake doctor", "longtake doctor -r longtake-hd -o workspace --ray"))
+@command
+def doctor(
+    workspace: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="Also look at this workspace.")
+    ] = None,
+    recipe: RecipeName = None,
+    start_ray: Annotated[
+        bool, typer.Option("--ray/--no-ray", help="Start Ray, to see that it does (some 15 s).")
+    ] = False,
+) -> None:
+    """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too; exit
+    code 3 if it cannot run here."""
+    from longtake.curation.cli.show import show_findings
+    from longtake.curation.doctor import examine
+    from longtake.curation.recipe import load_recipe
+    from longtake.curation.workspace import Workspace
+
+    chosen = Workspace(workspace).recipe(recipe) if workspace else load_recipe(recipe or "embedded")
+    findings = examine(chosen, workspace, start_ray)
+    show_findings(console, findings)
+    if any(not finding.good and finding.needed for finding in findings):
+        raise typer.Exit(ENVIRONMENT)
+
+
+@recipe_app.command("list", epilog=examples("longtake recipe list"))
+@command
+def recipe_list() -> None:
+    """The recipes that ship."""
+    from longtake.curation.recipe import load_recipe, shipped
+
+    for name in shipped():
+        console.print(f"{name}: {escape(load_recipe(name).description)}")
+
+
+@recipe_app.command("print", epilog=examples("longtake recipe print embedded > mine.yaml"))
+@command
+def recipe_print(recipe: RecipeArgument = "embedded") -> None:
+    """The whole recipe, every default written out."""
+    from longtake.curation.recipe import load_recipe
+
+    sys.stdout.write(load_recipe(recipe).to_yaml())
+
+
+@recipe_app.command("validate", epilog=examples("longtake recipe validate mine.yaml"))
+@command
+def recipe_validate(recipe: RecipeArgument) -> None:
+    """Say what is wrong with a recipe. Exit code 2 if anything is."""
+    from longtake.captioning.registry import make_captioner
+    from longtake.curation.recipe import RecipeError, load_recipe
+
+    found = load_recipe(recipe)
+    try:
+        make_captioner(found.captioning.captioner, found.captioning.settings)
+    except ValueError as error:
+        raise RecipeError(f"{recipe}: captioning: {error}") from error
+    console.print(f"{escape(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
+
+
+@recipe_app.command("diff", epilog=examples("longtake recipe diff embedded mine.yaml"))
+@command
+def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
+    """What differs, and which scores a change makes stale."""
+    from longtake.curation.cli.show import show_differences
+    from longtake.curation.recipe import differences, load_recipe, stale_scores
+
+    a, b = load_recipe(old), load_recipe(new)
+    show_differences(console, differences(a, b), stale_scores(a, b))
+
+
+@recipe_app.command("schema", epilog=examples("longtake recipe schema > recipe.schema.json"))
+@command
+def recipe_schema() -> None:
+    """The JSON Schema of recipes, for editors."""
+    from longtake.curation.recipe import Recipe
+
+    json.dump(Recipe.model_json_schema(), sys.stdout, indent=2)
+    sys.stdout.write("\n")

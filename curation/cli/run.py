@@ -1,0 +1,193 @@
+"""The commands that compute: `curate`, and its four stages one by one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from longtake.curation.cli.app import ROW_ERRORS, app, command, console, examples, one_workspace
+from longtake.curation.cli.options import (
+    Address,
+    AllScores,
+    Formats,
+    Inline,
+    OptionalOutput,
+    Output,
+    RecipeName,
+    RetryErrors,
+    StageName,
+    Strict,
+    UriColumn,
+    Videos,
+    Workers,
+    WorkspaceArgument,
+)
+
+
+def _run(
+    stages: tuple[str, ...],
+    workspace: str,
+    videos: list[str] | None,
+    recipe: str | None,
+    *,
+    uri_column: str | None = None,
+    all_scores: bool = False,
+    retry_errors: bool = False,
+    inline: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+    sample: int | None = None,
+    preview: bool = False,
+    formats: list[str] | None = None,
+) -> None:
+    from longtake.curation.cli.progress import Progress
+    from longtake.curation.cli.show import show_summary
+    from longtake.curation.pipeline import Options, run
+    from longtake.curation.workspace import Workspace
+
+    target = Workspace(workspace)
+    chosen = target.recipe(recipe)
+    if formats:
+        chosen = chosen.with_formats(formats)
+    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
+    with Progress(console) as progress:
+        result = run(target, chosen, videos or [], options, progress, uri_column)
+    show_summary(console, target, chosen, result)
+    if preview:
+        from longtake.curation.looking.preview import write_page
+        from longtake.curation.stages.caption import sampled
+
+        page = write_page(target, chosen, sampled(target, chosen, sample or 20))
+        console.print(f"preview: {escape(page)}", soft_wrap=True)
+    if strict and result.errors:
+        raise typer.Exit(ROW_ERRORS)
+
+
+@app.command(
+    epilog=examples(
+        "longtake curate videos/ -o workspace",
+        "longtake curate 's3://corpus/**/*.mp4' -r longtake-hd -o s3://me/workspace --address auto",
+        "longtake curate list.csv -o workspace --until score",
+        "longtake curate -o workspace --retry-errors",
+    )
+)
+@command
+def curate(
+    videos: Videos = None,
+    output: Output = ...,  # type: ignore[assignment]
+    recipe: RecipeName = None,
+    until: Annotated[StageName, typer.Option(help="Stop after this stage.")] = StageName.EXPORT,
+    uri_column: UriColumn = None,
+    all_scores: AllScores = False,
+    retry_errors: RetryErrors = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+    strict: Strict = False,
+) -> None:
+    """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
+    is missing is computed."""
+    names = tuple(StageName)
+    stages = tuple(str(s) for s in names[: names.index(until) + 1])
+    _run(
+        stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
+        inline=inline, address=address, workers=workers, strict=strict,
+    )  # fmt: skip
+
+
+@app.command(epilog=examples("longtake scan videos/ -o workspace --workers 8"))
+@command
+def scan(
+    videos: Videos = None,
+    output: Output = ...,  # type: ignore[assignment]
+    recipe: RecipeName = None,
+    uri_column: UriColumn = None,
+    all_scores: AllScores = False,
+    retry_errors: RetryErrors = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+    strict: Strict = False,
+) -> None:
+    """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
+    _run(
+        ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
+        inline=inline, address=address, workers=workers, strict=strict,
+    )  # fmt: skip
+
+
+@app.command(epilog=examples("longtake score workspace"))
+@command
+def score(
+    workspace: WorkspaceArgument = None,
+    output: OptionalOutput = None,
+    recipe: RecipeName = None,
+    all_scores: AllScores = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+    strict: Strict = False,
+) -> None:
+    """Measure what needs a model. On the stored frames: opens no video."""
+    _run(
+        ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
+        workers=workers, strict=strict,
+    )  # fmt: skip
+
+
+@app.command(
+    epilog=examples("longtake caption workspace --retry-errors", "longtake caption workspace --sample 20 --preview")
+)
+@command
+def caption(
+    workspace: WorkspaceArgument = None,
+    output: OptionalOutput = None,
+    recipe: RecipeName = None,
+    retry_errors: RetryErrors = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only N of the clips, always the same ones.", show_default=False),
+    ] = None,
+    preview: Annotated[
+        bool,
+        typer.Option(
+            "--preview",
+            help="Write captions.html into the workspace: the clips of the sample (20, if none is given), keyframes over "
+            "sub-captions.",
+        ),
+    ] = False,
+) -> None:
+    """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
+    _run(
+        ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
+        workers=workers, strict=strict, sample=sample, preview=preview,
+    )  # fmt: skip
+
+
+@app.command(
+    epilog=examples("longtake export workspace", "longtake export workspace --format huggingface --format fiftyone")
+)
+@command
+def export(
+    workspace: WorkspaceArgument = None,
+    output: OptionalOutput = None,
+    recipe: RecipeName = None,
+    retry_errors: RetryErrors = False,
+    inline: Inline = False,
+    address: Address = None,
+    workers: Workers = None,
+    strict: Strict = False,
+    formats: Formats = None,
+) -> None:
+    """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
+    _run(
+        ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
+        workers=workers, strict=strict, formats=formats,
+    )  # fmt: skip

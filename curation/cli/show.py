@@ -1,0 +1,251 @@
+"""Results as tables on a terminal, and as CSV. Everything that comes from outside is escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+
+if TYPE_CHECKING:
+    from longtake.curation.doctor import Finding
+    from longtake.curation.looking.calibrate import Calibration
+    from longtake.curation.looking.tiering import Retiering
+    from longtake.curation.pipeline import RunResult
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        # names stay whole, whatever has to be folded beside them
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*(escape(_text(cell)) for cell in row))
+    return table
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result: RunResult) -> None:
+    """The end of a run: the funnel, errors, and where the result lies."""
+    found = statistics(workspace, recipe, near=0)
+    console.print()
+    _show_counts(console, found)
+    _show_funnels(console, found)
+    _show_stages(console, found)
+    _show_not_applied(console, found)
+    for tier, clips in result.datasets.items():
+        console.print(f"dataset: {escape(workspace.path)}/dataset/{tier} ({clips} clips)", soft_wrap=True)
+
+
+def show_statistics(console: Console, found: Statistics) -> None:
+    """`longtake stats`."""
+    _show_counts(console, found)
+    _show_funnels(console, found)
+    for tier, counts in found.summary["tiers"].items():
+        rows = [
+            (name, gate["range"], gate["passed"], gate["failed"], gate["missing"], gate["only_failure"])
+            for name, gate in counts["gates"].items()
+        ]
+        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone")
+        console.print(_table(f"{tier}: each gate alone", columns, rows, left=2), "")
+    shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
+    assert len(shares) == len(QUANTILES)
+    known = [(name, *values) for name, values in found.quantiles.items()]
+    console.print(_table("scores", ("score", *shares), known), "")
+    if found.near_misses:
+        every = len(found.funnels)
+        near = [
+            (m.clip_id, "all" if len(m.tiers) == every else ", ".join(m.tiers), m.gate, m.score, f"{m.excess:+.4g}")
+            for m in found.near_misses
+        ]
+        heads = ("clip", "tiers", "gate", "score", "outside by")
+        console.print(_table("nearly kept: one gate alone rejects them", heads, near, left=3), "")
+    _show_stages(console, found)
+    _show_not_applied(console, found)
+
+
+def _show_counts(console: Console, found: Statistics) -> None:
+    for name in ("videos", "clips"):
+        counts = found.summary[name]
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
+        console.print(
+            f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
+            + (f" ({escape(kinds)})" if kinds else "")
+        )
+    captions = found.summary["captions"]
+    if captions["total"]:
+        by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
+        tokens = (
+            f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
+        )
+        console.print(f"captions: {captions['total']} = {escape(by_status)}{tokens}")
+        if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
+            console.print(f"    of them with {faults}")
+    for tier, counts in found.summary["tiers"].items():
+        parts = [
+            f"{counts[v]} {v}"
+            for v in ("kept", "rejected", "error", "undecided")
+            if counts[v] or v in ("kept", "rejected")
+        ]
+        console.print(f"{escape(tier)}: {', '.join(parts)}")
+    console.print()
+
+
+def _show_funnels(console: Console, found: Statistics) -> None:
+    for tier, rows in found.funnels.items():
+        if rows:
+            console.print(
+                _table(f"{tier}: the funnel", list(rows[0]), [list(row.values()) for row in rows], left=2), ""
+            )
+
+
+def _rough(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3g}"
+
+
+def _show_stages(console: Console, found: Statistics) -> None:
+    rows = []
+    for stage, run in found.summary["stages"].items():
+        hours = run["seconds"] / 3600
+        speed = run["video_hours"] / hours if run["computed"] and hours else None
+        core = run["video_hours"] / (run["cpu_seconds"] / 3600) if run["cpu_seconds"] else None
+        rows.append(
+            (
+                stage,
+                run["rows"],
+                run["computed"],
+                run["errors"],
+                _rough(run["seconds"]),
+                _rough(run["per_second"]),
+                None if run["busy_share"] is None else f"{run['busy_share']:.0%}",
+                *map(_rough, (run["cpu_seconds"], run["video_hours"], speed, core)),
+            )
+        )
+    if rows:
+        columns = (
+            "stage",
+            "rows",
+            "done",
+            "errors",
+            "s",
+            "rows/s",
+            "busy",
+            "CPU s",
+            "video h",
+            "h/h",
+            "per core",
+        )
+        console.print(_table("the last run of each stage", columns, rows), "")
+
+
+def _show_not_applied(console: Console, found: Statistics) -> None:
+    for name, why in found.summary["not_applied"].items():
+        console.print(f"not applied: {escape(name)} ({escape(why)})")
+    for name, why in found.summary["unchecked"].items():
+        console.print(f"taken as they are: scores of {escape(name)}, since here {escape(why)}", soft_wrap=True)
+
+
+def statistics_csv(found: Statistics) -> str:
+    """One line per tier and gate."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["tier", "gate", "range", "passed", "failed", "missing", "only_failure", "left"])
+    for tier, counts in found.summary["tiers"].items():
+        left = {row["gate"]: row["left"] for row in found.funnels[tier]}
+        for name, gate in counts["gates"].items():
+            cells = (gate[key] for key in ("range", "passed", "failed", "missing", "only_failure"))
+            writer.writerow([tier, name, *cells, left[name]])
+    return out.getvalue()
+
+
+def show_changes(console: Console, found: Retiering) -> None:
+    """`longtake tiers`."""
+    show_differences(console, found.settings, found.stale)
+    rows = [(c.tier, c.before, c.after, f"+{c.entering}", f"−{c.leaving}", c.undecided) for c in found.tiers]
+    console.print(_table("kept", ("tier", "before", "after", "enter", "leave", "undecided"), rows))
+    if any(c.undecided for c in found.tiers):
+        console.print("undecided clips lack a score that the old gates made needless: `longtake curate` measures it")
+
+
+def show_differences(console: Console, settings: Sequence[tuple[str, Any, Any]], stale: Sequence[str]) -> None:
+    """Settings that differ, and what has to be measured again."""
+    if settings:
+        console.print(_table("settings", ("key", "before", "after"), settings, left=3), "")
+    else:
+        console.print("the recipes are the same")
+    if stale:
+        console.print(f"to be measured again: {escape(', '.join(stale))}", "")
+
+
+def show_clip(console: Console, known: Mapping[str, Any]) -> None:
+    """`longtake show`."""
+    for key, value in known.items():
+        if key not in ("scores", "tiers", "captions", "exported") and value is not None:
+            console.print(f"{key}: {escape(_text(value))}", soft_wrap=True)
+    console.print()
+    rows = [
+        (name, s["value"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
+        for name, s in known["scores"].items()
+    ]
+    console.print(_table("scores", ("score", "value", "detail", "protocol"), rows, left=4), "")
+    for tier, verdict in known["tiers"].items():
+        console.print(f"{escape(tier)}: {verdict['verdict']}")
+        for name, why in verdict["failed"].items():
+            console.print(f"    {name} {why['score']:.4g} is outside {escape(why['range'])} by {why['outside by']:.4g}")
+        if verdict["no score"] and verdict["verdict"] == "undecided":
+            console.print(f"    no score yet: {', '.join(verdict['no score'])}")
+    captions = known["captions"]
+    if captions:
+        console.print(
+            f"\ncaptions: {captions['status']}" + (f" ({escape(captions['reason'])})" if captions["reason"] else "")
+        )
+        for text in [captions["caption"], *(captions["sub_captions"] or [])]:
+            if text:
+                console.print(f"    {escape(text)}", soft_wrap=True)
+    if known["exported"]:
+        done = known["exported"]
+        console.print(
+            f"\nexported: {done['status']}, {done['path']}, {done['width']}×{done['height']}, "
+            f"{done['num_frames']} frames",
+            soft_wrap=True,
+        )
+
+
+def show_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """`longtake doctor`."""
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.good else "[red]no[/]" if finding.needed else "[yellow] –[/]"
+        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.detail)}", soft_wrap=True)
+
+
+def show_calibration(console: Console, found: Calibration) -> None:
+    """How two backends relate: correlation, quantiles, matching thresholds."""
+    left, right = (escape(protocol.partition("/")[0]) for protocol in found.protocols)
+    for protocol in found.protocols:
+        console.print(escape(protocol), soft_wrap=True)
+    console.print(f"{found.clips} clips" + (f"; {found.failed} could not be measured by both" if found.failed else ""))
+    console.print(f"rank correlation (Spearman): {found.rank_correlation:.3f}")
+    table = Table("share below", left, right, box=None, pad_edge=False)
+    for share, a, b in found.quantiles:
+        table.add_row(f"{share:.0%}", f"{a:.4g}", f"{b:.4g}")
+    console.print(table)
+    for match in found.matches:
+        kept = f"{match.of} {match.gate} keeps {match.kept:.1%}"
+        if match.match is None:
+            console.print(f"{kept}: no clip tells what that is on {match.on}'s scale", soft_wrap=True)
+        else:
+            agree = f"they agree on {match.agree:.1%} of the clips"
+            console.print(f"{kept}, as {match.on} {match.match} does; {agree}", soft_wrap=True)

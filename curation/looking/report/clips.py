@@ -1,0 +1,225 @@
+"""A clip as people look at it: its five keyframes over their sub-captions, its scores, and why a tier rejects it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.clip_table import written_captions
+from longtake.curation.errors import SetupError
+from longtake.curation.looking.report.columns import Columns
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Verdict
+from longtake.manifests.frames import read_frames
+
+# five keyframes beside each other, where the report's style sheet is not
+_NOTEBOOK = (
+    "<style>.longtake p { margin: .15rem 0; } .longtake .frames { display: grid; gap: .5rem; margin: .4rem 0; padding: 0; "
+    "grid-template-columns: repeat(5, minmax(0, 1fr)); list-style: none; } "
+    ".longtake .frames img { display: block; width: 100%; height: auto; }</style>"
+)
+_MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A gate that rejects a clip: the score that lies outside of its range, and by how much (positive above)."""
+
+    gate: str
+    range: str
+    score: float
+    excess: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClipView:
+    """What is known of one clip. times [keyframes]: seconds in the video. scores: those under the recipe's protocols.
+    verdicts, failures, missing: by tier. caption, sub_captions: None unless they are good. pictures: small JPEGs."""
+
+    clip_id: str
+    uri: str
+    start: float
+    end: float
+    error: str | None
+    scores: dict[str, float]
+    verdicts: dict[str, str]
+    failures: dict[str, list[Failure]]
+    missing: dict[str, list[str]]
+    caption: str | None
+    sub_captions: list[str]
+    pictures: list[bytes] = field(repr=False)
+    times: list[float]
+
+    def reasons(self, tier: str) -> list[str]:
+        """Why a tier does not keep it, a line per gate."""
+        if self.error is not None:
+            return [self.error]
+        lines = [
+            f"{f.gate} {f.score:.4g} is outside {f.range} by {abs(f.excess):.4g}" for f in self.failures.get(tier, [])
+        ]
+        if not lines and self.missing.get(tier):
+            lines = [f"no score yet: {', '.join(self.missing[tier])}"]
+        return lines
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from longtake.curation.looking.report.page import clip_figure
+
+        return f'<div class="longtake">{_NOTEBOOK}{clip_figure(self)}</div>'
+
+
+@dataclass(slots=True)
+class Looker:
+    """Looks clips up. Captions are read at the first question, and kept."""
+
+    workspace: Workspace
+    columns: Columns
+    _captions: pa.Table | None = None
+
+    def captions(self) -> pa.Table:
+        """clip_id, scan_id, status, reason, caption, sub_captions of every clip that the recipe's captioner wrote of."""
+        if self._captions is None:
+            names = ["clip_id", "scan_id", "status", "reason", "caption", "sub_captions"]
+            self._captions, _ = written_captions(self.workspace, self.columns.recipe, names)
+        return self._captions
+
+    def look(self, rows: Sequence[int], width: int = 0, quality: int = 72) -> list[ClipView]:
+        """The clips in these rows of the table. width: of the pictures in pixels; 0: none."""
+        clips = self.columns.clips(rows)
+        told = self._told([clip["clip_id"] for clip in clips])
+        views = []
+        for row, clip in zip(rows, clips, strict=True):
+            text = told.get(clip["clip_id"], {})
+            if text.get("scan_id") != clip["scan_id"] or text.get("status") != "ok":
+                text = {}
+            pictures: list[bytes] = []
+            times: list[float] = []
+            if width and clip["has_frames"]:
+                pictures, times = thumbnails(self.workspace, clip["video_id"], clip["clip_id"], width, quality)
+            values = {name: float(self.columns.values(name, slice(row, row + 1))[0]) for name in self.columns.scales}
+            failures, missing = self._verdict(row)
+            views.append(
+                ClipView(
+                    clip_id=clip["clip_id"],
+                    uri=clip["uri"],
+                    start=clip["start"],
+                    end=clip["end"],
+                    error=f"{clip['error_kind']}: {clip['error']}" if clip["status"] != "ok" else None,
+                    scores={name: value for name, value in values.items() if not np.isnan(value)},
+                    verdicts={tier: self._word(tier, row) for tier in self.columns.tiers},
+                    failures=failures,
+                    missing=missing,
+                    caption=text.get("caption"),
+                    sub_captions=text.get("sub_captions") or [],
+                    pictures=pictures,
+                    times=times,
+                )
+            )
+        return views
+
+    def saying(self, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """The clips whose caption or a sub-caption holds `text`, in capitals or not [clips]."""
+        captions = self.captions()
+        whole = pc.match_substring(captions["caption"], text, ignore_case=True).fill_null(False)
+        parts = captions["sub_captions"].combine_chunks()
+        found = np.asarray(whole.to_numpy()).astype(bool)
+        inside = pc.match_substring(pc.list_flatten(parts), text, ignore_case=True).fill_null(False)
+        owners = pc.list_parent_indices(parts).to_numpy(zero_copy_only=False)
+        found[owners[inside.to_numpy(zero_copy_only=False).astype(bool)]] = True
+        ids = captions["clip_id"].filter(pa.array(found))
+        return np.asarray(pc.is_in(self.columns.scores.table["clip_id"], value_set=ids).to_numpy()).astype(bool)
+
+    def _told(self, clip_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        captions = self.captions()
+        rows = captions.filter(pc.is_in(captions["clip_id"], value_set=pa.array(clip_ids, pa.string())))
+        return {row["clip_id"]: row for row in rows.to_pylist()}
+
+    def _verdict(self, row: int) -> tuple[dict[str, list[Failure]], dict[str, list[str]]]:
+        failures: dict[str, list[Failure]] = {}
+        missing: dict[str, list[str]] = {}
+        for tier, now in self.columns.tiers.items():
+            failures[tier], missing[tier] = [], []
+            for name, result in now.gates.items():
+                low, high = result.low[row : row + 1], result.high[row : row + 1]
+                if result.failed[row]:
+                    excess = float(result.gate.excess(low, high)[0])
+                    score = float(low[0] if excess < 0 else high[0])
+                    failures[tier].append(Failure(name, str(result.gate), score, excess))
+                elif result.missing[row]:
+                    missing[tier].append(name)
+        return failures, missing
+
+    def _word(self, tier: str, row: int) -> str:
+        now = self.columns.tiers[tier]
+        if not self.columns.scores.ok()[row]:
+            return Verdict.ERROR.name.lower()
+        if now.failures[row]:
+            return Verdict.REJECTED.name.lower()
+        return (Verdict.UNDECIDED if now.missings[row] else Verdict.KEPT).name.lower()
+
+
+def thumbnails(
+    workspace: Workspace, video_id: str, clip_id: str, width: int, quality: int = 72
+) -> tuple[list[bytes], list[float]]:
+    """A clip's keyframes as JPEGs `width` pixels wide, and their times in seconds; none where they cannot be read."""
+    try:
+        stored = read_frames(workspace.path, video_id, [clip_id]).get(clip_id)
+    except (OSError, pa.ArrowException):
+        return [], []
+    if stored is None:
+        return [], []
+    return [small(picture, width, quality) for picture in stored.keyframes], stored.times
+
+
+def small(encoded: bytes, width: int, quality: int) -> bytes:
+    """A smaller JPEG of a picture; empty where it does not decode."""
+    import cv2
+
+    try:
+        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return b""
+    if picture is None or picture.shape[0] * picture.shape[1] > _MOST_PIXELS:
+        return b""
+    height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+    resized = cv2.resize(picture, (width, min(height, 4 * width)), interpolation=cv2.INTER_AREA)
+    return bytes(cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+
+
+def data_uri(jpeg: bytes) -> str:
+    """A picture as an address that needs no file."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
+
+
+def plain(text: object, most: int = 600) -> str:
+    """Somebody else's text, to be put between tags or into an attribute of HTML: escaped, without characters that a
+    parser refuses, cut where it is long. Wrap it in <bdi>, so that it cannot turn what stands around it."""
+    told = str(text)
+    if len(told) > most:
+        told = f"{told[:most]}… ({len(told):,} characters)"
+    visible = "".join("\ufffd" if _unprintable(c) else c for c in told)
+    return escape(visible.encode("utf-8", "replace").decode("utf-8"))
+
+
+def _unprintable(character: str) -> bool:
+    code = ord(character)
+    return (code < 32 and character not in "\n\t") or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
+
+
+def open_clip(workspace: str, clip_id: str, recipe: str | None = None) -> ClipView:
+    """One clip by its id or its first digits, with pictures, to look at in a notebook. Raises SetupError."""
+    target = Workspace(workspace)
+    target.must_exist()
+    columns = Columns.load(target, target.recipe(recipe))
+    at = np.flatnonzero(pc.starts_with(columns.scores.table["clip_id"], clip_id).to_numpy())
+    if at.size != 1:
+        found = f"{at.size} clips begin with" if at.size else "no clip is called"
+        raise SetupError(f"{found} {clip_id!r} in {workspace}")
+    return Looker(target, columns).look([int(at[0])], width=320)[0]

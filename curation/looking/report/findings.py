@@ -1,0 +1,206 @@
+"""What a report tells besides the funnel: how scores go together, what the files are like, what captions repeat."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.looking.report.columns import Columns
+from longtake.curation.workspace import Workspace
+
+MOST_RANKED = 20_000  # clips
+MOST_READ = 5_000  # clips whose captions are looked at for phrases
+MOST_WORDS = 400  # of one text
+FEWEST_PAIRS = 10
+PHRASE = 4  # words
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """names; rho [names, names]: Spearman's rank correlation over the clips that have both scores, nan for fewer than
+    FEWEST_PAIRS; pairs [names, names]: how many those are."""
+
+    names: list[str]
+    rho: npt.NDArray[np.float64]
+    pairs: npt.NDArray[np.int64]
+
+
+def rank_correlation(columns: Columns) -> Correlation:
+    """Score against score, on at most MOST_RANKED clips."""
+    rows = columns.some(columns.everything(), MOST_RANKED)
+    values = {name: columns.values(name, rows) for name in columns.scales}
+    names = [name for name, score in values.items() if np.count_nonzero(~np.isnan(score)) >= FEWEST_PAIRS]
+    n = len(names)
+    rho, pairs = np.full((n, n), np.nan), np.zeros((n, n), np.int64)
+    for i in range(n):
+        for j in range(i, n):
+            a, b = values[names[i]], values[names[j]]
+            both = ~np.isnan(a) & ~np.isnan(b)
+            pairs[i, j] = pairs[j, i] = np.count_nonzero(both)
+            if pairs[i, j] >= FEWEST_PAIRS:
+                rho[i, j] = rho[j, i] = spearman(a[both], b[both])
+    return Correlation(names, rho, pairs)
+
+
+def spearman(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """Spearman's rank correlation, equal values sharing their mean rank; nan where one of them is constant."""
+    x, y = (r - r.mean() for r in (_ranks(a), _ranks(b)))
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum() / norm) if norm else float("nan")
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[at])
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One error kind: how often, and a few of those rows as (URI, message)."""
+
+    kind: str
+    of: str
+    count: int
+    rows: list[tuple[str, str]]
+
+
+def error_examples(workspace: Workspace, columns: Columns, most: int = 3) -> list[Example]:
+    """Errors of videos and of clips by kind, the most frequent first."""
+    clips = columns.scores.table.select(["uri", "status", "error_kind", "error"])
+    videos = workspace.videos.read(["uri", "status", "error_kind", "error"])
+    found = []
+    for of, table in (("videos", videos), ("clips", clips)):
+        wrong = table.filter(pc.equal(table["status"], "error"))
+        for kind in pc.unique(wrong["error_kind"]).to_pylist():
+            rows = wrong.filter(pc.equal(wrong["error_kind"], kind))
+            few = rows.slice(0, most).to_pylist()
+            found.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", r["error"] or "") for r in few]))
+    return sorted(found, key=lambda e: -e.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The videos that could be read. numbers: seconds, MB and frames per second of each, where known. counts: sizes,
+    codecs and folders (or hosts), most frequent first."""
+
+    numbers: dict[str, npt.NDArray[np.float64]]
+    counts: dict[str, list[tuple[str, int]]]
+
+
+def files(workspace: Workspace, most: int = 12) -> Files:
+    """What the videos manifest says of the files."""
+    names = ["uri", "status", "width", "height", "fps", "duration", "codec", "container", "bytes"]
+    videos = workspace.videos.read(names)
+    videos = videos.filter(pc.equal(videos["status"], "ok"))
+    megabytes = pc.divide(videos["bytes"].cast("float64"), 1e6)
+    numbers = {
+        name: column.cast("float64").drop_null().to_numpy()
+        for name, column in (("duration, s", videos["duration"]), ("size, MB", megabytes), ("fps", videos["fps"]))
+    }
+    sizes = pc.binary_join_element_wise(videos["width"].cast("string"), videos["height"].cast("string"), "×")
+    counts = {
+        "frame size": _most(sizes, most),
+        "codec": _most(videos["codec"], most),
+        "container": _most(videos["container"], most),
+        "source": _most(sources(videos["uri"]), most),
+    }
+    return Files(numbers, counts)
+
+
+def sources(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where videos come from: their URIs without the last part."""
+    encoded = uris if pa.types.is_dictionary(uris.type) else pc.dictionary_encode(uris)
+    return pc.replace_substring_regex(encoded.cast("string"), r"/[^/]*$", "")
+
+
+def _most(column: pa.ChunkedArray, most: int) -> list[tuple[str, int]]:
+    pairs = [(str(row["values"]), int(row["counts"])) for row in pc.value_counts(column.drop_null()).to_pylist()]
+    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+    rest = sum(count for _, count in pairs[most:])
+    return pairs[:most] + ([(f"{len(pairs) - most} others", rest)] if rest else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Captions. words: of each overall caption and of each sub-caption. repeats: texts that more than one clip has.
+    phrases: runs of PHRASE words, and in how many of the `read` clips they are."""
+
+    words: dict[str, npt.NDArray[np.float64]]
+    repeats: list[tuple[str, int]]
+    phrases: list[tuple[str, int]]
+    read: int
+
+
+def wording(captions: pa.Table, most: int = 12) -> Wording:
+    """Of the good captions in a captions table."""
+    good = captions.filter(pc.equal(captions["status"], "ok"))
+    subs = pc.list_flatten(good["sub_captions"].combine_chunks())
+    words = {
+        "words of a caption": _words(good["caption"]),
+        "words of a sub-caption": _words(pa.chunked_array([subs], subs.type)),
+    }
+    counted = pc.value_counts(good["caption"].drop_null())
+    if len(counted):
+        times = counted.field("counts")
+        counted = counted.filter(pc.greater(times, 1))
+    repeats = [(str(row["values"]), int(row["counts"])) for row in counted.to_pylist()[: 50 * most]]
+    step = max(1, good.num_rows // MOST_READ)
+    few = good.select(["caption", "sub_captions"]).take(pa.array(range(0, good.num_rows, step), pa.int64()))
+    seen: Counter[str] = Counter()
+    for row in few.to_pylist():
+        texts = [row["caption"] or "", *(row["sub_captions"] or [])]
+        seen.update({phrase for text in texts for phrase in phrases(text or "")})
+    common = [(phrase, n) for phrase, n in seen.most_common(20 * most) if n > 1]
+    return Wording(words, sorted(repeats, key=lambda r: -r[1])[:most], _distinct(common, most), few.num_rows)
+
+
+def _words(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(pc.count_substring_regex(column.drop_null(), r"\S+").cast("float64").to_numpy())
+
+
+def phrases(text: str) -> list[str]:
+    """All runs of PHRASE words of a text, in small letters."""
+    words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text[: 20 * MOST_WORDS].lower())[:MOST_WORDS]
+    return [" ".join(words[i : i + PHRASE]) for i in range(len(words) - PHRASE + 1)]
+
+
+def _distinct(common: list[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    """Without phrases that are another one, shifted by a word or two."""
+    chosen: list[tuple[str, int]] = []
+    for phrase, count in common:
+        pairs = set(zip(phrase.split(), phrase.split()[1:], strict=False))
+        if all(len(pairs & set(zip(other.split(), other.split()[1:], strict=False))) < 2 for other, _ in chosen):
+            chosen.append((phrase, count))
+        if len(chosen) == most:
+            break
+    return chosen
+
+
+def seconds_of(stages: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The last run of each stage, and all of them, as cells."""
+    rows: list[tuple[str, ...]] = []
+    for stage, run in stages.items():
+        hours = run["seconds"] / 3600
+        speed = f"{run['video_hours'] / hours:.3g}" if run["computed"] and hours else "–"
+        rows.append(
+            (
+                stage,
+                f"{run['rows']:,}",
+                f"{run['computed']:,}",
+                f"{run['errors']:,}",
+                f"{run['seconds']:,.1f}",
+                f"{run['cpu_seconds'] or 0:,.1f}",
+                f"{run['video_hours']:,.3g}",
+                speed,
+                str(run["workers"]),
+                f"{run['total']['runs']}, {run['total']['seconds']:,.0f} s",
+            )
+        )
+    return rows

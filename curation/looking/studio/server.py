@@ -1,0 +1,250 @@
+"""`longtake studio`: the page and its questions over HTTP, for one person on this machine.
+
+Who may ask: a page of ours in a browser on this machine. Other sites are refused by the Host header (a name that was made
+to point here), by Sec-Fetch-Site and Origin (a page elsewhere that calls us). Away from this machine, by a token, too.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import re
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from importlib.resources import files
+from typing import Any
+
+import fsspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from longtake.curation.errors import SetupError
+from longtake.curation.looking.studio.session import Session, StudioError
+from longtake.curation.recipe import RecipeError
+from longtake.curation.uris import local_path
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_BODY = 1_000_000  # bytes of a question
+_PIECE = 1 << 20
+_COOKIE = "longtake_studio"
+_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+}
+_ASSETS = {
+    "studio.css": ("studio/static", "text/css"),
+    "report.css": ("report", "text/css"),
+    "studio.js": ("studio/static", "text/javascript"),
+    "gates.js": ("studio/static", "text/javascript"),
+    "clips.js": ("studio/static", "text/javascript"),
+}
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class Guard:
+    """Lets nobody in but the page itself. token: asked for if it is not None."""
+
+    def __init__(self, app: Any, token: str | None) -> None:
+        self.app = app
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await PlainTextResponse(refusal, 403, _HEADERS)(scope, receive, send)
+            return
+
+        async def with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
+                ]
+                if self.token is not None and "token" in request.query_params:
+                    cookie = f"{_COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+                    message["headers"].append((b"set-cookie", cookie.encode()))
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
+
+    def _refusal(self, request: Request) -> str | None:
+        host = request.headers.get("host", "")
+        name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+        if self.token is None and name.strip("[]") not in LOOPBACK:
+            return "this studio answers to 127.0.0.1 and localhost only"
+        top = request.url.path == "/" and request.headers.get("sec-fetch-dest") == "document"  # a link to us, no frame
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not top:
+            return "no requests from other sites"
+        if request.method not in ("GET", "HEAD"):
+            origin = request.headers.get("origin")
+            if origin is not None and origin.partition("://")[2] != host:
+                return "no requests from other sites"
+            # a form of another site cannot send this type without asking first
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return "questions are JSON"
+        if self.token is not None:
+            given = request.query_params.get("token") or request.cookies.get(_COOKIE) or ""
+            if not secrets.compare_digest(given.encode(), self.token.encode()):
+                return "open the address that `longtake studio` printed: it holds a token"
+        return None
+
+
+def make_app(session: Session, token: str | None = None) -> Guard:
+    """The studio as an ASGI application. token: asked for if it is not None."""
+
+    def page(request: Request) -> Response:
+        text = (files("longtake.curation.looking.studio") / "static" / "index.html").read_text(encoding="utf-8")
+        return Response(text, media_type="text/html", headers={"cache-control": "no-store"})
+
+    def asset(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _ASSETS:
+            return PlainTextResponse("no such file", 404)
+        folder, kind = _ASSETS[name]
+        text = (files("longtake.curation.looking") / folder / name).read_text(encoding="utf-8")
+        return Response(text, media_type=kind, headers={"cache-control": "no-cache"})
+
+    def picture(request: Request) -> Response:
+        found = session.picture(request.path_params["clip"], request.path_params["number"])
+        if found is None:
+            return PlainTextResponse("no such picture", 404)
+        return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+
+    def video(request: Request) -> Response:
+        clip = request.path_params["clip"]
+        encoded = session.encoded(clip) if request.path_params["what"] == "encoded" else session.source(clip)
+        if encoded is None:
+            return PlainTextResponse("this clip is not encoded", 404)
+        return _video(encoded, request.headers.get("range"))
+
+    async def ask(request: Request) -> Response:
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MOST_BODY:
+                return PlainTextResponse("too much of a question", 413)
+        question = json.loads(body)
+        if not isinstance(question, dict):
+            raise StudioError("a question is an object")
+        return await run_in_threadpool(_answer, session, request.path_params["what"], question)
+
+    def state(request: Request) -> Response:
+        return JSONResponse(session.state())
+
+    def origins(request: Request) -> Response:
+        return JSONResponse(session.sources())
+
+    def clip(request: Request) -> Response:
+        return JSONResponse(session.clip(request.path_params["clip"]))
+
+    routes = [
+        Route("/", page),
+        Route("/static/{name}", asset),
+        Route("/api/state", state),
+        Route("/api/sources", origins),
+        Route("/api/clip/{clip}", clip),
+        Route("/api/{what}", ask, methods=["POST"]),
+        Route("/clips/{clip}/{number:int}.jpg", picture),
+        Route("/clips/{clip}/{what:str}.video", video),
+    ]
+    handlers: dict[Any, Any] = {
+        KeyError: lambda request, error: PlainTextResponse("no such clip", 404),
+        StudioError: lambda request, error: PlainTextResponse(str(error), 400),
+        json.JSONDecodeError: lambda request, error: PlainTextResponse("questions are JSON", 400),
+        RecipeError: lambda request, error: PlainTextResponse(str(error), 400),
+        SetupError: lambda request, error: PlainTextResponse(str(error), 500),
+    }
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
+
+
+def _answer(session: Session, what: str, question: dict[str, Any]) -> Response:
+    answers: dict[str, Callable[[], Any]] = {
+        "decide": lambda: session.decide(question),
+        "clips": lambda: session.clips(question),
+        "mark": lambda: session.mark(str(question.get("clip")), question.get("mark")),
+        "agreement": lambda: session.agreement(str(question.get("tier"))),
+        "compare": lambda: session.compare(str(question.get("recipe"))),
+        "save": lambda: session.save(question),
+    }
+    if what not in answers:
+        return PlainTextResponse("no such question", 404)
+    return JSONResponse(answers[what]())
+
+
+def _video(uri: str, wanted: str | None) -> Response:
+    """A video file, or the part of it that a player asks for."""
+    kind = mimetypes.guess_type(uri)[0] or ""
+    kind = kind if kind.startswith("video/") else "video/mp4"
+    path = local_path(uri)
+    if path is not None:
+        return FileResponse(path, media_type=kind) if path.is_file() else PlainTextResponse("the file is gone", 404)
+    try:
+        file = fsspec.open(uri, "rb").open()
+        size = int(file.size)
+    except Exception as error:  # whatever a remote filesystem raises
+        return PlainTextResponse(f"cannot be opened: {error}", 404)
+    found = _RANGE.fullmatch(wanted or "")
+    first, last = 0, size - 1
+    if found and (found[1] or found[2]):
+        first = int(found[1]) if found[1] else max(0, size - int(found[2]))
+        last = min(last, int(found[2])) if found[1] and found[2] else last
+        if first > last:
+            file.close()
+            return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    headers = {"accept-ranges": "bytes", "content-length": str(last - first + 1)}
+    if found:
+        headers["content-range"] = f"bytes {first}-{last}/{size}"
+    return StreamingResponse(_pieces(file, first, last), 206 if found else 200, headers, kind)
+
+
+def _pieces(file: Any, first: int, last: int) -> Iterator[bytes]:
+    with file:
+        file.seek(first)
+        while first <= last and (piece := file.read(min(_PIECE, last - first + 1))):
+            first += len(piece)
+            yield piece
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket to serve on; port 0 takes a free one. Raises SetupError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(128)  # whoever opens the address at once waits for the answer
+    except OSError as error:
+        hint = "; choose another with --port, or 0 for a free one" if port else ""
+        raise SetupError(f"cannot listen on {host}:{port}: {error.strerror or error}{hint}") from error
+    return bound
+
+
+def serve(session: Session, bound: socket.socket, token: str | None) -> None:
+    """Answer until Ctrl-C, about a session that has begun."""
+    config = uvicorn.Config(
+        make_app(session, token), log_level="warning", server_header=False, ws="none", lifespan="off",
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def address(bound: socket.socket, host: str, token: str | None) -> str:
+    """What to open in a browser."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{bound.getsockname()[1]}/" + (f"?token={token}" if token else "")

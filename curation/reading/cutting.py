@@ -1,0 +1,564 @@
+"""Cutting a clip out of its video: decode the span, bring it to a constant rate, encode H.264, and look at the result.
+
+The encoded clip has square pixels, is upright, 8 bit, 4:2:0, BT.709, limited range, and carries nothing of its source
+but the pictures: no sound, no metadata, no subtitles. All on one thread; memory does not grow with the length of the
+clip or of the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+from uuid import uuid4
+
+import av
+import av.container
+import av.error
+import av.filter
+import av.video.stream
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size, video_stream
+
+T = TypeVar("T")
+Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]
+
+_CLOCK = 1e-6  # s: two times nearer than this are one, apart from the noise of adding up floats
+_TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here, now there would judder
+_LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
+_WITNESSES = 9  # frames whose picture is compared after encoding
+_MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
+_UNKNOWN = (0, 2)  # AVCOL_SPC_RGB, AVCOL_SPC_UNSPECIFIED
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+
+
+class ClipVideoError(RowError):
+    """A clip cannot be cut or encoded. kind: missing, unreadable, empty, not_video, no_video, unsupported, corrupt,
+    too_short (the span does not hold the frames asked for), export (what was written is not what went in)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """What a clip is encoded to.
+
+    fps: constant frames per second; None keeps the source's average rate. frames: exactly so many, from the start of
+    the span; None: as many as the span holds. max_height: pixels; taller clips are shrunk, none is enlarged. crf: 0
+    (lossless) to 51. keyframe_interval: at most so many frames from one keyframe to the next; a reader that fetches
+    frames by index decodes half of that for nothing. Raises ValueError.
+    """
+
+    fps: float | None = 30.0
+    frames: int | None = 450
+    max_height: int | None = None
+    preset: str = "veryfast"
+    crf: float = 18.0
+    keyframe_interval: int = 30
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 1 <= self.fps <= 240:
+            raise ValueError(f"fps must be from 1 to 240, not {self.fps}")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"frames must be at least 1, not {self.frames}")
+        if self.max_height is not None and self.max_height < 16:
+            raise ValueError(f"max_height must be at least 16, not {self.max_height}")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf must be from 0 to 51, not {self.crf}")
+        if self.keyframe_interval < 1:
+            raise ValueError(f"keyframe_interval must be at least 1, not {self.keyframe_interval}")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """A clip as it lies on disk. width, height: pixels. fps: constant. bytes: size of the file. sha256: of the file."""
+
+    frames: int
+    width: int
+    height: int
+    fps: float
+    bytes: int
+    sha256: str
+
+
+def cut_clip(
+    source: str | BinaryIO, start: float, end: float, target: Path, settings: EncodeSettings, pace: float = 1.0
+) -> EncodedClip:
+    """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
+
+    source: an absolute local path, or an open, seekable binary file. start, end: seconds on the video stream's own
+    clock, that is presentation timestamps as PyAV gives them (`frame.time`), nothing subtracted: if the first frame of
+    a video is at 1.4 s, so is its beginning here, and a negative time is a time like any other. Output frame k shows
+    the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
+    end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
+    span in fewer frames. The span may lack up to half an output frame at its end.
+
+    Raises ClipVideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
+    wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
+    error, left as it is.
+    """
+    if not (math.isfinite(start) and math.isfinite(end) and start < end):
+        raise ValueError(f"a span must have a start before its end, not [{start}, {end})")
+    if isinstance(source, str) and not os.path.isabs(source):
+        raise ValueError(f"the source must be an absolute local path, not {source!r}")
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        wanted = _encode_span(source, start, end, part, settings, pace)
+        _check(part, wanted)
+        size, digest = _settle(part)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest)
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Span:
+    """What reading a span has shown so far. Times in seconds.
+
+    source_fps: average rate of the video. aspect: of a sample. earlier: a frame before the span was seen. ended: the
+    video has no further frame, and none after the span was seen. first: time of the first frame. stop: when the last
+    one ends, as far as is known.
+    """
+
+    source_fps: Fraction
+    aspect: Fraction | None
+    earlier: bool = False
+    ended: bool = False
+    first: float = math.nan
+    stop: float = -math.inf
+
+
+@contextmanager
+def _open_span(
+    source: str | BinaryIO, start: float, end: float
+) -> Iterator[tuple[_Span, Iterator[tuple[float, av.VideoFrame]]]]:
+    """The frames of [start, end) in order, with their times; the `_Span` is filled in as they are read.
+
+    Decoding begins at a keyframe before the span. Where a container's index leads behind it (transport streams, leading
+    pictures), the file is opened again and read from farther back, in the end from its beginning.
+    """
+    for lead in _LEADS:
+        with _open(source) as container:
+            stream = _video_stream(container)
+            if not _go_to(container, stream, start, lead):
+                continue
+            span = _Span(_source_fps(stream), stream.sample_aspect_ratio)
+            frames = _whole_pictures(_decode(container, stream, start))
+            try:
+                ahead = next(frames, None)
+            except ClipVideoError:
+                if lead is None:
+                    raise
+                continue
+            if lead is not None and (ahead is None or ahead[0] > start + _CLOCK):
+                continue
+            yield span, _within(span, frames, ahead, start, end)
+            return
+
+
+@contextmanager
+def _open(source: str | BinaryIO) -> Iterator[av.container.InputContainer]:
+    av.logging.set_level(None)  # the log callback deadlocks
+    with ExitStack() as stack:
+        try:
+            # a path goes through a file as well: libav would find protocols and patterns in its name
+            file = stack.enter_context(open(source, "rb")) if isinstance(source, str) else source
+            if file.seek(0, os.SEEK_END) == 0:
+                raise ClipVideoError("empty", "the file has zero bytes")
+            file.seek(0)
+            container = av.open(file, "r", options=CONTAINER_OPTIONS)
+        except FileNotFoundError as error:
+            raise ClipVideoError("missing", "no such file") from error
+        except (av.error.FFmpegError, ValueError) as error:
+            raise ClipVideoError("not_video", f"no container that this project reads: {_words(error)}") from error
+        except OSError as error:
+            raise ClipVideoError("unreadable", f"cannot be opened: {_words(error)}") from error
+        yield stack.enter_context(container)
+
+
+def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    try:
+        stream = video_stream(container)
+    except VideoError as error:
+        raise ClipVideoError(error.kind, str(error)) from error
+    stream.codec_context.thread_type = "SLICE"  # FRAME and AUTO deadlock at close on corrupt files
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _source_fps(stream: av.video.stream.VideoStream) -> Fraction:
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate and 1 <= rate <= 240 else Fraction(UNKNOWN_FPS)
+
+
+def _go_to(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float, lead: float | None
+) -> bool:
+    """Whether decoding may begin: at a keyframe `lead` before `start`, or at the beginning."""
+    base = stream.time_base
+    first = stream.start_time
+    if lead is None or not base or first is None:
+        return lead is None
+    ticks = math.floor((start - lead + _CLOCK) / base)
+    if ticks <= first:
+        return True  # nothing has been read yet: this is the beginning
+    try:
+        container.seek(ticks, stream=stream, backward=True)
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _decode(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """(time, frame), times strictly increasing. What does not decode before `start` is passed over: a decoder that
+    enters in the middle of a good file meets that too. From there on it is an error."""
+    base = float(stream.time_base or 0)
+    last = -math.inf
+    packets = container.demux(stream)
+    while True:
+        time = math.inf
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            time = packet.pts * base if packet.pts is not None else math.inf
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except (av.error.FFmpegError, ValueError) as error:
+            if time < start - _CLOCK:
+                continue
+            where = f"at {time:.3f} s" if math.isfinite(time) else f"after {max(last, 0.0):.3f} s"
+            raise ClipVideoError("corrupt", f"does not decode {where}: {_words(error)}") from error
+        except OSError as error:  # of the open file that was handed in
+            raise ClipVideoError("unreadable", f"reading broke off: {_words(error)}") from error
+        for frame in frames:
+            if frame.pts is None:
+                raise ClipVideoError(
+                    "unsupported", "its frames have no timestamps (a raw stream?): put it into a container first"
+                )
+            if frame.time > last:  # equal and falling timestamps: the first frame of a time has it
+                last = frame.time
+                if frame.is_corrupt and last >= start - _CLOCK:
+                    raise ClipVideoError("corrupt", f"a damaged frame at {last:.3f} s")
+                yield last, frame
+
+
+def _whole_pictures(frames: Iterator[tuple[float, av.VideoFrame]]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """`frames`, those that are interlaced as one picture each (ffmpeg's bwdif): as they are they would be combs, and scaled
+    they would be blurs. From the first of them on; frames that are not marked as interlaced stay as they are."""
+    graph = None
+    for time, frame in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield time, frame
+            continue
+        try:
+            graph = graph or _deinterlacer(frame)
+            graph.push(frame)
+            done = _pulled(graph)
+        except (av.error.FFmpegError, ValueError) as error:
+            words = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {_words(error)}"
+            raise ClipVideoError("unsupported", words) from error
+        yield from done
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph)
+
+
+def _deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "send_frame:auto:interlaced"), graph.add("buffersink")).configure()
+    return graph
+
+
+def _pulled(graph: av.filter.Graph) -> list[tuple[float, av.VideoFrame]]:
+    """What a graph has ready."""
+    done: list[tuple[float, av.VideoFrame]] = []
+    while True:
+        try:
+            frame = cast(av.VideoFrame, graph.pull())
+        except (BlockingIOError, av.error.EOFError):
+            return done
+        done.append((float(frame.time), frame))
+
+
+def _within(
+    span: _Span,
+    frames: Iterator[tuple[float, av.VideoFrame]],
+    ahead: tuple[float, av.VideoFrame] | None,
+    start: float,
+    end: float,
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Of `ahead` and then `frames`, those in [start, end)."""
+    gap = float(1 / span.source_fps)
+    last = math.nan
+    while ahead is not None:
+        time, frame = ahead
+        if time >= end - _CLOCK:
+            return
+        if time < start - _CLOCK:
+            span.earlier = True
+        else:
+            if math.isnan(last):
+                span.first = time
+            else:
+                gap = time - last
+            last = time
+            duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+            span.stop = time + (duration or gap)
+            yield ahead
+        ahead = next(frames, None)
+    span.ended = True
+
+
+def nearest_in_time(frames: Iterable[tuple[float, T]], times: Iterable[float]) -> Iterator[T]:
+    """For each of `times` (s, rising) the nearest item of `frames` (pairs of a time in s, rising, and an item), the
+    earlier of two that are equally near (to a millisecond). Holds two items; gives nothing if there are no frames."""
+    wanted = iter(times)
+    time = next(wanted, None)
+    held: tuple[float, T] | None = None
+    for late, item in frames:
+        if held is not None:
+            middle = (held[0] + late) / 2 + _TIE
+            while time is not None and time <= middle:
+                yield held[1]
+                time = next(wanted, None)
+        if time is None:
+            return
+        held = late, item
+    while held is not None and time is not None:
+        yield held[1]
+        time = next(wanted, None)
+
+
+# Encoding -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What must come out: frames at `fps`, their size, and thumbnails of some of them by frame number."""
+
+    frames: int
+    fps: Fraction
+    width: int = 0
+    height: int = 0
+    thumbnails: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+
+def _encode_span(
+    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float
+) -> _Wanted:
+    with _open_span(source, start, end) as (span, frames):
+        fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
+        step = pace / float(fps)  # seconds of the source from one frame to the next
+        held = (end - start) / step
+        count = max(1, round(held)) if settings.frames is None else settings.frames
+        if held < count - 0.5 - _CLOCK:
+            words = f"{end - start:.3f} s at {float(fps):g} fps are {held:.1f} frames, not {count}"
+            raise ClipVideoError("too_short", words)
+        wanted = _Wanted(count, fps)
+        witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
+        chosen = nearest_in_time(frames, (start + k * step for k in range(count)))
+        shown = next(chosen, None)
+        if shown is None:
+            raise ClipVideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
+        painter = _Painter(shown, span.aspect, settings.max_height)
+        wanted.width, wanted.height = painter.size
+        planes = painter.paint(shown)
+        with _Encoder(part, painter.size, fps, settings) as encoder:
+            for k, frame in enumerate(chain([shown], chosen)):
+                if frame is not shown:
+                    planes, shown = painter.paint(frame), frame
+                if k in witnesses:
+                    wanted.thumbnails[k] = _thumbnail(planes)
+                encoder.write(planes)
+            _require_whole(span, start, count, step)
+        return wanted
+
+
+def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
+    """Raises ClipVideoError if the first or last frame had to stand for a time that the video does not have."""
+    slack = max(1 / float(span.source_fps), step) + _TIE
+    if not span.earlier and span.first > start + slack:
+        raise ClipVideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
+    needed = start + (count - 0.5) * step - _TIE
+    if span.ended and span.stop < needed:
+        words = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
+        raise ClipVideoError("too_short", words)
+
+
+class _Painter:
+    """Brings decoded frames to one size, upright, I420, BT.709, limited range."""
+
+    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_height: int | None) -> None:
+        width, height = displayed_size(first.width, first.height, _turns(first) * 90, aspect)
+        scale = min(1.0, max_height // 2 * 2 / height) if max_height else 1.0
+        self.size = _even(width * scale), _even(height * scale)
+        self._reformatter = VideoReformatter()
+
+    def paint(self, frame: av.VideoFrame) -> Planes:
+        turns = _turns(frame)
+        width, height = self.size[::-1] if turns % 2 else self.size
+        # HD is BT.709 and SD BT.601 where a file does not say, as players take it
+        usual = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+        wide = frame.color_trc in _HDR or frame.color_primaries == ColorPrimaries.BT2020
+        try:
+            small = self._reformatter.reformat(
+                frame,
+                width=width,
+                height=height,
+                format="yuv420p",
+                src_colorspace=usual if frame.colorspace in _UNKNOWN else None,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                # given, swscale maps tones and gamut; PQ and HLG looked at as they are would be grey and flat
+                dst_color_trc=ColorTrc.BT709 if wide else None,
+                dst_color_primaries=ColorPrimaries.BT709 if wide else None,
+                interpolation="BICUBIC",
+                threads=1,
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            words = f"its pictures ({frame.format.name}) cannot be converted: {_words(error)}"
+            raise ClipVideoError("unsupported", words) from error
+        planes = _planes(small)
+        return _rotate(planes, width, height, turns) if turns else planes
+
+
+def _planes(frame: av.VideoFrame) -> Planes:
+    """I420 of a yuv420p frame."""
+    return cast(Planes, frame.to_ndarray())
+
+
+def _turns(frame: av.VideoFrame) -> int:
+    """Quarter turns, anticlockwise, that make the frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _even(side: float) -> int:
+    return max(2, round(side / 2) * 2)  # 4:2:0 has no odd sides
+
+
+def _rotate(planes: Planes, width: int, height: int, turns: int) -> Planes:
+    half = (height // 2, width // 2)
+    luma, chroma = planes[:height], planes[height:].reshape(2, *half)
+    parts = [np.rot90(luma, turns), np.rot90(chroma[0], turns), np.rot90(chroma[1], turns)]
+    return np.concatenate([p.ravel() for p in parts]).reshape(-1, parts[0].shape[1])
+
+
+class _Encoder:
+    """Writes I420 pictures at a constant rate. Its errors are the disk's, not the clip's: OSError naming the file."""
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: Fraction, settings: EncodeSettings) -> None:
+        self._path = path
+        self._base = 1 / fps
+        self._count = 0
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no version, no date
+        self._container = self._guard(lambda: av.open(str(path), "w", format="mp4", options=options))
+        stream = self._container.add_stream(
+            "libx264", rate=fps, options={"preset": settings.preset, "crf": f"{settings.crf:g}", "a53cc": "0"}
+        )
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.thread_count = 1
+        context.gop_size = settings.keyframe_interval
+        context.time_base = self._base
+        context.colorspace = context.color_primaries = context.color_trc = ColorPrimaries.BT709
+        context.color_range = ColorRange.MPEG
+        self._stream = stream
+
+    def __enter__(self) -> _Encoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._guard(lambda: self._container.mux(self._stream.encode(None)))
+            self._guard(self._container.close)
+            return
+        with suppress(av.error.FFmpegError):  # what went wrong before is what counts
+            self._container.close()
+
+    def write(self, planes: Planes) -> None:
+        # a frame made anew carries none of the source's side data or picture types
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.pts, frame.time_base = self._count, self._base
+        frame.colorspace = frame.color_primaries = frame.color_trc = ColorPrimaries.BT709
+        frame.color_range = ColorRange.MPEG
+        self._count += 1
+        self._guard(lambda: self._container.mux(self._stream.encode(frame)))
+
+    def _guard(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except av.error.FFmpegError as error:
+            raise OSError(error.errno, f"cannot write the clip: {_words(error)}", str(self._path)) from error
+
+
+# Looking at the result ----------------------------------------------------------------------------------------------
+
+
+def _thumbnail(planes: Planes) -> npt.NDArray[np.float32]:
+    """float32 [3, 9, 16]: Y, U and V, each averaged over areas."""
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    three = (planes[:height], *chroma)
+    return np.stack([cv2.resize(p.astype(np.float32), (16, 9), interpolation=cv2.INTER_AREA) for p in three])
+
+
+def _check(path: Path, wanted: _Wanted) -> None:
+    """Decode the written clip. Raises ClipVideoError("export") unless it is what went in."""
+
+    def require(fine: bool, words: str) -> None:
+        if not fine:
+            raise ClipVideoError("export", f"the encoded clip is not what went in: {words}")
+
+    count = 0
+    try:
+        with _open(str(path)) as container:
+            stream = _video_stream(container)
+            require(stream.average_rate == wanted.fps, f"{stream.average_rate} fps, not {wanted.fps}")
+            for frame in container.decode(stream):
+                require((frame.width, frame.height) == (wanted.width, wanted.height), f"{frame.width}×{frame.height}")
+                require(frame.pts is not None and frame.time_base is not None, f"frame {count} has no time")
+                time = cast(int, frame.pts) * cast(Fraction, frame.time_base)
+                require(time == count / wanted.fps, f"frame {count} is at {float(time):.4f} s")
+                if count in wanted.thumbnails:
+                    apart = np.abs(_thumbnail(_planes(frame)) - wanted.thumbnails[count]).mean((1, 2)).max()
+                    require(apart <= _MAX_DIFFERENCE, f"frame {count} differs by {apart:.1f} grey levels")
+                count += 1
+    except (av.error.FFmpegError, ClipVideoError) as error:
+        if isinstance(error, ClipVideoError) and error.kind == "export":
+            raise
+        raise ClipVideoError("export", f"the encoded clip does not decode: {_words(error)}") from error
+    require(count == wanted.frames, f"{count} frames, not {wanted.frames}")
+
+
+def _settle(path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of the file, once it is on the disk and not only in its cache."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def _words(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)[:300] or type(error).__name__

@@ -1,0 +1,84 @@
+"""Small pictures out of decoded frames: thumbnails for cut detection, analysis frames for filters.
+
+Both are made of frames that are about to be thrown away, some of them for every decoded frame: thumbnails come straight
+from the planes (0.1 ms from 1080p), analysis frames stay planar YUV until one is chosen (half the memory of RGB).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from longtake.curation.reading.video import VideoInfo
+from longtake.filters.base import Image
+
+ANALYSIS_SIDE = 960  # long side of analysis frames; never enlarged
+THUMB_SIDE = 128  # half of what PySceneDetect reduces to: the mean differences it looks at are the same, at a quarter of the cost
+_PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
+_ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+def thumbnail(frame: av.VideoFrame) -> Image:
+    """uint8 [h, w, 3] BGR, the frame shrunk by a whole number to a long side of at least THUMB_SIDE (where it has that
+    many pixels); neither turned nor stretched."""
+    factor = max(1, max(frame.width, frame.height) // THUMB_SIDE)
+    width, height = (max(2, side // factor // 2 * 2) for side in (frame.width, frame.height))
+    bits = _PLANAR.get(frame.format.name)
+    if bits is None or factor == 1 or min(frame.width, frame.height) < 4 * factor:
+        small = frame.reformat(width=width, height=height, format="bgr24", interpolation="FAST_BILINEAR", threads=1)
+        return np.ascontiguousarray(small.to_ndarray())
+    packed = np.empty((height * 3 // 2, width), np.uint8)  # I420: Y, then U and V at half size
+    packed[:height] = _shrink(frame, 0, bits, width, height, factor)
+    chroma = packed[height:].reshape(2, height // 2, width // 2)
+    for plane in (1, 2):
+        chroma[plane - 1] = _shrink(frame, plane, bits, width // 2, height // 2, factor)
+    return np.asarray(cv2.cvtColor(packed, cv2.COLOR_YUV2BGR_I420), dtype=np.uint8)
+
+
+def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int, factor: int) -> npt.NDArray[np.uint8]:
+    plane = frame.planes[index]
+    dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
+    rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    # the middle row of `factor`, all of its columns: a quarter of the cost of the whole area, as good for finding cuts
+    few = np.ascontiguousarray(rows[factor // 2 : height * factor : factor, : width * factor])
+    small: npt.NDArray[Any] = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small if bits == 8 else small >> (bits - 8), dtype=np.uint8)
+
+
+class AnalysisFrames:
+    """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self.info = info
+        turned = info.rotation % 180 != 0
+        long_side = max(info.width, info.height)
+        scale = min(1.0, ANALYSIS_SIDE / long_side)
+        width, height = (max(2, round(side * scale)) for side in (info.width, info.height))
+        self.size = (width, height)
+        self._coded = (height, width) if turned else (width, height)
+        self._shrinker = VideoReformatter()
+        self._painter = VideoReformatter()
+
+    def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """`frame` at the analysis size, 8 bit, still YUV, not yet turned."""
+        width, height = self._coded
+        return self._shrinker.reformat(
+            frame, width=width, height=height, format="yuv420p", interpolation="AREA", threads=1
+        )
+
+    def rgb(self, small: av.VideoFrame) -> Image:
+        """uint8 [h, w, 3], RGB, full range, upright, of what `shrink` gave."""
+        # ITU-R BT.709 for HD where the file does not say, as players do; swscale would take BT.601 for everything.
+        unknown = small.colorspace in (0, 2)
+        matrix = (Colorspace.ITU709 if self.info.coded_height >= 720 else Colorspace.ITU601) if unknown else None
+        picture: npt.NDArray[Any] = self._painter.reformat(
+            small, format="rgb24", src_colorspace=matrix, threads=1
+        ).to_ndarray()
+        if self.info.rotation:
+            picture = cv2.rotate(picture, _ROTATE[self.info.rotation])
+        return np.ascontiguousarray(picture, dtype=np.uint8)

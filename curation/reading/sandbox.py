@@ -1,0 +1,177 @@
+"""Decoding in a child process: a crash, a hang or a bomb in a codec library costs one video, and not the worker.
+
+The child is kept for the next video (its imports cost a second) and made anew after it died or was stopped. Parent and
+child talk through a socket pair; what travels is a job and its small result, never pictures.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import psutil
+
+from longtake.curation.errors import RowError, VideoError
+from longtake.manifests.store import StoreError
+
+_POLL_SECONDS = 0.2
+_START_SECONDS = 60.0
+_END_SECONDS = 5.0
+_PR_SET_PDEATHSIG = 1
+_MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one job. seconds: until the child says otherwise (`allow_seconds`). memory_mib: resident."""
+
+    seconds: float
+    memory_mib: int
+
+
+_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent, or inline, there is nobody to ask)
+
+
+def allow_seconds(seconds: float) -> None:
+    """Called by a job once it knows how long it may take, counted from now."""
+    _extend(seconds)
+
+
+class Sandbox:
+    """Runs `function(*args)` in a child process. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
+        """The function's result. Raises VideoError (timeout, memory, crash), and the RowError or StoreError that the
+        function raised."""
+        connection, process = self._ready()
+        try:
+            connection.send((function, args))
+            deadline = time.monotonic() + limits.seconds
+            watched = psutil.Process(process.pid)
+            while True:
+                while not connection.poll(_POLL_SECONDS):
+                    if process.poll() is not None and not connection.poll(0):
+                        raise EOFError
+                    if time.monotonic() > deadline:
+                        raise VideoError("timeout", "decoding did not end within its time limit; see scan.time_limit")
+                    if watched.memory_info().rss > limits.memory_mib * _MIB:
+                        limit = f"{limits.memory_mib} MiB"
+                        raise VideoError("memory", f"decoding took more than {limit}; see scan.memory_limit_mib")
+                kind, value = connection.recv()
+                if kind == "allow":
+                    deadline = time.monotonic() + float(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    return value
+        except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)  # let it end by its own cause, which is what the message tells
+            self._stop()
+            raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
+        except BaseException as error:
+            # also on Ctrl-C: a child in the middle of a video is of no use any more
+            if not (isinstance(error, RowError) and error.kind not in ("timeout", "memory")):
+                self._stop()
+            raise
+
+    def close(self) -> None:
+        """End the child."""
+        self._stop()
+
+    def _ready(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        if self._process is None or self._connection is None or self._process.poll() is not None:
+            self._stop()
+            ours, theirs = socket.socketpair()
+            command = [sys.executable, "-m", "longtake.curation.reading.sandbox", str(theirs.fileno())]
+            environment = {
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
+            with theirs:
+                self._process = subprocess.Popen(
+                    command,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            self._connection = Connection(ours.detach())
+            if not self._connection.poll(_START_SECONDS):
+                self._stop()
+                raise RuntimeError("the decoding process does not start")
+            self._connection.recv()
+        return self._connection, self._process
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+
+def _cause(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        with suppress(ValueError):
+            return signal.Signals(-returncode).name
+    return f"exit status {returncode}"
+
+
+def _serve(connection: Connection) -> None:
+    global _extend
+    _extend = lambda seconds: connection.send(("allow", seconds))  # noqa: E731
+    connection.send("ready")
+    while True:
+        try:
+            data = connection.recv_bytes()
+        except EOFError:
+            return
+        try:
+            function, args = pickle.loads(data)
+            answer = ("result", function(*args))
+        except (RowError, StoreError) as error:  # StoreError: no fault of the video, it stops the run
+            answer = ("error", error)
+        except MemoryError:
+            answer = ("error", VideoError("memory", "decoding ran out of memory"))
+        except Exception:
+            answer = ("error", VideoError("internal", traceback.format_exc(limit=-3)))
+        connection.send(answer)
+
+
+def _main() -> None:
+    # A parent that is killed takes the child along, also one that hangs in a codec.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2
+
+    cv2.setNumThreads(1)
+    # the module that this process was started as is another one than what jobs import
+    from longtake.curation.reading import sandbox
+
+    sandbox._serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,422 @@
+"""The report, and the columns that it and the studio look at: against `decide`, scipy, and counting by hand."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from typer.testing import CliRunner
+
+from longtake.curation.cli.main import app
+from longtake.curation.clip_table import clip_scores, rows_table
+from longtake.curation.looking.report import findings
+from longtake.curation.looking.report.clips import ClipView, Looker, open_clip, plain
+from longtake.curation.looking.report.columns import BINS, Columns
+from longtake.curation.looking.report.page import write_report
+from longtake.curation.looking.stats import funnel, tier_counts
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import ClipScores, Gate, Tier, decide
+from longtake.manifests import schemas
+from longtake.manifests.frames import StoredFrames, frames_writer
+from tests.curation.tables import CLIPS, clip_id, fill, recipe
+from tests.curation.test_layout import HEAVY, loaded
+
+HOSTILE = "<script>alert(1)</script>\"'>&amp;<img src=x onerror=alert(2)> \u202eמימין 🎞️\x00 \ud800 " + "x" * 10_000
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return fill(tmp_path_factory.mktemp("report") / "workspace")
+
+
+# ── columns ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MADE = parse_recipe(
+    {
+        "name": "made",
+        "filters": {
+            "width": {}, "psnr": {"reduce": "every"}, "artifacts": {"backend": "rapidocr"}, "flow": {"backend": "dis"},
+        },
+        "tiers": {"one": {"width": ">= 5", "psnr": "[2, 8]", "artifacts": "<= 5", "flow": ">= 3"}, "two": {"psnr": ">= 4"}},
+    },
+    source="test_report",
+)  # fmt: skip
+
+
+def made_scores(clips: int = 400) -> ClipScores:
+    """Small whole numbers, so that scores lie on thresholds; some of each missing, old, of another reduction, a bound."""
+    rng = np.random.default_rng(6)
+    rows = []
+    for i in range(clips):
+        protocols, row = {}, {"clip_id": f"{i:032x}", "status": "ok", "error_kind": None, "has_frames": bool(i % 3)}
+        if rng.random() < 0.1:
+            row |= {"status": "error", "error_kind": "caption" if i % 2 else "measure"}
+        for name, filter_ in MADE.built.items():
+            kind = rng.choice(["fresh", "fresh", "fresh", "none", "old", "bound", "other"])
+            detail = [float(v) for v in rng.integers(0, 10, 3)]
+            row |= {name: None if kind == "none" else float(np.mean(detail).round()), f"{name}_detail": detail}
+            protocols[name] = filter_.protocol if kind == "fresh" else "x/old/mean"
+            if kind == "other":
+                protocols[name] = filter_.protocol.rpartition("/")[0] + "/min"
+            if kind == "bound" and filter_.lower_bound:
+                protocols[name] = filter_.lower_bound.protocol
+        rows.append(row | {"protocols": json.dumps(protocols)})
+    return ClipScores(pa.Table.from_pylist(rows), MADE.built)
+
+
+SCORES = made_scores()
+ENDS = st.one_of(st.none(), st.integers(-1, 11).map(float), st.floats(-1, 11))
+
+
+@st.composite
+def gates(draw: st.DrawFn) -> Gate:
+    low, high = draw(ENDS), draw(ENDS)
+    if low is None and high is None:
+        low = 0.0
+    if low is not None and high is not None:
+        low, high = min(low, high), max(low, high)
+    return Gate.parse([low, high])
+
+
+TIERS = st.fixed_dictionaries(
+    {tier: st.dictionaries(st.sampled_from(list(MADE.filters)), gates()) for tier in MADE.tiers}
+)
+
+
+def binned(columns: Columns, name: str, rows: np.ndarray) -> list[int]:
+    bins = columns.scales[name].bins(columns.values(name, np.flatnonzero(rows)))
+    return [int(np.sum(bins == i)) for i in range(BINS)]
+
+
+def assert_as_decide(columns: Columns, scores: ClipScores, tiers: dict[str, Tier]) -> None:
+    for tier, now in tiers.items():
+        expected = decide(scores, now)
+        assert columns.counts(tier) == tier_counts(expected)
+        assert columns.funnel(tier) == funnel(expected)
+        np.testing.assert_array_equal(columns.verdicts(tier), expected.verdicts)
+        for name in columns.scales:  # what is known of the step before must not show
+            others = [result.failed for other, result in expected.gates.items() if other != name]
+            rows = np.all([scores.ok(), *(~failed for failed in others)], axis=0)
+            np.testing.assert_array_equal(columns.others_pass(tier, name), np.flatnonzero(rows))
+            assert columns.histogram_of_others(tier, name) == binned(columns, name, rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(TIERS, min_size=1, max_size=6))
+def test_moved_gates_decide_as_decide_does(steps: list[dict[str, Tier]]) -> None:
+    columns = Columns.of(SCORES, MADE)
+    for tiers in steps:
+        columns.set(tiers)
+        assert_as_decide(columns, ClipScores(SCORES.table, MADE.built), tiers)
+
+
+@settings(max_examples=40, deadline=None)
+@given(start=TIERS, moves=st.lists(st.tuples(st.sampled_from(list(MADE.filters)), gates()), min_size=1, max_size=8))
+def test_a_drag_of_small_steps_decides_as_decide_does(start: dict[str, Tier], moves: list[tuple[str, Gate]]) -> None:
+    columns = Columns.of(SCORES, MADE)
+    for name, gate in moves:  # one gate at a time, as a hand does it
+        start = {**start, "one": {**start["one"], name: gate}}
+        columns.set(start)
+        assert_as_decide(columns, ClipScores(SCORES.table, MADE.built), start)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tiers=TIERS, seed=st.integers(0, 9))
+def test_what_is_selected_is_counted_alone(tiers: dict[str, Tier], seed: int) -> None:
+    rows = np.random.default_rng(seed).random(SCORES.table.num_rows) < 0.3
+    columns = Columns.of(SCORES, MADE)
+    columns.set(tiers)
+    columns.counts("one")  # whatever is remembered of all clips must not be taken for those of a few
+    columns.select(rows)
+    few = ClipScores(SCORES.table.filter(pa.array(rows)), MADE.built)
+    for tier, now in tiers.items():
+        assert columns.counts(tier) == tier_counts(decide(few, now))
+        assert columns.funnel(tier) == funnel(decide(few, now))
+
+
+def duplicates(folder: Path) -> tuple[Workspace, Recipe]:
+    """Clips of which some repeat others: three groups, whose first clips have the widths 1, 2 and 3."""
+    workspace = Workspace(str(folder))
+    chosen = parse_recipe(
+        {
+            "name": "copies",
+            "filters": {"width": {}, "aesthetic": {}, "duplicates": {}, "text_similarity": {}},
+            "tiers": {"one": {"width": ">= 0", "duplicates": "<= 0.9", "text_similarity": "<= 0.5"}, "two": {"width": ">= 3"}},
+        },
+        source="test_report",
+    )  # fmt: skip
+    rows = []
+    for i in range(9):
+        first = clip_id(str(i % 3)) if i >= 3 else None
+        protocols = {"width": chosen.built["width"].protocol, "duplicates": chosen.built["duplicates"].protocol}
+        rows.append(
+            {"clip_id": clip_id(str(i)), "video_id": "v", "uri": "/v.mp4", "start": 0.0, "end": 1.0, "has_frames": True}
+            | {"status": "ok", "scan_id": "s", "protocols": json.dumps(protocols), "width": float(1 + i % 3)}
+            | {"duplicates": 0.95 if first else 0.0, "duplicate_of": first}
+        )  # fmt: skip
+    rows[8]["duplicate_of"] = clip_id("gone")
+    workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width", "duplicates"]))
+    told = [{"clip_id": clip_id("1"), "scan_id": "s", "status": "refused", "protocols": "{}"}]
+    told[0]["caption_protocol"] = "descriptors/1"
+    workspace.captions.append(rows_table(told, schemas.CAPTIONS, ["text_similarity"]))
+    return workspace, chosen
+
+
+@pytest.mark.parametrize("least", [0, 1.5, 2.5, 3.5])
+@pytest.mark.parametrize("other", [0, 2.5, 9])
+def test_near_duplicates_follow_the_other_gates(tmp_path: Path, least: float, other: float) -> None:
+    """A clip that repeats one which all tiers reject now is no repeat: as `longtake tiers` has it."""
+    workspace, chosen = duplicates(tmp_path / "workspace")
+    columns = Columns.load(workspace, chosen)
+    for width in (other, least):  # not only the first movement
+        changed = chosen.with_gates({"one.width": Gate(low=width), "two.width": Gate(low=other)})
+        columns.set(changed.tiers)
+        assert_as_decide(columns, clip_scores(workspace, changed), dict(changed.tiers))
+
+
+def test_a_histogram_counts_as_numpy_does() -> None:
+    columns = Columns.of(SCORES, MADE)
+    columns.set(MADE.tiers)
+    for name, scale in columns.scales.items():
+        rows = columns.others_pass("one", name)
+        values = columns.values(name, rows)
+        inside = np.clip(values[~np.isnan(values)], scale.low, np.nextafter(scale.high, -np.inf))
+        expected, _ = np.histogram(inside, BINS, (scale.low, scale.high))
+        got = np.array(columns.histogram_of_others("one", name))
+        assert got.sum() == expected.sum() == inside.size
+        assert np.abs(np.cumsum(got) - np.cumsum(expected)).max() <= 0.01 * inside.size + 1  # a value on a bin's edge
+
+
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_the_clips_next_to_a_threshold_are_the_nearest_of_each_side(end: str) -> None:
+    columns = Columns.of(SCORES, MADE)
+    gate = Gate(3, 6)
+    columns.set({"one": {"width": gate}, "two": {}})
+    rows = columns.others_pass("one", "width")
+    inside, outside = (columns.near_end("width", gate, end, side, rows, 5) for side in (True, False))
+    scores = columns.values("width", columns.everything())
+    known = {row: score for row, score in zip(columns.everything(), scores, strict=True) if not np.isnan(score)}
+    seen = SCORES.table["has_frames"].to_pylist()
+    at = gate.low if end == "low" else gate.high
+    for chosen, side in ((inside, True), (outside, False)):
+        fits = [r for r, v in known.items() if ((v >= at) if end == "low" else (v <= at)) == side and seen[r]]
+        nearest = sorted(abs(known[row] - at) for row in fits)[:5]
+        assert [abs(known[row] - at) for row in chosen.tolist()] == pytest.approx(nearest)
+        assert set(chosen.tolist()) <= set(fits)
+
+
+# ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=60))
+def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    a, b = (np.array(column, float) for column in zip(*pairs, strict=True))
+    if len(set(a)) > 1 and len(set(b)) > 1:
+        assert findings.spearman(a, b) == pytest.approx(scipy_stats.spearmanr(a, b).statistic)
+    else:
+        assert np.isnan(findings.spearman(a, b))
+
+
+def test_phrases_are_counted_once_per_clip() -> None:
+    texts = [
+        "The camera pans slowly right. The camera pans slowly.",
+        "a the camera PANS slowly!",
+        "something else entirely, yes",
+    ]
+    captions = pa.table(
+        {"status": ["ok"] * 3 + ["refused"], "caption": [*texts, texts[0]], "sub_captions": [["x"], [], None, ["y"]]},
+        schema=pa.schema([("status", pa.string()), ("caption", pa.string()), ("sub_captions", pa.list_(pa.string()))]),
+    )
+    found = findings.wording(captions)
+    assert found.phrases == [("the camera pans slowly", 2)]
+    assert found.repeats == []
+    assert found.words["words of a caption"].tolist() == [9, 5, 4]
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, ids, links and the text."""
+
+    def __init__(self, source: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def hostile(folder: Path) -> Workspace:
+    """A workspace whose every text means harm, with pictures."""
+    chosen = recipe()
+    workspace = fill(folder)
+    words = HOSTILE.encode("utf-8", "replace").decode()
+    protocols = {name: chosen.built[name].protocol for name in ("width", "psnr", "artifacts")}
+    picture = bytes(cv2.imencode(".jpg", np.full((360, 640, 3), 90, np.uint8))[1])
+    rows = [
+        {"clip_id": clip_id(letter), "video_id": clip_id(letter), "uri": f"/videos/{words}.mp4", "start": 0.0, "end": 15.0}
+        | {"status": status, "error_kind": kind, "error": words if kind else None, "has_frames": True, "scan_id": "scan"}
+        | {"protocols": json.dumps(protocols), "width": 1920.0, "psnr": 9.0, "artifacts": 0.01}
+        for letter, status, kind in (("1", "ok", None), ("2", "error", "frames"))
+    ]  # fmt: skip
+    workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width", "psnr", "artifacts"]))
+    with frames_writer(workspace.path, clip_id("1")) as writer:
+        writer.write(StoredFrames(clip_id("1"), [picture] * 5, [], [1.0, 4.0, 7.0, 10.0, 13.0], [], None))
+    told = {"clip_id": clip_id("1"), "status": "ok", "caption": words, "sub_captions": [words] * 5, "scan_id": "scan"}
+    told |= {
+        "caption_protocol": "descriptors/1",
+        "protocols": json.dumps({"text_similarity": chosen.built["text_similarity"].protocol}),
+        "text_similarity": 0.1,
+    }
+    workspace.captions.append(rows_table([told], schemas.CAPTIONS, ["text_similarity"]))
+    video = {"video_id": "v9", "uri": f"/{words}", "status": "error", "error_kind": words, "error": words}
+    workspace.videos.append(pa.Table.from_pylist([video], schema=schemas.VIDEOS))
+    return workspace
+
+
+def test_the_page_says_what_stats_says(workspace: Workspace) -> None:
+    page = Page(write_report(workspace, recipe()))
+    assert "pretrain: 1 of 10 clips are kept" in page.text
+    assert "finetune: 3 of 10 clips are kept" in page.text
+    for reason in ("psnr 25 is outside [4, 20] by 5", "width 640 is outside >= 1280 by 640"):
+        assert reason in page.text
+    assert "not_video" in page.text
+    assert "not applied: aesthetic (no weights)" in page.text
+
+
+def test_the_page_needs_nothing_else(workspace: Workspace) -> None:
+    page = Page(write_report(workspace, recipe()))
+    names = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "iframe", "object", "embed", "form"} & set(names)
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "srcset", "action"):
+            address = attributes.get(name)
+            assert (
+                address is None or address.startswith("data:image/jpeg;base64,") or address.removeprefix("#") in ids
+            ), tag
+
+
+def test_strangers_words_stay_text(tmp_path: Path) -> None:
+    workspace = hostile(tmp_path / "workspace")
+    source = write_report(workspace, recipe())
+    page = Page(source)
+    tags = {tag for tag, _ in page.tags}
+    assert "script" not in tags
+    assert not [a for tag, a in page.tags if tag == "img" and not str(a.get("src")).startswith("data:image/jpeg")]
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.text.count("<script>alert(1)</script>") >= 8  # to be read, everywhere
+    assert b"\x00" not in source
+    assert max(map(len, re.findall(r"x+", page.text))) < 700
+
+
+def test_a_clip_has_five_pictures_over_its_sub_captions(tmp_path: Path) -> None:
+    workspace = hostile(tmp_path / "workspace")
+    view: ClipView = open_clip(workspace.path, "11")
+    assert view.verdicts == {"pretrain": "kept", "finetune": "kept"}
+    assert view.times == [1.0, 4.0, 7.0, 10.0, 13.0]
+    shapes = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape for jpeg in view.pictures]
+    assert shapes == [(180, 320, 3)] * 5
+    shown = Page(view._repr_html_().encode())
+    assert [tag for tag, _ in shown.tags].count("img") == 5
+    assert shown.text.count("<img src=x onerror=alert(2)>") == 7  # its address, its caption, its sub-captions
+
+
+def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path: Path) -> None:
+    workspace = hostile(tmp_path / "workspace")
+    (stored,) = (tmp_path / "workspace" / "frames").rglob("*.parquet")
+    stored.write_bytes(stored.read_bytes()[:-40])
+    damaged = Page(open_clip(workspace.path, "11")._repr_html_().encode())
+    assert "img" not in {tag for tag, _ in damaged.tags}
+    assert damaged.text.count("<img src=x onerror=alert(2)>") == 7
+    shutil.rmtree(tmp_path / "workspace" / "captions")
+    shutil.rmtree(tmp_path / "workspace" / "frames")
+    for letter in "12":  # of the second, nothing but an error is known, either
+        shown = Page(open_clip(workspace.path, 2 * letter)._repr_html_().encode())
+        assert not {"img", "script"} & {tag for tag, _ in shown.tags}
+        assert "no frames of it are stored" in shown.text
+        assert "<script>alert(1)</script>" in shown.text
+
+
+def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
+    columns = Columns.load(workspace, recipe())
+    rows = {letter: columns.row(clip_id(letter)) for letter in CLIPS}
+    views = dict(zip(rows, Looker(workspace, columns).look(list(rows.values())), strict=True))
+    assert views["b"].reasons("pretrain") == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
+    assert views["g"].reasons("pretrain") == ["no score yet: artifacts, text_similarity"]
+    assert "artifacts" not in views["g"].scores  # a lower bound is none
+    assert views["h"].reasons("pretrain") == ["artifacts 0.3 is outside <= 0.05 by 0.25"]
+    assert views["f"].reasons("pretrain") == ["frames: [bold]gone[/bold]"]
+    assert views["i"].error == "caption: the model would not"
+    assert (views["a"].caption, views["a"].sub_captions) == ("A [red]herring[/red].", list("12345"))
+    assert views["g"].caption is None  # of an older scan
+
+
+def test_many_clips_stay_below_ten_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise is the worst picture: the budget of pictures holds, and so does the number of clips."""
+    from longtake.curation.looking.report import page
+
+    rng = np.random.default_rng(0)
+    noise = [bytes(cv2.imencode(".jpg", rng.integers(0, 255, (180, 320, 3), np.uint8))[1]) for _ in range(5)]
+    chosen = recipe(tiers={f"tier{i}": {"width": f">= {i * 10}"} for i in range(60)})
+    workspace = Workspace(str(tmp_path / "workspace"))
+    with frames_writer(workspace.path, "video") as writer:
+        for i in range(300):
+            writer.write(StoredFrames(f"{i:032x}", noise, [], [1.0] * 5, [], None))
+    rows = [
+        {"clip_id": f"{i:032x}", "video_id": "video", "uri": "/v.mp4", "start": 0.0, "end": 15.0, "status": "ok"}
+        | {"has_frames": True, "scan_id": "s", "width": float(2 * i)}
+        | {"protocols": json.dumps({"width": chosen.built["width"].protocol})}
+        for i in range(300)
+    ]
+    workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width"]))
+    monkeypatch.setattr(page, "MOST_BYTES", 1_000_000)
+    source = write_report(workspace, chosen)
+    assert source.count(b'<article class="clip"') <= page.MOST_CLIPS
+    pictures = sum(map(len, re.findall(rb'src="data:[^"]*"', source)))
+    assert 900_000 < pictures < 1_200_000
+
+
+def test_an_empty_workspace_gives_a_page(tmp_path: Path) -> None:
+    text = Page(write_report(Workspace(str(tmp_path)), recipe())).text
+    assert "pretrain: 0 of 0 clips are kept" in text
+
+
+def test_the_command_writes_the_file(workspace: Workspace, tmp_path: Path) -> None:
+    target = tmp_path / "out.html"
+    done = CliRunner().invoke(app, ["report", workspace.path, "-o", str(target)])
+    assert done.exit_code == 0, done.output
+    assert target.read_bytes().startswith(b"<!doctype html>")
+    done = CliRunner().invoke(app, ["report", workspace.path, "-o", str(tmp_path / "no" / "folder.html")])
+    assert done.exit_code == 3
+
+
+def test_the_report_loads_no_model_and_no_ray(workspace: Workspace, tmp_path: Path) -> None:
+    unwanted = {*HEAVY, "ray", "av", "pandas", "duckdb", "scipy", "starlette"}
+    assert not loaded("report", workspace.path, "-o", str(tmp_path / "report.html")) & unwanted
+
+
+@given(st.text())
+def test_plain_text_holds_no_markup(text: Any) -> None:
+    shown = plain(text)
+    assert not {"<", ">", '"', "'", "\x00"} & set(shown)
+    shown.encode()

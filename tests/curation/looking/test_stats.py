@@ -1,0 +1,171 @@
+"""Statistics against a workspace that was counted by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longtake.curation.cli.show import statistics_csv
+from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Verdict, decide
+from tests.curation.tables import CLIPS, VERDICTS, clip_id, fill, recipe
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return fill(tmp_path_factory.mktemp("stats") / "workspace")
+
+
+@pytest.fixture(scope="module")
+def found(workspace: Workspace) -> Statistics:
+    return statistics(workspace, recipe(), near=50)
+
+
+def counts(**gates: str) -> dict[str, dict[str, int]]:
+    keys = ("passed", "failed", "missing", "only_failure")
+    return {name: dict(zip(keys, map(int, text.split()), strict=True)) for name, text in gates.items()}
+
+
+def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
+    summary = found.summary
+    assert summary["videos"] == {"total": 4, "ok": 3, "error": 1, "error_kinds": {"not_video": 1}}
+    assert summary["clips"] == {"total": 10, "ok": 8, "error": 2, "error_kinds": {"frames": 1, "caption": 1}}
+    pretrain, finetune = summary["tiers"]["pretrain"], summary["tiers"]["finetune"]
+    assert [pretrain[v] for v in ("kept", "rejected", "error", "undecided")] == [1, 5, 2, 2]
+    assert [finetune[v] for v in ("kept", "rejected", "error", "undecided")] == [3, 4, 2, 1]
+    for tier, expected in (
+        (pretrain, counts(width="6 2 0 1", psnr="4 2 2 1", artifacts="3 2 3 1", text_similarity="2 1 5 1")),
+        (finetune, counts(width="6 2 0 1", psnr="3 3 2 2")),
+    ):
+        got = {name: {key: gate[key] for key in expected[name]} for name, gate in tier["gates"].items()}
+        assert got == expected
+    assert pretrain["gates"]["psnr"]["range"] == "[4, 20]"
+    assert summary["not_applied"] == {"aesthetic": "no weights"}
+    assert summary["unchecked"] == {}
+
+
+def test_each_clip_has_the_verdict_worked_out_by_hand(workspace: Workspace) -> None:
+    from longtake.curation.clip_table import clip_scores
+
+    for columns in (None, []):  # everything, and only what verdicts need
+        scores = clip_scores(workspace, recipe(), columns)
+        letters = [name[0] for name in scores.table["clip_id"].to_pylist()]
+        for tier, gates in recipe().tiers.items():
+            verdicts = decide(scores, gates).verdicts
+            got = {letter: Verdict(v).name[0].lower() for letter, v in zip(letters, verdicts, strict=True)}
+            assert got == VERDICTS[tier]
+
+
+def test_the_json_keeps_the_contract_of_the_design(found: Statistics) -> None:
+    data = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert {"total", "ok", "error", "error_kinds"} <= set(data["videos"])
+    assert {"total", "ok", "error"} <= set(data["clips"])
+    for tier in data["tiers"].values():
+        assert {"kept", "rejected", "error", "gates"} <= set(tier)
+        for gate in tier["gates"].values():
+            assert {"passed", "failed", "missing", "only_failure"} <= set(gate)
+    for stage in data["stages"].values():
+        assert {"rows", "computed", "seconds", "video_hours", "cpu_seconds"} <= set(stage)
+
+
+def test_counts_add_up(found: Statistics) -> None:
+    total = found.summary["clips"]["total"]
+    assert found.summary["videos"]["total"] == found.summary["videos"]["ok"] + found.summary["videos"]["error"]
+    for tier in found.summary["tiers"].values():
+        assert sum(tier[v] for v in ("kept", "rejected", "error", "undecided")) == total
+        for gate in tier["gates"].values():
+            assert gate["passed"] + gate["failed"] + gate["missing"] == total - tier["error"]
+    for tier, rows in found.funnels.items():
+        left = total - found.summary["tiers"][tier]["error"]
+        for row in rows:
+            assert row["reach it"] == left
+            left -= row["fall at it"]
+            assert row["left"] == left
+        assert left == found.summary["tiers"][tier]["kept"] + found.summary["tiers"][tier]["undecided"]
+
+
+def test_the_funnel_goes_gate_by_gate(found: Statistics) -> None:
+    rows = [tuple(row.values()) for row in found.funnels["pretrain"]]
+    assert rows == [
+        ("width", ">= 1280", 8, 2, 0, 6),
+        ("psnr", "[4, 20]", 6, 1, 1, 5),
+        ("artifacts", "<= 0.05", 5, 1, 1, 4),
+        ("text_similarity", "<= 0.98", 4, 1, 1, 3),
+    ]
+
+
+def test_quantiles_are_numpys_over_the_scores_that_count(found: Statistics) -> None:
+    psnr = [row[1] for letter, row in CLIPS.items() if row[1] is not None and letter != "j"]  # j's is of an old kind
+    assert found.quantiles["psnr"] == pytest.approx([float(np.quantile(psnr, q)) for q in QUANTILES])
+    artifacts = [0.01, 0.01, 0.2, 0.01, 0.01]  # a b e i j; a lower bound is no score
+    assert found.quantiles["artifacts"] == pytest.approx([float(np.quantile(artifacts, q)) for q in QUANTILES])
+
+
+def test_near_misses_are_the_clips_that_one_gate_rejects(found: Statistics) -> None:
+    got = {(m.clip_id[0], m.gate, m.tiers): (m.score, m.excess) for m in found.near_misses}
+    expected = {
+        ("b", "text_similarity", ("pretrain",)): (0.99, 0.01),
+        ("c", "width", ("pretrain", "finetune")): (640, -640),
+        ("d", "psnr", ("pretrain",)): (25, 5),
+        ("h", "artifacts", ("pretrain",)): (0.3, 0.25),
+        ("b", "psnr", ("finetune",)): (15, 5),
+        ("d", "psnr", ("finetune",)): (25, 15),
+    }
+    assert set(got) == set(expected)
+    for key, values in expected.items():
+        assert got[key] == pytest.approx(values), key
+
+
+def test_near_misses_come_closest_first_and_as_many_as_asked(workspace: Workspace, found: Statistics) -> None:
+    assert found.near_misses[0].clip_id == clip_id("b")  # 0.01 of a score that spreads by 0.2
+    for most in (0, 1, 3):
+        assert statistics(workspace, recipe(), near=most).near_misses == found.near_misses[:most]
+
+
+def test_the_last_run_of_each_stage_and_all_of_them(found: Statistics) -> None:
+    scan, score = found.summary["stages"]["scan"], found.summary["stages"]["score"]
+    assert (scan["rows"], scan["computed"], scan["errors"], scan["seconds"]) == (4, 1, 0, 5.0)
+    assert (scan["video_hours"], scan["cpu_seconds"]) == (0.5, 2.0)
+    assert scan["total"] == {"runs": 2, "computed": 4, "seconds": 15.0, "cpu_seconds": 38.0}
+    assert (score["rows"], score["computed"], score["video_hours"]) == (10, 6, 0.025)
+    assert (scan["per_second"], scan["busy_share"]) == (0.2, None)
+    assert (score["per_second"], score["busy_share"]) == (0.3, 0.75)
+    assert set(found.summary["stages"]) == {"scan", "score"}
+
+
+def test_csv_has_a_line_per_gate(found: Statistics) -> None:
+    rows = list(csv.DictReader(io.StringIO(statistics_csv(found))))
+    assert [(row["tier"], row["gate"]) for row in rows] == [
+        (tier, gate) for tier, gates in recipe().tiers.items() for gate in gates
+    ]
+    assert rows[1] == {
+        "tier": "pretrain", "gate": "psnr", "range": "[4, 20]",
+        "passed": "4", "failed": "2", "missing": "2", "only_failure": "1", "left": "5",
+    }  # fmt: skip
+
+
+def test_every_and_another_reduction_look_into_the_details(workspace: Workspace) -> None:
+    """psnr 8 has the detail 7.5, 8.5: within [7.6, 20] by its mean, not by each of its values."""
+    tiers = {"t": {"psnr": "[7.6, 20]"}}
+    filters = {"psnr": {}, "text_similarity": {}}
+    kept = {}
+    for reduce in ("mean", "every", "min", "max"):
+        chosen = recipe(filters=filters | {"psnr": {"reduce": reduce}}, tiers=tiers)
+        kept[reduce] = statistics(workspace, chosen).summary["tiers"]["t"]["kept"]
+    # a b g h by the mean (i has no captions: an error); b alone where each value counts
+    assert kept == {"mean": 4, "every": 1, "min": 1, "max": 4}
+
+
+def test_an_empty_workspace_has_zeros(tmp_path: Path) -> None:
+    found = statistics(Workspace(str(tmp_path)), recipe())
+    assert found.summary["videos"] == {"total": 0, "ok": 0, "error": 0, "error_kinds": {}}
+    assert found.summary["tiers"]["pretrain"]["gates"]["psnr"]["passed"] == 0
+    assert found.quantiles["psnr"] == [None] * len(QUANTILES)
+    assert found.near_misses == []
+    json.dumps(found.as_json(), allow_nan=False)

@@ -1,0 +1,433 @@
+"""The studio over HTTP, as a page asks it: against `longtake tiers`, and against those who should not get in."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from longtake.curation.cli.main import app
+from longtake.curation.errors import SetupError
+from longtake.curation.looking.stats import statistics
+from longtake.curation.looking.studio.marks import FEWEST, agreement, propose, read_marks, write_marks
+from longtake.curation.looking.studio.session import Session, StudioError
+from longtake.curation.looking.tiering import retier
+from longtake.curation.recipe import load_recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.gates import Gate
+from tests.curation.looking.studio_server import Studio, studio
+from tests.curation.looking.test_report import HOSTILE, hostile
+from tests.curation.tables import clip_id, fill, recipe
+
+TIERS: dict[str, dict[str, list[float | None]]] = {
+    "pretrain": {"width": [1280, None], "psnr": [4, 20], "artifacts": [None, 0.05], "text_similarity": [None, 0.98]},
+    "finetune": {"width": [1280, None], "psnr": [4, 10]},
+}
+MOVED = {
+    "pretrain": {"width": [600, None], "psnr": [4, 30], "artifacts": [None, 0.05]},
+    "finetune": {"psnr": [9.5, None]},
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return hostile(tmp_path_factory.mktemp("studio") / "workspace")
+
+
+@pytest.fixture(scope="module")
+def served(workspace: Workspace) -> Iterator[Studio]:
+    with studio(workspace.path) as running:
+        yield running
+
+
+def decide(served: Studio, tiers: Any = TIERS, **more: Any) -> Any:
+    return served.ask("/api/decide", {"tiers": tiers, "tier": "pretrain", **more}).data
+
+
+def files(workspace: Workspace) -> dict[str, str]:
+    """Everything in a workspace, by content."""
+    found = sorted(path for path in Path(workspace.path).rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_counts_are_those_of_stats(served: Studio, workspace: Workspace) -> None:
+    expected = statistics(workspace, recipe())
+    answer = decide(served)
+    for tier, counts in answer["counts"].items():
+        assert {k: v for k, v in counts.items() if k not in ("entering", "leaving")} == expected.summary["tiers"][tier]
+        assert (counts["entering"], counts["leaving"]) == (0, 0)
+    assert answer["funnel"] == expected.funnels["pretrain"]
+
+
+def test_a_moved_gate_tells_what_tiers_tells(served: Studio, workspace: Workspace) -> None:
+    changed = recipe(tiers={t: {g: list(ends) for g, ends in gates.items()} for t, gates in MOVED.items()})
+    counts = decide(served, MOVED)["counts"]
+    for change in retier(workspace, recipe(), changed).tiers:
+        now = counts[change.tier]
+        assert (now["kept"], now["entering"], now["leaving"], now["undecided"]) == (
+            change.after, change.entering, change.leaving, change.undecided,
+        )  # fmt: skip
+
+
+def test_clips_on_both_sides_of_an_end(served: Studio) -> None:
+    near = decide(served, TIERS, gate="psnr", end="high")["near"]
+    assert [(clip["id"][0], clip["score"]) for clip in near["outside"]] == [("d", 25)]  # e fails width, too
+    assert {clip["id"][0] for clip in near["inside"]} <= set("abgi1")
+    assert decide(served, TIERS, gate="width", end="high")["near"] == {"inside": [], "outside": []}  # it is open
+
+
+def test_filters_by_source_address_and_caption(served: Studio) -> None:
+    assert dict(served.ask("/api/sources").data)["/videos/[red]v1["] == 10
+    assert decide(served, selection={"source": "/videos/[red]v1["})["selected"] == 10
+    assert decide(served, selection={"uri": "[RED]V1"})["selected"] == 10
+    assert decide(served, selection={"caption": "HERRING"})["counts"]["pretrain"]["kept"] == 1
+    assert decide(served, selection={"caption": "no such words"})["selected"] == 0
+    assert decide(served, selection={"uri": ".*"})["selected"] == 0  # text, no pattern
+    assert decide(served)["selected"] == 12
+
+
+def test_another_recipe_to_compare_with(served: Studio, workspace: Workspace) -> None:
+    served.ask("/api/compare", {"recipe": "embedded"})
+    counts = decide(served)["counts"]
+    assert counts["pretrain"]["entering"] == counts["pretrain"]["kept"]  # there, its flow is missing
+    assert served.ask("/api/compare", {"recipe": "../../recipe"}).status == 400
+    served.ask("/api/compare", {"recipe": "as it began"})
+    assert decide(served)["counts"]["pretrain"]["entering"] == 0
+
+
+def test_all_of_one_clip(served: Studio) -> None:
+    decide(served)
+    told = served.ask(f"/api/clip/{clip_id('b')}").data
+    assert told["reasons"]["pretrain"] == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
+    assert told["failures"]["finetune"] == [{"gate": "psnr", "range": "[4, 10]", "score": 15.0, "excess": 5.0}]
+    assert served.ask("/api/clip/nonsense").status == 404
+    shown = served.ask(f"/api/clip/{clip_id('1')}").data
+    assert shown["uri"].startswith("/videos/<script>alert(1)</script>")
+    assert len(shown["sub_captions"][0]) == len(HOSTILE)  # all of it; the page puts it in as text
+    picture = served.ask(f"/clips/{clip_id('1')}/2.jpg")
+    assert (picture.headers["content-type"], picture.body[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+    assert served.ask(f"/clips/{clip_id('1')}/7.jpg").status == 404
+    assert served.ask(f"/clips/{clip_id('a')}/0.jpg").status == 404
+
+
+def test_lists_of_clips(served: Studio) -> None:
+    decide(served)
+
+    def listed(which: str, **more: str) -> str:
+        clips = served.ask("/api/clips", {"tier": "pretrain", "which": which, **more}).data
+        return "".join(sorted(clip["id"][0] for clip in clips))
+
+    assert listed("kept") == "1a"
+    first = served.ask("/api/clips", {"tier": "pretrain", "which": "kept"}).data[0]
+    assert (first["id"], first["frames"]) == (clip_id("1"), True)  # what can be seen comes first
+    assert listed("undecided") == "gj"
+    assert listed("error") == "2fi"
+    assert listed("alone", gate="psnr") == "d"
+    assert served.ask("/api/clips", {"tier": "pretrain", "which": "__class__"}).status == 400
+
+
+@pytest.mark.parametrize(
+    "tiers",
+    [
+        None,
+        {},
+        {"pretrain": {}},
+        {**TIERS, "third": {}},
+        {**TIERS, "finetune": {"nonsense": [1, 2]}},
+        {**TIERS, "finetune": {"psnr": [2, 1]}},
+        {**TIERS, "finetune": {"psnr": [None, None]}},
+        {**TIERS, "finetune": {"psnr": [True, None]}},
+        {**TIERS, "finetune": {"psnr": ["1", None]}},
+        {**TIERS, "finetune": {"psnr": 3}},
+        {**TIERS, "finetune": [1]},
+    ],
+)
+def test_senseless_gates_are_refused(served: Studio, tiers: Any) -> None:
+    answer = served.ask("/api/decide", {"tiers": tiers, "tier": "pretrain"})
+    assert (answer.status, len(answer.body) > 5) == (400, True)
+
+
+def test_numbers_that_are_none_are_refused(served: Studio) -> None:
+    text = json.dumps({"tiers": {**TIERS, "finetune": {"psnr": [math.nan, 1]}}, "tier": "pretrain"}).encode()
+    assert served.ask("/api/decide", text).status == 400
+    assert served.ask("/api/decide", b"[1]").status == 400
+    assert served.ask("/api/decide", b"no json").status == 400
+    assert served.ask("/api/decide", b" " * 1_100_000).status == 413
+
+
+# ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_is_written_before_save(tmp_path: Path) -> None:
+    target = fill(tmp_path / "workspace")
+    before = files(target)
+    with studio(target.path) as running:
+        decide(running, MOVED, gate="psnr", end="low")
+        running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good"})
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": None})
+        running.ask("/api/agreement", {"tier": "pretrain"})
+        running.ask("/api/clips", {"tier": "pretrain", "which": "kept"})
+        running.ask(f"/api/clip/{clip_id('a')}")
+        assert files(target) == before
+        saved = running.ask("/api/save", {"tiers": MOVED, "name": "mine"}).data
+        assert set(files(target)) - set(before) == {f"{target.path}/studio/{n}" for n in ("mine.yaml", "marks.json")}
+        assert {path: digest for path, digest in files(target).items() if path in before} == before
+        assert running.ask("/api/save", {"tiers": TIERS, "name": "mine"}).data == {"exists": "studio/mine.yaml"}
+        assert "studio/mine.yaml" in running.ask("/api/state").data["recipes"]
+    made = load_recipe(saved["saved"])
+    assert made.name == "mine"
+    expected = {tier: {gate: Gate.parse(ends) for gate, ends in gates.items()} for tier, gates in MOVED.items()}
+    assert {tier: dict(gates) for tier, gates in made.tiers.items()} == expected
+    assert yaml.safe_load(saved["yaml"])["filters"] == recipe().model_dump(mode="json")["filters"]
+    done = CliRunner().invoke(app, ["tiers", target.path, "-r", saved["saved"]])
+    assert done.exit_code == 0, done.output
+    with studio(target.path) as running:  # the marks are there again
+        assert running.ask("/api/state").data["marks"] == {clip_id("a"): "good"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine", "a/b", "/tmp/x", ".hidden", "", "x" * 65, "mine.yaml", "a\x00b", "..", 3, None]
+)
+def test_a_name_cannot_lead_out_of_the_folder(served: Studio, workspace: Workspace, name: Any) -> None:
+    before = files(workspace)
+    assert served.ask("/api/save", {"tiers": TIERS, "name": name}).status == 400
+    assert files(workspace) == before
+
+
+def test_an_exact_threshold_survives_the_file(tmp_path: Path) -> None:
+    session = Session(fill(tmp_path / "workspace"), recipe())
+    session.load()
+    ends = [0.1 + 0.2, 1e7 + 1 / 3]
+    saved = session.save({"tiers": {**TIERS, "finetune": {"psnr": ends}}, "name": "exact"})
+    gate = load_recipe(saved["saved"]).tiers["finetune"]["psnr"]
+    assert [gate.low, gate.high] == ends
+
+
+# ── marks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_precision_and_recall_by_hand() -> None:
+    passed = np.array([1, 1, 1, 0, 0, 0, 0], bool)
+    failed = np.array([0, 0, 0, 1, 1, 1, 0], bool)  # the last has no score
+    good = np.array([1, 1, 0, 1, 0, 0, 1], bool)
+    found = agreement(passed, failed, good)
+    assert (found.good_passed, found.bad_passed, found.good_failed, found.bad_failed) == (2, 1, 1, 2)
+    assert (found.precision, found.recall) == (2 / 3, 2 / 3)
+    none = np.zeros(0, bool)
+    assert agreement(none, none, none).precision is None
+
+
+def quality(gate: Gate, values: np.ndarray, good: np.ndarray) -> float:
+    through = gate.passes(values, values)
+    return float((through[good].mean() + (~through)[~good].mean()) / 2)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 12).map(lambda i: i / 4), st.booleans()), min_size=1, max_size=30),
+    st.sampled_from(["low", "high", "both"]),
+)
+def test_no_threshold_agrees_better_than_the_proposed_one(marked: list[tuple[float, bool]], ends: str) -> None:
+    values, good = (np.array(column) for column in zip(*marked, strict=True))
+    gate = {"low": Gate(low=1), "high": Gate(high=1), "both": Gate(0.3, 2)}[ends]
+    found = propose(gate, values, good)
+    if good.sum() < FEWEST or (~good).sum() < FEWEST:
+        assert found is None
+        return
+    assert found is not None
+    assert (math.isinf(found.low), math.isinf(found.high)) == (math.isinf(gate.low), math.isinf(gate.high))
+    cuts = np.arange(-0.125, 3.3, 0.25)  # between all values there are
+    lows = [-math.inf] if math.isinf(gate.low) else cuts
+    highs = [math.inf] if math.isinf(gate.high) else cuts
+    best = max(quality(Gate(a, b), values, good) for a, b in itertools.product(lows, highs) if a <= b)
+    assert quality(found, values, good) >= best - 1e-9
+
+
+def test_a_proposal_is_a_round_number_between_good_and_bad() -> None:
+    values = np.array([10.1, 12.3, 31.7, 41.234, 52.1, 60.0])
+    good = np.array([0, 0, 0, 1, 1, 1], bool)
+    assert propose(Gate(low=20), values, good) == Gate(low=40)
+    assert propose(Gate(low=35), values, good) == Gate(low=35)  # nothing is gained by moving it
+    assert propose(Gate(high=20), -values, good) == Gate(high=-40)
+
+
+def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
+    for letter, mark in zip("abcdg1", ["good", "bad", "bad", "bad", "good", "good"], strict=True):
+        marks = served.ask("/api/mark", {"clip": clip_id(letter), "mark": mark}).data
+    assert marks[clip_id("b")] == "bad"
+    decide(served)
+    found = served.ask("/api/agreement", {"tier": "pretrain"}).data
+    assert (found["good"], found["bad"]) == (3, 3)
+    psnr = found["gates"]["psnr"]  # c has no psnr; d alone is stopped
+    assert [psnr[k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [3, 0, 1, 1]
+    assert (psnr["precision"], psnr["recall"]) == (3 / 4, 1)
+    assert [found["tier"][k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [2, 0, 0, 3]
+    assert served.ask("/api/mark", {"clip": "nonsense", "mark": "good"}).status == 404
+    assert served.ask("/api/mark", {"clip": clip_id("a"), "mark": "<b>"}).status == 400
+
+
+def test_marks_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    write_marks(workspace, {clip_id("a"): True, "x": False})
+    assert read_marks(workspace) == {clip_id("a"): True, "x": False}
+    Path(workspace.path, "studio", "marks.json").write_text('{"marks": {"a": "fine"}}')
+    done = CliRunner().invoke(app, ["studio", workspace.path, "--port", "0"])
+    assert (done.exit_code, "marks.json" in done.output.replace("\n", "")) == (3, True)
+
+
+# ── who gets in ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+QUESTION = {"tiers": TIERS, "tier": "pretrain"}
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "[::2]:80", ""]
+)
+def test_other_names_of_this_machine_are_refused(served: Studio, host: str) -> None:
+    assert served.ask("/api/state", host=host).status == 403
+    assert served.ask("/", host=host).status == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pages_elsewhere_are_refused(served: Studio, site: str) -> None:
+    for path in ("/api/state", f"/clips/{clip_id('1')}/2.jpg", "/static/studio.js"):
+        assert served.ask(path, sec_fetch_site=site, sec_fetch_mode="no-cors").status == 403
+    assert served.ask("/api/decide", QUESTION, sec_fetch_site=site, sec_fetch_mode="cors").status == 403
+    assert served.ask("/", sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="iframe").status == 403
+    assert served.ask("/", sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="document").status == 200
+
+
+def test_questions_of_other_origins_and_forms_are_refused(served: Studio) -> None:
+    for origin in ("https://evil.example", "null", served.url.rstrip("/") + ".evil.example"):
+        assert served.ask("/api/decide", QUESTION, origin=origin).status == 403
+    body = json.dumps(QUESTION).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert served.ask("/api/decide", body, content_type=kind).status == 403
+    assert served.ask("/api/decide", QUESTION, origin=served.url.rstrip("/")).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../session.py", "/static/..%2fsession.py", "/static/%2e%2e/session.py", "/static/....//x", "/static//etc/passwd",
+        "/clips/..%2f..%2f..%2fetc%2fpasswd/source.video", "/clips/%2e%2e/source.video", "/clips/../../../etc/passwd",
+        "/api/clip/..%2f..%2frecipe.yaml", f"/clips/{'a' * 32}/..%2f..%2frecipe.video", "//etc/passwd", "/recipe.yaml",
+    ],
+)  # fmt: skip
+def test_no_path_leads_out(served: Studio, path: str) -> None:
+    answer = served.ask(path)
+    assert answer.status == 404
+    assert b"root:" not in answer.body
+
+
+def test_the_page_may_load_from_here_only(served: Studio) -> None:
+    for path in ("/", "/static/studio.js", "/api/state", "/nonsense"):
+        headers = served.ask(path).headers
+        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == "'self'"
+        assert policy["frame-ancestors"] == "'none'"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_away_from_this_machine_a_token_is_asked_for(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    with studio(workspace.path, "--host", "0.0.0.0") as running:
+        token = running.url.partition("?token=")[2]
+        assert len(token) >= 24
+        for path in ("/", "/api/state", "/?token=", "/?token=wrong", "/static/studio.js"):
+            assert running.ask(path).status == 403
+        page = running.ask(f"/?token={token}")
+        assert page.status == 200
+        cookie, *marks = page.headers["set-cookie"].split("; ")
+        assert {"HttpOnly", "SameSite=Strict"} <= set(marks)
+        assert running.ask("/api/state", cookie=cookie).status == 200
+        assert running.ask("/api/state", cookie="longtake_studio=wrong").status == 403
+        assert running.ask("/api/decide", QUESTION, cookie=cookie, origin="http://evil.example").status == 403
+
+
+# ── video ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_video_comes_in_ranges(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    content = bytes(range(256)) * 40
+    encoded = Path(workspace.path, "encoded", "aa", f"{clip_id('a')}.mp4")
+    encoded.parent.mkdir(parents=True)
+    encoded.write_bytes(content)
+    path = f"/clips/{clip_id('a')}/encoded.video"
+    with studio(workspace.path) as running:
+        whole = running.ask(path)
+        assert (whole.status, whole.body, whole.headers["content-type"]) == (200, content, "video/mp4")
+        for wanted, first, last in (
+            ("0-99", 0, 99),
+            ("1000-", 1000, 10239),
+            ("-40", 10200, 10239),
+            ("10-99999", 10, 10239),
+        ):
+            part = running.ask(path, range=f"bytes={wanted}")
+            assert (part.status, part.body) == (206, content[first : last + 1])
+            assert part.headers["content-range"] == f"bytes {first}-{last}/10240"
+        assert running.ask(path, range="bytes=20000-").status == 416
+        assert running.ask(f"/clips/{clip_id('b')}/encoded.video").status == 404
+        assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # its file is not there
+        assert running.ask(f"/api/clip/{clip_id('a')}").data["encoded"] is True
+
+
+def test_a_remote_source_comes_in_ranges_too() -> None:
+    import fsspec
+
+    from longtake.curation.looking.studio.server import _video
+
+    content = bytes(range(256)) * 40
+    fsspec.filesystem("memory").pipe_file("/studio/film.webm", content)
+
+    async def body(answer: Any) -> bytes:
+        return b"".join([piece async for piece in answer.body_iterator])
+
+    import asyncio
+
+    for wanted, status, first, last in (
+        (None, 200, 0, 10239), ("bytes=5-9", 206, 5, 9), ("bytes=-3", 206, 10237, 10239), ("bytes=100-", 206, 100, 10239),
+    ):  # fmt: skip
+        answer = _video("memory://studio/film.webm", wanted)
+        assert (answer.status_code, asyncio.run(body(answer))) == (status, content[first : last + 1])
+        assert answer.headers["content-length"] == str(last - first + 1)
+        assert answer.media_type == "video/webm"
+    assert _video("memory://studio/film.webm", "bytes=99999-").status_code == 416
+    assert _video("memory://studio/none.webm", None).status_code == 404
+
+
+def test_a_session_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    part = next(Path(workspace.path, "clips").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    session = Session(workspace, recipe())
+    session.load()
+    with pytest.raises(SetupError, match=r"cannot be read.*damaged"):
+        session.state()
+
+
+def test_the_studio_asks_sensibly(tmp_path: Path) -> None:
+    session = Session(fill(tmp_path / "workspace"), recipe())
+    session.load()
+    with pytest.raises(StudioError, match="no tier"):
+        session.decide({"tiers": TIERS, "tier": "third"})
+    with pytest.raises(StudioError, match="no end"):
+        session.decide({"tiers": TIERS, "tier": "pretrain", "gate": "psnr", "end": "middle"})

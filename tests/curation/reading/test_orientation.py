@@ -1,0 +1,160 @@
+"""Rotations read from boxes, against what PyAV finds on decoded frames of the same files; and against any bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from longtake.curation.reading.orientation import track_rotations
+from tests.corpus import CASES, SMALL, Encoding, film, pan
+
+REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
+TURNED = ["rot/media_720p.mp4", "rot/media_720p_rot270.mp4", "rot/media_editlist_hevc_rot.mp4"]
+TURNED += [f"edge/decord_rot{degrees}.mov" for degrees in (0, 90, 180)]
+
+
+def decoded_rotations(path: Path) -> dict[int, int]:
+    """Track id → clockwise degrees, by the first decoded frame."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frame = next(container.decode(stream))
+        assert isinstance(frame, av.VideoFrame)
+        return {stream.id: -round(frame.rotation) % 360}
+
+
+def read(path: Path) -> dict[int, int]:
+    with path.open("rb") as file:
+        return track_rotations(file)
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_real_files_as_their_frames_say(name: str) -> None:
+    path = REAL / name
+    if not path.exists():
+        pytest.skip("no ../shared/corpus")
+    decoded = decoded_rotations(path)
+    found = read(path)
+    assert {track: found[track] for track in decoded} == decoded
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_made_files_as_they_were_made(tmp_path: Path, suffix: str, degrees: int) -> None:
+    path = tmp_path / f"turned{suffix}"
+    film(path, pan("street", (2, 0), size=SMALL, count=3), Encoding(size=SMALL, rotation=degrees))
+    assert read(path) == decoded_rotations(path)
+    assert list(read(path).values()) == [-degrees % 360]  # PyAV counts the other way round
+
+
+def test_index_in_front_and_behind(tmp_path: Path) -> None:
+    how = Encoding(size=SMALL, rotation=90)
+    for name, options in {
+        "behind": {},
+        "front": {"movflags": "faststart"},
+        "parts": {"movflags": "frag_keyframe"},
+    }.items():
+        path = tmp_path / f"{name}.mp4"
+        film(path, pan("street", (2, 0), size=SMALL, count=3), how, **options)
+        assert list(read(path).values()) == [270], name
+
+
+def test_several_tracks(corpus: dict[str, Path]) -> None:
+    found = read(corpus["film_with_cover"])  # the film, its cover and its sound
+    assert len(found) >= 2
+    assert set(found.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if Path(case.filename).suffix in {".mkv", ".webm", ".ts", ".avi"}]
+)
+def test_other_containers_have_none(corpus: dict[str, Path], name: str) -> None:
+    assert read(corpus[name]) == {}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Nothing is trusted
+
+
+class CountedFile(io.BytesIO):
+    """Bytes that know how often they were read."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+def box(name: bytes, body: bytes, size: int | None = None) -> bytes:
+    return struct.pack(">I4s", len(body) + 8 if size is None else size, name) + body
+
+
+def check(data: bytes) -> dict[int, int]:
+    file = CountedFile(data)
+    found = track_rotations(file)
+    assert all(isinstance(track, int) and angle in (0, 90, 180, 270) for track, angle in found.items())
+    assert file.reads <= len(data) / 4 + 3  # each box has 8 bytes at least, and is looked at twice at most
+    return found
+
+
+sizes = st.one_of(st.none(), st.integers(0, 20), st.sampled_from([0, 1, 7, 8, 2**31, 2**32 - 1]))
+names = st.sampled_from([b"moov", b"trak", b"tkhd", b"mdia", b"free"])
+leaves = st.builds(box, names, st.binary(max_size=100), sizes)
+trees = st.recursive(
+    leaves, lambda inner: st.builds(box, names, st.lists(inner, max_size=4).map(b"".join), sizes), max_leaves=12
+)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(data: bytes) -> None:
+    check(data)
+
+
+@given(st.lists(trees, max_size=4).map(b"".join), st.binary(max_size=20))
+@example(box(b"moov", box(b"trak", box(b"tkhd", b""))), b"")
+@example(box(b"moov", box(b"trak", box(b"tkhd", b"\1" + bytes(50)))), b"")
+@example(box(b"moov", struct.pack(">I4sQ", 1, b"trak", 2**63)), b"")
+@example(box(b"moov", struct.pack(">I4sQ", 1, b"trak", 3)), b"")
+def test_any_boxes(boxes: bytes, rest: bytes) -> None:
+    check(boxes + rest)
+
+
+def test_every_truncation_of_a_good_file(tmp_path: Path) -> None:
+    path = tmp_path / "turned.mp4"
+    how = Encoding(size=SMALL, rotation=90)
+    film(path, pan("street", (2, 0), size=SMALL, count=1), how, movflags="faststart")
+    data = path.read_bytes()
+    whole = check(data)
+    end = data.index(b"tkhd") + 4 + 84
+    for cut in range(end + 8):
+        assert check(data[:cut]) in ({}, whole)
+
+
+def test_a_file_of_nothing_but_boxes_is_left_early() -> None:
+    file = CountedFile(box(b"free", b"") * 200_000)
+    assert track_rotations(file) == {}
+    assert file.reads <= 10_001
+
+
+header = st.tuples(st.integers(1, 2**32 - 1), st.sampled_from([0, 90, 180, 270]), st.booleans())
+
+
+@given(st.lists(header, max_size=5, unique_by=lambda made: made[0]))
+def test_tracks_as_the_standard_writes_them(tracks: list[tuple[int, int, bool]]) -> None:
+    """ISO/IEC 14496-12, 8.3.2: a matrix of 16.16 numbers, behind 40 bytes in version 0 and 52 in version 1."""
+    turns = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
+    traks = b""
+    for track, degrees, wide in tracks:
+        cos, sin = turns[degrees]
+        dates = bytes(16 if wide else 8)
+        duration = bytes(8 if wide else 4)
+        matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+        fields = bytes([wide, 0, 0, 7]) + dates + struct.pack(">I", track) + bytes(4) + duration + bytes(16) + matrix
+        traks += box(b"trak", box(b"tkhd", fields + bytes(8)))
+    assert check(box(b"ftyp", b"isom") + box(b"moov", traks)) == {track: degrees for track, degrees, _ in tracks}

@@ -1,0 +1,215 @@
+"""The sandbox, by real crashes, hangs and floods of memory in real child processes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
+
+ROOT = Path(__file__).parents[3]
+EASY = Limits(seconds=60, memory_mib=1024)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Jobs; they run in the child
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def my_pid() -> int:
+    return os.getpid()
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+def hang() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a codec does not listen either
+    time.sleep(600)
+
+
+def eat() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * 2**24)
+        time.sleep(0.01)
+
+
+def wants_too_much() -> None:
+    raise MemoryError
+
+
+def refuse(kind: str) -> None:
+    raise VideoError(kind, "as it was said")
+
+
+def complain() -> None:
+    raise RowError("frames", "of a clip")
+
+
+def stumble() -> None:
+    raise ZeroDivisionError("in a filter")
+
+
+def exit_politely() -> None:
+    sys.exit(3)
+
+
+def ask_for(seconds: float, then_take: float) -> str:
+    allow_seconds(seconds)
+    time.sleep(then_take)
+    return "done"
+
+
+def talk() -> str:
+    print("to standard output")  # must not get between parent and child
+    return "quiet"
+
+
+def start_and_hang(where: str) -> None:
+    Path(where).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Sandbox]:
+    sandbox = Sandbox()
+    yield sandbox
+    sandbox.close()
+
+
+def kind_of(sandbox: Sandbox, function: Callable[..., object], *args: object, limits: Limits = EASY) -> str:
+    with pytest.raises(VideoError) as caught:
+        sandbox.run(function, args, limits)
+    return caught.value.kind
+
+
+def test_results_and_the_same_child_again(shared: Sandbox) -> None:
+    assert shared.run(add, (2, 3), EASY) == 5
+    child = shared.run(my_pid, (), EASY)
+    assert child != os.getpid()
+    assert shared.run(my_pid, (), EASY) == child
+    assert shared.run(talk, (), EASY) == "quiet"
+
+
+def test_a_job_in_a_new_child_after_each_death(shared: Sandbox) -> None:
+    children = [shared.run(my_pid, (), EASY)]
+    deaths: list[tuple[Callable[..., None], tuple[int, ...], str]] = [
+        (segfault, (), "SIGSEGV"),
+        (leave, (3,), "exit status 3"),
+    ]
+    for function, args, word in deaths:
+        with pytest.raises(VideoError, match=word) as caught:
+            shared.run(function, args, EASY)
+        assert caught.value.kind == "crash"
+        assert not psutil.pid_exists(children[-1])
+        children.append(shared.run(my_pid, (), EASY))
+    assert len(set(children)) == len(children)
+
+
+def test_a_hang_ends(shared: Sandbox) -> None:
+    child = shared.run(my_pid, (), EASY)
+    assert kind_of(shared, hang, limits=Limits(seconds=0.5, memory_mib=1024)) == "timeout"
+    assert not psutil.pid_exists(child)
+    assert shared.run(add, (1, 1), EASY) == 2
+
+
+def test_a_flood_of_memory_ends(shared: Sandbox) -> None:
+    child = shared.run(my_pid, (), EASY)
+    assert kind_of(shared, eat, limits=Limits(seconds=60, memory_mib=400)) == "memory"
+    assert not psutil.pid_exists(child)
+    assert kind_of(shared, wants_too_much) == "memory"
+    assert shared.run(add, (1, 1), EASY) == 2
+
+
+def test_errors_of_the_job_come_through_and_the_child_stays(shared: Sandbox) -> None:
+    child = shared.run(my_pid, (), EASY)
+    with pytest.raises(VideoError, match=r"^as it was said$") as caught:
+        shared.run(refuse, ("no_video",), EASY)
+    assert caught.value.kind == "no_video"
+    with pytest.raises(RowError, match=r"^of a clip$") as other:
+        shared.run(complain, (), EASY)
+    assert type(other.value) is RowError
+    with pytest.raises(VideoError, match="ZeroDivisionError: in a filter") as third:
+        shared.run(stumble, (), EASY)
+    assert third.value.kind == "internal"
+    assert shared.run(my_pid, (), EASY) == child
+
+
+def test_a_limit_of_the_job_itself_does_not_end_up_in_the_next_one(shared: Sandbox) -> None:
+    """A job may itself raise what the parent raises for a limit; what follows is sound either way."""
+    assert kind_of(shared, refuse, "timeout") == "timeout"
+    assert shared.run(add, (20, 2), EASY) == 22
+    assert kind_of(shared, exit_politely) in ("crash", "internal")
+    assert shared.run(add, (20, 3), EASY) == 23
+
+
+def test_a_job_may_ask_for_more_time_and_no_more(shared: Sandbox) -> None:
+    shared.run(add, (0, 0), EASY)
+    little = Limits(seconds=1.0, memory_mib=1024)
+    assert shared.run(ask_for, (60, 2.0), little) == "done"
+    assert kind_of(shared, ask_for, 0.2, 60) == "timeout"  # it may also ask for less
+
+
+def test_outside_of_a_sandbox_nobody_is_asked() -> None:
+    assert ask_for(1.0, 0) == "done"
+
+
+def test_a_child_that_died_between_jobs(shared: Sandbox) -> None:
+    child = shared.run(my_pid, (), EASY)
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # leaves it for the sandbox to find
+    assert shared.run(my_pid, (), EASY) != child
+
+
+def test_close_ends_the_child_and_may_be_repeated() -> None:
+    sandbox = Sandbox()
+    sandbox.close()
+    child = sandbox.run(my_pid, (), EASY)
+    sandbox.close()
+    sandbox.close()
+    assert not psutil.pid_exists(child)
+
+
+def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
+    """Also a child in the middle of a job that never looks at its parent again."""
+    note = tmp_path / "pid"
+    program = (
+        "from longtake.curation.reading.sandbox import Limits, Sandbox\n"
+        "from tests.curation.reading.test_sandbox import start_and_hang\n"
+        f"Sandbox().run(start_and_hang, ({str(note)!r},), Limits(600, 1024))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    try:
+        child = None
+        while child is None:
+            assert parent.poll() is None
+            time.sleep(0.05)
+            if note.exists() and note.read_text():
+                child = psutil.Process(int(note.read_text()))
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    gone, _ = psutil.wait_procs([child], timeout=60)
+    assert gone == [child] or child.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,176 @@
+"""Batches, and the way over Ray: the same rows as in one process, and faults that end in words instead of a hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.curation.errors import SetupError
+from longtake.curation.inputs import read_inputs
+from longtake.curation.pipeline import add_inputs
+from longtake.curation.recipe import load_recipe
+from longtake.curation.running.on_ray import Cluster, Inline, Job, Report, split
+from longtake.curation.stages import scan
+from longtake.curation.workspace import Workspace
+from tests.curation.workbench import environment
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(
+    st.lists(st.floats(0, 100), max_size=60),
+    st.floats(0.1, 300),
+    st.integers(1, 20),
+)
+def test_split_keeps_rows_and_order_within_its_limits(costs: list[float], per_batch: float, at_most: int) -> None:
+    table = pa.table({"row": np.arange(len(costs))})
+    batches = split(table, costs, per_batch, at_most)
+    assert [row for batch in batches for row in batch["row"].to_pylist()] == list(range(len(costs)))
+    for batch in batches:
+        rows = batch["row"].to_pylist()
+        assert 1 <= len(rows) <= at_most
+        assert len(rows) == 1 or sum(costs[row] for row in rows) <= per_batch * (1 + 1e-9)
+    for first, second in pairwise(batches):  # and no smaller than they need to be
+        rows = [*first["row"].to_pylist(), second["row"][0].as_py()]
+        assert len(rows) > at_most or sum(costs[row] for row in rows) > per_batch * (1 - 1e-9)
+
+
+def test_the_largest_videos_come_first(tmp_path: Path) -> None:
+    sizes = [3, 50, 7, 0, 41, 41, 12]
+    for i, size in enumerate(sizes):
+        (tmp_path / f"{i}.mp4").write_bytes(bytes(size * 2**20))
+    workspace = Workspace(str(tmp_path / "workspace"))
+    add_inputs(workspace, read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")]))
+    job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False, inline=True)
+    assert job is not None
+    names = [[Path(uri).stem for uri in batch["uri"].to_pylist()] for batch in job.batches]
+    assert [name for batch in names for name in batch] == ["1", "4", "5", "6", "2", "0", "3", "missing"]
+    assert len(names) > 3, "a batch is some seconds of decoding"
+
+
+def test_reports_add_up() -> None:
+    total = Report()
+    total += Report(rows=2, errors=1, seconds=1.5, cpu_seconds=3.0, video_seconds=20.0)
+    assert total.busy_share is None
+    total += Report(rows=3, seconds=0.5, cpu_seconds=1.0, video_seconds=5.0, busy_seconds=0.4)
+    assert total == Report(5, 1, 2.0, 4.0, 25.0, 0.4)
+    assert total.busy_share == 0.2
+
+
+# ── on Ray ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """One local Ray of two workers. Without a token: Ray would want it of every later Ray in this process."""
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in environment().items() if not name.startswith("RAY_AUTH")})
+    started = Cluster(workers=2)
+    started.start()
+    yield started
+    started.close()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Worker:
+    """Writes down each batch and who worked on it, and behaves as `how` says."""
+
+    def __init__(self, folder: str, how: str) -> None:
+        self.folder, self.how = Path(folder), how
+        if how == "no model":
+            raise FileNotFoundError("the weights are not there")
+
+    def __call__(self, batch: pa.Table) -> Report:
+        (self.folder / f"{batch['row'][0].as_py()}").write_text(f"{os.getpid()} {time.time_ns()}")
+        if self.how == "fault":
+            raise ValueError("this batch is cursed")
+        if self.how == "deadly" and batch["row"][0].as_py() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "killed once" and not (self.folder / "killed").exists():
+            (self.folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "hang":
+            time.sleep(3600)
+        time.sleep(0.2)
+        return Report(rows=batch.num_rows, errors=1)
+
+
+def job(folder: Path, how: str = "", batches: int = 8, **more: float) -> Job:
+    tables = [pa.table({"row": [i, i]}) for i in range(batches)]
+    return Job("test", tables, Worker, (str(folder), how), **more)  # type: ignore[arg-type]
+
+
+def test_each_batch_is_done_once_by_two_workers_dearest_first(cluster: Cluster, tmp_path: Path) -> None:
+    reports = list(cluster.run(job(tmp_path)))
+    assert sum(report.rows for report in reports) == 16
+    assert sum(report.errors for report in reports) == 8
+    done = {int(path.name): path.read_text().split() for path in tmp_path.iterdir()}
+    assert sorted(done) == list(range(8))
+    assert len({pid for pid, _ in done.values()}) == 2
+    assert {pid for pid, _ in done.values()}.isdisjoint({str(os.getpid())})
+    order = sorted(done, key=lambda batch: int(done[batch][1]))
+    # handed out from the front: two workers, each with one batch waiting
+    assert all(abs(place - batch) <= 4 for place, batch in enumerate(order))
+
+
+def test_the_same_job_in_this_process_gives_the_same(tmp_path: Path) -> None:
+    reports = list(Inline().run(job(tmp_path, batches=2)))
+    assert [report.rows for report in reports] == [2, 2]
+
+
+def test_a_worker_that_cannot_be_made_is_one_clear_error(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="test: FileNotFoundError: the weights are not there"):
+        list(cluster.run(job(tmp_path, "no model")))
+
+
+def test_a_worker_that_fails_stops_the_run_with_its_words(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="this batch is cursed"):
+        list(cluster.run(job(tmp_path, "fault")))
+
+
+def test_a_worker_that_hangs_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="test: no batch ended within 8 s"):
+        list(cluster.run(job(tmp_path, "hang", batches=2, hang_seconds=8.0)))
+
+
+def test_a_killed_worker_is_made_again_and_its_batch_done(cluster: Cluster, tmp_path: Path) -> None:
+    reports = list(cluster.run(job(tmp_path, "killed once")))
+    assert sum(report.rows for report in reports) == 16
+    assert (tmp_path / "killed").exists()
+
+
+def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    reports: list[Report] = []
+    with pytest.raises(SetupError, match="test: 1 batches ended their worker 4 times over"):
+        reports.extend(cluster.run(job(tmp_path, "deadly")))
+    assert sum(report.rows for report in reports) == 14
+    assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(8)}
+
+
+def test_what_the_cluster_does_not_have_is_said_before_work_begins(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="a worker needs 64 CPU, and the cluster has 2"):
+        list(cluster.run(job(tmp_path, cpus=64.0)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
+    """In a process of its own: this one has a Ray already."""
+    code = "from longtake.curation.running.on_ray import Cluster; Cluster('127.0.0.1:9').workers"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment(), timeout=120
+    )
+    assert done.returncode == 1
+    assert "SetupError: the Ray cluster at 127.0.0.1:9 does not start" in done.stderr

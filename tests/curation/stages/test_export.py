@@ -1,0 +1,223 @@
+"""The export stage on real clips: the contract with Presto (design, section 9), and the right frames in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from longtake.curation.cli.main import app
+from tests.corpus import CASES, build
+
+Grey = NDArray[np.float64]
+
+# What `embedded` exports, of clips that no costly filter has looked at.
+RECIPE: dict[str, Any] = {
+    "name": "plain",
+    "splitting": {"detector": "none", "dissolves": False},
+    "filters": {"width": {}, "height": {}, "fps": {}, "duration": {}, "grayscale": {}},
+    "tiers": {
+        "pretrain": {"height": ">= 720", "duration": ">= 15"},
+        "finetune": {"height": ">= 720", "duration": "[15, 15.5]"},
+    },
+    "captioning": {"captioner": "sidecar"},
+    "export": {"preset": "ultrafast", "crf": 20},
+}
+NAMES = ("pan_right", "long_take")
+FRAMES, FPS = 450, 30
+
+
+def export(workspace: Path, recipe: Path, *arguments: str | Path) -> None:
+    result = CliRunner().invoke(
+        app, ["curate", *map(str, arguments), "-o", str(workspace), "-r", str(recipe), "--inline"]
+    )
+    assert result.exit_code == 0, result.output
+
+
+def write_recipe(path: Path, **export_settings: Any) -> Path:
+    path.write_text(yaml.safe_dump({**RECIPE, "export": {**RECIPE["export"], **export_settings}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pan_right (16 s), and the first and last clip of long_take (15 s and 17 s), from a list with captions."""
+    kept = os.environ.get("LONGTAKE_TEST_CORPUS")
+    files = build(Path(kept) if kept else tmp_path_factory.mktemp("corpus"), NAMES)
+    folder = tmp_path_factory.mktemp("export")
+    spans = [("pan_right", 0.0, 16.0), ("long_take", 0.0, 15.0), ("long_take", 30.0, 47.0)]
+    rows = [
+        {
+            "path": str(files[name]), "start": start, "end": end, "licence": "CC0-1.0",
+            "caption": f"{name} from {start:g}",
+            "sub_captions": [f"{name} from {start:g}, part {part}" for part in range(1, 6)],
+        }
+        for name, start, end in spans
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_json(folder / "list.jsonl", orient="records", lines=True)
+    export(folder / "workspace", write_recipe(folder / "recipe.yaml"), folder / "list.jsonl")
+    return folder / "workspace"
+
+
+@pytest.fixture(scope="module")
+def table(workspace: Path) -> pd.DataFrame:
+    return pd.read_parquet(workspace / "dataset" / "pretrain" / "index.parquet")
+
+
+def decoded(path: Path) -> list[Grey]:
+    """Every frame, at a quarter of the size."""
+    with av.open(str(path)) as source:
+        return [small(frame) for frame in source.decode(video=0)]
+
+
+def small(frame: av.VideoFrame) -> Grey:
+    return frame.reformat(320, 180, "gray").to_ndarray().astype(np.float64)
+
+
+def nearest(path: Path, times: list[float]) -> list[Grey]:
+    """The source's frames nearest to `times` (ascending)."""
+    found: list[Grey] = []
+    with av.open(str(path)) as source:
+        before: tuple[float, av.VideoFrame] | None = None
+        for frame in source.decode(video=0):
+            assert frame.time is not None
+            while len(found) < len(times) and frame.time >= times[len(found)]:
+                wanted = times[len(found)]
+                closer = before if before and wanted - before[0] <= frame.time - wanted else (frame.time, frame)
+                found.append(small(closer[1]))
+            before = (frame.time, frame)
+    assert before is not None
+    return [*found, *(small(before[1]) for _ in times[len(found) :])]  # behind the last one
+
+
+def difference(a: Grey, b: Grey) -> float:
+    return float(np.abs(a - b).mean())
+
+
+def test_the_table_loads_as_the_trainer_reads_it(workspace: Path, table: pd.DataFrame) -> None:
+    folder = workspace / "dataset" / "pretrain"
+    assert len(table) == 3
+    assert table["path"].str.fullmatch(r"clips/[0-9a-f]{2}/[0-9a-f]+\.mp4").all()
+    assert table["clip_id"].is_unique
+    assert (table["num_frames"] == FRAMES).all()
+    assert (table["fps"] == FPS).all()
+    assert (table["height"] / table["width"]).between(0.375, 0.844).all()
+    assert (table["verdict"] == "kept").all()
+    assert (table["licence"] == "CC0-1.0").all()
+    for row in table.itertuples():
+        name = Path(row.uri).stem
+        assert row.caption == f"{name} from {row.start:g}"
+        keys = [str(45 + 90 * part) for part in range(5)]
+        assert row.cap == {k: f"{name} from {row.start:g}, part {i}" for i, k in enumerate(keys, 1)}
+        assert list(row.cap) == keys
+    shards = sorted((folder / "shards").glob("*.parquet"))
+    assert len({pq.read_schema(shard).field("cap").type for shard in shards}) == 1
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "shards"), table)
+
+
+def test_each_clip_decodes_to_exactly_450_frames_at_30_per_second(workspace: Path, table: pd.DataFrame) -> None:
+    for row in table.itertuples():
+        with av.open(str(workspace / "dataset" / "pretrain" / row.path)) as source:
+            stream = source.streams.video[0]
+            assert stream.average_rate == FPS
+            assert (stream.width, stream.height) == (row.width, row.height)
+            times = [frame.time for frame in source.decode(video=0)]
+        assert len(times) == row.num_frames == FRAMES
+        assert all(abs(b - a - 1 / FPS) < 1e-3 for a, b in pairwise(times) if a is not None and b is not None)
+
+
+def test_all_of_a_long_clip_is_shown_faster(table: pd.DataFrame) -> None:
+    pace = dict(zip(table["caption"], table["pace"], strict=True))
+    assert pace == pytest.approx(
+        {"pan_right from 0": 16 / 15, "long_take from 0": 1.0, "long_take from 30": 17 / 15}, abs=0.01
+    )
+
+
+def test_the_frames_are_those_of_the_source_at_their_times(workspace: Path, table: pd.DataFrame) -> None:
+    """Cameras move all the time, so that a frame of another moment is another picture."""
+    for row in table.itertuples():
+        assert CASES[Path(row.uri).stem].truth.velocity
+        frames = decoded(workspace / "dataset" / "pretrain" / row.path)
+        numbers = [0, 45, 135, 225, 315, 405, FRAMES - 1]
+        times = [row.start + number * row.pace / FPS for number in numbers]
+        last_shown = times[-1] + row.pace / FPS
+        assert last_shown == pytest.approx(row.end, abs=0.05), "nothing is left out at the end"
+        right = nearest(Path(row.uri), times)
+        wrong = nearest(Path(row.uri), [time + 0.15 for time in times[:-1]])
+        for number, picture in zip(numbers, right, strict=True):
+            assert difference(frames[number], picture) < 4, (row.caption, number)
+        for number, picture in zip(numbers, wrong, strict=False):
+            assert difference(frames[number], picture) > 8, (row.caption, number)
+
+
+def test_checksums_and_card(workspace: Path) -> None:
+    for tier, clips in (("pretrain", 3), ("finetune", 1)):
+        folder = workspace / "dataset" / tier
+        listed = subprocess.run(
+            ["sha256sum", "--check", "SHA256SUMS"], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != "SHA256SUMS"}
+        assert {line.removesuffix(": OK") for line in listed} == there
+        card = (folder / "README.md").read_text()
+        assert "CC0-1.0" in card
+        assert "duration" in card
+        assert len(pd.read_parquet(folder / "index.parquet")) == clips
+    first, second = (
+        {p.stem: p for p in (workspace / "dataset" / t / "clips").rglob("*.mp4")} for t in ("pretrain", "finetune")
+    )
+    assert all(path.samefile(first[name]) for name, path in second.items()), "a clip in two tiers takes its space once"
+
+
+def test_webdataset_is_a_second_format_of_the_same(workspace: Path, table: pd.DataFrame) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (workspace / "encoded").rglob("*.mp4")}
+    recipe = write_recipe(workspace.parent / "tars.yaml", formats=["parquet", "webdataset"], clips_per_tar=2)
+    export(workspace, recipe)
+    folder = workspace / "dataset" / "pretrain"
+    tars = sorted((folder / "webdataset").glob("*.tar"))
+    assert len(tars) == 2
+    found: dict[str, set[str]] = {}
+    for path in tars:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, ending = member.name.rpartition("/")[2].partition(".")
+                found.setdefault(key, set()).add(ending)
+                if ending == "mp4":
+                    stream = tar.extractfile(member)
+                    clip = table.set_index("clip_id").loc[key, "path"]
+                    assert stream is not None
+                    assert stream.read() == (folder / str(clip)).read_bytes()
+    assert set(found) == set(table["clip_id"])
+    assert all({"mp4", "json"} <= endings for endings in found.values())
+    assert {path: path.stat().st_mtime_ns for path in (workspace / "encoded").rglob("*.mp4")} == before
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "index.parquet"), table)
+
+
+@pytest.mark.parametrize("captioner", ["descriptors", "openai"])
+def test_another_captioners_captions_are_not_exported(
+    workspace: Path, table: pd.DataFrame, captioner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No gate looks at captions here: what is kept stays kept, and goes without. Where it cannot be told whose they are
+    (`openai` without a model), they are believed, and the card says so."""
+    monkeypatch.delenv("LONGTAKE_CAPTION_MODEL", raising=False)
+    recipe = workspace.parent / "another.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "captioning": {"captioner": captioner}}))
+    result = CliRunner().invoke(app, ["export", str(workspace), "-r", str(recipe), "--inline"])
+    assert result.exit_code == 0, result.output
+    folder = workspace / "dataset" / "pretrain"
+    found = pd.read_parquet(folder / "index.parquet")
+    assert found["clip_id"].tolist() == table["clip_id"].tolist()
+    believed = captioner == "openai"
+    assert found["caption"].isna().all() != believed
+    assert ("has no model" in (folder / "README.md").read_text()) == believed

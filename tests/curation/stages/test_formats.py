@@ -1,0 +1,168 @@
+"""`longtake export --format …`: what a dataset is besides Parquet, and that nobody ever finds half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from longtake.curation.cli.main import app
+from tests.curation.workbench import CLIPS_EACH, ROOT, Bench, environment, videos
+
+FILMS = 6
+ALL = ("huggingface", "fiftyone", "lance")
+COMMAND = (sys.executable, "-m", "longtake", "export", "--inline")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A curated workspace of small clips, in no format but Parquet."""
+    bench = Bench(tmp_path_factory.mktemp("formats"))
+    bench.run("curate", "--inline", *videos(bench.folder / "films", FILMS))
+    return bench
+
+
+def run(bench: Bench, *formats: str) -> subprocess.CompletedProcess[str]:
+    """`longtake export --format …`, with the workspace's own recipe, which is what that changes."""
+    named = [argument for name in formats for argument in ("--format", name)]
+    command = [*COMMAND, str(bench.workspace), *named]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
+def export(bench: Bench, *formats: str) -> Path:
+    """The dataset's folder."""
+    done = run(bench, *formats)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return bench.workspace / "dataset" / "pretrain"
+
+
+def test_formats_come_stay_and_go(bench: Bench) -> None:
+    pytest.importorskip("lance")
+    folder = export(bench, *ALL)
+    assert_whole(folder)
+    inodes = {path.stat().st_ino for path in (folder / "clips.lance").rglob("*.blob")}
+    assert inodes == {path.stat().st_ino for path in (bench.workspace / "encoded").rglob("*.mp4")}
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    listed = {line.split("  ", 1)[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    assert listed == {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"SHA256SUMS"}
+    assert yaml.safe_load((bench.workspace / "recipe.yaml").read_text())["export"]["formats"] == ["parquet", *ALL]
+
+    before = {path.name: path.read_bytes() for path in (folder / "fiftyone").iterdir()}
+    assert_whole(export(bench))
+    assert {path.name: path.read_bytes() for path in (folder / "fiftyone").iterdir()} == before
+
+    export(bench, "parquet")
+    left = {"README.md", "SHA256SUMS", "clips", "index.parquet", "shards"}
+    assert {path.name for path in folder.iterdir()} == left
+    assert (folder / "README.md").read_text().startswith("# ")
+
+
+def test_a_format_that_there_is_not(bench: Bench) -> None:
+    done = run(bench, "avi")
+    assert done.returncode == 2
+    assert "--format: " in done.stderr
+    assert "export.formats.1: " in done.stderr
+    assert "'fiftyone'" in done.stderr
+
+
+def test_a_missing_package_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lance", None)  # as where it is not installed
+    recipe = tmp_path / "recipe.yaml"
+    plain = {"name": "plain", "filters": {"width": {}}, "tiers": {"pretrain": {"width": ">= 64"}}}
+    recipe.write_text(yaml.safe_dump(plain | {"export": {"formats": ["parquet", "lance"]}}))
+    films = videos(tmp_path / "films", 1)
+    workspace = tmp_path / "workspace"
+    result = CliRunner().invoke(app, ["curate", str(films[0]), "-o", str(workspace), "-r", str(recipe), "--inline"])
+    assert result.exit_code == 3
+    assert "pip install 'longtake[lance]'" in result.stderr
+    assert not workspace.exists()
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gone(folder: Path) -> bool:
+    return not (folder / "index.parquet").exists()
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "the index is gone": gone,
+    "FiftyOne's folder is begun": lambda folder: gone(folder) and (folder / ".fiftyone.part").exists(),
+    "Lance's folder is begun": lambda folder: gone(folder) and (folder / ".clips.lance.part").exists(),
+    "Lance's folder is there": lambda folder: gone(folder) and (folder / "clips.lance").exists(),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(bench: Bench) -> Path:
+    """A dataset in all formats."""
+    pytest.importorskip("lance")
+    return export(bench, *ALL)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_any_moment_nothing_half_written_is_found(bench: Bench, folder: Path, moment: str) -> None:
+    while not killed_when(bench, lambda: MOMENTS[moment](folder)):
+        pass  # it was over before anybody looked
+    for name in ALL:
+        if there(folder, name):
+            assert_readable(folder, name)
+    assert_whole(export(bench))
+    assert not list(folder.glob(".*"))
+
+
+def killed_when(bench: Bench, moment: Callable[[], bool]) -> bool:
+    """An export that gets SIGKILL at that moment; whether it did."""
+    process = subprocess.Popen(
+        [*COMMAND, str(bench.workspace)],
+        cwd=ROOT, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while process.poll() is None and not moment():
+        time.sleep(0.0002)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def there(folder: Path, name: str) -> bool:
+    return (folder / {"huggingface": "metadata.parquet", "fiftyone": "fiftyone", "lance": "clips.lance"}[name]).exists()
+
+
+def assert_whole(folder: Path) -> None:
+    assert len(pd.read_parquet(folder / "index.parquet")) == FILMS * CLIPS_EACH
+    for name in ALL:
+        assert_readable(folder, name)
+
+
+def assert_readable(folder: Path, name: str) -> None:
+    """A format says of every clip what is so: its file is there, and it is the one that was encoded."""
+    encoded = {path.stem: path for path in (folder.parents[1] / "encoded").rglob("*.mp4")}
+    if name == "huggingface":
+        table = pd.read_parquet(folder / "metadata.parquet")
+        files = {row.clip_id: folder / row.file_name for row in table.itertuples()}
+    elif name == "fiftyone":
+        assert json.loads((folder / "fiftyone" / "metadata.json").read_text())["media_type"] == "video"
+        samples = json.loads((folder / "fiftyone" / "samples.json").read_text())["samples"]
+        files = {sample["clip_id"]: folder / "fiftyone" / sample["filepath"] for sample in samples}
+    else:
+        import lance
+
+        clips = lance.dataset(str(folder / "clips.lance"))
+        ids = clips.to_table(columns=["clip_id"])["clip_id"].to_pylist()
+        blobs = clips.take_blobs("video", indices=list(range(len(ids))))
+        assert {key: blob.read() for key, blob in zip(ids, blobs, strict=True)} == {
+            key: path.read_bytes() for key, path in encoded.items()
+        }
+        return
+    assert set(files) == set(encoded)
+    assert all(path.samefile(encoded[key]) for key, path in files.items())
