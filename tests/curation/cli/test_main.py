@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-from longtake.curation.app import console, errors
 from typer.testing import CliRunner
 
+from longtake.curation.cli.app import console, errors
 from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
