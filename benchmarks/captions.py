@@ -30,7 +30,7 @@ from longtake.curation.clip_table import rows_table
 from longtake.curation.pipeline import Options, run
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import parse_recipe
-from longtake.curation.running.on_ray import Report
+from longtake.curation.running.jobs import Report
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
 from longtake.manifests import schemas

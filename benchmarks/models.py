@@ -27,7 +27,7 @@ import numpy as np
 from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.recipe import parse_recipe
-from longtake.curation.running.on_ray import Report
+from longtake.curation.running.jobs import Report
 from longtake.curation.stages.score import AT_MOST, ScoreWorker
 from longtake.curation.workspace import Workspace
 from longtake.filters import weights

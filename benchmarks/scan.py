@@ -246,7 +246,7 @@ class Nothing:
     """A worker that does nothing."""
 
     def __call__(self, batch: Any) -> Any:
-        from longtake.curation.running.on_ray import Report
+        from longtake.curation.running.jobs import Report
 
         return Report(rows=batch.num_rows)
 

@@ -18,7 +18,9 @@ from longtake.curation.errors import SetupError
 from longtake.curation.inputs import read_inputs
 from longtake.curation.models import check_filters
 from longtake.curation.recipe import Recipe
-from longtake.curation.running.on_ray import Cluster, Inline, Job, Report
+from longtake.curation.running.inline import Inline
+from longtake.curation.running.jobs import Job, Report
+from longtake.curation.running.on_ray import Cluster
 from longtake.curation.stages.formats import check_formats
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from longtake.curation.running.on_ray import Report
+from longtake.curation.running.jobs import Report
 
 _LINE_SECONDS = 15.0
 

@@ -1,8 +1,4 @@
-"""Running a stage: batches of a todo table through a pool of workers, on Ray or in this process. Ray is imported here only.
-
-A worker measures a batch, appends its rows to the output manifest (atomically: `longtake.manifests.store`) and returns a report.
-So what is committed does not depend on Ray: a driver or a worker may be killed at any moment and loses the batch in
-hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests, not a checkpoint.
+"""Batches through a pool of workers on Ray, which is imported here only.
 
 The pool is of plain Ray actors. Ray Data would carry nothing but counts here, and costs 8 to 15 s more until the first of
 them (docs/architecture.md): each of its actors imports `ray.data`, next to two actors of its own.
@@ -12,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from longtake.curation.errors import SetupError
+from longtake.curation.running.inline import in_this_process
+from longtake.curation.running.jobs import Job, Report, Worker
 
 _KNOCK_SECONDS = 10.0
 _AGAIN = "what is done is kept, and the same command goes on from here"
@@ -32,142 +28,6 @@ _IN_HAND = 2  # batches handed to a worker: one that it works on, and one that w
 _RETRIES = 3  # of a batch whose worker died; a batch that kills every worker must not go round for ever
 _CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
 _RESTARTS = 50  # of one worker: nodes come and go; one that dies at its start must not be made again for ever
-
-
-@dataclass(slots=True)
-class Report:
-    """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
-    busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited. requests and tokens:
-    that a language model answered, read and wrote."""
-
-    rows: int = 0
-    errors: int = 0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    video_seconds: float = 0.0
-    busy_seconds: float = 0.0
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def busy_share(self) -> float | None:
-        """Of the workers' time, 0 to 1; None where no model ran."""
-        return self.busy_seconds / self.seconds if self.busy_seconds else None
-
-    def __iadd__(self, other: Report) -> Report:
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-
-class Worker(Protocol):
-    """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
-    `close`, that ends what is under way, once no more batches come or the run has to stop."""
-
-    def __call__(self, batch: pa.Table) -> Report: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A stage's work: batches in the order in which they are handed out.
-
-    worker, args: pickled, and called on the cluster. cpus, memory_mib: of one worker. on_gpu: each worker takes a GPU,
-    where the cluster has any. workers: how many at most (None: as many as there is room for). at_once: batches that a
-    worker is given at a time, each in a thread of its own: for those that wait for others, not for a core. on_driver: in
-    this process also on a cluster, since the worker has workers of its own there. hang_seconds: without a finished batch
-    for so long, the run stops with an error (None: the workers have limits of their own).
-    """
-
-    stage: str
-    batches: Sequence[pa.Table]
-    worker: Callable[..., Worker]
-    args: tuple[Any, ...]
-    cpus: float = 1.0
-    on_gpu: bool = False
-    memory_mib: int = 1024
-    workers: int | None = None
-    at_once: int = 1
-    on_driver: bool = False
-    hang_seconds: float | None = None
-
-    @property
-    def rows(self) -> int:
-        return sum(batch.num_rows for batch in self.batches)
-
-
-def split(table: pa.Table, cost: Sequence[float], per_batch: float, at_most: int) -> list[pa.Table]:
-    """Batches of rows in order, each of at most `at_most` rows and (if it has more than one) a total cost of at most
-    `per_batch`: a kill then loses little."""
-    starts, rows, total = [0], 0, 0.0
-    for i, one in enumerate(cost):
-        if rows and (rows == at_most or total + one > per_batch):
-            starts.append(i)
-            rows, total = 0, 0.0
-        rows, total = rows + 1, total + one
-    ends = [*starts[1:], table.num_rows]
-    return [table.slice(a, b - a) for a, b in zip(starts, ends, strict=True) if b > a]
-
-
-class Inline:
-    """Everything in this process, one batch after the other."""
-
-    workers = 1
-
-    def start(self) -> None:
-        """Nothing to wait for."""
-
-    def run(self, job: Job) -> Iterator[Report]:
-        yield from _in_this_process(job)
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-def _in_this_process(job: Job) -> Iterator[Report]:
-    worker = job.worker(*job.args)
-    try:
-        if job.at_once == 1:
-            for batch in job.batches:
-                yield worker(batch)
-        else:
-            yield from _side_by_side(worker, job.batches, job.at_once)
-    finally:
-        if close := getattr(worker, "close", None):
-            close()
-
-
-def _side_by_side(worker: Worker, batches: Sequence[pa.Table], at_once: int) -> Iterator[Report]:
-    """The reports of batches as they end. Raises what a batch raises; the others are then left to themselves."""
-    left, lock, over = iter(batches), threading.Lock(), threading.Event()
-    ended: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            while not over.is_set():
-                with lock:
-                    batch = next(left, None)
-                if batch is None:
-                    break
-                ended.put(worker(batch))
-        except BaseException as error:
-            ended.put(error)
-        ended.put(None)
-
-    threads = min(at_once, len(batches))
-    for _ in range(threads):
-        threading.Thread(target=work, daemon=True).start()
-    try:
-        while threads:
-            report = ended.get()
-            if report is None:
-                threads -= 1
-            elif isinstance(report, BaseException):
-                raise report
-            else:
-                yield report
-    finally:
-        over.set()
 
 
 class Cluster:
@@ -227,7 +87,7 @@ class Cluster:
         """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
         self._wait()
         if job.on_driver:
-            yield from _in_this_process(job)
+            yield from in_this_process(job)
             return
         import ray
         from ray.exceptions import RayActorError, RayError

@@ -29,7 +29,8 @@ from longtake.captioning.waves import Vllm
 from longtake.curation.clip_table import dump_protocols, rows_table
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.on_ray import Job, Report, run_llm, split
+from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.on_ray import run_llm
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.gates import ClipScores, Verdict, decide

@@ -26,7 +26,7 @@ from longtake.curation.looking.stats import funnel
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.on_ray import Job, Report, split
+from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.stages.formats import remove_formats, write_formats
 from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace

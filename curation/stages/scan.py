@@ -20,7 +20,7 @@ from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.on_ray import Job, Report, split
+from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample

@@ -23,7 +23,7 @@ from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.on_ray import Job, Report, split
+from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
 from longtake.filters.batches import ModelFilter, cores

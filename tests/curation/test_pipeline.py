@@ -26,7 +26,7 @@ from longtake.curation.errors import ERROR_KINDS
 from longtake.curation.inputs import read_inputs
 from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
-from longtake.curation.running.on_ray import Inline
+from longtake.curation.running.inline import Inline
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry

@@ -21,7 +21,9 @@ from longtake.curation.errors import SetupError
 from longtake.curation.inputs import read_inputs
 from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
-from longtake.curation.running.on_ray import Cluster, Inline, Job, Report, split
+from longtake.curation.running.inline import Inline
+from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.on_ray import Cluster
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
 from tests.curation.workbench import environment

@@ -25,7 +25,7 @@ from longtake.curation.looking.stats import statistics
 from longtake.curation.pipeline import Options, run
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.on_ray import Report
+from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
