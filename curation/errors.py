@@ -43,7 +43,7 @@ class RowError(Exception):
 
 
 class VideoError(RowError):
-    """One video cannot be scanned."""
+    """A video, or a clip of it, cannot be read or cut."""
 
 
 class SetupError(Exception):

@@ -26,8 +26,8 @@ def one_name_per_module() -> Iterator[None]:
     names: dict[str, list[str]] = {}
     root = str(Path(__file__).parents[1])
     for name, module in sys.modules.items():
-        real = os.path.realpath(getattr(module, "__file__", None) or "")
-        if real.startswith(root) and f"{os.sep}site-packages{os.sep}" not in real and name != "__main__":
+        real = os.path.realpath(getattr(module, "__file__", None) or os.devnull)
+        if real.startswith(root + os.sep) and f"{os.sep}site-packages{os.sep}" not in real and name != "__main__":
             names.setdefault(real, []).append(name)
     assert names, "no module of the project was seen"
     assert not {file: loaded for file, loaded in names.items() if len(loaded) > 1}

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from longtake.curation.errors import RowError, VideoError
-from longtake.curation.reading.video import CONTAINER_OPTIONS, UNKNOWN_FPS, displayed_size, video_stream
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size, open_video, words
 
 T = TypeVar("T")
 Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]
@@ -42,11 +42,6 @@ _WITNESSES = 9  # frames whose picture is compared after encoding
 _MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
 _UNKNOWN = (0, 2)  # AVCOL_SPC_RGB, AVCOL_SPC_UNSPECIFIED
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-
-
-class ClipVideoError(RowError):
-    """A clip cannot be cut or encoded. kind: missing, unreadable, empty, not_video, no_video, unsupported, corrupt,
-    too_short (the span does not hold the frames asked for), export (what was written is not what went in)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +91,13 @@ def cut_clip(
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
-    source: an absolute local path, or an open, seekable binary file. start, end: seconds on the video stream's own
-    clock, that is presentation timestamps as PyAV gives them (`frame.time`), nothing subtracted: if the first frame of
-    a video is at 1.4 s, so is its beginning here, and a negative time is a time like any other. Output frame k shows
+    source: an absolute local path, or an open, seekable binary file. start, end: seconds
+    since the start of the video stream, the clock of the scan. Output frame k shows
     the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
     end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
     span in fewer frames. The span may lack up to half an output frame at its end.
 
-    Raises ClipVideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
+    Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
     error, left as it is.
     """
@@ -154,15 +148,14 @@ def _open_span(
     pictures), the file is opened again and read from farther back, in the end from its beginning.
     """
     for lead in _LEADS:
-        with _open(source) as container:
-            stream = _video_stream(container)
-            if not _go_to(container, stream, start, lead):
+        with open_video(source) as video:
+            if not _go_to(video, start, lead):
                 continue
-            span = _Span(_source_fps(stream), stream.sample_aspect_ratio)
-            frames = _whole_pictures(_decode(container, stream, start))
+            span = _Span(_source_fps(video), video.stream.sample_aspect_ratio)
+            frames = _whole_pictures(_decode(video, start), video.clock)
             try:
                 ahead = next(frames, None)
-            except ClipVideoError:
+            except VideoError:
                 if lead is None:
                     raise
                 continue
@@ -172,74 +165,39 @@ def _open_span(
             return
 
 
-@contextmanager
-def _open(source: str | BinaryIO) -> Iterator[av.container.InputContainer]:
-    av.logging.set_level(None)  # the log callback deadlocks
-    with ExitStack() as stack:
-        try:
-            # a path goes through a file as well: libav would find protocols and patterns in its name
-            file = stack.enter_context(open(source, "rb")) if isinstance(source, str) else source
-            if file.seek(0, os.SEEK_END) == 0:
-                raise ClipVideoError("empty", "the file has zero bytes")
-            file.seek(0)
-            container = av.open(file, "r", options=CONTAINER_OPTIONS)
-        except FileNotFoundError as error:
-            raise ClipVideoError("missing", "no such file") from error
-        except (av.error.FFmpegError, ValueError) as error:
-            raise ClipVideoError("not_video", f"no container that this project reads: {_words(error)}") from error
-        except OSError as error:
-            raise ClipVideoError("unreadable", f"cannot be opened: {_words(error)}") from error
-        yield stack.enter_context(container)
-
-
-def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    try:
-        stream = video_stream(container)
-    except VideoError as error:
-        raise ClipVideoError(error.kind, str(error)) from error
-    stream.codec_context.thread_type = "SLICE"  # FRAME and AUTO deadlock at close on corrupt files
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _source_fps(stream: av.video.stream.VideoStream) -> Fraction:
-    rate = stream.average_rate or stream.guessed_rate
+def _source_fps(video: OpenVideo) -> Fraction:
+    rate = video.stream.average_rate or video.stream.guessed_rate
     return rate if rate and 1 <= rate <= 240 else Fraction(UNKNOWN_FPS)
 
 
-def _go_to(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float, lead: float | None
-) -> bool:
+def _go_to(video: OpenVideo, start: float, lead: float | None) -> bool:
     """Whether decoding may begin: at a keyframe `lead` before `start`, or at the beginning."""
-    base = stream.time_base
-    first = stream.start_time
-    if lead is None or not base or first is None:
+    first = video.stream.start_time
+    if lead is None or not video.clock.base or first is None:
         return lead is None
-    ticks = math.floor((start - lead + _CLOCK) / base)
+    ticks = video.clock.ticks(start - lead + _CLOCK)
     if ticks <= first:
         return True  # nothing has been read yet: this is the beginning
     try:
-        container.seek(ticks, stream=stream, backward=True)
+        video.container.seek(ticks, stream=video.stream, backward=True)
     except (av.error.FFmpegError, ValueError):
         return False
     return True
 
 
-def _decode(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, start: float
-) -> Iterator[tuple[float, av.VideoFrame]]:
+def _decode(video: OpenVideo, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
     """(time, frame), times strictly increasing. What does not decode before `start` is passed over: a decoder that
     enters in the middle of a good file meets that too. From there on it is an error."""
-    base = float(stream.time_base or 0)
+    clock = video.clock
     last = -math.inf
-    packets = container.demux(stream)
+    packets = video.container.demux(video.stream)
     while True:
         time = math.inf
         try:
             packet = next(packets, None)
             if packet is None:
                 return
-            time = packet.pts * base if packet.pts is not None else math.inf
+            time = clock.seconds(packet.pts) if packet.pts is not None else math.inf
             frames = packet.decode()
         except av.error.EOFError:
             return
@@ -247,22 +205,25 @@ def _decode(
             if time < start - _CLOCK:
                 continue
             where = f"at {time:.3f} s" if math.isfinite(time) else f"after {max(last, 0.0):.3f} s"
-            raise ClipVideoError("corrupt", f"does not decode {where}: {_words(error)}") from error
+            raise VideoError("corrupt", f"does not decode {where}: {words(error)}") from error
         except OSError as error:  # of the open file that was handed in
-            raise ClipVideoError("unreadable", f"reading broke off: {_words(error)}") from error
+            raise VideoError("unreadable", f"reading broke off: {words(error)}") from error
         for frame in frames:
             if frame.pts is None:
-                raise ClipVideoError(
+                raise VideoError(
                     "unsupported", "its frames have no timestamps (a raw stream?): put it into a container first"
                 )
-            if frame.time > last:  # equal and falling timestamps: the first frame of a time has it
-                last = frame.time
+            time = clock.seconds(frame.pts)
+            if time > last:  # equal and falling timestamps: the first frame of a time has it
+                last = time
                 if frame.is_corrupt and last >= start - _CLOCK:
-                    raise ClipVideoError("corrupt", f"a damaged frame at {last:.3f} s")
+                    raise VideoError("corrupt", f"a damaged frame at {last:.3f} s")
                 yield last, frame
 
 
-def _whole_pictures(frames: Iterator[tuple[float, av.VideoFrame]]) -> Iterator[tuple[float, av.VideoFrame]]:
+def _whole_pictures(
+    frames: Iterator[tuple[float, av.VideoFrame]], clock: Clock
+) -> Iterator[tuple[float, av.VideoFrame]]:
     """`frames`, those that are interlaced as one picture each (ffmpeg's bwdif): as they are they would be combs, and scaled
     they would be blurs. From the first of them on; frames that are not marked as interlaced stay as they are."""
     graph = None
@@ -273,14 +234,14 @@ def _whole_pictures(frames: Iterator[tuple[float, av.VideoFrame]]) -> Iterator[t
         try:
             graph = graph or _deinterlacer(frame)
             graph.push(frame)
-            done = _pulled(graph)
+            done = _pulled(graph, clock)
         except (av.error.FFmpegError, ValueError) as error:
-            words = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {_words(error)}"
-            raise ClipVideoError("unsupported", words) from error
+            reason = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {words(error)}"
+            raise VideoError("unsupported", reason) from error
         yield from done
     if graph is not None:
         graph.push(None)
-        yield from _pulled(graph)
+        yield from _pulled(graph, clock)
 
 
 def _deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
@@ -290,7 +251,7 @@ def _deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
     return graph
 
 
-def _pulled(graph: av.filter.Graph) -> list[tuple[float, av.VideoFrame]]:
+def _pulled(graph: av.filter.Graph, clock: Clock) -> list[tuple[float, av.VideoFrame]]:
     """What a graph has ready."""
     done: list[tuple[float, av.VideoFrame]] = []
     while True:
@@ -298,7 +259,7 @@ def _pulled(graph: av.filter.Graph) -> list[tuple[float, av.VideoFrame]]:
             frame = cast(av.VideoFrame, graph.pull())
         except (BlockingIOError, av.error.EOFError):
             return done
-        done.append((float(frame.time), frame))
+        done.append((float(frame.time) - clock.origin, frame))
 
 
 def _within(
@@ -373,14 +334,14 @@ def _encode_span(
         held = (end - start) / step
         count = max(1, round(held)) if settings.frames is None else settings.frames
         if held < count - 0.5 - _CLOCK:
-            words = f"{end - start:.3f} s at {float(fps):g} fps are {held:.1f} frames, not {count}"
-            raise ClipVideoError("too_short", words)
+            reason = f"{end - start:.3f} s at {float(fps):g} fps are {held:.1f} frames, not {count}"
+            raise VideoError("too_short", reason)
         wanted = _Wanted(count, fps)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
         chosen = nearest_in_time(frames, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
-            raise ClipVideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
+            raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
         painter = _Painter(shown, span.aspect, settings.max_height)
         wanted.width, wanted.height = painter.size
         planes = painter.paint(shown)
@@ -396,14 +357,14 @@ def _encode_span(
 
 
 def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
-    """Raises ClipVideoError if the first or last frame had to stand for a time that the video does not have."""
+    """Raises VideoError if the first or last frame had to stand for a time that the video does not have."""
     slack = max(1 / float(span.source_fps), step) + _TIE
     if not span.earlier and span.first > start + slack:
-        raise ClipVideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
+        raise VideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
     needed = start + (count - 0.5) * step - _TIE
     if span.ended and span.stop < needed:
-        words = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
-        raise ClipVideoError("too_short", words)
+        reason = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
+        raise VideoError("too_short", reason)
 
 
 class _Painter:
@@ -437,8 +398,8 @@ class _Painter:
                 threads=1,
             )
         except (av.error.FFmpegError, ValueError) as error:
-            words = f"its pictures ({frame.format.name}) cannot be converted: {_words(error)}"
-            raise ClipVideoError("unsupported", words) from error
+            reason = f"its pictures ({frame.format.name}) cannot be converted: {words(error)}"
+            raise VideoError("unsupported", reason) from error
         planes = _planes(small)
         return _rotate(planes, width, height, turns) if turns else planes
 
@@ -510,7 +471,7 @@ class _Encoder:
         try:
             return work()
         except av.error.FFmpegError as error:
-            raise OSError(error.errno, f"cannot write the clip: {_words(error)}", str(self._path)) from error
+            raise OSError(error.errno, f"cannot write the clip: {words(error)}", str(self._path)) from error
 
 
 # Looking at the result ----------------------------------------------------------------------------------------------
@@ -525,16 +486,16 @@ def _thumbnail(planes: Planes) -> npt.NDArray[np.float32]:
 
 
 def _check(path: Path, wanted: _Wanted) -> None:
-    """Decode the written clip. Raises ClipVideoError("export") unless it is what went in."""
+    """Decode the written clip. Raises VideoError("export") unless it is what went in."""
 
-    def require(fine: bool, words: str) -> None:
+    def require(fine: bool, fault: str) -> None:
         if not fine:
-            raise ClipVideoError("export", f"the encoded clip is not what went in: {words}")
+            raise VideoError("export", f"the encoded clip is not what went in: {fault}")
 
     count = 0
     try:
-        with _open(str(path)) as container:
-            stream = _video_stream(container)
+        with open_video(str(path)) as video:
+            container, stream = video.container, video.stream
             require(stream.average_rate == wanted.fps, f"{stream.average_rate} fps, not {wanted.fps}")
             for frame in container.decode(stream):
                 require((frame.width, frame.height) == (wanted.width, wanted.height), f"{frame.width}×{frame.height}")
@@ -545,10 +506,10 @@ def _check(path: Path, wanted: _Wanted) -> None:
                     apart = np.abs(_thumbnail(_planes(frame)) - wanted.thumbnails[count]).mean((1, 2)).max()
                     require(apart <= _MAX_DIFFERENCE, f"frame {count} differs by {apart:.1f} grey levels")
                 count += 1
-    except (av.error.FFmpegError, ClipVideoError) as error:
-        if isinstance(error, ClipVideoError) and error.kind == "export":
+    except (av.error.FFmpegError, VideoError) as error:
+        if isinstance(error, VideoError) and error.kind == "export":
             raise
-        raise ClipVideoError("export", f"the encoded clip does not decode: {_words(error)}") from error
+        raise VideoError("export", f"the encoded clip does not decode: {words(error)}") from error
     require(count == wanted.frames, f"{count} frames, not {wanted.frames}")
 
 
@@ -558,7 +519,3 @@ def _settle(path: Path) -> tuple[int, str]:
         os.fsync(file.fileno())
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
-
-
-def _words(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)[:300] or type(error).__name__

@@ -16,20 +16,11 @@ import av
 import numpy as np
 
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
-from longtake.curation.reading.video import (
-    UNKNOWN_FPS,
-    DecodeCount,
-    OpenVideo,
-    VideoInfo,
-    decode,
-    displayed_size,
-    missing_tail,
-    open_video,
-    probe,
-)
+from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, Image, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.gates import rejecting

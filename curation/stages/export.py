@@ -64,7 +64,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     finished = pc.and_(
         pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
     )
-    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "origin", "scan_id"])
+    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
@@ -137,12 +137,11 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
     )
     fs, root = locate(workspace)
     target = f"{root}/{encoded_path(clip['clip_id'])}"
-    origin = clip["origin"] or 0.0
     pace = _pace(clip["end"] - clip["start"], settings)
     with _source(clip["uri"]) as source, tempfile.TemporaryDirectory() as scratch:
         local = Path(target) if "://" not in workspace else Path(scratch) / "clip.mp4"
         try:
-            encoded = cut_clip(source, clip["start"] + origin, clip["end"] + origin, local, settings, pace)
+            encoded = cut_clip(source, clip["start"], clip["end"], local, settings, pace)
             if local != Path(target):
                 fs.put_file(str(local), target)
         except OSError as error:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
-from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, displayed_size, open_video, probe
+from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
 from tests.corpus import photograph
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (20, 40, 210), "sand": (194, 178, 128)}

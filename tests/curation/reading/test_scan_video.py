@@ -15,11 +15,12 @@ import pytest
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import scan_video as module
+from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.reading.sampling import FrameBuffer, Span
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
-from longtake.curation.reading.video import open_video, probe
+from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.filters.base import Image, Sample
 from longtake.filters.gates import Gate

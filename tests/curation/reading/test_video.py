@@ -23,16 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.video import (
-    DecodeCount,
-    DecodedFrame,
-    VideoInfo,
-    decode,
-    displayed_size,
-    missing_tail,
-    open_video,
-    probe,
-)
+from longtake.curation.reading.opening import displayed_size, open_video
+from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode, missing_tail, probe
 from longtake.curation.uris import local_path
 from tests.corpus import CASES, SMALL, Encoding, film, pan, planes
 

@@ -1,0 +1,89 @@
+"""What is run, and what comes of it: a job is batches of a todo table and a worker for them; a batch comes to a report.
+
+A worker measures a batch, appends its rows to the output manifest (atomically: `longtake.manifests.store`) and returns a
+report. So what is committed does not depend on who runs it: a driver or a worker may be killed at any moment and loses the
+batch in hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(slots=True)
+class Report:
+    """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
+    busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited. requests and tokens:
+    that a language model answered, read and wrote."""
+
+    rows: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    video_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def busy_share(self) -> float | None:
+        """Of the workers' time, 0 to 1; None where no model ran."""
+        return self.busy_seconds / self.seconds if self.busy_seconds else None
+
+    def __iadd__(self, other: Report) -> Report:
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+class Worker(Protocol):
+    """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
+    `close`, that ends what is under way, once no more batches come or the run has to stop."""
+
+    def __call__(self, batch: pa.Table) -> Report: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stage's work: batches in the order in which they are handed out.
+
+    worker, args: pickled, and called on the cluster. cpus, memory_mib: of one worker. on_gpu: each worker takes a GPU,
+    where the cluster has any. workers: how many at most (None: as many as there is room for). at_once: batches that a
+    worker is given at a time, each in a thread of its own: for those that wait for others, not for a core. on_driver: in
+    this process also on a cluster, since the worker has workers of its own there. hang_seconds: without a finished batch
+    for so long, the run stops with an error (None: the workers have limits of their own).
+    """
+
+    stage: str
+    batches: Sequence[pa.Table]
+    worker: Callable[..., Worker]
+    args: tuple[Any, ...]
+    cpus: float = 1.0
+    on_gpu: bool = False
+    memory_mib: int = 1024
+    workers: int | None = None
+    at_once: int = 1
+    on_driver: bool = False
+    hang_seconds: float | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+
+def split(table: pa.Table, cost: Sequence[float], per_batch: float, at_most: int) -> list[pa.Table]:
+    """Batches of rows in order, each of at most `at_most` rows and (if it has more than one) a total cost of at most
+    `per_batch`: a kill then loses little."""
+    starts, rows, total = [0], 0, 0.0
+    for i, one in enumerate(cost):
+        if rows and (rows == at_most or total + one > per_batch):
+            starts.append(i)
+            rows, total = 0, 0.0
+        rows, total = rows + 1, total + one
+    ends = [*starts[1:], table.num_rows]
+    return [table.slice(a, b - a) for a, b in zip(starts, ends, strict=True) if b > a]
