@@ -25,7 +25,8 @@ from longtake.presto.vae import decode
 from longtake.presto.video import Frames, write_video
 
 if TYPE_CHECKING:
-    from longtake.presto.train import Trainer
+    from longtake.presto.parallel import Ranks
+    from longtake.presto.prepare import Run
 
 SECONDS = 15.0  # that a clip of training lasts
 NEGATIVE = (  # of Allegro's own example
@@ -155,44 +156,42 @@ def read_prompts(path: Path) -> list[list[str]]:
     return [[str(text) for text in part] for part in found]
 
 
-def sample_in_training(trainer: Trainer) -> None:
-    """Sample videos of a run's prompts with the weights in hand, as RUN/samples/step-…/0000.mp4. All ranks take part:
-    each samples its prompts, and where there are none left repeats one, since sharded weights are gathered together."""
+def embed_prompts(run: Run, ranks: Ranks, encoders: tuple[Any, Any] | None) -> list[Any]:
+    """The embeddings of a run's prompts and, after each list, of the negative one, on the CPU of every rank. encoders: a
+    tokenizer and a text encoder (None: those of the model are loaded, and let go again)."""
+    embedded: list[Any] = [None]
+    if ranks.first:
+        used = encoders or load_text_encoder(run.model)
+        embedded = [[[t.cpu() for t in encode_captions(*used, [*p, NEGATIVE])] for p in run.config.samples.prompts]]
+    dist.broadcast_object_list(embedded, src=0)
+    texts: list[Any] = embedded[0]
+    return texts
+
+
+def sample_in_training(run: Run, ranks: Ranks, model: Any, vae: Any, texts: Sequence[Any], step: int) -> None:
+    """Sample videos of a run's prompts with the weights in hand, as RUN/samples/step-…/0000.mp4. texts: as `embed_prompts`
+    gives them. vae: None to load the model's. All ranks take part: each samples its prompts, and where there are none left
+    repeats one, since sharded weights are gathered together."""
     from diffusers import AllegroPipeline, EulerAncestralDiscreteScheduler
 
-    run, found = trainer.run, trainer.ranks
     config = run.config
     size = config.data.buckets[0]
-    if not config.samples.prompts:
-        return
-    if trainer.sample_text is None:
-        embedded: list[Any] = [None]
-        if found.first:
-            encoders = trainer.text or load_text_encoder(run.model)
-            embedded = [
-                [[t.cpu() for t in encode_captions(*encoders, [*given, NEGATIVE])] for given in config.samples.prompts]
-            ]
-        dist.broadcast_object_list(embedded, src=0)
-        trainer.sample_text = embedded[0]
-    texts = trainer.sample_text
-    assert texts is not None
-    vae = trainer.vae if trainer.vae is not None else load_vae(run.model).to(found.device)
     pipeline = AllegroPipeline(
         tokenizer=None,
         text_encoder=None,
-        vae=vae,
-        transformer=trainer.model,
+        vae=vae if vae is not None else load_vae(run.model).to(ranks.device),
+        transformer=model,
         scheduler=EulerAncestralDiscreteScheduler.from_pretrained(run.model / "scheduler", local_files_only=True),
     )
     settings = Settings(
         size.frames, size.height, size.width, config.samples.inference_steps, config.samples.guidance, seed=config.seed
     )
-    trainer.model.eval()
-    for first in range(0, len(texts), found.world):
-        mine = first + found.rank
-        text = [t.to(found.device) for t in texts[min(mine, len(texts) - 1)]]
+    model.eval()
+    for first in range(0, len(texts), ranks.world):
+        mine = first + ranks.rank
+        text = [t.to(ranks.device) for t in texts[min(mine, len(texts) - 1)]]
         frames = sample(pipeline, text[:-1], text[-1], settings)
         if mine < len(texts):
-            about = {"prompts": list(config.samples.prompts[mine]), "step": trainer.step, **asdict(settings)}
-            write_sample(run.output / "samples" / f"step-{trainer.step:08d}" / f"{mine:04d}.mp4", frames, about)
-    trainer.model.train()
+            about = {"prompts": list(config.samples.prompts[mine]), "step": step, **asdict(settings)}
+            write_sample(run.output / "samples" / f"step-{step:08d}" / f"{mine:04d}.mp4", frames, about)
+    model.train()

@@ -347,9 +347,13 @@ class Trainer:
         return {"loss": float(totals[0].sum() / totals[1].sum().clamp(min=1)), **values}
 
     def _sample(self) -> None:
-        from longtake.presto.sample import sample_in_training
+        from longtake.presto.sample import embed_prompts, sample_in_training
 
-        sample_in_training(self)
+        if not self.config.samples.prompts:
+            return
+        if self.sample_text is None:
+            self.sample_text = embed_prompts(self.run, self.ranks, self.text)
+        sample_in_training(self.run, self.ranks, self.model, self.vae, self.sample_text, self.step)
 
     def _save(self) -> None:
         checkpoint.save(
