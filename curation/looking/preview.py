@@ -21,7 +21,6 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.stages.caption import similarity_limit
 from longtake.curation.workspace import Workspace
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import locate
 
 PAGE = "captions.html"  # in the workspace
 WIDTH = 320  # pixels of a picture on the page
@@ -78,8 +77,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
             "</body></html>\n",
         ]
     )
-    fs, root = locate(workspace.path)
-    fs.pipe_file(f"{root}/{PAGE}", page.encode("utf-8", "replace"))
+    workspace.folder.write_whole(PAGE, page.encode("utf-8", "replace"))
     return f"{workspace.path}/{PAGE}"
 
 

@@ -16,7 +16,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Verdict, decide
-from longtake.manifests.frames import frames_path
+from longtake.manifests.frames import frames_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
         "tiers": verdicts,
         "captions": captions,
         "exported": exported,
-        "frames": frames_path(workspace.path, clip["video_id"]) if clip["has_frames"] else None,
+        "frames": workspace.folder.file(frames_name(clip["video_id"])) if clip["has_frames"] else None,
     }
 
 
