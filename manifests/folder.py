@@ -85,7 +85,7 @@ class Folder:
             try:
                 self.filesystem, root = fsspec.core.url_to_fs(place)
             except (ImportError, ValueError) as error:
-                raise FolderError(f"{place} cannot be opened: {error}") from error
+                raise FolderError(f"{place}: {error}") from error
             self.root = str(root).rstrip("/")
         else:
             self.filesystem, self.root = LocalFileSystem(), os.path.abspath(place)
@@ -167,7 +167,7 @@ class Folder:
         return [name.rstrip("/").rsplit("/", 1)[-1] for name in listed if name.rstrip("/") != self.root]
 
     def entries(self) -> Iterator[Entry]:
-        """All files below the folder, those in folders of it too, without temporary ones; by name within each folder."""
+        """All files below the folder, those in folders of it too, without temporary ones, in no order."""
         if not self.is_local:
             self.filesystem.invalidate_cache(self.root)
             try:

@@ -78,7 +78,7 @@ def open_folder(place: str) -> Folder:
     try:
         return Folder(place)
     except FolderError as error:
-        raise StoreError(f"cannot open the workspace: {error}") from error
+        raise StoreError(f"cannot open the workspace {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Manifest:
 
         Raises StoreError if a part cannot be read or written; then nothing was lost.
         """
-        with suppress(OSError):
+        with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
         with self._in_turn():  # no append may be between its choice of a name and that name's appearance
             parts = self.parts()
@@ -411,7 +411,7 @@ class Manifest:
                 return self.folder.names()
             except NotADirectoryError as error:
                 raise StoreError(
-                    f"{self.path} is a file where the manifest's folder should be: move it away"
+                    f"cannot list {self.path}: a file is where the folder should be: move it away"
                 ) from error
 
     @contextmanager
