@@ -237,7 +237,7 @@ def curate(
         OpenWorkspace(target.path),
         computed={stage: report.rows for stage, report in result.stages.items()},
         errors={stage: report.errors for stage, report in result.stages.items()},
-        datasets={tier: f"{target.path}/dataset/{tier}" for tier in result.datasets},
+        datasets={tier: f"{target.path.rstrip('/')}/dataset/{tier}" for tier in result.datasets},
         exported=result.datasets,
     )
 

@@ -300,7 +300,7 @@ def test_what_is_no_workspace_is_an_error(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", str(tmp_path)):
         with pytest.raises(longtake.SetupError, match="is not a workspace"):
             longtake.open(place)
-    with pytest.raises(longtake.StoreError, match="cannot open the workspace nonsense://w"):
+    with pytest.raises(longtake.StoreError, match=r"cannot open the workspace.*nonsense://w"):
         longtake.open("nonsense://w")
 
 
