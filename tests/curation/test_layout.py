@@ -6,7 +6,8 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,64 @@ def test_packages_know_only_whom_they_may(package: str) -> None:
     assert not faults
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the five packages, by the name that others import it by; a package itself is its __init__."""
+    return {
+        ".".join(("longtake", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in sources(package)
+    }
+
+
+def module_imports(known: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Which others of the known modules each of them imports, anywhere in its file. `from a import b` is an import of a.b
+    where that is a module. That Python also runs the packages around a module is left out: every module does that."""
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & known.keys()
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    graph[name] |= {inner if inner in known else node.module or ""} & known.keys()
+        graph[name].discard(name)
+    return graph
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Modules of which each is imported by the next, the first one again at the end; none where there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside of functions and for type checkers count: what is read together should lie together."""
+    graph = module_imports(modules())
+    assert "longtake.curation.recipe" in graph["longtake.curation.looking.report.page"]  # the imports were found
+    assert not circle(graph), " ← ".join(circle(graph))
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    files = {
+        "a": "from longtake import b",
+        "b": "def f():\n    import longtake.c",
+        "c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from longtake.a import A",
+        "d": "from longtake.a import A",
+    }
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    graph = module_imports({f"longtake.{name}": tmp_path / f"{name}.py" for name in files})
+    found = circle(graph)
+    assert found[0] == found[-1]
+    assert set(found) == {"longtake.a", "longtake.b", "longtake.c"}
+    assert not circle({name: imported - {"longtake.c"} for name, imported in graph.items()})
+
+
 def test_ray_is_imported_in_one_module() -> None:
     users = {
         str(path.relative_to(ROOT))
@@ -152,11 +211,22 @@ def loaded(*arguments: str) -> set[str]:
 
 
 def test_help_loads_nothing_that_takes_time() -> None:
-    assert not loaded("--help") & {*HEAVY, "ray", "cv2", "av", "skimage", "pandas", "numpy", "pyarrow", "scenedetect"}
+    assert not loaded("--help") & {
+        *HEAVY,
+        "ray",
+        "cv2",
+        "av",
+        "skimage",
+        "pandas",
+        "numpy",
+        "pyarrow",
+        "scenedetect",
+        "jinja2",
+    }
 
 
 def test_looking_loads_no_model_no_ray_no_video(tmp_path: Path) -> None:
     workspace = fill(tmp_path / "workspace").path
-    unwanted = {*HEAVY, "ray", "av", "cv2", "skimage", "pandas", "scenedetect", "duckdb", "scipy"}
+    unwanted = {*HEAVY, "ray", "av", "cv2", "skimage", "pandas", "scenedetect", "duckdb", "scipy", "jinja2"}
     for command in (["stats", workspace, "--json"], ["show", "aaaa", "-o", workspace], ["tiers", workspace]):
         assert not loaded(*command) & unwanted, command

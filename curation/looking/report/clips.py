@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,18 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_row, written_captions
+from longtake.curation.looking.html import render
 from longtake.curation.looking.report.columns import Columns
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Verdict
 from longtake.manifests.frames import read_frames
 
-# five keyframes beside each other, where the report's style sheet is not
-_NOTEBOOK = (
-    "<style>.longtake p { margin: .15rem 0; } .longtake .frames { display: grid; gap: .5rem; margin: .4rem 0; padding: 0; "
-    "grid-template-columns: repeat(5, minmax(0, 1fr)); list-style: none; } "
-    ".longtake .frames img { display: block; width: 100%; height: auto; }</style>"
-)
+PICTURE = 224  # pixels: the width of a keyframe on a page
 _MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
 
 
@@ -74,9 +68,7 @@ class ClipView:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from longtake.curation.looking.report.page import clip_figure
-
-        return f'<div class="longtake">{_NOTEBOOK}{clip_figure(self)}</div>'
+        return render("report/notebook.html.jinja", view=self, width=PICTURE)
 
 
 @dataclass(slots=True)
@@ -195,26 +187,6 @@ def small(encoded: bytes, width: int, quality: int) -> bytes:
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     resized = cv2.resize(picture, (width, min(height, 4 * width)), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
-
-
-def data_uri(jpeg: bytes) -> str:
-    """A picture as an address that needs no file."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
-def plain(text: object, most: int = 600) -> str:
-    """Somebody else's text, to be put between tags or into an attribute of HTML: escaped, without characters that a
-    parser refuses, cut where it is long. Wrap it in <bdi>, so that it cannot turn what stands around it."""
-    told = str(text)
-    if len(told) > most:
-        told = f"{told[:most]}… ({len(told):,} characters)"
-    visible = "".join("\ufffd" if _unprintable(c) else c for c in told)
-    return escape(visible.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _unprintable(character: str) -> bool:
-    code = ord(character)
-    return (code < 32 and character not in "\n\t") or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
 
 
 def open_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> ClipView:

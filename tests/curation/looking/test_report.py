@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +21,7 @@ import longtake
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores, rows_table
 from longtake.curation.looking.report import findings
-from longtake.curation.looking.report.clips import ClipView, Looker, plain
+from longtake.curation.looking.report.clips import ClipView, Looker
 from longtake.curation.looking.report.columns import BINS, Columns
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.looking.stats import funnel, tier_counts
@@ -414,10 +413,3 @@ def test_the_command_writes_the_file(workspace: Workspace, tmp_path: Path) -> No
 def test_the_report_loads_no_model_and_no_ray(workspace: Workspace, tmp_path: Path) -> None:
     unwanted = {*HEAVY, "ray", "av", "pandas", "duckdb", "scipy", "starlette"}
     assert not loaded("report", workspace.path, "-o", str(tmp_path / "report.html")) & unwanted
-
-
-@given(st.text())
-def test_plain_text_holds_no_markup(text: Any) -> None:
-    shown = plain(text)
-    assert not {"<", ">", '"', "'", "\x00"} & set(shown)
-    shown.encode()
