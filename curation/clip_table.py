@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.registry import make_captioner
+from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
@@ -89,6 +90,21 @@ def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
 def score_columns(table: pa.Table) -> list[str]:
     """The filters that a clips table has columns for."""
     return [name.removesuffix("_detail") for name in table.column_names if name.endswith("_detail")]
+
+
+def clip_row(workspace: Workspace, clips: pa.Table, clip_id: str) -> int:
+    """The row of the clip with this id, or whose id alone begins so. Raises SetupError."""
+    ids = clips["clip_id"]
+    at = np.flatnonzero(pc.starts_with(ids, clip_id).to_numpy(zero_copy_only=False))
+    if not at.size:
+        raise SetupError(f"no clip is called {clip_id!r} in {workspace.path}")
+    if at.size > 1:
+        some = ", ".join(ids[int(row)].as_py() for row in at[:3])
+        raise SetupError(
+            f"{at.size} clips begin with {clip_id!r} in {workspace.path}: {some}{', …' if at.size > 3 else ''}; "
+            "give more digits of the id"
+        )
+    return int(at[0])
 
 
 def sync_clips(workspace: Workspace, recipe: Recipe) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.implementations.local import LocalFileSystem
 
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, load_recipe, parse_yaml
 from longtake.manifests import schemas
-from longtake.manifests.store import Manifest, locate
+from longtake.manifests.folder import Folder
+from longtake.manifests.store import Manifest, open_folder
 
+_RECIPE = "recipe.yaml"
 _LEFT_SECONDS = 3600.0
 
 
@@ -25,6 +23,11 @@ class Workspace:
     """A workspace by its path or URI. Nothing is created until something is written."""
 
     path: str
+
+    @cached_property
+    def folder(self) -> Folder:
+        """The folder itself. Raises StoreError."""
+        return open_folder(self.path)
 
     @cached_property
     def inputs(self) -> Manifest:
@@ -54,38 +57,26 @@ class Workspace:
         """The recipe asked for; else the workspace's own; else `embedded`. Raises RecipeError."""
         if name_or_file is not None:
             return load_recipe(name_or_file)
-        fs, root = locate(self.path)
-        file = f"{root}/recipe.yaml"
-        if not fs.exists(file):
+        try:
+            text = self.folder.read(_RECIPE)
+        except (FileNotFoundError, NotADirectoryError):
             return load_recipe("embedded")
-        with fs.open(file, "rb") as stream:
-            return parse_yaml(stream.read(), source=f"{self.path}/recipe.yaml")
+        return parse_yaml(text, source=f"{self.path}/{_RECIPE}")
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml, with every default written out."""
-        fs, root = locate(self.path)
         try:
-            fs.makedirs(root, exist_ok=True)
-            # renamed: a full disk or a kill must not leave half of it
-            fs.pipe_file(f"{root}/.recipe.yaml.tmp", recipe.to_yaml().encode())
-            fs.mv(f"{root}/.recipe.yaml.tmp", f"{root}/recipe.yaml")
+            self.folder.write_whole(_RECIPE, recipe.to_yaml().encode())
         except OSError as error:
             raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
 
     def clear_leftovers(self) -> int:
         """Remove what killed writers left half done in the folders of frames and of encoded clips; how many files. On a local
         disk only (an object appears when it is whole), and nothing younger than an hour: it may still be written."""
-        fs, root = locate(self.path)
-        if not isinstance(fs, LocalFileSystem):
+        if not self.folder.is_local:
             return 0
-        removed = 0
-        for folder in ("frames", "encoded"):
-            for file in Path(root, folder).glob("*/.*"):
-                with suppress(FileNotFoundError):
-                    if file.suffix in (".tmp", ".part") and time.time() - file.stat().st_mtime > _LEFT_SECONDS:
-                        file.unlink()
-                        removed += 1
-        return removed
+        inner = [self.folder / kind / name for kind in ("frames", "encoded") for name in (self.folder / kind).names()]
+        return sum(folder.remove_abandoned(_LEFT_SECONDS) for folder in inner)
 
     def must_exist(self) -> None:
         """Raises SetupError if this is no workspace (yet)."""

@@ -18,7 +18,6 @@ from longtake.curation.looking.report.clips import thumbnails
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.caption import similarity_limit
 from longtake.curation.workspace import Workspace
-from longtake.manifests.store import locate
 
 PAGE = "captions.html"  # in the workspace
 WIDTH = 320  # pixels of a picture on the page
@@ -61,8 +60,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
         clips=found,
         longest=LONGEST,
     )
-    fs, root = locate(workspace.path)
-    fs.pipe_file(f"{root}/{PAGE}", page.encode())
+    workspace.folder.write_whole(PAGE, page.encode())
     return f"{workspace.path}/{PAGE}"
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.implementations.local import LocalFileSystem
 
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, failed
 from longtake.captioning.chat import CaptionerFault
@@ -36,7 +35,7 @@ from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.gates import ClipScores, Verdict, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import locate
+from longtake.manifests.store import open_folder
 
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 ANSWERS = ".answers"  # in the workspace: the journal
@@ -142,8 +141,7 @@ class CaptionWorker:
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.filters = self.recipe.needing(Needs.CAPTIONS)
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
-        fs, root = locate(workspace)
-        self.captioner.journal = Journal(fs, f"{root}/{ANSWERS}", local=isinstance(fs, LocalFileSystem))
+        self.captioner.journal = Journal(open_folder(workspace) / ANSWERS)
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:
             self.captioner.similarity, self.captioner.similarity_limit = self._similarities, limit

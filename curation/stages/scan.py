@@ -21,11 +21,11 @@ from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample
 from longtake.filters.gates import ClipScores, alive
 from longtake.manifests import ids, schemas
+from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import written_captions
-from longtake.curation.errors import SetupError
+from longtake.curation.clip_table import clip_row, written_captions
 from longtake.curation.looking.html import render
 from longtake.curation.looking.report.columns import Columns
+from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Verdict
 from longtake.manifests.frames import read_frames
@@ -34,8 +34,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ClipView:
-    """What is known of one clip. times [keyframes]: seconds in the video. scores: those under the recipe's protocols.
-    verdicts, failures, missing: by tier. caption, sub_captions: None unless they are good. pictures: small JPEGs."""
+    """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
+
+    start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
+    protocols. verdicts, failures, missing: by tier. caption: None, and sub_captions: empty, unless they are good.
+    pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
+    """
 
     clip_id: str
     uri: str
@@ -52,7 +56,7 @@ class ClipView:
     times: list[float]
 
     def reasons(self, tier: str) -> list[str]:
-        """Why a tier does not keep it, a line per gate."""
+        """Why a tier does not keep the clip, a line per gate; empty if it does."""
         if self.error is not None:
             return [self.error]
         lines = [
@@ -185,13 +189,8 @@ def small(encoded: bytes, width: int, quality: int) -> bytes:
     return bytes(cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
-def open_clip(workspace: str, clip_id: str, recipe: str | None = None) -> ClipView:
-    """One clip by its id or its first digits, with pictures, to look at in a notebook. Raises SetupError."""
-    target = Workspace(workspace)
-    target.must_exist()
-    columns = Columns.load(target, target.recipe(recipe))
-    at = np.flatnonzero(pc.starts_with(columns.scores.table["clip_id"], clip_id).to_numpy())
-    if at.size != 1:
-        found = f"{at.size} clips begin with" if at.size else "no clip is called"
-        raise SetupError(f"{found} {clip_id!r} in {workspace}")
-    return Looker(target, columns).look([int(at[0])], width=320)[0]
+def open_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> ClipView:
+    """One clip by its id or its first digits, with pictures 320 pixels wide. Raises SetupError."""
+    columns = Columns.load(workspace, recipe)
+    row = clip_row(workspace, columns.scores.table, clip_id)
+    return Looker(workspace, columns).look([row], width=320)[0]

@@ -27,7 +27,6 @@ from longtake.curation.looking.studio.marks import agreement, propose, read_mark
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier, Verdict, decide
-from longtake.manifests.store import locate
 
 NEAR = 6  # clips on each side of a threshold
 SHOWN = 12  # clips of a list
@@ -253,9 +252,8 @@ class Session:
         self._row(clip_id)  # so that nobody's text becomes a path
         if not clip_id.isalnum():
             return None
-        fs, root = locate(self.workspace.path)
-        path = f"{root}/encoded/{clip_id[:2]}/{clip_id}.mp4"
-        return str(fs.unstrip_protocol(path)) if fs.exists(path) else None
+        name = f"encoded/{clip_id[:2]}/{clip_id}.mp4"
+        return self.workspace.folder.file(name) if self.workspace.folder.exists(name) else None
 
     def source(self, clip_id: str) -> str:
         """The URI of a clip's video. Raises KeyError for an unknown clip."""
@@ -337,11 +335,7 @@ class Session:
         return ["as it began", *self._saved(), *shipped()]
 
     def _saved(self) -> list[str]:
-        fs, root = locate(self.workspace.path)
-        folder = f"{root}/{_FOLDER}"
-        if not fs.exists(folder):
-            return []
-        names = [str(path).rpartition("/")[2] for path in fs.ls(folder, detail=False)]
+        names = (self.workspace.folder / _FOLDER).names()
         return sorted(f"{_FOLDER}/{name}" for name in names if name.endswith(".yaml") and not name.startswith("."))
 
     def compare(self, name: str) -> dict[str, Any]:
@@ -365,9 +359,7 @@ class Session:
         return {"name": name, "unchecked": scores.unchecked}
 
     def _read_saved(self, name: str) -> Recipe:
-        fs, root = locate(self.workspace.path)
-        with fs.open(f"{root}/{name}", "rb") as file:
-            return parse_yaml(file.read(), source=name)
+        return parse_yaml(self.workspace.folder.read(name), source=name)
 
     def parse_tiers(self, tiers: object) -> dict[str, Tier]:
         """Gates as a page sends them, in the order that `Recipe.with_gates` gives them."""

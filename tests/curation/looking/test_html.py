@@ -152,7 +152,7 @@ def preview(workspace: Workspace, chosen: Recipe, clips: list[str]) -> str:
 
 
 def notebook(workspace: Workspace, chosen: Recipe, clips: list[str]) -> str:
-    return "".join(open_clip(workspace.path, clip)._repr_html_() for clip in clips)
+    return "".join(open_clip(workspace, chosen, clip)._repr_html_() for clip in clips)
 
 
 @pytest.mark.parametrize(("page", "least"), [(report, 15), (preview, 20), (notebook, 8)])

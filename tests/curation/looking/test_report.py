@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
+import longtake
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores, rows_table
 from longtake.curation.looking.report import findings
-from longtake.curation.looking.report.clips import ClipView, Looker, open_clip
+from longtake.curation.looking.report.clips import ClipView, Looker
 from longtake.curation.looking.report.columns import BINS, Columns
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.looking.stats import funnel, tier_counts
@@ -330,7 +331,7 @@ def test_strangers_words_stay_text(tmp_path: Path) -> None:
 
 def test_a_clip_has_five_pictures_over_its_sub_captions(tmp_path: Path) -> None:
     workspace = hostile(tmp_path / "workspace")
-    view: ClipView = open_clip(workspace.path, "11")
+    view: ClipView = longtake.open(workspace.path).clip("11")
     assert view.verdicts == {"pretrain": "kept", "finetune": "kept"}
     assert view.times == [1.0, 4.0, 7.0, 10.0, 13.0]
     shapes = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape for jpeg in view.pictures]
@@ -344,13 +345,13 @@ def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path
     workspace = hostile(tmp_path / "workspace")
     (stored,) = (tmp_path / "workspace" / "frames").rglob("*.parquet")
     stored.write_bytes(stored.read_bytes()[:-40])
-    damaged = Page(open_clip(workspace.path, "11")._repr_html_().encode())
+    damaged = Page(longtake.open(workspace.path).clip("11")._repr_html_().encode())
     assert "img" not in {tag for tag, _ in damaged.tags}
     assert damaged.text.count("<img src=x onerror=alert(2)>") == 7
     shutil.rmtree(tmp_path / "workspace" / "captions")
     shutil.rmtree(tmp_path / "workspace" / "frames")
     for letter in "12":  # of the second, nothing but an error is known, either
-        shown = Page(open_clip(workspace.path, 2 * letter)._repr_html_().encode())
+        shown = Page(longtake.open(workspace.path).clip(2 * letter)._repr_html_().encode())
         assert not {"img", "script"} & {tag for tag, _ in shown.tags}
         assert "no frames of it are stored" in shown.text
         assert "<script>alert(1)</script>" in shown.text

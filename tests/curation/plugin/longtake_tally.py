@@ -18,9 +18,7 @@ from typing import Any, ClassVar
 
 from fsspec import AbstractFileSystem
 
-from longtake.captioning.base import Captioner, Captions, ClipFrames
-from longtake.captioning.checks import Status
-from longtake.filters.base import Filter, Needs, Reduce, Sample
+from longtake import Captioner, Captions, ClipFrames, Filter, Needs, Reduce, Sample, Status
 
 
 def note(log: str, who: str, number: float, pause: float) -> None:
