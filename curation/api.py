@@ -19,6 +19,7 @@ from longtake.curation.looking.report.clips import ClipView, open_clip
 from longtake.curation.looking.stats import statistics
 from longtake.curation.looking.tiering import parse_gate, verdict_table
 from longtake.curation.recipe import Recipe, RecipeError, load_recipe
+from longtake.curation.stages.stage import STAGES, Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, decide
 from longtake.manifests import schemas
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 StrPath = str | PathLike[str]
 GateRange = str | Gate | Sequence[float | None]
-StageName = Literal["scan", "score", "caption", "export"]
 
 # The videos manifest nests each video's clips; `OpenWorkspace.clips` gives them, brought up to date, as rows.
 _OF_VIDEOS = [name for name in schemas.VIDEOS.names if name != "clips"]
@@ -190,7 +190,7 @@ def curate(
     output: StrPath,
     recipe: Recipe | StrPath | None = None,
     *,
-    until: StageName = "export",
+    until: str = STAGES[-1].name,
     uri_column: str | None = None,
     all_scores: bool = False,
     retry_errors: bool = False,
@@ -216,13 +216,14 @@ def curate(
     WorkspaceBusy while another run writes to this workspace, StoreError where it cannot be written, and SetupError for
     everything else that has to be changed first. What is committed stays.
     """
-    from longtake.curation.pipeline import STAGES, Options, run
+    from longtake.curation.pipeline import run
 
-    if until not in STAGES:
-        raise SetupError(f"until={until!r}: the stages are {', '.join(STAGES)}")
-    target = Workspace(fspath(output))
+    names = [listed.name for listed in STAGES]
+    if until not in names:
+        raise SetupError(f"until={until!r}: the stages are {', '.join(names)}")
+    target = Workspace(fspath(output), remembers=True)
     inputs = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
-    options = Options(STAGES[: STAGES.index(until) + 1], all_scores, retry_errors, inline, address, workers)
+    options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
     chosen = _recipe(target, recipe)
     if progress is True:
         from rich.console import Console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, load_recipe, parse_yaml
 from longtake.manifests import schemas
 from longtake.manifests.folder import Folder
+from longtake.manifests.remembered import Remembered
 from longtake.manifests.store import Manifest, open_folder
 
 _RECIPE = "recipe.yaml"
@@ -20,9 +22,11 @@ _LEFT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Workspace:
-    """A workspace by its path or URI. Nothing is created until something is written."""
+    """A workspace by its path or URI. Nothing is created until something is written. remembers: its manifests keep in memory
+    what was read of them, until something is appended: for a run, which asks many questions of each."""
 
     path: str
+    remembers: bool = False
 
     @cached_property
     def folder(self) -> Folder:
@@ -31,27 +35,30 @@ class Workspace:
 
     @cached_property
     def inputs(self) -> Manifest:
-        return schemas.inputs(self.path)
+        return self._manifest(schemas.inputs)
 
     @cached_property
     def videos(self) -> Manifest:
-        return schemas.videos(self.path)
+        return self._manifest(schemas.videos)
 
     @cached_property
     def clips(self) -> Manifest:
-        return schemas.clips(self.path)
+        return self._manifest(schemas.clips)
 
     @cached_property
     def captions(self) -> Manifest:
-        return schemas.captions(self.path)
+        return self._manifest(schemas.captions)
 
     @cached_property
     def exports(self) -> Manifest:
-        return schemas.exports(self.path)
+        return self._manifest(schemas.exports)
 
     @cached_property
     def runs(self) -> Manifest:
-        return schemas.runs(self.path)
+        return self._manifest(schemas.runs)
+
+    def _manifest(self, named: Callable[[str], Manifest]) -> Manifest:
+        return Remembered.of(named(self.path)) if self.remembers else named(self.path)
 
     def recipe(self, name_or_file: str | None = None) -> Recipe:
         """The recipe asked for; else the workspace's own; else `embedded`. Raises RecipeError."""

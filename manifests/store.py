@@ -81,6 +81,11 @@ def open_folder(place: str) -> Folder:
         raise StoreError(f"cannot open the workspace {error}") from error
 
 
+def rows_in(folder: Folder) -> int:
+    """The rows in all parts of the manifest that lies in a folder, by the parts' names. Reads no file. Raises OSError."""
+    return sum(int(match[1]) for match in map(_PART.fullmatch, folder.names()) if match)
+
+
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     """What was read of a part: its whole schema, and the columns asked for."""
@@ -115,6 +120,7 @@ class Manifest:
         self.schema = schema.remove_metadata()
         self.version = version
         self.heavy = tuple(heavy)
+        self.workspace = workspace
         self.folder = open_folder(workspace) / name
         self._latest = 0
 

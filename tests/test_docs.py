@@ -24,8 +24,9 @@ from longtake.curation import recipe as recipes
 from longtake.curation.cli.main import app
 from longtake.curation.cli.progress import Progress
 from longtake.curation.errors import ERROR_KINDS
-from longtake.curation.pipeline import Options, run
+from longtake.curation.pipeline import run
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.registry import BUILT_IN, available, filter_class
 from longtake.manifests import schemas

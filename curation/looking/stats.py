@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.recipe import Recipe
+from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.store import rows_in
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -192,16 +194,11 @@ def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
     runs = workspace.runs.read().sort_by("started").to_pylist()
-    outputs = {
-        "scan": workspace.videos,
-        "score": workspace.clips,
-        "caption": workspace.captions,
-        "export": workspace.exports,
-    }
+    written = {listed.name: rows_in(workspace.folder / listed.writes) for listed in STAGES}
     stages: dict[str, dict[str, Any]] = {}
     for row in runs:
         stages[row["stage"]] = {
-            "rows": outputs[row["stage"]].rows(),
+            "rows": written.get(row["stage"], 0),
             "computed": row["computed"],
             "errors": row["errors"],
             "seconds": row["seconds"],

@@ -30,12 +30,13 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.gates import ClipScores, Verdict, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import open_folder
+from longtake.manifests.store import Manifest, open_folder
 
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 ANSWERS = ".answers"  # in the workspace: the journal
@@ -44,6 +45,31 @@ _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
     "moves",
 )  # fmt: skip
+
+
+class Caption(Stage):
+    """clips → captions."""
+
+    name = "caption"
+    measures = frozenset({Needs.CAPTIONS})
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.captions
+
+    def check(self, run: Run) -> None:
+        super().check(run)
+        try:
+            _captioner(run.recipe).check()
+        except CaptionerFault as error:
+            raise SetupError(f"recipe {run.recipe.name}: captioning: {error}") from error
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, sample=run.options.sample)
+
+    def finish(self, run: Run) -> None:
+        from longtake.curation.stages import copies
+
+        copies.finish(run.workspace, run.recipe)
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None) -> Job | None:

@@ -24,7 +24,8 @@ from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.formats import remove_formats, write_formats
+from longtake.curation.stages.formats import check_formats, remove_formats, write_formats
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
 from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
@@ -41,13 +42,31 @@ from longtake.manifests.dataset.shards import (
     write_shards,
 )
 from longtake.manifests.folder import Folder, local_path, open_uri
-from longtake.manifests.store import StoreError, open_folder
+from longtake.manifests.store import Manifest, StoreError, open_folder
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
+
+
+class Export(Stage):
+    """Clips that a tier keeps → exports, and dataset/<tier>/."""
+
+    name = "export"
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.exports
+
+    def validate(self, recipe: Recipe) -> None:
+        check_formats(recipe.export.formats)
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors)
+
+    def finish(self, run: Run) -> None:
+        run.datasets.update(finish(run.workspace, run.recipe))
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:

@@ -24,18 +24,39 @@ from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
+from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
+from longtake.filters.base import Score as Measured
 from longtake.filters.batches import ModelFilter, cores
 from longtake.filters.gates import ClipScores, Tier, alive, rejecting
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.store import Manifest
 
 _BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
 AT_MOST = 32
 _PART = 8  # clips
 
 Row = dict[str, Any]
+
+
+class Score(Stage):
+    """clips → clips, with more scores."""
+
+    name = "score"
+    measures = frozenset({Needs.FRAMES, Needs.CORPUS})
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.clips
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
+
+    def finish(self, run: Run) -> None:
+        from longtake.curation.stages import deduplicate
+
+        deduplicate.finish(run.workspace, run.recipe)
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
@@ -187,7 +208,7 @@ class ScoreWorker:
             if row.get(name) is not None and name in protocols:
                 bound = filter_.lower_bound is not None and protocols[name] == filter_.lower_bound.protocol
                 if bound or protocols[name] == filter_.protocol:
-                    score = Score(row[name], tuple(row[f"{name}_detail"] or ()))
+                    score = Measured(row[name], tuple(row[f"{name}_detail"] or ()))
                     left -= rejecting(filter_, score, self.tiers, bound=bound)
         return bool(left) or self.all_scores
 

@@ -22,11 +22,12 @@ import pytest
 from longtake.curation.clip_table import rows_table
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import statistics
-from longtake.curation.pipeline import Options, run
+from longtake.curation.pipeline import run
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
 from longtake.filters.base import MeasureError, Sample, Score
