@@ -16,7 +16,7 @@ from longtake.captioning.registry import make_captioner
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
-from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 
@@ -163,8 +163,7 @@ def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
     without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
     tiers = np.zeros(scores.table.num_rows, np.int64)
     for tier in recipe.tiers.values():
-        verdicts = decide(scores, {name: gate for name, gate in tier.items() if name not in without}).verdicts
-        tiers += (verdicts == Verdict.KEPT) | (verdicts == Verdict.UNDECIDED)
+        tiers += decide(scores, {name: gate for name, gate in tier.items() if name not in without}).may_keep
     return tiers
 
 

@@ -31,7 +31,7 @@ from longtake.curation.stages.formats import remove_formats, write_formats
 from longtake.curation.uris import local_path
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
-from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.dataset.card import DatasetFacts, dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
@@ -75,7 +75,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
     """The clips of a tier."""
-    return np.asarray(decide(scores, recipe.tiers[tier]).verdicts == Verdict.KEPT)
+    return decide(scores, recipe.tiers[tier]).kept
 
 
 class ExportWorker:
@@ -221,7 +221,7 @@ def _write_dataset(
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
+    clips = scores.table.filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from longtake.curation.clip_table import clip_scores, dump_protocols, explode, score_columns, sync_clips
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import decide
+from longtake.filters.verdicts import decide
 from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, fill, recipe
 

@@ -21,6 +21,7 @@ from longtake.curation.looking.stats import counted, stage_runs
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
+from longtake.filters.verdicts import Alone
 
 MOST_BYTES = 6_000_000  # of pictures: the file stays below 10 MB
 MOST_CLIPS = 160
@@ -99,10 +100,13 @@ def clip_figure(view: ClipView, tier: str | None = None) -> str:
     tiers = [tier] if tier is not None else list(view.verdicts)
     why = []
     for name in tiers:
-        word = view.verdicts[name]
+        word, alone = view.verdicts[name], view.alone[name]
+        by = f" by one gate {alone}" if alone in (Alone.YES, Alone.SO_FAR) else ""
         reasons = "; ".join(view.reasons(name))
         kind = "fine" if word == "kept" else "why"
-        why.append(f'<p class="{kind}">{plain(name)}: {word}{". " if reasons else ""}<bdi>{plain(reasons)}</bdi></p>')
+        why.append(
+            f'<p class="{kind}">{plain(name)}: {word}{by}{". " if reasons else ""}<bdi>{plain(reasons)}</bdi></p>'
+        )
     caption = f'<p dir="auto">{plain(view.caption, 400)}</p>' if view.caption else ""
     scores = " · ".join(f"{plain(name)} {value:.4g}" for name, value in view.scores.items())
     return (
@@ -177,7 +181,9 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> str:
 def _funnels(columns: Columns) -> str:
     parts = [
         '<p class="note key"><i class="kept"></i>left after the gate<i class="fall"></i>fall at it'
-        '<i class="hold"></i>left without a score<i class="whole"></i>fell before</p>'
+        '<i class="hold"></i>left without a score<i class="whole"></i>fell before</p>',
+        '<p class="note">Fail this alone: every other gate passed the clip. Alone so far: no other gate failed it, but some '
+        "other has no score of it, so it may fail that one, too.</p>",
     ]
     for tier in columns.tiers:
         counts = columns.counts(tier)
@@ -193,12 +199,13 @@ def _funnels(columns: Columns) -> str:
                     Bar(row["fall at it"] / whole, "fall"),
                 ]
             )
-            alone = counts["gates"][row["gate"]]
+            by_itself = counts["gates"][row["gate"]]
             numbers = [row["reach it"], row["fall at it"], row["no score"], row["left"]]
-            numbers += [alone["failed"], alone["only_failure"]]
+            numbers += [by_itself[key] for key in ("failed", "only_failure", "only_failure_so_far")]
             lines.append((row["gate"], row["range"], _Html(drawn), *(f"{n:,}" for n in numbers)))
         heads = (
             "gate", "range", "in order", "reach it", "fall at it", "no score", "left", "fail it at all", "fail this alone",
+            "alone so far",
         )  # fmt: skip
         parts.append(_table(heads, lines, f"{tier}: {counts['kept']:,} of {len(columns):,} clips are kept", left=2))
     return "".join(parts)
@@ -211,11 +218,13 @@ def _scores(columns: Columns) -> str:
         for tier, now in columns.tiers.items():
             if name in now.gates:
                 gates.setdefault(now.gates[name].gate, []).append(tier)
-        known = columns.values(name, columns.everything())
-        known = known[~np.isnan(known)]
+        rows = columns.everything()
+        known = columns.values(name, rows)
+        rows, known = rows[~np.isnan(known)], known[~np.isnan(known)]
         shares = []
         for gate, tiers in gates.items():
-            below, above = int(np.sum(known < gate.low)), int(np.sum(known > gate.high))
+            _, excess = columns.tiers[tiers[0]].gates[name].outside(rows)
+            below, above = int(np.sum(excess < 0)), int(np.sum(excess > 0))
             sides = [f"{_share(below, known.size)} below" if np.isfinite(gate.low) else ""]
             sides += [f"{_share(known.size - below - above, known.size)} inside"]
             sides += [f"{_share(above, known.size)} above" if np.isfinite(gate.high) else ""]
@@ -273,12 +282,14 @@ def _rejected(columns: Columns, sheets: _Sheets) -> str:
     parts = []
     for gate, name, tiers in _gates(columns):
         result = columns.tiers[tiers[0]].gates[name]
-        alone = columns.others_pass(tiers[0], name)
-        alone = alone[result.failed[alone]]
-        rows = alone if alone.size else np.flatnonzero(columns.counted & result.failed)
-        told = "it alone" if alone.size else "it and others"
-        title = f"{name} {gate} ({', '.join(tiers)}): {rows.size:,} rejected by {told}"
-        chosen = columns.to_show(rows, REJECTED_SHOWN).tolist()
+        alone, so_far = columns.alone(tiers[0], name)
+        rejected = np.flatnonzero(columns.counted & result.failed)
+        told = f"in {tiers[0]} {alone.size:,} by it alone, {so_far.size:,} by it alone as far as they are measured"
+        title = f"{name} {gate} ({', '.join(tiers)}): {rejected.size:,} rejected, {told}"
+        chosen: list[int] = []
+        for rows in (alone, so_far, rejected):
+            if len(chosen) < REJECTED_SHOWN and (rows is not rejected or not chosen):
+                chosen += columns.to_show(rows, REJECTED_SHOWN - len(chosen)).tolist()
         parts.append(f"<div><h3>{plain(title)}</h3>{sheets.sheet(chosen, tiers[0])}</div>")
     return f'<div class="two">{"".join(parts)}</div>'
 
@@ -286,7 +297,7 @@ def _rejected(columns: Columns, sheets: _Sheets) -> str:
 def _near(columns: Columns, sheets: _Sheets) -> str:
     parts = [
         '<p class="note">Of the clips that no other gate rejects, where there are any: the nearest inside, and the '
-        "nearest outside.</p>"
+        "nearest outside. First those that every gate has a score of; of the others it is told which gates have none.</p>"
     ]
     for gate, name, tiers in _gates(columns):
         rows = columns.others_pass(tiers[0], name)
@@ -296,9 +307,8 @@ def _near(columns: Columns, sheets: _Sheets) -> str:
             if not np.isfinite(threshold):
                 continue
             sides = []
-            for inside in (True, False):
-                near = columns.near_end(name, gate, end, inside, rows, NEAR_SHOWN)
-                word = "just inside" if inside else "just outside"
+            sides_of_it = columns.near_end(tiers[0], name, end, rows, NEAR_SHOWN)
+            for near, word in zip(sides_of_it, ("just inside", "just outside"), strict=True):
                 sides.append(f"<div><h4>{word}</h4>{sheets.sheet(near.tolist(), tiers[0])}</div>")
             title = f"{name} {'≥' if end == 'low' else '≤'} {threshold:g} ({', '.join(tiers)})"
             parts.append(f'<h3>{plain(title)}</h3><div class="two">{"".join(sides)}</div>')
