@@ -221,7 +221,7 @@ def _write_dataset(
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = scores.table.filter(pa.array(result.kept)).to_pylist()
+    clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [
@@ -242,6 +242,17 @@ def _write_dataset(
     (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
     return int(table.num_rows)
+
+
+def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
+    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound."""
+    table = scores.table
+    for name in recipe.filters:
+        if name in table.column_names:
+            at = table.column_names.index(name)
+            nothing = pa.scalar(None, table[name].type)
+            table = table.set_column(at, name, pc.if_else(pa.array(scores.missing(name)), nothing, table[name]))
+    return table
 
 
 def _row(
