@@ -21,7 +21,8 @@ from longtake.curation.looking.tiering import parse_gate, verdict_table
 from longtake.curation.recipe import Recipe, RecipeError, load_recipe
 from longtake.curation.stages.stage import STAGES, Options
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Gate, decide
+from longtake.filters.gates import Gate
+from longtake.filters.verdicts import decide
 from longtake.manifests import schemas
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
-from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 
@@ -135,16 +135,19 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     names = [name for name in score_columns(old) if name in later]
     if not old.num_rows or not names:
         return new
-    known = {row["clip_id"]: row for row in with_embeddings(workspace, old).to_pylist()}
+    missing = {name: ClipScores(old, recipe.built).missing(name) for name in names}
+    known = {
+        row["clip_id"]: (row, {name for name in names if not missing[name][i]})
+        for i, row in enumerate(with_embeddings(workspace, old).to_pylist())
+    }
     rows = new.to_pylist()
     for row in rows:
-        before = known.get(row["clip_id"])
-        if before and _sampling(before) != _sampling(row):  # other frames
+        before, measured = known.get(row["clip_id"], (None, set()))
+        if before is None or _sampling(before) != _sampling(row):  # other frames
             continue
-        for name in names if before else []:
-            assert before is not None
-            had = json.loads(before["protocols"] or "{}")
-            if before[name] is not None and had.get(name) == recipe.built[name].protocol:
+        had = json.loads(before["protocols"] or "{}")
+        for name in names:
+            if name in measured:
                 row[name], row[f"{name}_detail"] = before[name], before[f"{name}_detail"]
                 row["embedding"] = before["embedding"]
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
@@ -179,8 +182,7 @@ def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
     without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
     tiers = np.zeros(scores.table.num_rows, np.int64)
     for tier in recipe.tiers.values():
-        verdicts = decide(scores, {name: gate for name, gate in tier.items() if name not in without}).verdicts
-        tiers += (verdicts == Verdict.KEPT) | (verdicts == Verdict.UNDECIDED)
+        tiers += decide(scores, {name: gate for name, gate in tier.items() if name not in without}).may_keep
     return tiers
 
 

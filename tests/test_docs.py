@@ -24,14 +24,17 @@ from longtake.curation import recipe as recipes
 from longtake.curation.cli.main import app
 from longtake.curation.cli.progress import Progress
 from longtake.curation.errors import ERROR_KINDS
+from longtake.curation.looking.stats import tier_counts
 from longtake.curation.pipeline import run
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.registry import BUILT_IN, available, filter_class
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.presto.cli import app as trainer
 from tests.corpus import SMALL, Encoding, film, pan
+from tests.curation.tables import recipe as by_hand
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
@@ -73,6 +76,12 @@ def test_each_filter_says_how_it_measures(name: str, backend: str) -> None:
 
 def test_error_kinds_are_the_ones_there_are() -> None:
     assert {words(kind)[0]: meaning for kind, meaning in rows_below("error kinds")} == ERROR_KINDS
+
+
+def test_gate_counts_are_the_ones_there_are() -> None:
+    result = decide(ClipScores.of_rows([], by_hand().built), by_hand().tiers["pretrain"])
+    told = [key for keys, _ in rows_below("gate counts") for key in words(keys)]
+    assert told == [key for key in tier_counts(result)["gates"]["width"] if key != "range"]
 
 
 @pytest.mark.parametrize("section", ["Recipe", "Scan", "Splitting", "Sampling", "Captioning", "Export"])

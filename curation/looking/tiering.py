@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from longtake.curation.clip_table import clip_row, clip_scores, score_columns
 from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import ClipScores, Gate, TierResult, Verdict, decide
+from longtake.filters.gates import Gate
+from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.frames import frames_name
 
@@ -103,10 +104,10 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
     old, new = clip_scores(workspace, before), clip_scores(workspace, after)
     changes = []
     for tier in dict.fromkeys([*before.tiers, *after.tiers]):
-        none = np.full(old.table.num_rows, int(Verdict.REJECTED), np.uint8)
-        was = decide(old, before.tiers[tier]).verdicts if tier in before.tiers else none
-        now = decide(new, after.tiers[tier]).verdicts if tier in after.tiers else none
-        kept_before, kept_after = was == Verdict.KEPT, now == Verdict.KEPT
+        none = np.zeros(old.table.num_rows, bool)
+        was = decide(old, before.tiers[tier]) if tier in before.tiers else None
+        now = decide(new, after.tiers[tier]) if tier in after.tiers else None
+        kept_before, kept_after = was.kept if was else none, now.kept if now else none
         changes.append(
             TierChange(
                 tier,
@@ -114,7 +115,7 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
                 int(kept_after.sum()),
                 int((kept_after & ~kept_before).sum()),
                 int((kept_before & ~kept_after).sum()),
-                int((now == Verdict.UNDECIDED).sum()),
+                int((now.verdicts == Verdict.UNDECIDED).sum()) if now else 0,
             )
         )
     return Retiering(changes, differences(before, after), stale_scores(before, after))
@@ -127,25 +128,8 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
     clip = row.to_pylist()[0]
     names = score_columns(scores.table)
     protocols = json.loads(clip["protocols"] or "{}")
-    # one clip, decided by the same code as all of them
-    alone = type(scores)(pa.table(row), recipe.built)
-    verdicts: dict[str, Any] = {}
-    for tier, gates in recipe.tiers.items():
-        result = decide(alone, gates)
-        failed = {
-            name: {
-                "score": float(g.low[0]),
-                "range": str(g.gate),
-                "outside by": abs(float(g.gate.excess(g.low, g.high)[0])),
-            }
-            for name, g in result.gates.items()
-            if g.failed[0]
-        }
-        verdicts[tier] = {
-            "verdict": Verdict(result.verdicts[0]).name.lower(),
-            "failed": failed,
-            "no score": [name for name, g in result.gates.items() if g.missing[0]],
-        }
+    one = ClipScores(pa.table(row), recipe.built)
+    verdicts = {tier: _verdict(decide(one, gates)) for tier, gates in recipe.tiers.items()}
     captions = _row_of(workspace.captions.read(), clip["clip_id"])
     exported = _row_of(workspace.exports.read(), clip["clip_id"])
     skipped = {*names, *(f"{name}_detail" for name in names), "protocols"}
@@ -160,6 +144,21 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
         "captions": captions,
         "exported": exported,
         "frames": workspace.folder.file(frames_name(clip["video_id"])) if clip["has_frames"] else None,
+    }
+
+
+def _verdict(result: TierResult) -> dict[str, Any]:
+    """Of a table of one clip. alone: see `Alone`; null where the clip is kept, or where several gates fail it."""
+    failed: dict[str, Any] = {}
+    for name, gate in result.gates.items():
+        if gate.failed[0]:
+            (score,), (excess,) = gate.outside(slice(0, 1))
+            failed[name] = {"score": float(score), "range": str(gate.gate), "outside by": abs(float(excess))}
+    return {
+        "verdict": Verdict(result.verdicts[0]).name.lower(),
+        "alone": result.alone(0),
+        "failed": failed,
+        "no score": list(result.missing(0)),
     }
 
 

@@ -33,7 +33,7 @@ from longtake.curation.running.on_ray import run_llm
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
-from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest, open_folder
@@ -148,7 +148,7 @@ def _ready(workspace: Workspace, recipe: Recipe) -> pa.Table:
     ready = np.zeros(clips.num_rows, bool)
     for tier in recipe.tiers.values():
         rest = {name: gate for name, gate in tier.items() if name not in on_captions}
-        ready |= decide(scores, rest).verdicts == Verdict.KEPT
+        ready |= decide(scores, rest).kept
     return clips.filter(pa.array(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)))
 
 

@@ -21,7 +21,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.duplicates import Duplicates
-from longtake.filters.gates import ClipScores
+from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
 
 ORDER = ("aesthetic", "flow")  # the higher, the better; before them the number of tiers, after them the lower clip id

@@ -28,7 +28,7 @@ from longtake.curation.stages.formats import check_formats, remove_formats, writ
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
-from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.dataset.card import DatasetFacts, dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
@@ -92,7 +92,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
     """The clips of a tier."""
-    return np.asarray(decide(scores, recipe.tiers[tier]).verdicts == Verdict.KEPT)
+    return decide(scores, recipe.tiers[tier]).kept
 
 
 class ExportWorker:
@@ -233,7 +233,7 @@ def _write_dataset(
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
+    clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [
@@ -254,6 +254,17 @@ def _write_dataset(
     (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
     return int(table.num_rows)
+
+
+def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
+    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound."""
+    table = scores.table
+    for name in recipe.filters:
+        if name in table.column_names:
+            at = table.column_names.index(name)
+            nothing = pa.scalar(None, table[name].type)
+            table = table.set_column(at, name, pc.if_else(pa.array(scores.missing(name)), nothing, table[name]))
+    return table
 
 
 def _row(

@@ -25,7 +25,7 @@ from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample
-from longtake.filters.gates import ClipScores, alive
+from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
 from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer

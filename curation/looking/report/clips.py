@@ -15,7 +15,7 @@ from longtake.curation.looking.html import render
 from longtake.curation.looking.report.columns import Columns
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Verdict
+from longtake.filters.verdicts import Alone, TierResult, Verdict
 from longtake.manifests.frames import read_frames
 
 PICTURE = 224  # pixels: the width of a keyframe on a page
@@ -37,7 +37,7 @@ class ClipView:
     """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
 
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
-    protocols. verdicts, failures, missing: by tier. caption: None, and sub_captions: empty, unless they are good.
+    protocols. verdicts, failures, missing, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
     pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
     """
 
@@ -50,6 +50,7 @@ class ClipView:
     verdicts: dict[str, str]
     failures: dict[str, list[Failure]]
     missing: dict[str, list[str]]
+    alone: dict[str, Alone | None]
     caption: str | None
     sub_captions: list[str]
     pictures: list[bytes] = field(repr=False)
@@ -62,8 +63,8 @@ class ClipView:
         lines = [
             f"{f.gate} {f.score:.4g} is outside {f.range} by {abs(f.excess):.4g}" for f in self.failures.get(tier, [])
         ]
-        if not lines and self.missing.get(tier):
-            lines = [f"no score yet: {', '.join(self.missing[tier])}"]
+        if self.missing.get(tier):
+            lines.append(f"no score yet: {', '.join(self.missing[tier])}")
         return lines
 
     def _repr_html_(self) -> str:
@@ -100,7 +101,7 @@ class Looker:
             if width and clip["has_frames"]:
                 pictures, times = thumbnails(self.workspace, clip["video_id"], clip["clip_id"], width, quality)
             values = {name: float(self.columns.values(name, slice(row, row + 1))[0]) for name in self.columns.scales}
-            failures, missing = self._verdict(row)
+            results = {tier: self.columns.result(tier, np.array([row])) for tier in self.columns.tiers}
             views.append(
                 ClipView(
                     clip_id=clip["clip_id"],
@@ -109,9 +110,10 @@ class Looker:
                     end=clip["end"],
                     error=f"{clip['error_kind']}: {clip['error']}" if clip["status"] != "ok" else None,
                     scores={name: value for name, value in values.items() if not np.isnan(value)},
-                    verdicts={tier: self._word(tier, row) for tier in self.columns.tiers},
-                    failures=failures,
-                    missing=missing,
+                    verdicts={tier: Verdict(result.verdicts[0]).name.lower() for tier, result in results.items()},
+                    failures={tier: _failures(result) for tier, result in results.items()},
+                    missing={tier: list(result.missing(0)) for tier, result in results.items()},
+                    alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],
                     pictures=pictures,
@@ -137,28 +139,15 @@ class Looker:
         rows = captions.filter(pc.is_in(captions["clip_id"], value_set=pa.array(clip_ids, pa.string())))
         return {row["clip_id"]: row for row in rows.to_pylist()}
 
-    def _verdict(self, row: int) -> tuple[dict[str, list[Failure]], dict[str, list[str]]]:
-        failures: dict[str, list[Failure]] = {}
-        missing: dict[str, list[str]] = {}
-        for tier, now in self.columns.tiers.items():
-            failures[tier], missing[tier] = [], []
-            for name, result in now.gates.items():
-                low, high = result.low[row : row + 1], result.high[row : row + 1]
-                if result.failed[row]:
-                    excess = float(result.gate.excess(low, high)[0])
-                    score = float(low[0] if excess < 0 else high[0])
-                    failures[tier].append(Failure(name, str(result.gate), score, excess))
-                elif result.missing[row]:
-                    missing[tier].append(name)
-        return failures, missing
 
-    def _word(self, tier: str, row: int) -> str:
-        now = self.columns.tiers[tier]
-        if not self.columns.scores.ok()[row]:
-            return Verdict.ERROR.name.lower()
-        if now.failures[row]:
-            return Verdict.REJECTED.name.lower()
-        return (Verdict.UNDECIDED if now.missings[row] else Verdict.KEPT).name.lower()
+def _failures(result: TierResult) -> list[Failure]:
+    """Of a single clip."""
+    found = []
+    for name, gate in result.gates.items():
+        if gate.failed[0]:
+            (score,), (excess,) = gate.outside(slice(0, 1))
+            found.append(Failure(name, str(gate.gate), float(score), float(excess)))
+    return found
 
 
 def thumbnails(

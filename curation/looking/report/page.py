@@ -132,8 +132,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
                 "parts": bars({"kept": step["left"] / whole - held, "hold": held, "fall": step["fall at it"] / whole}),
                 "counts": [
                     *(step[name] for name in ("reach it", "fall at it", "no score", "left")),
-                    alone["failed"],
-                    alone["only_failure"],
+                    *(alone[name] for name in ("failed", "only_failure", "only_failure_so_far")),
                 ],
             }
         )
@@ -145,11 +144,13 @@ def _score(columns: Columns, name: str) -> dict[str, Any]:
     for tier, now in columns.tiers.items():
         if name in now.gates:
             gates.setdefault(now.gates[name].gate, []).append(tier)
-    known = columns.values(name, columns.everything())
-    known = known[~np.isnan(known)]
+    rows = columns.everything()
+    known = columns.values(name, rows)
+    rows, known = rows[~np.isnan(known)], known[~np.isnan(known)]
     shares = []
     for gate, tiers in gates.items():
-        below, above = int(np.sum(known < gate.low)), int(np.sum(known > gate.high))
+        _, excess = columns.tiers[tiers[0]].gates[name].outside(rows)
+        below, above = int(np.sum(excess < 0)), int(np.sum(excess > 0))
         sides = [f"{_share(below, known.size)} below" if np.isfinite(gate.low) else ""]
         sides += [f"{_share(known.size - below - above, known.size)} inside"]
         sides += [f"{_share(above, known.size)} above" if np.isfinite(gate.high) else ""]
@@ -185,13 +186,15 @@ def _kept(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
 def _rejected(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
     for gate, name, tiers in _gates(columns):
         result = columns.tiers[tiers[0]].gates[name]
-        alone = columns.others_pass(tiers[0], name)
-        alone = alone[result.failed[alone]]
-        rows = alone if alone.size else np.flatnonzero(columns.counted & result.failed)
-        told = "it alone" if alone.size else "it and others"
-        title = f"{name} {gate} ({', '.join(tiers)}): {rows.size:,} rejected by {told}"
-        chosen = columns.to_show(rows, REJECTED_SHOWN)
-        yield {"title": title, "tier": tiers[0], "clips": sheets.sheet(chosen.tolist())}
+        alone, so_far = columns.alone(tiers[0], name)
+        failed = np.flatnonzero(columns.counted & result.failed)
+        told = f"in {tiers[0]} {alone.size:,} by it alone, {so_far.size:,} by it alone as far as they are measured"
+        title = f"{name} {gate} ({', '.join(tiers)}): {failed.size:,} rejected, {told}"
+        chosen: list[int] = []
+        for rows in (alone, so_far, failed):
+            if len(chosen) < REJECTED_SHOWN and (rows is not failed or not chosen):
+                chosen += columns.to_show(rows, REJECTED_SHOWN - len(chosen)).tolist()
+        yield {"title": title, "tier": tiers[0], "clips": sheets.sheet(chosen)}
 
 
 def _near(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
@@ -203,8 +206,7 @@ def _near(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
             if not np.isfinite(threshold):
                 continue
             inside, outside = (
-                sheets.sheet(columns.near_end(name, gate, end, side, rows, NEAR_SHOWN).tolist())
-                for side in (True, False)
+                sheets.sheet(near.tolist()) for near in columns.near_end(tiers[0], name, end, rows, NEAR_SHOWN)
             )
             title = f"{name} {'≥' if end == 'low' else '≤'} {threshold:g} ({', '.join(tiers)})"
             yield {"title": title, "tier": tiers[0], "inside": inside, "outside": outside}
