@@ -76,8 +76,7 @@ def verdict_table(scores: ClipScores, result: TierResult) -> pa.Table:
     rows, at = np.nonzero(failed)
     excess = np.zeros(rows.size)
     for i, gate in enumerate(gates):
-        its = rows[at == i]
-        excess[at == i] = gate.gate.excess(gate.low[its], gate.high[its])
+        excess[at == i] = gate.outside(rows[at == i])[1]
     words = pa.array([verdict.name.lower() for verdict in sorted(Verdict)])
     error = from_numpy(result.verdicts == Verdict.ERROR)
     null = pa.scalar(None, pa.string())
