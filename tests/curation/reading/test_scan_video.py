@@ -15,11 +15,13 @@ import pytest
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import scan_video as module
+from longtake.curation.reading.judge import ClipScan, VideoScan
+from longtake.curation.reading.listed import ListedPass
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.samples import load_sample, store_sample
-from longtake.curation.reading.sampling import FrameBuffer, Span
+from longtake.curation.reading.sampling import FrameBuffer, Span, centres
 from longtake.curation.reading.sandbox import Limits, Sandbox
-from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.filters.base import Image, Sample
@@ -615,3 +617,107 @@ def test_a_stream_of_one_picture_is_no_clip(sandbox: Sandbox) -> None:
         assert all(clip.error for clip in scan.clips)
     else:
         assert scan in ("corrupt", "too_short", "truncated")
+
+
+# ── clips of a list are sought ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counted:
+    """A file that counts the bytes that are read from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.bytes = path.open("rb"), 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.bytes += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five minutes, whose frame k shows k in ten bars; a keyframe each two seconds."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "bf": "2", "crf": "30"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 20
+        stream.codec_context.thread_count = 1
+        noise = np.random.default_rng(0).integers(0, 40, (48, 160, 3), dtype=np.uint8)
+        for number in range(3000):
+            image = np.concatenate([np.zeros((48, 160, 3), np.uint8), np.roll(noise, number, 1)])
+            for bit in range(13):
+                image[:48, bit * 12 : bit * 12 + 12] = 255 * (number >> bit & 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(picture: Any) -> int:
+    return sum(int(picture[24, bit * 12 + 6].mean() > 127) << bit for bit in range(13))
+
+
+def test_a_clip_of_a_list_is_sought_and_no_more_read_than_its_own(
+    numbered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[Counted] = []
+
+    def opened(uri: str) -> Any:
+        files.append(Counted(Path(uri)))
+        return files[-1]
+
+    monkeypatch.setattr("longtake.curation.reading.opening.open_uri", opened)
+    monkeypatch.setattr(Counted, "__enter__", lambda self: self, raising=False)
+    monkeypatch.setattr(Counted, "__exit__", lambda self, *_: self.file.close(), raising=False)
+    spans = [Span(260, 275), Span(100, 102), Span(265, 280)]
+    result = scanned(numbered, all_scores=True, spans=spans)
+    assert [clip.span for clip in result.scan.clips] == sorted(spans, key=lambda span: span.end)
+    assert not [clip.error for clip in result.scan.clips if clip.error]
+    for span, stored in result.kept:
+        sample = load_sample(stored)
+        for time, picture in zip(sample.times, sample.keyframes, strict=True):
+            assert shown(picture) == round(time * 10)
+        for time, picture in zip(sample.partner_times, sample.partners, strict=True):
+            assert shown(picture) == round(time * 10)
+        assert np.abs(sample.times - np.array(centres(span, 5))).max() <= 0.15
+        assert (sample.partner_times > sample.times).all()
+    assert result.scan.count.packets < 10 * (20 + 2) + 3 * 4 * 20  # their own, and some groups of pictures
+    with av.open(str(numbered)) as container:
+        packets = sorted((p.pts * float(p.time_base), p.size) for p in container.demux(video=0) if p.pts is not None)
+    own = sum(size for time, size in packets if 98 <= time < 104 or 258 <= time < 282)
+    index = numbered.stat().st_size - sum(size for _, size in packets)
+    assert files[0].bytes < own + 3 * index + 20 * 32_768
+
+
+def test_a_clip_of_nearly_an_hour_holds_ten_frames(numbered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    settle = ListedPass._settle
+
+    def counted(self: ListedPass, *arguments: Any) -> None:
+        settle(self, *arguments)
+        kept.append(sum(len(listed.frames) for listed in self.listed))
+
+    monkeypatch.setattr(ListedPass, "_settle", counted)
+    result = scanned(numbered, all_scores=True, spans=[Span(0, 290), Span(50, 65), Span(200, 215)])
+    assert not [clip.error for clip in result.scan.clips if clip.error]
+    assert max(kept) <= 30
+    assert result.scan.count.packets < 2000
+    (longest,) = [load_sample(stored) for span, stored in result.kept if span.end == 290]
+    assert [shown(picture) for picture in longest.keyframes] == [round(time * 10) for time in longest.times]
+
+
+@pytest.mark.parametrize("b_frames", [2, 8, 16])
+def test_the_rate_of_a_film_whose_clips_end_early_is_its_own(tmp_path: Path, b_frames: int) -> None:
+    path = tmp_path / "b.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"preset": "veryfast", "x264-params": f"bframes={b_frames}:b-adapt=0:threads=1"}
+        stream: Any = container.add_stream("libx264", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for number in range(24 * 12):
+            image = np.full((96, 160, 3), number % 200, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    result = scanned(path, all_scores=True, spans=[Span(0, 2)])
+    assert result.scan.info.fps == pytest.approx(24.0)
