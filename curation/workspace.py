@@ -59,7 +59,8 @@ class Workspace:
         if not fs.exists(file):
             return load_recipe("embedded")
         with fs.open(file, "rb") as stream:
-            return parse_yaml(stream.read(), source=f"{self.path}/recipe.yaml")
+            # It was checked when it was written. Whoever only looks may lack the package that brings its captioner.
+            return parse_yaml(stream.read(), source=f"{self.path}/recipe.yaml", check_captioner=False)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml, with every default written out."""
