@@ -80,7 +80,9 @@ def faults_of(
             if quote:
                 what += f", not {quoted(fault['input'])}{_near_choice(fault['input'], schema, root)}"
         found.setdefault((where, what), Fault(where, what))
-    return list(found.values())
+    # Of a value of several types pydantic tells what each of them refuses: what is told furthest inside is the fault.
+    deeper = {fault.where[:length] for fault in found.values() for length in range(1, len(fault.where))}
+    return [fault for fault in found.values() if fault.where not in deeper or not fault.where]
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -170,13 +172,20 @@ def _follow(root: Schema, loc: Sequence[str | int]) -> tuple[tuple[str | int, ..
     """A place without the parts that are no keys, and the schema there; {} where the schema does not go so far."""
     where: list[str | int] = []
     schema = root
-    for part in loc:
-        below = _below(schema, part, root)
-        if below is None and (part == "[key]" or len(_alternatives(schema, root)) > 1):
-            break  # So pydantic names a kind of key, or which of several types it tried.
+    parts = iter(loc)
+    for part in parts:
+        if _several_types(schema, root):  # Then pydantic names which of them it tried, and goes on below that.
+            part = next(parts, "[key]")
+        if part == "[key]":  # So it ends where a key is wrong.
+            break
         where.append(part)
-        schema = below or {}
+        schema = _below(schema, part, root) or {}
     return tuple(where), schema
+
+
+def _several_types(schema: Schema, root: Schema) -> bool:
+    """Whether a value may be of several types, null aside."""
+    return "anyOf" in schema and sum(one.get("type") != "null" for one in _alternatives(schema, root)) > 1
 
 
 def _below(schema: Schema, part: str | int, root: Schema) -> Schema | None:
@@ -188,7 +197,7 @@ def _below(schema: Schema, part: str | int, root: Schema) -> Schema | None:
         if isinstance(part, int) and 0 <= part < len(places):
             return places[part]  # type: ignore[no-any-return]
         rest = one.get("items" if isinstance(part, int) and one.get("type") == "array" else "additionalProperties")
-        if isinstance(rest, dict) and part != "[key]":
+        if isinstance(rest, dict):
             return rest
     return None
 
