@@ -27,10 +27,11 @@ import pyarrow as pa
 
 from longtake.captioning import chat
 from longtake.curation.clip_table import rows_table
-from longtake.curation.pipeline import Options, run
+from longtake.curation.pipeline import run
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import parse_recipe
 from longtake.curation.running.jobs import Report
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
 from longtake.manifests import schemas

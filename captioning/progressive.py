@@ -328,10 +328,9 @@ class Progressive(Captioner):
                 self._stop(fault)
                 raise
             if self.journal is not None:
-                before = list(story.answers.items())
                 try:
                     await asyncio.get_running_loop().run_in_executor(
-                        None, self.journal.add, story.clip.clip_id, key, answer, before
+                        None, self.journal.add, story.clip.clip_id, key, answer
                     )
                 except OSError as error:
                     raise CaptionerFault(f"the answers that are paid for cannot be kept: {error}") from error

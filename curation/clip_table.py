@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.registry import make_captioner
+from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
-from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 
@@ -91,6 +92,21 @@ def score_columns(table: pa.Table) -> list[str]:
     return [name.removesuffix("_detail") for name in table.column_names if name.endswith("_detail")]
 
 
+def clip_row(workspace: Workspace, clips: pa.Table, clip_id: str) -> int:
+    """The row of the clip with this id, or whose id alone begins so. Raises SetupError."""
+    ids = clips["clip_id"]
+    at = np.flatnonzero(pc.starts_with(ids, clip_id).to_numpy(zero_copy_only=False))
+    if not at.size:
+        raise SetupError(f"no clip is called {clip_id!r} in {workspace.path}")
+    if at.size > 1:
+        some = ", ".join(ids[int(row)].as_py() for row in at[:3])
+        raise SetupError(
+            f"{at.size} clips begin with {clip_id!r} in {workspace.path}: {some}{', …' if at.size > 3 else ''}; "
+            "give more digits of the id"
+        )
+    return int(at[0])
+
+
 def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
     """Bring the clips manifest up to the videos manifest: clips of new scans in, those of superseded scans out.
 
@@ -119,16 +135,19 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     names = [name for name in score_columns(old) if name in later]
     if not old.num_rows or not names:
         return new
-    known = {row["clip_id"]: row for row in with_embeddings(workspace, old).to_pylist()}
+    missing = {name: ClipScores(old, recipe.built).missing(name) for name in names}
+    known = {
+        row["clip_id"]: (row, {name for name in names if not missing[name][i]})
+        for i, row in enumerate(with_embeddings(workspace, old).to_pylist())
+    }
     rows = new.to_pylist()
     for row in rows:
-        before = known.get(row["clip_id"])
-        if before and _sampling(before) != _sampling(row):  # other frames
+        before, measured = known.get(row["clip_id"], (None, set()))
+        if before is None or _sampling(before) != _sampling(row):  # other frames
             continue
-        for name in names if before else []:
-            assert before is not None
-            had = json.loads(before["protocols"] or "{}")
-            if before[name] is not None and had.get(name) == recipe.built[name].protocol:
+        had = json.loads(before["protocols"] or "{}")
+        for name in names:
+            if name in measured:
                 row[name], row[f"{name}_detail"] = before[name], before[f"{name}_detail"]
                 row["embedding"] = before["embedding"]
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
@@ -163,8 +182,7 @@ def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
     without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
     tiers = np.zeros(scores.table.num_rows, np.int64)
     for tier in recipe.tiers.values():
-        verdicts = decide(scores, {name: gate for name, gate in tier.items() if name not in without}).verdicts
-        tiers += (verdicts == Verdict.KEPT) | (verdicts == Verdict.UNDECIDED)
+        tiers += decide(scores, {name: gate for name, gate in tier.items() if name not in without}).may_keep
     return tiers
 
 

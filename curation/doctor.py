@@ -14,7 +14,7 @@ import psutil
 from longtake.curation.models import check_filter
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import FilterUnavailable
-from longtake.manifests.store import StoreError, locate
+from longtake.manifests.store import StoreError, open_folder
 
 _CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg2video", "mpeg4", "theora", "vvc")
 _PACKAGES = (
@@ -112,15 +112,15 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
 
 def _workspace(workspace: str) -> Iterator[Finding]:
     try:
-        fs, root = locate(workspace)
+        place = open_folder(workspace)
     except StoreError as error:
         yield Finding("workspace", False, str(error), needed=True)
         return
-    if "://" in workspace:
+    if not place.is_local:
         yield Finding("workspace", True, workspace)
         return
-    folder = root
-    while not fs.exists(folder):
+    folder = place.root
+    while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     good = os.path.isdir(folder) and os.access(folder, os.W_OK)
     why = "can be written" if good else f"cannot be made or written in {folder}: choose another, or allow writing there"

@@ -30,6 +30,7 @@ from longtake.filters.weights import (
     record_sha256,
     verify,
 )
+from longtake.manifests.folder import is_uri
 
 SUMS = "SHA256SUMS"
 
@@ -126,7 +127,7 @@ def pull(name: str, mirror: str | None = None, progress: Progress = lambda have,
         mirror = mirror or models_uri()
         if mirror:
             expected = _from_mirror(mirror, weight, part, progress) or expected
-        elif "://" in weight.source:
+        elif is_uri(weight.source):
             fetch(weight.source, part, progress)
         else:
             raise SetupError(
@@ -168,7 +169,7 @@ def known_hash(name: str) -> bool:
 
 def _from_mirror(mirror: str, weight: Weight, part: Path, progress: Progress) -> str | None:
     """Fetch a weight's file from a mirror; the SHA-256 that the mirror states for it, if it does."""
-    root = (mirror if "://" in mirror else os.path.expanduser(mirror)).rstrip("/")
+    root = (mirror if is_uri(mirror) else os.path.expanduser(mirror)).rstrip("/")
     web = root.startswith(("http://", "https://"))
     tried = []
     for path in (weight.filename, Path(weight.filename).name):

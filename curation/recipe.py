@@ -178,8 +178,8 @@ class Recipe(_Section):
         settings = self.export.model_dump(include={"fps", "frames", "max_height", "crf", "preset"})
         return _digest(settings, {"version": 1})
 
-    def with_gates(self, changes: Mapping[str, Gate | None]) -> Recipe:
-        """A copy with other gates: 'tier.gate' → gate, or None to drop it. Raises RecipeError."""
+    def with_gates(self, changes: Mapping[str, Gate | None], source: str = "--set") -> Recipe:
+        """A copy with other gates: 'tier.gate' → gate, or None to drop it. source: who asks, for the RecipeError."""
         tiers = {tier: dict(gates) for tier, gates in self.tiers.items()}
         for key, gate in changes.items():
             tier, _, name = key.partition(".")
@@ -191,7 +191,7 @@ class Recipe(_Section):
                 del tiers[tier][name]
             else:
                 tiers[tier][name] = gate
-        return parse_recipe({**self.model_dump(), "tiers": tiers}, source="--set", check_captioner=False)
+        return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source, check_captioner=False)
 
     def with_formats(self, formats: Sequence[str]) -> Recipe:
         """A copy that exports to these formats, and to Parquet. Raises RecipeError."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longtake.filters.base import FilterUnavailable
+from longtake.manifests.folder import is_uri
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,13 +197,13 @@ WEIGHTS: dict[str, Weight] = {
 def models_folder() -> Path:
     """The local folder that holds the weights. It need not exist."""
     folder = os.environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER
-    return Path(DEFAULT_FOLDER if "://" in folder else folder).expanduser()
+    return Path(DEFAULT_FOLDER if is_uri(folder) else folder).expanduser()
 
 
 def models_uri() -> str | None:
     """Where `longtake models pull` takes weights from, if the variable holds a URI and not a folder."""
     folder = os.environ.get(FOLDER_VARIABLE, "")
-    return folder if "://" in folder else None
+    return folder if is_uri(folder) else None
 
 
 def find_weight(name: str) -> Path:

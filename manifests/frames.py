@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from uuid import uuid4
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from longtake.manifests.store import StoreError, locate
+from longtake.manifests.store import StoreError, open_folder
 
 FRAMES_SCHEMA = pa.schema(
     [
@@ -38,15 +37,15 @@ class StoredFrames:
     marks: bytes | None
 
 
-def frames_path(workspace: str, video_id: str) -> str:
-    """Where the samples of a video's clips lie."""
-    return f"{workspace.rstrip('/')}/frames/{video_id[:2]}/{video_id}.parquet"
+def frames_name(video_id: str) -> str:
+    """The file of the samples of a video's clips, below the workspace."""
+    return f"frames/{video_id[:2]}/{video_id}.parquet"
 
 
 class FramesWriter:
     """Collects the clips of one video; the file appears, whole, when the `with` block of `frames_writer` ends well."""
 
-    def __init__(self, file: object, path: str) -> None:
+    def __init__(self, file: Path, path: str) -> None:
         self._path = path
         # JPEG does not compress further
         self._parquet = pq.ParquetWriter(file, FRAMES_SCHEMA, compression="none", write_statistics=["clip_id"])
@@ -71,30 +70,24 @@ def frames_writer(workspace: str, video_id: str) -> Iterator[FramesWriter]:
 
     Raises StoreError if they cannot be written. The block must deal with an OSError of its own itself.
     """
-    fs, root = locate(workspace)
-    path = frames_path(root, video_id)
-    folder = path.rpartition("/")[0]
-    local = isinstance(fs, LocalFileSystem)
-    # an object store shows an object only when it is whole; on disk, a rename does that
-    name = f"{folder}/.{video_id}-{uuid4().hex[:8]}.tmp" if local else path
-    written = 0
+    folder, name = open_folder(workspace), frames_name(video_id)
     try:
-        fs.makedirs(folder, exist_ok=True)
-        with fs.open(name, "wb") as file:
-            writer = FramesWriter(file, path)
+        with folder.whole_file(name) as part:
+            writer = FramesWriter(part, folder.file(name))
             try:
                 yield writer
-                written = writer.clips
             finally:
                 writer.close()
-        if local and written:
-            fs.mv(name, path)
+            if not writer.clips:
+                raise _NoClip
+    except _NoClip:
+        return
     except OSError as error:
-        raise _unwritten(path, error) from error
-    finally:
-        with suppress(OSError):
-            if (local or not written) and fs.exists(name):
-                fs.rm_file(name)
+        raise _unwritten(folder.file(name), error) from error
+
+
+class _NoClip(Exception):
+    """Nothing was written, so no file is to be left."""
 
 
 def _unwritten(path: str, error: OSError) -> StoreError:
@@ -104,10 +97,9 @@ def _unwritten(path: str, error: OSError) -> StoreError:
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:
     """The samples of the clips named, of those that are there. Raises OSError, pyarrow.ArrowInvalid."""
-    fs, root = locate(workspace)
     found: dict[str, StoredFrames] = {}
     wanted = set(clip_ids)
-    with fs.open(frames_path(root, video_id), "rb") as file:
+    with open_folder(workspace).open(frames_name(video_id)) as file:
         parquet = pq.ParquetFile(file)
         for group in range(parquet.num_row_groups):
             if parquet.read_row_group(group, columns=["clip_id"])["clip_id"][0].as_py() in wanted:

@@ -24,14 +24,13 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
-
-from longtake.manifests.store import StoreError, locate
+from longtake.manifests.store import StoreError, open_folder
 
 HEARTBEAT_SECONDS = 30.0  # how often the holder of a remote lock says that it lives
 STALE_SECONDS = 120.0  # silent for so long, it is taken for dead
 SETTLE_SECONDS = 1.0  # of two that take a remote lock at the same moment, the later one's object is there after this
 
+_NAME = ".lock"
 log = logging.getLogger(__name__)
 _held_files: set[int] = set()
 
@@ -55,9 +54,8 @@ class WorkspaceLock:
 
     def __init__(self, workspace: str) -> None:
         self._workspace = workspace
-        self._fs, root = locate(workspace)
-        self._path = f"{root}/.lock"
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self._folder = open_folder(workspace)
+        self._path = self._folder.file(_NAME)
         self._file: int | None = None
         self._token = ""
         self._holder: dict[str, Any] = {}
@@ -68,7 +66,7 @@ class WorkspaceLock:
     @property
     def held(self) -> bool:
         """Whether this lock is still ours: always so inside `with` on a local workspace."""
-        if self._local:
+        if self._folder.is_local:
             return self._file is not None
         return bool(self._token) and time.monotonic() - self._last_beat < STALE_SECONDS
 
@@ -82,14 +80,14 @@ class WorkspaceLock:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            if self._local:
+            if self._folder.is_local:
                 self._take_file()
             else:
                 self._take_object()
         except (WorkspaceBusy, StoreError):
             raise
         except Exception as error:
-            if self._local and not isinstance(error, OSError):
+            if self._folder.is_local and not isinstance(error, OSError):
                 raise
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if isinstance(number, int) else f"{type(error).__name__}: {error}"
@@ -102,7 +100,7 @@ class WorkspaceLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._local:
+        if self._folder.is_local:
             self._release_file()
         else:
             self._release_object()
@@ -144,13 +142,17 @@ class WorkspaceLock:
     # Remote
 
     def _take_object(self) -> None:
-        holder = self._read_object()
+        there = self._look()
+        holder = there or {}
         age = time.time() - float(holder.get("heartbeat", 0.0))
         if holder and abs(age) < STALE_SECONDS:
             raise self._busy(holder)
         self._token = uuid.uuid4().hex
         try:
-            self._write_object()
+            if there is None:
+                self._create_object()
+            else:  # a dead holder's, which is taken over
+                self._write_object()
             time.sleep(SETTLE_SECONDS)
             holder = self._read_object()
             if holder.get("token") != self._token:
@@ -182,20 +184,31 @@ class WorkspaceLock:
         if self._token:
             with suppress(Exception):  # it goes stale by itself
                 if self._read_object().get("token") == self._token:
-                    self._fs.rm_file(self._path)
+                    self._folder.remove(_NAME)
             self._token = ""
 
-    def _read_object(self) -> dict[str, Any]:
-        self._fs.invalidate_cache(self._path)
+    def _look(self) -> dict[str, Any] | None:
+        """What the lock says; None if there is none."""
         try:
-            return _parsed(self._fs.cat_file(self._path))
+            return _parsed(self._folder.read(_NAME))
         except FileNotFoundError:
-            return {}
+            return None
+
+    def _read_object(self) -> dict[str, Any]:
+        return self._look() or {}
+
+    def _create_object(self) -> None:
+        try:
+            self._folder.create_only(_NAME, self._note())
+        except FileExistsError:
+            raise self._busy(self._read_object()) from None
+        self._last_beat = time.monotonic()
+
+    def _note(self) -> bytes:
+        return json.dumps({**self._holder, "token": self._token, "heartbeat": time.time()}).encode()
 
     def _write_object(self) -> None:
-        self._fs.pipe_file(
-            self._path, json.dumps({**self._holder, "token": self._token, "heartbeat": time.time()}).encode()
-        )
+        self._folder.write_whole(_NAME, self._note())
         self._last_beat = time.monotonic()
 
     def _busy(self, holder: dict[str, Any]) -> WorkspaceBusy:
@@ -205,8 +218,8 @@ class WorkspaceLock:
             who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
             who += f" ({holder.get('command')})"
         message = f"the workspace {self._workspace} is in use by {who}. Wait for it to end, or stop it"
-        if not self._local:
-            message += f"; if it died, its lock {self._fs.unstrip_protocol(self._path)} lapses within two minutes"
+        if not self._folder.is_local:
+            message += f"; if it died, its lock {self._path} lapses within two minutes"
         return WorkspaceBusy(message, holder)
 
 

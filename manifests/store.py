@@ -22,30 +22,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.folder import Folder, FolderError
 
 PART_ROWS = 250_000  # rows of a full compacted part
 GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
 FEW_PARTS = 8  # so many small parts cost a reader nothing
-ABANDONED = timedelta(hours=1)  # a temporary file of this age has no writer any more
+ABANDONED = 3600.0  # seconds: a temporary file of this age has no writer any more
 READERS = 8  # parts opened at once: hides the latency of an object store
 TRIES = 10  # readings until one is not overtaken by a compaction
 
 _METADATA = b"longtake.manifest"
 _PART = re.compile(r"\d{20}-(\d+)-[0-9a-f]{8}\.parquet")
-_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}\.parquet\.tmp")
-# Where an object appears whole when its upload ends. Elsewhere (sftp, hdfs, smb, …) a part is uploaded, then renamed.
-_ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 _HINTS = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "raise the quota or free some space, and run again",
@@ -78,18 +73,17 @@ class Part:
         return self.time % 2 == 1
 
 
-def locate(workspace: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of a local path (made absolute, so that all workers agree on it) or of a URI, and the path in it.
-
-    Raises StoreError if the protocol is unknown or its package is not installed.
-    """
-    if "://" not in workspace:
-        return LocalFileSystem(), os.path.abspath(workspace)
+def open_folder(place: str) -> Folder:
+    """The folder at a path or URI. Raises StoreError if the protocol is unknown or its package is not installed."""
     try:
-        filesystem, path = fsspec.core.url_to_fs(workspace)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"cannot open the workspace {workspace}: {error}") from error
-    return filesystem, str(path).rstrip("/")
+        return Folder(place)
+    except FolderError as error:
+        raise StoreError(f"cannot open the workspace {error}") from error
+
+
+def rows_in(folder: Folder) -> int:
+    """The rows in all parts of the manifest that lies in a folder, by the parts' names. Reads no file. Raises OSError."""
+    return sum(int(match[1]) for match in map(_PART.fullmatch, folder.names()) if match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +120,14 @@ class Manifest:
         self.schema = schema.remove_metadata()
         self.version = version
         self.heavy = tuple(heavy)
-        self._fs, root = locate(workspace)
-        self._folder = f"{root}/{name}"
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self.workspace = workspace
+        self.folder = open_folder(workspace) / name
         self._latest = 0
 
     @property
     def path(self) -> str:
         """The folder of the parts, an absolute path or a URI: what pandas and DuckDB take."""
-        return self._folder if self._local else str(self._fs.unstrip_protocol(self._folder))
+        return self.folder.uri
 
     # Writing
 
@@ -169,7 +162,8 @@ class Manifest:
 
         Raises StoreError if a part cannot be read or written; then nothing was lost.
         """
-        self._remove_abandoned()
+        with self._in_plain_words("list", self.path):
+            self.folder.remove_abandoned(ABANDONED)
         with self._in_turn():  # no append may be between its choice of a name and that name's appearance
             parts = self.parts()
         keys = self._load_all(parts, [self.key])
@@ -194,13 +188,13 @@ class Manifest:
         for table in _pieces(rows_to_keep(), PART_ROWS):
             self._write(table, lambda: after_all)
         for i in chosen:
-            with self._in_plain_words("delete", self._file(parts[i].name)), suppress(FileNotFoundError):
-                self._fs.rm_file(self._folder + "/" + parts[i].name)
+            with self._in_plain_words("delete", self._file(parts[i].name)):
+                self.folder.remove(parts[i].name)
 
     def _next_time(self) -> int:
         """An even time later than every part's. To list 100,000 objects takes seconds, so a remote folder is listed
         once, and from then on our clock and our own parts decide; a local one is listed each time."""
-        if self._local or not self._latest:
+        if self.folder.is_local or not self._latest:
             self._latest = int(max(filter(_PART.fullmatch, self._names()), default="0")[:20])
         now = max(time.time_ns(), self._latest + 1)
         self._latest = now + now % 2
@@ -214,35 +208,10 @@ class Manifest:
         except pa.ArrowException as error:
             raise StoreError(f"rows for {self.path} cannot be stored as Parquet: {error}") from error
         rest = f"{table.num_rows}-{uuid.uuid4().hex[:8]}.parquet"
-        # A leading dot and another ending: neither a glob for *.parquet nor pandas on the folder takes it for a part.
-        temporary = f"{self._folder}/.{rest}.tmp"
-        put_is_atomic = not self._local and not _ATOMIC_PUT.isdisjoint(_protocols(self._fs))
-        with self._in_plain_words("write to", self.path):
-            try:
-                if self._local:
-                    os.makedirs(self._folder, exist_ok=True)
-                    with open(temporary, "xb") as file:
-                        file.write(data)
-                        file.flush()
-                        os.fsync(file.fileno())
-                elif not put_is_atomic:
-                    self._fs.makedirs(self._folder, exist_ok=True)
-                    self._fs.pipe_file(temporary, data.to_pybytes())
-                with self._in_turn():
-                    name = f"{choose_time():020d}-{rest}"
-                    if self._local:
-                        os.rename(temporary, f"{self._folder}/{name}")
-                    elif put_is_atomic:
-                        self._fs.pipe_file(f"{self._folder}/{name}", data.to_pybytes())
-                    else:
-                        self._fs.mv(temporary, f"{self._folder}/{name}")
-                if self._local:
-                    _sync_folder(self._folder)
-            except BaseException:
-                if not put_is_atomic:
-                    with suppress(Exception):
-                        self._fs.rm_file(temporary)
-                raise
+        prepared = self.folder.prepared(rest, memoryview(data))
+        with self._in_plain_words("write to", self.path), prepared as give, self._in_turn():
+            name = f"{choose_time():020d}-{rest}"
+            give(name)
         return Part(name, table.num_rows)
 
     @contextmanager
@@ -254,7 +223,7 @@ class Manifest:
         to avoid is a worker still appending while the workspace is compacted.
         """
         try:
-            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY) if self._local else None
+            folder = os.open(self.folder.path, os.O_RDONLY | os.O_DIRECTORY) if self.folder.is_local else None
         except FileNotFoundError:
             folder = None
         if folder is None:
@@ -268,15 +237,6 @@ class Manifest:
             with suppress(OSError):
                 fcntl.flock(folder, fcntl.LOCK_UN)
             os.close(folder)
-
-    def _remove_abandoned(self) -> None:
-        limit = datetime.now(UTC) - ABANDONED
-        for name in self._names():
-            if _TEMPORARY.fullmatch(name):
-                with suppress(OSError, NotImplementedError):
-                    modified: datetime = self._fs.modified(f"{self._folder}/{name}")
-                    if (modified if modified.tzinfo else modified.replace(tzinfo=UTC)) < limit:
-                        self._fs.rm_file(f"{self._folder}/{name}")
 
     # Reading
 
@@ -362,12 +322,12 @@ class Manifest:
         without: Sequence[str] = (),
     ) -> _Loaded:
         """A part's schema, and those of the columns that it has. FileNotFoundError passes: see `read`."""
-        file = f"{self._folder}/{part.name}"
+        local = self.folder.is_local
         try:
-            with pa.OSFile(file, "rb") if self._local else self._fs.open(file, "rb") as source:
+            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open(part.name) as source:
                 parquet = pq.ParquetFile(
                     source,
-                    pre_buffer=not self._local,
+                    pre_buffer=not local,
                     page_checksum_verification=verify,
                     read_dictionary=list(encoded) or None,
                 )
@@ -382,7 +342,7 @@ class Manifest:
         except Exception as error:
             # Arrow reports bad content as ArrowInvalid, or as an OSError without a number, which a remote filesystem
             # may also raise for a bad connection.
-            bad = isinstance(error, pa.ArrowException) or (self._local and getattr(error, "errno", None) is None)
+            bad = isinstance(error, pa.ArrowException) or (local and getattr(error, "errno", None) is None)
             reason = str(error).strip() or type(error).__name__
             if not bad:
                 raise StoreError(f"cannot read {self._file(part.name)}: {reason}") from error
@@ -454,15 +414,11 @@ class Manifest:
     def _names(self) -> list[str]:
         with self._in_plain_words("list", self.path):
             try:
-                if self._local:
-                    return os.listdir(self._folder)
-                self._fs.invalidate_cache(self._folder)
-                names: list[str] = self._fs.ls(self._folder, detail=False)
-            except FileNotFoundError:
-                return []
-            if names == [self._folder] and self._fs.isfile(self._folder):
-                raise StoreError(f"{self.path} is a file where the manifest's folder should be: move it away")
-        return [name.rsplit("/", 1)[-1] for name in names]
+                return self.folder.names()
+            except NotADirectoryError as error:
+                raise StoreError(
+                    f"cannot list {self.path}: a file is where the folder should be: move it away"
+                ) from error
 
     @contextmanager
     def _in_plain_words(self, verb: str, what: str) -> Iterator[None]:
@@ -472,7 +428,7 @@ class Manifest:
         except StoreError:
             raise
         except Exception as error:
-            if self._local and not isinstance(error, OSError):
+            if self.folder.is_local and not isinstance(error, OSError):
                 raise
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if isinstance(number, int) else f"{type(error).__name__}: {error}"
@@ -491,19 +447,6 @@ def _parquet(table: pa.Table) -> pa.Buffer:
 
 def _as_dictionary(field: pa.Field) -> pa.Field:
     return field.with_type(pa.dictionary(pa.int32(), field.type))
-
-
-def _protocols(filesystem: fsspec.AbstractFileSystem) -> set[str]:
-    return {filesystem.protocol} if isinstance(filesystem.protocol, str) else set(filesystem.protocol)
-
-
-def _sync_folder(path: str) -> None:
-    """Make a rename in this folder survive a power cut; without it the part may be gone after one, though not torn."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _pieces(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

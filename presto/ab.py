@@ -6,13 +6,14 @@ key.json, which stays with the experimenter; videos get names that tell nothing.
 
 from __future__ import annotations
 
-import html
 import json
 import random
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longtake.presto.errors import PrestoError
 from longtake.presto.evaluate import samples_of
@@ -36,7 +37,7 @@ def write_page(first: Path, second: Path, output: Path, seed: int = 0) -> Path:
     rng = random.Random(seed)
     rng.shuffle(common)
     (output / "videos").mkdir(parents=True, exist_ok=True)
-    key, parts = {}, []
+    key, pairs = {}, []
     for number, prompts in enumerate(common):
         sides = ["first", "second"]
         rng.shuffle(sides)
@@ -46,9 +47,9 @@ def write_page(first: Path, second: Path, output: Path, seed: int = 0) -> Path:
             names[side] = f"videos/{secrets.token_hex(8)}.mp4"
             shutil.copyfile(source.path, output / names[side])
         key[str(number)] = {"left": sides[0], "right": sides[1], "prompts": list(prompts)}
-        parts.append(_pair(number, prompts, names))
+        pairs.append({**names, "prompts": prompts})
     page = output / "index.html"
-    page.write_text(_PAGE.replace("PAIRS", "\n".join(parts)), encoding="utf-8")
+    page.write_text(_html(pairs), encoding="utf-8")
     (output / "key.json").write_text(
         json.dumps({"first": str(first), "second": str(second), "pairs": key}, ensure_ascii=False, indent=1),
         encoding="utf-8",
@@ -56,37 +57,15 @@ def write_page(first: Path, second: Path, output: Path, seed: int = 0) -> Path:
     return page
 
 
-def _pair(number: int, prompts: Sequence[str], names: Mapping[str, str]) -> str:
-    texts = "".join(f"<li>{html.escape(text)}</li>" for text in prompts)
-    videos = "".join(f'<video src="{names[side]}" controls muted loop></video>' for side in ("left", "right"))
-    asked = "".join(
-        f"<p>{html.escape(question)} "
-        + " ".join(
-            f'<label><input type="radio" name="{number}:{criterion}" value="{choice}" required> {choice}</label>'
-            for choice in CHOICES
-        )
-        + "</p>"
-        for criterion, question in CRITERIA.items()
+def _html(pairs: Sequence[Mapping[str, object]]) -> str:
+    pages = Environment(
+        loader=PackageLoader("longtake.presto", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<section><ol>{texts}</ol><div>{videos}</div>{asked}</section>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Which video is better?</title>
-<style>body{font:16px sans-serif;max-width:80rem;margin:2rem auto}section{border-top:1px solid #999;padding:1rem 0}
-div{display:flex;gap:1rem}video{width:50%}</style>
-<form id="votes">PAIRS<p><label>Your name or number: <input name="judge" required></label> <button>Save votes</button></p></form>
-<script>
-document.getElementById("votes").addEventListener("submit", event => {
-  event.preventDefault();
-  const votes = Object.fromEntries(new FormData(event.target));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(votes)], {type: "application/json"}));
-  link.download = "votes.json";
-  link.click();
-});
-</script></html>
-"""
+    return pages.get_template("ab.html.jinja").render(pairs=pairs, criteria=CRITERIA, choices=CHOICES)
 
 
 def count_votes(key: Path, votes: Sequence[Path]) -> dict[str, dict[str, int]]:

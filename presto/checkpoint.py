@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
-from longtake.manifests.dataset.shards import whole_file
+from longtake.manifests.folder import whole_file
 from longtake.presto.errors import PrestoError
 from longtake.presto.parallel import Ranks
 

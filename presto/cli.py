@@ -29,6 +29,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from longtake import __version__
+
+        typer.echo(f"longtake-presto {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The options of `longtake-presto` itself."""
+
+
 Model = Annotated[
     Path,
     typer.Option("--model", "-m", help="A model folder: rhymes-ai/Allegro downloaded, or an export.", metavar="DIR"),

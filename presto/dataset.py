@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from longtake.manifests.dataset.shards import INDEX, whole_file
+from longtake.manifests.dataset.shards import INDEX
+from longtake.manifests.folder import whole_file
 from longtake.presto.config import Bucket
 from longtake.presto.errors import DROPS, ClipError, PrestoError
 from longtake.presto.files import Place, exists, is_remote, join, listing, read, sizes

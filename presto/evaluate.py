@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from longtake.manifests.dataset.shards import CAPTIONS, caption_frames, whole_file
+from longtake.manifests.dataset.shards import CAPTIONS, caption_frames
+from longtake.manifests.folder import whole_file
 from longtake.presto.dataset import read_dataset
 from longtake.presto.errors import ClipError, PrestoError
 from longtake.presto.files import Place, join

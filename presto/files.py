@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from longtake.manifests.dataset.shards import whole_file
-from longtake.manifests.store import StoreError, locate
+from longtake.manifests.folder import Folder, FolderError, is_uri
 from longtake.presto.errors import PrestoError
 
 Place = Path | str  # a local path, or a URI
@@ -24,11 +22,12 @@ WAITS = (1.0, 4.0, 16.0, 60.0)  # seconds before each further try of a remote re
 
 def place(given: str) -> Place:
     """What the command line was given: a URI as it is, a local path made absolute."""
-    return given.rstrip("/") if is_remote(given) else Path(given).resolve()
+    return given.rstrip("/") if is_uri(given) else Path(given).resolve()
 
 
 def is_remote(given: Place) -> bool:
-    return "://" in str(given)
+    """Whether it is a URI, and not a path of this machine."""
+    return isinstance(given, str)
 
 
 def join(folder: Place, name: str) -> Place:
@@ -36,43 +35,43 @@ def join(folder: Place, name: str) -> Place:
     return folder / name if isinstance(folder, Path) else f"{folder}/{name}"
 
 
-def open_folder(folder: Place) -> tuple[Any, str]:
-    """(filesystem of fsspec, path in it), as pyarrow takes them. Raises PrestoError: no such protocol, its package is
-    missing."""
+def folder_of(folder: Place) -> Folder:
+    """The folder at a place. Raises PrestoError: no such protocol, or its package is missing."""
     try:
-        return locate(str(folder))
-    except StoreError as error:
+        return Folder(folder)
+    except FolderError as error:
         raise PrestoError(str(error)) from error
+
+
+def _parted(file: Place) -> tuple[Folder, str]:
+    """The folder that a file lies in, and its name there."""
+    folder, _, name = str(file).rpartition("/")
+    return folder_of(folder), name
 
 
 def exists(file: Place) -> bool:
     """Raises PrestoError: nothing can be asked there."""
-    filesystem, path = open_folder(file)
+    folder, name = _parted(file)
     try:
-        return bool(filesystem.exists(path))
+        return folder.exists(name)
     except OSError as error:
         raise PrestoError(f"{file} cannot be looked at: {error}") from error
 
 
-def listing(folder: Place) -> dict[str, int | None]:
-    """Names of all files below a folder, relative to it, and their bytes where they are told; of one that is not there,
-    none. Raises PrestoError."""
-    filesystem, root = open_folder(folder)
-    prefix = root.rstrip("/") + "/"
+def listing(folder: Place) -> dict[str, int]:
+    """Names of all files below a folder, relative to it, and their bytes; of one that is not there, none. Raises
+    PrestoError."""
     try:
-        found = filesystem.find(prefix, detail=True)
-    except FileNotFoundError:
-        return {}
+        return {entry.name: entry.size for entry in folder_of(folder).entries()}
     except OSError as error:
         raise PrestoError(f"{folder} cannot be listed: {error}") from error
-    return {path.removeprefix(prefix): about.get("size") for path, about in found.items()}
 
 
-def sizes(folder: Place, names: Iterable[str]) -> dict[str, int | None]:
-    """Those of `names` that are files in a folder, and their bytes where they are told. Of a remote folder by one listing
-    of it, not by a look at each. Raises PrestoError."""
+def sizes(folder: Place, names: Iterable[str]) -> dict[str, int]:
+    """Those of `names` that are files in a folder, and their bytes. Of a remote folder by one listing of it, not by a look at
+    each. Raises PrestoError."""
     if isinstance(folder, Path):
-        found: dict[str, int | None] = {}
+        found: dict[str, int] = {}
         for name in names:
             with suppress(OSError):
                 about = os.stat(folder / name)
@@ -86,10 +85,10 @@ def sizes(folder: Place, names: Iterable[str]) -> dict[str, int | None]:
 def read(path: str) -> bytes:
     """A remote file. A fault of the way there is no fault of the clip: it is tried again. Raises FileNotFoundError;
     PrestoError when all tries failed, which stops the run at its last checkpoint."""
-    filesystem, where = open_folder(path)
+    folder, name = _parted(path)
     for wait in (*WAITS, None):
         try:
-            return bytes(filesystem.cat_file(where))
+            return folder.read(name)
         except FileNotFoundError:
             raise
         except Exception as error:  # each filesystem of fsspec raises its own
@@ -100,10 +99,6 @@ def read(path: str) -> bytes:
 
 
 def write(path: Place, data: bytes) -> None:
-    """Whole or not at all (an object store shows an object when all of it is there). Raises OSError."""
-    if isinstance(path, Path):
-        with whole_file(path) as part:
-            part.write_bytes(data)
-    else:
-        filesystem, where = open_folder(path)
-        filesystem.pipe_file(where, data)
+    """Whole or not at all. Raises OSError."""
+    folder, name = _parted(path)
+    folder.write_whole(name, data)

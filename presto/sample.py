@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from longtake.manifests.dataset.shards import whole_file
+from longtake.manifests.folder import whole_file
 from longtake.presto.config import Bucket
 from longtake.presto.errors import PrestoError
 from longtake.presto.folder import SETTINGS, read_settings

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from longtake.manifests.dataset.shards import whole_file
+from longtake.manifests.folder import whole_file
 from longtake.presto.errors import PrestoError
 
 Frames = npt.NDArray[np.uint8]  # (F, H, W, 3), RGB

@@ -18,21 +18,27 @@ import yaml
 from pydantic_core import PydanticUndefined
 from rich.console import Console
 
+import longtake
 from docs.filter_pages import PAGE, documented_modules, page
 from longtake.curation import recipe as recipes
 from longtake.curation.cli.main import app
 from longtake.curation.cli.progress import Progress
 from longtake.curation.errors import ERROR_KINDS
-from longtake.curation.pipeline import Options, run
+from longtake.curation.looking.stats import tier_counts
+from longtake.curation.pipeline import run
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.registry import BUILT_IN, available, filter_class
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.presto.cli import app as trainer
 from tests.corpus import SMALL, Encoding, film, pan
+from tests.curation.tables import recipe as by_hand
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
+API = ROOT / "docs" / "api.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PROGRAMS = {"longtake": app, "longtake-presto": trainer}
 BACKENDS = [(name, backend) for name, backends in BUILT_IN.items() for backend in backends]
@@ -70,6 +76,12 @@ def test_each_filter_says_how_it_measures(name: str, backend: str) -> None:
 
 def test_error_kinds_are_the_ones_there_are() -> None:
     assert {words(kind)[0]: meaning for kind, meaning in rows_below("error kinds")} == ERROR_KINDS
+
+
+def test_gate_counts_are_the_ones_there_are() -> None:
+    result = decide(ClipScores.of_rows([], by_hand().built), by_hand().tiers["pretrain"])
+    told = [key for keys, _ in rows_below("gate counts") for key in words(keys)]
+    assert told == [key for key in tier_counts(result)["gates"]["width"] if key != "range"]
 
 
 @pytest.mark.parametrize("section", ["Recipe", "Scan", "Splitting", "Sampling", "Captioning", "Export"])
@@ -147,7 +159,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small, whole `workspace`: one clip that is kept, and a file that is no video."""
+    """A folder with a small, whole `workspace`: one clip that is kept, and a file that is no video; and its recipe."""
     folder = tmp_path_factory.mktemp("docs")
     film(folder / "pan.mp4", pan("table", (2, 0), (200, 60), SMALL, 50), Encoding(size=SMALL))
     (folder / "broken.mp4").write_bytes(b"not a video" * 100)
@@ -162,6 +174,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         source="test_docs",
     )
+    (folder / "mine.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with Progress(Console(quiet=True)) as progress:
         inputs = [str(folder / "pan.mp4"), str(folder / "broken.mp4")]
         result = run(Workspace(str(folder / "workspace")), recipe, inputs, Options(inline=True), progress)
@@ -169,16 +182,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SNIPPETS = re.findall(r"^<!-- tested -->\n```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+def snippets(path: Path) -> list[str]:
+    return re.findall(r"^<!-- tested -->\n```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [pytest.param(path, i, id=f"{path.stem}-{i}") for path in PAGES for i in range(len(snippets(path)))],
+)
 def test_snippets_run(
-    number: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    exec(compile(SNIPPETS[number], f"guide.md, snippet {number}", "exec"), {})
+    exec(compile(snippets(path)[number], f"{path.name}, snippet {number}", "exec"), {"__name__": "snippet"})
     assert capsys.readouterr().out.strip()
+
+
+def test_every_public_name_is_told() -> None:
+    told = set(words(API.read_text(encoding="utf-8").partition("## All names")[2]))
+    assert set(longtake.__all__) <= told
 
 
 def test_the_filter_to_add_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
 
     from longtake.curation import models
     from longtake.filters.weights import WEIGHTS, models_folder, models_uri
+    from longtake.manifests.folder import is_uri
 
     wanted = _chosen(names, recipe, everything)
     if not wanted:
@@ -68,7 +69,7 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         for name in wanted:
-            if everything and "://" not in WEIGHTS[name].source and not (mirror or uri):
+            if everything and not is_uri(WEIGHTS[name].source) and not (mirror or uri):
                 console.print(f"{name}: left out, since it comes only inside {escape(WEIGHTS[name].source)}")
                 continue
             task = progress.add_task(name, total=None)

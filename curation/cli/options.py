@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longtake.curation.stages.stage import STAGES
 
-class StageName(StrEnum):
-    """The four stages, in order."""
-
-    SCAN = "scan"
-    SCORE = "score"
-    CAPTION = "caption"
-    EXPORT = "export"
+if TYPE_CHECKING:
+    StageName = str
+else:
+    StageName = StrEnum("StageName", {listed.name.upper(): listed.name for listed in STAGES})
+LAST_STAGE: StageName = StageName(STAGES[-1].name)
 
 
 Videos = Annotated[

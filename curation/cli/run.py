@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from longtake.curation.cli.app import ROW_ERRORS, app, command, console, examples, one_workspace
 from longtake.curation.cli.options import (
+    LAST_STAGE,
     Address,
     AllScores,
     Formats,
@@ -24,6 +25,7 @@ from longtake.curation.cli.options import (
     Workers,
     WorkspaceArgument,
 )
+from longtake.curation.stages.stage import STAGES
 
 
 def _run(
@@ -45,10 +47,11 @@ def _run(
 ) -> None:
     from longtake.curation.cli.progress import Progress
     from longtake.curation.cli.show import show_summary
-    from longtake.curation.pipeline import Options, run
+    from longtake.curation.pipeline import run
+    from longtake.curation.stages.stage import Options
     from longtake.curation.workspace import Workspace
 
-    target = Workspace(workspace)
+    target = Workspace(workspace, remembers=True)
     chosen = target.recipe(recipe)
     if formats:
         chosen = chosen.with_formats(formats)
@@ -79,7 +82,7 @@ def curate(
     videos: Videos = None,
     output: Output = ...,  # type: ignore[assignment]
     recipe: RecipeName = None,
-    until: Annotated[StageName, typer.Option(help="Stop after this stage.")] = StageName.EXPORT,
+    until: Annotated[StageName, typer.Option(help="Stop after this stage.")] = LAST_STAGE,
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
     retry_errors: RetryErrors = False,
@@ -90,8 +93,8 @@ def curate(
 ) -> None:
     """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
     is missing is computed."""
-    names = tuple(StageName)
-    stages = tuple(str(s) for s in names[: names.index(until) + 1])
+    names = [listed.name for listed in STAGES]
+    stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         inline=inline, address=address, workers=workers, strict=strict,
@@ -191,3 +194,28 @@ def export(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
         workers=workers, strict=strict, formats=formats,
     )  # fmt: skip
+
+
+def _add_command(name: str, about: str) -> None:
+    @app.command(name, help=about, epilog=examples(f"longtake {name} workspace"))
+    @command
+    def run_stage(
+        workspace: WorkspaceArgument = None,
+        output: OptionalOutput = None,
+        recipe: RecipeName = None,
+        all_scores: AllScores = False,
+        retry_errors: RetryErrors = False,
+        inline: Inline = False,
+        address: Address = None,
+        workers: Workers = None,
+        strict: Strict = False,
+    ) -> None:
+        _run(
+            (name,), one_workspace(workspace, output), None, recipe, all_scores=all_scores, retry_errors=retry_errors,
+            inline=inline, address=address, workers=workers, strict=strict,
+        )  # fmt: skip
+
+
+for _listed in STAGES:
+    if _listed.name not in ("scan", "score", "caption", "export"):  # These have commands of their own above.
+        _add_command(_listed.name, _listed.about)

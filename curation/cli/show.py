@@ -14,12 +14,19 @@ from rich.table import Table
 from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
+from longtake.filters.verdicts import Alone
 
 if TYPE_CHECKING:
     from longtake.curation.doctor import Finding
     from longtake.curation.looking.calibrate import Calibration
     from longtake.curation.looking.tiering import Retiering
     from longtake.curation.pipeline import RunResult
+
+
+_ALONE = (
+    "[dim]fail this alone: every other gate passed the clip. alone so far: no other gate failed it, but some other gate "
+    "has no score of it, so it may fail that one, too.[/]"
+)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Table:
@@ -55,26 +62,35 @@ def show_statistics(console: Console, found: Statistics) -> None:
     _show_counts(console, found)
     _show_funnels(console, found)
     for tier, counts in found.summary["tiers"].items():
-        rows = [
-            (name, gate["range"], gate["passed"], gate["failed"], gate["missing"], gate["only_failure"])
-            for name, gate in counts["gates"].items()
-        ]
-        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone")
-        console.print(_table(f"{tier}: each gate alone", columns, rows, left=2), "")
+        keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far")
+        rows = [(name, *(gate[key] for key in keys)) for name, gate in counts["gates"].items()]
+        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone", "alone so far")
+        console.print(_table(f"{tier}: each gate by itself", columns, rows, left=2), "")
+    console.print(_ALONE, "")
     shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
     assert len(shares) == len(QUANTILES)
     known = [(name, *values) for name, values in found.quantiles.items()]
     console.print(_table("scores", ("score", *shares), known), "")
-    if found.near_misses:
-        every = len(found.funnels)
-        near = [
-            (m.clip_id, "all" if len(m.tiers) == every else ", ".join(m.tiers), m.gate, m.score, f"{m.excess:+.4g}")
-            for m in found.near_misses
-        ]
-        heads = ("clip", "tiers", "gate", "score", "outside by")
-        console.print(_table("nearly kept: one gate alone rejects them", heads, near, left=3), "")
+    _show_near_misses(console, found)
     _show_stages(console, found)
     _show_not_applied(console, found)
+
+
+def _show_near_misses(console: Console, found: Statistics) -> None:
+    every = len(found.funnels)
+    for alone, title in (
+        (Alone.YES, "nearly kept: one gate alone rejects them"),
+        (Alone.SO_FAR, "perhaps nearly kept: one gate alone rejects them as far as they are measured"),
+    ):
+        near = [
+            (m.clip_id, "all" if len(m.tiers) == every else ", ".join(m.tiers), m.gate, m.score, f"{m.excess:+.4g}")
+            + ((", ".join(m.no_score),) if m.no_score else ())
+            for m in found.near_misses
+            if m.alone == alone
+        ]
+        heads = ("clip", "tiers", "gate", "score", "outside by", "no score of")
+        if near:
+            console.print(_table(title, heads[: len(near[0])], near, left=3), "")
 
 
 def _show_counts(console: Console, found: Statistics) -> None:
@@ -162,12 +178,12 @@ def statistics_csv(found: Statistics) -> str:
     """One line per tier and gate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["tier", "gate", "range", "passed", "failed", "missing", "only_failure", "left"])
+    keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far")
+    writer.writerow(["tier", "gate", *keys, "left"])
     for tier, counts in found.summary["tiers"].items():
         left = {row["gate"]: row["left"] for row in found.funnels[tier]}
         for name, gate in counts["gates"].items():
-            cells = (gate[key] for key in ("range", "passed", "failed", "missing", "only_failure"))
-            writer.writerow([tier, name, *cells, left[name]])
+            writer.writerow([tier, name, *(gate[key] for key in keys), left[name]])
     return out.getvalue()
 
 
@@ -202,10 +218,11 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     ]
     console.print(_table("scores", ("score", "value", "detail", "protocol"), rows, left=4), "")
     for tier, verdict in known["tiers"].items():
-        console.print(f"{escape(tier)}: {verdict['verdict']}")
+        by = f" by one gate {verdict['alone']}" if verdict["alone"] in (Alone.YES, Alone.SO_FAR) else ""
+        console.print(f"{escape(tier)}: {verdict['verdict']}{by}")
         for name, why in verdict["failed"].items():
             console.print(f"    {name} {why['score']:.4g} is outside {escape(why['range'])} by {why['outside by']:.4g}")
-        if verdict["no score"] and verdict["verdict"] == "undecided":
+        if verdict["no score"]:
             console.print(f"    no score yet: {', '.join(verdict['no score'])}")
     captions = known["captions"]
     if captions:

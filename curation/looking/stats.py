@@ -15,22 +15,27 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.recipe import Recipe
+from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.filters.verdicts import Alone, ClipScores, TierResult, Verdict, decide
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.store import rows_in
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A clip that one gate alone rejects. excess: how far outside of the gate its score is."""
+    """A clip that one gate fails and no other. excess: how far outside of the gate its score is. alone: whether every other
+    gate passed it, or only those did that have a score of it; no_score: the gates that have none."""
 
     clip_id: str
     tiers: tuple[str, ...]
     gate: str
     score: float
     excess: float
+    alone: Alone
+    no_score: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class Statistics:
 
 
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
-    """Read the manifests and count. near: how many near misses to name, the closest of each gate first."""
+    """Read the manifests and count. near: how many near misses to name, see `near_misses`."""
     videos = workspace.videos.read(["status", "error_kind"], encoded=["status", "error_kind"])
     scores = clip_scores(workspace, recipe, [])
     clips = scores.table
@@ -109,8 +114,9 @@ def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:
-    """Verdicts, and each gate alone. An errored clip counts in none of the gates."""
-    only = result.only_failure
+    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. only_failure: clips that this gate
+    failed and every other passed; only_failure_so_far: that it failed and no other did, but some other has no score."""
+    by_one, so_far = result.tally.by_one, result.tally.by_one_so_far
     return {
         "kept": _count(result.verdicts == Verdict.KEPT),
         "rejected": _count(result.verdicts == Verdict.REJECTED),
@@ -122,7 +128,8 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
                 "passed": _count(gate.passed),
                 "failed": _count(gate.failed),
                 "missing": _count(gate.missing),
-                "only_failure": _count(only[name]),
+                "only_failure": _count(gate.failed & by_one),
+                "only_failure_so_far": _count(gate.failed & so_far),
             }
             for name, gate in result.gates.items()
         },
@@ -161,30 +168,41 @@ def quantiles(scores: ClipScores, name: str) -> list[float | None]:
 
 
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
-    """Clips that a single gate rejects, for each gate the closest, measured by the spread of that gate's scores."""
-    tiers: dict[tuple[int, str, float], list[str]] = {}
-    found: dict[tuple[int, str, float], tuple[float, float]] = {}
+    """Clips that a single gate fails. First those that every other gate passed, then those that some other gate has no
+    score of; of each, the closest first, measured by the spread of that gate's scores."""
+    found: list[NearMiss] = []
+    for alone in (Alone.YES, Alone.SO_FAR):
+        found += _near_misses(clips, results, alone, most - len(found))
+    return found
+
+
+_Miss = tuple[int, str, float, tuple[str, ...]]  # row, gate, excess, gates without a score
+
+
+def _near_misses(clips: pa.Table, results: Mapping[str, TierResult], alone: Alone, most: int) -> list[NearMiss]:
+    tiers: dict[_Miss, list[str]] = {}
+    found: dict[_Miss, tuple[float, float]] = {}
     spreads: dict[str, float] = {}
-    for tier, result in results.items() if most else ():
-        for name, alone in result.only_failure.items():
-            gate = result.gates[name]
-            at = np.flatnonzero(alone)
+    for tier, result in results.items() if most > 0 else ():
+        by_one = result.tally.by_one if alone == Alone.YES else result.tally.by_one_so_far
+        for name, gate in result.gates.items():
+            at = np.flatnonzero(gate.failed & by_one)
             if not at.size:
                 continue
-            excess = gate.gate.excess(gate.low[at], gate.high[at])
+            score, excess = gate.outside(at)
             if at.size > most:
                 closest = np.argpartition(np.abs(excess), most - 1)[:most]
-                at, excess = at[closest], excess[closest]
+                at, score, excess = at[closest], score[closest], excess[closest]
             if name not in spreads:
                 spreads[name] = float(np.std(gate.low[gate.passed | gate.failed])) or 1.0
-            for row, over in zip(at.tolist(), excess.tolist(), strict=True):
-                key = row, name, over
+            for row, value, over in zip(at.tolist(), score.tolist(), excess.tolist(), strict=True):
+                key = row, name, over, result.missing(row)
                 tiers.setdefault(key, []).append(tier)
-                found[key] = abs(over) / spreads[name], float(gate.low[row] if over < 0 else gate.high[row])
+                found[key] = abs(over) / spreads[name], value
     order = sorted(found, key=lambda key: (found[key][0], key))[:most]
-    ids = clips["clip_id"].take(pa.array([row for row, _, _ in order], pa.int64())).to_pylist()
+    ids = clips["clip_id"].take(pa.array([key[0] for key in order], pa.int64())).to_pylist()
     return [
-        NearMiss(clip_id, tuple(tiers[key]), key[1], found[key][1], key[2])
+        NearMiss(clip_id, tuple(tiers[key]), key[1], found[key][1], key[2], alone, key[3])
         for clip_id, key in zip(ids, order, strict=True)
     ]
 
@@ -192,16 +210,11 @@ def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
     runs = workspace.runs.read().sort_by("started").to_pylist()
-    outputs = {
-        "scan": workspace.videos,
-        "score": workspace.clips,
-        "caption": workspace.captions,
-        "export": workspace.exports,
-    }
+    written = {listed.name: rows_in(workspace.folder / listed.writes) for listed in STAGES}
     stages: dict[str, dict[str, Any]] = {}
     for row in runs:
         stages[row["stage"]] = {
-            "rows": outputs[row["stage"]].rows(),
+            "rows": written.get(row["stage"], 0),
             "computed": row["computed"],
             "errors": row["errors"],
             "seconds": row["seconds"],

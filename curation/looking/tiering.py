@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_scores, score_columns
-from longtake.curation.errors import SetupError
+from longtake.curation.clip_table import clip_row, clip_scores, score_columns
 from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Gate, Verdict, decide
-from longtake.manifests.frames import frames_path
+from longtake.filters.gates import Gate
+from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide
+from longtake.manifests.arrow import from_numpy
+from longtake.manifests.frames import frames_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,52 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Gate | None]:
         if not equals or key.count(".") != 1:
             raise RecipeError(f"--set {text!r}: write TIER.GATE='>= 30', '[20, 180]' or off")
         try:
-            changes[key.strip()] = None if value.strip() == "off" else Gate.parse(value.strip())
+            changes[key.strip()] = parse_gate(value.strip())
         except ValueError as error:
             raise RecipeError(f"--set {text!r}: {error}") from error
     return changes
+
+
+def parse_gate(range_: object) -> Gate | None:
+    """A gate from its range as `Gate.parse` reads it; None for `off`, which drops a gate. Raises ValueError."""
+    if isinstance(range_, str) and range_.strip() == "off":
+        return None
+    return Gate.parse(range_)
+
+
+def verdict_table(scores: ClipScores, result: TierResult) -> pa.Table:
+    """A row per clip: clip_id, verdict, the gates that failed and by how much, the gates without a score, the error.
+
+    failed, excess, missing: lists in the order of the tier's gates; excess as `Gate.excess` gives it, parallel to failed.
+    """
+    names = pa.array(list(result.gates), pa.string())
+    gates = list(result.gates.values())
+    none = np.zeros((scores.table.num_rows, 0), bool)  # a tier may have no gates
+    failed = np.column_stack([none, *(gate.failed for gate in gates)])
+    missing = np.column_stack([none, *(gate.missing for gate in gates)])
+    rows, at = np.nonzero(failed)
+    excess = np.zeros(rows.size)
+    for i, gate in enumerate(gates):
+        excess[at == i] = gate.outside(rows[at == i])[1]
+    words = pa.array([verdict.name.lower() for verdict in sorted(Verdict)])
+    error = from_numpy(result.verdicts == Verdict.ERROR)
+    null = pa.scalar(None, pa.string())
+    return pa.table(
+        {
+            "clip_id": scores.table["clip_id"],
+            "verdict": words.take(from_numpy(result.verdicts)),
+            "failed": _lists(failed, names.take(from_numpy(at))),
+            "excess": _lists(failed, from_numpy(excess)),
+            "missing": _lists(missing, names.take(from_numpy(np.nonzero(missing)[1]))),
+            **{name: pc.if_else(error, scores.table[name].cast(pa.string()), null) for name in ("error_kind", "error")},
+        }
+    )
+
+
+def _lists(members: npt.NDArray[np.bool_], values: pa.Array) -> pa.Array:
+    """`values` as a list per row of `members` [clips, gates], which tells how many each row has."""
+    offsets = np.concatenate([[0], np.cumsum(members.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(from_numpy(offsets), values)
 
 
 def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
@@ -59,10 +103,10 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
     old, new = clip_scores(workspace, before), clip_scores(workspace, after)
     changes = []
     for tier in dict.fromkeys([*before.tiers, *after.tiers]):
-        none = np.full(old.table.num_rows, int(Verdict.REJECTED), np.uint8)
-        was = decide(old, before.tiers[tier]).verdicts if tier in before.tiers else none
-        now = decide(new, after.tiers[tier]).verdicts if tier in after.tiers else none
-        kept_before, kept_after = was == Verdict.KEPT, now == Verdict.KEPT
+        none = np.zeros(old.table.num_rows, bool)
+        was = decide(old, before.tiers[tier]) if tier in before.tiers else None
+        now = decide(new, after.tiers[tier]) if tier in after.tiers else None
+        kept_before, kept_after = was.kept if was else none, now.kept if now else none
         changes.append(
             TierChange(
                 tier,
@@ -70,7 +114,7 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
                 int(kept_after.sum()),
                 int((kept_after & ~kept_before).sum()),
                 int((kept_before & ~kept_after).sum()),
-                int((now == Verdict.UNDECIDED).sum()),
+                int((now.verdicts == Verdict.UNDECIDED).sum()) if now else 0,
             )
         )
     return Retiering(changes, differences(before, after), stale_scores(before, after))
@@ -79,34 +123,12 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
 def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[str, Any]:
     """All that the manifests say of one clip, and each tier's verdict with its reasons. Raises SetupError."""
     scores = clip_scores(workspace, recipe)
-    ids = scores.table["clip_id"]
-    at = np.flatnonzero(pc.starts_with(ids, clip_id).to_numpy(zero_copy_only=False))
-    if at.size != 1:
-        found = f"{at.size} clips begin with" if at.size else "no clip is called"
-        raise SetupError(f"{found} {clip_id!r} in {workspace.path}")
-    row = scores.table.slice(int(at[0]), 1)
+    row = scores.table.slice(clip_row(workspace, scores.table, clip_id), 1)
     clip = row.to_pylist()[0]
     names = score_columns(scores.table)
     protocols = json.loads(clip["protocols"] or "{}")
-    # one clip, decided by the same code as all of them
-    alone = type(scores)(pa.table(row), recipe.built)
-    verdicts: dict[str, Any] = {}
-    for tier, gates in recipe.tiers.items():
-        result = decide(alone, gates)
-        failed = {
-            name: {
-                "score": float(g.low[0]),
-                "range": str(g.gate),
-                "outside by": abs(float(g.gate.excess(g.low, g.high)[0])),
-            }
-            for name, g in result.gates.items()
-            if g.failed[0]
-        }
-        verdicts[tier] = {
-            "verdict": Verdict(result.verdicts[0]).name.lower(),
-            "failed": failed,
-            "no score": [name for name, g in result.gates.items() if g.missing[0]],
-        }
+    one = ClipScores(pa.table(row), recipe.built)
+    verdicts = {tier: _verdict(decide(one, gates)) for tier, gates in recipe.tiers.items()}
     captions = _row_of(workspace.captions.read(), clip["clip_id"])
     exported = _row_of(workspace.exports.read(), clip["clip_id"])
     skipped = {*names, *(f"{name}_detail" for name in names), "protocols"}
@@ -120,7 +142,22 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
         "tiers": verdicts,
         "captions": captions,
         "exported": exported,
-        "frames": frames_path(workspace.path, clip["video_id"]) if clip["has_frames"] else None,
+        "frames": workspace.folder.file(frames_name(clip["video_id"])) if clip["has_frames"] else None,
+    }
+
+
+def _verdict(result: TierResult) -> dict[str, Any]:
+    """Of a table of one clip. alone: see `Alone`; null where the clip is kept, or where several gates fail it."""
+    failed: dict[str, Any] = {}
+    for name, gate in result.gates.items():
+        if gate.failed[0]:
+            (score,), (excess,) = gate.outside(slice(0, 1))
+            failed[name] = {"score": float(score), "range": str(gate.gate), "outside by": abs(float(excess))}
+    return {
+        "verdict": Verdict(result.verdicts[0]).name.lower(),
+        "alone": result.alone(0),
+        "failed": failed,
+        "no score": list(result.missing(0)),
     }
 
 

@@ -17,7 +17,6 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
-from uuid import uuid4
 
 import av
 import av.container
@@ -31,6 +30,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size, open_video, words
+from longtake.manifests.folder import whole_file
 
 T = TypeVar("T")
 Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]
@@ -107,14 +107,10 @@ def cut_clip(
         raise ValueError(f"the source must be an absolute local path, not {source!r}")
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
-    try:
+    with whole_file(target) as part:
         wanted = _encode_span(source, start, end, part, settings, pace)
         _check(part, wanted)
         size, digest = _settle(part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest)
 
 

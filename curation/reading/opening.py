@@ -17,10 +17,9 @@ import av
 import av.container
 import av.error
 import av.video.stream
-import fsspec
 
 from longtake.curation.errors import VideoError
-from longtake.curation.uris import local_path
+from longtake.manifests.folder import local_path, open_uri
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {
@@ -93,7 +92,7 @@ def _open_file(uri: str) -> Iterator[BinaryIO]:
         # to open a pipe would wait for its writer, and a device may never end
         raise VideoError("unreadable", "it is no file, but a folder, a pipe, a socket or a device")
     try:
-        opened = fsspec.open(uri, "rb").open() if path is None else open(path, "rb")  # noqa: SIM115
+        opened = open_uri(uri)
     except FileNotFoundError as error:
         if remote and isinstance(error.__cause__, OSError):  # so fsspec says that it cannot connect
             raise VideoError("unreachable", words(error.__cause__)) from error

@@ -7,6 +7,7 @@ open → probe → metadata gates ─(all tiers lost)→ one rejected clip row, 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, Image, MeasureError, Needs, Probe, Sample, Score
-from longtake.filters.gates import rejecting
+from longtake.filters.verdicts import ClipScores, alive
 
 # Cuts are looked for in at most 16 pictures a second, what the reference frames of H.264 mostly give; and in several at
 # once: between two decoded frames the detectors find nothing of theirs in the caches, and take three times as long.
@@ -117,7 +118,6 @@ class _Judge:
         later = [f.lower_bound for f in recipe.built.values()]
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
         self._on_sample = sorted(on_sample, key=lambda f: f.cost)
-        self._bounds = {id(f) for f in later}
 
     def probe_scores(self, info: VideoInfo, span: Span) -> dict[str, Measured]:
         """The metadata scores of a clip; what the container does not say has none."""
@@ -131,16 +131,14 @@ class _Judge:
 
     def may_keep(self, info: VideoInfo, span: Span) -> bool:
         """Whether decoding can still be worth it, by metadata alone. A span of no length is one of unknown length."""
-        if self.all_scores:
-            return True
         scores = self.probe_scores(info, span)
-        return bool(self._tiers_left(scores if span.seconds > 0 else _without(scores, "duration")))
+        return self._goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
 
     def measure(self, clip: ClipScan, sample: Sample) -> Sample:
         """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
-        left = self._tiers_left(clip.scores)
+        goes_on = self._goes_on(clip.scores)
         for filter_ in self._on_sample:
-            if not left and not self.all_scores:
+            if not goes_on:
                 break
             sample = filter_.annotate(sample)
             (score,) = filter_.measure([sample])
@@ -148,18 +146,18 @@ class _Judge:
                 clip.error = RowError("measure", f"{filter_.name}: {score}")
                 break
             clip.scores[filter_.name] = Measured(score, filter_.protocol)
-            left -= rejecting(filter_, score, self._tiers(left), bound=id(filter_) in self._bounds)
-        clip.has_frames = clip.error is None and (bool(left) or self.all_scores)
+            goes_on = self._goes_on(clip.scores)
+        clip.has_frames = clip.error is None and goes_on
         return sample
 
-    def _tiers(self, names: set[str]) -> Mapping[str, Any]:
-        return {name: self.recipe.tiers[name] for name in names}
-
-    def _tiers_left(self, scores: Mapping[str, Measured]) -> set[str]:
-        left = set(self.recipe.tiers)
+    def _goes_on(self, scores: Mapping[str, Measured]) -> bool:
+        """Whether a clip with these scores is worth another measurement: some tier may still keep it."""
+        if self.all_scores:
+            return True
+        row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
         for name, measured in scores.items():
-            left -= rejecting(self.recipe.built[name], measured.score, self._tiers(left))
-        return left
+            row |= {name: measured.score.value, f"{name}_detail": measured.score.detail}
+        return bool(alive(ClipScores.of_rows([row], self.recipe.built), self.recipe.tiers)[0])
 
 
 def _without(scores: dict[str, Measured], name: str) -> dict[str, Measured]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fsspec.implementations.local import LocalFileSystem
 
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, failed
 from longtake.captioning.chat import CaptionerFault
@@ -31,12 +30,13 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
-from longtake.filters.gates import ClipScores, Verdict, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import locate
+from longtake.manifests.store import Manifest, open_folder
 
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 ANSWERS = ".answers"  # in the workspace: the journal
@@ -45,6 +45,31 @@ _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
     "moves",
 )  # fmt: skip
+
+
+class Caption(Stage):
+    """clips → captions."""
+
+    name = "caption"
+    measures = frozenset({Needs.CAPTIONS})
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.captions
+
+    def check(self, run: Run) -> None:
+        super().check(run)
+        try:
+            _captioner(run.recipe).check()
+        except CaptionerFault as error:
+            raise SetupError(f"recipe {run.recipe.name}: captioning: {error}") from error
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, sample=run.options.sample)
+
+    def finish(self, run: Run) -> None:
+        from longtake.curation.stages import copies
+
+        copies.finish(run.workspace, run.recipe)
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None) -> Job | None:
@@ -123,7 +148,7 @@ def _ready(workspace: Workspace, recipe: Recipe) -> pa.Table:
     ready = np.zeros(clips.num_rows, bool)
     for tier in recipe.tiers.values():
         rest = {name: gate for name, gate in tier.items() if name not in on_captions}
-        ready |= decide(scores, rest).verdicts == Verdict.KEPT
+        ready |= decide(scores, rest).kept
     return clips.filter(pa.array(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)))
 
 
@@ -142,8 +167,7 @@ class CaptionWorker:
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.filters = self.recipe.needing(Needs.CAPTIONS)
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
-        fs, root = locate(workspace)
-        self.captioner.journal = Journal(fs, f"{root}/{ANSWERS}", local=isinstance(fs, LocalFileSystem))
+        self.captioner.journal = Journal(open_folder(workspace) / ANSWERS)
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:
             self.captioner.similarity, self.captioner.similarity_limit = self._similarities, limit

@@ -21,9 +21,8 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.duplicates import Duplicates
-from longtake.filters.gates import ClipScores
+from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
-from longtake.manifests.store import locate
 
 ORDER = ("aesthetic", "flow")  # the higher, the better; before them the number of tiers, after them the lower clip id
 NAME = Duplicates.name
@@ -155,13 +154,11 @@ def _rows(
 
 
 def _noted(workspace: Workspace) -> str:
-    fs, root = locate(workspace.path)
     try:
-        return str(fs.cat_file(f"{root}/{_NOTE}").decode("ascii"))
+        return workspace.folder.read(_NOTE).decode("ascii")
     except FileNotFoundError:
         return ""
 
 
 def _note(workspace: Workspace, digest: str) -> None:
-    fs, root = locate(workspace.path)
-    fs.pipe_file(f"{root}/{_NOTE}", digest.encode("ascii"))
+    workspace.folder.write_whole(_NOTE, digest.encode("ascii"))

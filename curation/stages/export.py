@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -14,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,15 +24,16 @@ from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.formats import remove_formats, write_formats
-from longtake.curation.uris import local_path
+from longtake.curation.stages.formats import check_formats, remove_formats, write_formats
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
-from longtake.filters.gates import ClipScores, TierResult, Verdict, decide
+from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.dataset.card import DatasetFacts, dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
 from longtake.manifests.dataset.shards import (
+    INDEX,
     SCORES,
     dataset_schema,
     dataset_table,
@@ -43,13 +41,32 @@ from longtake.manifests.dataset.shards import (
     presto_problems,
     write_shards,
 )
-from longtake.manifests.store import StoreError, locate
+from longtake.manifests.folder import Folder, local_path, open_uri
+from longtake.manifests.store import Manifest, StoreError, open_folder
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
+
+
+class Export(Stage):
+    """Clips that a tier keeps → exports, and dataset/<tier>/."""
+
+    name = "export"
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.exports
+
+    def validate(self, recipe: Recipe) -> None:
+        check_formats(recipe.export.formats)
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors)
+
+    def finish(self, run: Run) -> None:
+        run.datasets.update(finish(run.workspace, run.recipe))
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
@@ -75,7 +92,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
     """The clips of a tier."""
-    return np.asarray(decide(scores, recipe.tiers[tier]).verdicts == Verdict.KEPT)
+    return decide(scores, recipe.tiers[tier]).kept
 
 
 class ExportWorker:
@@ -135,17 +152,14 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
         preset=export["preset"],
         crf=export["crf"],
     )
-    fs, root = locate(workspace)
-    target = f"{root}/{encoded_path(clip['clip_id'])}"
+    folder, target = open_folder(workspace), encoded_path(clip["clip_id"])
     pace = _pace(clip["end"] - clip["start"], settings)
-    with _source(clip["uri"]) as source, tempfile.TemporaryDirectory() as scratch:
-        local = Path(target) if "://" not in workspace else Path(scratch) / "clip.mp4"
+    with _source(clip["uri"]) as source:
         try:
-            encoded = cut_clip(source, clip["start"], clip["end"], local, settings, pace)
-            if local != Path(target):
-                fs.put_file(str(local), target)
+            with folder.whole_file(target) as part:
+                encoded = cut_clip(source, clip["start"], clip["end"], part, settings, pace)
         except OSError as error:
-            message = f"cannot write {target}: {error}"
+            message = f"cannot write {folder.file(target)}: {error}"
             if error.errno in _OF_THE_DISK:  # no fault of the clip: the run stops
                 raise StoreError(message) from error
             raise RowError("export", message) from error
@@ -177,7 +191,7 @@ def _source(uri: str) -> Iterator[str | BinaryIO]:
         yield str(path)
         return
     try:
-        opened = fsspec.open(uri, "rb").open()
+        opened = open_uri(uri)
     except Exception as error:
         raise RowError("unreachable", f"{uri}: {error}") from error
     with opened as file:
@@ -191,23 +205,21 @@ def finish(workspace: Workspace, recipe: Recipe) -> dict[str, int]:
         scores = clip_scores(workspace, recipe)
     except FilterUnavailable as error:
         raise SetupError(str(error)) from error
-    fs, root = locate(workspace.path)
     counts: dict[str, int] = {}
     for tier in recipe.tiers:
         result = decide(scores, recipe.tiers[tier])
-        if "://" not in workspace.path:
-            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, Path(root) / "dataset" / tier)
+        place = workspace.folder / "dataset" / tier
+        if place.is_local:
+            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, place.path)
             continue
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / tier
             counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, folder)
-            target = f"{root}/dataset/{tier}"
-            if fs.exists(target):
-                fs.rm(target, recursive=True)
-            index = folder / "index.parquet"
+            place.remove_all()
+            index = folder / INDEX
             for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != index):
-                fs.put_file(str(file), f"{target}/{file.relative_to(folder)}")
-            fs.put_file(str(index), f"{target}/index.parquet")
+                place.put(file, file.relative_to(folder).as_posix())
+            place.put(index, INDEX)
     return counts
 
 
@@ -221,7 +233,7 @@ def _write_dataset(
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = scores.table.filter(pa.array(result.verdicts == Verdict.KEPT)).to_pylist()
+    clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [
@@ -242,6 +254,17 @@ def _write_dataset(
     (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
     return int(table.num_rows)
+
+
+def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
+    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound."""
+    table = scores.table
+    for name in recipe.filters:
+        if name in table.column_names:
+            at = table.column_names.index(name)
+            nothing = pa.scalar(None, table[name].type)
+            table = table.set_column(at, name, pc.if_else(pa.array(scores.missing(name)), nothing, table[name]))
+    return table
 
 
 def _row(
@@ -272,22 +295,9 @@ def _row(
 
 def _place_clips(workspace: Workspace, folder: Path, paths: list[str]) -> None:
     """Clips of the table in, clips of an earlier table out. On one disk a clip in two tiers takes its space once."""
-    fs, root = locate(workspace.path)
-    wanted = set(paths)
+    wanted, place = set(paths), Folder(folder)
     for path in paths:
-        target = folder / path
-        source = f"{root}/{path.replace('clips', _ENCODED, 1)}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if "://" in workspace.path:
-            fs.get_file(source, str(target))
-            continue
-        if target.exists() and os.path.samefile(source, target):
-            continue
-        target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # a filesystem without links
-            shutil.copyfile(source, target)
+        place.link(workspace.folder, path.replace("clips", _ENCODED, 1), path)
     for old in (folder / "clips").glob("*/*.mp4"):
         if str(old.relative_to(folder)) not in wanted:
             old.unlink()

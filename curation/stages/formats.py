@@ -24,7 +24,7 @@ def check_formats(formats: Sequence[str]) -> None:
 def remove_formats(dataset: Path) -> None:
     """Take out of a dataset's folder what an earlier export wrote for any format."""
     from longtake.manifests.dataset.huggingface import METADATA
-    from longtake.manifests.dataset.shards import remove_folder
+    from longtake.manifests.folder import remove_folder
 
     for name in _FOLDERS:
         remove_folder(dataset / name)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
@@ -21,14 +22,35 @@ from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.uris import local_path
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample
-from longtake.filters.gates import ClipScores, alive
+from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
+from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer
+from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+
+
+class Scan(Stage):
+    """inputs → videos, and the clips nested in them → clips."""
+
+    name = "scan"
+    measures = frozenset({Needs.PROBE, Needs.SAMPLE})
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.videos
+
+    def plan(self, run: Run) -> Job | None:
+        how = run.options
+        return plan(
+            run.workspace, run.recipe, all_scores=how.all_scores, retry_errors=how.retry_errors, inline=how.inline
+        )
+
+    def settle(self, run: Run) -> None:
+        sync_clips(run.workspace, run.recipe)
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors: bool, inline: bool) -> Job | None:

@@ -15,7 +15,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from longtake.curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
@@ -24,18 +23,39 @@ from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample, Score
+from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
 from longtake.filters.batches import ModelFilter, cores
-from longtake.filters.gates import ClipScores, Tier, alive, rejecting
+from longtake.filters.gates import Tier
+from longtake.filters.verdicts import ClipScores, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.store import Manifest
 
 _BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
 AT_MOST = 32
 _PART = 8  # clips
 
 Row = dict[str, Any]
+
+
+class Score(Stage):
+    """clips → clips, with more scores."""
+
+    name = "score"
+    measures = frozenset({Needs.FRAMES, Needs.CORPUS})
+
+    def output(self, workspace: Workspace) -> Manifest:
+        return workspace.clips
+
+    def plan(self, run: Run) -> Job | None:
+        return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
+
+    def finish(self, run: Run) -> None:
+        from longtake.curation.stages import deduplicate
+
+        deduplicate.finish(run.workspace, run.recipe)
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
@@ -50,13 +70,9 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    scores = ClipScores(clips, recipe.built)
-    lacking = np.any([scores.missing(name) for name in filters], axis=0)
-    usable = (clips["has_frames"].to_numpy(zero_copy_only=False)) & (
-        clips["status"].to_numpy(zero_copy_only=False) == "ok"
-    )
-    wanted = usable & lacking & (True if all_scores else alive(scores, _cascade(recipe)))
-    todo = clips.filter(pa.array(wanted)).sort_by("video_id")
+    wanted = to_measure(ClipScores(clips, recipe.built), filters, _cascade(recipe), all_scores=all_scores)
+    usable = clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)
+    todo = clips.filter(pa.array(wanted & usable)).sort_by("video_id")
     if not todo.num_rows:
         return None
     check_filters(recipe, filters)
@@ -162,12 +178,14 @@ class ScoreWorker:
         return samples
 
     def _measure(self, filter_: Filter[Sample], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
-        todo = [row for row in rows if row["status"] == "ok" and self._needed(row, filter_)]
+        scores = ClipScores.of_rows(rows, self.recipe.built)
+        wanted = to_measure(scores, [filter_.name], self.tiers, all_scores=self.all_scores)
+        todo = [row for row, needed in zip(rows, wanted, strict=True) if needed]
         try:
-            scores = filter_.measure([samples[row["clip_id"]] for row in todo])
+            measured = filter_.measure([samples[row["clip_id"]] for row in todo])
         except FilterUnavailable as error:  # a device that is not there, or too small
             raise SetupError(f"filter {filter_.name}: {error}") from error
-        for row, score in zip(todo, scores, strict=True):
+        for row, score in zip(todo, measured, strict=True):
             if isinstance(score, MeasureError):
                 _fail(row, RowError("measure", f"{filter_.name}: {score}"))
             else:
@@ -176,20 +194,6 @@ class ScoreWorker:
                     row["embedding"] = score.embedding
                 protocols = json.loads(row["protocols"] or "{}")
                 row["protocols"] = dump_protocols({**protocols, filter_.name: filter_.protocol})
-
-    def _needed(self, row: Mapping[str, Any], wanted: Filter[Sample]) -> bool:
-        """Whether a clip lacks this score, and some tier may still keep it by those it has."""
-        protocols = json.loads(row["protocols"] or "{}")
-        if protocols.get(wanted.name) == wanted.protocol:
-            return False
-        left = set(self.tiers)
-        for name, filter_ in self.recipe.built.items():
-            if row.get(name) is not None and name in protocols:
-                bound = filter_.lower_bound is not None and protocols[name] == filter_.lower_bound.protocol
-                if bound or protocols[name] == filter_.protocol:
-                    score = Score(row[name], tuple(row[f"{name}_detail"] or ()))
-                    left -= rejecting(filter_, score, self.tiers, bound=bound)
-        return bool(left) or self.all_scores
 
 
 def _fail(row: Row, error: RowError) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from longtake.manifests.dataset.shards import MEANINGS, whole_folder
+from longtake.manifests.dataset.shards import MEANINGS
+from longtake.manifests.folder import whole_folder
 
 # Older than any that is in use, so that all of them migrate it: FiftyOne refuses what is newer than itself.
 _VERSION = "1.0.0"

@@ -20,7 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from longtake.manifests.dataset.shards import DatasetError, whole_folder
+from longtake.manifests.dataset.shards import DatasetError
+from longtake.manifests.folder import whole_folder
 
 CLIPS_PER_FRAGMENT = 1000  # what is there twice for a while: of 15 s at 720p, 5 to 10 GB
 _FORMAT = "2.2"

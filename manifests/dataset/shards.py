@@ -19,9 +19,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -29,6 +27,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from longtake.manifests.folder import whole_file
 
 FRAMES = 450
 CAPTIONS = 5
@@ -183,55 +183,6 @@ def _require_inside(path: str) -> None:
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its name when the block ends well; otherwise nothing is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """As `whole_file`, for a folder. One that is there already is removed first."""
-    remove_folder(path)
-    part = path.with_name(f".{path.name}.part")
-    part.mkdir(parents=True)
-    try:
-        yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as written:
-                    os.fsync(written.fileno())
-        os.replace(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder, if there is one, and what a killed `whole_folder` left of it; nobody sees half of it."""
-    part = path.with_name(f".{path.name}.part")
-    _remove(part)
-    if path.is_symlink():  # to another disk, say: what lies there is somebody's own
-        path.unlink()
-    elif path.exists():
-        os.replace(path, part)
-        _remove(part)
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
 
 
 def write_shards(table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_SHARD) -> list[Path]:

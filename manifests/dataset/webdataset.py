@@ -16,7 +16,8 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from longtake.manifests.dataset.shards import DatasetError, whole_file
+from longtake.manifests.dataset.shards import DatasetError
+from longtake.manifests.folder import whole_file
 
 CLIPS_PER_TAR = 100  # of 15 s at 720p: some 500 MB to 1 GB
 _KEY = re.compile(r"[A-Za-z0-9_-]+")  # a dot would begin the extension, a slash a folder

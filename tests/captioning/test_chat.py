@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from longtake.captioning.answers import SCHEMA
@@ -22,6 +21,7 @@ from longtake.captioning.journal import Journal
 from longtake.captioning.progressive import Flow
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
+from longtake.manifests.folder import Folder
 from tests.captioning.frames import clip_of
 from tests.captioning.server import WORDS, number_in, picture
 
@@ -93,12 +93,11 @@ def test_a_request_is_known_by_all_that_it_asks() -> None:
 
 @pytest.mark.parametrize("local", [True, False])
 def test_the_journal_gives_back_what_was_kept(tmp_path: Path, local: bool) -> None:
-    fs = fsspec.filesystem("file" if local else "memory")
-    journal = Journal(fs, str(tmp_path) if local else f"/{tmp_path.name}", local=local)
+    journal = Journal(Folder(str(tmp_path) if local else f"memory://{tmp_path.name}"))
     assert journal.read("abcd") == {}
     before: dict[str, ChatAnswer] = {}
     for key in ("one", "two", "three"):
-        journal.add("abcd", key, replace(ANSWERED, text=key), before.items())
+        journal.add("abcd", key, replace(ANSWERED, text=key))
         before[key] = replace(ANSWERED, text=key)
     assert journal.read("abcd") == before
     journal.forget(["abcd", "never seen"])
@@ -107,8 +106,8 @@ def test_the_journal_gives_back_what_was_kept(tmp_path: Path, local: bool) -> No
 
 def test_a_torn_or_foreign_line_is_no_answer(tmp_path: Path) -> None:
     """As a kill leaves it behind, and as a stranger might write it."""
-    journal = Journal(None, str(tmp_path), local=True)
-    journal.add("abcd", "one", ANSWERED, [])
+    journal = Journal(Folder(tmp_path))
+    journal.add("abcd", "one", ANSWERED)
     (file,) = tmp_path.rglob("*.jsonl")
     whole = file.read_bytes()
     for rest in (
@@ -120,7 +119,7 @@ def test_a_torn_or_foreign_line_is_no_answer(tmp_path: Path) -> None:
     ):
         file.write_bytes(whole + rest)
         assert journal.read("abcd") == {"one": ANSWERED}
-        journal.add("abcd", "two", ANSWERED, [])
+        journal.add("abcd", "two", ANSWERED)
         assert journal.read("abcd") == {"one": ANSWERED, "two": ANSWERED}
 
 
@@ -205,7 +204,7 @@ def test_what_a_wave_answered_before_its_engine_died_is_kept(tmp_path: Path, mon
     for attempt in range(2):
         captioner = make_captioner("vllm", {"path": path})
         assert isinstance(captioner, Vllm)
-        captioner.journal = Journal(None, str(tmp_path / "answers"), local=True)
+        captioner.journal = Journal(Folder(tmp_path / "answers"))
         captioner.execute_with(dies)
         if attempt == 0:
             with pytest.raises(CaptionerFault, match="vLLM: CUDA out of memory"):

@@ -26,6 +26,7 @@ from longtake.captioning.endpoint import Endpoint, EndpointSettings, _encoded, _
 from longtake.captioning.journal import Journal
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.settings import KEY as KEY_VARIABLE
+from longtake.manifests.folder import Folder
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import Ask, Reply, Server, good, number_in, picture
 
@@ -432,7 +433,7 @@ def test_the_key_is_sent_and_nowhere_else(
         return good(ask)
 
     with caplog.at_level(logging.DEBUG), Server(script) as server:
-        journal = Journal(None, str(tmp_path / "answers"), local=True)
+        journal = Journal(Folder(tmp_path / "answers"))
         (result,) = captioned(server, clips(1), journal, api_key_file=str(file))
         assert {ask.headers["Authorization"] for ask in server.asked} == {f"Bearer {KEY}"}
     assert result.status == Status.ERROR
@@ -446,7 +447,7 @@ def test_the_key_is_sent_and_nowhere_else(
 
 
 def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
-    journal = Journal(None, str(tmp_path), local=True)
+    journal = Journal(Folder(tmp_path))
 
     def breaks(ask: Ask) -> Reply:
         return Reply(status=401) if ask.step == "refine" and ask.number == 3 else good(ask)

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 
 from longtake.captioning.base import Captions
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, Finish
@@ -23,6 +22,7 @@ from longtake.captioning.journal import Journal
 from longtake.captioning.local import BEGUN, LocalModel, LocalSettings, _answer, _closing
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.registry import make_captioner
+from longtake.manifests.folder import Folder
 from tests.captioning.frames import clip_of, flat_clip
 from tests.captioning.server import picture
 from tests.captioning.tiny_model import build_model, spoken
@@ -195,7 +195,7 @@ def test_ctrl_c_keeps_what_was_under_way(speaker: Path, tmp_path: Path) -> None:
     """In the main thread, where it is raised while a batch is generated: that is paid for, in time at least."""
     captioner = make_captioner("transformers", {"path": str(speaker), **SHORT})
     assert isinstance(captioner, Progressive)
-    captioner.journal = Journal(LocalFileSystem(), str(tmp_path), local=True)
+    captioner.journal = Journal(Folder(tmp_path))
     meter = captioner.describer.meter
 
     def interrupt() -> None:

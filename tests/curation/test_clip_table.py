@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from longtake.curation.clip_table import clip_scores, dump_protocols, explode, score_columns, sync_clips
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, fill, recipe
 
@@ -163,6 +163,20 @@ def test_clips_come_stay_and_go_with_their_videos(tmp_path: Path) -> None:
     }
     assert clips["v1@15"][f"{FRAMES_FILTER}_detail"] == [0.02]
     assert workspace.clips.rows() == 3  # one row per clip in the files, too
+
+
+def test_a_score_of_another_reduction_stays(tmp_path: Path) -> None:
+    """It is worked out from the detail, so nobody has to measure it again."""
+    workspace, chosen = Workspace(str(tmp_path)), recipe()
+    scan(workspace, scanned("v1", "s1", [0], chosen))
+    sync_clips(workspace, chosen)
+    stored = chosen.built[FRAMES_FILTER].protocol.rpartition("/")[0] + "/min"
+    give_score(workspace, chosen, 0.02, protocol=stored)
+    scan(workspace, scanned("v1", "s2", [0], chosen))
+    sync_clips(workspace, chosen)
+    row = clips_of(workspace)["v1@0"]
+    assert (row["scan_id"], row[FRAMES_FILTER], json.loads(row["protocols"])[FRAMES_FILTER]) == ("s2", 0.02, stored)
+    assert not ClipScores(workspace.clips.read(), chosen.built).missing(FRAMES_FILTER).any()
 
 
 def test_a_score_under_another_protocol_does_not_stay(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from longtake.curation.workspace import Workspace
 
 def test_only_old_unfinished_files_are_removed(tmp_path: Path) -> None:
     names = {
-        "frames/ab/.abc-1234.tmp": True,
-        "encoded/00/.x.mp4.0123.part": True,
+        "frames/ab/.abc.parquet.01234567.tmp": True,
+        "encoded/00/.x.mp4.89abcdef.tmp": True,
         "frames/ab/abc.parquet": False,  # done
-        "frames/ab/.abc-5678.tmp": False,  # young
+        "frames/ab/.abc.parquet.56789abc.tmp": False,  # young
         "frames/ab/.keep": False,  # not ours
         "notes/.mine.tmp": False,  # elsewhere
     }

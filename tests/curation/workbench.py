@@ -113,7 +113,7 @@ class Bench:
         return [
             sys.executable,
             "-m",
-            "longtake.curation.cli.main",
+            "longtake",
             stage,
             *rest,
             "-o",
@@ -144,7 +144,7 @@ class Bench:
 def environment() -> dict[str, str]:
     """Of the runs, and of their Ray: with the plug-in, and with a token of their own, so that no other Ray of this
     user gets in the way."""
-    path = os.pathsep.join([str(ROOT), str(PLUGIN)])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(PLUGIN)])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 

@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
 from longtake.curation.cli.progress import Progress
-from longtake.curation.pipeline import Options, run
+from longtake.curation.pipeline import run
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.looking.studio_server import Studio, studio

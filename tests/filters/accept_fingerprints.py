@@ -41,6 +41,7 @@ PLUMBING: dict[str, tuple[str, ...]] = {
     "filters/registry.py": (),
     "filters/weights.py": (),
     "filters/gates.py": (),
+    "filters/verdicts.py": (),
     "captioning/base.py": (),
     "captioning/checks.py": ("normalised",),
 }

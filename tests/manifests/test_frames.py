@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.manifests.frames import StoredFrames, frames_path, frames_writer, read_frames
+from longtake.manifests.frames import StoredFrames, frames_name, frames_writer, read_frames
 from longtake.manifests.ids import video_id
 from longtake.manifests.store import StoreError
 
@@ -62,16 +62,16 @@ def test_on_an_object_store() -> None:
     write(workspace, [frames("a"), frames("b")])
     assert read_frames(workspace, VIDEO, ["b"]) == {"b": frames("b")}
     fs = fsspec.filesystem("memory")
-    assert fs.find("/frames-test") == [frames_path("/frames-test", VIDEO)]
+    assert fs.find("/frames-test") == [f"/frames-test/{frames_name(VIDEO)}"]
     with pytest.raises(RuntimeError), frames_writer(workspace, "0" * 32) as writer:  # noqa: PT012
         writer.write(frames("c"))
         raise RuntimeError
-    assert fs.find("/frames-test") == [frames_path("/frames-test", VIDEO)]
+    assert fs.find("/frames-test") == [f"/frames-test/{frames_name(VIDEO)}"]
 
 
 def test_one_row_group_per_clip(tmp_path: Path) -> None:
     write(tmp_path, [frames("a"), frames("b"), frames("c")])
-    parquet = pq.ParquetFile(frames_path(str(tmp_path), VIDEO))
+    parquet = pq.ParquetFile(tmp_path / frames_name(VIDEO))
     assert [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)] == [1, 1, 1]
 
 
@@ -85,7 +85,7 @@ def test_only_the_frames_of_the_clips_named_are_read(tmp_path: Path) -> None:
 
 
 def test_nothing_appears_before_it_is_whole_and_nothing_stays_after_a_failure(tmp_path: Path) -> None:
-    path = Path(frames_path(str(tmp_path), VIDEO))
+    path = tmp_path / frames_name(VIDEO)
     failing = pytest.raises(RuntimeError, match="the scan failed")
     with failing, frames_writer(str(tmp_path), VIDEO) as writer:
         writer.write(frames("a"))
@@ -118,7 +118,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_damaged_file(tmp_path: Path, share: float) -> None:
     write(tmp_path, [frames("a")])
-    path = Path(frames_path(str(tmp_path), VIDEO))
+    path = tmp_path / frames_name(VIDEO)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(pa.ArrowInvalid):
         read_frames(str(tmp_path), VIDEO, ["a"])

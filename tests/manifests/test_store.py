@@ -345,7 +345,8 @@ def test_abandoned_temporary_files_go_and_fresh_ones_stay(tmp_path: Path) -> Non
     manifest = clips(tmp_path)
     manifest.append(rows({"a": 1}))
     old, fresh, foreign = (
-        Path(manifest.path, name) for name in (".5-0123abcd.parquet.tmp", ".6-0123abcd.parquet.tmp", ".something.tmp")
+        Path(manifest.path, name)
+        for name in (".5-01234567.parquet.0123abcd.tmp", ".6-01234567.parquet.0123abcd.tmp", ".something.tmp")
     )
     for file in (old, fresh, foreign):
         file.write_bytes(b"PAR1")

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from dataclasses import replace
+from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -345,6 +346,31 @@ def test_vbench_names(tmp_path: Path) -> None:
 
 
 # ── blind comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+        self.text = ""
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, [name for name, _ in attrs]))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_markup_in_a_prompt_makes_no_element(tmp_path: Path) -> None:
+    nasty = "</li><img src=x onerror='x'>\"<script>y</script> &lt;b&gt; {{ 7 * 7 }} \u202e"
+    pages = []
+    for name, prompt in (("hostile", nasty), ("harmless", "a prompt")):
+        (tmp_path / name).mkdir()
+        both = [samples(tmp_path / name / model, [[prompt] * 5], 2) for model in ("ours", "theirs")]
+        pages.append(Tags(write_page(both[0], both[1], tmp_path / name / "page")))
+    assert pages[0].found == pages[1].found
+    assert pages[0].text.count(nasty) == 5
 
 
 def test_a_blind_page_and_its_tally(tmp_path: Path) -> None:

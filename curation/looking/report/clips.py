@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import written_captions
-from longtake.curation.errors import SetupError
+from longtake.curation.clip_table import clip_row, written_captions
+from longtake.curation.looking.html import render
 from longtake.curation.looking.report.columns import Columns
+from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Verdict
+from longtake.filters.verdicts import Alone, TierResult, Verdict
 from longtake.manifests.frames import read_frames
 
-# five keyframes beside each other, where the report's style sheet is not
-_NOTEBOOK = (
-    "<style>.longtake p { margin: .15rem 0; } .longtake .frames { display: grid; gap: .5rem; margin: .4rem 0; padding: 0; "
-    "grid-template-columns: repeat(5, minmax(0, 1fr)); list-style: none; } "
-    ".longtake .frames img { display: block; width: 100%; height: auto; }</style>"
-)
+PICTURE = 224  # pixels: the width of a keyframe on a page
 _MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
 
 
@@ -40,8 +34,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ClipView:
-    """What is known of one clip. times [keyframes]: seconds in the video. scores: those under the recipe's protocols.
-    verdicts, failures, missing: by tier. caption, sub_captions: None unless they are good. pictures: small JPEGs."""
+    """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
+
+    start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
+    protocols. verdicts, failures, missing, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
+    pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
+    """
 
     clip_id: str
     uri: str
@@ -52,27 +50,26 @@ class ClipView:
     verdicts: dict[str, str]
     failures: dict[str, list[Failure]]
     missing: dict[str, list[str]]
+    alone: dict[str, Alone | None]
     caption: str | None
     sub_captions: list[str]
     pictures: list[bytes] = field(repr=False)
     times: list[float]
 
     def reasons(self, tier: str) -> list[str]:
-        """Why a tier does not keep it, a line per gate."""
+        """Why a tier does not keep the clip, a line per gate; empty if it does."""
         if self.error is not None:
             return [self.error]
         lines = [
             f"{f.gate} {f.score:.4g} is outside {f.range} by {abs(f.excess):.4g}" for f in self.failures.get(tier, [])
         ]
-        if not lines and self.missing.get(tier):
-            lines = [f"no score yet: {', '.join(self.missing[tier])}"]
+        if self.missing.get(tier):
+            lines.append(f"no score yet: {', '.join(self.missing[tier])}")
         return lines
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        from longtake.curation.looking.report.page import clip_figure
-
-        return f'<div class="longtake">{_NOTEBOOK}{clip_figure(self)}</div>'
+        return render("report/notebook.html.jinja", view=self, width=PICTURE)
 
 
 @dataclass(slots=True)
@@ -104,7 +101,7 @@ class Looker:
             if width and clip["has_frames"]:
                 pictures, times = thumbnails(self.workspace, clip["video_id"], clip["clip_id"], width, quality)
             values = {name: float(self.columns.values(name, slice(row, row + 1))[0]) for name in self.columns.scales}
-            failures, missing = self._verdict(row)
+            results = {tier: self.columns.result(tier, np.array([row])) for tier in self.columns.tiers}
             views.append(
                 ClipView(
                     clip_id=clip["clip_id"],
@@ -113,9 +110,10 @@ class Looker:
                     end=clip["end"],
                     error=f"{clip['error_kind']}: {clip['error']}" if clip["status"] != "ok" else None,
                     scores={name: value for name, value in values.items() if not np.isnan(value)},
-                    verdicts={tier: self._word(tier, row) for tier in self.columns.tiers},
-                    failures=failures,
-                    missing=missing,
+                    verdicts={tier: Verdict(result.verdicts[0]).name.lower() for tier, result in results.items()},
+                    failures={tier: _failures(result) for tier, result in results.items()},
+                    missing={tier: list(result.missing(0)) for tier, result in results.items()},
+                    alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],
                     pictures=pictures,
@@ -141,28 +139,15 @@ class Looker:
         rows = captions.filter(pc.is_in(captions["clip_id"], value_set=pa.array(clip_ids, pa.string())))
         return {row["clip_id"]: row for row in rows.to_pylist()}
 
-    def _verdict(self, row: int) -> tuple[dict[str, list[Failure]], dict[str, list[str]]]:
-        failures: dict[str, list[Failure]] = {}
-        missing: dict[str, list[str]] = {}
-        for tier, now in self.columns.tiers.items():
-            failures[tier], missing[tier] = [], []
-            for name, result in now.gates.items():
-                low, high = result.low[row : row + 1], result.high[row : row + 1]
-                if result.failed[row]:
-                    excess = float(result.gate.excess(low, high)[0])
-                    score = float(low[0] if excess < 0 else high[0])
-                    failures[tier].append(Failure(name, str(result.gate), score, excess))
-                elif result.missing[row]:
-                    missing[tier].append(name)
-        return failures, missing
 
-    def _word(self, tier: str, row: int) -> str:
-        now = self.columns.tiers[tier]
-        if not self.columns.scores.ok()[row]:
-            return Verdict.ERROR.name.lower()
-        if now.failures[row]:
-            return Verdict.REJECTED.name.lower()
-        return (Verdict.UNDECIDED if now.missings[row] else Verdict.KEPT).name.lower()
+def _failures(result: TierResult) -> list[Failure]:
+    """Of a single clip."""
+    found = []
+    for name, gate in result.gates.items():
+        if gate.failed[0]:
+            (score,), (excess,) = gate.outside(slice(0, 1))
+            found.append(Failure(name, str(gate.gate), float(score), float(excess)))
+    return found
 
 
 def thumbnails(
@@ -193,33 +178,8 @@ def small(encoded: bytes, width: int, quality: int) -> bytes:
     return bytes(cv2.imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
-def data_uri(jpeg: bytes) -> str:
-    """A picture as an address that needs no file."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
-def plain(text: object, most: int = 600) -> str:
-    """Somebody else's text, to be put between tags or into an attribute of HTML: escaped, without characters that a
-    parser refuses, cut where it is long. Wrap it in <bdi>, so that it cannot turn what stands around it."""
-    told = str(text)
-    if len(told) > most:
-        told = f"{told[:most]}… ({len(told):,} characters)"
-    visible = "".join("\ufffd" if _unprintable(c) else c for c in told)
-    return escape(visible.encode("utf-8", "replace").decode("utf-8"))
-
-
-def _unprintable(character: str) -> bool:
-    code = ord(character)
-    return (code < 32 and character not in "\n\t") or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
-
-
-def open_clip(workspace: str, clip_id: str, recipe: str | None = None) -> ClipView:
-    """One clip by its id or its first digits, with pictures, to look at in a notebook. Raises SetupError."""
-    target = Workspace(workspace)
-    target.must_exist()
-    columns = Columns.load(target, target.recipe(recipe))
-    at = np.flatnonzero(pc.starts_with(columns.scores.table["clip_id"], clip_id).to_numpy())
-    if at.size != 1:
-        found = f"{at.size} clips begin with" if at.size else "no clip is called"
-        raise SetupError(f"{found} {clip_id!r} in {workspace}")
-    return Looker(target, columns).look([int(at[0])], width=320)[0]
+def open_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> ClipView:
+    """One clip by its id or its first digits, with pictures 320 pixels wide. Raises SetupError."""
+    columns = Columns.load(workspace, recipe)
+    row = clip_row(workspace, columns.scores.table, clip_id)
+    return Looker(workspace, columns).look([row], width=320)[0]

@@ -1,10 +1,10 @@
 """Every clip's scores as columns in memory, so that moving one end of one gate costs one gate.
 
 `longtake tiers` reads the manifests and applies every gate; that is seconds for a million clips. Here the columns are
-read once (`clip_scores`, the same), a gate is applied by the same `ClipScores.result`, and per tier two small counts per
-clip are kept: of how many gates it failed, and for how many it has no score. A moved gate changes only its own share of
+read once (`clip_scores`, the same), a gate is applied by the same `ClipScores.result`, and per tier its `Tally` is kept:
+of each clip, how many gates failed it, and how many have no score of it. A moved gate changes only its own share of
 them, and all that is shown (verdicts, funnel, histograms, clips near a threshold) follows from them in passes over
-arrays of bytes.
+arrays of bytes. What follows is for `longtake.filters.verdicts` to say; here is only when to count anew.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from longtake.curation.clip_table import clip_scores
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
-from longtake.filters.gates import ClipScores, Gate, GateResult, Tier, Verdict
+from longtake.filters.gates import Gate, Tier
+from longtake.filters.verdicts import ClipScores, GateResult, Tally, TierResult
 from longtake.manifests import schemas
 
 Bools = npt.NDArray[np.bool_]
@@ -67,14 +68,14 @@ class _Origin:
     rows: Rows
     shares: dict[str, Counts]
     near: Rows  # of `rows`, those that at most one gate rejects, before or now: all that `shares` can be about
-    failures: npt.NDArray[np.uint8]  # [near]: before
+    before: Tally  # [near]
+    now: Tally  # [near]
 
 
 @dataclass(slots=True)
 class _Tier:
     gates: dict[str, GateResult]
-    failures: npt.NDArray[np.uint8]  # [clips]: gates that reject the clip
-    missings: npt.NDArray[np.uint8]  # [clips]: gates that have no score of it
+    tally: Tally
     # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
@@ -197,8 +198,8 @@ class Columns:
             results = {name: known.get((name, gate)) or scores.result(name, gate) for name, gate in gates.items()}
             before = self.tiers.get(tier)
             if before is None:
-                before = _Tier({}, np.zeros(len(self), np.uint8), np.zeros(len(self), np.uint8))
-            failures, missings = before.failures, before.missings
+                before = _Tier({}, Tally.count((), len(self)))
+            tally = before.tally
             moved: list[tuple[str, GateResult, GateResult]] = []
             for name in [*results, *(name for name in before.gates if name not in results)]:
                 old, now = before.gates.get(name), results.get(name)
@@ -206,24 +207,21 @@ class Columns:
                     continue
                 if old is not None and now is not None:
                     moved.append((name, old, now))
-                if old is not None:
-                    failures, missings = failures - old.failed.view(np.uint8), missings - old.missing.view(np.uint8)
-                if now is not None:
-                    failures, missings = failures + now.failed.view(np.uint8), missings + now.missing.view(np.uint8)
-            same = failures is before.failures and missings is before.missings and before.gates
-            if same and list(results) == list(before.gates):
+                tally = tally if old is None else tally.minus(old)
+                tally = tally if now is None else tally.plus(now)
+            if tally is before.tally and before.gates and list(results) == list(before.gates):
                 new[tier] = before
                 continue
-            new[tier] = _Tier(results, failures, missings)
+            new[tier] = _Tier(results, tally)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
                 if name in before.others:  # which clips the others pass does not depend on it
                     new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
                 rows = np.flatnonzero((old.failed ^ now.failed | old.missing ^ now.missing) & self.counted)
                 if rows.size * 4 < len(self):
-                    near = rows[(before.failures[rows] <= 1) | (failures[rows] <= 1)]
+                    near = rows[before.tally.of(rows).failed_once_at_most | tally.of(rows).failed_once_at_most]
                     new[tier].origin = _Origin(
-                        before.gates, before.steps, rows, before.shares, near, before.failures[near]
+                        before.gates, before.steps, rows, before.shares, near, before.tally.of(near), tally.of(near)
                     )
         return new
 
@@ -233,11 +231,11 @@ class Columns:
         captions = self.recipe.needing(Needs.CAPTIONS)
         left = np.zeros(len(self), bool)
         for tier in tiers.values():
-            failures = tier.failures
+            tally = tier.tally
             for gate in captions:
                 if gate in tier.gates:
-                    failures = failures - tier.gates[gate].failed
-            left |= failures == 0
+                    tally = tally.minus(tier.gates[gate])
+            left |= tally.unfailed
         left &= self._scanned
         orphan = (self._repeats == -2) | ((self._repeats >= 0) & ~left[np.maximum(self._repeats, 0)])
         low, high, bound = self._spans[name]
@@ -245,16 +243,19 @@ class Columns:
 
     def verdicts(self, tier: str) -> npt.NDArray[np.uint8]:
         """Of every clip [clips], see Verdict."""
+        return self.tiers[tier].tally.verdicts(self.scores.ok())
+
+    def result(self, tier: str, rows: Rows) -> TierResult:
+        """What `decide` says of a few clips."""
         now = self.tiers[tier]
-        verdicts = np.where(now.missings > 0, np.uint8(Verdict.UNDECIDED), np.uint8(Verdict.KEPT))
-        verdicts[now.failures > 0] = Verdict.REJECTED
-        verdicts[~self.scores.ok()] = Verdict.ERROR
-        return verdicts
+        gates = {name: gate.of(rows) for name, gate in now.gates.items()}
+        tally = now.tally.of(rows)
+        return TierResult(gates, tally, tally.verdicts(self.scores.ok()[rows]))
 
     def kept(self, tier: str) -> Rows:
         """The selected clips that a tier keeps."""
         passing = self.passing(tier)
-        return np.asarray(passing[self.tiers[tier].missings[passing] == 0], np.int64)
+        return np.asarray(passing[self.tiers[tier].tally.of(passing).measured], np.int64)
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""
@@ -265,18 +266,22 @@ class Columns:
     def _count_tier(self, tier: str) -> dict[str, Any]:
         now, passing = self.tiers[tier], self.passing(tier)
         everything, kept = _count(self.counted), self.kept(tier).size
+        by_one = np.flatnonzero(self.counted & now.tally.by_one)
         gates: dict[str, Any] = {}
         for name, gate in now.gates.items():
             key = name, gate.gate
             if key not in self._alone or self._repeats is not None:
                 self._alone[key] = _count(gate.failed & self.counted), _count(gate.missing & self.counted)
             failed, missing = self._alone[key]
+            # No other gate fails these: what `_share` counts less those that this gate does not fail, either.
+            alone, not_by_others = _count(gate.failed[by_one]), int(self._share(tier, name).sum())
             gates[name] = {
                 "range": str(gate.gate),
                 "passed": everything - failed - missing,
                 "failed": failed,
                 "missing": missing,
-                "only_failure": int(self._share(tier, name).sum()) - passing.size,
+                "only_failure": alone,
+                "only_failure_so_far": not_by_others - passing.size - alone,
             }
         return {
             "kept": kept,
@@ -319,7 +324,7 @@ class Columns:
         """The selected clips that no gate of the tier rejects."""
         now = self.tiers[tier]
         if now.passing is None:
-            now.passing = np.flatnonzero(self.counted & (now.failures == 0))
+            now.passing = np.flatnonzero(self.counted & now.tally.unfailed)
         return now.passing
 
     def others_pass(self, tier: str, name: str) -> Rows:
@@ -328,8 +333,14 @@ class Columns:
         if name not in now.gates:
             return self.passing(tier)
         if name not in now.others:
-            now.others[name] = np.flatnonzero(self.counted & (now.failures == now.gates[name].failed.view(np.uint8)))
+            now.others[name] = np.flatnonzero(self.counted & now.tally.others_unfailed(now.gates[name].failed))
         return now.others[name]
+
+    def alone(self, tier: str, name: str) -> tuple[Rows, Rows]:
+        """The selected clips that this gate alone rejects, and those that it alone rejects as far as they are measured."""
+        now = self.tiers[tier]
+        failed = now.gates[name].failed & self.counted
+        return np.flatnonzero(failed & now.tally.by_one), np.flatnonzero(failed & now.tally.by_one_so_far)
 
     def histogram_of_others(self, tier: str, name: str) -> list[int]:
         """How many of `others_pass` have their score in each bin of its scale."""
@@ -341,8 +352,8 @@ class Columns:
         if name not in now.shares:
             if now.origin is not None and name in now.origin.shares:
                 rows, bins = now.origin.near, self._bins[name][now.origin.near]
-                own = now.gates[name].failed[rows].view(np.uint8) if name in now.gates else np.uint8(0)
-                came, gone = now.failures[rows] == own, now.origin.failures == own
+                failed = now.gates[name].failed[rows] if name in now.gates else None
+                came, gone = now.origin.now.others_unfailed(failed), now.origin.before.others_unfailed(failed)
                 now.shares[name] = now.origin.shares[name] + _binned(bins[came]) - _binned(bins[gone])
             else:
                 now.shares[name] = _binned(self._bins[name][self.others_pass(tier, name)])
@@ -368,16 +379,22 @@ class Columns:
         """All clips that are counted."""
         return np.flatnonzero(self.counted)
 
-    def near_end(self, name: str, gate: Gate, end: str, inside: bool, rows: Rows, most: int) -> Rows:
-        """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate, inside or outside of it; first those that can
-        be seen."""
+    def near_end(self, tier: str, name: str, end: str, rows: Rows, most: int) -> tuple[Rows, Rows]:
+        """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate of a tier, inside and outside of it. First
+        those that every gate of the tier has a score of, and of them first those that can be seen."""
+        gate = self.tiers[tier].gates[name].gate
         threshold = gate.low if end == "low" else float(np.nextafter(gate.high, np.inf))  # a clip on it is inside
-        above = inside == (end == "low")
-        seen = self._seen[rows]
-        near = self.near(name, threshold, above, rows[seen], most)
-        if near.size == most:
+        measured, seen = self.tiers[tier].tally.of(rows).measured, self._seen[rows]
+        best_first = [rows[part] for part in (measured & seen, measured & ~seen, ~measured & seen, ~measured & ~seen)]
+
+        def side(above: bool) -> Rows:
+            near = np.zeros(0, np.int64)
+            for some in best_first:
+                if near.size < most:
+                    near = np.concatenate([near, self.near(name, threshold, above, some, most - near.size)])
             return near
-        return np.concatenate([near, self.near(name, threshold, above, rows[~seen], most - near.size)])
+
+        return side(end == "low"), side(end != "low")
 
     def to_show(self, rows: Rows, most: int) -> Rows:
         """A few of `rows`, first those that can be seen."""

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from longtake.curation.errors import SetupError
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
-from longtake.manifests.store import locate
 
 FILE = "studio/marks.json"  # in the workspace
 FEWEST = 3  # good ones and bad ones, for a proposal
@@ -100,15 +99,13 @@ def _round_between(a: float, b: float) -> float:
 
 def read_marks(workspace: Workspace) -> dict[str, bool]:
     """Clip id → good, as they were saved. Raises SetupError."""
-    fs, root = locate(workspace.path)
-    path = f"{root}/{FILE}"
-    if not fs.exists(path):
-        return {}
+    path = workspace.folder.file(FILE)
     try:
-        with fs.open(path, "rb") as file:
-            stored = json.loads(file.read())["marks"]
+        stored = json.loads(workspace.folder.read(FILE))["marks"]
         if not all(mark in ("good", "bad") for mark in stored.values()):
             raise ValueError("a mark is good or bad")
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SetupError(f"{path} holds no marks that can be read ({error}): mend it, or move it away") from error
     return {str(clip): mark == "good" for clip, mark in stored.items()}
@@ -124,13 +121,9 @@ def write_marks(workspace: Workspace, marks: dict[str, bool]) -> None:
 
 def write_whole(workspace: Workspace, name: str, text: str) -> str:
     """Write a text file below the workspace, all of it or nothing; where it lies. Raises SetupError."""
-    fs, root = locate(workspace.path)
-    path = f"{root}/{name}"
-    folder, _, last = path.rpartition("/")
+    path = workspace.folder.file(name)
     try:
-        fs.makedirs(folder, exist_ok=True)
-        fs.pipe_file(f"{folder}/.{last}.tmp", text.encode())
-        fs.mv(f"{folder}/.{last}.tmp", path)
+        workspace.folder.write_whole(name, text.encode())
     except OSError as error:
         raise SetupError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import os
 import re
 import secrets
 import socket
@@ -15,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from importlib.resources import files
 from typing import Any
 
-import fsspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -26,7 +26,7 @@ from starlette.routing import Route
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.studio.session import Session, StudioError
 from longtake.curation.recipe import RecipeError
-from longtake.curation.uris import local_path
+from longtake.manifests.folder import local_path, open_uri
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question
@@ -195,8 +195,8 @@ def _video(uri: str, wanted: str | None) -> Response:
     if path is not None:
         return FileResponse(path, media_type=kind) if path.is_file() else PlainTextResponse("the file is gone", 404)
     try:
-        file = fsspec.open(uri, "rb").open()
-        size = int(file.size)
+        file = open_uri(uri)
+        size = file.seek(0, os.SEEK_END)
     except Exception as error:  # whatever a remote filesystem raises
         return PlainTextResponse(f"cannot be opened: {error}", 404)
     found = _RANGE.fullmatch(wanted or "")

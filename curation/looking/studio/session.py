@@ -26,8 +26,8 @@ from longtake.curation.looking.stats import counted
 from longtake.curation.looking.studio.marks import agreement, propose, read_marks, write_marks, write_whole
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Gate, Tier, Verdict, decide
-from longtake.manifests.store import locate
+from longtake.filters.gates import Gate, Tier
+from longtake.filters.verdicts import Verdict, decide
 
 NEAR = 6  # clips on each side of a threshold
 SHOWN = 12  # clips of a list
@@ -146,19 +146,20 @@ class Session:
         gate = columns.tiers[tier].gates.get(name)
         if gate is None or math.isinf(gate.gate.low if end == "low" else gate.gate.high):
             return {"inside": [], "outside": []}
-        return {
-            side: self._cards(columns.near_end(name, gate.gate, end, side == "inside", rows, NEAR), name)
-            for side in ("inside", "outside")
-        }
+        inside, outside = columns.near_end(tier, name, end, rows, NEAR)
+        return {"inside": self._cards(inside, tier, name), "outside": self._cards(outside, tier, name)}
 
-    def _cards(self, rows: Rows, name: str | None = None) -> list[dict[str, Any]]:
+    def _cards(self, rows: Rows, tier: str, name: str | None = None) -> list[dict[str, Any]]:
+        """measured: whether every gate of the tier has a score of the clip."""
         columns = self.columns
+        measured = columns.tiers[tier].tally.of(rows).measured.tolist()
         few = columns.clips(rows.tolist(), ["clip_id", "has_frames"])
         values = columns.values(name, rows).tolist() if name else [math.nan] * len(few)
         self._rows.update(zip((clip["clip_id"] for clip in few), rows.tolist(), strict=True))
         return [
             {"id": clip["clip_id"], "frames": clip["has_frames"], "score": None if math.isnan(value) else _shown(value)}
-            for clip, value in zip(few, values, strict=True)
+            | {"measured": whole}
+            for clip, value, whole in zip(few, values, measured, strict=True)
         ]
 
     def _moved(self, tier: str) -> dict[str, int]:
@@ -176,7 +177,8 @@ class Session:
 
     def clips(self, question: Mapping[str, Any]) -> list[dict[str, Any]]:
         """A few clips of a tier, as it is set now. question: tier; which: kept, rejected, undecided, error, entering,
-        leaving, good, bad, or alone (with gate: those that it alone rejects)."""
+        leaving, good, bad, or with a gate alone (those that it alone rejects) and alone so far (those that it alone rejects
+        as far as they are measured)."""
         tier, which, gate = question.get("tier"), question.get("which"), question.get("gate")
         columns = self.columns
         with self._lock:
@@ -188,15 +190,14 @@ class Session:
                 marked = [clip for clip, good in self.marks.items() if good == (which == "good")]
                 ids = columns.scores.table["clip_id"]
                 rows = np.flatnonzero(pc.is_in(ids, value_set=pa.array(marked, pa.string())).to_numpy())
-            elif which == "alone" and gate in columns.tiers[tier].gates:
-                others = columns.others_pass(tier, gate)
-                rows = others[columns.tiers[tier].gates[gate].failed[others]]
+            elif which in ("alone", "alone so far") and gate in columns.tiers[tier].gates:
+                rows = columns.alone(tier, gate)[which == "alone so far"]
             elif which in ("kept", "rejected", "undecided", "error"):
                 rows = np.flatnonzero((columns.verdicts(tier) == Verdict[which.upper()]) & columns.selected)
             else:
                 raise StudioError(f"no such clips: {which!r}")
             gate = gate if gate in self.recipe.filters else None
-            return self._cards(columns.to_show(rows, SHOWN), gate)
+            return self._cards(columns.to_show(rows, SHOWN), tier, gate)
 
     def clip(self, clip_id: str) -> dict[str, Any]:
         """All about one clip under the tiers as they are set now. Raises KeyError."""
@@ -253,9 +254,8 @@ class Session:
         self._row(clip_id)  # so that nobody's text becomes a path
         if not clip_id.isalnum():
             return None
-        fs, root = locate(self.workspace.path)
-        path = f"{root}/encoded/{clip_id[:2]}/{clip_id}.mp4"
-        return str(fs.unstrip_protocol(path)) if fs.exists(path) else None
+        name = f"encoded/{clip_id[:2]}/{clip_id}.mp4"
+        return self.workspace.folder.file(name) if self.workspace.folder.exists(name) else None
 
     def source(self, clip_id: str) -> str:
         """The URI of a clip's video. Raises KeyError for an unknown clip."""
@@ -337,11 +337,7 @@ class Session:
         return ["as it began", *self._saved(), *shipped()]
 
     def _saved(self) -> list[str]:
-        fs, root = locate(self.workspace.path)
-        folder = f"{root}/{_FOLDER}"
-        if not fs.exists(folder):
-            return []
-        names = [str(path).rpartition("/")[2] for path in fs.ls(folder, detail=False)]
+        names = (self.workspace.folder / _FOLDER).names()
         return sorted(f"{_FOLDER}/{name}" for name in names if name.endswith(".yaml") and not name.startswith("."))
 
     def compare(self, name: str) -> dict[str, Any]:
@@ -358,16 +354,11 @@ class Session:
             scores = clip_scores(self.workspace, recipe, [])
             if not scores.table["clip_id"].equals(self.columns.scores.table["clip_id"]):
                 raise StudioError("the workspace has changed since the studio began: start it again")
-            self._baseline = {
-                tier: np.flatnonzero(decide(scores, gates).verdicts == Verdict.KEPT)
-                for tier, gates in recipe.tiers.items()
-            }
+            self._baseline = {tier: np.flatnonzero(decide(scores, gates).kept) for tier, gates in recipe.tiers.items()}
         return {"name": name, "unchecked": scores.unchecked}
 
     def _read_saved(self, name: str) -> Recipe:
-        fs, root = locate(self.workspace.path)
-        with fs.open(f"{root}/{name}", "rb") as file:
-            return parse_yaml(file.read(), source=name)
+        return parse_yaml(self.workspace.folder.read(name), source=name)
 
     def parse_tiers(self, tiers: object) -> dict[str, Tier]:
         """Gates as a page sends them, in the order that `Recipe.with_gates` gives them."""

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,16 +17,18 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
+import longtake
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores, rows_table
 from longtake.curation.looking.report import findings
-from longtake.curation.looking.report.clips import ClipView, Looker, open_clip, plain
+from longtake.curation.looking.report.clips import ClipView, Looker
 from longtake.curation.looking.report.columns import BINS, Columns
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.looking.stats import funnel, tier_counts
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import ClipScores, Gate, Tier, decide
+from longtake.filters.gates import Gate, Tier
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, frames_writer
 from tests.curation.tables import CLIPS, clip_id, fill, recipe
@@ -107,10 +108,21 @@ def assert_as_decide(columns: Columns, scores: ClipScores, tiers: dict[str, Tier
         assert columns.funnel(tier) == funnel(expected)
         np.testing.assert_array_equal(columns.verdicts(tier), expected.verdicts)
         for name in columns.scales:  # what is known of the step before must not show
-            others = [result.failed for other, result in expected.gates.items() if other != name]
-            rows = np.all([scores.ok(), *(~failed for failed in others)], axis=0)
+            others = [result for other, result in expected.gates.items() if other != name]
+            rows = np.all([scores.ok(), *(~result.failed for result in others)], axis=0)
             np.testing.assert_array_equal(columns.others_pass(tier, name), np.flatnonzero(rows))
             assert columns.histogram_of_others(tier, name) == binned(columns, name, rows)
+            if name in now:
+                passed = np.all([rows, *(result.passed for result in others)], axis=0)
+                failed = expected.gates[name].failed
+                alone, so_far = columns.alone(tier, name)
+                np.testing.assert_array_equal(alone, np.flatnonzero(failed & passed))
+                np.testing.assert_array_equal(so_far, np.flatnonzero(failed & rows & ~passed))
+        few = np.arange(0, len(columns), 7)
+        few = few[scores.ok()[few]]
+        told = columns.result(tier, few)
+        assert [told.alone(i) for i in range(len(few))] == [expected.alone(row) for row in few.tolist()]
+        assert [told.missing(i) for i in range(len(few))] == [expected.missing(row) for row in few.tolist()]
 
 
 @settings(max_examples=60, deadline=None)
@@ -205,7 +217,7 @@ def test_the_clips_next_to_a_threshold_are_the_nearest_of_each_side(end: str) ->
     gate = Gate(3, 6)
     columns.set({"one": {"width": gate}, "two": {}})
     rows = columns.others_pass("one", "width")
-    inside, outside = (columns.near_end("width", gate, end, side, rows, 5) for side in (True, False))
+    inside, outside = columns.near_end("one", "width", end, rows, 5)
     scores = columns.values("width", columns.everything())
     known = {row: score for row, score in zip(columns.everything(), scores, strict=True) if not np.isnan(score)}
     seen = SCORES.table["has_frames"].to_pylist()
@@ -215,6 +227,22 @@ def test_the_clips_next_to_a_threshold_are_the_nearest_of_each_side(end: str) ->
         nearest = sorted(abs(known[row] - at) for row in fits)[:5]
         assert [abs(known[row] - at) for row in chosen.tolist()] == pytest.approx(nearest)
         assert set(chosen.tolist()) <= set(fits)
+
+
+def test_clips_that_every_gate_has_a_score_of_come_first() -> None:
+    """Though others lie nearer to the threshold."""
+    columns = Columns.of(SCORES, MADE)
+    columns.set({"one": {"width": Gate(low=5), "psnr": Gate(0, 9), "flow": Gate(low=0)}, "two": {}})
+    rows = columns.others_pass("one", "width")
+    alone, so_far = columns.alone("one", "width")
+    for seen in (True, False):
+        columns._seen[:] = seen
+        _, near = columns.near_end("one", "width", "low", rows, len(columns))
+        assert set(near.tolist()) == {*alone.tolist(), *so_far.tolist()}
+        assert set(near[: alone.size].tolist()) == set(alone.tolist())
+        scores = columns.values("width", near)
+        assert scores[: alone.size].tolist() == sorted(scores[: alone.size], reverse=True)
+        assert scores[alone.size - 1] < scores[alone.size]
 
 
 # ── findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -296,6 +324,13 @@ def test_the_page_says_what_stats_says(workspace: Workspace) -> None:
     page = Page(write_report(workspace, recipe()))
     assert "pretrain: 1 of 10 clips are kept" in page.text
     assert "finetune: 3 of 10 clips are kept" in page.text
+    assert (
+        "width >= 1280 (pretrain, finetune): 2 rejected, in pretrain 0 by it alone, 1 by it alone as far as"
+        in page.text
+    )
+    assert "text_similarity <= 0.98 (pretrain): 1 rejected, in pretrain 1 by it alone, 0 by it" in page.text
+    assert "pretrain: rejected by one gate alone. text_similarity 0.99" in page.text
+    assert "rejected by one gate alone as far as measured. width 640" in page.text
     for reason in ("psnr 25 is outside [4, 20] by 5", "width 640 is outside >= 1280 by 640"):
         assert reason in page.text
     assert "not_video" in page.text
@@ -331,7 +366,7 @@ def test_strangers_words_stay_text(tmp_path: Path) -> None:
 
 def test_a_clip_has_five_pictures_over_its_sub_captions(tmp_path: Path) -> None:
     workspace = hostile(tmp_path / "workspace")
-    view: ClipView = open_clip(workspace.path, "11")
+    view: ClipView = longtake.open(workspace.path).clip("11")
     assert view.verdicts == {"pretrain": "kept", "finetune": "kept"}
     assert view.times == [1.0, 4.0, 7.0, 10.0, 13.0]
     shapes = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape for jpeg in view.pictures]
@@ -345,13 +380,13 @@ def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path
     workspace = hostile(tmp_path / "workspace")
     (stored,) = (tmp_path / "workspace" / "frames").rglob("*.parquet")
     stored.write_bytes(stored.read_bytes()[:-40])
-    damaged = Page(open_clip(workspace.path, "11")._repr_html_().encode())
+    damaged = Page(longtake.open(workspace.path).clip("11")._repr_html_().encode())
     assert "img" not in {tag for tag, _ in damaged.tags}
     assert damaged.text.count("<img src=x onerror=alert(2)>") == 7
     shutil.rmtree(tmp_path / "workspace" / "captions")
     shutil.rmtree(tmp_path / "workspace" / "frames")
     for letter in "12":  # of the second, nothing but an error is known, either
-        shown = Page(open_clip(workspace.path, 2 * letter)._repr_html_().encode())
+        shown = Page(longtake.open(workspace.path).clip(2 * letter)._repr_html_().encode())
         assert not {"img", "script"} & {tag for tag, _ in shown.tags}
         assert "no frames of it are stored" in shown.text
         assert "<script>alert(1)</script>" in shown.text
@@ -364,7 +399,13 @@ def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
     assert views["b"].reasons("pretrain") == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
     assert views["g"].reasons("pretrain") == ["no score yet: artifacts, text_similarity"]
     assert "artifacts" not in views["g"].scores  # a lower bound is none
-    assert views["h"].reasons("pretrain") == ["artifacts 0.3 is outside <= 0.05 by 0.25"]
+    assert views["h"].reasons("pretrain") == [
+        "artifacts 0.3 is outside <= 0.05 by 0.25", "no score yet: text_similarity",
+    ]  # fmt: skip
+    assert {letter: views[letter].alone["pretrain"] for letter in "abceghi"} == {
+        "a": None, "b": "alone", "c": "alone as far as measured", "e": None, "g": "not known",
+        "h": "alone as far as measured", "i": None,
+    }  # fmt: skip
     assert views["f"].reasons("pretrain") == ["frames: [bold]gone[/bold]"]
     assert views["i"].error == "caption: the model would not"
     assert (views["a"].caption, views["a"].sub_captions) == ("A [red]herring[/red].", list("12345"))
@@ -413,10 +454,3 @@ def test_the_command_writes_the_file(workspace: Workspace, tmp_path: Path) -> No
 def test_the_report_loads_no_model_and_no_ray(workspace: Workspace, tmp_path: Path) -> None:
     unwanted = {*HEAVY, "ray", "av", "pandas", "duckdb", "scipy", "starlette"}
     assert not loaded("report", workspace.path, "-o", str(tmp_path / "report.html")) & unwanted
-
-
-@given(st.text())
-def test_plain_text_holds_no_markup(text: Any) -> None:
-    shown = plain(text)
-    assert not {"<", ">", '"', "'", "\x00"} & set(shown)
-    shown.encode()

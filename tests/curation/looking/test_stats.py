@@ -8,13 +8,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from longtake.curation.cli.show import statistics_csv
-from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
+from longtake.curation.looking.stats import QUANTILES, Statistics, near_misses, statistics
 from longtake.curation.workspace import Workspace
-from longtake.filters.gates import Verdict, decide
+from longtake.filters.base import reduce_detail
+from longtake.filters.gates import Gate
+from longtake.filters.verdicts import Alone, ClipScores, Verdict, decide
 from tests.curation.tables import CLIPS, VERDICTS, clip_id, fill, recipe
+from tests.filters.test_verdicts import NAMES, Fake, Stored, World, of_tier, table, worlds
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def found(workspace: Workspace) -> Statistics:
 
 
 def counts(**gates: str) -> dict[str, dict[str, int]]:
-    keys = ("passed", "failed", "missing", "only_failure")
+    keys = ("passed", "failed", "missing", "only_failure", "only_failure_so_far")
     return {name: dict(zip(keys, map(int, text.split()), strict=True)) for name, text in gates.items()}
 
 
@@ -40,8 +46,8 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     assert [pretrain[v] for v in ("kept", "rejected", "error", "undecided")] == [1, 5, 2, 2]
     assert [finetune[v] for v in ("kept", "rejected", "error", "undecided")] == [3, 4, 2, 1]
     for tier, expected in (
-        (pretrain, counts(width="6 2 0 1", psnr="4 2 2 1", artifacts="3 2 3 1", text_similarity="2 1 5 1")),
-        (finetune, counts(width="6 2 0 1", psnr="3 3 2 2")),
+        (pretrain, counts(width="6 2 0 0 1", psnr="4 2 2 0 1", artifacts="3 2 3 0 1", text_similarity="2 1 5 1 0")),
+        (finetune, counts(width="6 2 0 0 1", psnr="3 3 2 2 0")),
     ):
         got = {name: {key: gate[key] for key in expected[name]} for name, gate in tier["gates"].items()}
         assert got == expected
@@ -69,7 +75,7 @@ def test_the_json_keeps_the_contract_of_the_design(found: Statistics) -> None:
     for tier in data["tiers"].values():
         assert {"kept", "rejected", "error", "gates"} <= set(tier)
         for gate in tier["gates"].values():
-            assert {"passed", "failed", "missing", "only_failure"} <= set(gate)
+            assert {"passed", "failed", "missing", "only_failure", "only_failure_so_far"} <= set(gate)
     for stage in data["stages"].values():
         assert {"rows", "computed", "seconds", "video_hours", "cpu_seconds"} <= set(stage)
 
@@ -108,24 +114,78 @@ def test_quantiles_are_numpys_over_the_scores_that_count(found: Statistics) -> N
 
 
 def test_near_misses_are_the_clips_that_one_gate_rejects(found: Statistics) -> None:
-    got = {(m.clip_id[0], m.gate, m.tiers): (m.score, m.excess) for m in found.near_misses}
+    got = {(m.clip_id[0], m.gate, m.tiers, m.no_score): (m.score, m.excess) for m in found.near_misses}
     expected = {
-        ("b", "text_similarity", ("pretrain",)): (0.99, 0.01),
-        ("c", "width", ("pretrain", "finetune")): (640, -640),
-        ("d", "psnr", ("pretrain",)): (25, 5),
-        ("h", "artifacts", ("pretrain",)): (0.3, 0.25),
-        ("b", "psnr", ("finetune",)): (15, 5),
-        ("d", "psnr", ("finetune",)): (25, 15),
+        ("b", "text_similarity", ("pretrain",), ()): (0.99, 0.01),
+        ("b", "psnr", ("finetune",), ()): (15, 5),
+        ("d", "psnr", ("finetune",), ()): (25, 15),
+        ("d", "psnr", ("pretrain",), ("artifacts", "text_similarity")): (25, 5),
+        ("h", "artifacts", ("pretrain",), ("text_similarity",)): (0.3, 0.25),
+        ("c", "width", ("pretrain",), ("psnr", "artifacts", "text_similarity")): (640, -640),
+        ("c", "width", ("finetune",), ("psnr",)): (640, -640),
     }
     assert set(got) == set(expected)
     for key, values in expected.items():
         assert got[key] == pytest.approx(values), key
 
 
+def test_near_misses_that_every_gate_has_a_score_of_come_first(found: Statistics) -> None:
+    assert [m.alone for m in found.near_misses] == [Alone.YES] * 3 + [Alone.SO_FAR] * 4
+    told = found.as_json()["near_misses"]
+    assert [m["alone"] for m in told] == ["alone"] * 3 + ["alone as far as measured"] * 4
+    assert [bool(m["no_score"]) for m in told] == [False] * 3 + [True] * 4
+
+
 def test_near_misses_come_closest_first_and_as_many_as_asked(workspace: Workspace, found: Statistics) -> None:
     assert found.near_misses[0].clip_id == clip_id("b")  # 0.01 of a score that spreads by 0.2
-    for most in (0, 1, 3):
+    for most in (0, 1, 3, 4, 6):
         assert statistics(workspace, recipe(), near=most).near_misses == found.near_misses[:most]
+
+
+@given(worlds(), st.integers(0, 8))
+@settings(max_examples=200, deadline=None)
+def test_near_misses_are_those_of_a_plain_rule(world: World, most: int) -> None:
+    rows, status, filters, tiers = world
+    ids = [f"{i:032x}" for i in range(len(rows))]
+    clips = table(rows, status, NAMES).append_column("clip_id", pa.array(ids, pa.string()))
+    scores = ClipScores(clips, filters)
+    results = {tier: decide(scores, gates) for tier, gates in tiers.items()}
+    expected: dict[tuple[Alone, str, str, tuple[str, ...]], tuple[set[str], float]] = {}
+    for tier, gates in tiers.items():
+        for i, (row, ok) in enumerate(zip(rows, status, strict=True)):
+            outcome, _, alone = of_tier(row, ok, filters, gates)
+            if alone in (Alone.YES, Alone.SO_FAR):
+                (gate,) = [name for name, what in outcome.items() if what == "failed"]
+                no_score = tuple(name for name, what in outcome.items() if what == "missing")
+                by = outside(row[gate], filters[gate], gates[gate])
+                # two tiers with other ranges of one gate are two near misses of it
+                key = alone, ids[i], f"{gate} {by}", no_score
+                expected.setdefault(key, (set(), by))[0].add(tier)
+    everything = near_misses(clips, results, 10_000)
+    got = {(m.alone, m.clip_id, f"{m.gate} {m.excess}", m.no_score): (set(m.tiers), m.excess) for m in everything}
+    assert got == expected
+    assert len(everything) == len(expected)
+    assert [m.alone for m in everything] == sorted((m.alone for m in everything), key=list(Alone).index)
+    few = near_misses(clips, results, most)
+    assert [m.alone for m in few] == [m.alone for m in everything][:most]
+    assert set(few) <= set(everything)
+    for alone in (Alone.YES, Alone.SO_FAR):
+        for gate in NAMES:
+            away = [abs(m.excess) for m in everything if (m.alone, m.gate) == (alone, gate)]
+            assert away == sorted(away)
+
+
+def outside(cell: Stored, filter_: Fake, gate: Gate) -> float:
+    """How far the values that a gate looks at lie outside of it; below it counts first."""
+    value, detail, protocol = cell
+    assert value is not None
+    assert detail is not None
+    assert protocol is not None
+    looked_at = [value] if protocol.endswith(f"/{filter_.reduce}") else [reduce_detail(detail, filter_.reduce)]
+    looked_at = list(detail) if filter_.reduce == "every" else looked_at
+    if min(looked_at) < gate.low and "bound" not in protocol:
+        return min(looked_at) - gate.low
+    return max(looked_at) - gate.high
 
 
 def test_the_last_run_of_each_stage_and_all_of_them(found: Statistics) -> None:
@@ -146,7 +206,8 @@ def test_csv_has_a_line_per_gate(found: Statistics) -> None:
     ]
     assert rows[1] == {
         "tier": "pretrain", "gate": "psnr", "range": "[4, 20]",
-        "passed": "4", "failed": "2", "missing": "2", "only_failure": "1", "left": "5",
+        "passed": "4", "failed": "2", "missing": "2", "only_failure": "0", "only_failure_so_far": "1",
+        "left": "5",
     }  # fmt: skip
 
 

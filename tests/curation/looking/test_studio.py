@@ -85,7 +85,12 @@ def test_a_moved_gate_tells_what_tiers_tells(served: Studio, workspace: Workspac
 
 def test_clips_on_both_sides_of_an_end(served: Studio) -> None:
     near = decide(served, TIERS, gate="psnr", end="high")["near"]
-    assert [(clip["id"][0], clip["score"]) for clip in near["outside"]] == [("d", 25)]  # e fails width, too
+    assert [(clip["id"][0], clip["score"], clip["measured"]) for clip in near["outside"]] == [
+        ("d", 25, False)  # e fails width, too
+    ]
+    assert [clip["measured"] for clip in near["inside"]] == sorted(
+        (clip["measured"] for clip in near["inside"]), reverse=True
+    )
     assert {clip["id"][0] for clip in near["inside"]} <= set("abgi1")
     assert decide(served, TIERS, gate="width", end="high")["near"] == {"inside": [], "outside": []}  # it is open
 
@@ -112,6 +117,10 @@ def test_another_recipe_to_compare_with(served: Studio, workspace: Workspace) ->
 def test_all_of_one_clip(served: Studio) -> None:
     decide(served)
     told = served.ask(f"/api/clip/{clip_id('b')}").data
+    assert told["alone"] == {"pretrain": "alone", "finetune": "alone"}
+    assert served.ask(f"/api/clip/{clip_id('d')}").data["alone"] == {
+        "pretrain": "alone as far as measured", "finetune": "alone",
+    }  # fmt: skip
     assert told["reasons"]["pretrain"] == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
     assert told["failures"]["finetune"] == [{"gate": "psnr", "range": "[4, 10]", "score": 15.0, "excess": 5.0}]
     assert served.ask("/api/clip/nonsense").status == 404
@@ -136,7 +145,8 @@ def test_lists_of_clips(served: Studio) -> None:
     assert (first["id"], first["frames"]) == (clip_id("1"), True)  # what can be seen comes first
     assert listed("undecided") == "gj"
     assert listed("error") == "2fi"
-    assert listed("alone", gate="psnr") == "d"
+    assert (listed("alone", gate="psnr"), listed("alone so far", gate="psnr")) == ("", "d")
+    assert (listed("alone", gate="text_similarity"), listed("alone so far", gate="text_similarity")) == ("b", "")
     assert served.ask("/api/clips", {"tier": "pretrain", "which": "__class__"}).status == 400
 
 

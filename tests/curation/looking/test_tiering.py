@@ -86,10 +86,38 @@ def test_one_clip_with_its_reasons(workspace: Workspace) -> None:
     }
     assert [f["outside by"] for f in pretrain["failed"].values()] == pytest.approx([640, 5, 0.15])
     assert pretrain["no score"] == ["text_similarity"]
+    assert pretrain["alone"] is None  # three gates reject it
     assert known["captions"] is None
     assert describe_clip(workspace, recipe(), "g")["tiers"]["pretrain"]["verdict"] == "undecided"
     assert describe_clip(workspace, recipe(), "i")["tiers"]["finetune"]["verdict"] == "error"
     assert describe_clip(workspace, recipe(), "a")["captions"]["caption"] == "A [red]herring[/red]."
+
+
+@pytest.mark.parametrize(
+    ("letter", "tier", "verdict", "alone", "no_score"),
+    [
+        ("a", "pretrain", "kept", None, []),
+        ("b", "pretrain", "rejected", "alone", []),
+        ("c", "pretrain", "rejected", "alone as far as measured", ["psnr", "artifacts", "text_similarity"]),
+        ("d", "pretrain", "rejected", "alone as far as measured", ["artifacts", "text_similarity"]),
+        ("d", "finetune", "rejected", "alone", []),
+        ("e", "finetune", "rejected", None, []),
+        ("g", "pretrain", "undecided", "not known", ["artifacts", "text_similarity"]),
+        ("i", "finetune", "error", None, []),
+    ],
+)
+def test_whether_one_gate_alone_rejects_a_clip(
+    workspace: Workspace, letter: str, tier: str, verdict: str, alone: str | None, no_score: list[str]
+) -> None:
+    told = describe_clip(workspace, recipe(), letter)["tiers"][tier]
+    assert (told["verdict"], told["alone"], told["no score"]) == (verdict, alone, no_score)
+
+
+def test_of_a_score_above_its_gate_the_greatest_value_is_told(workspace: Workspace) -> None:
+    """With `reduce: every`, the value that lies outside is shown, not the least one."""
+    chosen = recipe(filters={**recipe().filters, "psnr": {"reduce": "every"}}, tiers={"t": {"psnr": "[4, 15.2]"}})
+    failed = describe_clip(workspace, chosen, "b")["tiers"]["t"]["failed"]["psnr"]  # its detail: 14.5 and 15.5
+    assert (failed["score"], failed["outside by"]) == (15.5, pytest.approx(0.3))
 
 
 def test_a_name_must_be_one_clips(workspace: Workspace, tmp_path: Path) -> None:

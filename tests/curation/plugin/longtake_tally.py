@@ -19,9 +19,7 @@ from typing import Any, ClassVar
 from fsspec import AbstractFileSystem
 from pydantic import BaseModel, Field
 
-from longtake.captioning.base import Captioner, Captions, ClipFrames
-from longtake.captioning.checks import Status
-from longtake.filters.base import Filter, FilterSettings, Needs, Sample
+from longtake import Captioner, Captions, ClipFrames, Filter, FilterSettings, Needs, Sample, Status
 
 
 def note(log: str, who: str, number: float, pause: float) -> None:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode, missing_tail, probe
-from longtake.curation.uris import local_path
+from longtake.manifests.folder import local_path
 from tests.corpus import CASES, SMALL, Encoding, film, pan, planes
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"

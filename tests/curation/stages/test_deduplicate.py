@@ -21,7 +21,7 @@ from longtake.curation.stages.deduplicate import finish
 from longtake.curation.workspace import Workspace
 from longtake.filters import duplicates
 from longtake.filters.duplicates import Duplicates
-from longtake.filters.gates import Verdict, decide
+from longtake.filters.verdicts import Verdict, decide
 from longtake.manifests import schemas
 
 RECIPE: dict[str, Any] = {
@@ -71,7 +71,6 @@ def test_groups_are_those_of_a_loop_over_all_pairs(
     embeddings = clusters(np.random.default_rng(seed), count, centres, spread, dim)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "BLOCK", 16)
-        patch.setattr(duplicates, "OTHERS", 32)
         owner, cosine = Duplicates(threshold=threshold).kept_instead(embeddings)
     assert owner.tolist() == by_the_book(embeddings, threshold)
     assert (cosine[owner < 0] == 0).all()
@@ -107,14 +106,6 @@ def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed(
         patch.setattr(duplicates, "PROBES", 10_000)  # in all cells
         owner, _ = Duplicates(exact_up_to=0).kept_instead(embeddings)
     assert (owner == expected).all()
-
-
-def test_the_bound_is_one() -> None:
-    embeddings = clusters(np.random.default_rng(2), 400, 20, 0.5, 300)
-    heads = duplicates._heads(embeddings, duplicates.HEAD)
-    rows = embeddings.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    assert (heads @ heads.T - rows @ rows.T).min() > -duplicates.SLACK
 
 
 def test_a_chain_is_no_group() -> None:
@@ -263,7 +254,7 @@ def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: 
     assert [counts[verdict] for verdict in ("kept", "rejected", "error", "undecided")] == [2, 2, 0, 1]
     assert counts["gates"]["duplicates"]["missing"] == 1
     shown = describe_clip(workspace, stricter, f"{1:032x}")["tiers"]["pretrain"]
-    assert shown == {"verdict": "undecided", "failed": {}, "no score": ["duplicates"]}
+    assert shown == {"verdict": "undecided", "alone": "not known", "failed": {}, "no score": ["duplicates"]}
     assert kept(workspace, stricter) == [4, 5]
     finish(workspace, stricter)
     assert kept(workspace, stricter) == [1, 4, 5]

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
+from longtake.curation.clip_table import clip_scores
+from longtake.curation.stages.export import _counting
 from tests.corpus import CASES, build
+from tests.curation.tables import fill
+from tests.curation.tables import recipe as by_hand
 
 Grey = NDArray[np.float64]
 
@@ -178,6 +182,14 @@ def test_checksums_and_card(workspace: Path) -> None:
         {p.stem: p for p in (workspace / "dataset" / t / "clips").rglob("*.mp4")} for t in ("pretrain", "finetune")
     )
     assert all(path.samefile(first[name]) for name, path in second.items()), "a clip in two tiers takes its space once"
+
+
+def test_what_does_not_count_as_a_score_is_not_exported_as_one(tmp_path: Path) -> None:
+    """A lower bound, or a score under a protocol that is not the recipe's."""
+    made = fill(tmp_path / "workspace")
+    table = _counting(clip_scores(made, by_hand()), by_hand()).to_pandas().set_index("clip_id")
+    has = {name: {clip_id[0] for clip_id in table.index[table[name].notna()]} for name in ("psnr", "artifacts")}
+    assert has == {"psnr": set("abdeghi"), "artifacts": set("abeij")}  # j's psnr is of an old kind; g, h: only borders
 
 
 def test_webdataset_is_a_second_format_of_the_same(workspace: Path, table: pd.DataFrame) -> None:

@@ -22,14 +22,15 @@ import pytest
 from longtake.curation.clip_table import rows_table
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import statistics
-from longtake.curation.pipeline import Options, run
+from longtake.curation.pipeline import run
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
-from longtake.filters.base import MeasureError, Sample, Score
+from longtake.filters.base import MeasureError, Sample, Score, reduce_detail
 from longtake.filters.batches import ModelFilter
 from longtake.filters.weights import WEIGHTS
 from longtake.manifests import schemas
@@ -386,6 +387,112 @@ def test_the_next_part_is_ready_while_the_models_are_at_this_one(
     (report,) = reports
     assert 0 < report.busy_seconds < report.seconds
     assert statistics(workspace, chosen).summary["stages"]["score"]["busy_share"] == report.busy_share
+
+
+# ── nothing is measured twice ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counted(registry.Filter[Sample]):
+    """Notes how many clips it measured; the detail of each is 1 and 3."""
+
+    name = "psnr"
+    backend = "counted"
+    unit = ""
+    needs = score.Needs.FRAMES
+    measured: ClassVar[int] = 0
+    bound: ClassVar[bool] = False
+
+    @property
+    def method(self) -> str:
+        return "counted"
+
+    @property
+    def lower_bound(self) -> registry.Filter[Sample] | None:
+        return CountedBound(reduce=self.reduce) if type(self).bound else None
+
+    def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
+        type(self).measured += len(items)
+        return [Score(reduce_detail(detail, self.reduce), detail) for detail in [(1.0, 3.0)] * len(items)]
+
+
+class CountedBound(Counted):
+    backend = "counted_bound"
+
+
+class CountedToo(Counted):
+    name = "ssim"
+    backend = "counted_too"
+    measured: ClassVar[int] = 0
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for kind in (Counted, CountedToo):
+        monkeypatch.setitem(registry.BUILT_IN[kind.name], kind.backend, f"{__name__}:{kind.__name__}")
+        monkeypatch.setattr(kind, "measured", 0)
+    registry.available.cache_clear()
+    yield
+    registry.available.cache_clear()
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("reduce", ["min", "max", "every"])
+def test_another_filter_does_not_make_a_score_of_another_reduction_be_measured_again(
+    workspace: Workspace, reduce: str
+) -> None:
+    """Its detail is stored: the planner takes the score from it, and so must the worker."""
+    scored(workspace, recipe(psnr={"backend": "counted"}))
+    assert (Counted.measured, CountedToo.measured) == (6, 0)
+    changed = recipe(psnr={"backend": "counted", "reduce": reduce}, ssim={"backend": "counted_too"})
+    table = scored(workspace, changed)
+    assert (Counted.measured, CountedToo.measured) == (6, 6)
+    assert table["ssim"].notna().all()
+    assert statistics(workspace, changed).summary["tiers"]["pretrain"]["kept"] == 6
+    scored(workspace, changed)
+    assert (Counted.measured, CountedToo.measured) == (6, 6)
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize(("reduce", "gate", "measured"), [("min", ">= 2", 0), ("max", ">= 2", 6), ("every", ">= 2", 0)])
+def test_a_score_of_another_reduction_spares_a_clip_the_next_filter(
+    workspace: Workspace, reduce: str, gate: str, measured: int
+) -> None:
+    """By its mean, 2, the clip would be kept; by its least value, 1, no tier can keep it."""
+    scored(workspace, recipe(psnr={"backend": "counted"}))
+    filters = {"psnr": {"backend": "counted", "reduce": reduce}, "ssim": {"backend": "counted_too"}}
+    tiers = {"pretrain": {"psnr": gate, "ssim": ">= 0"}}
+    scored(workspace, parse_recipe({"name": "changed", "filters": filters, "tiers": tiers}, "the test"))
+    assert (Counted.measured, CountedToo.measured) == (6, measured)
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_worker_asks_for_what_is_a_bound_and_not_for_what_is_rejected(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six clips, two have the score, two a lower bound that says nothing yet, two one that rejects them."""
+    monkeypatch.setattr(Counted, "bound", True)
+    chosen = parse_recipe(
+        {
+            "name": "bounds",
+            "filters": {"psnr": {"backend": "counted"}, "ssim": {"backend": "counted_too"}},
+            "tiers": {"pretrain": {"psnr": "<= 5", "ssim": ">= 0"}},
+        },
+        "the test",
+    )
+    filter_ = chosen.built["psnr"]
+    assert filter_.lower_bound is not None
+    kinds = [(filter_.protocol, 2.0), (filter_.lower_bound.protocol, 0.5), (filter_.lower_bound.protocol, 9.0)]
+    rows = workspace.clips.read().to_pylist()
+    for number, row in enumerate(rows):
+        protocol, value = kinds[number % 3]
+        row |= {"psnr": value, "psnr_detail": [value], "protocols": json.dumps({"psnr": protocol})}
+    table = rows_table(rows, schemas.CLIPS, ["psnr"])
+    job_args = (workspace.path, chosen.model_dump(mode="json"), False)
+    score.ScoreWorker(*job_args)(table)  # all of them, whatever the planner thinks
+    assert (Counted.measured, CountedToo.measured) == (2, 4)
+    Counted.measured = CountedToo.measured = 0
+    score.ScoreWorker(*job_args[:2], True)(table)
+    assert (Counted.measured, CountedToo.measured) == (4, 6)
 
 
 # ── set-up ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -25,11 +25,9 @@ from longtake.manifests.dataset.shards import (
     dataset_table,
     finish_dataset,
     presto_problems,
-    remove_folder,
-    whole_file,
-    whole_folder,
     write_shards,
 )
+from longtake.manifests.folder import remove_folder, whole_file, whole_folder
 
 KEYS = ["45", "135", "225", "315", "405"]
 

@@ -37,6 +37,12 @@ function load() {
   }
 }
 
+// A score, and a word where some gate of the tier has none of this clip.
+export function scoreOf(clip) {
+  const score = clip.score === null ? clip.id.slice(0, 8) : digits(clip.score);
+  return clip.measured ? score : `${score}, not all measured`;
+}
+
 export function card(clip, mark, open, marked) {
   const picture = clip.frames
     ? element("img", {alt: ""})
@@ -47,7 +53,7 @@ export function card(clip, mark, open, marked) {
     waiting.push([picture, `/clips/${clip.id}/2.jpg`]);
     setTimeout(load);  // when it is on the page
   }
-  const score = clip.score === null ? clip.id.slice(0, 8) : digits(clip.score);
+  const score = scoreOf(clip);
   return element("li", {"data-clip": clip.id},
     element("button", {type: "button", class: "open-clip", "aria-label": `open clip ${clip.id.slice(0, 8)}, score ${score}`, onclick: () => open(clip.id)},
       picture, element("span", {class: "score"}, score)),
@@ -79,7 +85,8 @@ export function large(clip, tier, mark, marked) {
   ];
   for (const [name, verdict] of Object.entries(clip.verdicts)) {
     const lines = clip.reasons[name];
-    parts.push(element("p", {class: verdict === "kept" ? "fine" : "why"}, element("b", {}, `${name}: ${verdict}`)));
+    const by = verdict === "rejected" && clip.alone[name] ? ` by one gate ${clip.alone[name]}` : "";
+    parts.push(element("p", {class: verdict === "kept" ? "fine" : "why"}, element("b", {}, `${name}: ${verdict}${by}`)));
     if (lines.length) parts.push(element("ul", {class: "why"}, ...lines.map((line) => element("li", {}, element("bdi", {}, line)))));
   }
   if (clip.caption) parts.push(element("p", {dir: "auto", class: "caption"}, clip.caption));

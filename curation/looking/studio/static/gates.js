@@ -155,7 +155,8 @@ export class GateCard {
       if (this.paths[i].getAttribute("d") !== path) this.paths[i].setAttribute("d", path);
     });
     const told = counts
-      ? `rejects ${count(counts.failed)}, alone ${count(counts.only_failure)}; no score ${count(counts.missing)}`
+      ? `rejects ${count(counts.failed)}; alone ${count(counts.only_failure)}, alone so far ${count(counts.only_failure_so_far)}; `
+        + `no score ${count(counts.missing)}`
       : "off";
     if (this.told.textContent !== told) this.told.textContent = told;
   }

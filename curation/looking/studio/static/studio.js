@@ -1,7 +1,7 @@
 // The studio's page: state, questions to the server, and what is drawn of the answers.
 
 import {GateCard, count, digits, drawn, element} from "./gates.js";
-import {agreementTable, card, large, rest, showMarks} from "./clips.js";
+import {agreementTable, card, large, rest, scoreOf, showMarks} from "./clips.js";
 
 const $ = (id) => document.getElementById(id);
 const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, whole: {}, fresh: true};
@@ -115,7 +115,7 @@ function drawNear(near) {
   const end = state.tiers[state.tier][state.gate]?.[state.end === "low" ? 0 : 1];
   $("near-of").textContent = end === null || end === undefined
     ? `This end of ${state.gate} is open.`
-    : `${state.gate} ${state.end === "low" ? "≥" : "≤"} ${digits(end)}: of the clips that no other gate rejects, the nearest ones.`;
+    : `${state.gate} ${state.end === "low" ? "≥" : "≤"} ${digits(end)}: of the clips that no other gate rejects, the nearest ones; first those that every gate has a score of.`;
   for (const side of ["inside", "outside"]) fill($(side), near[side]);
 }
 
@@ -124,7 +124,7 @@ function fill(list, clips) {
   const made = clips.map((clip) => {
     const old = known.get(clip.id);
     if (!old) return card(clip, state.marks[clip.id], open, mark);
-    if (clip.score !== null) old.querySelector(".score").textContent = digits(clip.score);
+    old.querySelector(".score").textContent = scoreOf(clip);
     return old;  // its picture is there
   });
   if (!made.length) made.push(element("li", {class: "note none"}, "none"));

@@ -1,0 +1,116 @@
+"""What a stage is: a plan of what is left to do, a worker for it, and an end over the whole corpus.
+
+A stage says which manifest it writes and what it measures. Its work is plain data and a function on a batch, with no engine in
+it, so that this process, Ray and a simulation can each drive it step by step. A new stage is one file and one line of
+`STAGES`: docs/add-a-stage.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from longtake.curation.recipe import Recipe
+    from longtake.curation.running.jobs import Job
+    from longtake.curation.workspace import Workspace
+    from longtake.filters.base import Needs
+    from longtake.manifests.store import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A stage as `STAGES` lists it. writes: the manifest that its workers append to. where: `module:Class`, loaded when the
+    stage is needed. about: for the command's help."""
+
+    name: str
+    writes: str
+    where: str
+    about: str
+
+
+# In this order they run. A stage that is listed here has a command, a place in `--until` and in the statistics.
+STAGES: tuple[Listed, ...] = (
+    Listed(
+        "scan", "videos", "longtake.curation.stages.scan:Scan", "Read videos. One row per video, its clips and samples."
+    ),
+    Listed(
+        "score", "clips", "longtake.curation.stages.score:Score", "Measure what needs a model, on the stored frames."
+    ),
+    Listed("caption", "captions", "longtake.curation.stages.caption:Caption", "Write captions."),
+    Listed("export", "exports", "longtake.curation.stages.export:Export", "Write the datasets."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run. stages: their names, in order. workers: at once; None: as many as there are CPUs. sample: caption only so
+    many clips, always the same ones."""
+
+    stages: Sequence[str] = tuple(listed.name for listed in STAGES)
+    all_scores: bool = False
+    retry_errors: bool = False
+    inline: bool = False
+    address: str | None = None
+    workers: int | None = None
+    sample: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run over a workspace: the workspace (whose manifests remember what was read of them, until something changes), the
+    recipe and the options."""
+
+    workspace: Workspace
+    recipe: Recipe
+    options: Options
+
+    @cached_property
+    def datasets(self) -> dict[str, int]:
+        """The clips in each dataset that the run wrote; export fills it in."""
+        return {}
+
+
+class Stage(ABC):
+    """One step from manifest to manifest."""
+
+    name: ClassVar[str]
+    measures: ClassVar[frozenset[Needs]] = frozenset()  # filters that need these are measured by this stage
+
+    @abstractmethod
+    def output(self, workspace: Workspace) -> Manifest:
+        """The manifest that the workers append to."""
+
+    @abstractmethod
+    def plan(self, run: Run) -> Job | None:
+        """What is left to do: the rows of what it reads less those its output holds under the same protocols. None if nothing
+        is. Raises SetupError if it cannot work on this machine."""
+
+    def validate(self, recipe: Recipe) -> None:  # noqa: B027
+        """Raises SetupError if the recipe asks this stage for what it cannot do anywhere; costs nothing."""
+
+    def check(self, run: Run) -> None:
+        """Raises SetupError if the stage cannot work on this machine, before any work begins."""
+        from longtake.curation.models import check_filters
+
+        recipe = run.recipe
+        check_filters(recipe, {name: f for name, f in recipe.built.items() if f.needs in self.measures})
+
+    def settle(self, run: Run) -> None:  # noqa: B027
+        """What is done after the workers, if there was work: the output is compacted already."""
+
+    def finish(self, run: Run) -> None:  # noqa: B027
+        """What is done at the end of each run of the stage, also if there was no work: what needs the whole corpus."""
+
+
+@cache
+def stage(name: str) -> Stage:
+    """A stage by its name. Raises KeyError."""
+    where = {listed.name: listed.where for listed in STAGES}[name]
+    module, _, attribute = where.partition(":")
+    made: Stage = getattr(importlib.import_module(module), attribute)()
+    return made

@@ -1,0 +1,352 @@
+"""The verdict: what a tier says of a clip. The only place where a score is held against a gate.
+
+The cascade of the scan, the score stage, captioning, export, statistics, `tiers`, `show`, the report and the studio all
+ask here. They bring the columns of a manifest, or rows in memory (one clip that is being scanned, a batch that is being
+scored): the same code decides. Verdicts are computed, never stored with scores.
+
+A gate has passed a clip, failed it, or has no score of it. What has no score is never taken as passed: a clip that one
+gate fails and another has not seen yet is rejected, but nobody knows whether by the one alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.filters.base import Filter, FilterUnavailable
+from longtake.filters.gates import Bools, Floats, Gate, Tier
+
+Counts8 = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64] | slice
+
+
+class Verdict(IntEnum):
+    """undecided: no gate failed, but one has no score yet (a stage that has not run)."""
+
+    KEPT = 0
+    REJECTED = 1
+    ERROR = 2
+    UNDECIDED = 3
+
+
+class Alone(StrEnum):
+    """Whether it takes one gate alone to reject a clip."""
+
+    YES = "alone"  # one gate failed, and every other gate of the tier passed
+    SO_FAR = "alone as far as measured"  # one gate failed, none besides, but another has no score of the clip
+    UNKNOWN = "not known"  # no gate failed, but one has no score of the clip
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One gate of one tier over all clips. Of an errored clip, none of passed, failed, missing is set.
+
+    low, high: the least and the greatest value that the gate looked at, nan where there is none.
+    """
+
+    gate: Gate
+    low: Floats
+    high: Floats
+    passed: Bools
+    failed: Bools
+    missing: Bools
+
+    def of(self, rows: Rows) -> GateResult:
+        """Of some clips only."""
+        low, high = self.low[rows], self.high[rows]
+        return GateResult(self.gate, low, high, self.passed[rows], self.failed[rows], self.missing[rows])
+
+    def outside(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Of some clips, the value that lies farthest outside of the gate on the side where the gate fails it, and how
+        far outside that is: positive above the gate, negative below it, 0 inside."""
+        low, high = self.low[rows], self.high[rows]
+        excess = self.gate.excess(low, high)
+        return np.where(excess < 0, low, high), excess
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Of each clip [clips], how many gates of a tier failed it, and how many have no score of it.
+
+    All that is said of a clip and a tier follows from these two numbers. They are kept apart from the gates because a
+    moved gate changes only its own share of them (see the studio).
+    """
+
+    failures: Counts8
+    missings: Counts8
+
+    @classmethod
+    def count(cls, gates: Iterable[GateResult], clips: int) -> Tally:
+        """Of the gates of a tier."""
+        failures, missings = np.zeros(clips, np.uint8), np.zeros(clips, np.uint8)
+        for gate in gates:
+            failures += gate.failed.view(np.uint8)
+            missings += gate.missing.view(np.uint8)
+        return cls(failures, missings)
+
+    def plus(self, gate: GateResult) -> Tally:
+        """With one gate more."""
+        return Tally(self.failures + gate.failed.view(np.uint8), self.missings + gate.missing.view(np.uint8))
+
+    def minus(self, gate: GateResult) -> Tally:
+        """With one of its gates less."""
+        return Tally(self.failures - gate.failed.view(np.uint8), self.missings - gate.missing.view(np.uint8))
+
+    def of(self, rows: Rows) -> Tally:
+        """Of some clips only."""
+        return Tally(self.failures[rows], self.missings[rows])
+
+    def verdicts(self, ok: Bools) -> npt.NDArray[np.uint8]:
+        """See Verdict [clips]. ok: clips that did not end in an error."""
+        verdicts = np.where(self.missings > 0, np.uint8(Verdict.UNDECIDED), np.uint8(Verdict.KEPT))
+        verdicts[self.failures > 0] = Verdict.REJECTED
+        verdicts[~ok] = Verdict.ERROR
+        return verdicts
+
+    @property
+    def measured(self) -> Bools:
+        """Clips that every gate has a score of."""
+        return np.asarray(self.missings == 0)
+
+    @property
+    def unfailed(self) -> Bools:
+        """Clips that no gate failed: kept, or undecided."""
+        return np.asarray(self.failures == 0)
+
+    @property
+    def failed_once_at_most(self) -> Bools:
+        """Clips that no gate failed, or one."""
+        return np.asarray(self.failures <= 1)
+
+    def others_unfailed(self, failed: Bools | None) -> Bools:
+        """Clips that no gate failed, save one that `failed` is of: that gate decides their fate, as far as is measured.
+        None: of a gate that is not in the tier."""
+        return self.unfailed if failed is None else np.asarray(self.failures == failed.view(np.uint8))
+
+    @property
+    def by_one(self) -> Bools:
+        """Clips that one gate failed and every other passed (Alone.YES): `failed` tells which gate it was."""
+        return np.asarray((self.failures == 1) & (self.missings == 0))
+
+    @property
+    def by_one_so_far(self) -> Bools:
+        """Clips that one gate failed and none besides, while some gate has no score of them (Alone.SO_FAR)."""
+        return np.asarray((self.failures == 1) & (self.missings > 0))
+
+    def alone(self, row: int) -> Alone | None:
+        """Of one clip. None: it is kept, or several gates failed it."""
+        one = self.of(slice(row, row + 1))
+        if one.by_one[0]:
+            return Alone.YES
+        if one.by_one_so_far[0]:
+            return Alone.SO_FAR
+        return Alone.UNKNOWN if one.unfailed[0] and not one.measured[0] else None
+
+
+@dataclass(frozen=True, slots=True)
+class TierResult:
+    """One tier over all clips: gate by gate, their tally, and the verdicts (uint8 [clips], see Verdict)."""
+
+    gates: dict[str, GateResult]
+    tally: Tally
+    verdicts: npt.NDArray[np.uint8]
+
+    @property
+    def kept(self) -> Bools:
+        """Every gate has a score of the clip, and passed it."""
+        return np.asarray(self.verdicts == Verdict.KEPT)
+
+    @property
+    def may_keep(self) -> Bools:
+        """Kept, or undecided."""
+        return np.asarray((self.verdicts == Verdict.KEPT) | (self.verdicts == Verdict.UNDECIDED))
+
+    def alone(self, row: int) -> Alone | None:
+        """Of one clip. None: it is kept or an error, or several gates failed it."""
+        return None if self.verdicts[row] == Verdict.ERROR else self.tally.alone(row)
+
+    def missing(self, row: int) -> tuple[str, ...]:
+        """The gates that have no score of one clip."""
+        return tuple(name for name, gate in self.gates.items() if gate.missing[row])
+
+
+@dataclass(slots=True)
+class ClipScores:
+    """The scores of a table of clips as the filters at hand read them: stale ones are nan.
+
+    table: a clips manifest, with columns status, protocols (JSON object: name → protocol) and, per filter, `<name>` and
+    `<name>_detail` (which may be left out where `details_needed` does not name it). unchecked: filters that this
+    machine lacks a package or a weight for, and why: scores of the same backend are taken for theirs, whatever the
+    method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
+    """
+
+    table: pa.Table
+    filters: Mapping[str, Filter[Any]]
+    unchecked: dict[str, str] = field(default_factory=dict)
+    _spans: dict[str, tuple[Floats, Floats, Bools]] = field(default_factory=dict)
+    _kinds: dict[str, tuple[Bools, Bools, Bools]] = field(default_factory=dict)
+    _results: dict[tuple[str, Gate], GateResult] = field(default_factory=dict)
+    _ok: Bools | None = None
+    _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int32]] | None = None
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]], filters: Mapping[str, Filter[Any]]) -> ClipScores:
+        """Of clips in memory, with the keys that a clips manifest has columns of; the key of a score may be left out."""
+        columns: dict[str, pa.Array] = {
+            key: pa.array([row[key] for row in rows], pa.string()) for key in ("status", "protocols")
+        }
+        for name in filters:
+            values = [row.get(name) for row in rows]
+            if any(value is not None for value in values):
+                columns[name] = pa.array(values, pa.float64())
+                columns[f"{name}_detail"] = pa.array(
+                    [row.get(f"{name}_detail") for row in rows], pa.list_(pa.float64())
+                )
+        return cls(pa.table(columns), filters)
+
+    def span(self, name: str) -> tuple[Floats, Floats, Bools]:
+        """(low, high, bound): the values a gate must hold for each clip, equal unless `reduce: every`; nan where there
+        is no score under the wanted protocol. bound: the value is only a lower bound of the score."""
+        if name not in self._spans:
+            self._spans[name] = self._span(name)
+        return self._spans[name]
+
+    def result(self, name: str, gate: Gate) -> GateResult:
+        """One gate over all clips; computed once, since tiers share most of their gates."""
+        if (name, gate) not in self._results:
+            low, high, bound = self.span(name)
+            ok = self.ok()
+            passed = gate.passes(low, high) & ok
+            failed = ~np.isnan(low) & ok & ~passed
+            if bound.any():
+                # The score itself can only be higher than a lower bound: that this lies within the gate or below it
+                # says nothing yet, and only its height is a failure.
+                passed &= ~bound
+                failed = np.where(bound, ok & (high > gate.high), failed)
+                low = np.where(bound, high, low)
+            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~(passed | failed))
+        return self._results[name, gate]
+
+    def ok(self) -> Bools:
+        """Clips that did not end in an error."""
+        if self._ok is None:
+            self._ok = pc.equal(self.table["status"], "ok").to_numpy().astype(bool)
+        return self._ok
+
+    def missing(self, name: str) -> Bools:
+        """Clips without a score under the wanted protocol."""
+        low, _, bound = self.span(name)
+        return np.isnan(low) | bound
+
+    def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
+        every = self.filters[name].reduce == "every"
+        if name not in self.table.column_names:
+            none = np.full(self.table.num_rows, np.nan)
+            return none, none, np.zeros(self.table.num_rows, bool)
+        fresh, other, bound = self._compare(name)
+        value = self.table[name].to_numpy().astype(np.float64, copy=False)
+        low = high = np.where(fresh | bound, value, np.nan)
+        from_detail = fresh | other | bound if every else other
+        if from_detail.any():
+            how = self.filters[name].reduce
+            least, most, known = self._ends(name, "min" if every else how, "max" if every else how)
+            low, high = np.where(from_detail & known, least, low), np.where(from_detail & known, most, high)
+        return low, high, bound
+
+    def details_needed(self) -> list[str]:
+        """The filters whose `<name>_detail` a verdict looks at: without that column it cannot be right."""
+        needed = []
+        for name, filter_ in self.filters.items():
+            if name in self.table.column_names:
+                fresh, other, bound = self._compare(name)
+                if (fresh | other | bound if filter_.reduce == "every" else other).any():
+                    needed.append(name)
+        return needed
+
+    def _compare(self, name: str) -> tuple[Bools, Bools, Bools]:
+        """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's."""
+        if name in self._kinds:
+            return self._kinds[name]
+        wanted = self.filters[name]
+        lower = wanted.lower_bound.protocol if wanted.lower_bound else None
+        try:
+            method = wanted.protocol.rpartition("/")[0]
+        except FilterUnavailable as error:
+            # What cannot be measured here can still be decided on: any method of the same backend is believed.
+            method, self.unchecked[name] = None, str(error)
+        unique, codes = self._stored()
+        kinds = np.zeros((3, len(unique)), bool)
+        for i, protocols in enumerate(unique):
+            stored, _, reduce = protocols.get(name, "").rpartition("/")
+            same = stored == method if method is not None else stored.partition("/")[0] == wanted.backend
+            kinds[:, i] = (
+                same and reduce == wanted.reduce,
+                same and reduce != wanted.reduce,
+                lower is not None and protocols.get(name) == lower,
+            )
+        fresh, other, bound = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
+        self._kinds[name] = fresh, other, bound
+        return fresh, other, bound
+
+    def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int32]]:
+        """The different protocols there are, and which one each clip has."""
+        if self._protocols is None:
+            column = self.table["protocols"]
+            if not pa.types.is_dictionary(column.type):
+                column = pc.dictionary_encode(column)
+            chunks = column.unify_dictionaries().chunks
+            texts = chunks[0].dictionary.to_pylist() if chunks else []
+            codes = [chunk.indices.fill_null(len(texts)).to_numpy() for chunk in chunks]
+            self._protocols = (
+                [*(json.loads(text) for text in texts), {}],
+                np.concatenate([np.zeros(0, np.int32), *codes]).astype(np.int32, copy=False),
+            )
+        return self._protocols
+
+    def _ends(self, name: str, *hows: str) -> tuple[Floats, Floats, Bools]:
+        """Two reductions of the detail (of every clip), and which clips have any."""
+        column = self.table[f"{name}_detail"].combine_chunks()
+        flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+        owner = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+        count = np.bincount(owner, minlength=len(column))
+        known = count > 0
+        ends = []
+        for how in hows:
+            if how == "mean":
+                ends.append(np.bincount(owner, flat, len(column)) / np.maximum(count, 1))
+            else:
+                end = np.full(len(column), math.inf if how == "min" else -math.inf)
+                with np.errstate(invalid="ignore"):  # nan stays nan
+                    (np.minimum if how == "min" else np.maximum).at(end, owner, flat)
+                ends.append(end)
+        return ends[0], ends[1], known
+
+
+def decide(scores: ClipScores, tier: Tier) -> TierResult:
+    """Apply every gate of `tier` to every clip, whatever the other gates say."""
+    gates = {name: scores.result(name, gate) for name, gate in tier.items()}
+    tally = Tally.count(gates.values(), scores.table.num_rows)
+    return TierResult(gates, tally, tally.verdicts(scores.ok()))
+
+
+def alive(scores: ClipScores, tiers: Mapping[str, Tier]) -> Bools:
+    """Clips that some tier may still keep: they are measured further, the others are not (the cascade)."""
+    return np.asarray(np.any([decide(scores, tier).may_keep for tier in tiers.values()], axis=0))
+
+
+def to_measure(
+    scores: ClipScores, names: Iterable[str], tiers: Mapping[str, Tier], *, all_scores: bool = False
+) -> Bools:
+    """Clips for which one of these filters has work to do: its score is missing under the wanted protocol, and some tier
+    may still keep the clip (all_scores: whether or not)."""
+    wanted = scores.ok() & np.any([scores.missing(name) for name in names], axis=0)
+    return np.asarray(wanted if all_scores or not wanted.any() else wanted & alive(scores, tiers))
