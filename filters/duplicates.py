@@ -32,8 +32,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import Filter, FilterUnavailable, Needs, Reduce
+from longtake.filters.base import Filter, FilterSettings, FilterUnavailable, Needs
 
 BLOCK = 2048  # clips at once
 PROBES = 24  # cells in which a clip is looked for
@@ -43,26 +44,29 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
+class DuplicatesSettings(FilterSettings):
+    """What counts as a repetition, and how it is looked for."""
+
+    threshold: float = Field(0.95, gt=0, le=1, description="the cosine from which on two clips are near-duplicates")
+    exact_up_to: int = Field(
+        100_000, ge=0, description="clips of which every pair is compared; of more, some pairs may be missed"
+    )
+
+
 class Duplicates(Filter[Any]):
-    """The cosine to the kept clip that this one repeats; 0 for a kept one. threshold: the cosine from which on two
-    clips are near-duplicates. exact_up_to: of more clips some pairs may be missed."""
+    """The cosine to the kept clip that this one repeats; 0 for a kept one."""
 
     name: ClassVar[str] = "duplicates"
     backend: ClassVar[str] = "clip"
     unit: ClassVar[str] = "cosine (0: kept)"
     needs: ClassVar[Needs] = Needs.CORPUS
+    settings_model: ClassVar[type[FilterSettings]] = DuplicatesSettings
 
-    def __init__(self, *, reduce: Reduce = "mean", threshold: float = 0.95, exact_up_to: int = 100_000) -> None:
-        super().__init__(reduce=reduce)
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold is a cosine above 0 and up to 1, not {threshold!r}")
-        if exact_up_to < 0:
-            raise ValueError(f"exact_up_to is a number of clips, not {exact_up_to!r}")
-        self.threshold, self.exact_up_to = threshold, exact_up_to
+    settings: DuplicatesSettings
 
     @property
     def method(self) -> str:
-        return f"cosine>={self.threshold:g},best-first,exact<={self.exact_up_to}"
+        return f"cosine>={self.settings.threshold:g},best-first,exact<={self.settings.exact_up_to}"
 
     def kept_instead(self, embeddings: npt.NDArray[np.float16]) -> tuple[Indices, Floats]:
         """For each clip the row of the one kept instead, or −1, and the cosine to it, or 0.
@@ -77,8 +81,8 @@ class Duplicates(Filter[Any]):
             lengths = np.linalg.norm(embeddings[start : start + BLOCK].astype(np.float64), axis=1)
             if not (np.isfinite(lengths).all() and (lengths > 0).all()):
                 raise ValueError("an embedding is zero, or not finite")
-        search = _EveryPair if count <= self.exact_up_to else _Cells
-        kept = search(embeddings, self.threshold - SLACK)
+        search = _EveryPair if count <= self.settings.exact_up_to else _Cells
+        kept = search(embeddings, self.settings.threshold - SLACK)
         for start in range(0, count, BLOCK):
             block = np.arange(start, min(start + BLOCK, count))
             self._settle(embeddings, *kept.near(block), owner, cosine)
@@ -96,20 +100,20 @@ class Duplicates(Filter[Any]):
             _, at = np.unique(rows, return_index=True)  # the first candidate of each row
             a, b = rows[at], others[at]
             exact = _cosines(embeddings, a, b)
-            alike = exact >= self.threshold
+            alike = exact >= self.settings.threshold
             owner[a[alike]], cosine[a[alike]] = b[alike], exact[alike]
             rows, others = np.delete(rows, at), np.delete(others, at)
 
     def _within(self, embeddings: npt.NDArray[np.float16], block: Indices, owner: Indices, cosine: Floats) -> None:
         """The same among the rows of one block, which are no duplicates of anything before it."""
         normal = _normal(embeddings, block, np.float32)
-        rows, others = _where(np.tril(normal @ normal.T, -1) >= self.threshold - SLACK)
+        rows, others = _where(np.tril(normal @ normal.T, -1) >= self.settings.threshold - SLACK)
         edges = np.searchsorted(rows, np.arange(len(block) + 1))
         for row in np.unique(rows):
             candidates = block[others[edges[row] : edges[row + 1]]]
             candidates = candidates[owner[candidates] < 0]
             exact = _cosines(embeddings, candidates, block[[row]])
-            alike = np.flatnonzero(exact >= self.threshold)
+            alike = np.flatnonzero(exact >= self.settings.threshold)
             if alike.size:
                 owner[block[row]], cosine[block[row]] = candidates[alike[0]], exact[alike[0]]
 

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from longtake.captioning import endpoint
 from longtake.captioning.quality import Standards, measured_quality
+from longtake.captioning.settings import KEY as KEY_VARIABLE
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import store_sample
@@ -53,7 +54,7 @@ RECIPE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY):
+    for name in (endpoint.ENDPOINT, endpoint.MODEL, KEY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -309,7 +310,7 @@ def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, 
 
 
 def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(endpoint.KEY, KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
     place = Place(tmp_path, 6)
 
     def quotes(ask: Ask) -> Reply:
@@ -369,7 +370,7 @@ def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path
     (tmp_path / "hd.yaml").write_text(yaml.safe_dump(plain))
     result = CliRunner().invoke(app, ["recipe", "validate", str(tmp_path / "hd.yaml")], env={"COLUMNS": "500"})
     assert result.exit_code == 2
-    assert "no setting 'concurency'; did you mean 'concurrency'" in result.output
+    assert "captioning.settings.concurency: unknown setting; did you mean 'concurrency'" in result.output
 
 
 # ── a sample, to look at ─────────────────────────────────────────────────────────────────────────────────────────────
