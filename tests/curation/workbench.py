@@ -142,9 +142,9 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """Of the runs, and of their Ray: with the plug-in, and with a token of their own, so that no other Ray of this
-    user gets in the way."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(PLUGIN)])
+    """Of the runs, and of their Ray: with this checkout's `longtake` and the plug-in, and with a token of their own, so
+    that no other Ray of this user gets in the way."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(PLUGIN)])
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
