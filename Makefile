@@ -29,7 +29,7 @@ toy: $(VENV)/.ready  ## what segmented attention can learn and plain attention c
 	$(RUN)/python -m longtake.presto.toy
 
 # Each worker gets one thread for its arithmetic: two workers with two threads each would wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n logical --maxprocesses 4
 
 test: $(VENV)/.ready  ## all but the slow tests
 	$(PYTEST) -m "not slow"

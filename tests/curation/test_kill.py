@@ -67,6 +67,7 @@ def in_the_middle(bench: Bench, stage: str, process: object) -> None:
     wait_for(lambda: begun(bench, stage) > done, f"{stage} to go on", process=process)
 
 
+@pytest.mark.slow
 def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """On a cluster that lives on: its workers may outlive the driver by a moment, while the next run starts."""
     address, _ = running_ray
@@ -130,6 +131,7 @@ def working(members: list[psutil.Process]) -> list[psutil.Process]:
     return left
 
 
+@pytest.mark.slow
 def test_a_ray_of_its_own_ends_with_the_driver(bench: Bench, films: Path) -> None:
     """Ctrl-C, then kill -9: no process stays behind, and the next run finishes."""
     process = bench.start("curate", films)
