@@ -55,6 +55,7 @@ class ByFile(LoadScopeScheduling):
         return "on Ray" if on_ray(file) else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Called where there are workers."""
     config.option.loadscopereorder = False  # the order is ours, not that of the number of tests
