@@ -155,6 +155,7 @@ def test_a_killed_worker_is_made_again_and_its_batch_done(cluster: Cluster, tmp_
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluster: Cluster, tmp_path: Path) -> None:
     reports: list[Report] = []
