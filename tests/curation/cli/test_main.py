@@ -18,6 +18,7 @@ from longtake.curation.cli.app import console, errors
 from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
+from tests.corpus import Corpus
 from tests.curation.tables import fill
 
 # What is told apart without a model: all that the scan measures.
@@ -60,7 +61,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def curated(corpus: dict[str, Path], recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def curated(corpus: Corpus, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A workspace made by `longtake curate --inline`, and what that printed."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "more.txt").write_text(ODD)  # given as an argument it would be a pattern

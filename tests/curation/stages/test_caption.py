@@ -38,7 +38,7 @@ from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
 from tests.captioning.server import Ask, Reply, Server, good, picture, story
-from tests.curation.workbench import ROOT, environment, kill_driver, wait_for
+from tests.curation.workbench import ROOT, RunningRay, environment, kill_driver, wait_for
 
 KEY = "sk-test-77aa0c51b3"
 PER_VIDEO = 4
@@ -116,6 +116,21 @@ class Place:
         table = pd.read_parquet(Path(self.workspace.path) / "captions")
         assert table["clip_id"].is_unique
         return table.set_index(table["clip_id"].str[8:].map(lambda digits: int(digits, 16))).sort_index()
+
+
+@pytest.fixture(
+    params=[
+        "inline",
+        pytest.param("on the suite's Ray", marks=pytest.mark.cluster),
+        pytest.param("on a Ray of its own", marks=[pytest.mark.cluster, pytest.mark.slow]),
+    ]
+)
+def how(request: pytest.FixtureRequest) -> str:
+    """The option by which a run is in this process, on a Ray that lives on, or on one that it starts and ends."""
+    if request.param == "on the suite's Ray":
+        running_ray: RunningRay = request.getfixturevalue("running_ray")
+        return f"--address={running_ray.address}"
+    return "--inline" if request.param == "inline" else "--workers=2"
 
 
 def assert_own(rows: pd.DataFrame) -> None:
@@ -204,7 +219,6 @@ def test_frames_that_are_gone_cost_their_clips_only(tmp_path: Path) -> None:
 # ── kills ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_killed_in_the_middle_no_answer_is_paid_for_twice(tmp_path: Path, how: str) -> None:
     """SIGKILL to the driver, in this process and on Ray, whose worker may outlive it by a moment."""
     place = Place(tmp_path, 60)
@@ -264,7 +278,6 @@ def shut_off(delay: float, answers: int) -> Callable[[Ask], Reply]:
     return lambda ask: Reply(good(ask).text, delay=delay) if next(asked) <= answers else Reply(status=402)
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
     """Whatever worker, batch and clip it was asked for: five keyframes of a clip, other batches, another process."""
     place = Place(tmp_path, 48)
@@ -283,7 +296,6 @@ def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path,
     assert set(answered) == {1}, "each was paid for once"
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
     place = Place(tmp_path, 32)
     with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:

@@ -110,7 +110,10 @@ def folder(bench: Bench) -> Path:
     return export(bench, *ALL)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+OFTEN = "Lance's folder is begun"  # the moment that each run of the suite tries; the others are slow
+
+
+@pytest.mark.parametrize("moment", [m if m == OFTEN else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS])
 def test_killed_at_any_moment_nothing_half_written_is_found(bench: Bench, folder: Path, moment: str) -> None:
     while not killed_when(bench, lambda: MOMENTS[moment](folder)):
         pass  # it was over before anybody looked
