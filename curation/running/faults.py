@@ -1,0 +1,149 @@
+"""When faults of the world stop a run: the first refused credential, and a run of faults.
+
+Workers report how each row ended; the driver counts here. What is done is kept, no result was replaced, and the same command
+tries again what it could not read.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
+
+if TYPE_CHECKING:
+    from longtake.curation.running.jobs import Report
+
+IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
+LAST = 200  # rows that are looked back on,
+SHARE = 5  # of which a fifth may not be faults.
+HAD_RESULT, FAULT_BEFORE = "had_result", "fault_before"  # columns of a batch, see `with_past`
+
+_WHAT_TO_DO = {
+    "away": "bring the folder, mount or bucket back",
+    "unreadable": "let that machine read it",
+    "unreachable": "see whether the source and the network are up",
+    "timed_out": "see whether the source and the network are up",
+    "throttled": "wait, or let fewer --workers ask it",
+    "credentials": "give that machine credentials that the source takes",
+    "no_memory": "free memory on that machine, or run fewer --workers on it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a row ended. source: the server, bucket or folder it was read from. kind: of the fault of the world that it met, or
+    None; message: what happened; host: the machine on which. had_result: it had a result, which stays. again: it met the same
+    fault when it was tried last."""
+
+    source: str
+    kind: str | None = None
+    message: str = ""
+    host: str = ""
+    had_result: bool = False
+    again: bool = False
+
+    @property
+    def left_as_it_was(self) -> bool:
+        """Whether an older result of the row stays instead of the one that was asked for."""
+        return self.kind is not None and self.had_result
+
+
+def this_host() -> str:
+    """The name of the machine that this process is on, as error rows tell it."""
+    return socket.gethostname()
+
+
+def source_of(uri: str) -> str:
+    """The server or bucket of a URI, or the folder of a path."""
+    if "://" in uri and not uri.startswith("file://"):
+        parts = urlsplit(uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return uri.removeprefix("file://").rpartition("/")[0] or "/"
+
+
+def with_past(todo: pa.Table, key: str, rows: pa.Table) -> pa.Table:
+    """`todo` with two columns on what its output holds of each row: whether that is a result, whatever its protocol, and else
+    the kind of the fault of the world that it met last. rows: key, status and error_kind of the output."""
+    at = pc.index_in(todo[key], value_set=rows[key].combine_chunks())
+    kind = rows["error_kind"].take(at).cast(pa.string())
+    fault = of_the_world(kind)
+    todo = todo.append_column(HAD_RESULT, pc.and_(at.is_valid(), pc.invert(fault)))
+    return todo.append_column(FAULT_BEFORE, pc.if_else(fault, kind, pa.scalar(None, pa.string())))
+
+
+def of_the_world(kinds: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each error kind is a fault of the world; false where there is none."""
+    return pc.fill_null(pc.is_in(kinds.cast(pa.string()), value_set=pa.array(sorted(OF_THE_WORLD))), False)
+
+
+def outcome(row: Mapping[str, Any], uri: str, kind: str | None, message: str | None) -> Outcome:
+    """How a row of a batch ended. row: of the batch, with the columns of `with_past` (without them it had no result). kind,
+    message: of its error, if any."""
+    if not is_of_the_world(kind):
+        return Outcome(source_of(uri))
+    return Outcome(
+        source_of(uri),
+        kind,
+        message or "",
+        this_host(),
+        had_result=bool(row.get(HAD_RESULT)),
+        again=row.get(FAULT_BEFORE) == kind,
+    )
+
+
+class Faults:
+    """What a stage's rows met so far. Raises SetupError when the run must stop."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.rows = 0
+        self.met: list[Outcome] = []  # the first ones: there may be as many as rows
+        self.count = 0
+        self._in_a_row: list[Outcome] = []
+        self._last: deque[Outcome] = deque(maxlen=LAST)
+        self._working: set[str] = set()  # sources that gave something
+
+    def see(self, report: Report) -> None:
+        """Count a batch."""
+        for one in report.outcomes:
+            self.rows += 1
+            self._last.append(one)
+            if one.kind is None:
+                self._working.add(one.source)
+                self._in_a_row.clear()
+                continue
+            self.count += 1
+            self._in_a_row.append(one)
+            if len(self.met) < LAST:
+                self.met.append(one)
+            if one.kind == "credentials" and not (one.again and not one.had_result and one.source in self._working):
+                raise self._stop([one], "was refused")
+            if len(self._in_a_row) >= IN_A_ROW:
+                raise self._stop(self._in_a_row, "in a row could not be read")
+        faulty = [one for one in self._last if one.kind is not None]
+        if len(self._last) == LAST and len(faulty) * SHARE >= LAST:
+            raise self._stop(faulty, f"of the last {LAST} could not be read")
+
+    def end(self, anything_good: bool) -> None:
+        """The stage is over. Nothing but faults stops the run, too, unless all of them are rows that never had a result in a
+        workspace that has others: there a dead link must not be in the way for ever."""
+        nothing_else = self.rows > 0 and self.count == self.rows
+        if nothing_else and (not anything_good or any(one.had_result for one in self.met)):
+            raise self._stop(self.met, f"of {self.rows} could not be read")
+
+    def _stop(self, met: list[Outcome], how: str) -> SetupError:
+        (kind, source, host), _ = Counter((one.kind, one.source, one.host) for one in met).most_common(1)[0]
+        message = next(one.message for one in met if (one.kind, one.source, one.host) == (kind, source, host))
+        rows = "1 row" if len(met) == 1 else f"{len(met)} rows"
+        return SetupError(
+            f"{self.stage}: {rows} {how}: {kind} ({message}) at {source}, seen from {host}; what is done is kept and no "
+            f"result was replaced, so {_WHAT_TO_DO[str(kind)]}, and run the same command again"
+        )
