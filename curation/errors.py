@@ -22,7 +22,10 @@ class Sort(StrEnum):
 # Kind → its sort, and what it means. docs/guide.md has the same table.
 KINDS: dict[str, tuple[Sort, str]] = {
     "missing": (Sort.FACT, "there is nothing at this address; of a clip: the video ends before it"),
-    "not_a_file": (Sort.FACT, "no file, but a folder, a pipe, a device, a link that leads to itself, or an impossible name"),
+    "not_a_file": (
+        Sort.FACT,
+        "no file, but a folder, a pipe, a device, a link that leads to itself, or an impossible name",
+    ),
     "empty": (Sort.FACT, "zero bytes, or a video without a single frame"),
     "not_video": (Sort.FACT, "no container this project reads: not a video, or damaged from the first bytes on"),
     "no_video": (Sort.FACT, "a media file without a video stream (audio only, or only a cover picture)"),
@@ -40,7 +43,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
     "export": (Sort.FACT, "the clip could not be cut and encoded"),
     "internal": (Sort.FACT, "an error in this program: please report it"),
     "away": (Sort.WORLD, "the folder or bucket of the file is not there or lists nothing, as where a mount is away"),
-    "unreadable": (Sort.WORLD, "it is there, but this machine cannot read it: permissions, a disk error, a stale mount"),
+    "unreadable": (
+        Sort.WORLD,
+        "it is there, but this machine cannot read it: permissions, a disk error, a stale mount",
+    ),
     "unreachable": (Sort.WORLD, "a remote source did not answer, or broke off"),
     "timed_out": (Sort.WORLD, "the source did not answer in time, or a read took most of the time limit"),
     "throttled": (Sort.WORLD, "the source asks for fewer requests (HTTP 429 or 503, SlowDown)"),

@@ -39,12 +39,16 @@ def unread_frames(error: Exception | None, workspace: str) -> RowError:
     """Why stored frames cannot be read. error: that their file gave; None: the clip is not in it. A file that is gone or
     damaged is a fact; what else a disk or a store says is a fault of the world."""
     remote = local_path(workspace) is None
-    damaged = isinstance(error, pa.ArrowException) or (isinstance(error, OSError) and error.errno is None and not remote)
+    damaged = isinstance(error, pa.ArrowException) or (
+        isinstance(error, OSError) and error.errno is None and not remote
+    )
     if error is None or damaged or isinstance(error, FileNotFoundError):
         reason = str(error) if error is not None else "they are not in the file of its video"
         return RowError("frames", f"the frames of this clip cannot be read: {reason}; scan it again")
     kind = kind_of(error, remote)
-    return RowError(kind if is_of_the_world(kind) else "frames", f"the frames of this clip cannot be read: {words(error)}")
+    return RowError(
+        kind if is_of_the_world(kind) else "frames", f"the frames of this clip cannot be read: {words(error)}"
+    )
 
 
 def load_sample(stored: StoredFrames) -> Sample:

@@ -34,7 +34,9 @@ _START_SECONDS = 60.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
-_FEW_MIB = 512  # MiB. With less available than a decoder takes for an ordinary film, the machine is to blame, and no film.
+_FEW_MIB = (
+    512  # MiB. With less available than a decoder takes for an ordinary film, the machine is to blame, and no film.
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class Sandbox:
                 process.wait(_END_SECONDS)  # let it end by its own cause, which is what the message tells
             self._stop()
             if process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before:
-                raise VideoError("no_memory", "the kernel ended the decoder, since the machine had no memory left") from error
+                raise VideoError(
+                    "no_memory", "the kernel ended the decoder, since the machine had no memory left"
+                ) from error
             raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
             # also on Ctrl-C: a child in the middle of a video is of no use any more

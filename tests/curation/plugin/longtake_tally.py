@@ -35,13 +35,13 @@ class _Tally(Filter[Any]):
     backend = "tally"
     unit = ""
 
-    def __init__(self, *, log: str, pause: float = 0.0, reduce: Reduce = "mean") -> None:
+    def __init__(self, *, log: str, pause: float = 0.0, method: str = "1", reduce: Reduce = "mean") -> None:
         super().__init__(reduce=reduce)
-        self.log, self.pause = log, pause
+        self.log, self.pause, self._method = log, pause, method
 
     @property
     def method(self) -> str:
-        return "1"
+        return self._method
 
     def _noted(self, data: bytes) -> Sequence[float]:
         number = float(zlib.crc32(data))

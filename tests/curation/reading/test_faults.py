@@ -116,7 +116,9 @@ def test_no_address_with_a_signature_is_told() -> None:
 
     info: Any = type("Info", (), {"real_url": URL("https://bucket/a.mp4?X-Amz-Signature=secret")})()
     error = aiohttp.ClientResponseError(info, (), status=403, message="Forbidden")
-    assert words(wrapped(FileNotFoundError("https://bucket/a.mp4?X-Amz-Signature=secret"), error)) == "HTTP 403 Forbidden"
+    assert (
+        words(wrapped(FileNotFoundError("https://bucket/a.mp4?X-Amz-Signature=secret"), error)) == "HTTP 403 Forbidden"
+    )
 
 
 # ── in the middle of decoding ────────────────────────────────────────────────────────────────────────────────────────
