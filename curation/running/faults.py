@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
 LAST = 200  # rows that are looked back on,
 SHARE = 5  # of which a fifth may not be faults.
-HAD_RESULT, FAULT_BEFORE = "had_result", "fault_before"  # columns of a batch, see `with_past`
+HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS = "had_result", "fault_before", "source_works"  # of a batch, see `with_past`
 
 _WHAT_TO_DO = {
     "away": "bring the folder, mount or bucket back",
@@ -41,7 +41,7 @@ _WHAT_TO_DO = {
 class Outcome:
     """How a row ended. source: the server, bucket or folder it was read from. kind: of the fault of the world that it met, or
     None; message: what happened; host: the machine on which. had_result: it had a result, which stays. again: it met the same
-    fault when it was tried last."""
+    fault when it was tried last; works: its source gave others what is asked for now, before this run."""
 
     source: str
     kind: str | None = None
@@ -49,6 +49,7 @@ class Outcome:
     host: str = ""
     had_result: bool = False
     again: bool = False
+    works: bool = False
 
     @property
     def left_as_it_was(self) -> bool:
@@ -69,14 +70,20 @@ def source_of(uri: str) -> str:
     return uri.removeprefix("file://").rpartition("/")[0] or "/"
 
 
-def with_past(todo: pa.Table, key: str, rows: pa.Table) -> pa.Table:
-    """`todo` with two columns on what its output holds of each row: whether that is a result, whatever its protocol, and else
-    the kind of the fault of the world that it met last. rows: key, status and error_kind of the output."""
+def with_past(todo: pa.Table, key: str, rows: pa.Table, done: Callable[[], pa.ChunkedArray] | None = None) -> pa.Table:
+    """`todo` with what its output holds of each row: whether that is a result, whatever its protocol; else the kind of the
+    fault of the world that it met last; and whether its source gave others what is asked for. rows: key and error_kind of
+    the output. done: the URIs of its rows that are good and need nothing."""
     at = pc.index_in(todo[key], value_set=rows[key].combine_chunks())
     kind = rows["error_kind"].take(at).cast(pa.string())
     fault = of_the_world(kind)
     todo = todo.append_column(HAD_RESULT, pc.and_(at.is_valid(), pc.invert(fault)))
-    return todo.append_column(FAULT_BEFORE, pc.if_else(fault, kind, pa.scalar(None, pa.string())))
+    before = pc.if_else(fault, kind, pa.scalar(None, pa.string()))
+    works = pa.nulls(todo.num_rows, pa.bool_())
+    if done is not None and pc.any(pc.equal(before, "credentials")).as_py():  # who else asks does not need to know
+        working = {source_of(uri) for uri in done().to_pylist()}
+        works = pa.array([source_of(uri) in working for uri in todo["uri"].to_pylist()], pa.bool_())
+    return todo.append_column(FAULT_BEFORE, before).append_column(SOURCE_WORKS, works)
 
 
 def of_the_world(kinds: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -96,6 +103,7 @@ def outcome(row: Mapping[str, Any], uri: str, kind: str | None, message: str | N
         this_host(),
         had_result=bool(row.get(HAD_RESULT)),
         again=row.get(FAULT_BEFORE) == kind,
+        works=bool(row.get(SOURCE_WORKS)),
     )
 
 
@@ -124,13 +132,17 @@ class Faults:
             self._in_a_row.append(one)
             if len(self.met) < LAST:
                 self.met.append(one)
-            if one.kind == "credentials" and not (one.again and not one.had_result and one.source in self._working):
+            if one.kind == "credentials" and not self._only_this_one(one):
                 raise self._stop([one], "was refused")
             if len(self._in_a_row) >= IN_A_ROW:
                 raise self._stop(self._in_a_row, "in a row could not be read")
         faulty = [one for one in self._last if one.kind is not None]
         if len(self._last) == LAST and len(faulty) * SHARE >= LAST:
             raise self._stop(faulty, f"of the last {LAST} could not be read")
+
+    def _only_this_one(self, one: Outcome) -> bool:
+        """Whether a refusal is of one file, and not of whoever asks: it was refused before, and its source gives others."""
+        return one.again and not one.had_result and (one.works or one.source in self._working)
 
     def end(self, anything_good: bool) -> None:
         """The stage is over. Nothing but faults stops the run, too, unless all of them are rows that never had a result in a

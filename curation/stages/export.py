@@ -95,7 +95,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
     if not todo.num_rows:
         return None
-    todo = with_past(todo, "clip_id", old)
+    todo = with_past(todo, "clip_id", old, lambda: clips.filter(finished)["uri"])
     encoded = pc.if_else(pc.equal(old["status"], "ok"), old["path"], pa.scalar(None, pa.string()))
     at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
     todo = todo.append_column("old_path", encoded.take(at)).sort_by("video_id")

@@ -59,10 +59,13 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
     of which needs a score or frames that a stricter recipe did without."""
     wanted = workspace.inputs.read()
-    todo = without_ids(wanted, "video_id", _done(workspace, wanted, recipe, all_scores, retry_errors))
+    done = _done(workspace, wanted, recipe, all_scores, retry_errors)
+    todo = without_ids(wanted, "video_id", done)
     if not todo.num_rows:
         return None
-    todo = with_past(todo, "video_id", workspace.videos.read(["video_id", "status", "error_kind"]))
+    videos = workspace.videos.read(["video_id", "uri", "status", "error_kind"])
+    good = videos.filter(pc.and_(pc.equal(videos["status"], "ok"), pc.is_in(videos["video_id"], value_set=done)))
+    todo = with_past(todo, "video_id", videos, lambda: good["uri"])
     cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
     # Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read.
     order = np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])

@@ -155,7 +155,11 @@ def test_a_dead_link_has_a_row_and_is_tried_again_and_stops_nothing(
     uris = [f"{server.url}/{film.name}" for film in films]
     call(bench, "curate", *uris)
     rows = bench.plain("videos").set_index("uri")
-    assert rows.loc[uris[0], ["status", "error_kind", "host"]].tolist() == ["error", "unreachable", socket.gethostname()]
+    assert rows.loc[uris[0], ["status", "error_kind", "host"]].tolist() == [
+        "error",
+        "unreachable",
+        socket.gethostname(),
+    ]
     assert stats(bench)["error_hosts"]["videos"] == {socket.gethostname(): 1}
     assert computed(call(bench, "curate")) == {**NOTHING, "scan": 1}
     server.fault = None
