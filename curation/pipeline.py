@@ -138,7 +138,7 @@ def _run_stage(this: Stage, run: Run, executor: Inline | Cluster, watcher: Watch
             for report in executor.run(job):
                 total += report
                 watcher.advance(report)
-                faults.see(report)
+                faults.see(report.outcomes)
             this.output(run.workspace).compact()
             run.workspace.clear_leftovers()
             this.settle(run)

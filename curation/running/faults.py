@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
-
-if TYPE_CHECKING:
-    from longtake.curation.running.jobs import Report
 
 IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
 LAST = 200  # rows that are looked back on,
@@ -119,9 +116,9 @@ class Faults:
         self._last: deque[Outcome] = deque(maxlen=LAST)
         self._working: set[str] = set()  # sources that gave something
 
-    def see(self, report: Report) -> None:
-        """Count a batch."""
-        for one in report.outcomes:
+    def see(self, outcomes: Iterable[Outcome]) -> None:
+        """Count the rows of a batch."""
+        for one in outcomes:
             self.rows += 1
             self._last.append(one)
             if one.kind is None:

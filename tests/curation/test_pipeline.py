@@ -292,7 +292,7 @@ def test_each_bad_input_is_one_error_row_of_a_documented_kind(bench: Bench, film
 
 
 def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_path: Path) -> None:
-    """In the sandbox, as on Ray: one crashes the decoder, one hangs it in C, one takes all memory."""
+    """In the sandbox, as on Ray: one crashes the decoder, one keeps it waiting for a read for ever, one takes all memory."""
     bad = {f"poison://{kind}{films[0]}": kind for kind in ("crash", "hang", "bloat")}
     table = tmp_path / "inputs.txt"
     table.write_text("\n".join([str(films[0]), *bad, str(films[1]), str(films[2])]))
@@ -304,7 +304,7 @@ def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_pat
     assert sum(report.errors for report in Inline().run(job)) == 3
 
     rows = bench.plain("videos").set_index("uri")
-    kinds = {"crash": "crash", "hang": "timeout", "bloat": "memory"}
+    kinds = {"crash": "crash", "hang": "timed_out", "bloat": "memory"}
     assert dict(rows.loc[list(bad), "error_kind"]) == {uri: kinds[kind] for uri, kind in bad.items()}
     assert "SIGSEGV" in rows.loc[f"poison://crash{films[0]}", "error"]
     good = rows.loc[list(map(str, films[:3]))]

@@ -264,37 +264,37 @@ def bad(kind: str = "unreachable", **more: Any) -> Outcome:
 
 def test_the_first_refused_credential() -> None:
     faults = Faults("scan")
-    faults.see(Report(outcomes=(GOOD,) * 300))
+    faults.see((GOOD,) * 300)
     with pytest.raises(SetupError, match=r"credentials \(no answer\) at s3://bucket, seen from node-3"):
-        faults.see(Report(outcomes=(GOOD, bad("credentials"))))
+        faults.see((GOOD, bad("credentials")))
 
 
 def test_a_run_of_faults() -> None:
     faults = Faults("scan")
-    faults.see(Report(outcomes=(bad(),) * (IN_A_ROW - 1)))
-    faults.see(Report(outcomes=(GOOD,)))
-    faults.see(Report(outcomes=(bad(),) * (IN_A_ROW - 1)))
+    faults.see((bad(),) * (IN_A_ROW - 1))
+    faults.see((GOOD,))
+    faults.see((bad(),) * (IN_A_ROW - 1))
     with pytest.raises(SetupError, match=f"{IN_A_ROW} rows in a row"):
-        faults.see(Report(outcomes=(bad("away"),)))
+        faults.see((bad("away"),))
 
 
 def test_a_fifth_of_the_last_ones() -> None:
     faults = Faults("scan")
-    faults.see(Report(outcomes=(bad(), GOOD, GOOD, GOOD) * 49))
+    faults.see((bad(), GOOD, GOOD, GOOD) * 49)
     with pytest.raises(SetupError, match=rf"5\d rows of the last {LAST}"):
-        faults.see(Report(outcomes=(bad(), GOOD, GOOD, GOOD)))
+        faults.see((bad(), GOOD, GOOD, GOOD))
     faults = Faults("scan")
     for _ in range(20):
-        faults.see(Report(outcomes=(bad(), *(GOOD,) * 5) * 10))
+        faults.see((bad(), *(GOOD,) * 5) * 10)
 
 
 def test_nothing_but_faults() -> None:
     faults = Faults("scan")
-    faults.see(Report(outcomes=(bad(), bad())))
+    faults.see((bad(), bad()))
     faults.end(anything_good=True)  # dead links, in a workspace that has others
     with pytest.raises(SetupError):
         faults.end(anything_good=False)
-    faults.see(Report(outcomes=(bad(had_result=True),)))
+    faults.see((bad(had_result=True),))
     with pytest.raises(SetupError, match="3 rows of 3"):
         faults.end(anything_good=True)
 
