@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _CODES = {
     "RequestTimeout": "timed_out", "OperationTimedOut": "timed_out",
     "NoSuchKey": "missing", "BlobNotFound": "missing", "NoSuchBucket": "away", "ContainerNotFound": "away",
 }  # fmt: skip
+_QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*")
 # Error numbers of a local file. What is not here is `unreadable`.
 _LOCAL = {
     errno.ELOOP: "not_a_file", errno.EISDIR: "not_a_file", errno.ENAMETOOLONG: "not_a_file", errno.ENXIO: "not_a_file",
@@ -110,14 +112,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def words(error: BaseException) -> str:
-    """What happened, without the address: that may hold a signature."""
-    for one in _chain(error):
+    """What happened. Of an address without its query, which may be a signature."""
+    chain = list(_chain(error))
+    for one in chain:
         status = getattr(one, "status", None)
         if isinstance(status, int) and 400 <= status < 600:
             return f"HTTP {status} {getattr(one, 'message', '') or ''}".strip()
+    if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
+        error = chain[-1]  # fsspec's has the address only; what happened stands behind it
     if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
         return os.strerror(error.errno)
-    return str(error).split(": '")[0].split("; last error log")[0][:300] or type(error).__name__
+    text = str(error).split(": '")[0].split("; last error log")[0]
+    return _QUERY.sub(r"\1?…", text)[:300] or type(error).__name__
 
 
 def is_away(path: Path) -> bool:
