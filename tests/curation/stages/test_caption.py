@@ -225,7 +225,7 @@ def test_frames_that_are_gone_cost_their_clips_only(tmp_path: Path) -> None:
     rows = place.rows()
     assert_own(rows[:4])
     assert (rows["status"][4:] == "error").all()
-    assert rows["reason"][4:].str.startswith("its frames cannot be read").all()
+    assert rows["reason"][4:].str.startswith("the frames of this clip cannot be read").all()
 
 
 # ── kills ────────────────────────────────────────────────────────────────────────────────────────────────────────────
