@@ -90,6 +90,7 @@ class Captions:
     reason: why not ok, else None. attempts: how often the step that was asked most often was asked. requests: answers of
     a model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: what wrote
     the captions; prompts, seed: with what; protocol: see `Captioner.protocol`. These four are set by `Captioner.caption`.
+    fault: of an error, the kind of the fault of the world that is to blame (an endpoint that is away), None if none is.
     """
 
     clip_id: str
@@ -106,6 +107,7 @@ class Captions:
     prompts: str | None = None
     seed: int | None = None
     protocol: str = ""
+    fault: str | None = None
 
 
 def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
@@ -114,7 +116,8 @@ def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
     text = str(error) if isinstance(error, CaptionError | str) else f"{type(error).__name__}: {error}"
     # A reason goes into a table and onto a terminal, and may quote what a stranger wrote.
     printable = "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
-    return Captions(clip_id, status, " ".join(printable.split()) or "no reason was given", attempts=attempts)
+    reason = " ".join(printable.split()) or "no reason was given"
+    return Captions(clip_id, status, reason, attempts=attempts, fault=getattr(error, "fault", None))
 
 
 def checked(result: Captions) -> Captions:

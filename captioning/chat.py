@@ -78,10 +78,10 @@ class ChatAnswer:
 
 
 class ChatFailed(CaptionError):
-    """A request got no answer; attempts: how often it was sent."""
+    """A request got no answer; attempts: how often it was sent. fault: see `CaptionError`."""
 
-    def __init__(self, reason: str, attempts: int) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, attempts: int, fault: str | None = None) -> None:
+        super().__init__(reason, fault=fault)
         self.attempts = attempts
 
 

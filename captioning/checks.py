@@ -27,11 +27,13 @@ class Status(StrEnum):
 
 
 class CaptionError(ValueError):
-    """A clip has no usable captions; `status` says in which way, the message why."""
+    """A clip has no usable captions; `status` says in which way, the message why. fault: the kind of the fault of the world
+    that is to blame (docs/guide.md, Errors), None if it is the captions."""
 
-    def __init__(self, reason: str, status: Status = Status.ERROR) -> None:
+    def __init__(self, reason: str, status: Status = Status.ERROR, fault: str | None = None) -> None:
         super().__init__(reason)
         self.status = status
+        self.fault = fault
 
 
 def check_captions(caption: object, sub_captions: object) -> tuple[str, tuple[str, ...]]:

@@ -174,7 +174,7 @@ class Endpoint(ChatBackend):
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
         started, failures, sent = time.monotonic(), 0, 0
-        problem = ""
+        problem, fault = "", None
         while failures < self.settings.request_tries and time.monotonic() - started < self.settings.patience:
             sent += 1
             outcome = await self._in_turn(request)
@@ -182,7 +182,7 @@ class Endpoint(ChatBackend):
                 return ChatAnswer(
                     outcome.text, outcome.finish, outcome.prompt_tokens, outcome.completion_tokens, attempts=sent
                 )
-            problem = outcome.reason
+            problem, fault = outcome.reason, outcome.fault
             if outcome.final:
                 break
             if outcome.other_fields:
@@ -196,7 +196,7 @@ class Endpoint(ChatBackend):
                 self._not_before = max(self._not_before, time.monotonic() + wait)
                 pause = wait + random.uniform(0, 0.25)
             await self._rest(pause)
-        raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent))
+        raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent), fault)
 
     async def _in_turn(self, request: ChatRequest) -> ChatAnswer | _Failure:
         self._slots = self._slots or asyncio.Semaphore(self.concurrency)
@@ -254,9 +254,10 @@ class Endpoint(ChatBackend):
         except _TooLong as error:
             return _Failure(str(error))
         except TimeoutError:
-            return _Failure(f"no answer within {self.settings.timeout:g} s")
+            return _Failure(f"no answer within {self.settings.timeout:g} s", fault="timed_out")
         except (aiohttp.ClientError, OSError) as error:
-            return _Failure(f"the connection failed: {self.hidden(str(error) or type(error).__name__)}")
+            reason = f"the connection failed: {self.hidden(str(error) or type(error).__name__)}"
+            return _Failure(reason, fault="unreachable")
 
     def _new_session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -319,9 +320,10 @@ class Endpoint(ChatBackend):
             return self._with_other_fields(message, fields) or _Failure(told, final=True)
         wait = _seconds(headers.get("Retry-After"))
         if status == 429:
-            return _Failure(told, counts=0, wait=2.0 if wait is None else wait)
+            return _Failure(told, counts=0, wait=2.0 if wait is None else wait, fault="throttled")
         if status in (408, 409, 425) or status >= 500:
-            return _Failure(told, wait=wait)
+            faults = {503: "throttled", 408: "timed_out", 504: "timed_out"}
+            return _Failure(told, wait=wait, fault=faults.get(status, "unreachable"))
         return _Failure(told, final=True)
 
     def _with_other_fields(self, message: str, fields: Mapping[str, Any]) -> _Failure | None:
@@ -345,9 +347,10 @@ class _TooLong(OSError):
 
 class _Failure:
     """Why a request got no answer. counts: 1 if it counts as a try. wait: seconds that the server asks for. final: it
-    would fail again. other_fields: it is worth sending at once, without the fields that were refused."""
+    would fail again. other_fields: it is worth sending at once, without the fields that were refused. fault: see
+    `CaptionError`."""
 
-    __slots__ = ("counts", "final", "other_fields", "reason", "wait")
+    __slots__ = ("counts", "fault", "final", "other_fields", "reason", "wait")
 
     def __init__(
         self,
@@ -357,7 +360,9 @@ class _Failure:
         wait: float | None = None,
         final: bool = False,
         other_fields: bool = False,
+        fault: str | None = None,
     ) -> None:
+        self.fault = fault
         self.reason, self.counts, self.wait, self.final, self.other_fields = reason, counts, wait, final, other_fields
 
 

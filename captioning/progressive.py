@@ -297,7 +297,7 @@ class Progressive(Captioner):
                 answer = await self._answered(story, backend, request)
             except ChatFailed as error:
                 story.attempts = max(story.attempts, attempt + error.attempts)
-                raise CaptionError(f"{name}: {error}") from error
+                raise CaptionError(f"{name}: {error}", fault=error.fault) from error
             try:
                 text = read_caption(answer, name, max_chars)
                 if echoes(text, self.prompts):

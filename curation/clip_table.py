@@ -30,7 +30,7 @@ def explode(videos: pa.Table) -> pa.Table:
     n = len(clips)
     of_video = {
         name: videos[name].combine_chunks().take(owner)
-        for name in ("video_id", "uri", "scan_id", "clip_protocol", "licence", "origin")
+        for name in ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin")
     }
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
@@ -120,7 +120,9 @@ def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
     outdated = clips["clip_id"].filter(stale)
     if pc.any(fresh).as_py():
         scans = videos["scan_id"].filter(fresh)
-        whole = workspace.videos.read(["video_id", "uri", "scan_id", "clip_protocol", "licence", "origin", "clips"])
+        whole = workspace.videos.read(
+            ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clips"]
+        )
         new = explode(whole.filter(pc.is_in(whole["scan_id"], value_set=scans)))
         if new.num_rows:
             workspace.clips.append(_with_old_scores(workspace, recipe, new))
@@ -209,7 +211,7 @@ def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], de
     return workspace.clips.read(
         list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
         optional=[*on_clips, *(f"{name}_detail" for name in details if name in on_clips), *duplicate_of],
-        encoded=["status", "error_kind", "error", "protocols"],
+        encoded=["status", "error_kind", "error", "protocols", *(["host"] if "host" in columns else [])],
     )
 
 
@@ -221,7 +223,10 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
         value, detail = schemas.score_fields(name)
         fields += [value, detail] if name in details else [value]
     captions, fault = written_captions(
-        workspace, recipe, ["clip_id", "scan_id", "status", "reason", "protocols"], [field.name for field in fields]
+        workspace,
+        recipe,
+        ["clip_id", "scan_id", "status", "reason", "error_kind", "host", "protocols"],
+        [field.name for field in fields],
     )
     unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), fault) if fault else {}
     if not captions.num_rows or not clips.num_rows:
@@ -234,8 +239,11 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
     ok = pc.equal(clips["status"].take(from_numpy(here)), "ok").to_numpy().astype(bool)
     bad = ok & pc.not_equal(theirs["status"], "ok").to_numpy().astype(bool)
     failed, reasons = here[bad], theirs["reason"].filter(from_numpy(bad))
-    for name, values in (("status", "error"), ("error_kind", "caption"), ("error", reasons)):
-        clips = _with(clips, name, failed, values)
+    kinds = pc.fill_null(theirs["error_kind"].filter(from_numpy(bad)), "caption")
+    changes = {"status": "error", "error_kind": kinds, "error": reasons, "host": theirs["host"].filter(from_numpy(bad))}
+    for name, values in changes.items():
+        if name in clips.column_names:
+            clips = _with(clips, name, failed, values)
     for field in fields:
         if field.name in theirs.column_names:
             source = np.full(clips.num_rows, -1)

@@ -2,31 +2,65 @@
 
 A `RowError` costs one row: it is caught, and stored with its kind. A `SetupError` stops a command before any work begins:
 a bad recipe, a missing weight, a workspace that cannot be written.
+
+Kinds are of two sorts. A fact is a result: the film is like that, and it is not read again unasked. A fault of the world
+says nothing of the film: it never replaces a result, and the same command tries the row again.
 """
 
 from __future__ import annotations
 
-ERROR_KINDS: dict[str, str] = {
-    "missing": "there is nothing at this address; of a clip: the video ends before it",
-    "unreadable": "it is there, but cannot be read: permissions, a folder, a disk error",
-    "unreachable": "a remote source did not answer, or not in time",
-    "empty": "zero bytes, or a video without a single frame",
-    "not_video": "no container this project reads: not a video, or damaged from the first bytes on",
-    "no_video": "a media file without a video stream (audio only, or only a cover picture)",
-    "unsupported": "a video stream for which there is no decoder (or that is encrypted)",
-    "too_large": "a frame larger than `scan.max_pixels`",
-    "too_short": "fewer than two frames; of a clip: fewer than `export.frames` asks for",
-    "truncated": "the file ends before the video does",
-    "corrupt": "too much of it does not decode (`scan.max_corrupt`)",
-    "timeout": "decoding took longer than `scan.time_limit` allows",
-    "memory": "decoding took more memory than `scan.memory_limit_mib` allows",
-    "crash": "the decoder crashed",
-    "measure": "a filter could not measure the clip",
-    "frames": "the stored frames of the clip are missing or damaged",
-    "caption": "the captioner gave nothing usable",
-    "export": "the clip could not be cut and encoded",
-    "internal": "an error in this program: please report it",
+from enum import StrEnum
+
+
+class Sort(StrEnum):
+    """What an error tells of: the film, or the world around it."""
+
+    FACT = "fact"
+    WORLD = "world"
+
+
+# Kind → its sort, and what it means. docs/guide.md has the same table.
+KINDS: dict[str, tuple[Sort, str]] = {
+    "missing": (Sort.FACT, "there is nothing at this address; of a clip: the video ends before it"),
+    "not_a_file": (
+        Sort.FACT,
+        "no file, but a folder, a pipe, a device, a link that leads to itself, or an impossible name",
+    ),
+    "empty": (Sort.FACT, "zero bytes, or a video without a single frame"),
+    "not_video": (Sort.FACT, "no container this project reads: not a video, or damaged from the first bytes on"),
+    "no_video": (Sort.FACT, "a media file without a video stream (audio only, or only a cover picture)"),
+    "unsupported": (Sort.FACT, "a video stream for which there is no decoder (or that is encrypted)"),
+    "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),
+    "too_short": (Sort.FACT, "fewer than two frames; of a clip: fewer than `export.frames` asks for"),
+    "truncated": (Sort.FACT, "the file ends before the video does"),
+    "corrupt": (Sort.FACT, "too much of it does not decode (`scan.max_corrupt`)"),
+    "timeout": (Sort.FACT, "decoding took longer than `scan.time_limit` allows"),
+    "memory": (Sort.FACT, "decoding took more memory than `scan.memory_limit_mib` allows"),
+    "crash": (Sort.FACT, "the decoder crashed"),
+    "measure": (Sort.FACT, "a filter could not measure the clip"),
+    "frames": (Sort.FACT, "the stored frames of the clip are missing or damaged"),
+    "caption": (Sort.FACT, "the captioner gave nothing usable"),
+    "export": (Sort.FACT, "the clip could not be cut and encoded"),
+    "internal": (Sort.FACT, "an error in this program: please report it"),
+    "away": (Sort.WORLD, "the folder or bucket of the file is not there or lists nothing, as where a mount is away"),
+    "unreadable": (
+        Sort.WORLD,
+        "it is there, but this machine cannot read it: permissions, a disk error, a stale mount",
+    ),
+    "unreachable": (Sort.WORLD, "a remote source did not answer, or broke off"),
+    "timed_out": (Sort.WORLD, "the source did not answer in time, or a read took most of the time limit"),
+    "throttled": (Sort.WORLD, "the source asks for fewer requests (HTTP 429 or 503, SlowDown)"),
+    "credentials": (Sort.WORLD, "the source refuses the credentials (HTTP 401 or 403, AccessDenied, an expired token)"),
+    "no_memory": (Sort.WORLD, "the machine had no memory left"),
 }
+
+ERROR_KINDS: dict[str, str] = {kind: meaning for kind, (_, meaning) in KINDS.items()}
+OF_THE_WORLD: frozenset[str] = frozenset(kind for kind, (sort, _) in KINDS.items() if sort is Sort.WORLD)
+
+
+def is_of_the_world(kind: str | None) -> bool:
+    """Whether an error of this kind says nothing of the film. None, and kinds of newer programs, do."""
+    return kind in OF_THE_WORLD
 
 
 class RowError(Exception):

@@ -55,7 +55,10 @@ def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table
                 # a clip's id is its span to the millisecond
                 spans.setdefault(uri, {}).setdefault((round(span["start"] * 1e3), round(span["end"] * 1e3)), span)
         if not found:
-            raise SetupError(f"{item}: there is no video in it")
+            raise SetupError(
+                f"{item}: there is no video in it, which a mount, bucket or drive that is away looks like, too; nothing "
+                "was changed"
+            )
     table = [row | {"spans": list(spans.get(uri, {}).values())} for uri, row in rows.items()]
     return pa.Table.from_pylist(table, schema=INPUTS)
 
@@ -98,7 +101,9 @@ def _local(item: str) -> Iterator[str]:
             os.path.abspath(found) for found in sorted(glob.glob(item, recursive=True)) if os.path.isfile(found)
         )
     elif item.strip() and (item.endswith("/") or not path.suffix):
-        raise SetupError(f"{item}: there is no such folder or file")
+        raise SetupError(
+            f"{item}: there is no such folder or file; if a mount or drive is away, bring it back; nothing was changed"
+        )
     elif item.strip():
         yield os.path.abspath(path)  # not there: an error row will say so
 

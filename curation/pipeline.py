@@ -10,11 +10,13 @@ from typing import Protocol
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import SetupError
 from longtake.curation.inputs import read_inputs
 from longtake.curation.recipe import Recipe
+from longtake.curation.running.faults import Faults
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Report
 from longtake.curation.running.on_ray import Cluster
@@ -22,6 +24,7 @@ from longtake.curation.stages.stage import Options, Run, Stage, stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.manifests import schemas
 from longtake.manifests.lock import WorkspaceLock
+from longtake.manifests.store import Manifest
 
 
 class Watcher(Protocol):
@@ -36,14 +39,31 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run computed, stage by stage, and the clips in each dataset it wrote."""
+    """What a run computed, stage by stage, and the clips in each dataset it wrote. kept_back: tier → why its dataset stays as
+    it was."""
 
     stages: dict[str, Report] = field(default_factory=dict)
     datasets: dict[str, int] = field(default_factory=dict)
+    kept_back: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> int:
         return sum(report.errors for report in self.stages.values())
+
+    @property
+    def faults(self) -> int:
+        """Rows that met a fault of the world."""
+        return sum(report.faults for report in self.stages.values())
+
+    @property
+    def left(self) -> int:
+        """Rows whose older result stays, since they met a fault of the world."""
+        return sum(report.left for report in self.stages.values())
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether faults of the world left something as it was that should have been made anew."""
+        return bool(self.left or self.kept_back)
 
 
 def run(
@@ -75,7 +95,7 @@ def run(
             this = Run(workspace, recipe, options)
             for name in options.stages:
                 result.stages[name] = _run_stage(stage(name), this, executor, watcher)
-            result.datasets = this.datasets
+            result.datasets, result.kept_back = this.datasets, this.kept_back
             workspace.runs.compact()
         finally:
             executor.close()
@@ -101,22 +121,38 @@ def _check(run: Run) -> None:
 def _run_stage(this: Stage, run: Run, executor: Inline | Cluster, watcher: Watcher) -> Report:
     started, began = time.monotonic(), datetime.now(UTC)
     job = this.plan(run)
-    total = Report()
+    total, workers = Report(), 0
+
+    def tell() -> None:
+        seconds = time.monotonic() - started
+        watcher.end(this.name, total, seconds)
+        _log(run.workspace, this.name, run.recipe, total, seconds, began, workers)
+
     if job is not None:
         _check(run)
         executor.start()
+        workers = executor.workers
         watcher.begin(this.name, job.rows)
-        for report in executor.run(job):
-            total += report
-            watcher.advance(report)
-        this.output(run.workspace).compact()
-        run.workspace.clear_leftovers()
-        this.settle(run)
-    seconds = time.monotonic() - started
-    watcher.end(this.name, total, seconds)
-    _log(run.workspace, this.name, run.recipe, total, seconds, began, executor.workers if job else 0)
+        faults = Faults(this.name)
+        try:
+            for report in executor.run(job):
+                total += report
+                watcher.advance(report)
+                faults.see(report.outcomes)
+            this.output(run.workspace).compact()
+            run.workspace.clear_leftovers()
+            this.settle(run)
+            faults.end(_anything_good(this.output(run.workspace)))
+        except SetupError:
+            tell()  # what faults a run met is to be known also if they stopped it
+            raise
+    tell()
     this.finish(run)
     return total
+
+
+def _anything_good(output: Manifest) -> bool:
+    return bool(pc.any(pc.equal(output.read(["status"])["status"], "ok")).as_py())
 
 
 def _log(
@@ -129,6 +165,7 @@ def _log(
         "seconds": seconds,
         "computed": total.rows,
         "errors": total.errors,
+        "faults": total.faults,
         "cpu_seconds": total.cpu_seconds,
         "video_seconds": total.video_seconds,
         "busy_share": total.busy_share,

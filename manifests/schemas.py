@@ -15,6 +15,7 @@ _ERROR = [
     _required("status"),  # ok | error
     pa.field("error_kind", pa.string()),
     pa.field("error", pa.string()),
+    pa.field("host", pa.string()),  # the machine that made the row
 ]
 
 SPAN = pa.struct(
@@ -116,6 +117,8 @@ CAPTIONS = pa.schema(
         _required("clip_id"),
         _required("status"),  # ok | truncated | refused | duplicate | error
         pa.field("reason", pa.string()),
+        pa.field("error_kind", pa.string()),  # of an error: `caption`, or the fault of the world that is to blame
+        pa.field("host", pa.string()),  # the machine that made the row
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("model", pa.string()),
@@ -175,6 +178,7 @@ RUNS = pa.schema(
         pa.field("seconds", pa.float64()),  # wall clock
         pa.field("computed", pa.int64()),
         pa.field("errors", pa.int64()),
+        pa.field("faults", pa.int64()),  # of the world, that rows met
         pa.field("cpu_seconds", pa.float64()),
         pa.field("video_seconds", pa.float64()),
         pa.field("busy_share", pa.float64()),  # of the workers' time, in which a model had something in hand

@@ -65,7 +65,7 @@ def _run(
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
         console.print(f"preview: {escape(page)}", soft_wrap=True)
-    if strict and result.errors:
+    if result.incomplete or (strict and result.errors):
         raise typer.Exit(ROW_ERRORS)
 
 

@@ -55,6 +55,13 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_not_applied(console, found)
     for tier, clips in result.datasets.items():
         console.print(f"dataset: {escape(workspace.path)}/dataset/{tier} ({clips} clips)", soft_wrap=True)
+    for tier, why in result.kept_back.items():
+        console.print(f"[bold]dataset {escape(tier)} stays as it was:[/] {escape(why)}", soft_wrap=True)
+    if result.faults:
+        left = f"; {result.left} of them keep the result they had" if result.left else ""
+        console.print(
+            f"{result.faults} rows met faults of the world{left}; the same command tries them again", soft_wrap=True
+        )
 
 
 def show_statistics(console: Console, found: Statistics) -> None:
@@ -101,6 +108,8 @@ def _show_counts(console: Console, found: Statistics) -> None:
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
             + (f" ({escape(kinds)})" if kinds else "")
         )
+        if hosts := ", ".join(f"{host} {n}" for host, n in sorted(found.summary["error_hosts"][name].items())):
+            console.print(f"    errors by machine: {escape(hosts)}", soft_wrap=True)
     captions = found.summary["captions"]
     if captions["total"]:
         by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
@@ -227,7 +236,9 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     captions = known["captions"]
     if captions:
         console.print(
-            f"\ncaptions: {captions['status']}" + (f" ({escape(captions['reason'])})" if captions["reason"] else "")
+            f"\ncaptions: {captions['status']}"
+            + (f" ({escape(captions['reason'])})" if captions["reason"] else "")
+            + (f", on {escape(captions['host'])}" if captions["status"] != "ok" and captions.get("host") else "")
         )
         for text in [captions["caption"], *(captions["sub_captions"] or [])]:
             if text:
@@ -239,6 +250,11 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
             f"{done['num_frames']} frames",
             soft_wrap=True,
         )
+        if done["status"] != "ok":
+            where = f" (on {done['host']})" if done.get("host") else ""
+            console.print(
+                f"    {escape(str(done['error_kind']))}: {escape(str(done['error']))}{escape(where)}", soft_wrap=True
+            )
 
 
 def show_findings(console: Console, findings: Sequence[Finding]) -> None:

@@ -60,8 +60,9 @@ class Statistics:
 
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
     """Read the manifests and count. near: how many near misses to name, see `near_misses`."""
-    videos = workspace.videos.read(["status", "error_kind"], encoded=["status", "error_kind"])
-    scores = clip_scores(workspace, recipe, [])
+    encoded = ["status", "error_kind", "host"]
+    videos = workspace.videos.read(encoded, encoded=encoded)
+    scores = clip_scores(workspace, recipe, ["host"])
     clips = scores.table
     with ThreadPoolExecutor() as threads:  # Arrow leaves the lock to others meanwhile
         spread = dict(zip(recipe.filters, threads.map(partial(quantiles, scores), recipe.filters), strict=True))
@@ -81,6 +82,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
             "error": clip_status.get("error", 0),
             "error_kinds": counted(clips["error_kind"].drop_null()),
         },
+        "error_hosts": {"videos": _hosts_of_errors(videos), "clips": _hosts_of_errors(clips)},
         "captions": caption_counts(workspace, recipe),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
@@ -93,6 +95,11 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         spread,
         near_misses(clips, results, near),
     )
+
+
+def _hosts_of_errors(table: pa.Table) -> dict[str, int]:
+    """Machine → how many rows ended in an error there, of those that tell."""
+    return counted(table["host"].filter(pc.equal(table["status"], "error")).drop_null())
 
 
 def counted(column: pa.ChunkedArray) -> dict[str, int]:

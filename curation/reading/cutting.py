@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from longtake.curation.errors import VideoError
-from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size, open_video, words
+from longtake.curation.errors import VideoError, is_of_the_world
+from longtake.curation.reading.faults import words
+from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size, open_video
 from longtake.manifests.folder import whole_file
 
 T = TypeVar("T")
@@ -503,7 +504,7 @@ def _check(path: Path, wanted: _Wanted) -> None:
                     require(apart <= _MAX_DIFFERENCE, f"frame {count} differs by {apart:.1f} grey levels")
                 count += 1
     except (av.error.FFmpegError, VideoError) as error:
-        if isinstance(error, VideoError) and error.kind == "export":
+        if isinstance(error, VideoError) and (error.kind == "export" or is_of_the_world(error.kind)):
             raise
         raise VideoError("export", f"the encoded clip does not decode: {words(error)}") from error
     require(count == wanted.frames, f"{count} frames, not {wanted.frames}")

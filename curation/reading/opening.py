@@ -6,19 +6,23 @@ PyAV's log callback off (it deadlocks too).
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
 import av.container
 import av.error
 import av.video.stream
+import fsspec
 
 from longtake.curation.errors import VideoError
+from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.manifests.folder import local_path, open_uri
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
@@ -60,55 +64,81 @@ class OpenVideo:
 @contextmanager
 def open_video(source: str | BinaryIO) -> Iterator[OpenVideo]:
     """Open the best video stream of `source`, set to decode on one thread. source: a URI, or an open, seekable binary file,
-    which stays open. Raises VideoError: missing, unreadable, unreachable, empty, not_video, no_video, unsupported."""
+    which stays open. Raises VideoError: what is wrong with the source (`kind_of`), empty, not_video, no_video, unsupported.
+
+    If a read of the source fails within the block, that is what the block raises at its end, whatever the decoder made of
+    it.
+    """
     av.logging.set_level(None)  # the log callback deadlocks
-    remote = isinstance(source, str) and local_path(source) is None
     with ExitStack() as stack:
-        file = stack.enter_context(_open_file(source)) if isinstance(source, str) else source
+        if isinstance(source, str):
+            remote = local_path(source) is None
+            opened = stack.enter_context(open_source(source))
+        else:
+            remote = not isinstance(source, io.BufferedReader | io.FileIO)
+            opened = source
+        file, watch = watched(opened, remote)
+        try:
+            yield _opened(stack, file, remote)
+        except Exception:
+            watch.raise_fault()
+            raise
+        watch.raise_fault()
+
+
+def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
+    try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        if size == 0:
-            raise VideoError("empty", "the file has zero bytes")
-        try:
-            # A path goes through a file as well: libav would find protocols and patterns in its name.
-            container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS))
-        except OSError as error:
-            raise VideoError("unreachable" if remote else "unreadable", words(error)) from error
-        except (av.error.FFmpegError, ValueError) as error:
-            raise VideoError("not_video", f"no container that this project reads: {words(error)}") from error
-        stream = _video_stream(container)
-        stream.codec_context.thread_type = "SLICE"
-        stream.codec_context.thread_count = 1
-        base = float(stream.time_base) if stream.time_base else 0.0
-        clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
-        yield OpenVideo(container, stream, clock, file, size)
+    except (OSError, ValueError) as error:
+        raise VideoError(kind_of(error, remote), f"its size is not known: {words(error)}") from error
+    if size == 0:
+        raise VideoError("empty", "the file has zero bytes")
+    try:
+        # A path goes through a file as well: libav would find protocols and patterns in its name.
+        container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise VideoError("not_video", f"no container that this project reads: {words(error)}") from error
+    except OSError as error:
+        raise VideoError(kind_of(error, remote), words(error)) from error
+    stream = _video_stream(container)
+    stream.codec_context.thread_type = "SLICE"
+    stream.codec_context.thread_count = 1
+    base = float(stream.time_base) if stream.time_base else 0.0
+    clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
+    return OpenVideo(container, stream, clock, file, size)
 
 
 @contextmanager
-def _open_file(uri: str) -> Iterator[BinaryIO]:
+def open_source(uri: str) -> Iterator[BinaryIO]:
+    """The bytes at a path or URI, seekable. Raises VideoError: missing, not_a_file, and all faults of the world."""
     path = local_path(uri)
-    remote = path is None
-    if path is not None and os.path.exists(path) and not os.path.isfile(path):
-        # to open a pipe would wait for its writer, and a device may never end
-        raise VideoError("unreadable", "it is no file, but a folder, a pipe, a socket or a device")
     try:
-        opened = open_uri(uri)
-    except FileNotFoundError as error:
-        if remote and isinstance(error.__cause__, OSError):  # so fsspec says that it cannot connect
-            raise VideoError("unreachable", words(error.__cause__)) from error
-        raise VideoError("missing", "no such file" if not remote else f"not found: {words(error)}") from error
-    except (OSError, TimeoutError) as error:
-        raise VideoError("unreachable" if remote else "unreadable", words(error)) from error
+        if path is not None and os.path.exists(path) and not os.path.isfile(path):
+            # to open a pipe would wait for its writer, and a device may never end
+            raise VideoError("not_a_file", "it is no file, but a folder, a pipe, a socket or a device")
+        with waiting():
+            opened = open_uri(uri)
+    except VideoError:
+        raise
     except Exception as error:  # clients of object stores have errors of their own
-        raise VideoError("unreachable" if remote else "unreadable", words(error)) from error
+        kind = kind_of(error, remote=path is None)
+        if kind == "missing" and _is_away(uri, path):
+            raise VideoError("away", f"its folder is not there, or lists nothing; {_not_found(path, error)}") from error
+        raise VideoError(kind, _not_found(path, error) if kind == "missing" else words(error)) from error
     with cast(Any, opened) as file:
         yield file
 
 
-def words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
-        return os.strerror(error.errno)
-    return str(error).split(": '")[0].split("; last error log")[0][:300] or type(error).__name__
+def _not_found(path: Path | None, error: Exception) -> str:
+    return "no such file" if path is not None else f"not found: {words(error)}"
+
+
+def _is_away(uri: str, path: Path | None) -> bool:
+    if path is not None:
+        return is_away(path)
+    filesystem, inside = fsspec.core.url_to_fs(uri)
+    return is_away_remotely(filesystem, str(inside))
 
 
 def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:

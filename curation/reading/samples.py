@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import pyarrow as pa
 
-from longtake.curation.errors import RowError
+from longtake.curation.errors import RowError, is_of_the_world
+from longtake.curation.reading.faults import kind_of, words
 from longtake.filters.base import Image, Sample
+from longtake.manifests.folder import local_path
 from longtake.manifests.frames import StoredFrames
 
 
@@ -29,6 +32,22 @@ def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:
         sample.times.tolist(),
         sample.partner_times.tolist(),
         marks,
+    )
+
+
+def unread_frames(error: Exception | None, workspace: str) -> RowError:
+    """Why stored frames cannot be read. error: that their file gave; None: the clip is not in it. A file that is gone or
+    damaged is a fact; what else a disk or a store says is a fault of the world."""
+    remote = local_path(workspace) is None
+    damaged = isinstance(error, pa.ArrowException) or (
+        isinstance(error, OSError) and error.errno is None and not remote
+    )
+    if error is None or damaged or isinstance(error, FileNotFoundError):
+        reason = str(error) if error is not None else "they are not in the file of its video"
+        return RowError("frames", f"the frames of this clip cannot be read: {reason}; scan it again")
+    kind = kind_of(error, remote)
+    return RowError(
+        kind if is_of_the_world(kind) else "frames", f"the frames of this clip cannot be read: {words(error)}"
     )
 
 

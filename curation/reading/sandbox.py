@@ -7,6 +7,7 @@ child talk through a socket pair; what travels is a job and its small result, ne
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import pickle
 import resource
@@ -25,6 +26,7 @@ from typing import Any
 import psutil
 
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading import faults
 from longtake.manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
@@ -32,6 +34,9 @@ _START_SECONDS = 60.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
+_FEW_MIB = (
+    512  # MiB. With less available than a decoder takes for an ordinary film, the machine is to blame, and no film.
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +61,26 @@ class Sandbox:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._clock: mmap.mmap | None = None
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
-        """The function's result. Raises VideoError (timeout, memory, crash), and the RowError or StoreError that the
-        function raised."""
+        """The function's result. Raises VideoError (timeout, timed_out, memory, no_memory, crash), and the RowError or
+        StoreError that the function raised."""
         connection, process = self._ready()
+        killed_before = _killed_for_memory()
         try:
+            assert self._clock is not None
+            faults.clock_started(self._clock)
             connection.send((function, args))
-            deadline = time.monotonic() + limits.seconds
+            began = time.monotonic()
+            deadline = began + limits.seconds
             watched = psutil.Process(process.pid)
             while True:
                 while not connection.poll(_POLL_SECONDS):
                     if process.poll() is not None and not connection.poll(0):
                         raise EOFError
-                    if time.monotonic() > deadline:
-                        raise VideoError("timeout", "decoding did not end within its time limit; see scan.time_limit")
+                    if (now := time.monotonic()) > deadline:
+                        raise _too_late(faults.seconds_waited(self._clock, now), now - began)
                     if watched.memory_info().rss > limits.memory_mib * _MIB:
                         limit = f"{limits.memory_mib} MiB"
                         raise VideoError("memory", f"decoding took more than {limit}; see scan.memory_limit_mib")
@@ -85,10 +95,14 @@ class Sandbox:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)  # let it end by its own cause, which is what the message tells
             self._stop()
+            if process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before:
+                raise VideoError(
+                    "no_memory", "the kernel ended the decoder, since the machine had no memory left"
+                ) from error
             raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
             # also on Ctrl-C: a child in the middle of a video is of no use any more
-            if not (isinstance(error, RowError) and error.kind not in ("timeout", "memory")):
+            if not (isinstance(error, RowError) and error.kind not in ("timeout", "timed_out", "memory", "no_memory")):
                 self._stop()
             raise
 
@@ -100,7 +114,10 @@ class Sandbox:
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._stop()
             ours, theirs = socket.socketpair()
-            command = [sys.executable, "-m", "longtake.curation.reading.sandbox", str(theirs.fileno())]
+            clock = os.memfd_create("longtake-clock")
+            os.ftruncate(clock, mmap.PAGESIZE)
+            self._clock = mmap.mmap(clock, mmap.PAGESIZE)
+            command = [sys.executable, "-m", "longtake.curation.reading.sandbox", str(theirs.fileno()), str(clock)]
             environment = {
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
@@ -110,11 +127,12 @@ class Sandbox:
             with theirs:
                 self._process = subprocess.Popen(
                     command,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), clock],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
+            os.close(clock)
             self._connection = Connection(ours.detach())
             if not self._connection.poll(_START_SECONDS):
                 self._stop()
@@ -129,6 +147,29 @@ class Sandbox:
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
+
+
+def _too_late(waited: float, took: float) -> VideoError:
+    """What a job that passed its time limit was busy with: its film, or waiting for the bytes of it. Both in seconds."""
+    if waited > took / 2:
+        return VideoError("timed_out", f"the source kept the decoder waiting for {waited:.0f} of {took:.0f} s")
+    return VideoError("timeout", "decoding did not end within its time limit; see scan.time_limit")
+
+
+def _killed_for_memory() -> int:
+    """How many processes the kernel has ended on this machine because it had no memory left; 0 where it does not tell."""
+    with suppress(OSError, ValueError), open("/proc/vmstat", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _out_of_memory() -> VideoError:
+    """Of a job that was refused memory: by the machine if that has next to none, and else because it asked for too much."""
+    if psutil.virtual_memory().available < _FEW_MIB * _MIB:
+        return VideoError("no_memory", "the machine had no memory left for the decoder")
+    return VideoError("memory", "decoding ran out of memory")
 
 
 def _cause(returncode: int | None) -> str:
@@ -153,7 +194,7 @@ def _serve(connection: Connection) -> None:
         except (RowError, StoreError) as error:  # StoreError: no fault of the video, it stops the run
             answer = ("error", error)
         except MemoryError:
-            answer = ("error", VideoError("memory", "decoding ran out of memory"))
+            answer = ("error", _out_of_memory())
         except Exception:
             answer = ("error", VideoError("internal", traceback.format_exc(limit=-3)))
         connection.send(answer)
@@ -170,6 +211,7 @@ def _main() -> None:
     # the module that this process was started as is another one than what jobs import
     from longtake.curation.reading import sandbox
 
+    faults.use_clock(mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE))
     sandbox._serve(Connection(int(sys.argv[1])))
 
 

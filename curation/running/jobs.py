@@ -8,17 +8,20 @@ batch in hand. A batch is never filtered nor fanned out, and what is left to do 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from longtake.curation.running.faults import Outcome
 
 
 @dataclass(slots=True)
 class Report:
     """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
     busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited. requests and tokens:
-    that a language model answered, read and wrote."""
+    that a language model answered, read and wrote. outcomes: of the rows, in order; a sum of reports has none, but counts
+    those that met a fault of the world (`faults`), and of them those whose older result stays (`left`)."""
 
     rows: int = 0
     errors: int = 0
@@ -29,6 +32,13 @@ class Report:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+    faults: int = 0
+    left: int = 0
+
+    def __post_init__(self) -> None:
+        self.faults = self.faults or sum(one.kind is not None for one in self.outcomes)
+        self.left = self.left or sum(one.left_as_it_was for one in self.outcomes)
 
     @property
     def busy_share(self) -> float | None:
@@ -36,8 +46,8 @@ class Report:
         return self.busy_seconds / self.seconds if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
-        for name, value in asdict(other).items():
-            setattr(self, name, getattr(self, name) + value)
+        for name in (field.name for field in fields(self) if field.name != "outcomes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
 

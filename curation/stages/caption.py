@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -26,8 +27,10 @@ from longtake.captioning.quality import measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
 from longtake.curation.clip_table import dump_protocols, rows_table
-from longtake.curation.errors import SetupError
+from longtake.curation.errors import SetupError, is_of_the_world
+from longtake.curation.reading.samples import unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running.faults import of_the_world, outcome, this_host, with_past
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
 from longtake.curation.stages.stage import Run, Stage
@@ -94,14 +97,15 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     )
     written = pc.equal(old["status"].take(at), "ok")
     measured = pc.equal(old["protocols"].take(at), protocols)
-    given_up = pc.and_(pc.invert(written), pa.scalar(not retry_errors))
+    tried_in_vain = pc.and_(pc.invert(written), pc.invert(of_the_world(old["error_kind"].take(at))))
+    given_up = pc.and_(tried_in_vain, pa.scalar(not retry_errors))
     done = pc.fill_null(pc.and_(same, pc.or_(pc.and_(written, measured), given_up)), False)
     # captions that stay, and only need another measurement, travel along
     keep = pc.fill_null(pc.and_(same, written), False)
     for name in _KEPT:
         todo = todo.append_column(f"old {name}", pc.if_else(keep, old[name].take(at), pa.scalar(None, old[name].type)))
     tried = pc.if_else(pc.fill_null(same, False), pc.fill_null(old["attempts"].take(at), 0), 0)
-    todo = todo.append_column("tried", tried).filter(pc.invert(done))
+    todo = with_past(todo.append_column("tried", tried), "clip_id", old).filter(pc.invert(done))
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
@@ -190,10 +194,20 @@ class CaptionWorker:
             raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
         rows = [self._row(clip, results[clip["clip_id"]]) for clip in clips]
         self._measure(rows)
-        self.manifest.append(rows_table(rows, schemas.CAPTIONS, self.filters))
+        source = f"the captioner {self.captioner.name}"
+        outcomes = [
+            replace(outcome(clip, "", row["error_kind"], row["reason"]), source=source)
+            for clip, row in zip(clips, rows, strict=True)
+        ]
+        # An endpoint that is away replaces no captions, be they another captioner's.
+        kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
+        self.manifest.append(rows_table(kept, schemas.CAPTIONS, self.filters))
         assert self.captioner.journal is not None
-        self.captioner.journal.forget(row["clip_id"] for row in rows)
-        report = self._time(started)
+        # What was answered of a clip before the fault is paid for, and is asked for again.
+        self.captioner.journal.forget(
+            row["clip_id"] for row, one in zip(rows, outcomes, strict=True) if one.kind is None
+        )
+        report = replace(self._time(started), outcomes=tuple(outcomes))
         report.rows, report.errors = len(rows), sum(row["status"] != "ok" for row in rows)
         report.video_seconds = sum(clip["end"] - clip["start"] for clip in clips)
         return report
@@ -233,16 +247,17 @@ class CaptionWorker:
         for video_id, together in groupby(todo, key=lambda clip: str(clip["video_id"])):
             of_video = list(together)
             stored: dict[str, StoredFrames] = {}
-            why = "they are not in the file of its video; scan it again"
+            why = unread_frames(None, self.workspace)
             try:
                 stored = read_frames(self.workspace, video_id, [clip["clip_id"] for clip in of_video])
-            except (OSError, pa.ArrowException) as error:
-                why = str(error)
+            except Exception as error:
+                why = unread_frames(error, self.workspace)
             for clip in of_video:
                 if clip["clip_id"] in stored:
                     frames.append(_frames(clip, stored[clip["clip_id"]]))
                 else:
-                    results[clip["clip_id"]] = failed(clip["clip_id"], f"its frames cannot be read: {why}")
+                    fault = why.kind if is_of_the_world(why.kind) else None
+                    results[clip["clip_id"]] = replace(failed(clip["clip_id"], str(why)), fault=fault)
         for result in self.captioner.caption(frames):
             results[result.clip_id] = result
         return results
@@ -266,7 +281,7 @@ class CaptionWorker:
                 texts = tuple(row["sub_captions"])
                 score = scores[texts] if texts in scores else known[texts]
                 if isinstance(score, MeasureError):
-                    row["status"], row["reason"] = "error", f"{name}: {score}"
+                    row["status"], row["error_kind"], row["reason"] = "error", "caption", f"{name}: {score}"
                     row["caption"] = row["sub_captions"] = None
                 else:
                     row[name], row[f"{name}_detail"] = score.value, list(score.detail)
@@ -282,6 +297,8 @@ class CaptionWorker:
             "clip_id": clip["clip_id"],
             "status": str(result.status),
             "reason": result.reason,
+            "error_kind": (result.fault or "caption") if result.status == Status.ERROR else None,
+            "host": this_host(),
             "caption": result.caption,
             "sub_captions": list(result.sub_captions) if result.sub_captions else None,
             "model": result.model,

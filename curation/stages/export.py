@@ -1,13 +1,19 @@
-"""export: kept clips → dataset/<tier>/. Clips are encoded once and linked into each tier that keeps them; the index is last."""
+"""export: kept clips → dataset/<tier>/. Clips are encoded once and linked into each tier that keeps them.
+
+A dataset is made beside the one that is published, and takes its place when it is whole. It does not if clips would drop out
+only because of faults of the world: then the old one stays as it is, and the run says so. An encoded file is never
+replaced: a clip that is encoded again gets a file of another name, and the old one goes once the row names the new.
+"""
 
 from __future__ import annotations
 
 import errno
-import tempfile
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,10 +27,13 @@ from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import funnel
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.opening import open_source
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running.faults import of_the_world, outcome, this_host, with_past
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.formats import check_formats, remove_formats, write_formats
+from longtake.curation.stages import kept_back
+from longtake.curation.stages.formats import NAMES, check_formats, write_formats
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
@@ -33,7 +42,6 @@ from longtake.manifests import schemas
 from longtake.manifests.dataset.card import DatasetFacts, dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
 from longtake.manifests.dataset.shards import (
-    INDEX,
     SCORES,
     dataset_schema,
     dataset_table,
@@ -41,13 +49,15 @@ from longtake.manifests.dataset.shards import (
     presto_problems,
     write_shards,
 )
-from longtake.manifests.folder import Folder, local_path, open_uri
+from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
+from longtake.manifests.folder import Folder, local_path, whole_file
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
+_OURS = (*OURS, *NAMES)  # in a dataset's folder
 _SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
 
 
@@ -66,7 +76,7 @@ class Export(Stage):
         return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors)
 
     def finish(self, run: Run) -> None:
-        run.datasets.update(finish(run.workspace, run.recipe))
+        run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
@@ -75,16 +85,20 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     if not scores.table.num_rows:
         return None
     clips = scores.table.filter(pa.array(np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)))
-    done = workspace.exports.read(["clip_id", "status", "scan_id", "export_protocol"])
-    settled = pc.or_(pc.equal(done["status"], "ok"), pa.scalar(not retry_errors))
-    done = done.filter(pc.and_(settled, pc.equal(done["export_protocol"], recipe.export_protocol)))
+    old = workspace.exports.read(["clip_id", "status", "error_kind", "path", "scan_id", "export_protocol"])
+    given_up = pc.and_(pc.invert(of_the_world(old["error_kind"])), pa.scalar(not retry_errors))
+    settled = pc.or_(pc.equal(old["status"], "ok"), given_up)
+    done = old.filter(pc.and_(settled, pc.equal(old["export_protocol"], recipe.export_protocol)))
     finished = pc.and_(
         pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
     )
     todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
     if not todo.num_rows:
         return None
-    todo = todo.sort_by("video_id")
+    todo = with_past(todo, "clip_id", old, lambda: clips.filter(finished)["uri"])
+    encoded = pc.if_else(pc.equal(old["status"], "ok"), old["path"], pa.scalar(None, pa.string()))
+    at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
+    todo = todo.append_column("old_path", encoded.take(at)).sort_by("video_id")
     seconds = pc.subtract(todo["end"], todo["start"]).to_pylist()
     batches = split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
     return Job("export", batches, ExportWorker, (workspace.path, recipe.model_dump(mode="json")), memory_mib=2048)
@@ -106,15 +120,27 @@ class ExportWorker:
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
-        rows = [self._export(clip) for clip in batch.to_pylist()]
+        clips = batch.to_pylist()
+        rows = [self._export(clip) for clip in clips]
         cpu = sum(row.pop("cpu_seconds", 0.0) for row in rows)
-        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTS))
+        outcomes = [
+            outcome(clip, clip["uri"], row.get("error_kind"), row.get("error"))
+            for clip, row in zip(clips, rows, strict=True)
+        ]
+        kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
+        self.manifest.append(pa.Table.from_pylist(kept, schema=schemas.EXPORTS))
+        folder = open_folder(self.workspace)
+        for clip, row in zip(clips, rows, strict=True):
+            if row["status"] == "ok" and clip.get("old_path") not in (None, row["path"]):
+                with suppress(Exception):  # no row names it any more; datasets have links or copies of their own
+                    folder.remove(clip["old_path"])
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
             cpu_seconds=cpu,
             video_seconds=pc.sum(pc.subtract(batch["end"], batch["start"])).as_py(),
+            outcomes=tuple(outcomes),
         )
 
     def _export(self, clip: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,27 +149,36 @@ class ExportWorker:
             "clip_id": clip["clip_id"],
             "scan_id": clip["scan_id"],
             "export_protocol": self.recipe.export_protocol,
-            "path": encoded_path(clip["clip_id"]),
+            "path": self._path(clip),
+            "host": this_host(),
         }
         seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
-                (dict(clip), self.workspace, self.recipe.export.model_dump()),
+                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump()),
                 Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
         except RowError as error:
             return row | {"status": "error", "error_kind": error.kind, "error": str(error)}
 
+    def _path(self, clip: Mapping[str, Any]) -> str:
+        """Of a file that no row names: what a row names is never replaced, or the row would be of another file."""
+        if clip.get("old_path") is None:
+            return encoded_path(clip["clip_id"])
+        made = f"{clip['scan_id']} {self.recipe.export_protocol}".encode()
+        return encoded_path(clip["clip_id"], hashlib.sha256(made).hexdigest()[:8])
 
-def encoded_path(clip_id: str) -> str:
-    """Where an encoded clip lies below the workspace, and below each dataset instead of `encoded`, `clips`."""
-    return f"{_ENCODED}/{clip_id[:2]}/{clip_id}.mp4"
+
+def encoded_path(clip_id: str, mark: str | None = None) -> str:
+    """Where an encoded clip lies below the workspace, and below each dataset instead of `encoded`, `clips`. mark: of a clip
+    that was encoded before."""
+    return f"{_ENCODED}/{clip_id[:2]}/{clip_id}{f'-{mark}' if mark else ''}.mp4"
 
 
-def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, Any]) -> dict[str, Any]:
-    """Cut one clip into the workspace. Raises RowError. Runs in the sandbox."""
+def encode_clip(clip: Mapping[str, Any], workspace: str, target: str, export: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut one clip into the workspace, to `target`. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
         fps=export["fps"],
@@ -152,7 +187,7 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
         preset=export["preset"],
         crf=export["crf"],
     )
-    folder, target = open_folder(workspace), encoded_path(clip["clip_id"])
+    folder = open_folder(workspace)
     pace = _pace(clip["end"] - clip["start"], settings)
     with _source(clip["uri"]) as source:
         try:
@@ -190,42 +225,51 @@ def _source(uri: str) -> Iterator[str | BinaryIO]:
     if path is not None:
         yield str(path)
         return
-    try:
-        opened = open_uri(uri)
-    except Exception as error:
-        raise RowError("unreachable", f"{uri}: {error}") from error
-    with opened as file:
+    with open_source(uri) as file:
         yield file
 
 
-def finish(workspace: Workspace, recipe: Recipe) -> dict[str, int]:
-    """Write dataset/<tier>/ for each tier out of what is encoded: clips, shards, card, checksums, the index last. Gives
-    the number of clips in each."""
+def finish(workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = None) -> dict[str, int]:
+    """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
+    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why."""
     try:
         scores = clip_scores(workspace, recipe)
     except FilterUnavailable as error:
         raise SetupError(str(error)) from error
     counts: dict[str, int] = {}
     for tier in recipe.tiers:
-        result = decide(scores, recipe.tiers[tier])
+        made = _dataset(workspace, recipe, tier, scores)
         place = workspace.folder / "dataset" / tier
-        if place.is_local:
-            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, place.path)
+        old = published(place, ["clip_id", "video_id", "caption", "path", "sha256"])
+        if old is not None and (why := kept_back.reason(workspace, recipe, tier, scores, made.result, made.table, old)):
+            counts[tier] = old.num_rows
+            if held is not None:
+                held[tier] = why
             continue
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / tier
-            counts[tier] = _write_dataset(workspace, recipe, tier, scores, result, folder)
-            place.remove_all()
-            index = folder / INDEX
-            for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != index):
-                place.put(file, file.relative_to(folder).as_posix())
-            place.put(index, INDEX)
+        with beside(place) as folder:
+            at_once = changes_at_once(place)
+            if at_once:
+                carry_over(place, folder, _OURS)
+            clips = _write_dataset(workspace, recipe, made, folder, None if at_once else old, at_once)
+            switch(folder, place, at_once, _OURS, clips)
+        counts[tier] = made.table.num_rows
     return counts
 
 
-def _write_dataset(
-    workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores, result: TierResult, folder: Path
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    """A tier as it is to be published. files: clip id → the row of its encoded file."""
+
+    tier: str
+    scores: ClipScores
+    result: TierResult
+    table: pa.Table
+    files: dict[str, dict[str, Any]]
+    fault: str | None
+
+
+def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores) -> _Dataset:
+    result = decide(scores, recipe.tiers[tier])
     exported = workspace.exports.read()
     exported = exported.filter(
         pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
@@ -237,23 +281,49 @@ def _write_dataset(
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
     rows = [
-        _row(clip, files[clip["clip_id"]], captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
+        _row(clip, file, captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
         for clip in clips
-        if clip["clip_id"] in files
+        # A file of another scan of the video is not the clip that the scores are of.
+        if (file := files.get(clip["clip_id"])) is not None and file["scan_id"] == clip["scan_id"]
     ]
-    table = dataset_table(rows, schema)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_shards(table, folder, recipe.export.rows_per_shard)  # takes the old index away first
-    remove_formats(folder)  # they name clips that may go now
-    _place_clips(workspace, folder, table["path"].to_pylist())
+    return _Dataset(tier, scores, result, dataset_table(rows, schema), files, fault)
+
+
+def _write_dataset(
+    workspace: Workspace, recipe: Recipe, made: _Dataset, folder: Path, old: pa.Table | None, at_once: bool
+) -> dict[str, tuple[Folder, str]]:
+    """Write a dataset into an empty folder. old: the index among whose files it will be put, None if it takes the place of
+    the whole folder at once. Gives path in the dataset → where the clip lies in the workspace."""
+    table = _beside_old_clips(made.table, old)
+    paths = dict(zip(table["path"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
+    clips = {path: (workspace.folder, str(made.files[clip_id]["path"])) for path, clip_id in paths.items()}
+    place = Folder(folder)
+    for path, (source, name) in clips.items():
+        place.link(source, name, path)
+    mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
+    write_shards(table, folder, recipe.export.rows_per_shard, mark)
     write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
-    believed = {**scores.unchecked, **({"captions": fault} if fault else {})}
-    size = sum(files[row["clip_id"]]["bytes"] for row in rows)
-    facts = _facts(workspace, recipe, tier, len(scores.table), result, table, size, believed)
+    believed = {**made.scores.unchecked, **({"captions": made.fault} if made.fault else {})}
+    size = sum(made.files[clip_id]["bytes"] for clip_id in paths.values())
+    facts = _facts(workspace, recipe, made.tier, len(made.scores.table), made.result, table, size, believed)
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
-    (folder / "README.md").write_text(head + dataset_card(facts), encoding="utf-8")
+    with whole_file(folder / "README.md") as part:
+        part.write_text(head + dataset_card(facts), encoding="utf-8")
     finish_dataset(folder)
-    return int(table.num_rows)
+    return clips
+
+
+def _beside_old_clips(table: pa.Table, old: pa.Table | None) -> pa.Table:
+    """`table`, with other paths for the clips whose path another file has in the old index: that one must stay until the new
+    index stands."""
+    if old is None:
+        return table
+    taken = dict(zip(old["path"].to_pylist(), old["sha256"].to_pylist(), strict=True))
+    paths = [
+        path if taken.get(path, sha256) == sha256 else f"{path.removesuffix('.mp4')}-{sha256[:8]}.mp4"
+        for path, sha256 in zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True)
+    ]
+    return table.set_column(table.column_names.index("path"), table.schema.field("path"), pa.array(paths, pa.string()))
 
 
 def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
@@ -291,16 +361,6 @@ def _row(
         "protocols": clip["protocols"],
         **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
     }
-
-
-def _place_clips(workspace: Workspace, folder: Path, paths: list[str]) -> None:
-    """Clips of the table in, clips of an earlier table out. On one disk a clip in two tiers takes its space once."""
-    wanted, place = set(paths), Folder(folder)
-    for path in paths:
-        place.link(workspace.folder, path.replace("clips", _ENCODED, 1), path)
-    for old in (folder / "clips").glob("*/*.mp4"):
-        if str(old.relative_to(folder)) not in wanted:
-            old.unlink()
 
 
 def _facts(

@@ -13,22 +13,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FOLDERS = ("webdataset", "fiftyone", "clips.lance")
+NAMES = (*_FOLDERS, "metadata.parquet")  # all that formats put into a dataset's folder
 
 
 def check_formats(formats: Sequence[str]) -> None:
     """Raises SetupError if a format needs a package that is not here."""
     if "lance" in formats and find_spec("lance") is None:
         raise SetupError("export.formats: lance needs the package pylance: pip install 'longtake[lance]'")
-
-
-def remove_formats(dataset: Path) -> None:
-    """Take out of a dataset's folder what an earlier export wrote for any format."""
-    from longtake.manifests.dataset.huggingface import METADATA
-    from longtake.manifests.folder import remove_folder
-
-    for name in _FOLDERS:
-        remove_folder(dataset / name)
-    (dataset / METADATA).unlink(missing_ok=True)
 
 
 def write_formats(table: pa.Table, dataset: Path, formats: Sequence[str], clips_per_tar: int) -> None:

@@ -16,12 +16,14 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running.faults import FAULT_BEFORE, of_the_world, outcome, this_host, with_past
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace, without_ids
@@ -58,11 +60,16 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
     of which needs a score or frames that a stricter recipe did without."""
     wanted = workspace.inputs.read()
-    todo = without_ids(wanted, "video_id", _done(workspace, wanted, recipe, all_scores, retry_errors))
+    done = _done(workspace, wanted, recipe, all_scores, retry_errors)
+    todo = without_ids(wanted, "video_id", done)
     if not todo.num_rows:
         return None
+    videos = workspace.videos.read(["video_id", "uri", "status", "error_kind"])
+    good = videos.filter(pc.and_(pc.equal(videos["status"], "ok"), pc.is_in(videos["video_id"], value_set=done)))
+    todo = with_past(todo, "video_id", videos, lambda: good["uri"])
     cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
-    order = np.argsort(-cost, kind="stable")  # dearest first: no long tail
+    # Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read.
+    order = np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
     batches = split(todo.take(order), cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores, not inline)
     return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib)
@@ -71,11 +78,12 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
 def _done(
     workspace: Workspace, inputs: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool
 ) -> pa.ChunkedArray:
-    videos = workspace.videos.read(["video_id", "status", "clip_protocol"])
+    videos = workspace.videos.read(["video_id", "status", "error_kind", "clip_protocol"])
     wanted = pa.array([clip_protocol(recipe, spans) for spans in inputs["spans"].to_pylist()], pa.string())
     at = pc.index_in(videos["video_id"], value_set=inputs["video_id"].combine_chunks())
     same = pc.fill_null(pc.equal(videos["clip_protocol"], wanted.take(at.combine_chunks())), False)
     done = videos.filter(pc.or_(same, pc.equal(videos["status"], "error")))
+    done = done.filter(pc.invert(of_the_world(done["error_kind"])))
     if retry_errors:
         done = done.filter(pc.equal(done["status"], "ok"))
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
@@ -130,14 +138,22 @@ class ScanWorker:
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
-        rows = [self._scan(row) for row in batch.to_pylist()]
-        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
+        todo = batch.to_pylist()
+        rows = [self._scan(row) for row in todo]
+        outcomes = [
+            outcome(row, row["uri"], made.get("error_kind"), made.get("error"))
+            for row, made in zip(todo, rows, strict=True)
+        ]
+        # A fault of the world replaces no result, be it of another protocol: its clips, captions and datasets stay.
+        kept = [made for made, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
+        self.manifest.append(pa.Table.from_pylist(kept, schema=schemas.VIDEOS))
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
             cpu_seconds=sum(row["cpu_seconds"] for row in rows),
             video_seconds=sum(row["duration"] or 0.0 for row in rows),
+            outcomes=tuple(outcomes),
         )
 
     def _scan(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +206,7 @@ def scan_row(row: dict[str, Any], workspace: str, recipe_data: Mapping[str, Any]
         except RowError:
             raise
         except OSError as error:
-            raise VideoError("unreadable", f"while reading: {error}") from error
+            raise VideoError(kind_of(error, local_path(uri) is None), f"while reading: {words(error)}") from error
     captions = {(round(s["start"], 3), round(s["end"], 3)): s for s in given}
     return (
         _video_row(row, recipe)
@@ -208,6 +224,7 @@ def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         "uri": row["uri"],
         "licence": row["licence"],
         "status": "ok",
+        "host": this_host(),
         "scan_id": uuid4().hex,
         "clip_protocol": clip_protocol(recipe, row["spans"]),
         "duration": None,

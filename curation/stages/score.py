@@ -20,8 +20,9 @@ import pyarrow as pa
 from longtake.curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
-from longtake.curation.reading.samples import load_sample
+from longtake.curation.reading.samples import load_sample, unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running.faults import HAD_RESULT, outcome, this_host
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
@@ -127,7 +128,10 @@ class ScoreWorker:
                 for filter_ in self.filters[len(self.ahead) :]:
                     self._measure(filter_, part, samples)
         names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters)])
-        self.manifest.append(rows_table(rows, schemas.CLIPS, names))
+        outcomes = [outcome({HAD_RESULT: True}, self.workspace, row["error_kind"], row["error"]) for row in rows]
+        # A clip whose frames this machine cannot read now keeps the scores that it has.
+        kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
+        self.manifest.append(rows_table(kept, schemas.CLIPS, names))
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
@@ -135,6 +139,7 @@ class ScoreWorker:
             cpu_seconds=time.process_time() - cpu,
             video_seconds=sum(row["end"] - row["start"] for row in rows),
             busy_seconds=self._busy_seconds() - busy,
+            outcomes=tuple(outcomes),
         )
 
     def _busy_seconds(self) -> float:
@@ -152,18 +157,17 @@ class ScoreWorker:
         for row in rows:
             by_video.setdefault(row["video_id"], []).append(row["clip_id"])
         stored: dict[str, StoredFrames] = {}
-        faults: dict[str, str] = {}
+        faults: dict[str, RowError] = {}
         for video, clips in by_video.items():
             try:
                 stored |= read_frames(self.workspace, video, clips)
-            except (OSError, pa.ArrowException) as error:
-                faults[video] = str(error)
+            except Exception as error:
+                faults[video] = unread_frames(error, self.workspace)
 
         def load(row: Row) -> Sample | RowError:
             try:
                 if row["clip_id"] not in stored:
-                    reason = faults.get(row["video_id"], "they are not in the file of its video")
-                    raise RowError("frames", f"the frames of this clip cannot be read: {reason}; scan it again")
+                    raise faults.get(row["video_id"]) or unread_frames(None, self.workspace)
                 return load_sample(stored[row["clip_id"]])
             except RowError as error:
                 return error
@@ -197,4 +201,4 @@ class ScoreWorker:
 
 
 def _fail(row: Row, error: RowError) -> None:
-    row["status"], row["error_kind"], row["error"] = "error", error.kind, str(error)
+    row["status"], row["error_kind"], row["error"], row["host"] = "error", error.kind, str(error), this_host()

@@ -74,6 +74,11 @@ class Run:
         """The clips in each dataset that the run wrote; export fills it in."""
         return {}
 
+    @cached_property
+    def kept_back(self) -> dict[str, str]:
+        """Tier → why its dataset stays as it was; export fills it in."""
+        return {}
+
 
 class Stage(ABC):
     """One step from manifest to manifest."""

@@ -185,8 +185,11 @@ def _require_inside(path: str) -> None:
 # Writing ------------------------------------------------------------------------------------------------------------
 
 
-def write_shards(table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_SHARD) -> list[Path]:
-    """Write `table`, by clip id, as `folder/shards/shard-00000-of-00004.parquet` and so on; at least one.
+def write_shards(
+    table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_SHARD, mark: str | None = None
+) -> list[Path]:
+    """Write `table`, by clip id, as `folder/shards/shard-00000-of-00004.parquet` and so on; at least one. mark: to be put
+    behind `shard-`, so that shards of two exports can lie in one folder while the one takes the place of the other.
 
     The shards, index and checksums of an earlier export are removed first, the index before all else: a folder with an
     index is complete. Call `finish_dataset` when the clips, the card and whatever else belongs to it are in the folder.
@@ -199,7 +202,8 @@ def write_shards(table: pa.Table, folder: Path, rows_per_shard: int = ROWS_PER_S
         old.unlink()
     table = table.sort_by("clip_id")
     count = max(1, -(-table.num_rows // rows_per_shard))
-    paths = [folder / _SHARDS / f"shard-{i:05d}-of-{count:05d}.parquet" for i in range(count)]
+    begin = f"shard-{mark}-" if mark else "shard-"
+    paths = [folder / _SHARDS / f"{begin}{i:05d}-of-{count:05d}.parquet" for i in range(count)]
     for i, path in enumerate(paths):
         with whole_file(path) as part:
             pq.write_table(table.slice(i * rows_per_shard, rows_per_shard), part, compression="zstd")

@@ -61,6 +61,7 @@ def video_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "scan_id": f"s{v}",
                 "clip_protocol": draw(st.none() | st.just("split+5")),
                 "licence": draw(st.none() | st.just("CC0")),
+                "host": draw(st.none() | st.just("node-3")),
                 "origin": draw(st.none() | st.floats(-1, 1)),
                 "clips": draw(st.just(clips)) if clips else draw(st.sampled_from([[], None])),
             }
@@ -74,7 +75,8 @@ def one_by_one(videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for video in videos:
         for clip in video["clips"] or []:
-            row = {key: video[key] for key in ("video_id", "uri", "scan_id", "clip_protocol", "licence", "origin")}
+            of_video = ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin")
+            row = {key: video[key] for key in of_video}
             row |= {key: clip[key] for key in clip if key not in ("scores", "caption", "sub_captions")}
             row |= {"source_caption": clip["caption"], "source_sub_captions": clip["sub_captions"]}
             row |= {"protocols": dump_protocols({s["name"]: s["protocol"] for s in clip["scores"]})}

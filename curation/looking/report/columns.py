@@ -34,7 +34,7 @@ Counts = npt.NDArray[np.int64]
 BINS = 64
 _NONE = 255  # the bin of a clip without a score
 _PIECE = 1 << 15  # values: what stays in the processor's cache
-OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames")
+OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames", "host")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One error kind: how often, and a few of those rows as (URI, message)."""
+    """One error kind: how often, and a few of those rows as (URI, message with the machine that met it)."""
 
     kind: str
     of: str
@@ -73,16 +74,22 @@ class Example:
 
 def error_examples(workspace: Workspace, columns: Columns, most: int = 3) -> list[Example]:
     """Errors of videos and of clips by kind, the most frequent first."""
-    clips = columns.scores.table.select(["uri", "status", "error_kind", "error"])
-    videos = workspace.videos.read(["uri", "status", "error_kind", "error"])
+    names = ["uri", "status", "error_kind", "error", "host"]
+    clips = columns.scores.table.select([name for name in names if name in columns.scores.table.column_names])
+    videos = workspace.videos.read(names)
     found = []
     for of, table in (("videos", videos), ("clips", clips)):
         wrong = table.filter(pc.equal(table["status"], "error"))
         for kind in pc.unique(wrong["error_kind"]).to_pylist():
             rows = wrong.filter(pc.equal(wrong["error_kind"], kind))
             few = rows.slice(0, most).to_pylist()
-            found.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", r["error"] or "") for r in few]))
+            found.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", _told(r)) for r in few]))
     return sorted(found, key=lambda e: -e.count)
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    host = row.get("host")
+    return f"{row['error'] or ''}{f' (on {host})' if host else ''}"
 
 
 @dataclass(frozen=True, slots=True)

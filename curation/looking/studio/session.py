@@ -255,6 +255,10 @@ class Session:
         if not clip_id.isalnum():
             return None
         name = f"encoded/{clip_id[:2]}/{clip_id}.mp4"
+        if not self.workspace.folder.exists(name):  # it was encoded again, which gave the file another name
+            exports = self.workspace.exports.read(["clip_id", "path"])
+            paths = exports.filter(pc.equal(exports["clip_id"], clip_id))["path"].to_pylist()
+            name = paths[0] if paths and paths[0] else name
         return self.workspace.folder.file(name) if self.workspace.folder.exists(name) else None
 
     def source(self, clip_id: str) -> str:

@@ -39,6 +39,7 @@ class TallySettings(FilterSettings):
 
     log: str = Field(description="the file that grows by a line for each measurement")
     pause: float = Field(0.0, ge=0, description="seconds after each line")
+    method: str = Field("1", description="the method as the protocol has it: another one makes old scores stale")
 
 
 class _Tally(Filter[Any]):
@@ -50,7 +51,7 @@ class _Tally(Filter[Any]):
 
     @property
     def method(self) -> str:
-        return "1"
+        return self.settings.method
 
     def _noted(self, data: bytes) -> Sequence[float]:
         number = float(zlib.crc32(data))
@@ -94,6 +95,7 @@ class TellerSettings(BaseModel, extra="forbid"):
 
     log: str = Field(description="the file that grows by a line for each clip")
     pause: float = Field(0.0, ge=0, description="seconds after each line")
+    method: str = Field("1", description="the method as the protocol has it: another one makes old scores stale")
     voice: str = Field("low", description="another one is another captioner")
 
 

@@ -168,10 +168,19 @@ def test_a_stream_without_a_decoder() -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
+    (tmp_path / "another.mp4").touch()
     assert kind_of(tmp_path / "nothing.mp4") == "missing"
     assert kind_of(f"file://{tmp_path}/nothing.mp4") == "missing"
-    assert kind_of(tmp_path / ("long" * 100)) == "unreadable"
-    assert kind_of("nul\0.mp4") == "unreadable"
+    assert kind_of(tmp_path / ("long" * 100)) == "not_a_file"
+    assert kind_of("nul\0.mp4") == "not_a_file"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """As a mount leaves it that is away: nothing in it, or not even itself."""
+    assert kind_of(tmp_path / "nothing.mp4") == "away"
+    assert kind_of(tmp_path / "mount" / "film.mp4") == "away"
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "mount" / "film.mp4")
+    assert kind_of(tmp_path / "link.mp4") == "away"
 
 
 def test_folders_pipes_and_sockets(tmp_path: Path) -> None:
@@ -179,7 +188,7 @@ def test_folders_pipes_and_sockets(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket.mp4"))
         for name in ("", "pipe.mp4", "socket.mp4"):
-            assert kind_of(tmp_path / name) == "unreadable"
+            assert kind_of(tmp_path / name) == "not_a_file"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -226,6 +235,7 @@ def test_from_an_object_store(corpus: Corpus) -> None:
     fsspec.filesystem("memory").pipe("/test-video/film.mov", corpus["quicktime"].read_bytes())
     assert info_of("memory://test-video/film.mov") == info_of(corpus["quicktime"])
     assert kind_of("memory://test-video/other.mov") == "missing"
+    assert kind_of("memory://test-away/other.mov") == "away"
     _, remote, _ = read("memory://test-video/film.mov")
     _, local, _ = read(corpus["quicktime"])
     assert [decoded.time for decoded in remote] == [decoded.time for decoded in local]

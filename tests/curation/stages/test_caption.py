@@ -205,6 +205,34 @@ def test_errors_stay_until_they_are_retried_and_then_with_another_seed(tmp_path:
     assert not before & after, "the same question with the same seed would fail the same way"
 
 
+def test_an_endpoint_that_is_away_replaces_no_captions(tmp_path: Path) -> None:
+    """Also none of another seed, whose captions count no more; the same command writes what is missing."""
+    place = Place(tmp_path, 8)
+    away = {"clip2"}
+    with Server(lambda ask: Reply("", status=503) if ask.tag in away else good(ask)) as server:
+        recipe = place.recipe(server, request_tries=1)
+        place.run(recipe)  # a clip without captions gets the fault, so that it has a row
+        row = place.rows().loc[2]
+        assert row[["status", "error_kind"]].tolist() == ["error", "throttled"]
+        assert row["host"]
+        away.clear()
+        assert "1 computed" in place.run(recipe)
+        before = place.rows()
+        assert_own(before)
+
+        away.update({"clip2", "clip5"})
+        other = place.recipe(server, request_tries=1, seed=9)
+        assert "2 of them keep the result they had" in place.run(other, code=1)
+        after = place.rows()
+        assert (after["status"] == "ok").all()
+        assert after["seed"].eq(9).sum() == 6
+        assert after.loc[[2, 5], "caption"].tolist() == before.loc[[2, 5], "caption"].tolist()
+
+        away.clear()
+        assert "2 computed" in place.run(other)
+        assert place.rows()["seed"].eq(9).all()
+
+
 def test_frames_that_are_gone_cost_their_clips_only(tmp_path: Path) -> None:
     place = Place(tmp_path, 8)
     next(Path(place.workspace.path, "frames").rglob(f"{1:032x}.parquet")).unlink()
@@ -213,7 +241,7 @@ def test_frames_that_are_gone_cost_their_clips_only(tmp_path: Path) -> None:
     rows = place.rows()
     assert_own(rows[:4])
     assert (rows["status"][4:] == "error").all()
-    assert rows["reason"][4:].str.startswith("its frames cannot be read").all()
+    assert rows["reason"][4:].str.startswith("the frames of this clip cannot be read").all()
 
 
 # ── kills ────────────────────────────────────────────────────────────────────────────────────────────────────────────

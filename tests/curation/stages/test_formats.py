@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -91,15 +92,19 @@ def test_a_missing_package_is_told_before_any_work(tmp_path: Path, monkeypatch: 
 # ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def gone(folder: Path) -> bool:
-    return not (folder / "index.parquet").exists()
+def new(folder: Path) -> Path:
+    """Where the next dataset is made."""
+    return folder.with_name(f".{folder.name}.new")
 
 
-MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "the index is gone": gone,
-    "FiftyOne's folder is begun": lambda folder: gone(folder) and (folder / ".fiftyone.part").exists(),
-    "Lance's folder is begun": lambda folder: gone(folder) and (folder / ".clips.lance.part").exists(),
-    "Lance's folder is there": lambda folder: gone(folder) and (folder / "clips.lance").exists(),
+MOMENTS: dict[str, Callable[[Path, int], bool]] = {
+    "the new one is begun": lambda folder, old: new(folder).exists(),
+    "a clip is in it": lambda folder, old: any(new(folder).glob("clips/*/*.mp4")),
+    "FiftyOne's folder is begun": lambda folder, old: (new(folder) / ".fiftyone.part").exists(),
+    "Lance's folder is begun": lambda folder, old: (new(folder) / ".clips.lance.part").exists(),
+    "Lance's folder is there": lambda folder, old: (new(folder) / "clips.lance").exists(),
+    "its index is there": lambda folder, old: (new(folder) / "index.parquet").exists(),
+    "it has taken the place of the old": lambda folder, old: folder.stat().st_ino != old,
 }
 
 
@@ -114,14 +119,15 @@ OFTEN = "Lance's folder is begun"  # the moment that each run of the suite tries
 
 
 @pytest.mark.parametrize("moment", [m if m == OFTEN else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS])
-def test_killed_at_any_moment_nothing_half_written_is_found(bench: Bench, folder: Path, moment: str) -> None:
-    while not killed_when(bench, lambda: MOMENTS[moment](folder)):
+def test_killed_at_any_moment_a_whole_dataset_is_there(bench: Bench, folder: Path, moment: str) -> None:
+    assert folder.is_dir()
+    while not killed_when(bench, partial(MOMENTS[moment], folder, folder.stat().st_ino)):
         pass  # it was over before anybody looked
-    for name in ALL:
-        if there(folder, name):
-            assert_readable(folder, name)
+    assert_whole(folder)
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
     assert_whole(export(bench))
     assert not list(folder.glob(".*"))
+    assert not new(folder).exists()
 
 
 def killed_when(bench: Bench, moment: Callable[[], bool]) -> bool:
@@ -135,10 +141,6 @@ def killed_when(bench: Bench, moment: Callable[[], bool]) -> bool:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
-
-
-def there(folder: Path, name: str) -> bool:
-    return (folder / {"huggingface": "metadata.parquet", "fiftyone": "fiftyone", "lance": "clips.lance"}[name]).exists()
 
 
 def assert_whole(folder: Path) -> None:

@@ -1,0 +1,233 @@
+"""Which kind of error an exception of a disk or of a store's client is, and a file that remembers its first one.
+
+fsspec's filesystems (s3fs, gcsfs, adlfs, http) raise what their clients raise, often wrapped: the chain of causes is
+searched for a status, a code or an error number. Nothing here imports a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import mmap
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import av.error
+
+from longtake.curation.errors import VideoError
+
+_STATUS = {
+    401: "credentials", 403: "credentials", 407: "credentials", 404: "missing", 410: "missing", 408: "timed_out",
+    429: "throttled", 503: "throttled", 504: "timed_out",
+}  # fmt: skip
+# Codes of S3 and of those who speak like it, of Google and of Azure.
+_CODES = {
+    "AccessDenied": "credentials", "AllAccessDisabled": "credentials", "Forbidden": "credentials",
+    "ExpiredToken": "credentials", "ExpiredTokenException": "credentials", "TokenRefreshRequired": "credentials",
+    "InvalidToken": "credentials", "InvalidAccessKeyId": "credentials", "SignatureDoesNotMatch": "credentials",
+    "RequestTimeTooSkewed": "credentials", "AuthFailure": "credentials", "UnrecognizedClientException": "credentials",
+    "AuthenticationFailed": "credentials", "AuthorizationFailure": "credentials",
+    "AuthorizationPermissionMismatch": "credentials", "InvalidAuthenticationInfo": "credentials",
+    "SlowDown": "throttled", "Throttling": "throttled", "ThrottlingException": "throttled",
+    "RequestLimitExceeded": "throttled", "TooManyRequests": "throttled", "TooManyRequestsException": "throttled",
+    "ServiceUnavailable": "throttled", "ServerBusy": "throttled",
+    "RequestTimeout": "timed_out", "OperationTimedOut": "timed_out",
+    "NoSuchKey": "missing", "BlobNotFound": "missing", "NoSuchBucket": "away", "ContainerNotFound": "away",
+}  # fmt: skip
+_QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*")
+# Error numbers of a local file. What is not here is `unreadable`.
+_LOCAL = {
+    errno.ELOOP: "not_a_file", errno.EISDIR: "not_a_file", errno.ENAMETOOLONG: "not_a_file", errno.ENXIO: "not_a_file",
+    errno.ENOENT: "missing", errno.ENOTDIR: "missing", errno.ENOMEM: "no_memory", errno.ETIMEDOUT: "timed_out",
+    errno.ENOTCONN: "unreachable", errno.EHOSTDOWN: "unreachable", errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable", errno.ENODEV: "away",
+}  # fmt: skip
+
+
+def kind_of(error: BaseException, remote: bool) -> str:
+    """The key of ERROR_KINDS for what went wrong with the bytes of a source. remote: it is behind a URI."""
+    chain = list(_chain(error))
+    for one in chain:
+        if kind := _by_status(one):
+            return kind
+    for one in chain:
+        if isinstance(one, MemoryError):
+            return "no_memory"
+        name = type(one).__name__
+        if isinstance(one, TimeoutError | asyncio.TimeoutError) or name.endswith("TimeoutError"):
+            return "timed_out"
+        if "Credential" in name or name in ("RefreshError", "ClientAuthenticationError", "UnauthorizedSSOTokenError"):
+            return "credentials"
+    if not remote:
+        return _of_this_machine(chain[0])
+    if any(isinstance(one, PermissionError) for one in chain):
+        return "credentials"
+    if any(getattr(one, "errno", None) == errno.EBUSY for one in chain):  # s3fs says SlowDown so
+        return "throttled"
+    if isinstance(error, FileNotFoundError) and all(isinstance(one, FileNotFoundError | LookupError) for one in chain):
+        return "missing"  # with another error behind it, fsspec says so that it cannot connect
+    return "unreachable"
+
+
+def _of_this_machine(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return _LOCAL.get(error.errno or 0, "unreadable")
+    return "not_a_file" if isinstance(error, ValueError) else "unreadable"  # ValueError: a NUL in the name
+
+
+def _by_status(error: BaseException) -> str | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        told = response.get("Error", {}).get("Code")
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return _CODES.get(str(told)) or _of_status(told) or _of_status(status)
+    for name in ("error_code", "status", "status_code", "code"):  # Azure, aiohttp, Azure, gcsfs
+        value = getattr(error, name, None)
+        if isinstance(value, str) and value in _CODES:
+            return _CODES[value]
+        if kind := _of_status(value):
+            return kind
+    return None
+
+
+def _of_status(value: object) -> str | None:
+    if not isinstance(value, int | str) or not str(value).isdigit() or not 400 <= int(value) < 600:
+        return None
+    return _STATUS.get(int(value), "unreachable")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def words(error: BaseException) -> str:
+    """What happened. Of an address without its query, which may be a signature."""
+    chain = list(_chain(error))
+    for one in chain:
+        status = getattr(one, "status", None)
+        if isinstance(status, int) and 400 <= status < 600:
+            return f"HTTP {status} {getattr(one, 'message', '') or ''}".strip()
+    if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
+        error = chain[-1]  # fsspec's has the address only; what happened stands behind it
+    if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
+        return os.strerror(error.errno)
+    text = str(error).split(": '")[0].split("; last error log")[0]
+    return _QUERY.sub(r"\1?…", text)[:300] or type(error).__name__
+
+
+def is_away(path: Path) -> bool:
+    """Whether a file that is not there lacks its folder, too, or lies in one that lists nothing: a mount that is away
+    leaves an empty folder, or none."""
+    folder = Path(os.path.realpath(path)).parent  # of a link, the folder that it leads to
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
+def is_away_remotely(filesystem: Any, path: str) -> bool:
+    """Whether the folder of a remote file lists nothing. A web server lists nothing ever, so there it is not asked."""
+    protocols = filesystem.protocol if isinstance(filesystem.protocol, tuple | list) else (filesystem.protocol,)
+    folder = path.rstrip("/").rpartition("/")[0]
+    if not folder or {"http", "https"} & set(protocols):
+        return False
+    try:
+        filesystem.invalidate_cache(folder)
+        return not filesystem.isdir(folder)
+    except Exception:
+        return False  # what the file itself said is then all that is known
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+_CLOCK = struct.Struct("dd")  # seconds spent in reads that ended; when the read under way began, 0 if none is
+CLOCK_BYTES = _CLOCK.size
+_clock: mmap | None = None  # of the sandbox's child: shared with the parent, which must know who let it wait
+
+
+def use_clock(shared: mmap) -> None:
+    """From now on, tell in `shared` how long this process waits for its source."""
+    global _clock
+    _clock = shared
+
+
+def clock_started(shared: mmap) -> None:
+    """Begin at zero, for another job."""
+    _CLOCK.pack_into(shared, 0, 0.0, 0.0)
+
+
+def seconds_waited(shared: mmap, now: float) -> float:
+    """Seconds that a process waited for its source, by what it told. now: of the monotonic clock."""
+    total, began = _CLOCK.unpack_from(shared, 0)
+    return float(total + (now - began if began else 0.0))
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """The time in the block goes to the source, and not to the decoder."""
+    if _clock is None:
+        yield
+        return
+    began = time.monotonic()
+    total, _ = _CLOCK.unpack_from(_clock, 0)
+    _CLOCK.pack_into(_clock, 0, total, began)
+    try:
+        yield
+    finally:
+        _CLOCK.pack_into(_clock, 0, total + time.monotonic() - began, 0.0)
+
+
+class Watched:
+    """An open file that remembers the first error of a read. A decoder that gets none of the bytes speaks of a damaged
+    file, or of its end; what happened is told by `raise_fault`."""
+
+    def __init__(self, file: BinaryIO, remote: bool) -> None:
+        self._file = file
+        self._remote = remote
+        self.fault: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1, /) -> bytes:
+        with waiting():
+            try:
+                return self._file.read(size)
+            except Exception as error:
+                self.fault = self.fault or error
+                raise
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:  # a decoder may ask for an impossible place: that is no fault of the file
+            if error.errno != errno.EINVAL:
+                self.fault = self.fault or error
+            raise
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def raise_fault(self) -> None:
+        """Raises VideoError if a read failed."""
+        if self.fault is not None:
+            kind = kind_of(self.fault, self._remote)
+            raise VideoError(kind, f"reading broke off: {words(self.fault)}") from self.fault
+
+
+def watched(file: BinaryIO, remote: bool) -> tuple[BinaryIO, Watched]:
+    """The file to read from, and the same object as the one to ask afterwards."""
+    watch = Watched(file, remote)
+    return cast(BinaryIO, watch), watch

@@ -1,0 +1,164 @@
+"""From an old dataset to a new one, so that whoever looks at any moment finds one of the two whole.
+
+The new one is made beside the old. On a disk the two folders then change places in one step (renameat2 with
+RENAME_EXCHANGE: ext4, xfs, btrfs, tmpfs). Where there is no such step (NFS, an object store) the files of the new one are put
+among those of the old, under names that the old one does not use, the index last of all; only then does go what the new index
+does not name. There, between the last two files, SHA256SUMS tells already of the new index.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from longtake.manifests.dataset.shards import CHECKSUMS, INDEX
+from longtake.manifests.folder import Folder
+
+OURS = (INDEX, CHECKSUMS, "README.md", "shards", "clips")  # of a dataset's folder, and what formats write
+_EXCHANGE = 2  # RENAME_EXCHANGE
+_AT_FDCWD = -100
+
+
+def published(place: Folder, columns: list[str]) -> pa.Table | None:
+    """These columns of a dataset's index; None if there is no dataset, or none that can be read."""
+    try:
+        with place.open(INDEX) as file:
+            return pq.read_table(file, columns=columns)
+    except (FileNotFoundError, NotADirectoryError, pa.ArrowException):
+        return None
+
+
+@contextmanager
+def beside(place: Folder) -> Iterator[Path]:
+    """An empty folder of this machine to make a dataset in that takes the place of `place`; gone when the block ends. What a
+    killed run left there goes first."""
+    if not place.is_local:
+        with tempfile.TemporaryDirectory(prefix="longtake-") as scratch:
+            folder = Path(scratch) / place.uri.rstrip("/").rpartition("/")[2]
+            folder.mkdir()
+            yield folder
+        return
+    target = place.path.resolve()  # a dataset may lie on another disk, behind a link
+    folder = target.with_name(f".{target.name}.new")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def changes_at_once(place: Folder) -> bool:
+    """Whether a folder beside `place` can change places with it in one step. Tries it on two empty folders."""
+    if not place.is_local:
+        return False
+    parent = place.path.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    if os.path.ismount(place.path.resolve()):
+        return False
+    with tempfile.TemporaryDirectory(prefix=".longtake-", dir=parent) as scratch:
+        one, other = Path(scratch) / "one", Path(scratch) / "other"
+        one.mkdir()
+        other.mkdir()
+        return _exchange(one, other)
+
+
+def switch(
+    new: Path, place: Folder, at_once: bool, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]]
+) -> None:
+    """Put the dataset in the folder `new`, which `beside` gave, in the place of the one that is there. at_once: as
+    `changes_at_once` said. ours: the files and folders in a dataset's folder that are its own; what else lies there is
+    somebody's. clips: path in the dataset → where else the clip lies, which may be nearer to `place`. Raises OSError, and of
+    a store what its client raises; then the old one is whole."""
+    if place.is_local:
+        target = place.path.resolve()
+        if not target.exists():
+            os.rename(new, target)
+            _sync(target.parent)
+            return
+        if at_once and _exchange(new, target):
+            _sync(target.parent)
+            return
+    _put_among(new, place, ours, clips)
+
+
+def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]]) -> None:
+    files = [path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()]
+    last = [name for name in (CHECKSUMS, INDEX) if name in files]
+    old = published(place, ["path", "sha256"])
+    there = dict(zip(*old.to_pydict().values(), strict=True)) if old is not None else {}
+    made = pq.read_table(new / INDEX, columns=["path", "sha256"])
+    now = dict(zip(*made.to_pydict().values(), strict=True))
+    for name in sorted(set(files) - set(last)):
+        if name in now and there.get(name) == now[name] and place.exists(name):
+            continue
+        if name in clips:
+            folder, nearer = clips[name]
+            place.link(folder, nearer, name)
+        elif place.is_local:
+            place.link(Folder(new), name, name)
+        else:
+            place.put(new / name, name)
+    for name in last:
+        place.put(new / name, name)
+    wanted = set(files)
+    for entry in list(place.entries()):
+        if entry.name.split("/")[0] in ours and entry.name not in wanted:
+            place.remove(entry.name)
+
+
+def carry_over(place: Folder, new: Path, ours: Sequence[str]) -> None:
+    """Bring into the folder `new`, which will take the place of `place` at once, what lies there and is none of the dataset's
+    own (see `switch`): by links where the disk has them."""
+    if not place.exists():
+        return
+    for entry in os.scandir(place.path):
+        target = new / entry.name
+        if entry.name in ours or (entry.name.startswith(".") and entry.name.endswith((".part", ".tmp"))):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.copytree(entry.path, target, symlinks=True, copy_function=_link)
+        else:
+            _link(entry.path, str(target))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places; whether it was possible. Raises OSError for anything but that it is not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EBUSY, errno.EPERM):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _remove(folder: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
