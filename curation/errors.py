@@ -7,6 +7,7 @@ a bad recipe, a missing weight, a workspace that cannot be written.
 from __future__ import annotations
 
 ERROR_KINDS: dict[str, str] = {
+    "input": "a row of a list, or a folder, that cannot be used, or an address that may not be read; the message says why",
     "missing": "there is nothing at this address; of a clip: the video ends before it",
     "unreadable": "it is there, but cannot be read: permissions, a folder, a disk error",
     "unreachable": "a remote source did not answer, or not in time",
