@@ -71,6 +71,9 @@ class Reach:
         return None
 
 
+ANYWHERE = Reach(private=True)
+
+
 def is_chain(uri: str) -> bool:
     """Whether a URI names one filesystem behind another (`zip://a::https://…`), as fsspec reads it."""
     return bool(_CHAIN.search(uri)) or ("::" in uri and scheme_of(uri) not in (None, "http", "https", "file"))
@@ -104,7 +107,7 @@ class Source:
     uri: str
     access: UriAccess | None = None
     needs: bool = False
-    reach: Reach = Reach(private=True)
+    reach: Reach = ANYWHERE
 
     def __str__(self) -> str:
         return self.uri

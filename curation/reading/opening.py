@@ -18,8 +18,9 @@ import av.container
 import av.error
 import av.video.stream
 
+from longtake.curation.access import Source, open_source
 from longtake.curation.errors import VideoError
-from longtake.manifests.folder import local_path, open_uri
+from longtake.manifests.folder import local_path
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {
@@ -58,13 +59,15 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(source: str | BinaryIO) -> Iterator[OpenVideo]:
-    """Open the best video stream of `source`, set to decode on one thread. source: a URI, or an open, seekable binary file,
-    which stays open. Raises VideoError: missing, unreadable, unreachable, empty, not_video, no_video, unsupported."""
+def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
+    """Open the best video stream of `source`, set to decode on one thread. source: a URI, alone or with its access, or an
+    open, seekable binary file, which stays open. Raises VideoError: input, missing, unreadable, unreachable, empty,
+    not_video, no_video, unsupported."""
     av.logging.set_level(None)  # the log callback deadlocks
-    remote = isinstance(source, str) and local_path(source) is None
+    source = Source(source) if isinstance(source, str) else source
+    remote = isinstance(source, Source) and local_path(source.uri) is None
     with ExitStack() as stack:
-        file = stack.enter_context(_open_file(source)) if isinstance(source, str) else source
+        file = stack.enter_context(_open_file(source)) if isinstance(source, Source) else source
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         if size == 0:
@@ -85,14 +88,16 @@ def open_video(source: str | BinaryIO) -> Iterator[OpenVideo]:
 
 
 @contextmanager
-def _open_file(uri: str) -> Iterator[BinaryIO]:
-    path = local_path(uri)
+def _open_file(source: Source) -> Iterator[BinaryIO]:
+    path = local_path(source.uri)
     remote = path is None
     if path is not None and os.path.exists(path) and not os.path.isfile(path):
         # to open a pipe would wait for its writer, and a device may never end
         raise VideoError("unreadable", "it is no file, but a folder, a pipe, a socket or a device")
     try:
-        opened = open_uri(uri)
+        opened = open_source(source)
+    except VideoError:
+        raise
     except FileNotFoundError as error:
         if remote and isinstance(error.__cause__, OSError):  # so fsspec says that it cannot connect
             raise VideoError("unreachable", words(error.__cause__)) from error

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
+from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -63,10 +64,11 @@ class VideoScan:
     cuts: list[float]
     count: DecodeCount
     decoded_seconds: float = 0.0
+    whole: float | None = None  # seconds: where a clip of the list ends that is open-ended
 
 
 def scan_video(
-    uri: str,
+    uri: str | Source,
     recipe: Recipe,
     keep: Keep,
     *,
@@ -77,19 +79,40 @@ def scan_video(
     """Scan one video.
 
     keep: called with the sample of each clip that some tier may still keep (of every clip, with `all_scores`), in the order
-    of their ends. spans: clips that the source list gives; shots are then not looked for. on_duration: told the seconds
+    of their ends. spans: clips that the source list gives, one to infinity being of the whole film; shots are then
+    not looked for. on_duration: told the seconds
     of video to come, before the first is decoded. Raises VideoError.
     """
     with open_video(uri) as video:
         info = _checked(video, recipe)
-        given = [Span(max(span.start, 0.0), span.end) for span in spans]
+        given, endless, whole = _resolved(spans, info)
         judge = _Judge(recipe, all_scores)
+        if endless and not given:
+            return VideoScan(info, endless, [], DecodeCount())
         planned = given or [_whole(info)]
         if not any(judge.may_keep(info, span) for span in planned):
             clips = [ClipScan(span, judge.probe_scores(info, span)) for span in planned]
-            return VideoScan(info, clips, [], DecodeCount())
+            return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
         on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-        return _Pass(video, info, judge, keep, given).run()
+        scanned = _Pass(video, info, judge, keep, given, whole).run()
+        scanned.clips += endless
+        return scanned
+
+
+def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[ClipScan], float | None]:
+    """The clips of a list with the ends that they have in this video; those to the end of a video of unknown length, as
+    errors; and the end of the video, if a clip of the list goes there."""
+    given = [Span(max(span.start, 0.0), span.end) for span in spans if math.isfinite(span.end)]
+    open_ended = [max(span.start, 0.0) for span in spans if not math.isfinite(span.end)]
+    if not open_ended:
+        return given, [], None
+    if not math.isfinite(info.duration):
+        words = "the file does not tell how long it is: name the start and the end of this clip"
+        return given, [ClipScan(Span(s, s), error=RowError("measure", words)) for s in open_ended], None
+    known = {(round(span.start * 1e3), round(span.end * 1e3)) for span in given}
+    ends = [Span(start, info.duration) for start in open_ended]
+    new = [span for span in ends if (round(span.start * 1e3), round(span.end * 1e3)) not in known]
+    return given + new, [], info.duration
 
 
 def _whole(info: VideoInfo) -> Span:
@@ -167,7 +190,9 @@ def _without(scores: dict[str, Measured], name: str) -> dict[str, Measured]:
 class _Pass:
     """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: _Judge, keep: Keep, given: Sequence[Span]) -> None:
+    def __init__(
+        self, video: OpenVideo, info: VideoInfo, judge: _Judge, keep: Keep, given: Sequence[Span], whole: float | None
+    ) -> None:
         recipe = judge.recipe
         self.video, self.info, self.judge, self.keep = video, info, judge, keep
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
@@ -176,6 +201,7 @@ class _Pass:
         self.buffer: FrameBuffer[av.VideoFrame, av.VideoFrame] = FrameBuffer(step, self._shrink)
         self.given = sorted(given, key=lambda span: span.end)
         self.from_list = bool(given)
+        self.whole = whole
         self.stopped = False
         self.detectors: list[CutDetector] = [] if given else build_detectors(self.splitting)
         self.pending: list[Cut] = []
@@ -196,7 +222,7 @@ class _Pass:
                 started = True
                 if not self._first(decoded.frame):
                     self.clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in self._planned()]
-                    return VideoScan(self.info, self.clips, [], self.count)
+                    return VideoScan(self.info, self.clips, [], self.count, whole=self.whole)
             self.time = decoded.time
             self.buffer.push(decoded.time, decoded.frame)
             if self.from_list:
@@ -207,7 +233,7 @@ class _Pass:
             else:
                 self._look_for_cuts(decoded.time, decoded.frame)
         self._finish()
-        return VideoScan(self.info, self.clips, self.cuts, self.count, self.time)
+        return VideoScan(self.info, self.clips, self.cuts, self.count, self.time, self.whole)
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -337,6 +363,10 @@ class _Pass:
     def _close_given(self, now: float, video_end: float = math.inf) -> None:
         while self.given and self.given[0].end <= now:
             span = self.given.pop(0)
+            if span.end == self.whole and span.start < video_end < span.end:
+                # Of the whole film, by what its header says: the frames end a little earlier.
+                span = Span(span.start, video_end)
+                self.whole = video_end
             if span.end > video_end + _SLACK:
                 words = f"the video ends at {video_end:.3f} s, before this clip does ({span.end:.3f} s)"
                 self.clips.append(ClipScan(span, error=RowError("missing", words)))

@@ -8,7 +8,7 @@ batch in hand. A batch is never filtered nor fanned out, and what is left to do 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -60,7 +60,7 @@ class Job:
     """
 
     stage: str
-    batches: Sequence[pa.Table]
+    batches: Sequence[pa.Table] = field(repr=False)  # they may hold what lets a worker in
     worker: Callable[..., Worker]
     args: tuple[Any, ...]
     cpus: float = 1.0

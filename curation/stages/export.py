@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, open_source, source_of_row
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import funnel
@@ -41,7 +42,7 @@ from longtake.manifests.dataset.shards import (
     presto_problems,
     write_shards,
 )
-from longtake.manifests.folder import Folder, local_path, open_uri
+from longtake.manifests.folder import Folder, local_path
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
 _ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
@@ -63,13 +64,13 @@ class Export(Stage):
         check_formats(recipe.export.formats)
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors)
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, access=run.access)
 
     def finish(self, run: Run) -> None:
         run.datasets.update(finish(run.workspace, run.recipe))
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
+def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Access | None = None) -> Job | None:
     """The clips that some tier keeps, with good captions, that are not encoded under these settings yet."""
     scores = clip_scores(workspace, recipe)
     if not scores.table.num_rows:
@@ -84,10 +85,12 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
     if not todo.num_rows:
         return None
-    todo = todo.sort_by("video_id")
+    access = access or Access()
+    todo = access.attached(todo.sort_by("video_id"), workspace.inputs.read(["video_id", NEEDS]))
     seconds = pc.subtract(todo["end"], todo["start"]).to_pylist()
     batches = split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
-    return Job("export", batches, ExportWorker, (workspace.path, recipe.model_dump(mode="json")), memory_mib=2048)
+    args = (workspace.path, recipe.model_dump(mode="json"), access.reach)
+    return Job("export", batches, ExportWorker, args, memory_mib=2048)
 
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
@@ -98,8 +101,8 @@ def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]
 class ExportWorker:
     """Cuts and encodes batches of clips, in the sandbox, and appends their rows."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any]) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], reach: Reach = ANYWHERE) -> None:
+        self.workspace, self.reach = workspace, reach
         self.manifest = schemas.exports(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.sandbox = Sandbox()
@@ -129,12 +132,13 @@ class ExportWorker:
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
-                (dict(clip), self.workspace, self.recipe.export.model_dump()),
+                (dict(clip), self.workspace, self.recipe.export.model_dump(), self.reach),
                 Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
         except RowError as error:
-            return row | {"status": "error", "error_kind": error.kind, "error": str(error)}
+            told = source_of_row(dict(clip), self.reach).redact(str(error))
+            return row | {"status": "error", "error_kind": error.kind, "error": told}
 
 
 def encoded_path(clip_id: str) -> str:
@@ -142,7 +146,9 @@ def encoded_path(clip_id: str) -> str:
     return f"{_ENCODED}/{clip_id[:2]}/{clip_id}.mp4"
 
 
-def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, Any]) -> dict[str, Any]:
+def encode_clip(
+    clip: Mapping[str, Any], workspace: str, export: Mapping[str, Any], reach: Reach = ANYWHERE
+) -> dict[str, Any]:
     """Cut one clip into the workspace. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
@@ -154,7 +160,7 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, export: Mapping[str, An
     )
     folder, target = open_folder(workspace), encoded_path(clip["clip_id"])
     pace = _pace(clip["end"] - clip["start"], settings)
-    with _source(clip["uri"]) as source:
+    with _source(source_of_row(dict(clip), reach)) as source:
         try:
             with folder.whole_file(target) as part:
                 encoded = cut_clip(source, clip["start"], clip["end"], part, settings, pace)
@@ -185,15 +191,17 @@ def _pace(seconds: float, settings: EncodeSettings) -> float:
 
 
 @contextmanager
-def _source(uri: str) -> Iterator[str | BinaryIO]:
-    path = local_path(uri)
+def _source(source: Source) -> Iterator[str | BinaryIO]:
+    path = local_path(source.uri)
     if path is not None:
         yield str(path)
         return
     try:
-        opened = open_uri(uri)
+        opened = open_source(source)
+    except RowError:
+        raise
     except Exception as error:
-        raise RowError("unreachable", f"{uri}: {error}") from error
+        raise RowError("unreachable", f"{source.uri}: {error}") from error
     with opened as file:
         yield file
 
