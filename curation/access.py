@@ -76,7 +76,9 @@ ANYWHERE = Reach(private=True)
 
 def is_chain(uri: str) -> bool:
     """Whether a URI names one filesystem behind another (`zip://a::https://…`), as fsspec reads it."""
-    return bool(_CHAIN.search(uri)) or ("::" in uri and scheme_of(uri) not in (None, "http", "https", "file"))
+    if "::" not in uri or "://" not in uri:
+        return False  # So a path may hold two colons.
+    return bool(_CHAIN.search(uri)) or scheme_of(uri) not in (None, "http", "https", "file")
 
 
 def is_address(host: str) -> bool:
@@ -197,11 +199,11 @@ def source_of_row(row: dict[str, Any], reach: Reach) -> Source:
 def open_source(source: Source) -> BinaryIO:
     """The file of a source, for reading, seekable. Raises VideoError for what may not be read or lacks its access, and
     otherwise what its filesystem raises."""
+    if is_chain(source.uri):
+        raise VideoError("input", "a chain of addresses (::) is not read")
     path = local_path(source.uri)
     if path is not None:
         return open(path, "rb")
-    if is_chain(source.uri):
-        raise VideoError("input", "a chain of addresses (::) is not read")
     if source.needs and source.access is None:
         raise VideoError("unreachable", missing_access(source.uri))
     try:

@@ -11,6 +11,10 @@ import pytest
 
 from tests.corpus import build
 
+# Tests serve from this machine, and their plug-ins bring schemes of their own.
+os.environ.setdefault("LONGTAKE_ALLOW_PRIVATE", "1")
+os.environ.setdefault("LONGTAKE_ALLOW_SCHEME", "poison,nosuch")
+
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
