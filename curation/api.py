@@ -28,6 +28,7 @@ from longtake.manifests import schemas
 if TYPE_CHECKING:
     import pandas as pd
 
+    from longtake.curation.inputs import InputReport
     from longtake.curation.pipeline import Watcher
 
 StrPath = str | PathLike[str]
@@ -166,7 +167,8 @@ class CurateResult:
 
     workspace: the workspace, open. computed, errors: stage → rows that this call computed, and those of them that ended
     in an error; a stage with nothing left to do computed 0. datasets: tier → the folder (or URI) of its dataset, empty
-    unless the stage export ran. exported: tier → clips in that dataset.
+    unless the stage export ran. exported: tier → clips in that dataset. inputs: what was read of `videos`, what was left
+    out, and why (None: none were given).
     """
 
     workspace: OpenWorkspace
@@ -174,6 +176,7 @@ class CurateResult:
     errors: dict[str, int]
     datasets: dict[str, str]
     exported: dict[str, int]
+    inputs: InputReport | None = None
 
 
 def open(workspace: StrPath, recipe: Recipe | StrPath | None = None) -> OpenWorkspace:
@@ -199,6 +202,12 @@ def curate(
     address: str | None = None,
     workers: int | None = None,
     progress: bool | Watcher = False,
+    strict: bool = False,
+    list_fps: float | None = None,
+    access: StrPath | None = None,
+    secret_query: Sequence[str] = (),
+    allow_scheme: Sequence[str] = (),
+    allow_private: bool = False,
 ) -> CurateResult:
     """Run the stages over videos, as `longtake curate` does. The same call goes on after a stop, and computes only what
     is missing.
@@ -213,10 +222,17 @@ def curate(
     workers: how many at once (None: one per CPU). progress: True shows how it goes on standard output; or an object with
     the methods `begin(stage, rows)`, `advance(report)` and `end(stage, total, seconds)`.
 
+    strict: raise SetupError before any work if some row of a list, or a folder, cannot be used. list_fps: the rate that
+    frame numbers and time codes of lists count at. access: a file that lets this call read its videos (None: the one that
+    LONGTAKE_ACCESS names). secret_query: further query keys of URIs that are secret. allow_scheme: further schemes that lists
+    may name. allow_private: web addresses may lead into this machine or its network.
+
     A video that cannot be read is an error row, not an exception. Raises RecipeError for a recipe that cannot be used,
     WorkspaceBusy while another run writes to this workspace, StoreError where it cannot be written, and SetupError for
     everything else that has to be changed first. What is committed stays.
     """
+    from longtake.curation.access import Access, Reach
+    from longtake.curation.lists import ListRules
     from longtake.curation.pipeline import run
 
     names = [listed.name for listed in STAGES]
@@ -226,21 +242,25 @@ def curate(
     inputs = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
     options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
     chosen = _recipe(target, recipe)
+    reads = Access.load(None if access is None else fspath(access), Reach.of(allow_scheme, allow_private, secret_query))
+    rules = ListRules(uri_column, list_fps)
     if progress is True:
         from rich.console import Console
 
         from longtake.curation.cli.progress import Progress
 
         with Progress(Console(highlight=False)) as bars:
-            result = run(target, chosen, inputs, options, bars, uri_column)
+            result = run(target, chosen, inputs, options, bars, rules=rules, access=reads, strict=strict)
     else:
-        result = run(target, chosen, inputs, options, progress or _Quiet(), uri_column)
+        watcher = progress or _Quiet()
+        result = run(target, chosen, inputs, options, watcher, rules=rules, access=reads, strict=strict)
     return CurateResult(
         OpenWorkspace(target.path),
         computed={stage: report.rows for stage, report in result.stages.items()},
         errors={stage: report.errors for stage, report in result.stages.items()},
         datasets={tier: f"{target.path.rstrip('/')}/dataset/{tier}" for tier in result.datasets},
         exported=result.datasets,
+        inputs=result.inputs,
     )
 
 

@@ -44,6 +44,7 @@ def explode(videos: pa.Table) -> pa.Table:
         "has_frames": field["has_frames"],
         "source_caption": field["caption"],
         "source_sub_captions": field["sub_captions"],
+        "source_captions": field["captions"],
     }
     scores = pc.list_flatten(field["scores"])
     clip = pc.list_parent_indices(field["scores"]).to_numpy(zero_copy_only=False)

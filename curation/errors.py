@@ -21,6 +21,10 @@ class Sort(StrEnum):
 
 # Kind → its sort, and what it means. docs/guide.md has the same table.
 KINDS: dict[str, tuple[Sort, str]] = {
+    "input": (
+        Sort.FACT,
+        "a row of a list, or a folder, that cannot be used, or an address that may not be read; the message says why",
+    ),
     "missing": (Sort.FACT, "there is nothing at this address; of a clip: the video ends before it"),
     "not_a_file": (
         Sort.FACT,

@@ -1,254 +1,429 @@
-"""What a user hands in, as rows of the inputs manifest: files, folders, globs, lists (text, CSV, JSONL, Parquet)."""
+"""What a user hands in, as rows of the inputs manifest: files, folders, globs and lists; and a report of what was left out."""
 
 from __future__ import annotations
 
-import ast
-import csv
 import glob
-import io
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
+from longtake.curation.access import Access, is_chain
 from longtake.curation.errors import SetupError
+from longtake.curation.folders import MADE, MADE_HERE, WORKSPACE, LeftOut, Unlisted, Walker, Workspaces, is_video_name
+from longtake.curation.lists import LIST_SUFFIXES, ListNotes, ListRules, Row, is_list, local_file, read_list
+from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
 from longtake.manifests import ids
+from longtake.manifests.folder import FolderError, is_uri, local_path
 from longtake.manifests.schemas import INPUTS
+from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path
 
-VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".ogg",
-    ".flv", ".wmv", ".asf", ".3gp", ".3g2", ".mxf", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".av1",
-    ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif",
-})  # fmt: skip
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
-URI_COLUMNS = ("uri", "url", "path", "video", "video_path", "file", "filename", "videoid")
-_START = ("start", "start_time", "begin")
-_END = ("end", "end_time", "stop")
-_PAIRS = ("timestamp", "timestamps")
-_DIALECTS = {".csv": "excel", ".tsv": "excel-tab"}
+__all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
+
+_ROW = "#row="
+_SHOWN = 20  # Bad rows that are printed; all of them are rows of the workspace.
 
 
-def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table:
-    """Rows of the inputs manifest for `items`, one per video, in order. Spans of one video in a list are gathered.
+@dataclass(slots=True)
+class InputReport:
+    """What one command was given and read.
 
-    uri_column: of the lists; None: the first of URI_COLUMNS that is there. Raises SetupError for an item that matches
-    nothing, or a list that cannot be read.
+    videos: distinct ones. files: that came by name, out of folders and out of globs. folders: that were listed. lists, rows:
+    of lists. bad: each row and folder that cannot be used, and why; they become error rows. left_out: reason → how many, and
+    a few by name. endings: of files that are no videos by their names. unread: list → columns that mean nothing here.
+    comments: lines of text lists that begin with #.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    spans: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+
+    videos: int = 0
+    files: int = 0
+    folders: int = 0
+    lists: int = 0
+    rows: int = 0
+    bad: list[str] = field(default_factory=list)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    endings: Counter[str] = field(default_factory=Counter)
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    comments: int = 0
+
+    def lines(self) -> list[str]:
+        """As sentences for a terminal."""
+        rows = f", {_count(self.rows, 'row')} of {_count(self.lists, 'list')}" if self.lists else ""
+        found = [
+            f"inputs: {_count(self.videos, 'video')} from {_count(self.files, 'file')} in {_count(self.folders, 'folder')}{rows}"
+        ]
+        for reason, what in self.left_out.items():
+            more = ", …" if what.count > len(what.examples) else ""
+            found.append(f"left out, {reason}: {what.count} ({', '.join(map(_shown, what.examples))}{more})")
+        if self.endings:
+            kinds = ", ".join(f"{_shown(ending)} {n}" for ending, n in self.endings.most_common(8))
+            found.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
+        if self.comments:
+            found.append(f"left out, lines of text lists that begin with #: {self.comments}")
+        for name, columns in self.unread.items():
+            found.append(f"{_shown(name)}: columns that are not read: {', '.join(map(_shown, columns))}")
+        if self.bad:
+            found.append(f"cannot be used, and become error rows: {len(self.bad)}")
+            found += [f"    {_shown(bad)}" for bad in self.bad[:_SHOWN]]
+            if len(self.bad) > _SHOWN:
+                found.append(f"    … and {len(self.bad) - _SHOWN} more, each with its reason in the manifest of videos")
+        return found
+
+
+@dataclass(slots=True)
+class Gathered:
+    """Rows of the inputs manifest, the report, and the places (lists, folders) that were read through."""
+
+    table: pa.Table
+    report: InputReport
+    places: set[str]
+
+
+def read_inputs(
+    items: Sequence[str], uri_column: str | None = None, *, access: Access | None = None, workspace: str | None = None
+) -> pa.Table:
+    """The rows of the inputs manifest for `items`: `gather` says more."""
+    return gather(items, ListRules(uri_column), access, workspace=workspace).table
+
+
+def gather(
+    items: Sequence[str],
+    rules: ListRules | None = None,
+    access: Access | None = None,
+    *,
+    workspace: str | None = None,
+    strict: bool = False,
+) -> Gathered:
+    """Rows of the inputs manifest for `items`, one per video, in order. The clips of one video in a list are gathered, and a
+    row or a folder that cannot be used is a row with an error.
+
+    access: what lets one in; that of the URIs is added to it. workspace: the one that is written to, which is no input.
+    Raises SetupError for an item that matches nothing, or a list that cannot be read; with `strict` also for what cannot be
+    used, naming all of it.
+    """
+    reading = _Reading(rules or ListRules(), access or Access(), workspace)
     for item in items:
-        found = False
-        for record in _records(item, uri_column):
-            found = True
-            uri = record["uri"]
-            try:
-                row = rows.setdefault(uri, {"video_id": ids.video_id(uri), "uri": uri, "licence": None})
-            except UnicodeEncodeError as error:
-                raise SetupError(f"{uri!r}: this name is not UTF-8 and cannot be stored; rename the file") from error
-            row["licence"] = row["licence"] or record.get("licence")
-            for span in record.get("spans", ()):
-                # a clip's id is its span to the millisecond
-                spans.setdefault(uri, {}).setdefault((round(span["start"] * 1e3), round(span["end"] * 1e3)), span)
-        if not found:
-            raise SetupError(
-                f"{item}: there is no video in it, which a mount, bucket or drive that is away looks like, too; nothing "
-                "was changed"
-            )
-    table = [row | {"spans": list(spans.get(uri, {}).values())} for uri, row in rows.items()]
-    return pa.Table.from_pylist(table, schema=INPUTS)
-
-
-def _records(item: str, uri_column: str | None) -> Iterator[dict[str, Any]]:
-    item = item.removeprefix("file://")
-    if "://" in item:
-        if _suffix(item) in LIST_SUFFIXES:
-            yield from _listed(item, uri_column)
-        else:
-            yield from ({"uri": uri} for uri in _remote(item))
-    elif _suffix(item) not in LIST_SUFFIXES or os.path.isdir(item):
-        yield from ({"uri": path} for path in _local(item))
-    elif os.path.lexists(item):
-        yield from _listed(item, uri_column)
-    elif glob.has_magic(item):
-        for path in sorted(glob.glob(item, recursive=True)):
-            yield from _listed(path, uri_column)
-    else:
-        raise SetupError(f"{item}: there is no such list")
-
-
-def _suffix(item: str) -> str:
-    return Path(item.split("?")[0] if "://" in item else item).suffix.lower()
-
-
-def _local(item: str) -> Iterator[str]:
-    path = Path(item)
-    if path.is_dir():
-        # sorted, so that a run is the same twice; links are followed, since corpora are made of them
-        for folder, folders, files in os.walk(path, followlinks=True):
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and not _above(folder, f))
-            for name in sorted(files):
-                if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                    yield os.path.abspath(os.path.join(folder, name))
-    elif os.path.lexists(path):
-        yield os.path.abspath(path)
-    elif glob.has_magic(item):
-        yield from (
-            os.path.abspath(found) for found in sorted(glob.glob(item, recursive=True)) if os.path.isfile(found)
-        )
-    elif item.strip() and (item.endswith("/") or not path.suffix):
+        reading.read(item)
+    if strict and reading.report.bad:
+        named = "\n".join(f"  {_shown(bad)}" for bad in reading.report.bad)
         raise SetupError(
-            f"{item}: there is no such folder or file; if a mount or drive is away, bring it back; nothing was changed"
+            f"--strict: {_count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
         )
-    elif item.strip():
-        yield os.path.abspath(path)  # not there: an error row will say so
+    return reading.gathered()
 
 
-def _above(folder: str, name: str) -> bool:
-    """Whether `name` in `folder` is a link back to the folder or to one above it: a walk through it has no end."""
-    real = os.path.realpath(folder) + os.sep
-    return real.startswith(os.path.join(os.path.realpath(os.path.join(folder, name)), ""))
+def place_of(uri: str) -> str:
+    """The list or folder that an input with an error came from."""
+    return uri.rpartition(_ROW)[0] or uri
 
 
-def _remote(item: str) -> Iterable[str]:
-    # a web address is never a pattern: its ? begins a query
-    if item.startswith(("http://", "https://")) or (not glob.has_magic(item) and _suffix(item) in VIDEO_SUFFIXES):
-        return [item]
-    try:
-        fs, path = fsspec.core.url_to_fs(item)
+class _Reading:
+    """The state of one reading of inputs."""
+
+    def __init__(self, rules: ListRules, access: Access, workspace: str | None) -> None:
+        self.rules, self.access = rules, access
+        self.report = InputReport()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
+        self.places: set[str] = set()
+        self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
+        here = local_path(workspace) if workspace is not None else None
+        self.walker = Walker(Workspaces(str(here) if here is not None else None))
+        self.report.left_out, self.report.endings = self.walker.left_out, self.walker.endings
+        self.remote = _RemoteWorkspaces(workspace if here is None else None)
+
+    def gathered(self) -> Gathered:
+        """What was read. Raises SetupError if that is nothing at all."""
+        if self.empty is not None and not self.rows:
+            raise self.empty
+        self.report.videos = sum(row["error"] is None for row in self.rows.values())
+        self.report.folders = len(self.walker.folders)
+        table = [row | {"spans": _finished(self.spans.get(uri, {}))} for uri, row in self.rows.items()]
+        return Gathered(pa.Table.from_pylist(table, schema=INPUTS), self.report, self.places | self.walker.folders)
+
+    def read(self, item: str) -> None:
+        """Read one item. Raises SetupError."""
+        if item.startswith("file:"):
+            item = str(local_path(local_file(item)))
+        left_out = sum(what.count for what in self.report.left_out.values())
+        matched = self._remote(item) if is_uri(item) or is_chain(item) else self._local(item)
+        if matched:
+            return
+        more = sum(what.count for what in self.report.left_out.values()) > left_out
+        why = f": {'; '.join(self.report.lines()[1:])}" if more or self.report.endings else ""
+        empty = SetupError(f"{redact(item)}: there is no video in it{why}")
+        if not more:
+            raise empty
+        # A shell that expands a glob names what a workspace made, too: that stops nothing if there is something else.
+        self.empty = self.empty or empty
+
+    # ── what is on this machine ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _local(self, item: str) -> bool:
+        if os.path.isdir(item):
+            return self._folder(item)
+        if is_list(item):
+            if os.path.lexists(item):
+                return self._list(os.path.abspath(item), item)
+            if not glob.has_magic(item):
+                raise SetupError(f"{item}: there is no such list")
+            matched = [self._list(os.path.abspath(path), path) for path in sorted(glob.glob(item, recursive=True))]
+            return any(matched)
+        if os.path.lexists(item):
+            return self._file(item)
         if glob.has_magic(item):
-            found = sorted(fs.glob(path))
-        elif item.endswith("/") or fs.isdir(path):
-            found = sorted(fs.find(path))
-        else:
-            return [item]
-    except Exception as error:
-        raise SetupError(f"{item}: cannot be listed: {error}") from error
-    return [fs.unstrip_protocol(name) for name in found if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+            below = _fixed(item)
+            matched = [self._file(path, below) for path in _globbed(item)]
+            return any(matched)
+        if not item.strip():
+            return False
+        if item.endswith("/") or not Path(item).suffix:
+            raise SetupError(f"{item}: there is no such folder or file")
+        return self._add(os.path.abspath(item))  # It is not there: an error row will say so.
 
-
-def _listed(item: str, uri_column: str | None) -> Iterator[dict[str, Any]]:
-    base = item.rpartition("/")[0]
-    for number, original in enumerate(_rows(item), 1):
-        where = f"{item}, row {number}"
-        record = {str(key).strip().lower(): value for key, value in original.items()}
-        wanted = (uri_column.lower(),) if uri_column else URI_COLUMNS
-        name = next((column for column in wanted if column in record), None)
-        if name is None:
-            have = ", ".join(map(str, original)) or "none"
-            raise SetupError(f"{item}: no column of URIs ({uri_column or ', '.join(URI_COLUMNS)}); its columns: {have}")
-        uri = str(record[name] or "").strip().removeprefix("file://")
-        if not uri:
-            raise SetupError(f"{where}: the URI is empty")
-        if "://" not in uri:
-            uri = uri if os.path.isabs(uri) else f"{base}/{uri}" if base else uri
-            uri = uri if "://" in uri else os.path.abspath(uri)
-        yield {"uri": uri, "licence": _text(_first(record, ("licence", "license"))), "spans": _spans(record, where)}
-
-
-def _rows(item: str) -> Iterator[Mapping[str, Any]]:
-    suffix = _suffix(item)
-    try:
-        with fsspec.open(item, "rb") as file:
-            if suffix == ".parquet":
-                import pyarrow.parquet as pq
-
-                for batch in pq.ParquetFile(file).iter_batches():
-                    yield from batch.to_pylist()
-                return
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            if suffix in (".csv", ".tsv"):
-                csv.field_size_limit(2**31 - 1)  # a row may hold all captions of a video
-                # everything is text, as it stands: a file may well be called 007 or NA
-                for number, row in enumerate(csv.DictReader(text, dialect=_DIALECTS[suffix], strict=True), 1):
-                    if None in row:
-                        raise ValueError(f"row {number} has more cells than there are columns")
-                    yield row
-            elif suffix == ".txt":
-                for line in text:
-                    if line.strip() and not line.startswith("#"):
-                        yield {"uri": line.strip()}
+    def _folder(self, item: str) -> bool:
+        matched = self.walker.knows(item)  # It has given its videos already.
+        for found in self.walker.walk(item):
+            matched = True
+            if isinstance(found, Unlisted):
+                self._bad(found.folder, f"{found.folder}: this folder cannot be listed: {found.why}")
             else:
-                yield from _json_lines(text)
-    except SetupError:
-        raise
-    except Exception as error:
-        raise SetupError(f"{item}: this list cannot be read: {error}") from error
+                self._add(found)
+        return matched
 
+    def _file(self, path: str, below: str | None = None) -> bool:
+        path = os.path.abspath(path)
+        if (workspace := self.walker.workspaces.above(path, below)) is not None:
+            self.walker.leave_out(MADE, workspace)
+            return False
+        return not self.walker.is_new(path) or self._add(path)
 
-def _json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    def _add(self, path: str) -> bool:
+        self.report.files += 1
+        self._row(stored_path(path), None)
+        return True
+
+    # ── what is elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _remote(self, item: str) -> bool:
+        identity, access = split_uri(item, self.access.reach.secret_keys)
+        if is_chain(item):
+            raise SetupError(f"{redact(item)}: a chain of addresses (::) is not read")
+        self.access.add(identity, access)
+        if is_list(identity):
+            if why := self.access.reach.refusal(identity, [scheme_of(identity) or ""]):
+                raise SetupError(f"{identity}: {why}")
+            return self._list(identity, identity)
+        # A web address is never a pattern: its ? begins a query.
+        if scheme_of(identity) in ("http", "https") or (not glob.has_magic(identity) and is_video_name(identity)):
+            return self._remote_file(identity, access)
+        return self._remote_folder(item, identity, access)
+
+    def _remote_folder(self, item: str, identity: str, access: UriAccess | None) -> bool:
+        import fsspec
+
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"line {number} is not a JSON object")
-        yield record
+            filesystem, path = fsspec.core.url_to_fs(join_uri(identity, self.access.of(identity)))
+            if glob.has_magic(identity):
+                found, whole = sorted(filesystem.glob(path)), False
+            elif identity.endswith("/") or filesystem.isdir(path):
+                found, whole = sorted(filesystem.find(path)), True
+            else:
+                return self._remote_file(identity, access)
+            names = [str(filesystem.unstrip_protocol(name)) for name in found]
+            names = [split_uri(name, self.access.reach.secret_keys)[0] for name in names]
+        except Exception as error:
+            told = redact(str(error), [access], self.access.reach.secret_keys)
+            raise SetupError(f"{identity}: cannot be listed: {told}") from None
+        self.places.add(identity)
+        for workspace in sorted(_workspaces_in(names) | self.remote.below(names)) if whole else []:
+            self.walker.leave_out(WORKSPACE, workspace)
+            names = [name for name in names if not name.startswith(f"{workspace}/")]
+        shared = UriAccess(access.userinfo) if access and access.userinfo else None
+        matched = False
+        for name in names:
+            if is_video_name(name):
+                matched |= self._remote_file(name, shared)
+            else:
+                self.walker.endings[Path(name).suffix.lower()[:12] or "none"] += 1
+        return matched
+
+    def _remote_file(self, identity: str, access: UriAccess | None) -> bool:
+        if (workspace := self.remote.above(identity, self.access)) is not None:
+            self.walker.leave_out(MADE, workspace)
+            return False
+        self.report.files += 1
+        self._row(identity, access)
+        return True
+
+    # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _list(self, place: str, shown: str) -> bool:
+        self.report.lists += 1
+        number, notes = self.report.lists, ListNotes()
+        place = stored_path(place)
+        # Messages name the list as the user did, and rows are relative to its own folder.
+        source = replace(self.access.source(place), uri=place if is_uri(shown) else shown)
+        seen = 0
+        for row in read_list(source, self.rules, self.access, notes):
+            seen += 1
+            if row.why is None and (made := self._maker(row.uri)):
+                self.walker.leave_out(MADE, made)
+            elif row.why is not None or not self._listed(row, number):
+                told = redact(f"{shown}, row {row.number}: {row.why}", (), self.access.reach.secret_keys)
+                self._bad(f"{place}{_ROW}{row.number}", told)
+        self.places.add(place)
+        self.report.rows += seen
+        self.report.comments += notes.comments
+        if notes.unread:
+            self.report.unread[shown] = notes.unread
+        return bool(seen)
+
+    def _maker(self, uri: str) -> str | None:
+        """The workspace that made what lies at a URI."""
+        path = local_path(uri)
+        if path is None:
+            return self.remote.above(uri, self.access)
+        return None if MADE_HERE.isdisjoint(path.parts) else self.walker.workspaces.above(str(path))
+
+    def _listed(self, row: Row, number: int) -> bool:
+        """Note a row of a list. False, and `row.why`, if it contradicts an earlier one."""
+        spans = self.spans.setdefault(row.uri, {})
+        for span in row.spans:
+            known = spans.get(_key(span), {})
+            if known.get("sub_captions") and span["sub_captions"] and known["sub_captions"] != span["sub_captions"]:
+                row.why = f"an earlier row gives other sub-captions for the clip from {span['start']} to {span['end']}"
+                return False
+        self._row(row.uri, row.access, row.licence)
+        if row.whole:
+            spans.setdefault((0, None), {"start": 0.0, "end": None, "captions": [], "sub_captions": None, "bare": True})
+            spans[0, None].setdefault("lists", set()).add(number)
+        for span in row.spans:
+            known = spans.setdefault(_key(span), {**span, "captions": []})
+            known["bare"] = False
+            known["sub_captions"] = known["sub_captions"] or span["sub_captions"]
+            known["captions"] += [text for text in span["captions"] if text not in known["captions"]]
+            known.setdefault("lists", set()).add(number)
+        return True
+
+    # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _row(self, identity: str, access: UriAccess | None, licence: str | None = None) -> None:
+        self.access.add(identity, access)
+        row = self.rows.get(identity)
+        if row is None:
+            row = self.rows[identity] = {
+                "video_id": ids.video_id(identity), "uri": identity, "licence": None, "needs_access": False, "error": None,
+            }  # fmt: skip
+        row["licence"] = row["licence"] or licence
+        row["needs_access"] = row["needs_access"] or access is not None
+
+    def _bad(self, uri: str, why: str) -> None:
+        uri = stored_path(uri)
+        why = why.encode("utf-8", "backslashreplace").decode()
+        self.report.bad.append(why)
+        self._row(uri, None)
+        self.rows[uri]["error"] = why
 
 
-def _spans(record: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The clips that one row names: by start and end, or as Panda-70M does, all of a video in one row: `timestamp`
-    [[start, end], …], `caption` a list as long."""
-    if (pairs := _first(record, _PAIRS)) is not None:
-        pairs, captions = _literal(pairs, where), record.get("caption")
-        captions = _literal(captions, where) if captions not in (None, "") else [None] * len(pairs)
-        if len(captions) != len(pairs) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
-            raise SetupError(f"{where}: write [[start, end], …], and as many captions ({len(captions)}) as clips")
-        return [_span(pair[0], pair[1], caption, None, where) for pair, caption in zip(pairs, captions, strict=True)]
-    start, end = _first(record, _START), _first(record, _END)
-    if start is None and end is None:
-        return []
-    if start is None or end is None:
-        raise SetupError(f"{where}: a clip needs both, start ({start}) and end ({end})")
-    texts = record.get("sub_captions")
-    return [_span(start, end, record.get("caption"), _literal(texts, where) if texts else None, where)]
+class _RemoteWorkspaces:
+    """Knows which folders of a store are workspaces. target: the URI of the one that this run writes to, if it is remote."""
 
+    def __init__(self, target: str | None) -> None:
+        self._target = split_uri(target)[0].rstrip("/") if target is not None else None
+        self._known: dict[str, bool] = {}
+        if self._target is not None:
+            self._known[self._target] = True
 
-def _span(start: Any, end: Any, caption: Any, sub_captions: list[Any] | None, where: str) -> dict[str, Any]:
-    first, last = seconds(start, where), seconds(end, where)
-    if not first < last:
-        raise SetupError(f"{where}: the clip ends ({end}) before it starts ({start})")
-    texts = None if sub_captions is None else [str(text) for text in sub_captions]
-    return {"start": first, "end": last, "caption": _text(caption), "sub_captions": texts}
+    def below(self, names: Sequence[str]) -> set[str]:
+        """The target, if something of a listing lies in it."""
+        target = self._normal()
+        return {target} if target is not None and any(name.startswith(f"{target}/") for name in names) else set()
 
+    def above(self, uri: str, access: Access) -> str | None:
+        """The workspace that made what lies at a URI."""
+        if MADE_HERE.isdisjoint(uri.split("/")) or scheme_of(uri) in ("http", "https"):
+            return None
+        parts = uri.split("/")
+        for at in range(3, len(parts)):
+            if parts[at] in MADE_HERE and self._is_one("/".join(parts[:at]), access):
+                return "/".join(parts[:at])
+        return None
 
-def _literal(value: Any, where: str) -> list[Any]:
-    """A list, or the text of one in JSON or as Python writes it."""
-    if isinstance(value, str):
-        for read in (json.loads, ast.literal_eval):
+    def _normal(self) -> str | None:
+        """The target as listings write it."""
+        if self._target is None:
+            return None
+        from longtake.manifests.folder import Folder
+
+        try:
+            return Folder(self._target).uri
+        except FolderError:
+            return self._target
+
+    def _is_one(self, folder: str, access: Access) -> bool:
+        if folder == self._normal():
+            return True
+        if folder not in self._known:
+            from longtake.manifests.folder import Folder
+
             try:
-                value = read(value)
-                break
-            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-                continue
-    if not isinstance(value, list | tuple):
-        raise SetupError(f"{where}: not a list: {str(value)[:60]!r}")
-    return list(value)
+                place = Folder(join_uri(folder, access.of(folder)))
+                names = [(place / name).names() for name in MANIFESTS] if RECIPE_FILE in place.names() else []
+                self._known[folder] = any(name.endswith(".parquet") for inner in names for name in inner)
+            except Exception:  # Each client raises its own. Whether the film can be read is for the scan to tell.
+                self._known[folder] = False
+        return self._known[folder]
 
 
-def seconds(value: object, where: str) -> float:
-    """Seconds from a number, or from '[HH:]MM:SS[.fraction]'. Raises SetupError."""
-    try:
-        total = 0.0
-        for part in str(value).strip().split(":"):
-            total = total * 60 + float(part)
-    except ValueError:
-        total = math.nan
-    if not math.isfinite(total) or total < 0:
-        raise SetupError(f"{where}: {value!r} is no time; write seconds or HH:MM:SS.fff")
-    return total
+def _workspaces_in(names: Sequence[str]) -> set[str]:
+    """The workspaces in the listing of a store: folders with a recipe beside a manifest."""
+    recipes = {name.removesuffix(f"/{RECIPE_FILE}") for name in names if name.endswith(f"/{RECIPE_FILE}")}
+    if not recipes:
+        return set()
+    manifests = {tuple(name.rsplit("/", 2)[:2]) for name in names if name.endswith(".parquet") and name.count("/") > 1}
+    return {folder for folder in recipes if any((folder, name) in manifests for name in MANIFESTS)}
 
 
-def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((record[name] for name in names if record.get(name) not in (None, "")), None)
+def _key(span: dict[str, Any]) -> tuple[int, int | None]:
+    """A clip's id is its span to the millisecond."""
+    return round(span["start"] * 1e3), None if span["end"] is None else round(span["end"] * 1e3)
 
 
-def _text(value: Any) -> str | None:
-    return str(value) if value not in (None, "") else None
+def _finished(spans: dict[tuple[int, int | None], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The clips of a film. A row that names the film only is its whole as a clip if its list names other clips of it, and
+    otherwise asks for shots to be looked for."""
+    others: set[int] = set().union(*(span.get("lists", ()) for span in spans.values() if not span.get("bare")))
+    return [
+        {
+            "start": span["start"],
+            "end": span["end"],
+            "caption": span["captions"][0] if span["captions"] else None,
+            "sub_captions": span["sub_captions"],
+            "captions": span["captions"] if len(span["captions"]) > 1 else None,
+        }
+        for span in spans.values()
+        if not span.get("bare") or not others.isdisjoint(span["lists"])
+    ]
+
+
+def _fixed(pattern: str) -> str:
+    """The folder of a glob that has no magic in it."""
+    parts = Path(pattern).parts
+    plain = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return os.path.join(*parts[:plain]) if plain else "."
+
+
+def _globbed(pattern: str) -> Iterator[str]:
+    yield from (path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path))
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

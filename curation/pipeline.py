@@ -12,9 +12,11 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.access import Access
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import SetupError
-from longtake.curation.inputs import read_inputs
+from longtake.curation.inputs import Gathered, InputReport, gather, place_of
+from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
 from longtake.curation.running.faults import Faults
 from longtake.curation.running.inline import Inline
@@ -28,7 +30,7 @@ from longtake.manifests.store import Manifest
 
 
 class Watcher(Protocol):
-    """Told how a run goes."""
+    """Told how a run goes. One that has the method `inputs(report)` is told what was read, too, before the work begins."""
 
     def begin(self, stage: str, rows: int) -> None: ...
 
@@ -39,12 +41,13 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run computed, stage by stage, and the clips in each dataset it wrote. kept_back: tier → why its dataset stays as
-    it was."""
+    """What a run computed, stage by stage, the clips in each dataset it wrote, and what it read of its inputs (None: it was
+    given none). kept_back: tier → why its dataset stays as it was."""
 
     stages: dict[str, Report] = field(default_factory=dict)
     datasets: dict[str, int] = field(default_factory=dict)
     kept_back: dict[str, str] = field(default_factory=dict)
+    inputs: InputReport | None = None
 
     @property
     def errors(self) -> int:
@@ -73,26 +76,37 @@ def run(
     options: Options,
     watcher: Watcher,
     uri_column: str | None = None,
+    *,
+    rules: ListRules | None = None,
+    access: Access | None = None,
+    strict: bool = False,
 ) -> RunResult:
-    """Run stages over a workspace. Raises SetupError, StoreError or WorkspaceBusy before or between units of work; what
-    is committed stays good, and the same call goes on from there."""
+    """Run stages over a workspace. rules: how lists are read. access: what lets this command in (None: what the environment
+    gives). strict: stop before any work if some input cannot be used. Raises SetupError, StoreError or WorkspaceBusy before
+    or between units of work; what is committed stays good, and the same call goes on from there."""
     for name in options.stages:
         stage(name).validate(recipe)
+    rules, access = rules or ListRules(uri_column), access or Access.load()
     executor = Inline() if options.inline else Cluster(options.address, options.workers)
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
             if inputs and not workspace.inputs.parts():
                 # there will be work: Ray, which takes its time, starts while the list is read
-                _check(Run(workspace, recipe, options))
+                _check(Run(workspace, recipe, options, access))
                 executor.start()
             if inputs:
-                add_inputs(workspace, read_inputs(inputs, uri_column))
+                gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
+                result.inputs = gathered.report
+                if tell := getattr(watcher, "inputs", None):
+                    tell(gathered.report)
+                withdraw(workspace, gathered)
+                add_inputs(workspace, gathered.table)
             if not workspace.inputs.parts():
                 raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
             workspace.save_recipe(recipe)
             sync_clips(workspace, recipe)  # what a run that was killed left undone
-            this = Run(workspace, recipe, options)
+            this = Run(workspace, recipe, options, access)
             for name in options.stages:
                 result.stages[name] = _run_stage(stage(name), this, executor, watcher)
             result.datasets, result.kept_back = this.datasets, this.kept_back
@@ -110,6 +124,25 @@ def add_inputs(workspace: Workspace, table: pa.Table) -> None:
     changed = [row for row in table.to_pylist() if row["video_id"] in old and row != old[row["video_id"]]]
     workspace.inputs.append(pa.concat_tables([new, pa.Table.from_pylist(changed, schema=schemas.INPUTS)]))
     workspace.inputs.compact()
+
+
+def withdraw(workspace: Workspace, gathered: Gathered) -> None:
+    """Take out the error rows of lists and folders that were read again now, where they say so no more."""
+    if not workspace.inputs.parts():
+        return
+    known = workspace.inputs.read(["video_id", "uri", "error"])
+    known = known.filter(pc.is_valid(known["error"]))
+    now = dict(zip(gathered.table["video_id"].to_pylist(), gathered.table["error"].to_pylist(), strict=True))
+    gone = [
+        row["video_id"]
+        for row in known.to_pylist()
+        if now.get(row["video_id"]) != row["error"]
+        and (row["video_id"] in now or place_of(row["uri"]) in gathered.places)
+    ]
+    if gone:
+        ids = pa.array(gone, pa.string())
+        workspace.inputs.compact(without=ids)
+        workspace.videos.compact(without=ids)
 
 
 def _check(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +18,8 @@ from longtake.manifests.folder import Folder
 from longtake.manifests.remembered import Remembered
 from longtake.manifests.store import Manifest, open_folder
 
-_RECIPE = "recipe.yaml"
+_RECIPE = RECIPE_FILE = "recipe.yaml"
+MANIFESTS = ("inputs", "videos", "clips")  # By one of these, beside the recipe, a folder is known for a workspace.
 _LEFT_SECONDS = 3600.0
 
 
@@ -99,3 +102,14 @@ def without_ids(table: pa.Table, key: str, done: pa.Array | pa.ChunkedArray) -> 
     return table.filter(
         pc.invert(pc.is_in(table[key], value_set=pa.chunked_array([done]) if isinstance(done, pa.Array) else done))
     )
+
+
+def looks_like_workspace(folder: str) -> bool:
+    """Whether a folder of this machine is a workspace: a recipe beside a manifest of inputs, videos or clips."""
+    if not os.path.isfile(os.path.join(folder, _RECIPE)):
+        return False
+    for name in MANIFESTS:
+        with suppress(OSError), os.scandir(os.path.join(folder, name)) as listing:
+            if any(entry.name.endswith(".parquet") for entry in listing):
+                return True
+    return False

@@ -27,6 +27,8 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from longtake.manifests.uris import path_of
+
 # Object stores: an object appears whole when its upload ends. Elsewhere (sftp, hdfs, smb, …) a file is uploaded under a
 # temporary name and then renamed.
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
@@ -59,7 +61,7 @@ def is_uri(text: str) -> bool:
 def local_path(uri: str) -> Path | None:
     """The path of this machine that a URI or a path names, made absolute; None if it is remote."""
     if uri.startswith("file://"):
-        return Path(fsspec.core.strip_protocol(uri))
+        return Path(path_of(uri))
     return None if is_uri(uri) else Path(uri).absolute()
 
 

@@ -21,9 +21,10 @@ _ERROR = [
 SPAN = pa.struct(
     [
         pa.field("start", pa.float64()),
-        pa.field("end", pa.float64()),
+        pa.field("end", pa.float64()),  # null: where the film ends
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
+        pa.field("captions", pa.list_(pa.string())),  # all of them, where the source list brings several
     ]
 )
 
@@ -47,6 +48,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("has_frames", pa.bool_()),
         pa.field("caption", pa.string()),  # that the source list brings
         pa.field("sub_captions", pa.list_(pa.string())),
+        pa.field("captions", pa.list_(pa.string())),
         pa.field("scores", pa.list_(SCORE)),
     ]
 )
@@ -57,6 +59,8 @@ INPUTS = pa.schema(
         _required("uri"),
         pa.field("licence", pa.string()),
         pa.field("spans", pa.list_(SPAN)),  # clips that the source list names; none: the scan looks for shots
+        pa.field("needs_access", pa.bool_()),  # its URI had a user, a password or a signature, which are not stored
+        pa.field("error", pa.string()),  # why this input cannot be read at all: a bad row of a list, a locked folder
     ]
 )
 
@@ -102,6 +106,7 @@ CLIPS = pa.schema(
         pa.field("clip_protocol", pa.string()),
         pa.field("source_caption", pa.string()),
         pa.field("source_sub_captions", pa.list_(pa.string())),
+        pa.field("source_captions", pa.list_(pa.string())),
         pa.field("licence", pa.string()),
         pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score
     ]

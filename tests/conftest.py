@@ -62,6 +62,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
+# Tests serve from this machine, and their plug-ins bring schemes of their own.
+os.environ.setdefault("LONGTAKE_ALLOW_PRIVATE", "1")
+os.environ.setdefault("LONGTAKE_ALLOW_SCHEME", "poison,nosuch")
+
+
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
     """Videos with known answers by name; each is made when a test first asks for it, and kept for later runs."""

@@ -54,7 +54,9 @@ errors = Console(stderr=True, highlight=False)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    from longtake.manifests.uris import redact
+
+    errors.print(f"[bold red]error:[/] {escape(redact(message))}", soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -14,6 +14,8 @@ from rich.markup import escape
 
 from longtake.curation.cli.app import app, command, console, examples, one_workspace
 from longtake.curation.cli.options import (
+    AccessFile,
+    AllowPrivate,
     AsJson,
     Gates,
     OptionalOutput,
@@ -208,6 +210,8 @@ def studio(
         str, typer.Option(help="The address to listen on; other than this machine's own, a token is asked for.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
+    access: AccessFile = None,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """Move thresholds in a browser and see what changes. A local page; nothing is written until Save is pressed."""
     from longtake.curation.cli.startup import leave_pandas_out
@@ -215,9 +219,11 @@ def studio(
     leave_pandas_out()
     import secrets
 
+    from longtake.curation.access import Access, Reach
     from longtake.curation.looking.studio.session import Session
     from longtake.curation.workspace import Workspace
 
+    reads = Access.load(access, Reach.of(private=allow_private))
     target = Workspace(workspace)
     target.must_exist()
     session = Session(target, target.recipe(recipe))
@@ -230,4 +236,4 @@ def studio(
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
     with suppress(KeyboardInterrupt):  # the way to end it
-        serve(session, bound, token)
+        serve(session, bound, token, reads)

@@ -47,6 +47,45 @@ RecipeName = Annotated[
 UriColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column of URIs in lists. Default: uri, url, path, …")
 ]
+ListFps = Annotated[
+    float | None,
+    typer.Option(
+        "--list-fps",
+        min=0.001,
+        metavar="N",
+        help="The rate that frame numbers and time codes (HH:MM:SS:FF) in lists count at. Default: the list's column fps.",
+    ),
+]
+AccessFile = Annotated[
+    str | None,
+    typer.Option(
+        "--access",
+        metavar="FILE",
+        help="What lets this command read its videos: a JSON object or CSV lines, an identity or a host, and a URI, "
+        "user:password or ?query. Nobody else may read the file (mode 0600). Default: the file in LONGTAKE_ACCESS.",
+        show_default=False,
+    ),
+]
+SecretQuery = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="A query key of URIs that is secret, besides those of the known signers. Repeat the option for several keys.",
+        show_default=False,
+    ),
+]
+AllowScheme = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Read URIs of this scheme in lists, besides file, https, http, s3, gs and az. Repeat the option for several.",
+        show_default=False,
+    ),
+]
+AllowPrivate = Annotated[
+    bool,
+    typer.Option("--allow-private", help="Let web addresses lead into this machine or its network. Default: refused."),
+]
 AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
@@ -59,7 +98,13 @@ Address = Annotated[
     typer.Option(metavar="ADDRESS", help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row ended in an error.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop before any work if some input cannot be used, naming each. Exit with 1 if a row ended in an error.",
+    ),
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,9 +6,11 @@ import time
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from longtake.curation.inputs import InputReport
 from longtake.curation.running.jobs import Report
 
 _LINE_SECONDS = 15.0
@@ -42,6 +44,11 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bars.stop()
+
+    def inputs(self, report: InputReport) -> None:
+        """What was read, and what was left out and why."""
+        for line in report.lines():
+            self._console.print(escape(line), soft_wrap=True)
 
     def begin(self, stage: str, rows: int) -> None:
         self._stage, self._rows, self._total = stage, rows, Report()

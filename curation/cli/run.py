@@ -10,14 +10,19 @@ from rich.markup import escape
 from longtake.curation.cli.app import ROW_ERRORS, app, command, console, examples, one_workspace
 from longtake.curation.cli.options import (
     LAST_STAGE,
+    AccessFile,
     Address,
+    AllowPrivate,
+    AllowScheme,
     AllScores,
     Formats,
     Inline,
+    ListFps,
     OptionalOutput,
     Output,
     RecipeName,
     RetryErrors,
+    SecretQuery,
     StageName,
     Strict,
     UriColumn,
@@ -44,9 +49,16 @@ def _run(
     sample: int | None = None,
     preview: bool = False,
     formats: list[str] | None = None,
+    list_fps: float | None = None,
+    access: str | None = None,
+    secret_query: list[str] | None = None,
+    allow_scheme: list[str] | None = None,
+    allow_private: bool = False,
 ) -> None:
+    from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
     from longtake.curation.cli.show import show_summary
+    from longtake.curation.lists import ListRules
     from longtake.curation.pipeline import run
     from longtake.curation.stages.stage import Options
     from longtake.curation.workspace import Workspace
@@ -56,8 +68,10 @@ def _run(
     if formats:
         chosen = chosen.with_formats(formats)
     options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
+    reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
+    rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
-        result = run(target, chosen, videos or [], options, progress, uri_column)
+        result = run(target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict)
     show_summary(console, target, chosen, result)
     if preview:
         from longtake.curation.looking.preview import write_page
@@ -90,6 +104,11 @@ def curate(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    list_fps: ListFps = None,
+    access: AccessFile = None,
+    secret_query: SecretQuery = None,
+    allow_scheme: AllowScheme = None,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
     is missing is computed."""
@@ -98,6 +117,8 @@ def curate(
     _run(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         inline=inline, address=address, workers=workers, strict=strict,
+        list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
+        allow_private=allow_private,
     )  # fmt: skip
 
 
@@ -114,11 +135,18 @@ def scan(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    list_fps: ListFps = None,
+    access: AccessFile = None,
+    secret_query: SecretQuery = None,
+    allow_scheme: AllowScheme = None,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         inline=inline, address=address, workers=workers, strict=strict,
+        list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
+        allow_private=allow_private,
     )  # fmt: skip
 
 
@@ -188,11 +216,13 @@ def export(
     workers: Workers = None,
     strict: Strict = False,
     formats: Formats = None,
+    access: AccessFile = None,
+    allow_private: AllowPrivate = False,
 ) -> None:
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, formats=formats,
+        workers=workers, strict=strict, formats=formats, access=access, allow_private=allow_private,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone
+from longtake.manifests.uris import redact
 
 if TYPE_CHECKING:
     from longtake.curation.doctor import Finding
@@ -54,7 +55,7 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_stages(console, found)
     _show_not_applied(console, found)
     for tier, clips in result.datasets.items():
-        console.print(f"dataset: {escape(workspace.path)}/dataset/{tier} ({clips} clips)", soft_wrap=True)
+        console.print(f"dataset: {escape(redact(workspace.path))}/dataset/{tier} ({clips} clips)", soft_wrap=True)
     for tier, why in result.kept_back.items():
         console.print(f"[bold]dataset {escape(tier)} stays as it was:[/] {escape(why)}", soft_wrap=True)
     if result.faults:

@@ -44,6 +44,7 @@ class VideoScan:
     cuts: list[float]
     count: DecodeCount
     decoded_seconds: float = 0.0
+    whole: float | None = None  # seconds: where a clip of the list ends that goes to the end of the video
 
 
 class Judge:

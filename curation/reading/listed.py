@@ -94,8 +94,17 @@ class _Moment:
 class ListedPass:
     """Reads the clips of a list, in the order of their moments."""
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep, spans: Sequence[Span]) -> None:
+    def __init__(
+        self,
+        video: OpenVideo,
+        info: VideoInfo,
+        judge: Judge,
+        keep: Keep,
+        spans: Sequence[Span],
+        whole: float | None = None,
+    ) -> None:
         self.video, self.info, self.judge, self.keep = video, info, judge, keep
+        self.whole = whole  # the end of the video by its header, if a clip of the list goes there
         self.sampling = judge.recipe.sampling
         self.analysis = AnalysisFrames(info)
         self.count = DecodeCount()
@@ -122,7 +131,7 @@ class ListedPass:
                     if not self._first(decoded.frame):
                         spans = [listed.span for listed in self.listed]
                         clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in spans]
-                        return VideoScan(self.info, clips, [], self.count)
+                        return VideoScan(self.info, clips, [], self.count, whole=self.whole)
                 self._push(decoded)
                 if not self.moments or self.moments[0].time - decoded.time > SKIP:
                     ended = False
@@ -131,7 +140,7 @@ class ListedPass:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
-        return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds)
+        return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds, self.whole)
 
     def _first(self, frame: av.VideoFrame) -> bool:
         """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
@@ -239,6 +248,13 @@ class ListedPass:
             return
         fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
         end = max(last.time, self.count.last if math.isfinite(self.count.last) else last.time) + 1 / fps
+        for listed in self.listed:
+            if listed.left and listed.span.end == self.whole and listed.span.start < end < listed.span.end:
+                listed.span = Span(
+                    listed.span.start, end
+                )  # of the whole film: its frames end before its header says so
+        if self.whole is not None:
+            self.whole = min(self.whole, end)
         while self.moments:
             moment = heapq.heappop(self.moments)
             listed = self.listed[moment.clip]

@@ -21,9 +21,10 @@ import av.error
 import av.video.stream
 import fsspec
 
+from longtake.curation.access import Source, open_source
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
-from longtake.manifests.folder import local_path, open_uri
+from longtake.manifests.folder import local_path
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {
@@ -62,18 +63,20 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(source: str | BinaryIO) -> Iterator[OpenVideo]:
-    """Open the best video stream of `source`, set to decode on one thread. source: a URI, or an open, seekable binary file,
-    which stays open. Raises VideoError: what is wrong with the source (`kind_of`), empty, not_video, no_video, unsupported.
+def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
+    """Open the best video stream of `source`, set to decode on one thread. source: a URI, alone or with its access, or an
+    open, seekable binary file, which stays open. Raises VideoError: input, what is wrong with the source (`kind_of`), empty,
+    not_video, no_video, unsupported.
 
     If a read of the source fails within the block, that is what the block raises at its end, whatever the decoder made of
     it.
     """
     av.logging.set_level(None)  # the log callback deadlocks
+    source = Source(source) if isinstance(source, str) else source
     with ExitStack() as stack:
-        if isinstance(source, str):
-            remote = local_path(source) is None
-            opened = stack.enter_context(open_source(source))
+        if isinstance(source, Source):
+            remote = local_path(source.uri) is None
+            opened = stack.enter_context(source_file(source))
         else:
             remote = not isinstance(source, io.BufferedReader | io.FileIO)
             opened = source
@@ -110,15 +113,15 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
 
 
 @contextmanager
-def open_source(uri: str) -> Iterator[BinaryIO]:
-    """The bytes at a path or URI, seekable. Raises VideoError: missing, not_a_file, and all faults of the world."""
-    path = local_path(uri)
+def source_file(source: Source) -> Iterator[BinaryIO]:
+    """The bytes of a source, seekable. Raises VideoError: input, missing, not_a_file, and all faults of the world."""
+    uri, path = source.uri, local_path(source.uri)
     try:
         if path is not None and os.path.exists(path) and not os.path.isfile(path):
             # to open a pipe would wait for its writer, and a device may never end
             raise VideoError("not_a_file", "it is no file, but a folder, a pipe, a socket or a device")
         with waiting():
-            opened = open_uri(uri)
+            opened = open_source(source)
     except VideoError:
         raise
     except Exception as error:  # clients of object stores have errors of their own

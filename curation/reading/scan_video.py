@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import av
 
-from longtake.curation.errors import VideoError
+from longtake.curation.access import Source
+from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
 from longtake.curation.reading.listed import ListedPass, as_turned, require_sound, sample_of
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
@@ -31,7 +32,7 @@ _LOOKS_AT_ONCE = 8
 
 
 def scan_video(
-    uri: str,
+    uri: str | Source,
     recipe: Recipe,
     keep: Keep,
     *,
@@ -42,21 +43,42 @@ def scan_video(
     """Scan one video.
 
     keep: called with the sample of each clip that some tier may still keep (of every clip, with `all_scores`), in the order
-    of their ends. spans: clips that the source list gives; shots are then not looked for. on_duration: told the seconds
+    of their ends. spans: clips that the source list gives, one to infinity being of the whole film; shots are then
+    not looked for. on_duration: told the seconds
     of video to come, before the first is decoded. Raises VideoError.
     """
     with open_video(uri) as video:
         info = _checked(video, recipe)
-        given = [Span(max(span.start, 0.0), span.end) for span in spans]
+        given, endless, whole = _resolved(spans, info)
         judge = Judge(recipe, all_scores)
+        if endless and not given:
+            return VideoScan(info, endless, [], DecodeCount())
         planned = given or [_whole(info)]
         if not any(judge.may_keep(info, span) for span in planned):
             clips = [ClipScan(span, judge.probe_scores(info, span)) for span in planned]
-            return VideoScan(info, clips, [], DecodeCount())
+            return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
         on_duration(info.duration if math.isfinite(info.duration) else 0.0)
         if given:
-            return ListedPass(video, info, judge, keep, given).run()
+            scanned = ListedPass(video, info, judge, keep, given, whole).run()
+            scanned.clips += endless
+            return scanned
         return _Pass(video, info, judge, keep).run()
+
+
+def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[ClipScan], float | None]:
+    """The clips of a list with the ends that they have in this video; those to the end of a video of unknown length, as
+    errors; and the end of the video, if a clip of the list goes there."""
+    given = [Span(max(span.start, 0.0), span.end) for span in spans if math.isfinite(span.end)]
+    open_ended = [max(span.start, 0.0) for span in spans if not math.isfinite(span.end)]
+    if not open_ended:
+        return given, [], None
+    if not math.isfinite(info.duration):
+        words = "the file does not tell how long it is: name the start and the end of this clip"
+        return given, [ClipScan(Span(s, s), error=RowError("measure", words)) for s in open_ended], None
+    known = {(round(span.start * 1e3), round(span.end * 1e3)) for span in given}
+    ends = [Span(start, info.duration) for start in open_ended]
+    new = [span for span in ends if (round(span.start * 1e3), round(span.end * 1e3)) not in known]
+    return given + new, [], info.duration
 
 
 def _whole(info: VideoInfo) -> Span:

@@ -8,7 +8,7 @@ batch in hand. A batch is never filtered nor fanned out, and what is left to do 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -46,7 +46,7 @@ class Report:
         return self.busy_seconds / self.seconds if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
-        for name in (field.name for field in fields(self) if field.name != "outcomes"):
+        for name in (one.name for one in fields(self) if one.name != "outcomes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
@@ -70,7 +70,7 @@ class Job:
     """
 
     stage: str
-    batches: Sequence[pa.Table]
+    batches: Sequence[pa.Table] = field(repr=False)  # they may hold what lets a worker in
     worker: Callable[..., Worker]
     args: tuple[Any, ...]
     cpus: float = 1.0

@@ -21,6 +21,7 @@ import pyarrow as pa
 from longtake.curation.errors import SetupError
 from longtake.curation.running.inline import in_this_process
 from longtake.curation.running.jobs import Job, Report, Worker
+from longtake.manifests.uris import redact
 
 _KNOCK_SECONDS = 10.0
 _AGAIN = "what is done is kept, and the same command goes on from here"
@@ -254,7 +255,7 @@ def _knock(address: str | None) -> None:
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}"
+    return redact(str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}")
 
 
 class StageActor:

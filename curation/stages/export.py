@@ -23,11 +23,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, source_of_row
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import funnel
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
-from longtake.curation.reading.opening import open_source
+from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import of_the_world, outcome, this_host, with_past
@@ -73,13 +74,13 @@ class Export(Stage):
         check_formats(recipe.export.formats)
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors)
+        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, access=run.access)
 
     def finish(self, run: Run) -> None:
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | None:
+def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Access | None = None) -> Job | None:
     """The clips that some tier keeps, with good captions, that are not encoded under these settings yet."""
     scores = clip_scores(workspace, recipe)
     if not scores.table.num_rows:
@@ -99,9 +100,12 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool) -> Job | N
     encoded = pc.if_else(pc.equal(old["status"], "ok"), old["path"], pa.scalar(None, pa.string()))
     at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
     todo = todo.append_column("old_path", encoded.take(at)).sort_by("video_id")
+    access = access or Access()
+    todo = access.attached(todo, workspace.inputs.read(["video_id", NEEDS]))
     seconds = pc.subtract(todo["end"], todo["start"]).to_pylist()
     batches = split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
-    return Job("export", batches, ExportWorker, (workspace.path, recipe.model_dump(mode="json")), memory_mib=2048)
+    args = (workspace.path, recipe.model_dump(mode="json"), access.reach)
+    return Job("export", batches, ExportWorker, args, memory_mib=2048)
 
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
@@ -112,8 +116,8 @@ def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]
 class ExportWorker:
     """Cuts and encodes batches of clips, in the sandbox, and appends their rows."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any]) -> None:
-        self.workspace = workspace
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], reach: Reach = ANYWHERE) -> None:
+        self.workspace, self.reach = workspace, reach
         self.manifest = schemas.exports(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.sandbox = Sandbox()
@@ -156,12 +160,13 @@ class ExportWorker:
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
-                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump()),
+                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump(), self.reach),
                 Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
         except RowError as error:
-            return row | {"status": "error", "error_kind": error.kind, "error": str(error)}
+            told = source_of_row(dict(clip), self.reach).redact(str(error))
+            return row | {"status": "error", "error_kind": error.kind, "error": told}
 
     def _path(self, clip: Mapping[str, Any]) -> str:
         """Of a file that no row names: what a row names is never replaced, or the row would be of another file."""
@@ -177,7 +182,9 @@ def encoded_path(clip_id: str, mark: str | None = None) -> str:
     return f"{_ENCODED}/{clip_id[:2]}/{clip_id}{f'-{mark}' if mark else ''}.mp4"
 
 
-def encode_clip(clip: Mapping[str, Any], workspace: str, target: str, export: Mapping[str, Any]) -> dict[str, Any]:
+def encode_clip(
+    clip: Mapping[str, Any], workspace: str, target: str, export: Mapping[str, Any], reach: Reach = ANYWHERE
+) -> dict[str, Any]:
     """Cut one clip into the workspace, to `target`. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
@@ -189,7 +196,7 @@ def encode_clip(clip: Mapping[str, Any], workspace: str, target: str, export: Ma
     )
     folder = open_folder(workspace)
     pace = _pace(clip["end"] - clip["start"], settings)
-    with _source(clip["uri"]) as source:
+    with _source(source_of_row(dict(clip), reach)) as source:
         try:
             with folder.whole_file(target) as part:
                 encoded = cut_clip(source, clip["start"], clip["end"], part, settings, pace)
@@ -220,12 +227,12 @@ def _pace(seconds: float, settings: EncodeSettings) -> float:
 
 
 @contextmanager
-def _source(uri: str) -> Iterator[str | BinaryIO]:
-    path = local_path(uri)
+def _source(source: Source) -> Iterator[str | BinaryIO]:
+    path = local_path(source.uri)
     if path is not None:
         yield str(path)
         return
-    with open_source(uri) as file:
+    with source_file(source) as file:
         yield file
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.access import ANYWHERE, Access, Reach, source_of_row
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.faults import kind_of, words
@@ -49,14 +51,27 @@ class Scan(Stage):
     def plan(self, run: Run) -> Job | None:
         how = run.options
         return plan(
-            run.workspace, run.recipe, all_scores=how.all_scores, retry_errors=how.retry_errors, inline=how.inline
+            run.workspace,
+            run.recipe,
+            all_scores=how.all_scores,
+            retry_errors=how.retry_errors,
+            inline=how.inline,
+            access=run.access,
         )
 
     def settle(self, run: Run) -> None:
         sync_clips(run.workspace, run.recipe)
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors: bool, inline: bool) -> Job | None:
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    all_scores: bool,
+    retry_errors: bool,
+    inline: bool,
+    access: Access | None = None,
+) -> Job | None:
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
     of which needs a score or frames that a stricter recipe did without."""
     wanted = workspace.inputs.read()
@@ -70,8 +85,10 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool, retry_errors
     cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
     # Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read.
     order = np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
-    batches = split(todo.take(order), cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, not inline)
+    access = access or Access()
+    todo = access.attached(todo.take(order))
+    batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
+    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, not inline, access.reach)
     return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib)
 
 
@@ -94,7 +111,9 @@ def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> 
     """What the clips of a video depend on: the recipe, and the clips that its source list names."""
     if not spans:
         return recipe.clip_protocol
-    named = f"sought:{json.dumps(spans, sort_keys=True)}".encode()
+    # Several captions of one clip came later: where there are none, the name of the way is as it was.
+    plain = [{key: value for key, value in span.items() if key != "captions" or value} for span in spans]
+    named = f"sought:{json.dumps(plain, sort_keys=True)}".encode()
     return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
 
 
@@ -130,10 +149,18 @@ def _bytes(uri: str) -> int:
 class ScanWorker:
     """Scans batches of videos, each in the sandbox, and appends their rows."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any], all_scores: bool, isolated: bool) -> None:
+    def __init__(
+        self,
+        workspace: str,
+        recipe: Mapping[str, Any],
+        all_scores: bool,
+        isolated: bool,
+        reach: Reach = ANYWHERE,
+    ) -> None:
         self.manifest = schemas.videos(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.job = (workspace, dict(recipe), all_scores)
+        self.job = (workspace, dict(recipe), all_scores, reach)
+        self.reach = reach
         self.sandbox = Sandbox() if isolated else None
 
     def __call__(self, batch: pa.Table) -> Report:
@@ -159,7 +186,10 @@ class ScanWorker:
     def _scan(self, row: dict[str, Any]) -> dict[str, Any]:
         scan = self.recipe.scan
         limits = Limits(scan.min_time_limit, scan.memory_limit_mib)
+        source = source_of_row(dict(row), self.reach)
         try:
+            if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
+                raise VideoError("input", row["error"])
             if self.sandbox:
                 result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
             else:
@@ -169,7 +199,7 @@ class ScanWorker:
             return _video_row(row, self.recipe) | {
                 "status": "error",
                 "error_kind": error.kind,
-                "error": str(error),
+                "error": source.redact(str(error)),
                 "cpu_seconds": 0.0,
             }
 
@@ -186,12 +216,19 @@ def _recipe(data: Mapping[str, Any]) -> Recipe:
     return _recipes[key]
 
 
-def scan_row(row: dict[str, Any], workspace: str, recipe_data: Mapping[str, Any], all_scores: bool) -> dict[str, Any]:
+def scan_row(
+    row: dict[str, Any],
+    workspace: str,
+    recipe_data: Mapping[str, Any],
+    all_scores: bool,
+    reach: Reach = ANYWHERE,
+) -> dict[str, Any]:
     """One row of inputs to one row of videos. Raises VideoError. Runs in the sandbox."""
     cpu = time.process_time()
     recipe = _recipe(recipe_data)
     uri, given = row["uri"], row["spans"] or []
-    spans = [Span(span["start"], span["end"]) for span in given]
+    source = source_of_row(dict(row), reach)
+    spans = [Span(span["start"], math.inf if span["end"] is None else span["end"]) for span in given]
     with frames_writer(workspace, row["video_id"]) as frames:
 
         def keep(span: Span, sample: Sample) -> None:
@@ -202,17 +239,18 @@ def scan_row(row: dict[str, Any], workspace: str, recipe_data: Mapping[str, Any]
             allow_seconds(max(recipe.scan.min_time_limit, recipe.scan.time_limit * seconds))
 
         try:
-            scanned = scan_video(uri, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know)
+            scanned = scan_video(source, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know)
         except RowError:
             raise
         except OSError as error:
             raise VideoError(kind_of(error, local_path(uri) is None), f"while reading: {words(error)}") from error
-    captions = {(round(s["start"], 3), round(s["end"], 3)): s for s in given}
     return (
         _video_row(row, recipe)
         | _scanned(scanned)
         | {
-            "clips": [_clip(uri, clip, captions) for clip in scanned.clips],
+            "clips": [
+                _clip(uri, clip, _brought(clip.span, given, scanned.whole), source.redact) for clip in scanned.clips
+            ],
             "cpu_seconds": time.process_time() - cpu,
         }
     )
@@ -257,18 +295,32 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _clip(uri: str, clip: ClipScan, captions: Mapping[tuple[float, float], Mapping[str, Any]]) -> dict[str, Any]:
-    brought = captions.get((round(clip.span.start, 3), round(clip.span.end, 3)), {})
+def _brought(span: Span, given: Sequence[Mapping[str, Any]], whole: float | None) -> Mapping[str, Any]:
+    """The captions that the source list gives for a clip: all of them in order, and the first."""
+    ends = {round(span.end, 3)} | ({None} if whole is None or round(whole, 3) == round(span.end, 3) else set())
+    ours = [g for g in given if round(g["start"], 3) == round(span.start, 3) and _end(g) in ends]
+    texts = list(dict.fromkeys(text for g in ours for text in g.get("captions") or [g["caption"]] if text is not None))
+    return {
+        "caption": texts[0] if texts else None,
+        "sub_captions": next((g["sub_captions"] for g in ours if g["sub_captions"]), None),
+        "captions": texts if len(texts) > 1 else None,
+    }
+
+
+def _end(given: Mapping[str, Any]) -> float | None:
+    return None if given["end"] is None else round(given["end"], 3)
+
+
+def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
     return {
         "clip_id": ids.clip_id(uri, clip.span.start, clip.span.end),
         "start": clip.span.start,
         "end": clip.span.end,
         "status": "error" if clip.error else "ok",
         "error_kind": clip.error.kind if clip.error else None,
-        "error": str(clip.error) if clip.error else None,
+        "error": redact(str(clip.error)) if clip.error else None,
         "has_frames": clip.has_frames,
-        "caption": brought.get("caption"),
-        "sub_captions": brought.get("sub_captions"),
+        **brought,
         "scores": [
             {"name": name, "value": m.score.value, "detail": list(m.score.detail), "protocol": m.protocol}
             for name, m in clip.scores.items()

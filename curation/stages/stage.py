@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from longtake.curation.access import Access
     from longtake.curation.recipe import Recipe
     from longtake.curation.running.jobs import Job
     from longtake.curation.workspace import Workspace
@@ -63,11 +64,12 @@ class Options:
 @dataclass(frozen=True)
 class Run:
     """One run over a workspace: the workspace (whose manifests remember what was read of them, until something changes), the
-    recipe and the options."""
+    recipe, the options, and what lets this command read its videos (None: what the environment gives)."""
 
     workspace: Workspace
     recipe: Recipe
     options: Options
+    access: Access | None = None
 
     @cached_property
     def datasets(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.curation.access import Access, Reach
 from longtake.curation.errors import SetupError
-from longtake.curation.inputs import read_inputs, seconds
+from longtake.curation.inputs import InputReport, gather, read_inputs
+from longtake.curation.lists import BadRow, ListRules, seconds
 from longtake.manifests import ids
+from longtake.manifests.folder import local_path
 from longtake.manifests.schemas import INPUTS
 
 ODD_NAMES = [
@@ -64,7 +68,16 @@ def test_a_row_has_the_schema_of_the_manifest_and_an_id_of_its_uri(here: Path) -
     (path,) = touch(here, "a.mp4")
     table = read_inputs(["a.mp4"])
     assert table.schema == INPUTS
-    assert table.to_pylist() == [{"video_id": ids.video_id(path), "uri": path, "licence": None, "spans": []}]
+    assert table.to_pylist() == [
+        {
+            "video_id": ids.video_id(path),
+            "uri": path,
+            "licence": None,
+            "spans": [],
+            "needs_access": False,
+            "error": None,
+        }
+    ]
 
 
 def test_a_folder_gives_its_videos_in_order_and_nothing_else(here: Path) -> None:
@@ -74,7 +87,7 @@ def test_a_folder_gives_its_videos_in_order_and_nothing_else(here: Path) -> None
     (here / "linked").symlink_to(here / "v" / "deep")
     (here / "v" / "link").symlink_to(here / "linked")
     names = [os.path.relpath(uri, here / "v") for uri in uris("v")]
-    assert names == ["a.mkv", "b.MP4", "deep/er/c.webm", "link/er/c.webm"]
+    assert names == ["a.mkv", "b.MP4", "deep/er/c.webm"]
 
 
 def test_a_folder_that_links_to_itself_ends(here: Path) -> None:
@@ -94,13 +107,19 @@ def test_odd_names_are_names_however_they_are_given(here: Path, name: str) -> No
     assert uris("list.jsonl") == uris("list.parquet") == uris("list.csv") == [path]
 
 
-def test_a_name_that_is_not_utf8_is_named(here: Path) -> None:
+def test_a_name_that_is_not_utf8_is_stored_as_a_uri(here: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe.mp4")
     try:
-        Path(os.fsdecode(b"\xff\xfe.mp4")).write_bytes(b"x")
+        (here / name).write_bytes(b"x")
     except OSError:
         pytest.skip("this filesystem has no such names")
-    with pytest.raises(SetupError, match=r"not UTF-8 .*rename"):
-        read_inputs(["."])
+    (uri,) = uris(".")
+    assert uri == f"file://{here}/%FF%FE.mp4"
+    assert local_path(uri) == here / name
+    (here / "list.txt").write_bytes(b"# ours\n\xff\xfe.mp4\n")
+    (here / "list.csv").write_bytes(b"path\n\xff\xfe.mp4\n")
+    (here / "list.jsonl").write_text(json.dumps({"path": name}))
+    assert uris("list.txt", "list.csv", "list.jsonl", uri, name) == [uri]
 
 
 def test_globs(here: Path) -> None:
@@ -216,22 +235,7 @@ BAD_LISTS: list[tuple[str, str | bytes, str]] = [
     ("l.csv", "", "there is no video in it"),
     ("l.csv", "uri\n", "there is no video in it"),
     ("l.csv", "name,size\na,1\n", r"no column of URIs \(uri, url, path, .*\); its columns: name, size"),
-    ("l.csv", "uri,start,end\na.mp4,1,2,3\n", "row 1 has more cells than there are columns"),
-    ("l.csv", 'uri\n"a.mp4\n', "cannot be read: unexpected end of data"),
-    ("l.csv", b"uri\n\xff\xfe\n", "cannot be read: .*utf-8"),
-    ("l.csv", "uri,start,end\n,1,2\n", "row 1: the URI is empty"),
-    ("l.csv", "uri,start,end\na.mp4,5,5\n", r"row 1: the clip ends \(5\) before it starts \(5\)"),
-    ("l.csv", "uri,start,end\na.mp4,1,\n", r"row 1: a clip needs both, start \(1\) and end \(None\)"),
-    ("l.csv", "uri,start,end\na.mp4,soon,2\n", r"row 1: 'soon' is no time; write seconds or HH:MM:SS.fff"),
-    ("l.csv", "uri,start,end\na.mp4,nan,2\n", "'nan' is no time"),
-    ("l.csv", "uri,start,end\na.mp4,-1,2\n", "'-1' is no time"),
-    ("l.csv", "uri,timestamp\na.mp4,__import__('os').abort()\n", "row 1: not a list"),
-    ("l.csv", 'uri,timestamp\na.mp4,"[[1, 2, 3]]"\n', r"write \[\[start, end\]"),
-    ("l.csv", 'uri,timestamp,caption\na.mp4,"[[1, 2]]","[]"\n', r"as many captions \(0\) as clips"),
-    ("l.jsonl", '{"uri": "a.mp4"}\n{"uri": \n', "line 2 is not JSON"),
-    ("l.jsonl", '["a.mp4"]\n', "line 1 is not a JSON object"),
-    ("l.jsonl", "[" * 100_000, "line 1 is not JSON"),
-    ("l.jsonl", '{"uri": "a.mp4", "start": 0, "end": 1, "sub_captions": "no"}', "row 1: not a list: 'no'"),
+    ("l.csv", "uri,Caption,caption\na,1,2\n", "the column caption comes twice in it"),
     ("l.parquet", b"PAR1 but no", r"l\.parquet: this list cannot be read"),
     ("l.parquet", b"", "this list cannot be read"),
     ("l.txt", "# nothing\n\n", "there is no video in it"),
@@ -248,6 +252,95 @@ def test_a_list_that_cannot_be_used_says_which_and_why(
     assert str(caught.value).startswith(name)
 
 
+BAD_ROWS: list[tuple[str, str, str]] = [
+    ("uri,start,end", "a.mp4,1,2,3", r"it has more cells \(4\) than there are columns \(3\)"),
+    ("uri", '"a.mp4', "a quote opens in it and is never closed"),
+    ("uri", '"a"b.mp4', "it is no line of a table"),
+    ("uri,start,end", ",1,2", "the URI is empty"),
+    ("uri,start,end", "a.mp4,5,5", r"the clip ends \(5\) before it starts \(5\)"),
+    ("uri,start,end", "a.mp4,5,4", r"the clip ends \(4\) before it starts \(5\)"),
+    ("uri,start,end", "a.mp4,5,5.0001", "shorter than a millisecond"),
+    ("uri,start,end", "a.mp4,1,", r"a clip needs both, start \(1\) and end \(None\)"),
+    ("uri,start,end", "a.mp4,soon,2", "'soon' is no time; write seconds or HH:MM:SS.fff"),
+    ("uri,start,end", "a.mp4,nan,2", "'nan' is no time"),
+    ("uri,start,end", "a.mp4,-1,2", "'-1' is no time"),
+    ("uri,start,end", "a.mp4,00:00:-1,2", "'00:00:-1' is no time"),
+    ("uri,start,end", "a.mp4,1_0,20", "'1_0' is no time"),
+    ("uri,start,end", "a.mp4,00:00:01:12,00:00:05:00", "counts frames after its last colon: give --list-fps"),
+    ("uri,start_frame,end_frame", "a.mp4,0,30", "frame 0 of an unknown rate: give --list-fps"),
+    ("uri,start_ms,end_ms", "a.mp4,x,30", "'x' is no number of milliseconds"),
+    ("uri,timestamp", "a.mp4,__import__('os').abort()", "not a list"),
+    ("uri,timestamp", 'a.mp4,"[[1, 2, 3]]"', r"write \[\[start, end\]"),
+    ("uri,timestamp,caption", 'a.mp4,"[[1, 2]]","[]"', r"as many captions \(0\) as clips"),
+    ("uri,start,end,sub_captions", "a.mp4,0,1,no", "not a list: 'no'"),
+    ("uri", "file://elsewhere/a.mp4", r"names a file of another machine \(elsewhere\)"),
+    ("uri", "sftp://h/a.mp4", "the scheme sftp:// is not allowed in a list; --allow-scheme sftp allows it"),
+    ("uri", "simplecache::https://h/a.mp4", "a chain of addresses"),
+    ("uri", "zip://a.mp4::https://h/a.zip", "a chain of addresses"),
+    ("uri", "http://127.0.0.1/a.mp4", "127.0.0.1 is an address of this machine or its network; --allow-private"),
+    ("uri", "http://[::1]:80/a.mp4", "is an address of this machine or its network"),
+    ("uri", "https://169.254.169.254/latest", "is an address of this machine or its network"),
+    ("uri", "http://localhost/a.mp4", "is an address of this machine or its network"),
+]
+
+
+@pytest.mark.parametrize(("header", "row", "why"), BAD_ROWS)
+def test_one_bad_row_is_an_error_row_and_the_rest_goes_on(
+    here: Path, header: str, row: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LONGTAKE_ALLOW_PRIVATE", raising=False)
+    (here / "l.csv").write_text(f"{header}\nb.mp4\n{row}\nc.mp4\n")
+    result = gather(["l.csv"])
+    rows = result.table.to_pylist()
+    assert [row["uri"] for row in rows] == [str(here / "b.mp4"), f"{here}/l.csv#row=2", str(here / "c.mp4")]
+    assert [row["error"] is None for row in rows] == [True, False, True]
+    assert re.search(why, rows[1]["error"])
+    assert rows[1]["error"].startswith("l.csv, row 2: ")
+    assert (result.report.rows, result.report.videos, result.report.bad) == (3, 2, [rows[1]["error"]])
+    with pytest.raises(SetupError, match=why):
+        gather(["l.csv"], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"uri": ', "it is not JSON"),
+        ('["a.mp4"]', "it is not a JSON object"),
+        ("[" * 100_000, "it is not JSON"),
+        ('{"uri": null}', "the URI is empty"),
+        ('{"uri": NaN}', "the URI is empty"),
+        ('{"uri": true}', "'True' is no URI"),
+        ('{"title": "a"}', "there is no URI in it"),
+        ('{"uri": "a\\ud800.mp4"}', "is no UTF-8"),
+        ('{"uri": "https://h/\\ud800.mp4"}', "is no UTF-8"),
+        ('{"uri": "a.mp4", "caption": "\\udfff"}', "the caption .* is no UTF-8"),
+        ('{"uri": "a\\u0000.mp4"}', "a zero byte"),
+        ('{"uri": "a.mp4", "start": NaN, "end": 3}', "nan is no time"),
+    ],
+)
+def test_one_bad_line_of_json_is_an_error_row_and_the_rest_goes_on(here: Path, line: str, why: str) -> None:
+    (here / "l.jsonl").write_text(f'{{"uri": "b.mp4"}}\n{line}\n{{"uri": "c.mp4"}}\n')
+    rows = read_inputs(["l.jsonl"]).to_pylist()
+    assert [row["error"] is None for row in rows] == [True, False, True]
+    assert re.search(why, rows[1]["error"])
+
+
+def test_strict_names_every_bad_row(here: Path) -> None:
+    (here / "l.csv").write_text("uri,start,end\n" + "a.mp4,2,1\n" * 30)
+    with pytest.raises(SetupError, match="30 inputs cannot be used, nothing was begun") as caught:
+        gather(["l.csv"], strict=True)
+    assert all(f"row {n}:" in str(caught.value) for n in range(1, 31))
+
+
+def test_a_stray_quote_spoils_its_own_line_only(here: Path) -> None:
+    (here / "l.csv").write_text('uri,caption\na.mp4,"never closed\nb.mp4,fine\nc.mp4,"two\nlines"\n5" d.mp4,inch\n')
+    rows = read_inputs(["l.csv"]).to_pylist()
+    assert [(Path(row["uri"]).name, row["error"] is None) for row in rows] == [
+        ("l.csv#row=1", False), ("b.mp4", True), ("c.mp4", True), ('5" d.mp4', True),
+    ]  # fmt: skip
+    assert rows[2]["spans"][0]["caption"] == "two\nlines"
+
+
 def test_a_list_that_is_not_there_is_no_video(here: Path) -> None:
     with pytest.raises(SetupError, match=r"videos\.csv: there is no such list"):
         read_inputs(["videos.csv"])
@@ -256,6 +349,175 @@ def test_a_list_that_is_not_there_is_no_video(here: Path) -> None:
     (here / "one.txt").write_text("1.mp4\n")
     (here / "two.txt").write_text("2.mp4\n")
     assert uris("*.txt") == [str(here / "1.mp4"), str(here / "2.mp4")]
+
+
+def listed(*items: str, fps: float | None = None) -> list[tuple[Any, ...]]:
+    """(name of the film, start, end, its captions) of every clip in lists, and (name,) of a film without clips."""
+    found: list[tuple[Any, ...]] = []
+    for row in gather(items, ListRules(fps=fps)).table.to_pylist():
+        assert row["error"] is None, row["error"]
+        name = Path(row["uri"]).name
+        found += [(name,)] if not row["spans"] else []
+        for span in row["spans"]:
+            assert span["captions"] is None or span["caption"] == span["captions"][0]
+            texts = span["captions"] or [text for text in [span["caption"]] if text is not None]
+            found.append((name, span["start"], span["end"], texts))
+    return found
+
+
+def test_clips_in_milliseconds_frames_and_lengths(here: Path) -> None:
+    for header, row in (
+        ("start_ms,end_ms", "1500,4000"),
+        ("start_frame,end_frame", "36,96"),
+        ("start,duration", "1.5,2.5"),
+        ("start,end", "00:00:01:12,00:00:04:00"),
+        ("start_s,end_s", "1.5,0:04"),
+        ("start,end,duration", "1.5,4,999"),
+        ("start_frame,duration_frames,fps", "45,75,30"),
+        ("start_frame,end_frame,fps", "45,120,30/1"),
+    ):
+        (here / "l.csv").write_text(f"path,{header}\na.mp4,{row}\n")
+        assert listed("l.csv", fps=24) == [("a.mp4", 1.5, 4.0, [])], header
+
+
+def test_captions_without_times_are_of_the_whole_film(here: Path) -> None:
+    (here / "l.csv").write_text("video,caption,score\na.mp4,one,1\na.mp4,two,2\na.mp4,one,3\nb.mp4,,4\n")
+    (here / "m.jsonl").write_text('{"path": "c.mp4", "id": 7, "text": ["x", "y"]}\n')
+    assert listed("l.csv", "m.jsonl") == [
+        ("a.mp4", 0.0, None, ["one", "two"]),
+        ("b.mp4",),
+        ("c.mp4", 0.0, None, ["x", "y"]),
+    ]
+    assert gather(["l.csv"]).report.unread == {"l.csv": ["score"]}
+
+
+def test_all_captions_of_a_clip_are_kept_in_order(here: Path) -> None:
+    (here / "l.csv").write_text(
+        "path,start,end,caption\na.mp4,1,5,b\na.mp4,6,9,z\na.mp4,0:01,5.0,a\na.mp4,1,5,\na.mp4,6,9,\"['y', 'x']\"\n"
+        "a.mp4,10,20,[laughs] they say\n"
+    )
+    assert listed("l.csv") == [
+        ("a.mp4", 1.0, 5.0, ["b", "a"]),
+        ("a.mp4", 6.0, 9.0, ["z", "y", "x"]),
+        ("a.mp4", 10.0, 20.0, ["[laughs] they say"]),
+    ]
+
+
+def test_a_row_of_the_whole_film_beside_clips_of_it_is_a_clip(here: Path) -> None:
+    (here / "l.csv").write_text("path,start,end\na.mp4,,\na.mp4,1,5\nb.mp4,,\n")
+    (here / "m.csv").write_text("path,start,end\nb.mp4,1,5\n")
+    assert listed("l.csv") == [("a.mp4", 0.0, None, []), ("a.mp4", 1.0, 5.0, []), ("b.mp4",)]
+    assert listed("l.csv", "m.csv")[2:] == [("b.mp4", 1.0, 5.0, [])], "the film of one list, and its clip in another"
+
+
+def test_other_sub_captions_for_one_clip_are_an_error_row(here: Path) -> None:
+    rows = [{"uri": "a.mp4", "start": 0, "end": 9, "sub_captions": list(five)} for five in ("abcde", "abcde", "fghij")]
+    (here / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = read_inputs(["l.jsonl"]).to_pylist()
+    assert table[0]["spans"][0]["sub_captions"] == list("abcde")
+    assert "row 3: an earlier row gives other sub-captions" in table[1]["error"]
+
+
+def test_encodings_separators_and_line_ends(here: Path) -> None:
+    text = 'path;start;end;caption\r\nGrüße.mp4;1;5;a, b\r\nb.mp4;2;6;"c;\r\nd"\r\n'
+    wanted = [("Grüße.mp4", 1.0, 5.0, ["a, b"]), ("b.mp4", 2.0, 6.0, ["c;\r\nd"])]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        (here / "l.csv").write_bytes(text.encode(encoding))
+        assert listed("l.csv") == wanted, encoding
+    (here / "l.tsv").write_text(text.replace(",", "\\"), newline="")
+    assert [row[:3] for row in listed("l.tsv")] == [row[:3] for row in wanted]
+    (here / "l.txt").write_bytes("a b.mp4\r\n\r\nc.mp4".encode("utf-16"))
+    assert listed("l.txt") == [("a b.mp4",), ("c.mp4",)]
+
+
+def test_addresses_of_files(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = touch(here, "my video.mp4")
+    monkeypatch.setenv("HOME", str(here))
+    quoted = path.replace(" ", "%20")
+    (here / "v").mkdir()
+    (here / "v" / "l.txt").write_text(f"file://{quoted}\nfile://localhost{quoted}\nfile:{quoted}\n~/my video.mp4\n")
+    assert uris("v/l.txt", f"file://{quoted}") == [path]
+    (literal,) = touch(here, "50%20off.mp4")
+    assert uris(f"file://{literal}") == [literal], "the name as it is written is there, and the decoded one is not"
+    spaced = touch(here, "  lead.mp4", "trail.mp4 ", "#1.mp4")
+    (here / "l.txt").write_text("  lead.mp4\ntrail.mp4 \n#1.mp4\n# no file\n")
+    assert uris("l.txt") == spaced
+    assert gather(["l.txt"]).report.comments == 1
+
+
+# ── what is left out, and said ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def lines(report: InputReport) -> str:
+    return "\n".join(report.lines())
+
+
+def test_each_file_comes_once_and_loops_end(here: Path) -> None:
+    a, b = touch(here, "loop/a/a.mp4", "loop/b/b.mp4")
+    (here / "loop/a/to_b").symlink_to("../b")
+    (here / "loop/b/to_a").symlink_to("../a")
+    (here / "loop/c").symlink_to(".")
+    (here / "loop/a/again.mp4").symlink_to("a.mp4")
+    os.link(a, here / "loop/b/hard.mp4")
+    dangling, itself = here / "loop/dangling.mp4", here / "loop/self.mp4"
+    dangling.symlink_to("nowhere.mp4")
+    itself.symlink_to("self.mp4")
+    result = gather(["loop", "loop/b", "loop/b/hard.mp4", "loop/**/*.mp4"])
+    assert sorted(result.table["uri"].to_pylist()) == [a, b, str(dangling), str(itself)]
+    assert "left out, another name of a file that is read already: " in lines(result.report)
+    assert uris("loop/b/hard.mp4") == [str(here / "loop/b/hard.mp4")]
+
+
+def test_a_folder_that_cannot_be_listed_is_said_and_counted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (good,) = touch(here, "v/ok/ok.mp4", "v/locked/lost.mp4")[:1]
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    result = gather(["v"])
+    assert result.table["uri"].to_pylist() == [str(here / "v/locked"), good]
+    assert result.table["error"].to_pylist()[0] == f"{here}/v/locked: this folder cannot be listed: Permission denied"
+    assert "cannot be used, and become error rows: 1" in lines(result.report)
+
+
+def test_what_a_folder_holds_besides_is_counted(here: Path) -> None:
+    touch(here, "v/a.mp4", "v/no_ext", "v/b.mp4.part", "v/c.jpg", "v/.d.mp4", "v/.e/f.mp4")
+    report = gather(["v"]).report
+    assert (report.videos, report.files, report.folders) == (1, 1, 1)
+    assert report.endings == {"none": 1, ".part": 1, ".jpg": 1}
+    assert report.left_out["hidden"].count == 2
+    assert lines(report).splitlines()[0] == "inputs: 1 video from 1 file in 1 folder"
+    assert "left out, no video by its name: 3" in lines(report)
+
+
+def a_workspace(place: Path) -> None:
+    touch(place, "recipe.yaml", "videos/00000000000000000001-1-abcdef01.parquet")
+    touch(place, "encoded/ab/one.mp4", "dataset/pretrain/clips/ab/one.mp4", "mine/film.mp4")
+
+
+def test_workspaces_are_no_inputs(here: Path) -> None:
+    (film,) = touch(here, "v/film.mp4")
+    a_workspace(here / "v/old")
+    touch(here, "v/target/encoded/ab/two.mp4")  # it has no recipe yet
+    for items in (["v"], ["v/**/*.mp4"], [film, *map(str, (here / "v").glob("*/encoded/*/*.mp4"))]):
+        result = gather(items, workspace="v/target")
+        assert result.table["uri"].to_pylist() == [film], items
+        assert "v/old" in lines(result.report)
+        assert "v/target" in lines(result.report)
+    (here / "l.txt").write_text(f"{film}\nv/old/encoded/ab/one.mp4\n")
+    result = gather(["l.txt"])
+    assert result.table["uri"].to_pylist() == [film]
+    assert "left out, made by a workspace: 1" in lines(result.report)
+    (here / "link").symlink_to(here / "v/old/dataset")
+    for item in ("v/old", "v/old/dataset/pretrain", "link", "v/old/encoded/ab/one.mp4"):
+        with pytest.raises(SetupError, match=r"there is no video in it: left out, (a|made by a) workspace: 1"):
+            gather([item])
+    # Films that somebody keeps beside what a workspace made are his own.
+    assert uris("v/old/mine") == [str(here / "v/old/mine/film.mp4")]
 
 
 # ── remote ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,9 +551,40 @@ def test_remote_faults_name_the_address(memory: fsspec.AbstractFileSystem) -> No
         read_inputs(["nosuch://x/*.mp4"])
 
 
+def test_workspaces_in_a_bucket_are_no_inputs(memory: fsspec.AbstractFileSystem) -> None:
+    for name in ("ws/recipe.yaml", "ws/inputs/0-1.parquet", "ws/encoded/ab/x.mp4", "target/encoded/ab/y.mp4"):
+        memory.pipe_file(f"/v/{name}", b"x")
+    a, b = "memory:///v/a.mp4", "memory:///v/deep/b.mkv"
+    for item in ("memory://v", "memory://v/**"):
+        result = gather([item], workspace="memory://v/target")
+        assert result.table["uri"].to_pylist() == [a, b], item
+        assert "memory:///v/ws" in lines(result.report)
+        assert "memory:///v/target" in lines(result.report)
+    with pytest.raises(SetupError, match="there is no video in it: left out, made by a workspace: 1"):
+        gather(["memory://v/ws/encoded/ab/x.mp4"])
+
+
+def test_secrets_are_no_part_of_inputs(here: Path) -> None:
+    signed = "https://me:hidden1@h/a.mp4?v=1&X-Amz-Signature=hidden2"
+    (here / "l.csv").write_text(
+        f"url,start,end\n{signed},1,5\nhttps://h/b.mp4?token=hidden3,5,1\nftp://me:hidden4@h/c.mp4,,\n"
+    )
+    access = Access(Reach())
+    result = gather(
+        [signed, "https://h/d.mp4?mine=hidden5", "l.csv"], None, Access(Reach(secret_keys=frozenset({"mine"})))
+    )
+    assert "hidden" not in f"{result.table.to_pylist()} {lines(result.report)}"
+    assert result.table["needs_access"].to_pylist() == [True, True, False, False]
+    result = gather(["l.csv"], None, access)
+    assert "hidden" not in repr(access)
+    assert access.source("https://h/a.mp4?v=1").access is not None
+    renewed = signed.replace("hidden", "renewed")
+    assert uris(renewed) == ["https://h/a.mp4?v=1"]
+
+
 def test_web_addresses_are_never_patterns() -> None:
     signed = "https://example.org/v/a[1].mp4?sig=*abc"
-    assert uris(signed, "https://example.org/watch?v=1") == [signed, "https://example.org/watch?v=1"]
+    assert uris(signed, "https://example.org/watch?v=1") == [signed.partition("?")[0], "https://example.org/watch?v=1"]
 
 
 # ── times ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,15 +593,27 @@ def test_web_addresses_are_never_patterns() -> None:
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_clock_times_are_seconds(hours: int, minutes: int, whole: int, thousandths: int) -> None:
     expected = hours * 3600 + minutes * 60 + whole + thousandths / 1000
-    assert seconds(f"{hours}:{minutes:02}:{whole:02}.{thousandths:03}", "x") == pytest.approx(expected, abs=1e-9)
-    assert seconds(f"{hours * 60 + minutes}:{whole:02}.{thousandths:03}", "x") == pytest.approx(expected, abs=1e-9)
-    assert seconds(expected, "x") == expected
+    assert seconds(f"{hours}:{minutes:02}:{whole:02}.{thousandths:03}") == pytest.approx(expected, abs=1e-9)
+    assert seconds(f"{hours * 60 + minutes}:{whole:02}.{thousandths:03}") == pytest.approx(expected, abs=1e-9)
+    assert seconds(expected) == expected
+
+
+@given(st.integers(0, 9), st.integers(0, 59), st.integers(0, 59), st.integers(0, 23))
+def test_time_codes_count_frames(hours: int, minutes: int, whole: int, frames: int) -> None:
+    code = f"{hours:02}:{minutes:02}:{whole:02}:{frames:02}"
+    with pytest.raises(BadRow, match="--list-fps"):
+        seconds(code)
+    assert seconds(code, 24) == pytest.approx(hours * 3600 + minutes * 60 + whole + frames / 24)
+    slow = 24000 / 1001
+    assert seconds(code, slow) == pytest.approx((hours * 3600 + minutes * 60 + whole + frames / 24) * 1.001)
+    with pytest.raises(BadRow, match="the last one is 23"):
+        seconds("00:00:01:24", 24)
 
 
 @given(st.text(max_size=12) | st.none() | st.booleans() | st.floats())
-def test_any_other_thing_is_a_time_or_a_setup_error(value: object) -> None:
+def test_any_other_thing_is_a_time_or_a_bad_row(value: object) -> None:
     try:
-        found = seconds(value, "x")
-    except SetupError:
+        found = seconds(value)
+    except BadRow:
         return
     assert 0 <= found < float("inf")

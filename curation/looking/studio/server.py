@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from longtake.curation.errors import SetupError
+from longtake.curation.access import Access, Source, open_source
+from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.studio.session import Session, StudioError
 from longtake.curation.recipe import RecipeError
-from longtake.manifests.folder import local_path, open_uri
+from longtake.manifests.folder import local_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question
@@ -105,8 +106,10 @@ class Guard:
         return None
 
 
-def make_app(session: Session, token: str | None = None) -> Guard:
-    """The studio as an ASGI application. token: asked for if it is not None."""
+def make_app(session: Session, token: str | None = None, access: Access | None = None) -> Guard:
+    """The studio as an ASGI application. token: asked for if it is not None. access: what lets it play remote sources (None:
+    what the environment gives)."""
+    access = access or Access.load()
 
     def page(request: Request) -> Response:
         text = (files("longtake.curation.looking.studio") / "static" / "index.html").read_text(encoding="utf-8")
@@ -128,10 +131,13 @@ def make_app(session: Session, token: str | None = None) -> Guard:
 
     def video(request: Request) -> Response:
         clip = request.path_params["clip"]
-        encoded = session.encoded(clip) if request.path_params["what"] == "encoded" else session.source(clip)
-        if encoded is None:
-            return PlainTextResponse("this clip is not encoded", 404)
-        return _video(encoded, request.headers.get("range"))
+        if request.path_params["what"] == "encoded":
+            encoded = session.encoded(clip)
+            if encoded is None:
+                return PlainTextResponse("this clip is not encoded", 404)
+            return _video(Source(encoded), request.headers.get("range"))
+        uri = session.source(clip)
+        return _video(access.source(uri, session.needs_access(uri)), request.headers.get("range"))
 
     async def ask(request: Request) -> Response:
         body = b""
@@ -187,18 +193,20 @@ def _answer(session: Session, what: str, question: dict[str, Any]) -> Response:
     return JSONResponse(answers[what]())
 
 
-def _video(uri: str, wanted: str | None) -> Response:
+def _video(source: Source, wanted: str | None) -> Response:
     """A video file, or the part of it that a player asks for."""
-    kind = mimetypes.guess_type(uri)[0] or ""
+    kind = mimetypes.guess_type(source.uri)[0] or ""
     kind = kind if kind.startswith("video/") else "video/mp4"
-    path = local_path(uri)
+    path = local_path(source.uri)
     if path is not None:
         return FileResponse(path, media_type=kind) if path.is_file() else PlainTextResponse("the file is gone", 404)
     try:
-        file = open_uri(uri)
+        file = open_source(source)
         size = file.seek(0, os.SEEK_END)
+    except RowError as error:
+        return PlainTextResponse(source.redact(str(error)), 404)
     except Exception as error:  # whatever a remote filesystem raises
-        return PlainTextResponse(f"cannot be opened: {error}", 404)
+        return PlainTextResponse(source.redact(f"cannot be opened: {error}"), 404)
     found = _RANGE.fullmatch(wanted or "")
     first, last = 0, size - 1
     if found and (found[1] or found[2]):
@@ -235,10 +243,10 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(session: Session, bound: socket.socket, token: str | None) -> None:
+def serve(session: Session, bound: socket.socket, token: str | None, access: Access | None = None) -> None:
     """Answer until Ctrl-C, about a session that has begun."""
     config = uvicorn.Config(
-        make_app(session, token), log_level="warning", server_header=False, ws="none", lifespan="off",
+        make_app(session, token, access), log_level="warning", server_header=False, ws="none", lifespan="off",
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[bound])

@@ -57,6 +57,7 @@ class Session:
         self._selection: dict[str, str] = {}
         self._sources: pa.ChunkedArray | None = None
         self._videos: pa.Table | None = None
+        self._needing: set[str] | None = None
 
     def begin(self) -> None:
         """Read the columns beside whatever else there is to do; questions wait for it."""
@@ -264,6 +265,15 @@ class Session:
     def source(self, clip_id: str) -> str:
         """The URI of a clip's video. Raises KeyError for an unknown clip."""
         return str(self.columns.scores.table["uri"][self._row(clip_id)].as_py())
+
+    def needs_access(self, uri: str) -> bool:
+        """Whether a video's URI had a user, a password or a signature when it was listed."""
+        if self._needing is None:
+            inputs = self.workspace.inputs.read(["uri", "needs_access"])
+            self._needing = set(
+                inputs.filter(pc.equal(inputs["needs_access"], True).fill_null(False))["uri"].to_pylist()
+            )
+        return uri in self._needing
 
     # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

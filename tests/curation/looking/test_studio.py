@@ -403,6 +403,7 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
 def test_a_remote_source_comes_in_ranges_too() -> None:
     import fsspec
 
+    from longtake.curation.access import Source
     from longtake.curation.looking.studio.server import _video
 
     content = bytes(range(256)) * 40
@@ -416,12 +417,12 @@ def test_a_remote_source_comes_in_ranges_too() -> None:
     for wanted, status, first, last in (
         (None, 200, 0, 10239), ("bytes=5-9", 206, 5, 9), ("bytes=-3", 206, 10237, 10239), ("bytes=100-", 206, 100, 10239),
     ):  # fmt: skip
-        answer = _video("memory://studio/film.webm", wanted)
+        answer = _video(Source("memory://studio/film.webm"), wanted)
         assert (answer.status_code, asyncio.run(body(answer))) == (status, content[first : last + 1])
         assert answer.headers["content-length"] == str(last - first + 1)
         assert answer.media_type == "video/webm"
-    assert _video("memory://studio/film.webm", "bytes=99999-").status_code == 416
-    assert _video("memory://studio/none.webm", None).status_code == 404
+    assert _video(Source("memory://studio/film.webm"), "bytes=99999-").status_code == 416
+    assert _video(Source("memory://studio/none.webm"), None).status_code == 404
 
 
 def test_a_session_that_cannot_be_read_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""Local folders, each file once; what is left out on the way is told. Workspaces among them are no inputs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from longtake.curation.workspace import looks_like_workspace
+
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".ogg",
+    ".flv", ".wmv", ".asf", ".3gp", ".3g2", ".mxf", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".av1",
+    ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif",
+})  # fmt: skip
+# Folders of a workspace that hold videos which it made itself.
+MADE_HERE = frozenset({"encoded", "dataset"})
+MADE, WORKSPACE, HIDDEN, AGAIN = (
+    "made by a workspace",
+    "a workspace",
+    "hidden",
+    "another name of a file that is read already",
+)
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What was left out for one reason: how many, and a few of them by name."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        self.count += 1
+        if len(self.examples) < _EXAMPLES and name not in self.examples:
+            self.examples.append(name)
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file's name ends as those of videos do; a space behind it does not matter."""
+    return Path(name).suffix.lower().rstrip() in VIDEO_SUFFIXES
+
+
+class Workspaces:
+    """Knows which folders of this machine are workspaces. target: the one that this run writes to, which need not be there."""
+
+    def __init__(self, target: str | None = None) -> None:
+        self._target = os.path.realpath(target) if target is not None else None
+        self._known: dict[str, bool] = {}
+
+    def is_one(self, folder: str) -> bool:
+        """Whether a folder is a workspace. folder: without links in it."""
+        if folder not in self._known:
+            self._known[folder] = folder == self._target or looks_like_workspace(folder)
+        return self._known[folder]
+
+    def above(self, path: str, below: str | None = None) -> str | None:
+        """The workspace that a file or folder is left out for, if any: one that made it; and below the folder `below` (or
+        that folder itself), any that it lies in."""
+        real = os.path.realpath(path)
+        inside = os.path.realpath(below) if below is not None else None
+        folder, inner = os.path.dirname(real), os.path.basename(real)
+        while True:
+            walked = inside is not None and (folder + os.sep).startswith(inside.rstrip(os.sep) + os.sep)
+            if (walked or inner in MADE_HERE) and self.is_one(folder):
+                return folder
+            parent = os.path.dirname(folder)
+            if parent == folder:
+                return None
+            folder, inner = parent, os.path.basename(folder)
+
+
+@dataclass(slots=True)
+class Unlisted:
+    """A folder that cannot be listed, and why."""
+
+    folder: str
+    why: str
+
+
+class Walker:
+    """Walks folders. Each folder and each file comes once, by its device and inode, however many links lead to it.
+
+    left_out: reason → what. endings: of files that are no videos by their names.
+    """
+
+    def __init__(self, workspaces: Workspaces) -> None:
+        self.workspaces = workspaces
+        self.left_out: dict[str, LeftOut] = {}
+        self.endings: Counter[str] = Counter()
+        self.folders: set[str] = set()
+        self._seen_folders: set[tuple[int, int]] = set()
+        self._seen_files: dict[tuple[int, int], str] = {}
+
+    def leave_out(self, reason: str, name: str) -> None:
+        self.left_out.setdefault(reason, LeftOut()).add(name)
+
+    def is_new(self, path: str) -> bool:
+        """Whether a file has not come under another name. What is not there, or cannot be looked at, is new."""
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return True
+        first = self._seen_files.setdefault((status.st_dev, status.st_ino), path)
+        if first == path:
+            return True
+        self.leave_out(AGAIN, path)
+        return False
+
+    def knows(self, folder: str) -> bool:
+        """Whether a folder was listed already, by whatever name."""
+        status = os.stat(folder)
+        return (status.st_dev, status.st_ino) in self._seen_folders
+
+    def walk(self, root: str) -> Iterator[str | Unlisted]:
+        """The videos in a folder, in depth: first what lies in it, then what links lead to. Sorted, so that a run is the same
+        twice. What lies in a hidden folder or has a hidden name is left out."""
+        links: list[str] = []
+        yield from self._tree(os.path.abspath(root), links)
+        for link in links:  # It grows on the way.
+            if os.path.isdir(link):
+                yield from self._tree(link, links)
+            elif self._is_video(link) and not self._made_here(link, root) and self.is_new(link):
+                yield link
+
+    def _tree(self, root: str, links: list[str]) -> Iterator[str | Unlisted]:
+        if self._made_here(root):
+            return
+        stack = [root]
+        while stack:
+            folder = stack.pop()
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in self._seen_folders:
+                    continue
+                self._seen_folders.add((status.st_dev, status.st_ino))
+                real = os.path.realpath(folder)
+                if self.workspaces.is_one(real):
+                    self.leave_out(WORKSPACE, folder)
+                    continue
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError as error:
+                yield Unlisted(folder, error.strerror or str(error))
+                continue
+            self.folders.add(folder)
+            inner: list[str] = []
+            for entry in entries:
+                if entry.name.startswith("."):
+                    self.leave_out(HIDDEN, entry.path)
+                elif entry.is_symlink():
+                    links.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    inner.append(entry.path)
+                elif self._is_video(entry.path) and self.is_new(entry.path):
+                    yield entry.path
+            stack += reversed(inner)
+
+    def _is_video(self, path: str) -> bool:
+        if is_video_name(path):
+            return True
+        self.endings[Path(path).suffix.lower()[:12] or "none"] += 1
+        return False
+
+    def _made_here(self, path: str, below: str | None = None) -> bool:
+        if (workspace := self.workspaces.above(path, below)) is not None:
+            self.leave_out(MADE, workspace)
+        return workspace is not None

@@ -1,0 +1,500 @@
+"""Lists of videos, as people have them: text, CSV, JSONL, Parquet; with the clips and captions that they name.
+
+One bad row never stops the rest: it comes out as a `BadRow` with its number and its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from longtake.curation.access import Access, Source, is_chain, open_source
+from longtake.curation.errors import SetupError, VideoError
+from longtake.manifests.folder import is_uri
+from longtake.manifests.uris import UriAccess, path_of, scheme_of, split_uri, stored_path
+
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
+URI_COLUMNS = ("uri", "url", "path", "video", "video_path", "file", "filename", "videoid")
+_PAIRS = ("timestamp", "timestamps")
+_CAPTIONS = ("caption", "captions", "text")
+_LICENCES = ("licence", "license")
+_FPS = ("fps", "frame_rate", "framerate")
+# How a row tells where its clip lies: in seconds or clock times, in milliseconds, in frames.
+_UNITS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "seconds": (
+        ("start", "start_time", "begin", "start_s", "start_sec", "start_seconds", "begin_time"),
+        ("end", "end_time", "stop", "end_s", "end_sec", "end_seconds", "stop_time"),
+        ("duration", "duration_s", "duration_sec", "duration_seconds", "clip_duration"),
+    ),
+    "milliseconds": (
+        ("start_ms", "start_time_ms", "begin_ms"),
+        ("end_ms", "end_time_ms", "stop_ms"),
+        ("duration_ms",),
+    ),
+    "frames": (
+        ("start_frame", "begin_frame", "frame_start"),
+        ("end_frame", "stop_frame", "frame_end"),
+        ("duration_frames",),
+    ),
+}
+_READ = {
+    *URI_COLUMNS, *_PAIRS, *_CAPTIONS, *_LICENCES, *_FPS, "sub_captions",
+    *(name for unit in _UNITS.values() for names in unit for name in names),
+}  # fmt: skip
+_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
+# Lines. A cell of a list may hold line breaks, but one that is still open after so many was opened by a stray quote.
+_LONGEST_CELL = 2000
+_FIELD_BYTES = 2**31 - 1  # A cell may hold all captions of a video.
+_CLOCK_PART = re.compile(r"\d+(\.\d*)?|\.\d+")
+
+
+class BadRow(ValueError):
+    """A row of a list that cannot be used, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRules:
+    """How lists are read. uri_column: None: the first of URI_COLUMNS that is there. fps: the rate that frame numbers and
+    the frames of a time code count at, where the list has no column of rates."""
+
+    uri_column: str | None = None
+    fps: float | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """What one row of a list gives. spans: of its clips; an end of None is the end of the film. whole: it names no clip and
+    no caption, just the film. why: the row cannot be used."""
+
+    number: int
+    uri: str = ""
+    access: UriAccess | None = None
+    licence: str | None = None
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    whole: bool = False
+    why: str | None = None
+
+
+@dataclass(slots=True)
+class ListNotes:
+    """What was seen in a list and is not among its rows. comments: lines of text that begin with #."""
+
+    comments: int = 0
+    unread: list[str] = field(default_factory=list)
+
+
+def is_list(item: str) -> bool:
+    """Whether a file is a list, by its ending."""
+    name = item.partition("?")[0] if is_uri(item) else item
+    return Path(name).suffix.lower() in LIST_SUFFIXES
+
+
+def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes) -> Iterator[Row]:
+    """The rows of a list. Raises SetupError if it cannot be read, or has no column of URIs."""
+    reader: _Reader | None = None
+    wanted = (rules.uri_column.strip().lower(),) if rules.uri_column else URI_COLUMNS
+    try:
+        with open_source(source) as file:
+            for number, record in enumerate(_records(file, source.uri, wanted, notes), 1):
+                if isinstance(record, str):
+                    yield Row(number, why=record)
+                    continue
+                lowered = {str(key).strip().lower(): value for key, value in record.items() if key is not None}
+                if reader is None:
+                    reader = _Reader(source, rules, access, wanted, list(record))
+                    notes.unread = reader.unread
+                yield reader.row(number, lowered)
+    except SetupError:
+        raise
+    except (VideoError, Exception) as error:
+        raise SetupError(f"{source.uri}: this list cannot be read: {source.redact(str(error))}") from None
+
+
+# ── records: one per row, still as the file has them ─────────────────────────────────────────────────────────────────
+
+
+def _records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes) -> Iterator[Mapping[str, Any] | str]:
+    """The rows of a file as mappings, and why a row is none."""
+    suffix = Path(uri.partition("?")[0] if is_uri(uri) else uri).suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(file).iter_batches():
+            yield from batch.to_pylist()
+        return
+    # Bytes that are no text come through, as they do in names of files: of a path they are right.
+    text = io.TextIOWrapper(file, encoding=_encoding(file), errors="surrogateescape", newline="")
+    if suffix in _DELIMITERS:
+        yield from _table(text, _DELIMITERS[suffix], wanted)
+    elif suffix == ".txt":
+        for line in text:
+            name = line.rstrip("\r\n")
+            if name.startswith("#") and not os.path.lexists(os.path.join(os.path.dirname(uri), name)):
+                notes.comments += 1
+            elif name.strip():
+                yield {"uri": name}
+    else:
+        yield from _json_lines(text)
+
+
+def _encoding(file: BinaryIO) -> str:
+    """By the byte order mark; without one, UTF-16 by its zero bytes, and otherwise UTF-8."""
+    head = file.read(64)
+    file.seek(0)
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if len(head) >= 4 and not any(head[1:8:2]) and all(head[0:8:2]):
+        return "utf-16-le"
+    if len(head) >= 4 and not any(head[0:8:2]) and all(head[1:8:2]):
+        return "utf-16-be"
+    return "utf-8-sig"
+
+
+def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
+    csv.field_size_limit(_FIELD_BYTES)
+    lines = _Pushback(text)
+    head = lines.next()
+    while head is not None and not head.strip():
+        head = lines.next()
+    if head is None:
+        return
+    header, delimiter = _header(head.rstrip("\r\n"), delimiters, wanted)
+    for cells in _cells(lines, delimiter):
+        if isinstance(cells, str):
+            yield cells
+        elif len(cells) > len(header):
+            yield f"it has more cells ({len(cells)}) than there are columns ({len(header)})"
+        else:
+            # Everything is text, as it stands: a file may well be called 007 or NA.
+            yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
+
+
+def _header(line: str, delimiters: str, wanted: Collection[str]) -> tuple[list[str], str]:
+    """The names of the columns, and what parts them: the first that gives a column of URIs. Raises ValueError."""
+    for delimiter in (*delimiters, delimiters[0]):
+        header = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+        if not {name.lower() for name in header}.isdisjoint(wanted):
+            break
+    often = Counter(name.lower() for name in header)
+    if twice := [name for name, n in often.items() if n > 1 and name in {*_READ, *wanted}]:
+        raise ValueError(f"the column {twice[0]} comes twice in it")
+    if len(often) == 1 and "" in often:
+        raise ValueError("its first line names no columns")
+    return header, delimiter
+
+
+class _Pushback:
+    """Lines, of which some may be given back to be read again."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._back: list[str] = []
+
+    def next(self) -> str | None:
+        return self._back.pop() if self._back else next(self._lines, None)
+
+    def give_back(self, lines: Sequence[str]) -> None:
+        self._back += reversed(lines)
+
+
+def _cells(lines: _Pushback, delimiter: str) -> Iterator[list[str] | str]:
+    """The cells of each row. A quote that is never closed spoils its own line only: those after it are read again."""
+    while (line := lines.next()) is not None:
+        if not line.strip():
+            continue
+        held, quotes = [line], line.count('"')
+        while True:
+            try:
+                # A row with an odd number of quotes may go on in the next line, or hold a mere inch sign.
+                yield next(csv.reader(held, delimiter=delimiter, strict=True))
+                break
+            except csv.Error as error:
+                if "unexpected end of data" not in str(error):
+                    lines.give_back(held[1:])
+                    yield f"it is no line of a table: {error}"
+                    break
+            closed = False
+            while not closed and len(held) < _LONGEST_CELL and (further := lines.next()) is not None:
+                held.append(further)
+                quotes += further.count('"')
+                closed = quotes % 2 == 0
+            if not closed:
+                lines.give_back(held[1:])
+                yield "a quote opens in it and is never closed"
+                break
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any] | str]:
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield f"it is not JSON: {error}"
+            continue
+        yield record if isinstance(record, dict) else "it is not a JSON object"
+
+
+# ── rows: what a record means ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Reader:
+    """Knows a list's columns and place, and turns its records into rows."""
+
+    def __init__(
+        self, source: Source, rules: ListRules, access: Access, wanted: Sequence[str], columns: Sequence[Any]
+    ) -> None:
+        self.rules, self.access, self.wanted = rules, access, wanted
+        known = [str(column).strip().lower() for column in columns]
+        by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))  # Each line has its own names.
+        if not by_line and not any(name in known for name in wanted):
+            have = ", ".join(map(str, columns)) or "none"
+            raise SetupError(f"{source.uri}: no column of URIs ({', '.join(wanted)}); its columns: {have}")
+        self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted}]
+        self.scheme = scheme_of(source.uri)
+        self.base = (source.uri.partition("?")[0] if is_uri(source.uri) else source.uri).rpartition("/")[0]
+        # Films beside a list are read by the user and password of the list.
+        self.beside = UriAccess(source.access.userinfo) if source.access and source.access.userinfo else None
+
+    def row(self, number: int, record: Mapping[str, Any]) -> Row:
+        row = Row(number)
+        try:
+            name = next((name for name in self.wanted if name in record), None)
+            if name is None:
+                raise BadRow(f"there is no URI in it ({', '.join(self.wanted)})")
+            value = record[name]
+            row.uri, row.access = self._film(value)
+            row.licence = _text(_first(record, _LICENCES), "licence")
+            row.spans = self._spans(record)
+            row.whole = not row.spans
+        except BadRow as error:
+            row.why = str(error)
+        return row
+
+    def _film(self, value: Any) -> tuple[str, UriAccess | None]:
+        """The identity of the film that a cell names, and its access."""
+        if isinstance(value, bytes):
+            value = os.fsdecode(value)
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            raise BadRow("the URI is empty")
+        if isinstance(value, bool | list | dict):
+            raise BadRow(f"{str(value)[:60]!r} is no URI")
+        original = str(value)
+        text = original.strip()
+        if not text:
+            raise BadRow("the URI is empty")
+        if text.lower().startswith("file:"):
+            host = re.match(r"file://([^/]*)", text, re.IGNORECASE)
+            if host and host[1].lower() not in ("", "localhost"):
+                raise BadRow(f"{text!r} names a file of another machine ({host[1]})")
+            return local_file(text), None
+        if is_chain(text):
+            raise BadRow(f"{text[:200]!r}: a chain of addresses (::) is not read")
+        if is_uri(text):
+            return self._remote(text)
+        return self._local(original, text)
+
+    def _remote(self, uri: str) -> tuple[str, UriAccess | None]:
+        _storable(uri, "URI")
+        identity, access = split_uri(uri, self.access.reach.secret_keys)
+        if why := self.access.reach.refusal(identity, [self.scheme or ""]):
+            raise BadRow(f"{identity}: {why}")
+        return identity, access
+
+    def _local(self, original: str, text: str) -> tuple[str, UriAccess | None]:
+        if self.base and is_uri(self.base + "/") and not os.path.isabs(text) and not text.startswith("~/"):
+            return self._remote(f"{self.base}/{text}")[0], self.beside
+        path = os.path.join(self.base, text)
+        if path != (as_it_stands := os.path.join(self.base, original)) and not os.path.lexists(path):
+            # A name may begin or end with a space.
+            path = as_it_stands if os.path.lexists(as_it_stands) else path
+        if text.startswith("~/") and not os.path.lexists(path):
+            path = os.path.expanduser(text)
+        if "\0" in path:
+            raise BadRow(f"{text!r} holds a zero byte, which no name does")
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise BadRow(f"{text!r} is no UTF-8, and no name of a file") from None
+        return stored_path(os.path.abspath(path)), None
+
+    def _spans(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The clips that one row names: one, or as Panda-70M does, all of a video in one row: `timestamp` [[start, end], …],
+        `caption` a list as long. Captions without a start and an end are of the whole film."""
+        fps = self._fps(record)
+        captions = _first(record, _CAPTIONS)
+        if (given := _first(record, _PAIRS)) is not None:
+            pairs = _literal(given)
+            of_each = [None] * len(pairs) if captions is None else _literal(captions)
+            if len(of_each) != len(pairs) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+                raise BadRow(f"write [[start, end], …], and as many captions ({len(of_each)}) as clips")
+            return [
+                _span(seconds(pair[0], fps), seconds(pair[1], fps), pair, _texts(texts), None)
+                for pair, texts in zip(pairs, of_each, strict=True)
+            ]
+        subs = record.get("sub_captions")
+        five = [_storable(str(text), "sub-caption") for text in _literal(subs)] if subs not in (None, "") else None
+        texts = _texts(captions)
+        for unit, names in _UNITS.items():
+            start, end, duration = (_first(record, several) for several in names)
+            if start is None and end is None:
+                continue
+            first = None if start is None else _moment(start, unit, fps)
+            last = None if end is None else _moment(end, unit, fps)
+            if first is not None and last is None and duration is not None:
+                last, end = first + _moment(duration, unit, fps), f"{start} + {duration}"
+            if first is None or last is None:
+                raise BadRow(f"a clip needs both, start ({start}) and end ({end})")
+            return [_span(first, last, (start, end), texts, five)]
+        if texts or five:
+            return [{"start": 0.0, "end": None, "captions": texts, "sub_captions": five}]
+        return []
+
+    def _fps(self, record: Mapping[str, Any]) -> float | None:
+        given = _first(record, _FPS)
+        if given is None:
+            return self.rules.fps
+        try:
+            top, _, bottom = str(given).partition("/")
+            fps = float(top) / float(bottom or 1)
+        except (ValueError, ZeroDivisionError):
+            return self.rules.fps  # The column may tell of something else; where it is needed, the row says so.
+        return fps if math.isfinite(fps) and fps > 0 else self.rules.fps
+
+
+def _span(start: float, end: float, said: Sequence[Any], captions: list[str], five: list[str] | None) -> dict[str, Any]:
+    if not start < end:
+        raise BadRow(f"the clip ends ({said[1]}) before it starts ({said[0]})")
+    if round(start * 1e3) == round(end * 1e3):
+        raise BadRow(f"the clip from {said[0]} to {said[1]} is shorter than a millisecond")
+    return {"start": start, "end": end, "captions": captions, "sub_captions": five}
+
+
+def _moment(value: Any, unit: str, fps: float | None) -> float:
+    if unit == "seconds":
+        return seconds(value, fps)
+    number = _number(value)
+    if number is None:
+        raise BadRow(f"{value!r} is no number of {unit}")
+    if unit == "milliseconds":
+        return number / 1e3
+    if fps is None:
+        raise BadRow(f"frame {value} of an unknown rate: give --list-fps, or a column fps")
+    return number / fps
+
+
+def _number(value: Any) -> float | None:
+    """A number that is not negative, from a cell; None if it is none."""
+    text = str(value).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 and "_" not in text else None
+
+
+def seconds(value: object, fps: float | None = None) -> float:
+    """Seconds from a number, from '[HH:]MM:SS[.fraction]', or with `fps` from the time code 'HH:MM:SS:FF'. Raises BadRow."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or value is None:
+        raise BadRow(f"{value!r} is no time; write seconds or HH:MM:SS.fff")
+    text = str(value).strip()
+    parts = text.split(":")
+    if len(parts) == 1:
+        number = _number(value)
+        if number is None:
+            raise BadRow(f"{value!r} is no time; write seconds or HH:MM:SS.fff")
+        return number
+    whole = all(part.isascii() and part.isdigit() for part in parts[:-1])
+    if len(parts) == 4 and whole and parts[3].isascii() and parts[3].isdigit():
+        return _timecode(text, [int(part) for part in parts], fps)
+    if len(parts) > 3 or not whole or not _CLOCK_PART.fullmatch(parts[-1]):
+        raise BadRow(f"{value!r} is no time; write seconds or HH:MM:SS.fff")
+    total = 0.0
+    for part in parts:
+        total = total * 60 + float(part)
+    return total
+
+
+def _timecode(text: str, parts: Sequence[int], fps: float | None) -> float:
+    if fps is None:
+        raise BadRow(f"{text} counts frames after its last colon: give --list-fps, the rate that it counts at")
+    hours, minutes, whole, frames = parts
+    nominal = max(1, round(fps))  # A time code of 29.97 frames a second counts to 30.
+    if frames >= nominal:
+        raise BadRow(f"{text} has frame {frames}, and at {fps:g} frames a second the last one is {nominal - 1}")
+    return (((hours * 60 + minutes) * 60 + whole) * nominal + frames) / fps
+
+
+def _literal(value: Any) -> list[Any]:
+    """A list, or the text of one in JSON or as Python writes it."""
+    if isinstance(value, str):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                value = read(value)
+                break
+            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+                continue
+    if not isinstance(value, list | tuple):
+        raise BadRow(f"not a list: {str(value)[:60]!r}")
+    return list(value)
+
+
+def _texts(value: Any) -> list[str]:
+    """The captions in a cell: none, one, or several as a list or the text of a list."""
+    if isinstance(value, str) and value.lstrip().startswith("[") and value.rstrip().endswith("]"):
+        try:
+            several = _literal(value)
+        except BadRow:
+            several = [value]
+        value = several if all(isinstance(text, str) for text in several) else value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return []
+    several = list(value) if isinstance(value, list | tuple) else [value]
+    return [_storable(str(text), "caption") for text in several if text not in (None, "")]
+
+
+def _first(record: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((record[name] for name in names if not _is_nothing(record.get(name))), None)
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _text(value: Any, what: str) -> str | None:
+    return None if value is None else _storable(str(value), what)
+
+
+def _storable(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRow(f"the {what} {text[:60]!r} is no UTF-8") from None
+    return text
+
+
+def local_file(uri: str) -> str:
+    """How the file that a `file:` URI names is stored. Its percent signs are decoded, unless only the name as it is written
+    is there."""
+    path = path_of(uri)
+    literal = uri[len("file:") :].removeprefix("//")
+    if literal != path and not os.path.lexists(path) and os.path.isabs(literal) and os.path.lexists(literal):
+        path = literal
+    return stored_path(os.path.abspath(path))
