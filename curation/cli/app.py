@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Annotated, Any, NoReturn
@@ -90,6 +90,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
 
     return guarded
+
+
+def allow_all(hosts: Sequence[str] | None) -> None:
+    """Remember hosts that captioners may send pictures and keys to. Raises typer.BadParameter for what is no host."""
+    if not hosts:
+        return
+    from longtake.captioning.permission import PermissionFault, allow
+
+    for host in hosts:
+        try:
+            allow(host)
+        except ValueError as error:
+            raise typer.BadParameter(f"--allow-endpoint: {error}") from None
+        except PermissionFault as error:
+            raise SetupError(str(error)) from None
 
 
 def one_workspace(argument: str | None, option: str | None) -> str:

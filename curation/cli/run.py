@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from longtake.curation.cli.app import ROW_ERRORS, app, command, console, examples, one_workspace
+from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace
 from longtake.curation.cli.options import (
     LAST_STAGE,
     Address,
+    AllowEndpoints,
     AllScores,
     Formats,
     Inline,
@@ -44,6 +45,7 @@ def _run(
     sample: int | None = None,
     preview: bool = False,
     formats: list[str] | None = None,
+    allow_endpoints: list[str] | None = None,
 ) -> None:
     from longtake.curation.cli.progress import Progress
     from longtake.curation.cli.show import show_summary
@@ -51,6 +53,7 @@ def _run(
     from longtake.curation.stages.stage import Options
     from longtake.curation.workspace import Workspace
 
+    allow_all(allow_endpoints)
     target = Workspace(workspace, remembers=True)
     chosen = target.recipe(recipe)
     if formats:
@@ -90,6 +93,7 @@ def curate(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
     is missing is computed."""
@@ -97,7 +101,7 @@ def curate(
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        inline=inline, address=address, workers=workers, strict=strict, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -166,11 +170,12 @@ def caption(
             "sub-captions.",
         ),
     ] = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, sample=sample, preview=preview,
+        workers=workers, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
