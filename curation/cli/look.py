@@ -18,6 +18,7 @@ from longtake.curation.cli.options import (
     Gates,
     OptionalOutput,
     Output,
+    Rater,
     RecipeName,
     RequiredWorkspace,
     WorkspaceArgument,
@@ -208,8 +209,10 @@ def studio(
         str, typer.Option(help="The address to listen on; other than this machine's own, a token is asked for.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
+    rater: Rater = None,
 ) -> None:
-    """Move thresholds in a browser and see what changes. A local page; nothing is written until Save is pressed."""
+    """Move thresholds in a browser and see what changes. A local page; a recipe is written when Save is pressed, a mark
+    on a clip at once."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -220,7 +223,7 @@ def studio(
 
     target = Workspace(workspace)
     target.must_exist()
-    session = Session(target, target.recipe(recipe))
+    session = Session(target, target.recipe(recipe), rater)
     session.begin()  # reads while the server is imported
     try:
         from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve
@@ -229,5 +232,6 @@ def studio(
     bound = listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"marks are kept as those of {escape(session.marks.who)}; --rater names another", soft_wrap=True)
     with suppress(KeyboardInterrupt):  # the way to end it
         serve(session, bound, token)

@@ -88,3 +88,9 @@ AllowEndpoints = Annotated[
         "this user. Repeat the option for several hosts.",
     ),
 ]
+Rater = Annotated[
+    str | None,
+    typer.Option(
+        "--rater", metavar="NAME", help="Whose marks are made here. Default: the name of this machine's user."
+    ),
+]
