@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -124,15 +125,18 @@ class Session:
         {source, uri, caption}, whole (true: the histograms of all clips, too).
         """
         tiers = self.parse_tiers(question.get("tiers"))
-        tier = question.get("tier")
+        tier, name, end = (word(question, key) for key in ("tier", "gate", "end"))
         if tier not in tiers:
             raise StudioError(f"no tier {tier!r}")
-        name, end = question.get("gate"), question.get("end")
         if name is not None and (name not in self.recipe.filters or end not in ("low", "high")):
             raise StudioError(f"no end {end!r} of a gate {name!r}")
+        selection = question.get("selection") or {}
+        if not isinstance(selection, dict):
+            raise StudioError("a selection is {source, uri, caption}")
+        wanted = {key: (word(selection, key) or "")[:1000] for key in ("source", "uri", "caption")}
         columns = self.columns
         with self._lock:
-            self._select(question.get("selection") or {})
+            self._select(wanted)
             columns.set(tiers)
             answer: dict[str, Any] = {
                 "counts": {each: columns.counts(each) | self._moved(each) for each in tiers},
@@ -184,7 +188,7 @@ class Session:
         """A few clips of a tier, as it is set now. question: tier; which: kept, rejected, undecided, error, entering,
         leaving, good, bad, or with a gate alone (those that it alone rejects) and alone so far (those that it alone rejects
         as far as they are measured)."""
-        tier, which, gate = question.get("tier"), question.get("which"), question.get("gate")
+        tier, which, gate = (word(question, key) for key in ("tier", "which", "gate"))
         columns = self.columns
         with self._lock:
             if tier not in columns.tiers:
@@ -268,8 +272,7 @@ class Session:
 
     # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _select(self, selection: Mapping[str, Any]) -> None:
-        wanted = {key: str(selection.get(key) or "")[:1000] for key in ("source", "uri", "caption")}
+    def _select(self, wanted: dict[str, str]) -> None:
         if wanted == self._selection:
             return
         columns = self.columns
@@ -402,8 +405,8 @@ class Session:
     def save(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tiers as a recipe into the workspace's folder `studio`. question: tiers, name,
         replace (true: a recipe of that name may be there)."""
-        name = question.get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith((".yaml", ".")):
+        name = word(question, "name")
+        if name is None or not _NAME.fullmatch(name) or name.endswith((".yaml", ".")):
             raise StudioError("a name has letters, digits, . - and _, and no ending")
         recipe = self.recipe_with(self.parse_tiers(question.get("tiers")), name)
         file = f"{_FOLDER}/{name}.yaml"
@@ -414,6 +417,14 @@ class Session:
         return {"saved": path, "yaml": recipe.to_yaml(), "recipes": self._recipes()}
 
 
+def word(question: Mapping[str, Any], key: str) -> str | None:
+    """A text of a question; None where it has none. Raises StudioError if it is anything else."""
+    value = question.get(key)
+    if value is not None and not isinstance(value, str):
+        raise StudioError(f"{key} is a text, or null")
+    return value
+
+
 def _matching(uris: pa.ChunkedArray, text: str) -> Bools:
     return np.asarray(pc.match_substring(uris.cast("string"), text, ignore_case=True).to_numpy()).astype(bool)
 
@@ -422,9 +433,11 @@ def _numbers(ends: object) -> list[float | None]:
     if not isinstance(ends, list) or len(ends) != 2:
         raise ValueError("a gate is [low, high], null for an open end")
     for end in ends:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end)):
-            raise ValueError(f"{end!r} is no end of a gate")
-    return ends
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int | float)):
+            raise ValueError(f"{str(end)[:40]!r} is no end of a gate")
+        if end is not None and not abs(end) <= sys.float_info.max:  # also of nan
+            raise ValueError("an end of a gate is a finite number")
+    return [None if end is None else float(end) for end in ends]
 
 
 def _words(marks: Mapping[str, bool]) -> dict[str, str]:

@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -182,6 +183,68 @@ def test_numbers_that_are_none_are_refused(served: Studio) -> None:
     assert served.ask("/api/decide", b"[1]").status == 400
     assert served.ask("/api/decide", b"no json").status == 400
     assert served.ask("/api/decide", b" " * 1_100_000).status == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"tiers": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"tiers": ' * 50_000,
+        b'{"tier": ' + b"9" * 400 + b"}",
+        b'{"tier": ' + b"9" * 5000 + b"}",
+        b'{"tiers": {"pretrain": {"psnr": [' + b"9" * 400 + b', null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tiers": {"pretrain": {"psnr": [1e999, null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tiers": {"pretrain": {"psnr": [Infinity, null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tier": NaN}', b'{"tier": "\\ud800"}', b'{"clip": "\\ud800"}', b"\xff\xfe", b"", b"null", b"7", b'"a"', b"{",
+        '{"tier": "pretrain"}'.encode("utf-16"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+def test_what_is_no_question_is_refused(served: Studio, what: str, body: bytes) -> None:
+    answer = served.ask(f"/api/{what}", body)
+    assert (answer.status, len(answer.body) < 1000) == (400, True), answer.body[:500]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+# What a question may hold, so that arbitrary values stand at places where they are looked at.
+KEYS = ("tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "name", "replace")
+SENSIBLE = st.sampled_from(
+    [TIERS, "pretrain", "psnr", "low", {"uri": "v"}, True, "alone", "good", clip_id("a"), "as it began", {"uri": [1]}]
+)
+TIERS_GONE_WRONG = st.fixed_dictionaries(
+    {"pretrain": st.dictionaries(st.sampled_from(["psnr", "x"]), VALUES), "finetune": VALUES}
+)
+QUESTIONS = st.dictionaries(st.sampled_from(KEYS), SENSIBLE | VALUES | TIERS_GONE_WRONG)
+
+
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=QUESTIONS | VALUES)
+def test_no_question_is_a_fault_of_the_server(played: Studio, what: str, question: Any) -> None:
+    body = json.dumps(question).encode()  # NaN and Infinity, too, as Python writes them
+    assert played.ask(f"/api/{what}", body).status in (200, 400, 404), body
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A studio of its own: some of the questions are answered, and mark or save something."""
+    with studio(fill(tmp_path_factory.mktemp("played") / "workspace").path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 6000, "-1", "²", "1.5"])
+def test_no_number_in_an_address_is_a_fault_of_the_server(served: Studio, number: str) -> None:
+    path = quote(number)
+    assert served.ask(f"/clips/{clip_id('1')}/{path}.jpg").status == 404
+    for wanted in (f"bytes={number}-", f"bytes=-{number}", f"bytes=0-{number}"):
+        answer = served.ask(f"/clips/{clip_id('1')}/source.video", range=wanted.encode().decode("latin-1"))
+        assert answer.status in (400, 404, 416)
 
 
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -443,7 +506,8 @@ def test_questions_of_other_origins_and_forms_are_refused(served: Studio) -> Non
         assert served.ask("/api/decide", QUESTION, origin=origin).status == 403
     body = json.dumps(QUESTION).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        assert served.ask("/api/decide", body, content_type=kind).status == 403
+        assert served.ask("/api/decide", body, content_type=kind).status == 400
+        assert served.ask("/api/decide", body, content_type=kind, sec_fetch_site="cross-site").status == 403
     assert served.ask("/api/decide", QUESTION, origin=served.url.rstrip("/")).status == 200
 
 
@@ -511,6 +575,9 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
             assert (part.status, part.body) == (206, content[first : last + 1])
             assert part.headers["content-range"] == f"bytes {first}-{last}/10240"
         assert running.ask(path, range="bytes=20000-").status == 416
+        for number in ("9" * 400, "9" * 6000):
+            assert running.ask(path, range=f"bytes={number}-").status in (200, 400, 416)
+            assert running.ask(path, range=f"bytes=0-{number}").status in (200, 206, 400, 416)
         assert running.ask(f"/clips/{clip_id('b')}/encoded.video").status == 404
         assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # its file is not there
         assert running.ask(f"/api/clip/{clip_id('a')}").data["encoded"] is True
