@@ -227,11 +227,10 @@ def curate(
     options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
     chosen = _recipe(target, recipe)
     if progress is True:
-        from rich.console import Console
-
+        from longtake.curation.cli.app import PrintableConsole
         from longtake.curation.cli.progress import Progress
 
-        with Progress(Console(highlight=False)) as bars:
+        with Progress(PrintableConsole(highlight=False)) as bars:
             result = run(target, chosen, inputs, options, bars, uri_column)
     else:
         result = run(target, chosen, inputs, options, progress or _Quiet(), uri_column)

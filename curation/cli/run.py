@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace
+from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace, outside
 from longtake.curation.cli.options import (
     LAST_STAGE,
     Address,
@@ -67,7 +66,7 @@ def _run(
         from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
-        console.print(f"preview: {escape(page)}", soft_wrap=True)
+        console.print(f"preview: {outside(page)}", soft_wrap=True)
     if strict and result.errors:
         raise typer.Exit(ROW_ERRORS)
 

@@ -268,7 +268,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(session: Session, bound: socket.socket, token: str | None) -> None:
     """Answer until Ctrl-C, about a session that has begun."""
     config = uvicorn.Config(
-        make_app(session, token), log_level="warning", server_header=False, ws="none", lifespan="off",
+        make_app(session, token), log_level="warning", server_header=False, ws="none", lifespan="off", use_colors=False,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[bound])
