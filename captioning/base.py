@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
 from longtake.captioning.journal import Journal
+from longtake.captioning.permission import Permission
 from longtake.captioning.quality import Standards
 
 log = logging.getLogger(__name__)
@@ -259,6 +260,15 @@ class Captioner(ABC):
 
     def check(self) -> None:  # noqa: B027
         """Raises CaptionerFault if it cannot caption here: not configured, no such model, nobody there."""
+
+    def examine(self) -> list[str]:
+        """As `check`, for `longtake doctor`: no secret is sent anywhere. Says what a run would send where, a sentence each."""
+        self.check()
+        return []
+
+    def permit(self, permission: Permission) -> None:  # noqa: B027
+        """Where it may send pictures and a key; the driver says so to its workers. Without it, what this user's own
+        configuration says counts (longtake.captioning.permission)."""
 
     def close(self) -> None:  # noqa: B027
         """End what is under way: nothing more is asked, what is in the air comes home to the journal, and whoever waits for

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from longtake.captioning.checks import CaptionError
+from longtake.captioning.permission import Permission
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -103,6 +104,14 @@ class ChatBackend(ABC):
 
     def check(self) -> None:  # noqa: B027
         """Raises CaptionerFault if it cannot work here: not configured, no such model, nobody there."""
+
+    def examine(self) -> list[str]:
+        """As `check`, for whoever only looks: no secret leaves this machine. Says what a run would send where."""
+        self.check()
+        return []
+
+    def permit(self, permission: Permission) -> None:  # noqa: B027
+        """Where it may send pictures and a key. Without it, what this user's own configuration says counts."""
 
     @abstractmethod
     async def answer(self, request: ChatRequest) -> ChatAnswer:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -32,8 +33,18 @@ from longtake.captioning.chat import (
     Finish,
     media_type,
 )
+from longtake.captioning.permission import (
+    ALLOWED,
+    ENDPOINT,
+    OPTION,
+    Permission,
+    PermissionFault,
+    host_of,
+    is_loopback,
+    plain_url,
+)
 from longtake.captioning.progressive import Progressive
-from longtake.captioning.settings import ENDPOINT, MODEL, EndpointSettings, Settings, plain_url
+from longtake.captioning.settings import KEY, KEY_FILE, MODEL, EndpointSettings, Settings
 
 if TYPE_CHECKING:
     import aiohttp
@@ -90,6 +101,7 @@ class Endpoint(ChatBackend):
             raise ValueError(f"{ENDPOINT}: {error}") from None
         self.model = settings.model or os.environ.get(MODEL) or ""
         self.concurrency = max(1, settings.concurrency // settings.workers)
+        self.permission: Permission | None = None
         self._session: aiohttp.ClientSession | None = None
         self._refused: set[str] = set()  # optional fields that this server does not take
         self._not_before = 0.0  # the server asked for quiet until then
@@ -116,32 +128,115 @@ class Endpoint(ChatBackend):
     # ── before any work ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self) -> None:
-        """Configured, reachable, the key accepted, and the model served, where the server tells."""
+        """Configured, allowed, reachable, the key accepted, and the model served, where the server tells."""
+        self._check_settings()
+        self._check_permission()
+        asyncio.run(self._look(self._sent_key()))
+
+    def examine(self) -> list[str]:
+        """As `check`, with no key sent; says what a run would send where."""
+        self._check_settings()
+        self._check_permission()
+        asyncio.run(self._look(None))
+        return [f"a run sends {self._what()} to {self.url}{self._withheld()}"]
+
+    def _check_settings(self) -> None:
         if self.url is None:
             raise CaptionerFault(self._unconfigured("endpoint", ENDPOINT))
         _ = self.identity
         if self.settings.cost_ceiling is not None and self.settings.prompt_price is None:
             raise CaptionerFault("cost_ceiling needs prompt_price and completion_price, per million tokens")
         self.key()
-        asyncio.run(self._look())
+
+    def permit(self, permission: Permission) -> None:
+        self.permission = permission
+
+    def _permitted(self) -> Permission:
+        """What the driver said, or else what this user's own configuration says. Raises CaptionerFault."""
+        if self.permission is None:
+            try:
+                self.permission = Permission.of_user()
+            except PermissionFault as error:
+                raise CaptionerFault(str(error)) from None
+        return self.permission
+
+    def _check_permission(self) -> None:
+        """Raises CaptionerFault unless the endpoint may be sent what a run would send."""
+        assert self.url is not None
+        if self._permitted().may_ask(self.url) and (
+            self.key() is None or is_loopback(self.url) or self._permitted().may_have_key(self.url)
+        ):
+            return
+        host = host_of(self.url)
+        if self._permitted().may_ask(self.url):
+            raise CaptionerFault(
+                f"the recipe names the endpoint {self.url}, and the key in {self._source()} is not sent to {host} over "
+                f"plain http, where everybody on the way can read it: use https, unset the variable, or make it your own "
+                f"word with {ENDPOINT}={self.url}"
+            )
+        raise CaptionerFault(
+            f"the recipe names the endpoint {self.url}, and nothing is sent to an address that a recipe names before you "
+            f"allow it: a run would send {self._what()} to {host}; if you trust it, repeat the command with {OPTION} {host}, "
+            f"or set {ALLOWED}={host} for a job"
+        )
+
+    def _what(self) -> str:
+        return "pictures and texts of the clips" + (
+            f" and the key in {self._source()}" if self._would_send_key() else ", and no key"
+        )
+
+    def _would_send_key(self) -> bool:
+        assert self.url is not None
+        return self.key() is not None and not (is_loopback(self.url) and not self._permitted().may_have_key(self.url))
+
+    def _withheld(self) -> str:
+        """Why there is a key that is not sent; nothing where there is none."""
+        if self.key() is None or self._would_send_key():
+            return ""
+        assert self.url is not None
+        return (
+            f" (the key in {self._source()} stays here, since a recipe names the address; {OPTION} {host_of(self.url)} "
+            "would send it)"
+        )
+
+    def _source(self) -> str:
+        """Where the key comes from, for messages."""
+        if self._of_file():
+            return f"the file that {KEY_FILE} names"
+        return f"the environment variable {self.settings.api_key_env}"
+
+    def _of_file(self) -> bool:
+        return not os.environ.get(self.settings.api_key_env, "").strip() and (
+            self.settings.api_key_env == KEY and bool(os.environ.get(KEY_FILE))
+        )
 
     def key(self) -> str | None:
         """The key, if there is one. Raises CaptionerFault if the file that should hold it does not."""
-        if self.settings.api_key_file is None:
-            return (os.environ.get(self.settings.api_key_env) or "").strip() or None
-        try:
-            key = Path(self.settings.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CaptionerFault(f"the key file {self.settings.api_key_file} cannot be read: {error}") from None
-        if not key or "\n" in key:
-            raise CaptionerFault(f"the key file {self.settings.api_key_file} must hold one line: the key")
-        return key
+        if not self._of_file():
+            key = os.environ.get(self.settings.api_key_env, "").strip()
+        else:
+            file = os.environ[KEY_FILE]
+            try:
+                key = Path(file).expanduser().read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise CaptionerFault(f"the key file {file} ({KEY_FILE}) cannot be read: {error}") from None
+            if not key:
+                raise CaptionerFault(f"the key file {file} ({KEY_FILE}) must hold one line: the key")
+        if key and not re.fullmatch(r"[!-~]+", key):
+            raise CaptionerFault(f"{self._source()} must hold one line of plain characters: the key")
+        return key or None
 
-    async def _look(self) -> None:
+    def _sent_key(self) -> str | None:
+        """The key, if the endpoint may have it."""
+        assert self.url is not None
+        return self.key() if self._permitted().may_have_key(self.url) else None
+
+    async def _look(self, key: str | None) -> None:
+        """key: to be sent with the question, if it is not None."""
         import aiohttp
 
         try:
-            async with self._new_session() as session:
+            async with self._new_session(key) as session:
                 timeout = aiohttp.ClientTimeout(total=CHECK_SECONDS)
                 async with session.get(f"{self.url}/models", timeout=timeout, allow_redirects=False) as response:
                     status, body = response.status, await self._body(response)
@@ -150,7 +245,7 @@ class Endpoint(ChatBackend):
                 f"the endpoint {self.url} does not answer: {self.hidden(str(error) or type(error).__name__)}; is the "
                 "server started?"
             ) from None
-        if status in (401, 403):
+        if status in (401, 403) and not (key is None and self._would_send_key()):
             raise CaptionerFault(self._key_refused(status))
         if status != 200:
             return  # not every server lists its models
@@ -162,8 +257,10 @@ class Endpoint(ChatBackend):
                 )
 
     def _key_refused(self, status: int) -> str:
-        where = self.settings.api_key_file or f"the environment variable {self.settings.api_key_env}"
-        return f"the endpoint {self.url} refuses the key (HTTP {status}); it is taken from {where}"
+        if self._would_send_key():
+            return f"the endpoint {self.url} refuses the key (HTTP {status}); it is taken from {self._source()}"
+        none = self._withheld() or f": put it into the environment variable {self.settings.api_key_env}"
+        return f"the endpoint {self.url} wants a key (HTTP {status}), and none was sent{none}"
 
     def hidden(self, text: str) -> str:
         """`text` without the key: servers quote it back."""
@@ -240,7 +337,8 @@ class Endpoint(ChatBackend):
         import aiohttp
 
         if self._session is None:
-            self._session = self._new_session()
+            self._check_permission()
+            self._session = self._new_session(self._sent_key())
         fields = self._fields(request)
         try:
             async with self._session.post(
@@ -259,10 +357,9 @@ class Endpoint(ChatBackend):
             reason = f"the connection failed: {self.hidden(str(error) or type(error).__name__)}"
             return _Failure(reason, fault="unreachable")
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def _new_session(self, key: str | None) -> aiohttp.ClientSession:
         import aiohttp
 
-        key = self.key()
         return aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=aiohttp.ClientTimeout(total=self.settings.timeout, sock_connect=min(30.0, self.settings.timeout)),
@@ -372,7 +469,9 @@ def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
     marks = [f"{_MARK}{i}@" for i in range(len(request.images))]
     content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": mark}} for mark in marks]
     content.append({"type": "text", "text": request.text})
-    messages = [{"role": "system", "content": request.system}, {"role": "user", "content": content}]
+    # A model without eyes may be served where a message is a plain text and nothing else.
+    said: Any = content if request.images else request.text
+    messages = [{"role": "system", "content": request.system}, {"role": "user", "content": said}]
     rest = json.dumps({**fields, "messages": messages}).encode()
     parts = []
     for mark, image in zip(marks, request.images, strict=True):

@@ -29,6 +29,7 @@ from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, che
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Gathered
 from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS, CaptionError, Status, normalised
 from longtake.captioning.motion import CameraMotion, motion_between, small_grey
+from longtake.captioning.permission import Permission
 from longtake.captioning.prompting import Prompts, load_prompts
 from longtake.captioning.quality import Standards, echoes, style_faults
 from longtake.captioning.settings import MethodSettings, Settings
@@ -121,6 +122,13 @@ class Progressive(Captioner):
     def check(self) -> None:
         for backend in self.backends:
             backend.check()
+
+    def examine(self) -> list[str]:
+        return [line for backend in self.backends for line in backend.examine()]
+
+    def permit(self, permission: Permission) -> None:
+        for backend in self.backends:
+            backend.permit(permission)
 
     def close(self) -> None:
         self._stop(CaptionerFault("captioning was stopped"))

@@ -4,17 +4,25 @@ neither OpenCV nor an HTTP client.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from longtake.captioning.permission import plain_url
 from longtake.captioning.prompting import DEFAULT, load_prompts
 from longtake.settings import Fault, SettingsError, checked
 
-# Environment variables: where the model is served, what it is called there, and the key, unless the settings say so.
-ENDPOINT, MODEL, KEY = "LONGTAKE_CAPTION_ENDPOINT", "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY"
+# Environment variables: what the model is called at its endpoint, the key, and the file that holds it.
+MODEL, KEY, KEY_FILE = "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY", "LONGTAKE_CAPTION_KEY_FILE"
+# What a recipe may name: a recipe is a stranger's file, and other variables hold secrets that are none of this project's.
+VARIABLES = re.compile(r"LONGTAKE_[A-Z0-9_]+")
+NO_FILE = f"a recipe names no key file, since it could name any file of this machine; set {KEY_FILE} in the environment instead"
+NO_VARIABLE = (
+    "a recipe may name only variables that begin with LONGTAKE_ (capitals, digits, _), since it could name any secret of "
+    f"this machine; put the key into {KEY}"
+)
 
 
 class Settings(BaseModel):
@@ -59,8 +67,9 @@ class EndpointSettings(Settings):
         None, description="the base URL, up to and with /v1; null: the variable LONGTAKE_CAPTION_ENDPOINT"
     )
     model: str | None = Field(None, description="as the endpoint calls it; null: the variable LONGTAKE_CAPTION_MODEL")
-    api_key_env: str = Field(KEY, description="the environment variable that holds the key, if one is needed")
-    api_key_file: str | None = Field(None, description="a file that holds the key, instead")
+    api_key_env: str = Field(
+        KEY, description="the environment variable that holds the key, if one is needed: one of LONGTAKE_*"
+    )
     concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, over all workers")
     requests_per_minute: float | None = Field(None, gt=0, description="where the provider limits them")
     timeout: float = Field(120.0, gt=0, description="seconds for one answer")
@@ -75,10 +84,24 @@ class EndpointSettings(Settings):
     completion_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
     workers: int = Field(1, ge=1, description="processes that share the concurrency")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_file(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and "api_key_file" in settings:
+            raise ValueError(f"api_key_file: {NO_FILE}")
+        return settings
+
     @field_validator("endpoint")
     @classmethod
     def _plain(cls, endpoint: str | None) -> str | None:
         return endpoint if endpoint is None else plain_url(endpoint)
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _own_variable(cls, name: str) -> str:
+        if not VARIABLES.fullmatch(name):
+            raise ValueError(NO_VARIABLE)
+        return name
 
 
 class LocalSettings(Settings):
@@ -162,15 +185,3 @@ def _refiner_faults(name: str, settings: Mapping[str, Any]) -> list[Fault]:
         ]
         return [Fault(("refiner", *fault.where), fault.what) for fault in own_faults]
     return []
-
-
-def plain_url(endpoint: str) -> str:
-    """An endpoint's URL. Raises ValueError if it is none, or holds a password, which would end in recipes and logs."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("endpoint is a URL such as http://127.0.0.1:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(
-            "endpoint is a URL without user, password or query; a key goes into api_key_env or api_key_file"
-        )
-    return endpoint.rstrip("/")

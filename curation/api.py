@@ -245,11 +245,10 @@ def curate(
     reads = Access.load(None if access is None else fspath(access), Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     if progress is True:
-        from rich.console import Console
-
+        from longtake.curation.cli.app import PrintableConsole
         from longtake.curation.cli.progress import Progress
 
-        with Progress(Console(highlight=False)) as bars:
+        with Progress(PrintableConsole(highlight=False)) as bars:
             result = run(target, chosen, inputs, options, bars, rules=rules, access=reads, strict=strict)
     else:
         watcher = progress or _Quiet()

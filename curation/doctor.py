@@ -104,8 +104,8 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
     captioner = recipe.captioning.captioner
     try:
         made = make_captioner(captioner, recipe.captioning.settings)
-        made.check()
-        yield Finding("captioner", True, made.protocol, needed=True)
+        told = made.examine()
+        yield Finding("captioner", True, "; ".join([made.protocol, *told]), needed=True)
     except (ValueError, CaptionerFault) as error:
         yield Finding("captioner", False, str(error), needed=True)
 

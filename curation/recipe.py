@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
@@ -40,6 +41,7 @@ from longtake.settings import Fault, closest, faults_of, near
 SAMPLE_VERSION = 1
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
+_OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
 class RecipeError(SetupError):
@@ -119,11 +121,20 @@ class Captioning(CaptioningSchema, _Section):
     @field_validator("settings")
     @classmethod
     def _no_secrets(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        # a recipe is kept in the workspace, printed and passed on
-        for key in _flatten(settings):
-            if key.rpartition(".")[2].lower() in ("api_key", "key", "token", "password", "secret", "authorization"):
+        # A recipe is kept in the workspace, printed and passed on, and may come from a stranger.
+        for key, value in _flatten(settings).items():
+            word = key.rpartition(".")[2].lower()
+            if word in ("api_key", "key", "token", "password", "secret", "authorization"):
+                raise ValueError(f"{key}: no secrets in a recipe; name a variable that holds it (api_key_env)")
+            if word in ("api_key_file", "key_file", "token_file"):
                 raise ValueError(
-                    f"{key}: no secrets in a recipe; name a variable (api_key_env) or a file (api_key_file)"
+                    f"{key}: a recipe names no key file, since it could name any file of this machine; set "
+                    "LONGTAKE_CAPTION_KEY_FILE in the environment instead"
+                )
+            if word in ("api_key_env", "key_env", "token_env") and not _OWN_VARIABLE.fullmatch(str(value)):
+                raise ValueError(
+                    f"{key}: a recipe may name only variables that begin with LONGTAKE_ (capitals, digits, _), since it "
+                    "could name any secret of this machine; put the key into LONGTAKE_CAPTION_KEY"
                 )
         return settings
 

@@ -49,7 +49,7 @@ def write_page(first: Path, second: Path, output: Path, seed: int = 0) -> Path:
         key[str(number)] = {"left": sides[0], "right": sides[1], "prompts": list(prompts)}
         pairs.append({**names, "prompts": prompts})
     page = output / "index.html"
-    page.write_text(_html(pairs), encoding="utf-8")
+    page.write_text(_html(pairs, secrets.token_hex(8)), encoding="utf-8")
     (output / "key.json").write_text(
         json.dumps({"first": str(first), "second": str(second), "pairs": key}, ensure_ascii=False, indent=1),
         encoding="utf-8",
@@ -57,7 +57,8 @@ def write_page(first: Path, second: Path, output: Path, seed: int = 0) -> Path:
     return page
 
 
-def _html(pairs: Sequence[Mapping[str, object]]) -> str:
+def _html(pairs: Sequence[Mapping[str, object]], page: str) -> str:
+    """page: an id, under which a browser keeps the votes of this page apart from those of others."""
     pages = Environment(
         loader=PackageLoader("longtake.presto", "."),
         autoescape=True,
@@ -65,7 +66,7 @@ def _html(pairs: Sequence[Mapping[str, object]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return pages.get_template("ab.html.jinja").render(pairs=pairs, criteria=CRITERIA, choices=CHOICES)
+    return pages.get_template("ab.html.jinja").render(pairs=pairs, page=page, criteria=CRITERIA, choices=CHOICES)
 
 
 def count_votes(key: Path, votes: Sequence[Path]) -> dict[str, dict[str, int]]:

@@ -13,15 +13,27 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from longtake.presto.errors import PrestoError
+from longtake.terminal import wrap_streams, wrapped_streams
 
 USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+class Commands(TyperGroup):
+    """The commands; while one of them runs, whatever is written to the standard streams is made printable."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with wrapped_streams():
+            return super().main(*args, **kwargs)
+
+
 app = typer.Typer(
     name="longtake-presto",
+    cls=Commands,
     help="Train, sample and evaluate Presto on the shards of longtake export.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -310,4 +322,5 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, wit
 
 def main() -> None:
     """Entry point."""
+    wrap_streams()
     app()

@@ -1,54 +1,67 @@
-"""One prompt to five, by an OpenAI-compatible endpoint (vLLM, SGLang, a vendor): the same kind of model that captions."""
+"""One prompt to five, by an OpenAI-compatible endpoint (vLLM, SGLang, a vendor): the same kind of model that captions, asked
+by the captioner's client and under its rules: no redirect is followed, and no answer is read without end."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
-import urllib.error
-import urllib.request
+import random
 
+from longtake.captioning.chat import CaptionerFault, ChatFailed, ChatRequest, Finish
+from longtake.captioning.endpoint import Endpoint
+from longtake.captioning.permission import Permission, PermissionFault, plain_url
+from longtake.captioning.settings import EndpointSettings
 from longtake.presto.errors import PrestoError
 
 _SYSTEM = (
     "You write prompts for a text-to-video model that makes one continuous shot of 15 seconds. From the user's idea, write "
     "{count} prompts, one for each successive segment of the shot. They tell one story in order, keep subjects and place "
-    "consistent, each says what is newly seen and how the camera moves, none repeats another. Answer with a JSON array of "
-    "{count} strings and nothing else."
+    "consistent, each says what is newly seen and how the camera moves, none repeats another. Answer with JSON: an object "
+    'whose only key "prompts" holds an array of {count} strings, and nothing else.'
 )
 _TRIES = 3
-_LARGEST = 1 << 20  # bytes of an answer
+_MOST_TOKENS = 4096  # Of an answer: five prompts of some 100 words are a fifth of it.
 
 
 def expand(prompt: str, count: int, endpoint: str, model: str, timeout: float = 120.0) -> list[str]:
-    """`count` prompts out of one. endpoint: base URL, such as http://127.0.0.1:8000/v1; a key comes from the environment
-    variable OPENAI_API_KEY. Raises PrestoError: no answer, or none that is `count` different texts."""
-    if not endpoint.startswith(("http://", "https://")):
-        raise PrestoError(f"the endpoint {endpoint!r} is no http:// or https:// address")
-    body: dict[str, object] = {
-        "model": model,
-        "messages": [
-            {"role": "system", "content": _SYSTEM.format(count=count)},
-            {"role": "user", "content": prompt},
-        ],
+    """`count` prompts out of one. endpoint: base URL, such as http://127.0.0.1:8000/v1, the user's own word; a key comes from
+    LONGTAKE_CAPTION_KEY or the file that LONGTAKE_CAPTION_KEY_FILE names. Raises PrestoError: no answer, or none that is
+    `count` different texts."""
+    try:
+        url = plain_url(endpoint)
+        # The caller gave the address, so it needs nobody's permission.
+        client = Endpoint(EndpointSettings(endpoint=url, model=model, timeout=timeout, request_tries=_TRIES))
+        client.permit(Permission.of_user([url]))
+    except (ValueError, PermissionFault) as error:
+        raise PrestoError(f"the endpoint {endpoint!r} cannot be asked: {error}") from error
+    return asyncio.run(_expand(prompt, count, client))
+
+
+async def _expand(prompt: str, count: int, client: Endpoint) -> list[str]:
+    texts = {"type": "array", "items": {"type": "string"}}
+    schema = {
+        "type": "object",
+        "properties": {"prompts": texts},
+        "required": ["prompts"],
+        "additionalProperties": False,
     }
     fault = ""
-    for _ in range(_TRIES):
-        fault, found = _parse(_ask(endpoint.rstrip("/") + "/chat/completions", body, timeout), count)
-        if found is not None:
-            return found
-    raise PrestoError(f"{endpoint} gave no {count} prompts in {_TRIES} tries: {fault}")
-
-
-def _ask(address: str, body: dict[str, object], timeout: float) -> str:
-    headers = {"Content-Type": "application/json"}
-    if key := os.environ.get("OPENAI_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
-    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return str(json.loads(answer.read(_LARGEST))["choices"][0]["message"]["content"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise PrestoError(f"{address} did not answer as an OpenAI-compatible endpoint does: {error}") from error
+        for _ in range(_TRIES):
+            seed = random.randrange(2**31)
+            question = ChatRequest(_SYSTEM.format(count=count), prompt, (), schema, seed, 0.7, _MOST_TOKENS)
+            answer = await client.answer(question)
+            if answer.finish is Finish.REFUSED:
+                fault = "the model refused"
+                continue
+            fault, found = _parse(answer.text, count)
+            if found is not None:
+                return found
+    except (ChatFailed, CaptionerFault) as error:
+        raise PrestoError(f"{client.url} did not answer as an OpenAI-compatible endpoint does: {error}") from error
+    finally:
+        await client.close()
+    raise PrestoError(f"{client.url} gave no {count} prompts in {_TRIES} tries: {fault}")
 
 
 def _parse(text: str, count: int) -> tuple[str, list[str] | None]:
@@ -56,7 +69,7 @@ def _parse(text: str, count: int) -> tuple[str, list[str] | None]:
     first, last = text.find("["), text.rfind("]")
     try:
         found = json.loads(text[first : last + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return "the answer is no JSON array", None
     if not isinstance(found, list) or not all(isinstance(p, str) and p.strip() for p in found):
         return "the answer is no array of texts", None

@@ -83,6 +83,13 @@ def running_ray() -> Iterator[RunningRay]:
         yield started
 
 
+@pytest.fixture(autouse=True)
+def a_user_who_allowed_nothing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the configuration of whoever runs it."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.delenv("LONGTAKE_ALLOW_ENDPOINTS", raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_name_per_module() -> Iterator[None]:
     """At the end of the session, no file of ours was loaded as two modules (`filters.base` beside `longtake.filters.base`)."""

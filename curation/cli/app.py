@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any, NoReturn
+from typing import IO, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
+from typer.core import TyperGroup
 
 from longtake.curation.errors import SetupError
+from longtake.terminal import below, printable, wrapped_streams
 
 DONE, ROW_ERRORS, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
@@ -21,8 +24,45 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+class PrintableConsole(Console):
+    """A console that shows text of strangers and obeys none of it: the text of every segment is made printable, while
+    colours and movements of the cursor, which rich alone makes, stay."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None and not segment.text.isprintable():
+                yield Segment(printable(segment.text, lines=True), segment.style)
+            else:
+                yield segment
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream below `longtake.terminal`'s wrapper, which would make the colours printable, too."""
+        found: IO[str] = below(super().file)
+        return found
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+
+def outside(text: str) -> str:
+    """A text from outside as a part of one line: no markup, no line ends."""
+    return escape(printable(text))
+
+
+class Commands(TyperGroup):
+    """The commands; while one of them runs, whatever is written to the standard streams is made printable, click's own
+    messages among it."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with wrapped_streams():
+            return super().main(*args, **kwargs)
+
+
 app = typer.Typer(
     name="longtake",
+    cls=Commands,
     help="Curate raw video into captioned training shards: scan → score → caption → export.",
     epilog=examples("longtake curate videos/ -o workspace", "longtake stats workspace"),
     no_args_is_help=True,
@@ -49,14 +89,17 @@ def _options(
     """The options of `longtake` itself."""
 
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = PrintableConsole(highlight=False)
+errors = PrintableConsole(stderr=True, highlight=False)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     from longtake.manifests.uris import redact
 
-    errors.print(f"[bold red]error:[/] {escape(redact(message))}", soft_wrap=True)
+    # Further lines are indented: a line end in a file's name cannot make a line that looks like one of ours.
+    first, *rest = redact(message).split("\n")
+    lines = [first, *(line if line.startswith("  ") else f"  {line}" for line in rest)]
+    errors.print(f"[bold red]error:[/] {escape(chr(10).join(lines))}", soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -92,6 +135,21 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
 
     return guarded
+
+
+def allow_all(hosts: Sequence[str] | None) -> None:
+    """Remember hosts that captioners may send pictures and keys to. Raises typer.BadParameter for what is no host."""
+    if not hosts:
+        return
+    from longtake.captioning.permission import PermissionFault, allow
+
+    for host in hosts:
+        try:
+            allow(host)
+        except ValueError as error:
+            raise typer.BadParameter(f"--allow-endpoint: {error}") from None
+        except PermissionFault as error:
+            raise SetupError(str(error)) from None
 
 
 def one_workspace(argument: str | None, option: str | None) -> str:

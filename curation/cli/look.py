@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from longtake.curation.cli.app import app, command, console, examples, one_workspace
+from longtake.curation.cli.app import app, command, console, examples, one_workspace, outside
 from longtake.curation.cli.options import (
     AccessFile,
     AllowPrivate,
@@ -20,11 +19,13 @@ from longtake.curation.cli.options import (
     Gates,
     OptionalOutput,
     Output,
+    Rater,
     RecipeName,
     RequiredWorkspace,
     WorkspaceArgument,
 )
 from longtake.curation.errors import SetupError
+from longtake.terminal import write_data
 
 
 @app.command(
@@ -61,7 +62,7 @@ def stats(
         json.dump(found.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif as_csv:
-        sys.stdout.write(statistics_csv(found))
+        write_data(statistics_csv(found))
     else:
         show_statistics(console, found)
 
@@ -103,7 +104,7 @@ def tiers(
             save.write_text(after.to_yaml(), encoding="utf-8")
         except OSError as error:
             raise SetupError(f"cannot write {save}: {error.strerror}") from error
-        console.print(f"recipe written: {escape(str(save))}")
+        console.print(f"recipe written: {outside(str(save))}")
     if write:
         with WorkspaceLock(target.path):
             target.save_recipe(after)
@@ -198,7 +199,7 @@ def report(
         output.write_bytes(page)
     except OSError as error:
         raise SetupError(f"cannot write {output}: {error.strerror}") from error
-    console.print(f"report: {escape(str(output))} ({len(page) / 1e6:.1f} MB)", soft_wrap=True)
+    console.print(f"report: {outside(str(output))} ({len(page) / 1e6:.1f} MB)", soft_wrap=True)
 
 
 @app.command(epilog=examples("longtake studio workspace", "longtake studio workspace -r mine.yaml --port 0"))
@@ -212,8 +213,10 @@ def studio(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
     access: AccessFile = None,
     allow_private: AllowPrivate = False,
+    rater: Rater = None,
 ) -> None:
-    """Move thresholds in a browser and see what changes. A local page; nothing is written until Save is pressed."""
+    """Move thresholds in a browser and see what changes. A local page; a recipe is written when Save is pressed, a mark
+    on a clip at once."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -226,7 +229,7 @@ def studio(
     reads = Access.load(access, Reach.of(private=allow_private))
     target = Workspace(workspace)
     target.must_exist()
-    session = Session(target, target.recipe(recipe))
+    session = Session(target, target.recipe(recipe), rater)
     session.begin()  # reads while the server is imported
     try:
         from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve
@@ -234,6 +237,7 @@ def studio(
         raise SetupError(f"the studio needs {error.name}: pip install 'longtake[studio]'") from error
     bound = listen(host, port)
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
-    console.print(f"studio: {escape(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"studio: {outside(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"marks are kept as those of {outside(session.marks.who)}; --rater names another", soft_wrap=True)
     with suppress(KeyboardInterrupt):  # the way to end it
         serve(session, bound, token, reads)

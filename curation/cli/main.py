@@ -9,6 +9,7 @@ from longtake.curation.cli import run  # the help names commands in this order
 # isort: split
 from longtake.curation.cli import look, models, recipes
 from longtake.curation.cli.app import app
+from longtake.terminal import wrap_streams
 
 __all__ = ["app", "look", "main", "models", "recipes", "run"]
 
@@ -17,4 +18,5 @@ def main() -> None:
     """Entry point of `longtake`."""
     # Late imports make 10⁵ objects; a collection after every 700 of them, the default, takes 0.2 s in all.
     gc.set_threshold(50_000, 20, 20)
+    wrap_streams()
     app()

@@ -8,9 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from longtake.curation.cli.app import app, command, console
+from longtake.curation.cli.app import app, command, console, outside
 from longtake.curation.cli.options import AsJson
 from longtake.curation.errors import SetupError
 
@@ -46,7 +45,7 @@ def list_(as_json: AsJson = False) -> None:
     for known in found:
         _show(known)
     here = sum(known.path is not None for known in found)
-    console.print(f"{here} of {len(found)} are in {escape(str(models_folder()))}", soft_wrap=True)
+    console.print(f"{here} of {len(found)} are in {outside(str(models_folder()))}", soft_wrap=True)
     console.print("MiniLM, RapidOCR, TransNetV2 and LPIPS's heads come inside their Python packages.")
 
 
@@ -64,13 +63,13 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
     if not wanted:
         console.print(f"recipe {recipe} needs no weights")
     if (uri := models_uri()) and not mirror and wanted:
-        console.print(f"copying from {escape(uri)} (LONGTAKE_MODELS) into {escape(str(models_folder()))}")
+        console.print(f"copying from {outside(uri)} (LONGTAKE_MODELS) into {outside(str(models_folder()))}")
     faults = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         for name in wanted:
             if everything and not is_uri(WEIGHTS[name].source) and not (mirror or uri):
-                console.print(f"{name}: left out, since it comes only inside {escape(WEIGHTS[name].source)}")
+                console.print(f"{name}: left out, since it comes only inside {outside(WEIGHTS[name].source)}")
                 continue
             task = progress.add_task(name, total=None)
 
@@ -84,9 +83,9 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
                 console.print(f"{name}: failed")
             else:
                 if pulled.set_aside:
-                    console.print(f"{name}: a wrong file was here; it is {escape(str(pulled.set_aside))} now")
+                    console.print(f"{name}: a wrong file was here; it is {outside(str(pulled.set_aside))} now")
                 how = "fetched" if pulled.fetched else "was here"
-                console.print(f"{name}: {how}, {escape(str(pulled.path))}", soft_wrap=True)
+                console.print(f"{name}: {how}, {outside(str(pulled.path))}", soft_wrap=True)
             progress.remove_task(task)
     if faults:
         raise SetupError("\n".join(faults))
@@ -109,7 +108,7 @@ def verify(names: Names = None, recipe: OfRecipe = None) -> None:
     faults = models.verified(wanted)
     for name, fault in faults.items():
         good = "good" if fault is None and models.known_hash(name) else "here; nobody states its hash"
-        console.print(f"{name}: {escape(fault) if fault else good}", soft_wrap=True)
+        console.print(f"{name}: {outside(fault) if fault else good}", soft_wrap=True)
     if wrong := [name for name, fault in faults.items() if fault]:
         raise SetupError(f"{len(wrong)} of {len(faults)} weights cannot be used: {', '.join(wrong)}")
 
@@ -162,4 +161,4 @@ def _show(known: Known) -> None:
         ("SHA-256", digest),
         ("needed by", ", ".join(known.needed_by) or "no shipped recipe"),
     ):
-        console.print(f"    {what}: {escape(str(text))}", soft_wrap=True)
+        console.print(f"    {what}: {outside(str(text))}", soft_wrap=True)

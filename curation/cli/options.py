@@ -124,3 +124,18 @@ Gates = Annotated[
 ]
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
+AllowEndpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-endpoint",
+        metavar="HOST[:PORT]",
+        help="Allow captioners to send pictures and the key to this host, although only a recipe names it; remembered for "
+        "this user. Repeat the option for several hosts.",
+    ),
+]
+Rater = Annotated[
+    str | None,
+    typer.Option(
+        "--rater", metavar="NAME", help="Whose marks are made here. Default: the name of this machine's user."
+    ),
+]

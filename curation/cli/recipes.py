@@ -7,10 +7,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from longtake.curation.cli.app import ENVIRONMENT, app, command, console, examples
-from longtake.curation.cli.options import RecipeArgument, RecipeName
+from longtake.curation.cli.app import ENVIRONMENT, allow_all, app, command, console, examples, outside
+from longtake.curation.cli.options import AllowEndpoints, RecipeArgument, RecipeName
+from longtake.terminal import write_data
 
 recipe_app = typer.Typer(help="Recipes: print, validate, compare, JSON Schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
@@ -26,14 +26,16 @@ def doctor(
     start_ray: Annotated[
         bool, typer.Option("--ray/--no-ray", help="Start Ray, to see that it does (some 15 s).")
     ] = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too; exit
-    code 3 if it cannot run here."""
+    """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too, and
+    says where a run would send pictures and a key; it sends no key itself. Exit code 3 if it cannot run here."""
     from longtake.curation.cli.show import show_findings
     from longtake.curation.doctor import examine
     from longtake.curation.recipe import load_recipe
     from longtake.curation.workspace import Workspace
 
+    allow_all(allow_endpoints)
     chosen = Workspace(workspace).recipe(recipe) if workspace else load_recipe(recipe or "embedded")
     findings = examine(chosen, workspace, start_ray)
     show_findings(console, findings)
@@ -48,7 +50,7 @@ def recipe_list() -> None:
     from longtake.curation.recipe import load_recipe, shipped
 
     for name in shipped():
-        console.print(f"{name}: {escape(load_recipe(name).description)}")
+        console.print(f"{name}: {outside(load_recipe(name).description)}")
 
 
 @recipe_app.command("print", epilog=examples("longtake recipe print embedded > mine.yaml"))
@@ -57,7 +59,7 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
     """The whole recipe, every default written out."""
     from longtake.curation.recipe import load_recipe
 
-    sys.stdout.write(load_recipe(recipe).to_yaml())
+    write_data(load_recipe(recipe).to_yaml())
 
 
 @recipe_app.command("validate", epilog=examples("longtake recipe validate mine.yaml"))
@@ -72,7 +74,7 @@ def recipe_validate(recipe: RecipeArgument) -> None:
         make_captioner(found.captioning.captioner, found.captioning.settings)
     except ValueError as error:
         raise RecipeError(f"{recipe}: captioning: {error}") from error
-    console.print(f"{escape(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
+    console.print(f"{outside(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
 
 
 @recipe_app.command("diff", epilog=examples("longtake recipe diff embedded mine.yaml"))

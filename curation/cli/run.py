@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from longtake.curation.cli.app import ROW_ERRORS, app, command, console, examples, one_workspace
+from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace, outside
 from longtake.curation.cli.options import (
     LAST_STAGE,
     AccessFile,
     Address,
+    AllowEndpoints,
     AllowPrivate,
     AllowScheme,
     AllScores,
@@ -54,6 +54,7 @@ def _run(
     secret_query: list[str] | None = None,
     allow_scheme: list[str] | None = None,
     allow_private: bool = False,
+    allow_endpoints: list[str] | None = None,
 ) -> None:
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
@@ -63,6 +64,7 @@ def _run(
     from longtake.curation.stages.stage import Options
     from longtake.curation.workspace import Workspace
 
+    allow_all(allow_endpoints)
     target = Workspace(workspace, remembers=True)
     chosen = target.recipe(recipe)
     if formats:
@@ -78,7 +80,7 @@ def _run(
         from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
-        console.print(f"preview: {escape(page)}", soft_wrap=True)
+        console.print(f"preview: {outside(page)}", soft_wrap=True)
     if result.incomplete or (strict and result.errors):
         raise typer.Exit(ROW_ERRORS)
 
@@ -109,6 +111,7 @@ def curate(
     secret_query: SecretQuery = None,
     allow_scheme: AllowScheme = None,
     allow_private: AllowPrivate = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
     is missing is computed."""
@@ -118,7 +121,7 @@ def curate(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         inline=inline, address=address, workers=workers, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
-        allow_private=allow_private,
+        allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -194,11 +197,12 @@ def caption(
             "sub-captions.",
         ),
     ] = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, sample=sample, preview=preview,
+        workers=workers, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Results as tables on a terminal, and as CSV. Everything that comes from outside is escaped."""
+"""Results as tables on a terminal, and as CSV. Everything that comes from outside is one line of plain text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from longtake.curation.cli.app import outside
 from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -36,7 +36,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]],
         # names stay whole, whatever has to be folded beside them
         table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
     for row in rows:
-        table.add_row(*(escape(_text(cell)) for cell in row))
+        table.add_row(*(outside(_text(cell)) for cell in row))
     return table
 
 
@@ -55,9 +55,9 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_stages(console, found)
     _show_not_applied(console, found)
     for tier, clips in result.datasets.items():
-        console.print(f"dataset: {escape(redact(workspace.path))}/dataset/{tier} ({clips} clips)", soft_wrap=True)
+        console.print(f"dataset: {outside(redact(workspace.path))}/dataset/{tier} ({clips} clips)", soft_wrap=True)
     for tier, why in result.kept_back.items():
-        console.print(f"[bold]dataset {escape(tier)} stays as it was:[/] {escape(why)}", soft_wrap=True)
+        console.print(f"[bold]dataset {outside(tier)} stays as it was:[/] {outside(why)}", soft_wrap=True)
     if result.faults:
         left = f"; {result.left} of them keep the result they had" if result.left else ""
         console.print(
@@ -107,17 +107,17 @@ def _show_counts(console: Console, found: Statistics) -> None:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
         console.print(
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
-            + (f" ({escape(kinds)})" if kinds else "")
+            + (f" ({outside(kinds)})" if kinds else "")
         )
         if hosts := ", ".join(f"{host} {n}" for host, n in sorted(found.summary["error_hosts"][name].items())):
-            console.print(f"    errors by machine: {escape(hosts)}", soft_wrap=True)
+            console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
     captions = found.summary["captions"]
     if captions["total"]:
         by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
         tokens = (
             f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
         )
-        console.print(f"captions: {captions['total']} = {escape(by_status)}{tokens}")
+        console.print(f"captions: {captions['total']} = {outside(by_status)}{tokens}")
         if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
             console.print(f"    of them with {faults}")
     for tier, counts in found.summary["tiers"].items():
@@ -126,7 +126,7 @@ def _show_counts(console: Console, found: Statistics) -> None:
             for v in ("kept", "rejected", "error", "undecided")
             if counts[v] or v in ("kept", "rejected")
         ]
-        console.print(f"{escape(tier)}: {', '.join(parts)}")
+        console.print(f"{outside(tier)}: {', '.join(parts)}")
     console.print()
 
 
@@ -179,9 +179,9 @@ def _show_stages(console: Console, found: Statistics) -> None:
 
 def _show_not_applied(console: Console, found: Statistics) -> None:
     for name, why in found.summary["not_applied"].items():
-        console.print(f"not applied: {escape(name)} ({escape(why)})")
+        console.print(f"not applied: {outside(name)} ({outside(why)})")
     for name, why in found.summary["unchecked"].items():
-        console.print(f"taken as they are: scores of {escape(name)}, since here {escape(why)}", soft_wrap=True)
+        console.print(f"taken as they are: scores of {outside(name)}, since here {outside(why)}", soft_wrap=True)
 
 
 def statistics_csv(found: Statistics) -> str:
@@ -213,14 +213,14 @@ def show_differences(console: Console, settings: Sequence[tuple[str, Any, Any]],
     else:
         console.print("the recipes are the same")
     if stale:
-        console.print(f"to be measured again: {escape(', '.join(stale))}", "")
+        console.print(f"to be measured again: {outside(', '.join(stale))}", "")
 
 
 def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     """`longtake show`."""
     for key, value in known.items():
         if key not in ("scores", "tiers", "captions", "exported") and value is not None:
-            console.print(f"{key}: {escape(_text(value))}", soft_wrap=True)
+            console.print(f"{key}: {outside(_text(value))}", soft_wrap=True)
     console.print()
     rows = [
         (name, s["value"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
@@ -229,32 +229,34 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     console.print(_table("scores", ("score", "value", "detail", "protocol"), rows, left=4), "")
     for tier, verdict in known["tiers"].items():
         by = f" by one gate {verdict['alone']}" if verdict["alone"] in (Alone.YES, Alone.SO_FAR) else ""
-        console.print(f"{escape(tier)}: {verdict['verdict']}{by}")
+        console.print(f"{outside(tier)}: {verdict['verdict']}{by}")
         for name, why in verdict["failed"].items():
-            console.print(f"    {name} {why['score']:.4g} is outside {escape(why['range'])} by {why['outside by']:.4g}")
+            console.print(
+                f"    {name} {why['score']:.4g} is outside {outside(why['range'])} by {why['outside by']:.4g}"
+            )
         if verdict["no score"]:
             console.print(f"    no score yet: {', '.join(verdict['no score'])}")
     captions = known["captions"]
     if captions:
         console.print(
-            f"\ncaptions: {captions['status']}"
-            + (f" ({escape(captions['reason'])})" if captions["reason"] else "")
-            + (f", on {escape(captions['host'])}" if captions["status"] != "ok" and captions.get("host") else "")
+            f"\ncaptions: {outside(str(captions['status']))}"
+            + (f" ({outside(captions['reason'])})" if captions["reason"] else "")
+            + (f", on {outside(captions['host'])}" if captions["status"] != "ok" and captions.get("host") else "")
         )
         for text in [captions["caption"], *(captions["sub_captions"] or [])]:
             if text:
-                console.print(f"    {escape(text)}", soft_wrap=True)
+                console.print(f"    {outside(text)}", soft_wrap=True)
     if known["exported"]:
         done = known["exported"]
         console.print(
-            f"\nexported: {done['status']}, {done['path']}, {done['width']}×{done['height']}, "
+            f"\nexported: {outside(str(done['status']))}, {outside(str(done['path']))}, {done['width']}×{done['height']}, "
             f"{done['num_frames']} frames",
             soft_wrap=True,
         )
         if done["status"] != "ok":
             where = f" (on {done['host']})" if done.get("host") else ""
             console.print(
-                f"    {escape(str(done['error_kind']))}: {escape(str(done['error']))}{escape(where)}", soft_wrap=True
+                f"    {outside(str(done['error_kind']))}: {outside(str(done['error']))}{outside(where)}", soft_wrap=True
             )
 
 
@@ -262,14 +264,14 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     """`longtake doctor`."""
     for finding in findings:
         mark = "[green]ok[/]" if finding.good else "[red]no[/]" if finding.needed else "[yellow] –[/]"
-        console.print(f"{mark}  {escape(finding.what)}: {escape(finding.detail)}", soft_wrap=True)
+        console.print(f"{mark}  {outside(finding.what)}: {outside(finding.detail)}", soft_wrap=True)
 
 
 def show_calibration(console: Console, found: Calibration) -> None:
     """How two backends relate: correlation, quantiles, matching thresholds."""
-    left, right = (escape(protocol.partition("/")[0]) for protocol in found.protocols)
+    left, right = (outside(protocol.partition("/")[0]) for protocol in found.protocols)
     for protocol in found.protocols:
-        console.print(escape(protocol), soft_wrap=True)
+        console.print(outside(protocol), soft_wrap=True)
     console.print(f"{found.clips} clips" + (f"; {found.failed} could not be measured by both" if found.failed else ""))
     console.print(f"rank correlation (Spearman): {found.rank_correlation:.3f}")
     table = Table("share below", left, right, box=None, pad_edge=False)

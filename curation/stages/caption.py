@@ -23,6 +23,7 @@ from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, fai
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import Status
 from longtake.captioning.journal import Journal
+from longtake.captioning.permission import Permission, PermissionFault
 from longtake.captioning.quality import measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
@@ -109,6 +110,10 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
+    try:
+        permission = Permission.of_user()
+    except PermissionFault as error:
+        raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
     how = captioner.running
     plain = recipe.model_dump(mode="json")
     plain["captioning"]["settings"] = captioner.resolved or plain["captioning"]["settings"]
@@ -116,7 +121,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
         "caption",
         split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch),
         CaptionWorker,
-        (workspace.path, plain),
+        (workspace.path, plain, permission),
         on_gpu=how.on_gpu,
         memory_mib=3072,
         workers=how.workers,
@@ -163,14 +168,18 @@ def similarity_limit(recipe: Recipe) -> float | None:
 
 
 class CaptionWorker:
-    """Holds the captioner and the filters on captions; captions batches of clips and appends their rows."""
+    """Holds the captioner and the filters on captions; captions batches of clips and appends their rows.
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any]) -> None:
+    permission: where the captioner may send pictures and a key, as the driver's user said. The key itself comes from the
+    environment that this worker runs in."""
+
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], permission: Permission) -> None:
         self.workspace = workspace
         self.manifest = schemas.captions(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.filters = self.recipe.needing(Needs.CAPTIONS)
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
+        self.captioner.permit(permission)
         self.captioner.journal = Journal(open_folder(workspace) / ANSWERS)
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:

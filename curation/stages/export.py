@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -76,8 +77,33 @@ class Export(Stage):
     def plan(self, run: Run) -> Job | None:
         return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, access=run.access)
 
+    def check(self, run: Run) -> None:
+        super().check(run)
+        refuse_links(run.workspace, run.recipe)
+
     def finish(self, run: Run) -> None:
+        refuse_links(run.workspace, run.recipe)
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
+
+
+def refuse_links(workspace: Workspace, recipe: Recipe) -> None:
+    """Raises SetupError if `dataset`, a tier's folder in it, or something that export writes there is a symbolic link: export
+    replaces and removes files, and would do so wherever the link leads."""
+    if not workspace.folder.is_local:
+        return
+    dataset = workspace.folder.path / "dataset"
+    suspects = [dataset]
+    for tier in recipe.tiers:
+        suspects.append(dataset / tier)
+        for folder in (dataset / tier, *(dataset / tier).glob("*/")):
+            if folder.is_dir() and not folder.is_symlink():
+                suspects += [Path(entry.path) for entry in os.scandir(folder) if entry.is_symlink()]
+    for path in suspects:
+        if path.is_symlink():
+            raise SetupError(
+                f"{path} is a symbolic link to {os.readlink(path)}: export replaces and removes files there, and does not "
+                "follow it. Remove the link, or put the whole workspace where there is room"
+            )
 
 
 def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Access | None = None) -> Job | None:

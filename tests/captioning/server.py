@@ -89,6 +89,7 @@ class Server:
     def __init__(self, script: Callable[[Ask], Reply] = good, models: tuple[str, ...] = ("tiny",)) -> None:
         self.script, self.models = script, models
         self.asked: list[Ask] = []
+        self.keys: list[str | None] = []  # that came with the questions for models
         self.counts: Counter[tuple[str, int, str]] = Counter()
         self.answered: Counter[tuple[str, int, str]] = Counter()
         self.flying: list[tuple[float, int]] = [(time.monotonic(), 0)]
@@ -127,6 +128,7 @@ class Server:
         self._loop.run_until_complete(runner.cleanup())
 
     async def _list(self, request: web.Request) -> web.Response:
+        self.keys.append(request.headers.get("Authorization"))
         return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
@@ -157,6 +159,8 @@ class Server:
 
     def _understood(self, body: dict[str, Any], headers: dict[str, str]) -> Ask:
         content = body["messages"][1]["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
         texts = [part["text"] for part in content if part["type"] == "text"]
         images = [
             base64.b64decode(p["image_url"]["url"].partition(",")[2]) for p in content if p["type"] == "image_url"

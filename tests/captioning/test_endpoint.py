@@ -22,10 +22,12 @@ from longtake.captioning import endpoint
 from longtake.captioning.base import Captions, ClipFrames
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest
 from longtake.captioning.checks import Status
-from longtake.captioning.endpoint import Endpoint, EndpointSettings, _encoded, _read, _seconds
+from longtake.captioning.endpoint import Endpoint, _encoded, _read, _seconds
 from longtake.captioning.journal import Journal
+from longtake.captioning.permission import Permission, host_of
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.settings import KEY as KEY_VARIABLE
+from longtake.captioning.settings import EndpointSettings
 from longtake.manifests.folder import Folder
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import Ask, Reply, Server, good, number_in, picture
@@ -37,7 +39,7 @@ Script = Callable[[Ask], Reply]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    for name in (endpoint.ENDPOINT, endpoint.MODEL, KEY_VARIABLE):
+    for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY, endpoint.KEY_FILE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -57,6 +59,7 @@ def captioned(
 ) -> list[Captions]:
     captioner = make_captioner("openai", {"endpoint": server.url, "model": "tiny", **settings})
     captioner.journal = journal
+    captioner.permit(Permission(hosts=frozenset([host_of(server.url)])))
     try:
         return captioner.caption(batch)
     finally:
@@ -389,8 +392,9 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
         assert captioner.resolved is not None
         assert (captioner.resolved["endpoint"], captioner.resolved["model"]) == (server.url, "small")
         assert make_captioner("openai", captioner.resolved).protocol == captioner.protocol
-        with pytest.raises(CaptionerFault, match=r"key file .*nowhere cannot be read"):
-            make_captioner("openai", {"api_key_file": str(tmp_path / "nowhere")}).check()
+        monkeypatch.setenv(endpoint.KEY_FILE, str(tmp_path / "nowhere"))
+        with pytest.raises(CaptionerFault, match=r"key file .*nowhere \(LONGTAKE_CAPTION_KEY_FILE\) cannot be read"):
+            make_captioner("openai", {}).check()
 
 
 @pytest.mark.parametrize(
@@ -404,6 +408,12 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
         ({"endpoint": f"http://host/v1?key={KEY}"}, "without user, password or query"),
         ({"api_key": KEY}, "api_key: unknown setting; did you mean 'api_key_"),
         ({"concurrency": KEY, "prompts": {"describe": [KEY]}}, "concurrency: must be"),
+        ({"api_key_file": "/etc/passwd"}, "api_key_file: a recipe names no key file"),
+        (
+            {"api_key_env": "AWS_SECRET_ACCESS_KEY"},
+            "api_key_env: a recipe may name only variables that begin with LONGTAKE_",
+        ),
+        ({"refiner": {"api_key_env": "HOME"}}, "refiner: api_key_env: a recipe may name only variables"),
         ({"words": [5, 2]}, "words are"),
         ({"prompts": {"describe": "Look at $nothing"}}, r"describe asks for \$nothing; it can have: \$camera"),
         ({"refiner": {"modell": "x"}}, r"refiner\.modell: unknown setting; did you mean 'model'"),
@@ -432,15 +442,16 @@ def test_the_key_is_sent_and_nowhere_else(
             return Reply(status=307, headers={"Location": "http://127.0.0.1:9/steal", "X": KEY})
         return good(ask)
 
+    monkeypatch.setenv(endpoint.KEY_FILE, str(file))
     with caplog.at_level(logging.DEBUG), Server(script) as server:
         journal = Journal(Folder(tmp_path / "answers"))
-        (result,) = captioned(server, clips(1), journal, api_key_file=str(file))
+        (result,) = captioned(server, clips(1), journal)
         assert {ask.headers["Authorization"] for ask in server.asked} == {f"Bearer {KEY}"}
     assert result.status == Status.ERROR
     assert "HTTP 307" in (result.reason or "")
     assert KEY not in repr(result)
     assert KEY not in caplog.text
-    assert KEY not in repr(make_captioner("openai", {"api_key_file": str(file), "model": "m"}).resolved)
+    assert KEY not in repr(make_captioner("openai", {"model": "m"}).resolved)
 
 
 # ── the journal ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -478,7 +489,8 @@ def test_the_body_is_the_request_as_json(system: str, text: str, images: list[by
     request = ChatRequest(system, text, tuple(images), {}, 1, 0.5, 10)
     sent = json.loads(_encoded({"model": "m"}, request))
     assert sent["messages"][0] == {"role": "system", "content": system}
-    *pictures, last = sent["messages"][1]["content"]
+    content = sent["messages"][1]["content"]
+    *pictures, last = content if images else [{"type": "text", "text": content}]
     assert last == {"type": "text", "text": text}
     import base64
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import re
 import threading
 from collections.abc import Callable
@@ -15,9 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from longtake.curation.looking.report.page import write_report
+from longtake.curation.looking.studio.marks import Marks
 from longtake.curation.looking.tiering import retier
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
+from longtake.presto.ab import _html
 from tests.curation.looking.studio_server import Studio, studio
 from tests.curation.looking.test_report import hostile
 from tests.curation.tables import clip_id, recipe
@@ -78,7 +79,7 @@ def drag(page: Page, name: str, end: str, share: float, steps: int = 12) -> list
 
 def save(page: Page, name: str) -> Path:
     page.locator("#save input[name=name]").fill(name)
-    page.get_by_role("button", name="Save recipe and marks").click()
+    page.get_by_role("button", name="Save recipe").click()
     return Path(page.locator("#saved code").first.inner_text())
 
 
@@ -129,7 +130,7 @@ def test_by_keyboard_and_by_number(watched: Watched, served: Studio) -> None:
     page.get_by_label("gate flow is on").uncheck()
     settled(page, "flow", "low")
     page.locator("#save input[name=name]").fill("typed")
-    page.get_by_role("button", name="Save recipe and marks").click()
+    page.get_by_role("button", name="Save recipe").click()
     page.get_by_role("button", name="Replace it").click()
     expect(page.locator("#saved code").first).to_be_visible()
     assert "flow" not in load_recipe(Path(page.locator("#saved code").first.inner_text())).tiers["pretrain"]
@@ -208,8 +209,8 @@ def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Works
     expect(row).to_contain_text("100 %")
     saved = save(page, "marked")
     assert load_recipe(saved).tiers["pretrain"]["flow"].low == low
-    marks = json.loads(Path(films.path, "studio", "marks.json").read_text())["marks"]
-    assert marks == {row["clip_id"]: kind for rows, kind in ((bad, "bad"), (good, "good")) for row in rows}
+    (marks,) = Marks(films, "a reader").by_rater().values()
+    assert marks == {row["clip_id"]: is_good for rows, is_good in ((bad, False), (good, True)) for row in rows}
     page.reload()
     ready(page, served.url)
     expect(page.locator("#marked")).to_contain_text("3 good, 3 bad")
@@ -219,6 +220,62 @@ def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Works
     expect(page.locator("#listed li")).to_have_count(3)
     assert page.locator("#listed button.good[aria-pressed=true]").count() == 3
     assert not watched.faults
+
+
+def test_marks_survive_a_lost_connection_a_reload_and_another_studio(
+    watched: Watched, served: Studio, films: Workspace
+) -> None:
+    page = watched.page
+    ready(page, served.url)
+    page.locator("#which").select_option("kept")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#listed [data-clip]").nth(3)).to_be_visible()
+    first, second, third, fourth = page.locator("#listed [data-clip]").evaluate_all(
+        "cards => cards.slice(0, 4).map((card) => card.dataset.clip)"
+    )
+
+    def click(clip: str) -> None:
+        page.locator(f"#listed [data-marks='{clip}'] button.good").click()
+
+    def on_disk() -> set[str]:
+        return {clip for marks in Marks(films, "a reader").by_rater().values() for clip in marks}
+
+    click(first)
+    expect(page.locator("#marked")).to_contain_text("1 good, 0 bad")
+    assert on_disk() == {first}
+    page.context.route("**/api/mark", lambda route: route.abort())
+    click(second)
+    click(third)
+    expect(page.locator("#unsent")).to_contain_text("2 marks are not saved yet")
+    expect(page.locator("#marked")).to_contain_text("3 good, 0 bad")
+    assert on_disk() == {first}
+    context = page.context
+    page.close()  # it is gone, as after a crash
+    page = context.new_page()
+    ready(page, served.url)
+    expect(page.locator("#unsent")).to_contain_text("2 marks are not saved yet")
+    with studio(films.path) as other:
+        assert other.ask("/api/mark", {"clip": fourth, "mark": "bad"}).status == 200
+    context.unroute("**/api/mark")
+    expect(page.locator("#unsent")).to_be_hidden()
+    expect(page.locator("#marked")).to_contain_text("3 good, 1 bad")
+    assert on_disk() == {first, second, third, fourth}
+
+
+def test_votes_of_a_blind_comparison_survive_a_reload(watched: Watched, tmp_path: Path) -> None:
+    pairs = [{"left": "a.mp4", "right": "b.mp4", "prompts": ["one"]}]
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.html").write_text(_html(pairs, name))
+    page = watched.page
+    page.goto((tmp_path / "first.html").as_uri())
+    page.locator("input[name='0:diversity'][value=tie]").check()
+    page.locator("input[name=judge]").fill("Ada")
+    expect(page.locator("#kept")).to_contain_text("kept in this browser")
+    page.reload()
+    expect(page.locator("input[name='0:diversity'][value=tie]")).to_be_checked()
+    expect(page.locator("input[name=judge]")).to_have_value("Ada")
+    page.goto((tmp_path / "second.html").as_uri())
+    assert page.locator("input:checked").count() == 0
 
 
 def test_another_tier_and_back_to_the_start(watched: Watched, served: Studio) -> None:

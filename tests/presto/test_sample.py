@@ -182,5 +182,5 @@ def test_one_prompt_becomes_five(endpoint: tuple[str, list[str]]) -> None:
     answers += ['["a", "a", "b", "c", "d"]'] * 3
     with pytest.raises(PrestoError, match="a prompt is repeated"):
         expand("a storm", 5, address, "m")
-    with pytest.raises(PrestoError, match="is no http"):
+    with pytest.raises(PrestoError, match="endpoint is a URL such as"):
         expand("a storm", 5, "file:///etc/passwd", "m")

@@ -1,11 +1,21 @@
-"""Clips that somebody called good or bad by eye: how well a gate agrees, and the threshold that would agree best."""
+"""Clips that somebody called good or bad by eye: the files that keep it, how well a gate agrees, and the threshold that would
+agree best."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +23,23 @@ import numpy.typing as npt
 from longtake.curation.errors import SetupError
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
+from longtake.manifests.folder import Entry
 
-FILE = "studio/marks.json"  # in the workspace
+FOLDER = "studio/marks"  # in the workspace
+MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
 FEWEST = 3  # good ones and bad ones, for a proposal
 _MOST_CUTS = 500
+_PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One line of a file of marks. mark: good, bad, or None: taken back."""
+
+    who: str
+    when: datetime
+    clip: str
+    mark: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +120,103 @@ def _round_between(a: float, b: float) -> float:
     return (a + b) / 2
 
 
-def read_marks(workspace: Workspace) -> dict[str, bool]:
-    """Clip id → good, as they were saved. Raises SetupError."""
-    path = workspace.folder.file(FILE)
+class Marks:
+    """All marks of a workspace, those of every rater, and the door for one rater's own. Any thread may use it.
+
+    Each writer (a studio that runs) has a file of its own, to which every mark is appended and synced before it is answered:
+    studios beside each other lose nothing, on a disk and in an object store. Of one rater's marks on one clip the newest
+    counts; what several raters say of a clip stays apart. Raises SetupError where marks cannot be read or written.
+    """
+
+    def __init__(self, workspace: Workspace, who: str) -> None:
+        if not who.isprintable() or not 1 <= len(who.strip()) <= MOST_NAME:
+            raise SetupError(f"a rater's name is a text of 1 to {MOST_NAME} characters in one line, not {who!r}")
+        self.who = who.strip()
+        self._folder = workspace.folder / FOLDER
+        self._lock = threading.RLock()
+        self._files: dict[str, tuple[Entry, list[Mark]]] = {}
+        self._file: str | None = None
+        self._last = datetime.min.replace(tzinfo=UTC)
+
+    def by_rater(self) -> dict[str, dict[str, bool]]:
+        """Rater → clip id → good, as it is on the disk now; marks that were taken back are left out."""
+        newest: dict[tuple[str, str], Mark] = {}
+        with self._lock:
+            self._refresh()
+            for _, (_, marks) in sorted(self._files.items()):
+                for mark in marks:
+                    old = newest.get((mark.who, mark.clip))
+                    if old is None or mark.when >= old.when:
+                        newest[mark.who, mark.clip] = mark
+        found: dict[str, dict[str, bool]] = {}
+        for mark in newest.values():
+            if mark.mark is not None:
+                found.setdefault(mark.who, {})[mark.clip] = mark.mark == "good"
+        return found
+
+    def own(self) -> dict[str, bool]:
+        """Clip id → good, by this rater."""
+        return self.by_rater().get(self.who, {})
+
+    def add(self, clip: str, mark: str | None, known: Mapping[str, Any]) -> None:
+        """Append a mark of this rater; when this returns, it is on the disk. mark: good, bad, or None: taken back. known: what
+        the rater saw beside it (scores, gates), kept with it."""
+        with self._lock:
+            # A clock that is set back must not make a newer mark the older one.
+            self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+            line = {"who": self.who, "when": self._last.isoformat(), "clip": clip, "mark": mark, **known}
+            if self._file is None:
+                name = "-".join(_PLAIN.sub("_", part)[:40] for part in (self.who, socket.gethostname()))
+                self._file = f"{name.lstrip('.')}-{secrets.token_hex(6)}.jsonl"
+            try:
+                self._folder.append(self._file, f"{json.dumps(line)}\n".encode())
+            except Exception as error:  # OSError, and whatever a remote store's client raises
+                path, self._file = self._folder.file(self._file), None  # it may end in half a line now
+                raise SetupError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+    def _refresh(self) -> None:
+        """Read the files that are new or have grown."""
+        try:
+            there = {entry.name: entry for entry in self._folder.entries() if entry.name.endswith(".jsonl")}
+            for name, entry in there.items():
+                known = self._files.get(name)
+                if known is None or known[0] != entry:
+                    self._files[name] = entry, _parsed(self._folder.read(name), self._folder.file(name))
+        except OSError as error:
+            raise SetupError(f"marks in {self._folder.uri} cannot be read: {error}") from error
+        for name in self._files.keys() - there.keys():
+            del self._files[name]
+
+
+def _parsed(content: bytes, path: str) -> list[Mark]:
+    """The marks of one file. Half a line at its end is a mark that is being written, or never was answered for."""
+    *lines, _ = content.split(b"\n")
+    marks = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line)
+            mark = Mark(found["who"], datetime.fromisoformat(found["when"]), found["clip"], found["mark"])
+            if (
+                not isinstance(mark.who, str)
+                or not isinstance(mark.clip, str)
+                or mark.mark not in ("good", "bad", None)
+            ):
+                raise ValueError("a mark is good, bad or null, of a clip, by a rater")
+            if mark.when.tzinfo is None:
+                raise ValueError("when has no time zone")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            fault = f"line {number} of {path} holds no mark that can be read ({error}): mend it, or move the file away"
+            raise SetupError(fault) from error
+        marks.append(mark)
+    return marks
+
+
+def this_user() -> str:
+    """Who sits here, for marks that name nobody else."""
     try:
-        stored = json.loads(workspace.folder.read(FILE))["marks"]
-        if not all(mark in ("good", "bad") for mark in stored.values()):
-            raise ValueError("a mark is good or bad")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SetupError(f"{path} holds no marks that can be read ({error}): mend it, or move it away") from error
-    return {str(clip): mark == "good" for clip, mark in stored.items()}
-
-
-def write_marks(workspace: Workspace, marks: dict[str, bool]) -> None:
-    """Save them. Raises SetupError."""
-    text = json.dumps(
-        {"version": 1, "marks": {clip: "good" if good else "bad" for clip, good in sorted(marks.items())}}
-    )
-    write_whole(workspace, FILE, text)
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for its user
+        return f"user {os.getuid()}"
 
 
 def write_whole(workspace: Workspace, name: str, text: str) -> str:

@@ -7,6 +7,7 @@ to point here), by Sec-Fetch-Site and Origin (a page elsewhere that calls us). A
 from __future__ import annotations
 
 import json
+import math
 import mimetypes
 import os
 import re
@@ -25,12 +26,13 @@ from starlette.routing import Route
 
 from longtake.curation.access import Access, Source, open_source
 from longtake.curation.errors import RowError, SetupError
-from longtake.curation.looking.studio.session import Session, StudioError
+from longtake.curation.looking.studio.session import Session, StudioError, word
 from longtake.curation.recipe import RecipeError
 from longtake.manifests.folder import local_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question
+MOST_DIGITS = 40  # Of a whole number in a question: a gate's end has some 17, and 400 of them are no float any more.
 _PIECE = 1 << 20
 _COOKIE = "longtake_studio"
 _HEADERS = {
@@ -48,7 +50,7 @@ _ASSETS = {
     "gates.js": ("studio/static", "text/javascript"),
     "clips.js": ("studio/static", "text/javascript"),
 }
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits: an exabyte
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -69,6 +71,11 @@ class Guard:
         refusal = self._refusal(request)
         if refusal is not None:
             await PlainTextResponse(refusal, 403, _HEADERS)(scope, receive, send)
+            return
+        # A form of another site cannot send this type without asking first.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method not in ("GET", "HEAD") and kind != "application/json":
+            await PlainTextResponse("questions are JSON", 400, _HEADERS)(scope, receive, send)
             return
 
         async def with_headers(message: MutableMapping[str, Any]) -> None:
@@ -96,9 +103,6 @@ class Guard:
             origin = request.headers.get("origin")
             if origin is not None and origin.partition("://")[2] != host:
                 return "no requests from other sites"
-            # a form of another site cannot send this type without asking first
-            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-                return "questions are JSON"
         if self.token is not None:
             given = request.query_params.get("token") or request.cookies.get(_COOKIE) or ""
             if not secrets.compare_digest(given.encode(), self.token.encode()):
@@ -124,7 +128,10 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
         return Response(text, media_type=kind, headers={"cache-control": "no-cache"})
 
     def picture(request: Request) -> Response:
-        found = session.picture(request.path_params["clip"], request.path_params["number"])
+        number = request.path_params["number"]
+        if not number.isascii() or not number.isdecimal() or len(number) > 3:
+            return PlainTextResponse("no such picture", 404)
+        found = session.picture(request.path_params["clip"], int(number))
         if found is None:
             return PlainTextResponse("no such picture", 404)
         return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
@@ -145,10 +152,7 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
             body += piece
             if len(body) > MOST_BODY:
                 return PlainTextResponse("too much of a question", 413)
-        question = json.loads(body)
-        if not isinstance(question, dict):
-            raise StudioError("a question is an object")
-        return await run_in_threadpool(_answer, session, request.path_params["what"], question)
+        return await run_in_threadpool(_answer, session, request.path_params["what"], parse_question(body))
 
     def state(request: Request) -> Response:
         return JSONResponse(session.state())
@@ -166,26 +170,52 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
         Route("/api/sources", origins),
         Route("/api/clip/{clip}", clip),
         Route("/api/{what}", ask, methods=["POST"]),
-        Route("/clips/{clip}/{number:int}.jpg", picture),
+        Route("/clips/{clip}/{number}.jpg", picture),
         Route("/clips/{clip}/{what:str}.video", video),
     ]
     handlers: dict[Any, Any] = {
         KeyError: lambda request, error: PlainTextResponse("no such clip", 404),
         StudioError: lambda request, error: PlainTextResponse(str(error), 400),
-        json.JSONDecodeError: lambda request, error: PlainTextResponse("questions are JSON", 400),
         RecipeError: lambda request, error: PlainTextResponse(str(error), 400),
         SetupError: lambda request, error: PlainTextResponse(str(error), 500),
     }
     return Guard(Starlette(routes=routes, exception_handlers=handlers), token)
 
 
+def parse_question(body: bytes) -> dict[str, Any]:
+    """A question out of a request's body. Raises StudioError for what is no JSON object, and for what JSON allows but nothing
+    here can hold: numbers without end, infinite ones, half a character."""
+
+    def whole(text: str) -> int:
+        if len(text) > MOST_DIGITS:
+            raise StudioError(f"a number of {len(text)} digits")
+        return int(text)
+
+    def broken(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise StudioError(f"{text[:40]} is no number")
+        return value
+
+    try:
+        question = json.loads(body.decode("utf-8"), parse_int=whole, parse_float=broken, parse_constant=broken)
+        json.dumps(question, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair has no bytes
+    except StudioError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise StudioError(f"questions are JSON: {str(error)[:200]}") from error
+    if not isinstance(question, dict):
+        raise StudioError("a question is an object")
+    return question
+
+
 def _answer(session: Session, what: str, question: dict[str, Any]) -> Response:
     answers: dict[str, Callable[[], Any]] = {
         "decide": lambda: session.decide(question),
         "clips": lambda: session.clips(question),
-        "mark": lambda: session.mark(str(question.get("clip")), question.get("mark")),
-        "agreement": lambda: session.agreement(str(question.get("tier"))),
-        "compare": lambda: session.compare(str(question.get("recipe"))),
+        "mark": lambda: session.mark(word(question, "clip") or "", word(question, "mark")),
+        "agreement": lambda: session.agreement(word(question, "tier") or ""),
+        "compare": lambda: session.compare(word(question, "recipe") or ""),
         "save": lambda: session.save(question),
     }
     if what not in answers:
@@ -246,7 +276,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(session: Session, bound: socket.socket, token: str | None, access: Access | None = None) -> None:
     """Answer until Ctrl-C, about a session that has begun."""
     config = uvicorn.Config(
-        make_app(session, token, access), log_level="warning", server_header=False, ws="none", lifespan="off",
+        make_app(session, token, access), log_level="warning", server_header=False, ws="none", lifespan="off", use_colors=False,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[bound])

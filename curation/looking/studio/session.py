@@ -1,12 +1,13 @@
 """What the studio knows while it runs: the columns, the marks, the recipe to compare with. Plain data in and out.
 
-Nothing is written before `save`. Raises StudioError for a question that makes no sense.
+A mark is written at once, a recipe by `save`, and nothing else. Raises StudioError for a question that makes no sense.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from longtake.curation.looking.report.clips import Looker, thumbnails
 from longtake.curation.looking.report.columns import Bools, Columns, Rows
 from longtake.curation.looking.report.findings import sources
 from longtake.curation.looking.stats import counted
-from longtake.curation.looking.studio.marks import agreement, propose, read_marks, write_marks, write_whole
+from longtake.curation.looking.studio.marks import Marks, agreement, propose, this_user, write_whole
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier
@@ -45,10 +46,12 @@ class StudioError(ValueError):
 class Session:
     """One workspace in the studio. Its methods may be called from many threads."""
 
-    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
+    def __init__(self, workspace: Workspace, recipe: Recipe, rater: str | None = None) -> None:
+        """rater: whose marks are made here; None: this machine's user. Raises SetupError if marks cannot be read."""
         self.workspace = workspace
         self.recipe = recipe
-        self.marks = read_marks(workspace)
+        self.marks = Marks(workspace, rater or this_user())
+        self.marks.by_rater()
         self._lock = threading.RLock()
         self._ready = threading.Event()
         self._failed: BaseException | None = None
@@ -87,6 +90,7 @@ class Session:
     def state(self) -> dict[str, Any]:
         """What a page needs to begin."""
         columns = self.columns
+        marks = self.marks.by_rater()
         with self._lock:
             return {
                 "workspace": self.workspace.path,
@@ -100,7 +104,9 @@ class Session:
                     name: {"unit": filter_.unit, "low": columns.scales[name].low, "high": columns.scales[name].high}
                     for name, filter_ in self.recipe.built.items()
                 },
-                "marks": {clip: "good" if good else "bad" for clip, good in self.marks.items()},
+                "rater": self.marks.who,
+                "marks": _words(marks.pop(self.marks.who, {})),
+                "others": {who: len(made) for who, made in sorted(marks.items())},
                 "recipes": self._recipes(),
                 "not_applied": self.recipe.not_applied,
                 "unchecked": columns.scores.unchecked,
@@ -120,15 +126,18 @@ class Session:
         {source, uri, caption}, whole (true: the histograms of all clips, too).
         """
         tiers = self.parse_tiers(question.get("tiers"))
-        tier = question.get("tier")
+        tier, name, end = (word(question, key) for key in ("tier", "gate", "end"))
         if tier not in tiers:
             raise StudioError(f"no tier {tier!r}")
-        name, end = question.get("gate"), question.get("end")
         if name is not None and (name not in self.recipe.filters or end not in ("low", "high")):
             raise StudioError(f"no end {end!r} of a gate {name!r}")
+        selection = question.get("selection") or {}
+        if not isinstance(selection, dict):
+            raise StudioError("a selection is {source, uri, caption}")
+        wanted = {key: (word(selection, key) or "")[:1000] for key in ("source", "uri", "caption")}
         columns = self.columns
         with self._lock:
-            self._select(question.get("selection") or {})
+            self._select(wanted)
             columns.set(tiers)
             answer: dict[str, Any] = {
                 "counts": {each: columns.counts(each) | self._moved(each) for each in tiers},
@@ -180,7 +189,7 @@ class Session:
         """A few clips of a tier, as it is set now. question: tier; which: kept, rejected, undecided, error, entering,
         leaving, good, bad, or with a gate alone (those that it alone rejects) and alone so far (those that it alone rejects
         as far as they are measured)."""
-        tier, which, gate = question.get("tier"), question.get("which"), question.get("gate")
+        tier, which, gate = (word(question, key) for key in ("tier", "which", "gate"))
         columns = self.columns
         with self._lock:
             if tier not in columns.tiers:
@@ -188,7 +197,7 @@ class Session:
             if which in ("entering", "leaving"):
                 rows = self._entering(tier)[which == "leaving"]
             elif which in ("good", "bad"):
-                marked = [clip for clip, good in self.marks.items() if good == (which == "good")]
+                marked = [clip for clip, good in self.marks.own().items() if good == (which == "good")]
                 ids = columns.scores.table["clip_id"]
                 rows = np.flatnonzero(pc.is_in(ids, value_set=pa.array(marked, pa.string())).to_numpy())
             elif which in ("alone", "alone so far") and gate in columns.tiers[tier].gates:
@@ -277,8 +286,7 @@ class Session:
 
     # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _select(self, selection: Mapping[str, Any]) -> None:
-        wanted = {key: str(selection.get(key) or "")[:1000] for key in ("source", "uri", "caption")}
+    def _select(self, wanted: dict[str, str]) -> None:
         if wanted == self._selection:
             return
         columns = self.columns
@@ -311,26 +319,33 @@ class Session:
     # ── marks ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def mark(self, clip_id: str, mark: str | None) -> dict[str, str]:
-        """Call a clip good or bad; None takes it back. In memory, until `save`. Raises KeyError for an unknown clip."""
-        self._row(clip_id)
+        """Call a clip good or bad; None takes it back. When this returns, it is on the disk, with the clip's scores and the
+        gates as they are set now. Gives all marks of this rater. Raises KeyError for an unknown clip, and SetupError."""
+        row = self._row(clip_id)
         if mark not in ("good", "bad", None):
             raise StudioError(f"a mark is good, bad or null, not {mark!r}")
+        columns = self.columns
         with self._lock:
-            if mark is None:
-                self.marks.pop(clip_id, None)
-            else:
-                self.marks[clip_id] = mark == "good"
-            return {clip: "good" if good else "bad" for clip, good in self.marks.items()}
+            values = {name: columns.values(name, np.array([row])).tolist()[0] for name in self.recipe.filters}
+            known = {
+                "scores": {name: None if math.isnan(value) else _shown(value) for name, value in values.items()},
+                "gates": {
+                    tier: {name: _ends(result.gate) for name, result in columns.tiers[tier].gates.items()}
+                    for tier in self.recipe.tiers
+                },
+            }
+        self.marks.add(clip_id, mark, known)
+        return _words(self.marks.own())
 
     def agreement(self, tier: str) -> dict[str, Any]:
         """How each gate of a tier, as it is set now, agrees with the marks; and a threshold that would agree best."""
-        columns = self.columns
+        columns, marks = self.columns, self.marks.own()
         with self._lock:
             if tier not in columns.tiers:
                 raise StudioError(f"no tier {tier!r}")
             ids = columns.scores.table["clip_id"]
-            at = pc.index_in(pa.array(list(self.marks), pa.string()), value_set=ids.combine_chunks())
-            good = np.array(list(self.marks.values()), bool)[at.is_valid().to_numpy(zero_copy_only=False)]
+            at = pc.index_in(pa.array(list(marks), pa.string()), value_set=ids.combine_chunks())
+            good = np.array(list(marks.values()), bool)[at.is_valid().to_numpy(zero_copy_only=False)]
             rows = at.drop_null().to_numpy().astype(np.int64)
             now = columns.tiers[tier]
             gates = {}
@@ -403,10 +418,10 @@ class Session:
         return parse_recipe(plain, source="the studio", check_captioner=False)
 
     def save(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the tiers as a recipe and the marks, both into the workspace's folder `studio`. question: tiers, name,
+        """Write the tiers as a recipe into the workspace's folder `studio`. question: tiers, name,
         replace (true: a recipe of that name may be there)."""
-        name = question.get("name")
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith((".yaml", ".")):
+        name = word(question, "name")
+        if name is None or not _NAME.fullmatch(name) or name.endswith((".yaml", ".")):
             raise StudioError("a name has letters, digits, . - and _, and no ending")
         recipe = self.recipe_with(self.parse_tiers(question.get("tiers")), name)
         file = f"{_FOLDER}/{name}.yaml"
@@ -414,8 +429,15 @@ class Session:
             return {"exists": file}
         with self._lock:
             path = write_whole(self.workspace, file, recipe.to_yaml())
-            write_marks(self.workspace, self.marks)
-        return {"saved": path, "marks": len(self.marks), "yaml": recipe.to_yaml(), "recipes": self._recipes()}
+        return {"saved": path, "yaml": recipe.to_yaml(), "recipes": self._recipes()}
+
+
+def word(question: Mapping[str, Any], key: str) -> str | None:
+    """A text of a question; None where it has none. Raises StudioError if it is anything else."""
+    value = question.get(key)
+    if value is not None and not isinstance(value, str):
+        raise StudioError(f"{key} is a text, or null")
+    return value
 
 
 def _matching(uris: pa.ChunkedArray, text: str) -> Bools:
@@ -426,9 +448,15 @@ def _numbers(ends: object) -> list[float | None]:
     if not isinstance(ends, list) or len(ends) != 2:
         raise ValueError("a gate is [low, high], null for an open end")
     for end in ends:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end)):
-            raise ValueError(f"{end!r} is no end of a gate")
-    return ends
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int | float)):
+            raise ValueError(f"{str(end)[:40]!r} is no end of a gate")
+        if end is not None and not abs(end) <= sys.float_info.max:  # also of nan
+            raise ValueError("an end of a gate is a finite number")
+    return [None if end is None else float(end) for end in ends]
+
+
+def _words(marks: Mapping[str, bool]) -> dict[str, str]:
+    return {clip: "good" if good else "bad" for clip, good in marks.items()}
 
 
 def _ends(gate: Gate) -> list[float | None]:

@@ -32,6 +32,11 @@ class Answer:
 @dataclass(frozen=True)
 class Studio:
     url: str
+    process: subprocess.Popen[str]
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self.process.kill()
 
     def ask(self, path: str, question: Any = None, method: str | None = None, **headers: str) -> Answer:
         """headers: `sec_fetch_site` for sec-fetch-site. A question goes as JSON."""
@@ -60,7 +65,7 @@ def studio(workspace: str, *options: str) -> Iterator[Studio]:
         line = process.stdout.readline()
         found = re.search(r"http://\S+", line)
         assert found, line + process.stdout.read()
-        yield Studio(found[0])
+        yield Studio(found[0], process)
     finally:
         process.terminate()
         process.communicate(timeout=30)

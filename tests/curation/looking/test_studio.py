@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import statistics
-from longtake.curation.looking.studio.marks import FEWEST, agreement, propose, read_marks, write_marks
+from longtake.curation.looking.studio.marks import FEWEST, Marks, agreement, propose, this_user
 from longtake.curation.looking.studio.session import Session, StudioError
 from longtake.curation.looking.tiering import retier
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
+from longtake.manifests.folder import Folder
 from tests.curation.looking.studio_server import Studio, studio
 from tests.curation.looking.test_report import HOSTILE, hostile
 from tests.curation.tables import clip_id, fill, recipe
@@ -179,23 +185,87 @@ def test_numbers_that_are_none_are_refused(served: Studio) -> None:
     assert served.ask("/api/decide", b" " * 1_100_000).status == 413
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"tiers": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"tiers": ' * 50_000,
+        b'{"tier": ' + b"9" * 400 + b"}",
+        b'{"tier": ' + b"9" * 5000 + b"}",
+        b'{"tiers": {"pretrain": {"psnr": [' + b"9" * 400 + b', null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tiers": {"pretrain": {"psnr": [1e999, null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tiers": {"pretrain": {"psnr": [Infinity, null]}, "finetune": {}}, "tier": "pretrain"}',
+        b'{"tier": NaN}', b'{"tier": "\\ud800"}', b'{"clip": "\\ud800"}', b"\xff\xfe", b"", b"null", b"7", b'"a"', b"{",
+        '{"tier": "pretrain"}'.encode("utf-16"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+def test_what_is_no_question_is_refused(served: Studio, what: str, body: bytes) -> None:
+    answer = served.ask(f"/api/{what}", body)
+    assert (answer.status, len(answer.body) < 1000) == (400, True), answer.body[:500]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+# What a question may hold, so that arbitrary values stand at places where they are looked at.
+KEYS = ("tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "name", "replace")
+SENSIBLE = st.sampled_from(
+    [TIERS, "pretrain", "psnr", "low", {"uri": "v"}, True, "alone", "good", clip_id("a"), "as it began", {"uri": [1]}]
+)
+TIERS_GONE_WRONG = st.fixed_dictionaries(
+    {"pretrain": st.dictionaries(st.sampled_from(["psnr", "x"]), VALUES), "finetune": VALUES}
+)
+QUESTIONS = st.dictionaries(st.sampled_from(KEYS), SENSIBLE | VALUES | TIERS_GONE_WRONG)
+
+
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(question=QUESTIONS | VALUES)
+def test_no_question_is_a_fault_of_the_server(played: Studio, what: str, question: Any) -> None:
+    body = json.dumps(question).encode()  # NaN and Infinity, too, as Python writes them
+    assert played.ask(f"/api/{what}", body).status in (200, 400, 404), body
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A studio of its own: some of the questions are answered, and mark or save something."""
+    with studio(fill(tmp_path_factory.mktemp("played") / "workspace").path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 6000, "-1", "²", "1.5"])
+def test_no_number_in_an_address_is_a_fault_of_the_server(served: Studio, number: str) -> None:
+    path = quote(number)
+    assert served.ask(f"/clips/{clip_id('1')}/{path}.jpg").status == 404
+    for wanted in (f"bytes={number}-", f"bytes=-{number}", f"bytes=0-{number}"):
+        answer = served.ask(f"/clips/{clip_id('1')}/source.video", range=wanted.encode().decode("latin-1"))
+        assert answer.status in (400, 404, 416)
+
+
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nothing_is_written_before_save(tmp_path: Path) -> None:
+def test_only_marks_are_written_before_save(tmp_path: Path) -> None:
     target = fill(tmp_path / "workspace")
     before = files(target)
     with studio(target.path) as running:
         decide(running, MOVED, gate="psnr", end="low")
-        running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good"})
-        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
-        running.ask("/api/mark", {"clip": clip_id("b"), "mark": None})
         running.ask("/api/agreement", {"tier": "pretrain"})
         running.ask("/api/clips", {"tier": "pretrain", "which": "kept"})
         running.ask(f"/api/clip/{clip_id('a')}")
         assert files(target) == before
+        running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good"})
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": None})
+        (marks,) = set(files(target)) - set(before)
+        assert Path(marks).parent == Path(target.path, "studio", "marks")
         saved = running.ask("/api/save", {"tiers": MOVED, "name": "mine"}).data
-        assert set(files(target)) - set(before) == {f"{target.path}/studio/{n}" for n in ("mine.yaml", "marks.json")}
+        assert set(files(target)) - set(before) == {marks, f"{target.path}/studio/mine.yaml"}
         assert {path: digest for path, digest in files(target).items() if path in before} == before
         assert running.ask("/api/save", {"tiers": TIERS, "name": "mine"}).data == {"exists": "studio/mine.yaml"}
         assert "studio/mine.yaml" in running.ask("/api/state").data["recipes"]
@@ -291,13 +361,122 @@ def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
     assert served.ask("/api/mark", {"clip": clip_id("a"), "mark": "<b>"}).status == 400
 
 
-def test_marks_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
+def marked(workspace: Workspace) -> dict[str, dict[str, bool]]:
+    return Marks(workspace, "a reader").by_rater()
+
+
+def test_a_mark_is_on_the_disk_when_it_is_answered(tmp_path: Path) -> None:
+    """With who, when, and what was seen; a studio that is killed at once has lost nothing."""
     workspace = fill(tmp_path / "workspace")
-    write_marks(workspace, {clip_id("a"): True, "x": False})
-    assert read_marks(workspace) == {clip_id("a"): True, "x": False}
-    Path(workspace.path, "studio", "marks.json").write_text('{"marks": {"a": "fine"}}')
+    began = datetime.now(UTC)
+    with studio(workspace.path, "--rater", "Ada L.") as running:
+        decide(running, MOVED)
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
+        (file,) = Path(workspace.path, "studio", "marks").glob("*.jsonl")
+        (line,) = map(json.loads, file.read_text().splitlines())
+        running.kill()
+    assert file.name.startswith("Ada_L.-")
+    assert (line["who"], line["clip"], line["mark"]) == ("Ada L.", clip_id("b"), "bad")
+    assert began <= datetime.fromisoformat(line["when"]) <= datetime.now(UTC)
+    assert line["gates"] == MOVED
+    assert line["scores"]["text_similarity"] == 0.99
+    assert set(line["scores"]) == set(recipe().filters)
+    assert marked(workspace) == {"Ada L.": {clip_id("b"): False}}
+
+
+def test_two_studios_on_one_workspace_lose_nothing(tmp_path: Path) -> None:
+    """Two real servers, each asked by several threads at once: every mark is there, and each studio shows those of both."""
+    workspace = fill(tmp_path / "workspace")
+    letters = "abcdefghij"
+    with (
+        studio(workspace.path) as one,
+        studio(workspace.path) as two,
+        studio(workspace.path, "--rater", "bob") as other,
+    ):
+        asked = [
+            (running, letter, mark)
+            for running, mine in ((one, letters[::2]), (two, letters[1::2]), (other, letters[:3]))
+            for letter in mine
+            for mark in ("bad", None, "good")
+        ]
+        by_clip: dict[tuple[str, str], list[tuple[Any, str, str | None]]] = {}
+        for running, letter, mark in asked:  # one clip's marks in order, clips side by side
+            by_clip.setdefault((running.url, letter), []).append((running, letter, mark))
+
+        def ask(marks: list[tuple[Any, str, str | None]]) -> None:
+            for running, letter, mark in marks:
+                assert running.ask("/api/mark", {"clip": clip_id(letter), "mark": mark}).status == 200
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, by_clip.values()))
+        both = {clip_id(letter): "good" for letter in letters}
+        for running in (one, two):
+            state = running.ask("/api/state").data
+            assert (state["rater"], state["marks"], state["others"]) == (this_user(), both, {"bob": 3})
+        assert other.ask("/api/state").data["marks"] == {clip_id(letter): "good" for letter in letters[:3]}
+        assert one.ask("/api/agreement", {"tier": "pretrain"}).data["good"] == 10
+    assert marked(workspace) == {
+        this_user(): {clip_id(letter): True for letter in letters},
+        "bob": {clip_id(letter): True for letter in letters[:3]},
+    }
+    lines = [
+        line for file in Path(workspace.path, "studio", "marks").iterdir() for line in file.read_text().splitlines()
+    ]
+    assert len(lines) == len(asked), "nothing was overwritten"
+
+
+def test_the_newest_mark_of_a_rater_counts_whichever_file_holds_it(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    first, second = Marks(workspace, "ada"), Marks(workspace, "ada")
+    first.add("x", "good", {})
+    second.add("x", "bad", {})
+    second.add("y", "good", {})
+    assert first.own() == second.own() == {"x": False, "y": True}
+    first.add("x", None, {})
+    assert second.own() == {"y": True}
+    with pytest.raises(SetupError, match="a rater's name is a text of 1 to 64"):
+        Marks(workspace, "a\x1b]0;b\x07")
+
+
+def test_marks_in_an_object_store() -> None:
+    workspace = Workspace("memory://marks/workspace")
+    one, two = Marks(workspace, "ada"), Marks(workspace, "bob")
+    for clip in "abc":
+        one.add(clip, "good", {})
+        two.add(clip, "bad", {})
+    assert one.by_rater() == {"ada": dict.fromkeys("abc", True), "bob": dict.fromkeys("abc", False)}
+
+
+def test_half_a_line_is_no_mark_and_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the middle of a line: the mark is refused, and the next one goes to another file."""
+    workspace = fill(tmp_path / "workspace")
+    marks = Marks(workspace, "ada")
+    marks.add("a", "good", {})
+    append = Folder.append
+
+    def full(self: Folder, name: str, data: bytes) -> None:
+        append(self, name, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Folder, "append", full)
+    with pytest.raises(SetupError, match=r"cannot write .*jsonl: No space left"):
+        marks.add("b", "good", {})
+    monkeypatch.setattr(Folder, "append", append)
+    assert marks.own() == {"a": True}
+    marks.add("b", "bad", {})
+    assert Marks(workspace, "ada").own() == {"a": True, "b": False}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"who": "a", "when": "x", "clip": "b", "mark": "good"}', "[" * 100_000, "7", "\\xff"]
+)
+def test_marks_that_cannot_be_read_stop_the_start(tmp_path: Path, line: str) -> None:
+    workspace = fill(tmp_path / "workspace")
+    Marks(workspace, "ada").add("a", "good", {})
+    (file,) = Path(workspace.path, "studio", "marks").iterdir()
+    file.write_text(file.read_text() + line + "\n")
     done = CliRunner().invoke(app, ["studio", workspace.path, "--port", "0"])
-    assert (done.exit_code, "marks.json" in done.output.replace("\n", "")) == (3, True)
+    assert (done.exit_code, f"line 2 of {file}" in done.output.replace("\n", "")) == (3, True)
 
 
 # ── who gets in ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -327,7 +506,8 @@ def test_questions_of_other_origins_and_forms_are_refused(served: Studio) -> Non
         assert served.ask("/api/decide", QUESTION, origin=origin).status == 403
     body = json.dumps(QUESTION).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        assert served.ask("/api/decide", body, content_type=kind).status == 403
+        assert served.ask("/api/decide", body, content_type=kind).status == 400
+        assert served.ask("/api/decide", body, content_type=kind, sec_fetch_site="cross-site").status == 403
     assert served.ask("/api/decide", QUESTION, origin=served.url.rstrip("/")).status == 200
 
 
@@ -395,6 +575,9 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
             assert (part.status, part.body) == (206, content[first : last + 1])
             assert part.headers["content-range"] == f"bytes {first}-{last}/10240"
         assert running.ask(path, range="bytes=20000-").status == 416
+        for number in ("9" * 400, "9" * 6000):
+            assert running.ask(path, range=f"bytes={number}-").status in (200, 400, 416)
+            assert running.ask(path, range=f"bytes=0-{number}").status in (200, 206, 400, 416)
         assert running.ask(f"/clips/{clip_id('b')}/encoded.video").status == 404
         assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # its file is not there
         assert running.ask(f"/api/clip/{clip_id('a')}").data["encoded"] is True

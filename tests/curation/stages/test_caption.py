@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,12 +28,15 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from longtake.captioning import endpoint
+from longtake.captioning.endpoint import Endpoint
 from longtake.captioning.quality import Standards, measured_quality
 from longtake.captioning.settings import KEY as KEY_VARIABLE
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import load_recipe, parse_recipe
+from longtake.curation.running.jobs import Job
+from longtake.curation.stages.caption import CaptionWorker, plan
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
 from longtake.manifests import schemas
@@ -54,7 +59,7 @@ RECIPE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    for name in (endpoint.ENDPOINT, endpoint.MODEL, KEY_VARIABLE):
+    for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY, endpoint.KEY_FILE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -363,7 +368,7 @@ def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.M
 
     with Server(quotes) as server:
         recipe = place.recipe(server, tries=1, request_tries=1)
-        output = place.run(recipe, "--preview")
+        output = place.run(recipe, "--preview", "--allow-endpoint", server.url)
         server.script = lambda ask: Reply(status=401, body=KEY.encode())
         output += place.run(recipe, "--retry-errors", code=3)
     assert "refuses the key" in output
@@ -375,6 +380,84 @@ def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.M
     tables = [pd.read_parquet(Path(place.workspace.path) / name).astype(str).to_json() for name in ("captions", "runs")]
     assert not [table for table in tables if KEY in table]
     assert "[key]" in tables[0], "the server did quote it"
+
+
+FOREIGN = "https://api.vendor.example/v1"
+
+
+def test_a_recipe_names_no_other_variable_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    place = Place(tmp_path, 1)
+    for settings, message in (
+        (
+            {"api_key_env": "AWS_SECRET_ACCESS_KEY"},
+            "settings: api_key_env: a recipe may name only variables that begin",
+        ),
+        ({"refiner": {"api_key_env": "HOME"}}, "refiner.api_key_env: a recipe may name only variables that begin"),
+        ({"api_key_file": "/etc/passwd"}, "settings: api_key_file: a recipe names no key file"),
+    ):
+        output = place.run(place.recipe(None, endpoint=FOREIGN, **settings), code=2)
+        assert message in output
+        assert "LONGTAKE_CAPTION_KEY" in output
+        assert KEY not in output
+    assert not Path(place.workspace.path, "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize("command", ["caption", "curate", "doctor"])
+def test_a_workspaces_own_recipe_sends_nothing_unasked(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's workspace, taken over with its recipe: no name is looked up, no socket is opened, no row is written."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setenv(endpoint.KEY, KEY)
+    place = Place(tmp_path, 2)
+    place.workspace.save_recipe(load_recipe(place.recipe(None, endpoint=FOREIGN)))
+    monkeypatch.setattr(Endpoint, "_new_session", never)
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    arguments = ["--inline"] if command != "doctor" else []
+    if command == "caption":
+        given = [command, place.workspace.path, *arguments]
+    else:
+        given = [command, "-o", place.workspace.path, *arguments]
+    done = CliRunner().invoke(app, given, env={"COLUMNS": "200"})
+    assert done.exit_code == 3, done.output
+    output = done.output.replace("\n", " ")
+    assert "--allow-endpoint api.vendor.example:443" in output
+    assert "LONGTAKE_CAPTION_KEY" in output
+    assert KEY not in output
+    assert not place.workspace.captions.parts()
+
+
+def test_the_doctor_says_where_a_key_would_go_and_sends_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(endpoint.KEY, KEY)
+    place = Place(tmp_path, 1)
+    with Server() as server:
+        recipe = place.recipe(server)
+        done = CliRunner().invoke(app, ["doctor", "-r", str(recipe), "--allow-endpoint", server.url])
+        assert "the key in the environment variable LONGTAKE_CAPTION_KEY to http://127.0.0.1" in done.output
+        assert server.keys == [None]
+    assert KEY not in done.output
+
+
+def test_workers_on_ray_may_do_what_the_driver_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The permission travels with the run: the workers of this test have a home in which nothing is allowed."""
+    monkeypatch.setenv(endpoint.KEY, KEY)
+    place = Place(tmp_path, 2)
+    with Server() as server:
+        job = _planned(place, place.recipe(server), server.url, monkeypatch)
+        CaptionWorker(*job.args)(job.batches[0])
+        assert {ask.headers["Authorization"] for ask in server.asked} == {f"Bearer {KEY}"}
+
+
+def _planned(place: Place, recipe: Path, allowed: str, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.setenv("LONGTAKE_ALLOW_ENDPOINTS", allowed)
+    job = plan(place.workspace, load_recipe(recipe), retry_errors=False)
+    monkeypatch.delenv("LONGTAKE_ALLOW_ENDPOINTS")
+    assert job is not None
+    return pickle.loads(pickle.dumps(job))  # type: ignore[no-any-return]
 
 
 def test_a_key_in_a_recipe_is_refused_before_it_is_stored(tmp_path: Path) -> None:

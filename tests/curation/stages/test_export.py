@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.stages.export import _counting
+from longtake.manifests import schemas
 from tests.corpus import CASES, Corpus
 from tests.curation.tables import fill
 from tests.curation.tables import recipe as by_hand
@@ -230,3 +232,29 @@ def test_another_captioners_captions_are_not_exported(
     believed = captioner == "openai"
     assert found["caption"].isna().all() != believed
     assert ("has no model" in (folder / "README.md").read_text()) == believed
+
+
+@pytest.mark.parametrize(
+    "place", ["dataset", "dataset/pretrain", "dataset/pretrain/clips", "dataset/pretrain/README.md"]
+)
+def test_a_link_in_place_of_a_dataset_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
+    """Nothing is encoded, and where the link leads everything stays as it was."""
+    target = fill(tmp_path / "workspace")
+    known = [{"video_id": video, "uri": "/a.mp4"} for video in set(target.clips.read()["video_id"].to_pylist())]
+    target.inputs.append(pa.Table.from_pylist(known, schema=schemas.INPUTS))
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "aa").mkdir(parents=True)
+    for name in ("mine.mp4", "README.md", "aa/mine.mp4"):
+        (elsewhere / name).write_text("mine")
+    link = Path(target.path, place)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(elsewhere / "README.md" if place.endswith(".md") else elsewhere)
+    result = CliRunner().invoke(app, ["export", target.path, "--inline"])
+    assert result.exit_code == 3, result.output
+    message = result.output.replace("\n", "")
+    assert f"{link} is a symbolic link to {elsewhere}" in message
+    assert not target.exports.parts()
+    assert sorted(p.relative_to(elsewhere).as_posix() for p in elsewhere.rglob("*")) == [
+        "README.md", "aa", "aa/mine.mp4", "mine.mp4",
+    ]  # fmt: skip
+    assert (elsewhere / "README.md").read_text() == "mine"

@@ -4,7 +4,7 @@ import {GateCard, count, digits, drawn, element} from "./gates.js";
 import {agreementTable, card, large, rest, scoreOf, showMarks} from "./clips.js";
 
 const $ = (id) => document.getElementById(id);
-const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, whole: {}, fresh: true};
+const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, rater: "", others: {}, whole: {}, fresh: true};
 const cards = {};
 const wide = matchMedia("(min-width: 75.01rem)");
 let asking = false;
@@ -15,7 +15,7 @@ async function ask(path, question) {
   const answer = await fetch(path, question === undefined ? {} : {
     method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(question),
   });
-  if (!answer.ok) throw new Error(await answer.text());
+  if (!answer.ok) throw Object.assign(new Error(await answer.text()), {status: answer.status});
   return answer.json();
 }
 
@@ -182,16 +182,95 @@ const open = guarded(async (id) => {
   $("clip").showModal();
 });
 
-const mark = guarded(async (clip, kind) => {
-  state.marks = await ask("/api/mark", {clip, mark: kind});
+// A mark is kept in this browser until the server has it on its disk: neither a lost connection nor a reload loses one.
+const unsent = new Map();
+let sending = false;
+let retry = 0;
+const shelf = () => `longtake mark/${state.workspace}/${state.rater}/`;
+
+function keep(clip) {
+  try {
+    if (unsent.has(clip)) localStorage.setItem(shelf() + clip, JSON.stringify(unsent.get(clip)));
+    else localStorage.removeItem(shelf() + clip);
+  } catch {
+    // A browser without storage keeps it as long as the page is open.
+  }
+}
+
+function findKept() {
+  try {
+    for (const key of Object.keys(localStorage)) {
+      if (key.startsWith(shelf())) unsent.set(key.slice(shelf().length), JSON.parse(localStorage.getItem(key)));
+    }
+  } catch {
+    // As above.
+  }
+}
+
+function shown(marks) {
+  state.marks = {...marks};
+  for (const [clip, kind] of unsent) {
+    if (kind === null) delete state.marks[clip];
+    else state.marks[clip] = kind;
+  }
   showMarks(state.marks);
-  await agree();
-});
+}
+
+function tellUnsent(error) {
+  const n = unsent.size;
+  $("unsent").hidden = !n || !error;
+  if (n && error) {
+    $("unsent").textContent = `${n === 1 ? "1 mark is" : `${n} marks are`} not saved yet (${error.message}). `
+      + `${n === 1 ? "It is" : "They are"} kept in this browser and sent again every 3 seconds.`;
+  }
+}
+
+function drop(clip, kind) {
+  if (unsent.get(clip) !== kind) return;  // it was marked anew meanwhile
+  unsent.delete(clip);
+  keep(clip);
+}
+
+async function send() {
+  if (sending) return;
+  sending = true;
+  clearTimeout(retry);
+  try {
+    while (unsent.size) {
+      const [clip, kind] = unsent.entries().next().value;
+      try {
+        const marks = await ask("/api/mark", {clip, mark: kind});
+        drop(clip, kind);
+        shown(marks);
+      } catch (error) {
+        if (error.status !== 400 && error.status !== 404) throw error;
+        drop(clip, kind);  // It will never be taken: say so, and go on.
+        fault(error);
+      }
+    }
+    tellUnsent(null);
+  } catch (error) {
+    tellUnsent(error);
+    retry = setTimeout(send, 3000);
+  } finally {
+    sending = false;
+  }
+  agree();
+}
+
+function mark(clip, kind) {
+  unsent.set(clip, kind);
+  keep(clip);
+  shown(state.marks);
+  send();
+}
 
 const agree = guarded(async () => {
   const marks = Object.values(state.marks);
   const good = marks.filter((kind) => kind === "good").length;
-  $("marked").textContent = `${good} good, ${marks.length - good} bad. A threshold is proposed from three of each on; marks are kept with Save.`;
+  const others = Object.entries(state.others).map(([who, n]) => `${who} ${count(n)}`).join(", ");
+  $("marked").textContent = `${good} good, ${marks.length - good} bad, by ${state.rater}. A threshold is proposed from three of each on; `
+    + `each mark is kept at once.${others ? ` Marks of others, which do not count here: ${others}.` : ""}`;
   if (!marks.length) return $("agreement").replaceChildren();
   const found = await ask("/api/agreement", {tier: state.tier});
   $("agreement").replaceChildren(agreementTable(found, (name, range) => {
@@ -223,7 +302,7 @@ const save = guarded(async (replace) => {
   }
   const file = URL.createObjectURL(new Blob([done.yaml], {type: "application/yaml"}));
   $("saved").replaceChildren(
-    element("p", {}, "Saved, with ", count(done.marks), " marks: ", element("code", {}, done.saved)),
+    element("p", {}, "Saved: ", element("code", {}, done.saved)),
     element("p", {}, element("code", {}, `longtake tiers '${state.workspace}' -r '${done.saved}'`)),
     element("p", {}, element("a", {href: file, download: `${form.elements.name.value}.yaml`}, "download the recipe")));
   options($("compare"), done.recipes.map((name) => [name, name]), $("compare").value);
@@ -232,6 +311,9 @@ const save = guarded(async (replace) => {
 const begin = guarded(async () => {
   const found = await ask("/api/state");
   Object.assign(state, {tiers: copied(found.tiers), start: found.tiers, marks: found.marks, workspace: found.workspace});
+  Object.assign(state, {rater: found.rater, others: found.others});
+  findKept();
+  shown(found.marks);
   state.tier = Object.keys(found.tiers)[0];
   $("where").replaceChildren(element("bdi", {}, found.workspace), `, recipe ${found.recipe}, ${count(found.clips)} clips`);
   for (const name of Object.keys(found.tiers)) {
@@ -250,6 +332,7 @@ const begin = guarded(async () => {
   $("save").elements.name.value = `${found.recipe}-mine`;
   showTier();
   performance.mark("studio ready");
+  if (unsent.size) send();
   const places = await ask("/api/sources");
   $("filter").source.append(...places.map(([place, n]) => element("option", {value: place}, `${place} (${count(n)})`)));
 });
@@ -277,5 +360,8 @@ $("compare").addEventListener("change", guarded(async () => {
   await ask("/api/compare", {recipe: $("compare").value});
   decide();
 }));
+addEventListener("beforeunload", (event) => {
+  if (unsent.size) event.preventDefault();  // the browser asks whether to leave
+});
 $("clip").addEventListener("close", () => $("clip-body").replaceChildren());
 begin();
