@@ -76,6 +76,11 @@ class Run:
         """The clips in each dataset that the run wrote; export fills it in."""
         return {}
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """What stages have to say at the end, in sentences."""
+        return []
+
 
 class Stage(ABC):
     """One step from manifest to manifest."""
