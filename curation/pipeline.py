@@ -42,12 +42,13 @@ class Watcher(Protocol):
 @dataclass(slots=True)
 class RunResult:
     """What a run computed, stage by stage, the clips in each dataset it wrote, and what it read of its inputs (None: it was
-    given none). kept_back: tier → why its dataset stays as it was."""
+    given none). kept_back: tier → why its dataset stays as it was. notes: what stages have to say, in sentences."""
 
     stages: dict[str, Report] = field(default_factory=dict)
     datasets: dict[str, int] = field(default_factory=dict)
     kept_back: dict[str, str] = field(default_factory=dict)
     inputs: InputReport | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -109,7 +110,7 @@ def run(
             this = Run(workspace, recipe, options, access)
             for name in options.stages:
                 result.stages[name] = _run_stage(stage(name), this, executor, watcher)
-            result.datasets, result.kept_back = this.datasets, this.kept_back
+            result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
         finally:
             executor.close()

@@ -81,6 +81,11 @@ class Run:
         """Tier → why its dataset stays as it was; export fills it in."""
         return {}
 
+    @cached_property
+    def notes(self) -> list[str]:
+        """What stages have to say at the end, in sentences."""
+        return []
+
 
 class Stage(ABC):
     """One step from manifest to manifest."""

@@ -278,3 +278,11 @@ def test_a_workspace_inside_the_folder_of_videos_is_no_input(bench: Bench, films
         output = call("curate", folder, "-o", folder / "ws", "-r", bench.recipe(), "--inline")
     assert "left out, a workspace: 1" in output
     assert "scan: nothing to compute" in output
+
+
+def test_export_notices_equal_clips(bench: Bench, films: list[Path], host: str) -> None:
+    uris = [f"http://{host}/open/{films[0].name}?copy={n}" for n in (1, 2)]
+    output = call("curate", *uris, "-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    told = f"Equal byte for byte to another clip, by SHA-256: {CLIPS_EACH} of {2 * CLIPS_EACH} clips"
+    assert told in output
+    assert told in (bench.workspace / "dataset/pretrain/README.md").read_text()
