@@ -1,11 +1,11 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs, in $(VENV).
+# Two commands: `make demo` and `make test`. Each target sets up what it needs, in $(VENV).
 VENV ?= .venv
 VIDEOS ?= demo/videos
 OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test lint format bench bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -28,8 +28,20 @@ demo-train: $(VENV)/.ready  ## raw video → clips → shards → latents → te
 toy: $(VENV)/.ready  ## what segmented attention can learn and plain attention cannot
 	$(RUN)/python -m longtake.presto.toy
 
-test: $(VENV)/.ready
-	$(RUN)/python -m pytest
+# Each worker gets one thread for its arithmetic: two workers with two threads each would wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n logical --maxprocesses 4
+
+test: $(VENV)/.ready  ## all but the slow tests
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.ready  ## training loops, kills, clusters, large tables
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/.ready  ## every test that needs no browser
+	$(PYTEST)
+
+wheel-test:  ## the wheel alone, in an empty environment
+	PYTHON="$(PYTHON)" .ci/wheel-test
 
 lint: $(VENV)/.ready
 	$(RUN)/ruff check .

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
@@ -202,13 +203,14 @@ class Spent:
 class Captioner(ABC):
     """One way to caption. A subclass sets `name`, `model` and `protocol`, and writes `write_one`, or `write` where
     batching pays. Settings are keyword arguments of `__init__`, which raises ValueError if one is wrong, and does nothing
-    that takes time.
+    that takes time. Where it has a `settings_model`, they are checked by it before, with everything else in a recipe.
 
     For whoever runs it: journal keeps paid answers until a clip's row is stored; similarity gives the likeness of
     neighbouring sub-captions of several clips, and similarity_limit is where a gate rejects them. None: there is none.
     """
 
     name: ClassVar[str]
+    settings_model: ClassVar[type[BaseModel] | None] = None
     standards = Standards()
     journal: Journal | None = None
     similarity: Callable[[list[tuple[str, ...]]], list[Sequence[float]]] | None = None

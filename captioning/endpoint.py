@@ -21,9 +21,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
-
-from pydantic import Field, field_validator
 
 from longtake.captioning.base import Running
 from longtake.captioning.chat import (
@@ -35,63 +32,18 @@ from longtake.captioning.chat import (
     Finish,
     media_type,
 )
-from longtake.captioning.progressive import Progressive, Settings
+from longtake.captioning.progressive import Progressive
+from longtake.captioning.settings import ENDPOINT, MODEL, EndpointSettings, Settings, plain_url
 
 if TYPE_CHECKING:
     import aiohttp
 
-ENDPOINT, MODEL, KEY = "LONGTAKE_CAPTION_ENDPOINT", "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY"
 CHECK_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds, of the back-off; the server may ask for more
 _MARK = f"@{secrets.token_hex(8)}@"  # where a picture goes; no text has it
 SHOWN = 200  # characters of a server's message in an error
 # Fields that some servers refuse, and what takes their place.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
-
-
-class EndpointSettings(Settings):
-    """Where the model is served, and how it may be asked.
-
-    endpoint: the base URL, up to and with /v1; without it, LONGTAKE_CAPTION_ENDPOINT. model: without it,
-    LONGTAKE_CAPTION_MODEL. api_key_env: the environment variable that holds the key, if one is needed; api_key_file: or a
-    file. concurrency: requests in flight, over all workers. requests_per_minute: where the provider limits them. timeout:
-    seconds for one answer. request_tries: times that a failing request is sent; patience: seconds in which. token_ceiling,
-    cost_ceiling: of one run; at it, the run stops, and only what is in flight is still paid. prompt_price,
-    completion_price: per million tokens, in the currency of the ceiling. workers: processes that share the concurrency.
-    """
-
-    endpoint: str | None = None
-    model: str | None = None
-    api_key_env: str = KEY
-    api_key_file: str | None = None
-    concurrency: int = Field(32, ge=1, le=4096)
-    requests_per_minute: float | None = Field(None, gt=0)
-    timeout: float = Field(120.0, gt=0)
-    patience: float = Field(900.0, gt=0)
-    request_tries: int = Field(6, ge=1, le=50)
-    max_answer_kib: int = Field(256, ge=1)
-    token_ceiling: int | None = Field(None, ge=1)
-    cost_ceiling: float | None = Field(None, gt=0)
-    prompt_price: float | None = Field(None, ge=0)
-    completion_price: float | None = Field(None, ge=0)
-    workers: int = Field(1, ge=1)
-
-    @field_validator("endpoint")
-    @classmethod
-    def _plain(cls, endpoint: str | None) -> str | None:
-        return endpoint if endpoint is None else plain_url(endpoint)
-
-
-def plain_url(endpoint: str) -> str:
-    """An endpoint's URL. Raises ValueError if it is none, or holds a password, which would end in recipes and logs."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("endpoint is a URL such as http://127.0.0.1:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(
-            "endpoint is a URL without user, password or query; a key goes into api_key_env or api_key_file"
-        )
-    return endpoint.rstrip("/")
 
 
 class OpenAI(Progressive):

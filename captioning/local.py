@@ -15,27 +15,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from longtake.captioning.base import Running
 from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRequest, Finish
 from longtake.captioning.folder import check_folder, content
-from longtake.captioning.progressive import Progressive, Settings
+from longtake.captioning.progressive import Progressive
+from longtake.captioning.settings import LocalSettings, Settings
 
 BEGUN = '{"caption": "'
 GATHER_SECONDS = 0.02
-
-
-class LocalSettings(Settings):
-    """path: the model's folder, in the form of transformers, with its processor. device: `auto` is CUDA where torch sees
-    it. batch_size: requests generated together; halved for good when memory runs out."""
-
-    path: str
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_size: int = Field(16, ge=1)
 
 
 class Transformers(Progressive):

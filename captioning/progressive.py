@@ -23,15 +23,16 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import cv2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from longtake.captioning.answers import SCHEMA, read_caption
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, check_times, decode, failed
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Gathered
 from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS, CaptionError, Status, normalised
 from longtake.captioning.motion import CameraMotion, motion_between, small_grey
-from longtake.captioning.prompting import DEFAULT, Prompts, load_prompts
+from longtake.captioning.prompting import Prompts, load_prompts
 from longtake.captioning.quality import Standards, echoes, style_faults
+from longtake.captioning.settings import MethodSettings, Settings
+from longtake.settings import checked
 
 METHOD = 1  # raise it when the steps or what they are shown change
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
@@ -41,39 +42,6 @@ SETTLE_SECONDS = 120.0  # that answers in the air are waited for when the run ha
 T = TypeVar("T")
 
 
-class Settings(BaseModel):
-    """Settings from a recipe: an unknown one is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class MethodSettings(Settings):
-    """What is the same for all backends.
-
-    words, caption_words: length of a sub-caption and of the overall caption, from and to. tries: answers asked for per
-    step until one can be used. refiner: the settings of another model for the refinement, over those of the describer;
-    with `captioner`, of another backend.
-    """
-
-    prompts: str | dict[str, str] = DEFAULT
-    seed: int = Field(0, ge=0)
-    temperature: float = Field(0.7, ge=0, le=2)
-    max_tokens: int = Field(1024, ge=16)
-    tries: int = Field(3, ge=1, le=10)
-    words: tuple[int, int] = (20, 80)
-    caption_words: tuple[int, int] = (30, 150)
-    language: str = Field("en", pattern=r"^[a-z]{2,3}$")
-    speculations: int = Field(0, ge=0)
-    refiner: dict[str, Any] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> MethodSettings:
-        for low, high in (self.words, self.caption_words):
-            if not 1 <= low <= high:
-                raise ValueError(f"words are [from, to], not [{low}, {high}]")
-        return self
-
-
 class Progressive(Captioner):
     """The method over the backend of a subclass, which sets `name` and `settings_type`, and writes `backend`."""
 
@@ -81,9 +49,9 @@ class Progressive(Captioner):
 
     def __init__(self, **settings: Any) -> None:
         known = MethodSettings.model_fields
-        self.method: MethodSettings = valid(MethodSettings, {k: v for k, v in settings.items() if k in known})
+        self.method = checked(MethodSettings, {k: v for k, v in settings.items() if k in known}, quote=False)
         own = {k: v for k, v in settings.items() if k not in known}
-        self.describer = self.backend(valid(self.settings_type, own, known))
+        self.describer = self.backend(checked(self.settings_type, own, quote=False))
         self.refiner = self._refiner(own, self.method.refiner) if self.method.refiner else self.describer
         self.templates: Prompts = load_prompts(self.method.prompts)
         self.standards = Standards(
@@ -108,7 +76,7 @@ class Progressive(Captioner):
             raise ValueError(f"refiner: the captioner {name!r} does not answer questions")
         merged = {**(own if cls is type(self) else {}), **changes}
         try:
-            return cls.backend(valid(cls.settings_type, merged))
+            return cls.backend(checked(cls.settings_type, merged, quote=False))
         except ValueError as error:
             raise ValueError(f"refiner: {error}") from error
 
@@ -434,27 +402,6 @@ def _for_the_model(error: CaptionError) -> str:
     if error.status == Status.TRUNCATED:
         return "it was too long and was cut off"
     return 'it was not one JSON object with the single key "caption" and a caption in it'
-
-
-def valid(settings_type: type[Any], given: Mapping[str, Any], others: Iterable[str] = ()) -> Any:
-    """Settings, checked. others: keys that belong elsewhere, for the hint. Raises ValueError without any value in its
-    message: one of them may be a secret in the wrong place."""
-    import difflib
-
-    try:
-        return settings_type(**given)
-    except ValidationError as error:
-        known = [*settings_type.model_fields, *others]
-        faults = []
-        for fault in error.errors(include_input=False, include_url=False):
-            where = ".".join(map(str, fault["loc"]))
-            if fault["type"] == "extra_forbidden":
-                close = difflib.get_close_matches(where, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
-                faults.append(f"no setting {where!r}; {hint}")
-            else:
-                faults.append(f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}")
-        raise ValueError("; ".join(faults)) from None
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

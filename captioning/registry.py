@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pydantic import BaseModel
+
 from longtake.captioning.base import Captioner
+from longtake.captioning.settings import MODELS, faults_in
+from longtake.settings import Fault, SettingsError, checked, near
 
 GROUP = "longtake.captioners"
 
@@ -39,21 +42,18 @@ def captioner_class(name: str) -> type[Captioner]:
         except Exception as error:
             raise ValueError(f"the captioner {name!r} ({plugin.value}) does not load: {error}") from error
     else:
-        raise ValueError(f"no captioner is named {name!r}{_nearest(name, names())}")
+        raise ValueError(f"no captioner is named {name!r}{near(name, names())}")
     if not (isinstance(found, type) and issubclass(found, Captioner)):
         raise ValueError(f"the captioner {name!r} is no longtake.captioning.base.Captioner: {found!r}")
     return found
 
 
 def make_captioner(name: str, settings: Mapping[str, Any] | None = None) -> Captioner:
-    """A captioner with `settings`, its constructor's keyword arguments. Raises ValueError if one is wrong."""
+    """A captioner with `settings`, its constructor's keyword arguments. Raises ValueError, which tells all that is wrong."""
     cls = captioner_class(name)
     settings = dict(settings or {})
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for key in settings:
-            if key not in parameters:
-                raise ValueError(f"the captioner {name!r} has no setting {key!r}{_nearest(key, parameters)}")
+    if faults := settings_faults(name, settings):
+        raise ValueError(f"the captioner {name!r}: {SettingsError(faults)}")
     try:
         return cls(**settings)
     except (TypeError, ValueError) as error:
@@ -61,12 +61,36 @@ def make_captioner(name: str, settings: Mapping[str, Any] | None = None) -> Capt
         raise ValueError(f"the captioner {name!r} cannot be made: {error}") from error
 
 
+def settings_faults(name: str, settings: Mapping[str, Any], *, files: bool = False) -> list[Fault]:
+    """All that is wrong with a captioner's settings, as far as it can be told without making it. files: also whether the
+    prompts that they name are on this machine. Raises ValueError if there is no such captioner."""
+    if name in BUILT_IN:
+        return faults_in(name, settings, files=files)
+    cls = captioner_class(name)
+    if cls.settings_model is not None:
+        try:
+            checked(cls.settings_model, settings, quote=False)
+        except SettingsError as error:
+            return list(error.faults)
+        return []
+    parameters = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return []
+    return [
+        Fault((key,), f"unknown setting{near(key, parameters)}") for key in map(str, settings) if key not in parameters
+    ]
+
+
+def settings_model(name: str) -> type[BaseModel] | None:
+    """The model of a captioner's settings; None where there is none, or where it does not load."""
+    if name in BUILT_IN:
+        return MODELS[name]
+    try:
+        return captioner_class(name).settings_model
+    except ValueError:
+        return None
+
+
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' captioners. A built-in name stays the built-in captioner's."""
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return (f"; did you mean {near[0]!r}?" if near else ";") + f" known: {', '.join(known) or 'none'}"

@@ -17,27 +17,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from longtake.captioning.base import Running
 from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatFailed, ChatRequest, Finish, media_type
 from longtake.captioning.folder import check_folder, content
-from longtake.captioning.progressive import Progressive, Settings
+from longtake.captioning.progressive import Progressive
+from longtake.captioning.settings import Settings, WaveSettings
 
 WAVE_SECONDS = 0.5  # nobody asks for so long: all clips wait for an answer
 # (settings of the engine, rows) → for each row, as it comes: its number, and the row that vLLM made of it
 Execute = Callable[[dict[str, Any], list[dict[str, Any]]], Iterable[tuple[int, dict[str, Any]]]]
-
-
-class WaveSettings(Settings):
-    """path: the model's folder, on every node. gpus: engines at once, each on `tensor_parallel` GPUs; 0: one engine on a
-    CPU, for vLLM's build for CPUs. engine: further arguments of vLLM's engine. clips_per_wave: that are told together."""
-
-    path: str
-    gpus: int = Field(1, ge=0)
-    tensor_parallel: int = Field(1, ge=1)
-    engine: dict[str, Any] = Field(default_factory=dict)
-    clips_per_wave: int = Field(2048, ge=1)
 
 
 class Vllm(Progressive):

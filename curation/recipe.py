@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,21 +20,35 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
+from longtake.captioning.registry import names as captioner_names
+from longtake.captioning.registry import settings_faults
 from longtake.curation.errors import SetupError
+from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
+from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
 from longtake.filters.gates import Gate
 from longtake.filters.registry import UnknownFilter, build
+from longtake.settings import Fault, closest, faults_of, near
 
-_MOST_VALUES = 10_000
+# Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
+# scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
+SAMPLE_VERSION = 1
+
+_MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 
 
 class RecipeError(SetupError):
-    """A recipe that cannot be used; names the file, the key and what would be right."""
+    """A recipe that cannot be used. The message names the file and, for each fault on a line of its own, the line, the key
+    and what would be right; `faults` are the same as values."""
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 class _Section(BaseModel):
@@ -46,7 +59,15 @@ GateField = Annotated[
     Gate,
     BeforeValidator(Gate.parse),
     PlainSerializer(str),
-    WithJsonSchema({"type": ["string", "array"], "examples": [">= 40", "<= 0.05", "[20, 180]"]}),
+    WithJsonSchema(
+        {
+            "type": ["string", "array"],
+            "items": {"type": ["number", "null"]},
+            "minItems": 2,
+            "maxItems": 2,
+            "examples": [">= 40", "<= 0.05", "[20, 180]"],
+        }
+    ),
 ]
 
 
@@ -67,8 +88,15 @@ class Splitting(_Section):
     threshold: PositiveFloat | None = Field(None, description="of the detector; null: its own default")
     dissolves: bool = Field(True, description="a second, sparse look for dissolves and fades")
     min_seconds: PositiveFloat = Field(15.0, description="a shorter shot gives no clip")
-    window_seconds: PositiveFloat = Field(15.0, description="a longer shot is cut into windows")
+    window_seconds: PositiveFloat = Field(15.0, description="a longer shot is cut into windows", validate_default=True)
     trim_frames: int = Field(3, ge=0, description="left out on both sides of each cut")
+
+    @field_validator("window_seconds")
+    @classmethod
+    def _windows_hold_clips(cls, window: float, others: ValidationInfo) -> float:
+        if window < others.data.get("min_seconds", window):
+            raise ValueError("must not be smaller than min_seconds")
+        return window
 
 
 class Sampling(_Section):
@@ -79,7 +107,7 @@ class Sampling(_Section):
     jpeg_quality: int = Field(92, ge=1, le=100)
 
 
-class Captioning(_Section):
+class Captioning(CaptioningSchema, _Section):
     """Which captioner, and its settings."""
 
     captioner: str = "descriptors"
@@ -114,7 +142,8 @@ class Export(_Section):
 
 
 class Recipe(_Section):
-    """A whole recipe. `filters` measure, `tiers` decide: each gate names a filter."""
+    """A whole recipe. `filters` measure, `tiers` decide: each gate names a filter. Made by `parse_recipe`, which checks what
+    no section can check by itself."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
@@ -122,31 +151,10 @@ class Recipe(_Section):
     scan: Scan = Scan()
     splitting: Splitting = Splitting()
     sampling: Sampling = Sampling()
-    filters: dict[str, dict[str, Any]]
-    tiers: dict[str, dict[str, GateField]]
+    filters: Annotated[dict[str, dict[str, Any]], FiltersSchema()]
+    tiers: Annotated[dict[str, dict[str, GateField]], TiersSchema()]
     captioning: Captioning = Captioning()
     export: Export = Export()
-
-    @model_validator(mode="after")
-    def _check(self) -> Recipe:
-        if self.splitting.window_seconds < self.splitting.min_seconds:
-            raise ValueError("splitting.window_seconds must not be smaller than splitting.min_seconds")
-        if not self.tiers:
-            raise ValueError("tiers: there must be at least one")
-        for tier, gates in self.tiers.items():
-            if not tier.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"tiers: {tier!r} is not a name (letters, digits, - and _)")
-            for gate in gates:
-                if gate not in self.filters:
-                    known = ", ".join(self.filters)
-                    raise ValueError(f"tiers.{tier}.{gate}: no filter of that name in `filters` ({known})")
-        try:
-            _ = self.built
-        except (UnknownFilter, TypeError) as error:
-            raise ValueError(f"filters: {error}") from error
-        if self.needing(Needs.CORPUS) and not any(filter_.embeds for filter_ in self.built.values()):
-            raise ValueError("filters.duplicates compares embeddings, which the filter aesthetic makes: add it")
-        return self
 
     @cached_property
     def built(self) -> dict[str, Filter[Any]]:
@@ -161,7 +169,8 @@ class Recipe(_Section):
     @cached_property
     def clip_protocol(self) -> str:
         """What clips and their samples depend on: another value means another scan."""
-        return _digest(self.splitting.model_dump(), self.sampling.model_dump())
+        version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # those of before have none
+        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), *version)
 
     @cached_property
     def export_protocol(self) -> str:
@@ -175,21 +184,20 @@ class Recipe(_Section):
         for key, gate in changes.items():
             tier, _, name = key.partition(".")
             if tier not in tiers:
-                raise RecipeError(f"{key!r}: no tier {tier!r}; there are: {', '.join(tiers)}")
+                raise RecipeError(f"{key!r}: no tier {tier!r}{near(tier, tiers)}")
             if gate is None:
                 if name not in tiers[tier]:
-                    raise RecipeError(f"{key!r}: tier {tier!r} has no such gate; there are: {', '.join(tiers[tier])}")
+                    raise RecipeError(f"{key!r}: tier {tier!r} has no such gate{near(name, tiers[tier])}")
                 del tiers[tier][name]
             else:
                 tiers[tier][name] = gate
-        return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source)
+        return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source, check_captioner=False)
 
     def with_formats(self, formats: Sequence[str]) -> Recipe:
         """A copy that exports to these formats, and to Parquet. Raises RecipeError."""
         chosen = list(dict.fromkeys(["parquet", *formats]))
-        return parse_recipe(
-            {**self.model_dump(), "export": {**self.export.model_dump(), "formats": chosen}}, source="--format"
-        )
+        export = {**self.export.model_dump(), "formats": chosen}
+        return parse_recipe({**self.model_dump(), "export": export}, source="--format", check_captioner=False)
 
     def to_yaml(self) -> str:
         """The whole recipe, every default written out."""
@@ -210,8 +218,8 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     """A shipped recipe by name, or a YAML file. Raises RecipeError."""
     path = shipped().get(str(name_or_file)) or Path(name_or_file)
     if not path.is_file():
-        close = difflib.get_close_matches(str(name_or_file), list(shipped()), 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = closest(str(name_or_file), shipped())
+        hint = f" Did you mean {close!r}?" if close else ""
         raise RecipeError(f"no recipe {str(name_or_file)!r}: neither a file nor one of {', '.join(shipped())}.{hint}")
     try:
         content = path.read_bytes()
@@ -220,14 +228,15 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     return parse_yaml(content, source=str(path))
 
 
-def parse_yaml(content: bytes, source: str) -> Recipe:
-    """A recipe from the content of a YAML file. Raises RecipeError."""
+def parse_yaml(content: bytes, source: str, *, check_captioner: bool = True) -> Recipe:
+    """A recipe from the content of a YAML file. check_captioner: see `parse_recipe`; the prompts that it names are looked
+    for, too. Raises RecipeError with every fault, by its line."""
     try:
-        data = yaml.safe_load(content.decode("utf-8"))
+        data, lines = read_yaml(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{source}: not YAML that can be read: {str(error) or 'nested too deeply'}") from error
     _refuse_bombs(data, source)
-    return parse_recipe(data, source)
+    return _parse(data, source, lines, check_captioner=check_captioner)
 
 
 def _refuse_bombs(data: object, source: str) -> None:
@@ -242,30 +251,116 @@ def _refuse_bombs(data: object, source: str) -> None:
             left.extend(value.values() if isinstance(value, dict) else value)
 
 
-def parse_recipe(data: object, source: str) -> Recipe:
-    """A recipe from plain data. Raises RecipeError with every fault, one per line."""
+def parse_recipe(data: object, source: str, *, check_captioner: bool = True) -> Recipe:
+    """A recipe from plain data. check_captioner: also whether there is such a captioner, and what it is told; not for a
+    recipe that was checked where it came from, which may name another package's captioner that is not on this machine.
+    Raises RecipeError with every fault, one per line."""
+    return _parse(data, source, None, check_captioner=check_captioner)
+
+
+def _parse(data: object, source: str, lines: Lines | None, *, check_captioner: bool) -> Recipe:
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    found = list(lines.repeated) if lines else []
+    recipe = None
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        lines = "\n".join(f"  {line}" for line in _explain(error))
-        raise RecipeError(f"{source}: this recipe cannot be used:\n{lines}") from error
+        found += _structural(error)
+    built, faults = _built(data)
+    found += [*faults, *_tier_faults(data)]
+    if check_captioner:
+        found += _captioner_faults(data, files=lines is not None)
+    if recipe is None or found:
+        found.sort(key=lambda fault: _position(fault, data, lines))
+        told = "\n".join(f"  {_line(fault, lines)}{fault}" for fault in found)
+        raise RecipeError(f"{source}: this recipe cannot be used:\n{told}", found)
+    vars(recipe)["built"] = built  # what `Recipe.built` would make again
+    return recipe
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] != "extra_forbidden":
-            yield f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}"
-            continue
-        section: Any = Recipe
-        for part in fault["loc"][:-1]:
-            section = section.model_fields[str(part)].annotation
-        key = str(fault["loc"][-1])
-        close = difflib.get_close_matches(key, list(section.model_fields), 1)
-        known = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(section.model_fields)}"
-        yield f"{where}: unknown key; {known}"
+def _position(fault: Fault, data: object, lines: Lines | None) -> tuple[int, ...]:
+    """Faults are told in the order of the file."""
+    line = lines.line(fault.where) if lines else None
+    steps = [line or 0]
+    for part in fault.where:
+        keys = list(data) if isinstance(data, dict) else []
+        texts = list(map(str, keys))
+        if str(part) in texts:
+            steps.append(texts.index(str(part)))
+            data = data[keys[steps[-1]]] if isinstance(data, dict) else None
+        elif isinstance(data, list) and isinstance(part, int):
+            steps.append(part)
+            data = data[part] if part < len(data) else None
+        else:
+            break
+    return tuple(steps)
+
+
+def _line(fault: Fault, lines: Lines | None) -> str:
+    line = lines.line(fault.where) if lines else None
+    return f"line {line}: " if line else ""
+
+
+def _structural(error: ValidationError) -> list[Fault]:
+    """What the models of the sections refuse. Nothing that a captioner is told is repeated: it may be a secret."""
+    openly = [fault for fault in faults_of(error, Recipe, noun="key") if fault.where[:1] != ("captioning",)]
+    secretly = faults_of(error, Recipe, noun="key", quote=False)
+    return [*openly, *(fault for fault in secretly if fault.where[:1] == ("captioning",))]
+
+
+def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]]:
+    """The filters that can be made, and all that is wrong with the others."""
+    built: dict[str, Filter[Any]] = {}
+    found: list[Fault] = []
+    for name, settings in _mapping(data.get("filters")).items():
+        if isinstance(name, str) and isinstance(settings, dict) and all(isinstance(key, str) for key in settings):
+            try:
+                built[name] = build(name, settings)
+            except UnknownFilter as error:
+                found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
+    corpus = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS]
+    if corpus and not found and not any(filter_.embeds for filter_ in built.values()):
+        what = "compares embeddings, which the filter aesthetic makes: add it"
+        found += [Fault(("filters", name), what) for name in corpus]
+    return built, found
+
+
+def _tier_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong between tiers and filters."""
+    tiers, filters = data.get("tiers"), data.get("filters")
+    if tiers == {}:
+        yield Fault(("tiers",), "there must be at least one")
+    for tier, gates in _mapping(tiers).items():
+        if isinstance(tier, str) and not tier.replace("-", "").replace("_", "").isalnum():
+            yield Fault(("tiers", tier), f"{tier!r} is not a name (letters, digits, - and _)")
+        for gate in _mapping(gates):
+            if isinstance(filters, dict) and gate not in filters:
+                known = list(map(str, filters))
+                close = closest(gate, known)
+                hint = f"; did you mean {close!r}?" if close else ""
+                yield Fault(("tiers", tier, gate), f"no filter of that name in `filters` ({', '.join(known)}){hint}")
+
+
+def _captioner_faults(data: Mapping[str, Any], *, files: bool) -> list[Fault]:
+    chosen = _mapping(data.get("captioning", {}))
+    name, settings = chosen.get("captioner", Captioning().captioner), chosen.get("settings", {})
+    if not isinstance(name, str):
+        return []
+    if name not in captioner_names():
+        return [Fault(("captioning", "captioner"), f"no captioner is named {name!r}{near(name, captioner_names())}")]
+    if not (isinstance(settings, dict) and all(isinstance(key, str) for key in settings)):
+        return []
+    try:
+        found = settings_faults(name, settings, files=files)
+    except ValueError as error:  # another package's, which does not load
+        return [Fault(("captioning", "captioner"), str(error))]
+    return [Fault(("captioning", "settings", *fault.where), fault.what) for fault in found]
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    """A mapping, or an empty one in place of what is none: that is told by the model of its section."""
+    return value if isinstance(value, dict) else {}
 
 
 def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
@@ -286,13 +381,12 @@ def stale_scores(old: Recipe, new: Recipe) -> list[str]:
 
 
 def _measurement(filter_: Filter[Any]) -> tuple[Any, ...]:
-    """What its scores depend on: backend and method; its settings, where a missing package hides the method."""
+    """What its scores depend on: its protocol but for the reduction; its settings, where a missing package hides that."""
     try:
-        return filter_.backend, filter_.method
+        return (filter_.protocol.rpartition("/")[0],)
     except FilterUnavailable:
-        return filter_.backend, {
-            key: value for key, value in vars(filter_).items() if key != "reduce" and key[0] != "_"
-        }
+        settings = filter_.settings
+        return filter_.backend, filter_.version, settings.model_dump(exclude={"reduce", *settings.without_effect})
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

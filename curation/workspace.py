@@ -68,7 +68,8 @@ class Workspace:
             text = self.folder.read(_RECIPE)
         except (FileNotFoundError, NotADirectoryError):
             return load_recipe("embedded")
-        return parse_yaml(text, source=f"{self.path}/{_RECIPE}")
+        # It was checked when it was written. Whoever only looks may lack the package that brings its captioner.
+        return parse_yaml(text, source=f"{self.path}/{_RECIPE}", check_captioner=False)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml, with every default written out."""

@@ -14,6 +14,7 @@ from typing import Any
 from longtake.curation.recipe import Recipe, load_recipe
 from longtake.filters.base import Filter, Needs
 from longtake.filters.registry import BUILT_IN, filter_class
+from longtake.settings import described
 
 PAGE = Path(__file__).with_name("filters.md")
 RECIPES = ("longtake-hd", "embedded")
@@ -35,9 +36,10 @@ manifest). `<name>_detail` beside it holds the value of each frame or pair that 
 `protocols` says how each score was measured. A protocol is `backend/method/reduce`; scores are comparable when their
 protocols are equal.
 
-Every filter takes the settings `backend` (the first one below unless set) and `reduce` (`mean`, `min`, `max`, or
-`every`: each value of the detail must pass the gate; the score is then the mean). The cost is relative, about
-milliseconds of CPU per clip: cheap filters go first, and batches are made by it."""
+Every filter takes the settings `backend` (the first one below unless set) and `reduce` (with `every` each value of the
+detail must pass the gate, and the score is their mean). Each setting is checked when the recipe is read. Those that have no
+effect on a score are in no protocol: to change them makes no score stale. The cost is relative, about milliseconds of CPU
+per clip: cheap filters go first, and batches are made by it."""
 
 
 def page() -> str:
@@ -83,8 +85,7 @@ def _section(name: str, recipes: Sequence[Recipe], told: set[str]) -> Iterator[s
     for backend, cls in classes.items():
         yield f"### {name}: {backend}"
         yield f"`{cls.__module__}.{cls.__name__}`. {_doc(cls)}"
-        if settings := _settings(cls):
-            yield "Settings: " + ", ".join(settings) + "."
+        yield _settings(cls)
         for module in documented_modules(cls):
             if module in told:
                 yield f"Formula, protocol and cost: see `{module}` above."
@@ -99,9 +100,20 @@ def _users(name: str, backend: str, recipes: Sequence[Recipe]) -> str:
     return ", ".join(f"`{user}`" for user in users) or "–"
 
 
-def _settings(cls: type[Filter[Any]]) -> list[str]:
-    found = inspect.signature(cls).parameters.values()
-    return [f"`{p.name}` ({p.default})" for p in found]
+def _settings(cls: type[Filter[Any]]) -> str:
+    """The settings that a filter takes beside its backend."""
+    model = cls.settings_model
+    rows = [
+        [
+            f"`{setting.name}`",
+            setting.allowed,
+            f"`{setting.default}`",
+            setting.meaning,
+            "none" if setting.name in model.without_effect else "in the protocol",
+        ]
+        for setting in described(model)
+    ]
+    return _table(["setting", "allowed", "default", "meaning", "effect on scores"], rows)
 
 
 def _doc(thing: object) -> str:

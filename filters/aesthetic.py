@@ -20,13 +20,14 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
-from longtake.filters.batches import Device, ModelFilter, Precision, inference
+from longtake.filters.base import FilterSettings, FilterUnavailable, Image, MeasureError, Sample, Score
+from longtake.filters.batches import ModelFilter, ModelSettings, inference
 from longtake.filters.weights import fill, find_weight, load_weight, weight_tag
 
 if TYPE_CHECKING:
@@ -41,10 +42,26 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 WIDTHS: dict[Clip, int] = {"ViT-L-14": 768, "ViT-B-32": 512, "ViT-B-16": 512}
 
 
+class AestheticSettings(ModelSettings):
+    """How a keyframe becomes what CLIP sees, and how the model runs."""
+
+    crop: Crop = Field(
+        "center",
+        description="how a frame becomes a square: its middle, both sides squeezed, or filled up with CLIP's mean colour",
+    )
+    batch: int = Field(64, ge=1, description="keyframes that go through the model together, at most")
+
+
+class AestheticV1Settings(AestheticSettings):
+    """The same, and which CLIP."""
+
+    clip: Clip = Field("ViT-L-14", description="the CLIP whose embeddings the head was trained on")
+
+
 class Aesthetic(ModelFilter):
     """LAION's predictor V2 on CLIP ViT-L/14. Detail: one rating per keyframe.
 
-    crop: see the protocol. A batch counts keyframes. The head always runs in float64. A score carries the clip's
+    The head always runs in float64. A score carries the clip's
     embedding: the mean of its keyframes' normalised ones, normalised, float16 [dim]. A frame whose output is not finite
     gives its clip a MeasureError.
     """
@@ -54,22 +71,14 @@ class Aesthetic(ModelFilter):
     unit: ClassVar[str] = "rating (about 1 to 10)"
     cost: ClassVar[float] = 7000.0
     embeds: ClassVar[bool] = True
+    settings_model: ClassVar[type[FilterSettings]] = AestheticSettings
 
-    def __init__(
-        self,
-        *,
-        reduce: Reduce = "mean",
-        crop: Crop = "center",
-        batch: int = 64,
-        device: Device = "auto",
-        precision: Precision = "float32",
-        memory: int | None = None,
-    ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
-        if crop not in get_args(Crop):
-            raise ValueError(f"crop is {', '.join(get_args(Crop))}; not {crop!r}")
-        self.crop: Crop = crop
-        self.clip: Clip = "ViT-L-14"
+    settings: AestheticSettings
+
+    @property
+    def clip(self) -> Clip:
+        """The CLIP that makes the embeddings."""
+        return "ViT-L-14"
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -83,7 +92,7 @@ class Aesthetic(ModelFilter):
     @property
     def method(self) -> str:
         clip, head = (weight_tag(name) for name in self.weights)
-        return f"{self.clip}@{clip}+head@{head},{self.crop}{SIDE},keyframes{self.rounding}"
+        return f"{self.clip}@{clip}+head@{head},{self.settings.crop}{SIDE},keyframes{self.rounding}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, with its embedding, in order; keyframes go through CLIP in batches across clips."""
@@ -104,7 +113,7 @@ class Aesthetic(ModelFilter):
         return replace(score, embedding=embedding) if isinstance(score, Score) else score
 
     def _prepare(self, frame: Image) -> Image:
-        return frame_to_square(frame, self.crop)
+        return frame_to_square(frame, self.settings.crop)
 
     def _embed(self, squares: Image) -> npt.NDArray[np.float32]:
         """uint8 [n, 224, 224, 3] → float32 [n, dim], not normalised."""
@@ -136,22 +145,13 @@ class AestheticV1(Aesthetic):
     """LAION's first predictor: one linear layer on CLIP ViT-L/14, ViT-B/32 or ViT-B/16. Otherwise as `Aesthetic`."""
 
     backend: ClassVar[str] = "laion-v1"
+    settings_model: ClassVar[type[FilterSettings]] = AestheticV1Settings
 
-    def __init__(
-        self,
-        *,
-        reduce: Reduce = "mean",
-        clip: Clip = "ViT-L-14",
-        crop: Crop = "center",
-        batch: int = 64,
-        device: Device = "auto",
-        precision: Precision = "float32",
-        memory: int | None = None,
-    ) -> None:
-        super().__init__(reduce=reduce, crop=crop, batch=batch, device=device, precision=precision, memory=memory)
-        if clip not in WIDTHS:
-            raise ValueError(f"clip is {', '.join(WIDTHS)}; not {clip!r}")
-        self.clip = clip
+    settings: AestheticV1Settings
+
+    @property
+    def clip(self) -> Clip:
+        return self.settings.clip
 
     @property
     def _head_weight(self) -> str:

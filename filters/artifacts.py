@@ -43,8 +43,9 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import Filter, MeasureError, Needs, Reduce, Sample
+from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample
 from longtake.filters.grayscale import grey
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, Boxes, model_hash, text_boxes
 
@@ -299,10 +300,16 @@ def _filled(boxes: Boxes, shape: tuple[int, ...]) -> Mask:
     return mask > 0
 
 
+class ArtifactsSettings(FilterSettings):
+    """As every filter's, but that the worst keyframe counts."""
+
+    reduce: Reduce = Field("max", description="as everywhere; the worst keyframe counts unless set")
+
+
 class Borders(Filter[Sample]):
     """Share of the frame under borders and static marks; the marks stored with the sample are used where it has them.
 
-    Detail: one value per keyframe; as marks stand still they are all equal. reduce: `max` unless set.
+    Detail: one value per keyframe; as marks stand still they are all equal.
     """
 
     name: ClassVar[str] = "artifacts"
@@ -310,9 +317,7 @@ class Borders(Filter[Sample]):
     unit: ClassVar[str] = "share of the area (0-1)"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 25.0
-
-    def __init__(self, *, reduce: Reduce = "max") -> None:
-        super().__init__(reduce=reduce)
+    settings_model: ClassVar[type[FilterSettings]] = ArtifactsSettings
 
     @property
     def method(self) -> str:
@@ -328,7 +333,7 @@ class Borders(Filter[Sample]):
 class Artifacts(Filter[Sample]):
     """Share of the frame under borders, static marks or overlaid text, as a union. Detail: one value per keyframe.
 
-    reduce: `max` unless set. `method` already raises FilterUnavailable without rapidocr or its model, before any work.
+    `method` already raises FilterUnavailable without rapidocr or its model, before any work.
     """
 
     name: ClassVar[str] = "artifacts"
@@ -336,9 +341,7 @@ class Artifacts(Filter[Sample]):
     unit: ClassVar[str] = "share of the area (0-1)"
     needs: ClassVar[Needs] = Needs.FRAMES
     cost: ClassVar[float] = 3000.0
-
-    def __init__(self, *, reduce: Reduce = "max") -> None:
-        super().__init__(reduce=reduce)
+    settings_model: ClassVar[type[FilterSettings]] = ArtifactsSettings
 
     @property
     def method(self) -> str:

@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from longtake.settings import checked
 
 Reduce = Literal["mean", "min", "max", "every"]
 Image = npt.NDArray[np.uint8]
@@ -99,10 +102,28 @@ def reduce_detail(detail: Sequence[float], reduce: Reduce) -> float:
     return math.fsum(values) / len(values)
 
 
+class FilterSettings(BaseModel):
+    """The settings of a filter: what a recipe gives it besides its backend. A filter with settings of its own extends this
+    model; unknown keys, wrong types and values out of range are refused when the filter is made.
+
+    `without_effect` names the settings that change no score, but only how fast it comes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+
+    reduce: Reduce = Field(
+        "mean",
+        description="how the values of the detail become one score; `every`: each of them must pass the gate",
+    )
+
+
 class Filter(ABC, Generic[Input]):
     """One measurement. A subclass sets the class variables and `measure_one`, or `measure` where batching pays.
 
-    Its public attributes set in `__init__` are its settings; everything that changes a value must be in `method`.
+    Its settings are keyword arguments, which its `settings_model` checks; a subclass that has one of its own annotates
+    `settings` with it. Everything that changes a value must be in `method`. Raises SettingsError, a ValueError.
     """
 
     name: ClassVar[str]  # column in the clips manifest, and name of its gate
@@ -111,9 +132,19 @@ class Filter(ABC, Generic[Input]):
     needs: ClassVar[Needs]
     cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
     embeds: ClassVar[bool] = False  # its scores carry embeddings
+    settings_model: ClassVar[type[FilterSettings]] = FilterSettings
+    # Raise it when the same input gives other values and nothing else in `method` tells; old scores become stale.
+    version: ClassVar[int] = 1
 
-    def __init__(self, *, reduce: Reduce = "mean") -> None:
-        self.reduce = reduce
+    settings: FilterSettings
+
+    def __init__(self, /, **settings: Any) -> None:
+        self.settings = checked(self.settings_model, settings)
+
+    @property
+    def reduce(self) -> Reduce:
+        """How its detail becomes one score."""
+        return self.settings.reduce
 
     @property
     @abstractmethod
@@ -122,8 +153,9 @@ class Filter(ABC, Generic[Input]):
 
     @property
     def protocol(self) -> str:
-        """`backend/method/reduce`: scores are comparable when this is equal."""
-        return f"{self.backend}/{self.method}/{self.reduce}"
+        """`backend/method/reduce`: scores are comparable when this is equal. From version 2 on, the method ends in it."""
+        version = f",v{self.version}" if self.version > 1 else ""
+        return f"{self.backend}/{self.method}{version}/{self.reduce}"
 
     @property
     def lower_bound(self) -> Filter[Sample] | None:

@@ -22,8 +22,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, ValidationInfo, field_validator
 
-from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.base import (
+    Filter,
+    FilterSettings,
+    FilterUnavailable,
+    MeasureError,
+    Needs,
+    Sample,
+    Score,
+    reduce_detail,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -35,21 +45,52 @@ Array = npt.NDArray[Any]
 Shape = tuple[tuple[int, ...], str]  # and dtype
 
 
+class ModelSettings(FilterSettings):
+    """Where and how a model runs. Of these only the precision changes a score."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"batch", "device", "memory"})
+
+    batch: int = Field(4, ge=1, description="inputs that go through the model together, at most")
+    device: Device = Field("auto", description="where the model runs; `auto`: CUDA where torch sees it")
+    precision: Precision = Field(
+        "float32", description="`float16` (CUDA only) and `bfloat16` let the model run under autocast"
+    )
+    memory: int | None = Field(
+        None, ge=1, description="MiB that a forward pass may take besides the weights; null: all there is"
+    )
+
+    @field_validator("precision")
+    @classmethod
+    def _can_run(cls, precision: Precision, others: ValidationInfo) -> Precision:
+        if precision == "float16" and others.data.get("device") == "cpu":
+            raise ValueError("float16 needs a CUDA device; with device cpu use float32 or bfloat16")
+        return precision
+
+
 class ModelFilter(Filter[Sample]):
     """A filter that runs a model with published weights over the stored frames, in batches across clips.
 
-    batch: items per forward pass, at most. device: auto (CUDA where torch sees it), cpu or cuda. precision: float16
-    (CUDA only) or bfloat16 let the model run under autocast. memory: MiB that a forward pass may take (None: all there
-    is). Raises FilterUnavailable from the first measurement when a weight is missing or wrong.
+    Raises FilterUnavailable from the first measurement when a weight is missing or wrong.
     """
 
     needs: ClassVar[Needs] = Needs.FRAMES
+    settings_model: ClassVar[type[FilterSettings]] = ModelSettings
 
-    def __init__(self, *, reduce: Reduce, batch: int, device: Device, precision: Precision, memory: int | None) -> None:
-        super().__init__(reduce=reduce)
-        self.device: Device = device
-        self.precision: Precision = precision
-        self._batches = Batches(batch, memory, device)
+    settings: ModelSettings
+
+    def __init__(self, /, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._batches = Batches(self.settings.batch, self.settings.memory, self.settings.device)
+
+    @property
+    def device(self) -> Device:
+        """Where its model is to run."""
+        return self.settings.device
+
+    @property
+    def precision(self) -> Precision:
+        """The numbers that its model computes in."""
+        return self.settings.precision
 
     @property
     @abstractmethod

@@ -14,33 +14,29 @@ Protocol: `clip/cosine>=0.95,best-first,exact<=100000/mean`. The threshold is a 
 successive windows of one still shot lie above 0.95, and so may two shots of one place. Look at some groups before using
 it.
 
-Up to `exact_up_to` clips every pair counts, by plain matrix products: an index would miss some. After a rotation to
-principal axes the first 64 values and the length of the rest bound each cosine from above, which settles nearly all
-pairs at a tenth of the cost; the others are computed in full. Beyond, faiss (Douze et al., arXiv 2401.08281) shards the
-kept clips into cells by k-means, and a clip is compared with those in the PROBES cells nearest to it, much as SemDeDup
-does within one. What it finds is computed in full like everything else; what it misses stays a kept clip.
+Up to `exact_up_to` clips every pair counts: faiss's flat index (Douze et al., arXiv 2401.08281) compares each clip with
+each kept one in float32, and what comes near the threshold is computed in float64. Beyond, faiss shards the kept clips into
+cells by k-means, and a clip is compared with those in the PROBES cells nearest to it, much as SemDeDup does within one. What
+it finds is computed in full like everything else; what it misses stays a kept clip.
 
-Cost: random directions of 768 values, one in twenty a duplicate, on one core (2026-11-22): every pair of 20,000 clips 3 s
-of CPU, of 40,000 9 s, of 200,000 460 s and 1.8 GiB; in cells 200,000 93 s, which found
-9,998 of 10,000. Memory is bounded by blocks, but for the embeddings themselves
-(1.5 KiB a clip) and, in cells, a copy of the kept ones.
+Cost: random directions of 768 values, on one core: every pair of 30,000 clips, nearly one in three a duplicate, 10 s of CPU
+(2026-11-25); it grows with the square. In cells, 200,000 clips, one in twenty a duplicate, 93 s, which found 9,998 of 10,000
+(2026-11-22). Memory: the embeddings themselves (1.5 KiB a clip) and a copy of the kept ones, 3 KiB a clip where every pair
+counts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import Filter, FilterUnavailable, Needs, Reduce
+from longtake.filters.base import Filter, FilterSettings, FilterUnavailable, Needs
 
-HEAD = 64  # principal axes that the bound looks at
-BLOCK = 2048  # clips at once,
-OTHERS = 16_384  # against so many kept ones
-PAIRS = 4096  # at once, one by one
+BLOCK = 2048  # clips at once
 PROBES = 24  # cells in which a clip is looked for
 SLACK = 1e-4  # for float32; what passes by that little is computed in float64
 
@@ -48,26 +44,29 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
+class DuplicatesSettings(FilterSettings):
+    """What counts as a repetition, and how it is looked for."""
+
+    threshold: float = Field(0.95, gt=0, le=1, description="the cosine from which on two clips are near-duplicates")
+    exact_up_to: int = Field(
+        100_000, ge=0, description="clips of which every pair is compared; of more, some pairs may be missed"
+    )
+
+
 class Duplicates(Filter[Any]):
-    """The cosine to the kept clip that this one repeats; 0 for a kept one. threshold: the cosine from which on two
-    clips are near-duplicates. exact_up_to: of more clips some pairs may be missed."""
+    """The cosine to the kept clip that this one repeats; 0 for a kept one."""
 
     name: ClassVar[str] = "duplicates"
     backend: ClassVar[str] = "clip"
     unit: ClassVar[str] = "cosine (0: kept)"
     needs: ClassVar[Needs] = Needs.CORPUS
+    settings_model: ClassVar[type[FilterSettings]] = DuplicatesSettings
 
-    def __init__(self, *, reduce: Reduce = "mean", threshold: float = 0.95, exact_up_to: int = 100_000) -> None:
-        super().__init__(reduce=reduce)
-        if not 0 < threshold <= 1:
-            raise ValueError(f"threshold is a cosine above 0 and up to 1, not {threshold!r}")
-        if exact_up_to < 0:
-            raise ValueError(f"exact_up_to is a number of clips, not {exact_up_to!r}")
-        self.threshold, self.exact_up_to = threshold, exact_up_to
+    settings: DuplicatesSettings
 
     @property
     def method(self) -> str:
-        return f"cosine>={self.threshold:g},best-first,exact<={self.exact_up_to}"
+        return f"cosine>={self.settings.threshold:g},best-first,exact<={self.settings.exact_up_to}"
 
     def kept_instead(self, embeddings: npt.NDArray[np.float16]) -> tuple[Indices, Floats]:
         """For each clip the row of the one kept instead, or −1, and the cosine to it, or 0.
@@ -82,12 +81,11 @@ class Duplicates(Filter[Any]):
             lengths = np.linalg.norm(embeddings[start : start + BLOCK].astype(np.float64), axis=1)
             if not (np.isfinite(lengths).all() and (lengths > 0).all()):
                 raise ValueError("an embedding is zero, or not finite")
-        search = _EveryPair if count <= self.exact_up_to else _Cells
-        kept = search(embeddings, self.threshold - SLACK)
+        search = _EveryPair if count <= self.settings.exact_up_to else _Cells
+        kept = search(embeddings, self.settings.threshold - SLACK)
         for start in range(0, count, BLOCK):
             block = np.arange(start, min(start + BLOCK, count))
-            for rows, others in kept.near(block, owner):
-                self._settle(embeddings, rows, others, owner, cosine)
+            self._settle(embeddings, *kept.near(block), owner, cosine)
             self._within(embeddings, block[owner[block] < 0], owner, cosine)
             kept.add(block[owner[block] < 0])
         return owner, cosine
@@ -102,64 +100,47 @@ class Duplicates(Filter[Any]):
             _, at = np.unique(rows, return_index=True)  # the first candidate of each row
             a, b = rows[at], others[at]
             exact = _cosines(embeddings, a, b)
-            alike = exact >= self.threshold
+            alike = exact >= self.settings.threshold
             owner[a[alike]], cosine[a[alike]] = b[alike], exact[alike]
             rows, others = np.delete(rows, at), np.delete(others, at)
 
     def _within(self, embeddings: npt.NDArray[np.float16], block: Indices, owner: Indices, cosine: Floats) -> None:
         """The same among the rows of one block, which are no duplicates of anything before it."""
         normal = _normal(embeddings, block, np.float32)
-        rows, others = _where(np.tril(normal @ normal.T, -1) >= self.threshold - SLACK)
+        rows, others = _where(np.tril(normal @ normal.T, -1) >= self.settings.threshold - SLACK)
         edges = np.searchsorted(rows, np.arange(len(block) + 1))
         for row in np.unique(rows):
             candidates = block[others[edges[row] : edges[row + 1]]]
             candidates = candidates[owner[candidates] < 0]
             exact = _cosines(embeddings, candidates, block[[row]])
-            alike = np.flatnonzero(exact >= self.threshold)
+            alike = np.flatnonzero(exact >= self.settings.threshold)
             if alike.size:
                 owner[block[row]], cosine[block[row]] = candidates[alike[0]], exact[alike[0]]
 
 
-Candidates = Iterator[tuple[Indices, Indices]]  # rows and others, which may be duplicates of each other; both rising
-
-
 class _EveryPair:
-    """All kept clips, in the order in which they were added."""
+    """All kept clips, in the order in which they were added: faiss's flat index compares each with each."""
 
     def __init__(self, embeddings: npt.NDArray[np.float16], least: float) -> None:
         self._embeddings, self._least = embeddings, least
-        self._heads = _heads(embeddings, min(HEAD, embeddings.shape[1]))
+        self._index = _faiss().IndexFlatIP(embeddings.shape[1])
         self._kept = np.zeros(0, np.int64)
 
     def add(self, rows: Indices) -> None:
+        self._index.add(_normal(self._embeddings, rows, np.float32))
         self._kept = np.concatenate([self._kept, rows])
 
-    def near(self, block: Indices, owner: Indices) -> Candidates:
-        """Of each part of the kept clips those that rows of the block without an owner may be duplicates of."""
-        for first in range(0, len(self._kept), OTHERS):
-            left = block[owner[block] < 0]
-            kept = self._kept[first : first + OTHERS]
-            bound = self._heads[left] @ self._heads[kept].T
-            rows, others = _where(bound >= self._least)
-            if len(rows) > bound.size // 512:
-                whole = _normal(self._embeddings, left, np.float32) @ _normal(self._embeddings, kept, np.float32).T
-                rows, others = _where(whole >= self._least)
-            else:
-                near = _about(self._embeddings, left[rows], kept[others]) >= self._least
-                rows, others = rows[near], others[near]
-            yield left[rows], kept[others]
+    def near(self, block: Indices) -> tuple[Indices, Indices]:
+        """Rows of the block and the kept clips that they may be duplicates of."""
+        edges, _, found = self._index.range_search(_normal(self._embeddings, block, np.float32), self._least)
+        return _sorted(block, edges, self._kept[found])
 
 
 class _Cells:
     """Kept clips in the cells of a k-means; looked for in the nearest cells only."""
 
     def __init__(self, embeddings: npt.NDArray[np.float16], least: float) -> None:
-        try:
-            import faiss
-        except ImportError as error:
-            raise FilterUnavailable(
-                "faiss is missing, which finds duplicates among many clips: pip install 'longtake[models]'"
-            ) from error
+        faiss = _faiss()
         count, dim = embeddings.shape
         cells = max(1, round(4 * math.sqrt(count)))
         some = np.random.default_rng(0).choice(count, min(count, 40 * cells), replace=False)
@@ -174,14 +155,30 @@ class _Cells:
     def add(self, rows: Indices) -> None:
         self._index.add_with_ids(_normal(self._embeddings, rows, np.float32), rows)
 
-    def near(self, block: Indices, owner: Indices) -> Candidates:
+    def near(self, block: Indices) -> tuple[Indices, Indices]:
         """What the index finds; a wider slack covers its rounding."""
         edges, _, found = self._index.range_search(
             _normal(self._embeddings, block, np.float32), self._least - 10 * SLACK
         )
-        rows = np.repeat(block, edges[1:].astype(np.int64) - edges[:-1].astype(np.int64))
-        order = np.lexsort((found, rows))
-        yield rows[order], found[order]
+        return _sorted(block, edges, found)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise FilterUnavailable(
+            "faiss is missing, which compares the embeddings of clips: pip install 'longtake[models]'"
+        ) from error
+    return faiss
+
+
+def _sorted(block: Indices, edges: npt.NDArray[Any], found: Indices) -> tuple[Indices, Indices]:
+    """What a range search gives, as pairs of rows, both rising."""
+    ends = edges.astype(np.int64)
+    rows = np.repeat(block, ends[1:] - ends[:-1])
+    order = np.lexsort((found, rows))
+    return rows[order], found[order]
 
 
 def _where(mask: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:
@@ -195,32 +192,7 @@ def _normal(embeddings: npt.NDArray[np.float16], rows: Indices, dtype: type[np.f
     return np.asarray((wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(dtype))
 
 
-def _about(embeddings: npt.NDArray[np.float16], a: Indices, b: Indices) -> npt.NDArray[np.float32]:
-    """Cosines of rows a with rows b in float32: enough to see that nearly all are too low."""
-    found = np.empty(len(a), np.float32)
-    for start in range(0, len(a), PAIRS):
-        x, y = (embeddings[rows[start : start + PAIRS]].astype(np.float32) for rows in (a, b))
-        lengths = np.sqrt(np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y))
-        found[start : start + PAIRS] = np.einsum("ij,ij->i", x, y) / lengths
-    return found
-
-
 def _cosines(embeddings: npt.NDArray[np.float16], a: Indices, b: Indices) -> Floats:
     """Of rows a with rows b, the same to the last bit whatever else is computed along with them."""
     pairs = _normal(embeddings, a, np.float64) * _normal(embeddings, b, np.float64)
     return np.asarray(np.round(pairs.sum(axis=1), 9))
-
-
-def _heads(embeddings: npt.NDArray[np.float16], size: int) -> npt.NDArray[np.float32]:
-    """float32 [n, size + 1] whose products are never below the cosines (but for rounding): coordinates on the axes that
-    hold most, and the length of what is left (Cauchy-Schwarz)."""
-    count = len(embeddings)
-    some = _normal(embeddings, np.unique(np.linspace(0, count - 1, 20_000).astype(np.int64)), np.float64)
-    axes = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, :size]
-    heads = np.empty((count, size + 1), np.float32)
-    for start in range(0, count, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, count))
-        head = _normal(embeddings, rows, np.float64) @ axes
-        heads[rows, :size] = head
-        heads[rows, size] = np.sqrt(np.maximum(0, 1 - np.square(head).sum(axis=1)))
-    return heads

@@ -32,7 +32,7 @@ class LearnedFlow(ModelFilter):
     `load` gives the network: float32 [n, 3, H, W] twice, values 0 to 255, H and W multiples of the stride → float32
     [n, 2, H, W], (right, down).
 
-    A batch counts pairs. MeasureError per clip for frames under 128 px a side, for a partner that is not later than its
+    MeasureError per clip for frames under 128 px a side, for a partner that is not later than its
     keyframe, and for a flow that is not finite.
     """
 

@@ -15,8 +15,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from longtake.filters.base import FilterUnavailable, Reduce
-from longtake.filters.batches import Device, Precision
+from pydantic import Field
+
+from longtake.filters.base import FilterSettings, FilterUnavailable
+from longtake.filters.batches import ModelSettings
 from longtake.filters.flow_learned import LearnedFlow
 from longtake.filters.weights import fill, load_weight, weight_tag
 
@@ -47,47 +49,37 @@ _RENAMES = (
 )
 
 
-class FlowRaft(LearnedFlow):
-    """Mean flow length by RAFT. variant: large or small. source: whose weights, torchvision's or princeton-vl's.
+class RaftSettings(ModelSettings):
+    """Which RAFT, and how it runs."""
 
-    Otherwise as `LearnedFlow`.
-    """
+    variant: Variant = Field("large", description="the size of the network; `small` takes a third of the time")
+    source: Source = Field("torchvision", description="whose weights: torchvision's, or princeton-vl's original ones")
+    batch: int = Field(4, ge=1, description="pairs that go through the model together, at most")
+
+
+class FlowRaft(LearnedFlow):
+    """Mean flow length by RAFT. Otherwise as `LearnedFlow`."""
 
     backend: ClassVar[str] = "raft"
     cost: ClassVar[float] = 30_000.0
+    settings_model: ClassVar[type[FilterSettings]] = RaftSettings
 
-    def __init__(
-        self,
-        *,
-        reduce: Reduce = "mean",
-        variant: Variant = "large",
-        source: Source = "torchvision",
-        batch: int = 4,
-        device: Device = "auto",
-        precision: Precision = "float32",
-        memory: int | None = None,
-    ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
-        if variant not in ("small", "large"):
-            raise ValueError(f"variant is small or large, not {variant!r}")
-        if source not in ("torchvision", "princeton"):
-            raise ValueError(f"source is torchvision or princeton, not {source!r}")
-        self.variant: Variant = variant
-        self.source: Source = source
+    settings: RaftSettings
 
     @property
     def weights(self) -> tuple[str, ...]:
-        return (f"raft-{self.variant}" + ("-princeton" if self.source == "princeton" else ""),)
+        original = self.settings.source == "princeton"
+        return (f"raft-{self.settings.variant}" + ("-princeton" if original else ""),)
 
     @property
     def method(self) -> str:
-        return self.protocol_form(f"{self.variant}@{weight_tag(self.weights[0])},{UPDATES}updates")
+        return self.protocol_form(f"{self.settings.variant}@{weight_tag(self.weights[0])},{UPDATES}updates")
 
     def load(self) -> Any:
         (name,) = self.weights
-        network = build(self.variant)
+        network = build(self.settings.variant)
         state = load_weight(name)
-        fill(network.raft, torchvision_names(state) if self.source == "princeton" else state, name)
+        fill(network.raft, torchvision_names(state) if self.settings.source == "princeton" else state, name)
         return network.eval()
 
 

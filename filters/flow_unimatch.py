@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from longtake.filters.base import FilterUnavailable, Reduce
-from longtake.filters.batches import Device, Precision
+from pydantic import Field
+
+from longtake.filters.base import FilterSettings, FilterUnavailable
+from longtake.filters.batches import ModelSettings
 from longtake.filters.flow_learned import LearnedFlow
 from longtake.filters.weights import fill, load_weight, weight_tag
 
@@ -28,8 +30,17 @@ VARIANTS: dict[Variant, tuple[str, int, int]] = {
 }
 
 
+class UnimatchSettings(ModelSettings):
+    """Which UniMatch, and how it runs."""
+
+    variant: Variant = Field(
+        "scale2-refine6", description="as the published files are named; the first is the most exact"
+    )
+    batch: int = Field(4, ge=1, description="pairs that go through the model together, at most")
+
+
 class FlowUnimatch(LearnedFlow):
-    """Mean flow length by UniMatch. variant: as the published files are named; the first is the most exact.
+    """Mean flow length by UniMatch.
 
     Otherwise as `LearnedFlow`. `method`, too, raises FilterUnavailable where the weight is missing: no published hash
     could stand for it.
@@ -38,32 +49,20 @@ class FlowUnimatch(LearnedFlow):
     backend: ClassVar[str] = "unimatch"
     cost: ClassVar[float] = 240_000.0
     stride: ClassVar[int] = 32
+    settings_model: ClassVar[type[FilterSettings]] = UnimatchSettings
 
-    def __init__(
-        self,
-        *,
-        reduce: Reduce = "mean",
-        variant: Variant = "scale2-refine6",
-        batch: int = 4,
-        device: Device = "auto",
-        precision: Precision = "float32",
-        memory: int | None = None,
-    ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
-        if variant not in VARIANTS:
-            raise ValueError(f"variant is {', '.join(VARIANTS)}; not {variant!r}")
-        self.variant: Variant = variant
+    settings: UnimatchSettings
 
     @property
     def weights(self) -> tuple[str, ...]:
-        return (VARIANTS[self.variant][0],)
+        return (VARIANTS[self.settings.variant][0],)
 
     @property
     def method(self) -> str:
-        return self.protocol_form(f"{self.variant}@{weight_tag(self.weights[0])}")
+        return self.protocol_form(f"{self.settings.variant}@{weight_tag(self.weights[0])}")
 
     def load(self) -> Any:
-        name, scales, refinements = VARIANTS[self.variant]
+        name, scales, refinements = VARIANTS[self.settings.variant]
         state = load_weight(name)
         network = build(scales, refinements)
         fill(network.unimatch, state, name)

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import FilterUnavailable, Image, MeasureError, Reduce, Sample, Score
-from longtake.filters.batches import Device, ModelFilter, Precision, inference
+from longtake.filters.base import FilterSettings, FilterUnavailable, Image, MeasureError, Sample, Score
+from longtake.filters.batches import ModelFilter, ModelSettings, inference
 from longtake.filters.weights import fill, load_weight, missing, weight_tag
 
 if TYPE_CHECKING:
@@ -45,10 +46,16 @@ TRUNKS: dict[Net, tuple[str, ...]] = {
 MIN_SIDE = 64  # below, the last feature maps of AlexNet and SqueezeNet vanish
 
 
+class LpipsSettings(ModelSettings):
+    """How the network runs."""
+
+    batch: int = Field(4, ge=1, description="clips that go through the model together, at most")
+
+
 class Lpips(ModelFilter):
     """LPIPS with AlexNet. Detail: one value per pair of neighbouring keyframes.
 
-    A batch counts clips. MeasureError per clip below two keyframes or 64 px a side, and where a distance is not finite.
+    MeasureError per clip below two keyframes or 64 px a side, and where a distance is not finite.
     """
 
     name: ClassVar[str] = "lpips"
@@ -56,17 +63,7 @@ class Lpips(ModelFilter):
     unit: ClassVar[str] = "distance (from 0)"
     cost: ClassVar[float] = 3000.0
     net: ClassVar[Net] = "alex"
-
-    def __init__(
-        self,
-        *,
-        reduce: Reduce = "mean",
-        batch: int = 4,
-        device: Device = "auto",
-        precision: Precision = "float32",
-        memory: int | None = None,
-    ) -> None:
-        super().__init__(reduce=reduce, batch=batch, device=device, precision=precision, memory=memory)
+    settings_model: ClassVar[type[FilterSettings]] = LpipsSettings
 
     @property
     def weights(self) -> tuple[str, ...]:

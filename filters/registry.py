@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, get_args
+from typing import Any
 
-from longtake.filters.base import Filter, Reduce
+from longtake.filters.base import Filter, FilterSettings
+from longtake.settings import Fault, SettingsError, checked, closest, near, one_of, quoted
 
 # Gates are shown in this order: what costs least comes first.
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -43,7 +42,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
 
 
 class UnknownFilter(ValueError):
-    """A name, backend or setting that no filter has; the message names the nearest one."""
+    """A name, backend or setting that no filter has, or a value that a setting cannot have. The message tells every fault;
+    `faults` says where each is within the filter's entry of a recipe."""
+
+    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
+        super().__init__(f"filter {name!r}: " + "; ".join(map(str, faults)))
+        self.faults = tuple(faults)
 
 
 @cache
@@ -57,36 +61,62 @@ def available() -> dict[str, dict[str, str]]:
     return found
 
 
-def filter_class(name: str, backend: str | None = None) -> type[Filter[Any]]:
+def filter_class(name: str, backend: object = None) -> type[Filter[Any]]:
     """The class for a filter. backend None: the first one. Raises UnknownFilter."""
     filters = available()
     if name not in filters:
-        raise UnknownFilter(f"no filter is called {name!r}{_nearest(name, filters)}")
+        raise UnknownFilter(name, [Fault((), f"no filter is called {name!r}{near(name, filters)}")])
     backends = filters[name]
-    chosen = backend or next(iter(backends))
-    if chosen not in backends:
-        raise UnknownFilter(f"filter {name!r} has no backend {chosen!r}; it has: {', '.join(backends)}")
+    chosen = next(iter(backends)) if backend is None else backend
+    if not isinstance(chosen, str) or chosen not in backends:
+        meant = closest(chosen, backends)
+        hint = f"; did you mean {meant!r}?" if meant else ""
+        raise UnknownFilter(name, [Fault(("backend",), f"must be {one_of(backends)}, not {quoted(chosen)}{hint}")])
     module, _, attribute = backends[chosen].partition(":")
-    cls: type[Filter[Any]] = getattr(importlib.import_module(module), attribute)
+    try:
+        cls: Any = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # Another package's module may fail in any way.
+        if backends[chosen] == BUILT_IN.get(name, {}).get(chosen):
+            raise
+        raise UnknownFilter(name, [Fault((), f"{backends[chosen]} does not load: {error}")]) from error
+    if not (isinstance(cls, type) and issubclass(cls, Filter)):
+        raise UnknownFilter(name, [Fault((), f"{backends[chosen]} is no longtake.filters.base.Filter")])
     return cls
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:
-    """A filter from its recipe entry: `backend`, `reduce` and whatever its class takes. Raises UnknownFilter."""
+    """A filter from its recipe entry: `backend`, and the settings that its class takes. Raises UnknownFilter, which holds
+    every fault of the entry."""
     options = dict(settings)
-    cls = filter_class(name, options.pop("backend", None))
-    known = inspect.signature(cls).parameters
-    for key in options:
-        if key not in known:
-            raise UnknownFilter(f"filter {name!r} has no setting {key!r}{_nearest(key, known)}")
-    if options.get("reduce", "mean") not in get_args(Reduce):
-        raise UnknownFilter(f"filter {name!r}: reduce is {', '.join(get_args(Reduce))}; not {options['reduce']!r}")
+    backend = options.pop("backend", None)
+    try:
+        cls = filter_class(name, backend)
+    except UnknownFilter as error:
+        # The other settings are looked at all the same, as those of the backend that was probably meant.
+        meant = closest(backend, available().get(name, {}))
+        raise UnknownFilter(name, [*error.faults, *(_faults(name, meant, options) if meant else [])]) from error
     try:
         return cls(**options)
-    except (TypeError, ValueError) as error:
-        raise UnknownFilter(f"filter {name!r}: {error}") from error
+    except SettingsError as error:
+        raise UnknownFilter(name, error.faults) from error
+    except (TypeError, ValueError) as error:  # of another package's class
+        raise UnknownFilter(name, [Fault((), f"cannot be made: {error}")]) from error
 
 
-def _nearest(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+def entry_models(name: str) -> dict[str, type[FilterSettings]]:
+    """Backend → the model of its settings, the first one first; of another package those that load."""
+    models = {}
+    for backend in available()[name]:
+        try:
+            models[backend] = filter_class(name, backend).settings_model
+        except UnknownFilter:
+            continue
+    return models
+
+
+def _faults(name: str, backend: str, options: Mapping[str, Any]) -> Sequence[Fault]:
+    try:
+        checked(filter_class(name, backend).settings_model, options)
+    except (SettingsError, UnknownFilter) as error:
+        return error.faults
+    return ()

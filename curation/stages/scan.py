@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.faults import kind_of, words
+from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
-from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import FAULT_BEFORE, of_the_world, outcome, this_host, with_past
 from longtake.curation.running.jobs import Job, Report, split
@@ -93,7 +94,7 @@ def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> 
     """What the clips of a video depend on: the recipe, and the clips that its source list names."""
     if not spans:
         return recipe.clip_protocol
-    named = json.dumps(spans, sort_keys=True).encode()
+    named = f"sought:{json.dumps(spans, sort_keys=True)}".encode()
     return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
 
 

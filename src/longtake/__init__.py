@@ -25,6 +25,7 @@ __all__ = [
     "ClipView",
     "CurateResult",
     "Filter",
+    "FilterSettings",
     "FilterUnavailable",
     "Gate",
     "MeasureError",
@@ -56,6 +57,7 @@ _HOME = {
     "ClipView": "longtake.curation.looking.report.clips",
     "CurateResult": "longtake.curation.api",
     "Filter": "longtake.filters.base",
+    "FilterSettings": "longtake.filters.base",
     "FilterUnavailable": "longtake.filters.base",
     "Gate": "longtake.filters.gates",
     "MeasureError": "longtake.filters.base",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from longtake.curation.recipe import Recipe, RecipeError, load_recipe
     from longtake.filters.base import (
         Filter,
+        FilterSettings,
         FilterUnavailable,
         MeasureError,
         Needs,

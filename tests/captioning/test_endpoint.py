@@ -25,6 +25,7 @@ from longtake.captioning.checks import Status
 from longtake.captioning.endpoint import Endpoint, EndpointSettings, _encoded, _read, _seconds
 from longtake.captioning.journal import Journal
 from longtake.captioning.registry import make_captioner
+from longtake.captioning.settings import KEY as KEY_VARIABLE
 from longtake.manifests.folder import Folder
 from tests.captioning.frames import clip_of, png
 from tests.captioning.server import Ask, Reply, Server, good, number_in, picture
@@ -36,7 +37,7 @@ Script = Callable[[Ask], Reply]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY):
+    for name in (endpoint.ENDPOINT, endpoint.MODEL, KEY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -338,7 +339,7 @@ def test_a_slow_clip_holds_nobody_up() -> None:
     ],
 )  # fmt: skip
 def test_what_no_clip_survives_stops_the_run(reply: Reply, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(endpoint.KEY, KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
     with pytest.raises(CaptionerFault, match=message) as caught:
         caption(lambda ask: reply if ask.step == "overall" else good(ask), 3)
     assert KEY not in str(caught.value)
@@ -395,15 +396,19 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"endpont": "x"}, "no setting 'endpont'; did you mean 'endpoint'"),
-        ({"concurrency": 0}, "concurrency: Input should be greater than or equal to 1"),
+        ({"endpont": "x"}, "endpont: unknown setting; did you mean 'endpoint'"),
+        ({"concurrency": 0}, "concurrency: must be a whole number from 1 to 4096"),
+        ({"concurrency": 0, "tries": "x"}, "concurrency: must be [^;]*; tries: must be a whole number from 1 to 10"),
         ({"endpoint": "ftp://host/v1"}, "endpoint is a URL"),
         ({"endpoint": f"http://me:{KEY}@host/v1"}, "without user, password or query"),
         ({"endpoint": f"http://host/v1?key={KEY}"}, "without user, password or query"),
-        ({"api_key": KEY}, "no setting 'api_key'"),
+        ({"api_key": KEY}, "api_key: unknown setting; did you mean 'api_key_"),
+        ({"concurrency": KEY, "prompts": {"describe": [KEY]}}, "concurrency: must be"),
         ({"words": [5, 2]}, "words are"),
         ({"prompts": {"describe": "Look at $nothing"}}, r"describe asks for \$nothing; it can have: \$camera"),
-        ({"refiner": {"modell": "x"}}, "refiner: no setting 'modell'; did you mean 'model'"),
+        ({"refiner": {"modell": "x"}}, r"refiner\.modell: unknown setting; did you mean 'model'"),
+        ({"refiner": {"captioner": "vllm"}}, r"refiner\.path: must be given"),
+        ({"concurrency": 0, "refiner": {"model": 3}}, r"concurrency: must be [^;]*; refiner\.model: must be a text"),
         ({"refiner": {"captioner": "sidecar"}}, "does not answer questions"),
     ],
 )

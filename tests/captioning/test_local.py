@@ -155,6 +155,7 @@ def served(speaker: Path) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_the_whole_way_over_http_against_transformers_serve(speaker: Path, served: str) -> None:
     captioner = make_captioner(
         "openai", {"endpoint": served, "model": str(speaker), "concurrency": 4, "request_tries": 2, **SHORT}

@@ -27,6 +27,7 @@ from tests.captioning.tiny_model import build_model, spoken
 from tests.curation.workbench import free_port
 
 pytest.importorskip("vllm")
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 ENGINE = {"enforce_eager": True, "max_model_len": 4096, "max_num_seqs": 16, "dtype": "float32"}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.curation.workbench import (
     CLIPS_EACH,
     Bench,
     Committed,
+    RunningRay,
     actors,
     alive,
     assert_kept,
@@ -30,13 +30,13 @@ from tests.curation.workbench import (
     kill_driver,
     kill_tree,
     processes,
-    ray_cluster,
     videos,
     wait_for,
 )
 
 COUNT = 24  # videos: three batches in scan, caption and export, sixteen in score
-Cluster = tuple[str, list[psutil.Process]]
+
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,6 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
     videos(folder, COUNT)
     return folder
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with ray_cluster() as started:
-        yield started
 
 
 @pytest.fixture
@@ -73,9 +67,10 @@ def in_the_middle(bench: Bench, stage: str, process: object) -> None:
     wait_for(lambda: begun(bench, stage) > done, f"{stage} to go on", process=process)
 
 
-def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path, cluster: Cluster) -> None:
+@pytest.mark.slow
+def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """On a cluster that lives on: its workers may outlive the driver by a moment, while the next run starts."""
-    address, _ = cluster
+    address, _ = running_ray
     committed: list[Committed] = []
     for stage in ("scan", "caption", "export"):
         process = bench.start("curate", films, "--address", address)
@@ -94,9 +89,9 @@ def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path
     assert sum(lines.values()) - len(lines) <= 2 * CLIPS_EACH * 8 + 2 * (16 + 16)
 
 
-def test_killed_workers_and_decoders(bench: Bench, films: Path, cluster: Cluster) -> None:
+def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """The run ends well by itself. A decoder costs its video, which is right: what kills it is the video, as a rule."""
-    address, members = cluster
+    address, members = running_ray
     process = bench.start("curate", films, "--address", address, "--until", "score")
     try:
         wait_for(lambda: begun(bench, "scan") > 2, "the scan to work", process=process)
@@ -136,6 +131,7 @@ def working(members: list[psutil.Process]) -> list[psutil.Process]:
     return left
 
 
+@pytest.mark.slow
 def test_a_ray_of_its_own_ends_with_the_driver(bench: Bench, films: Path) -> None:
     """Ctrl-C, then kill -9: no process stays behind, and the next run finishes."""
     process = bench.start("curate", films)

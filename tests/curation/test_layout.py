@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -230,3 +231,25 @@ def test_looking_loads_no_model_no_ray_no_video(tmp_path: Path) -> None:
     unwanted = {*HEAVY, "ray", "av", "cv2", "skimage", "pandas", "scenedetect", "duckdb", "scipy", "jinja2"}
     for command in (["stats", workspace, "--json"], ["show", "aaaa", "-o", workspace], ["tiers", workspace]):
         assert not loaded(*command) & unwanted, command
+
+
+def test_the_architecture_page_lists_the_modules_that_there_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = page.partition("<!-- layout -->")[2].partition("<!-- end of layout -->")[0]
+    named: set[str] = set()
+    for entry in re.split(r"\n {4}(?=\S)", listed):  # a folder at the top, and all that is told of it
+        top = entry.split("/")[0].strip()
+        for part in re.split(r"\n {6}(?=\S)", entry):
+            told = re.match(r"(\w+)/ ", part.strip()) if not part.strip().startswith(f"{top}/") else None
+            folder = f"{top}/{told[1]}" if told else top
+            for inner, names in re.findall(r"(?:(\w+)/ \(([^)]*)\))", part):
+                named |= {f"{folder}/{inner}/{name}" for name in re.findall(r"\w+\.py", names)}
+            rest = re.sub(r"\w+/ \((?:[^)]*)\)", "", part)
+            named |= {f"{folder}/{name}" for name in re.findall(r"(?<![\w/])\w+\.py", rest)}
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in sources(package)
+        if package != "presto" and path.name != "__init__.py"
+    }
+    assert named == there, f"not listed: {sorted(there - named)}; not there: {sorted(named - there)}"

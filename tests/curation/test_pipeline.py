@@ -31,7 +31,7 @@ from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
 from longtake.manifests.lock import WorkspaceLock
-from tests.corpus import build
+from tests.corpus import Corpus
 from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, Committed, assert_kept, assert_whole, videos
 
 BROKEN = {
@@ -244,10 +244,10 @@ def spoiled(film: Path, target: Path) -> Path:
     return target
 
 
-def test_each_bad_input_is_one_error_row_of_a_documented_kind(bench: Bench, films: list[Path], tmp_path: Path) -> None:
-    kept = os.environ.get("LONGTAKE_TEST_CORPUS")
-    made = build(Path(kept) if kept else tmp_path / "broken", BROKEN)
-    expected: dict[str, set[str]] = {str(made[name]): kinds for name, kinds in BROKEN.items()}
+def test_each_bad_input_is_one_error_row_of_a_documented_kind(
+    bench: Bench, films: list[Path], corpus: Corpus, tmp_path: Path
+) -> None:
+    expected: dict[str, set[str]] = {str(corpus[name]): kinds for name, kinds in BROKEN.items()}
 
     expected[str(spoiled(films[0], tmp_path / "spoiled.mp4"))] = {"corrupt"}
     expected[str(tmp_path / "nowhere.mp4")] = {"missing"}

@@ -7,11 +7,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.captioning.registry import names
 from longtake.curation.recipe import (
     Recipe,
     RecipeError,
@@ -22,6 +24,8 @@ from longtake.curation.recipe import (
     shipped,
     stale_scores,
 )
+from longtake.curation.workspace import Workspace
+from longtake.curation.yaml_lines import read_yaml
 from longtake.filters.base import Needs
 from longtake.filters.gates import Gate
 
@@ -100,14 +104,82 @@ def test_every_shipped_recipe_can_be_loaded_by_name_and_by_path() -> None:
         assert load_recipe(name) == load_recipe(str(path)) == load_recipe(path)
 
 
-def test_the_json_schema_takes_what_ships_and_refuses_what_does_not_load() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads(json.dumps(Recipe.model_json_schema()))
-    for path in shipped().values():
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    written: dict[str, Any] = json.loads(json.dumps(Recipe.model_json_schema()))
+    jsonschema.Draft202012Validator.check_schema(written)
+    return written
+
+
+def test_the_json_schema_takes_what_ships(schema: dict[str, Any]) -> None:
+    for name, path in shipped().items():
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
-    for wrong in (plain(splittting={}), plain(sampling={"keyframes": 1}), plain(tiers={"a": {"width": 3}})):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, schema)
+        jsonschema.validate(load_recipe(name).model_dump(mode="json"), schema)  # every default written out
+
+
+def captioned(captioner: str, **settings: Any) -> dict[str, Any]:
+    return plain(captioning={"captioner": captioner, "settings": settings})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        plain(splittting={}),
+        plain(sampling={"keyframes": 1}),
+        plain(tiers={}),
+        plain(tiers={"a": {"width": 3}}),
+        plain(tiers={"a": {"width": [1, 2, 3]}}),
+        plain(tiers={"a": {"widht": ">= 3"}}),
+        plain(filters={"widht": {}}),
+        plain(filters={"width": {"backend": "header"}}),
+        plain(filters={"width": {"reduce": "median"}}),
+        plain(filters={"flow": {"variant": "small"}}),  # of raft, and dis is the first
+        plain(filters={"flow": {"backend": "raft", "variant": "scale1"}}),
+        plain(filters={"flow": {"backend": "raft", "device": "tpu"}}),
+        plain(filters={"flow": {"backend": "raft", "precision": "float8"}}),
+        plain(filters={"flow": {"backend": "raft", "batch": 2.5}}),
+        plain(filters={"flow": {"backend": "raft", "batch": 0}}),
+        captioned("poet"),
+        captioned("descriptors", seed=3),
+        plain(captioning={"settings": {"seed": 3}}),
+        captioned("openai", concurency=3),
+        captioned("openai", concurrency=0),
+        captioned("transformers"),
+        captioned("transformers", path="x", concurrency=3),
+    ],
+)
+def test_the_json_schema_refuses_what_does_not_load(schema: dict[str, Any], wrong: dict[str, Any]) -> None:
+    assert not jsonschema.Draft202012Validator(schema).is_valid(wrong)
+    faults(wrong)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        plain(filters={"width": {"backend": "probe", "reduce": "min"}, "psnr": {}}),
+        plain(filters={"width": {}, "psnr": {}, "flow": {"backend": "raft", "variant": "small", "memory": None}}),
+        plain(filters={"width": {}, "psnr": {}, "flow": {"backend": "unimatch", "variant": "scale1", "batch": 2}}),
+        plain(filters={"width": {}, "psnr": {}, "lpips": {"precision": "bfloat16"}}),
+        plain(tiers={"a": {"width": [1, None]}}),
+        captioned("openai", words=[10, 20], concurrency=3, endpoint=None, prompts={"mend": "x"}),
+        captioned("transformers", path="x"),
+    ],
+)
+def test_the_json_schema_takes_what_loads(schema: dict[str, Any], right: dict[str, Any]) -> None:
+    jsonschema.validate(right, schema)
+    parse_recipe(right, source="x")
+
+
+def test_the_json_schema_tells_an_editor_the_settings_of_each_backend(schema: dict[str, Any]) -> None:
+    flow = {
+        one["properties"]["backend"]["const"]: one
+        for one in schema["properties"]["filters"]["properties"]["flow"]["oneOf"]
+    }
+    assert list(flow) == ["dis", "unimatch", "raft"]
+    assert ["backend" in one.get("required", []) for one in flow.values()] == [False, True, True]
+    assert flow["raft"]["properties"]["variant"]["enum"] == ["small", "large"]
+    assert flow["raft"]["properties"]["batch"]["description"]
+    assert schema["$defs"]["Captioning"]["properties"]["captioner"]["enum"] == names()
 
 
 def test_the_json_schema_knows_every_section_and_allows_no_other_key() -> None:
@@ -123,11 +195,173 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
     message = faults(plain(spliting={}, sampling={"keyframe": 5}, zzz=1))
     assert message.splitlines() == [
         "my.yaml: this recipe cannot be used:",
-        "  sampling.keyframe: unknown key; did you mean 'keyframes'?",
         "  spliting: unknown key; did you mean 'splitting'?",
+        "  sampling.keyframe: unknown key; did you mean 'keyframes'?",
         "  zzz: unknown key; there are: name, description, not_applied, scan, splitting, sampling, filters, tiers, "
         "captioning, export",
     ]
+
+
+WRONG = """\
+name: no spaces please
+sampling:
+  keyframes: many
+splitting: {detector: adaptiv, min_seconds: 20, window_seconds: 10}
+filters:
+  width: {}
+  flow:
+    backend: raft
+    device: tpu
+    precision: float8
+    batch: 2.5
+  psnr: {reduc: min}
+  artifcats: {}
+  ssim: {backend: gray}
+  width: {}
+tiers:
+  pretrain: &pretrain
+    widht: '>= 64'
+    psnr: '> 3'
+  finetune:
+    <<: *pretrain
+    psnr: [20, 4]
+  no name: {}
+export:
+  formats: [parquet, webdatset]
+  crf: 99
+captioning:
+  captioner: openai
+  settings:
+    concurency: 3
+    temperature: sk-not-to-be-shown
+    prompts: nowhere
+    refiner: {captioner: sidecar}
+  settings: {max_tokens: 3, modle: sk-not-to-be-shown}
+"""
+
+
+def test_every_fault_is_listed_by_its_line() -> None:
+    """Structural ones, those of filters, gates, tiers, and of the captioner, in one go; of the doubled key the last counts."""
+    with pytest.raises(RecipeError) as caught:
+        parse_yaml(WRONG.encode(), source="my.yaml")
+    known = "(width, flow, psnr, artifcats, ssim); did you mean 'width'?"
+    assert str(caught.value).splitlines() == [
+        "my.yaml: this recipe cannot be used:",
+        r"  line 1: name: must be a text like ^[\w.-]+$, not 'no spaces please'",
+        "  line 3: sampling.keyframes: must be a whole number from 2, not 'many'",
+        "  line 4: splitting.detector: must be one of adaptive, content, transnetv2 or none, not 'adaptiv'; did you mean "
+        "'adaptive'?",
+        "  line 4: splitting.window_seconds: must not be smaller than min_seconds",
+        "  line 9: filters.flow.device: must be one of auto, cpu or cuda, not 'tpu'; did you mean 'cpu'?",
+        "  line 10: filters.flow.precision: must be one of float32, float16 or bfloat16, not 'float8'; did you mean 'float32'?",
+        "  line 11: filters.flow.batch: must be a whole number from 1, not 2.5",
+        "  line 12: filters.psnr.reduc: unknown setting; did you mean 'reduce'?",
+        "  line 13: filters.artifcats: no filter is called 'artifcats'; did you mean 'artifacts'?",
+        "  line 14: filters.ssim.backend: must be grey, not 'gray'; did you mean 'grey'?",
+        "  line 15: filters.width: this key is given more than once, in the lines 6 and 15: leave one",
+        f"  line 18: tiers.pretrain.widht: no filter of that name in `filters` {known}",
+        f"  line 18: tiers.finetune.widht: no filter of that name in `filters` {known}",
+        "  line 19: tiers.pretrain.psnr: not a gate: '> 3'; write '>= 40', '<= 0.05' or '[20, 180]'",
+        "  line 22: tiers.finetune.psnr: an empty range: [20.0, 4.0]",
+        "  line 23: tiers.no name: 'no name' is not a name (letters, digits, - and _)",
+        "  line 25: export.formats.1: must be one of parquet, webdataset, huggingface, fiftyone or lance, not 'webdatset'; did "
+        "you mean 'webdataset'?",
+        "  line 26: export.crf: must be a whole number from 0 to 51, not 99",
+        "  line 34: captioning.settings: this key is given more than once, in the lines 29 and 34: leave one",
+        "  line 34: captioning.settings.max_tokens: must be a whole number from 16",
+        "  line 34: captioning.settings.modle: unknown setting; did you mean 'model'?",
+    ]
+    assert len(caught.value.faults) == 21
+
+
+@pytest.mark.parametrize(
+    ("captioning", "told"),
+    [
+        ("captioner: openia", ["captioner: no captioner is named 'openia'; did you mean 'openai'?"]),
+        ("captioner: 3", ["captioner: must be one of descriptors, openai, sidecar, transformers or vllm"]),
+        ("settings: sk-secret", ["settings: must be a mapping"]),
+        ("settings: {1: sk-secret}", ["settings.1: a key must be a text"]),
+        ("settings: {colour: sk-secret}", ["settings.colour: unknown setting; there are: none"]),
+        (
+            "{captioner: openai, settings: {prompts: nowhere, temperature: sk-secret, refiner: {captioner: sidecar}}}",
+            [
+                "settings.prompts: 'nowhere' is neither a set that ships (longtake) nor a folder with files such as refine.txt",
+                "settings.temperature: must be a number from 0 to 2",
+                "settings.refiner.captioner: the captioner 'sidecar' does not answer questions",
+            ],
+        ),
+    ],
+)
+def test_faults_of_a_captioner_are_told_and_no_value_with_them(captioning: str, told: list[str]) -> None:
+    section = captioning if captioning.startswith("{") else f"{{{captioning}}}"
+    text = yaml.safe_dump(plain()) + f"captioning: {section}\n"
+    with pytest.raises(RecipeError) as caught:
+        parse_yaml(text.encode(), source="my.yaml")
+    line = text.count("\n")
+    assert str(caught.value).splitlines()[1:] == [f"  line {line}: captioning.{what}" for what in told]
+
+
+def test_a_recipe_that_was_checked_elsewhere_may_name_a_captioner_that_is_not_here(tmp_path: Path) -> None:
+    text = yaml.safe_dump(plain(captioning={"captioner": "poet", "settings": {"metre": "free"}}))
+    with pytest.raises(RecipeError, match="no captioner is named 'poet'"):
+        parse_yaml(text.encode(), source="my.yaml")
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = Workspace(str(tmp_path)).recipe()
+    assert recipe.captioning.captioner == "poet"
+    assert recipe.with_gates({"pretrain.psnr": None}).with_formats(["webdataset"]).captioning == recipe.captioning
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3\n", {"a": "1 and 3"}),
+        ("a: 1\n'a': 2\na: 3\n", {"a": "1, 2 and 3"}),
+        ("x: {a: 1, a: 2}\n", {"x.a": "1 and 1"}),
+        ("x:\n- {b: 1}\n- {a: 1,\n   a: 2}\n", {"x.1.a": "3 and 4"}),
+        ("x: &x {a: 1}\ny: {<<: *x, a: 2}\nz: [*x, *x]\n", {}),
+        ("x: &x {a: 1, a: 2}\ny: *x\nz: {<<: *x}\n", {"x.a": "1 and 1"}),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", {"y.<<": "3 and 4"}),
+        ("1: a\n'1': b\n", {}),  # a number and a text
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_its_lines(text: str, told: dict[str, str]) -> None:
+    data, lines = read_yaml(text.encode())
+    assert data == yaml.safe_load(text)
+    assert {fault.path: fault.what.split("in the lines ")[-1].partition(":")[0] for fault in lines.repeated} == told
+
+
+def test_lines_are_those_of_keys_that_count() -> None:
+    _, lines = read_yaml(b"x: &x\n  a: 1\n  b: 2\ny:\n  <<: *x\n  b: 3\nz:\n- 1\n- c: 2\n")
+    places: list[tuple[tuple[str | int, ...], int | None]] = [
+        ((), None), (("x",), 1), (("x", "b"), 3), (("y", "a"), 2), (("y", "b"), 6), (("y", "gone"), 4), (("gone", "a"), None),
+        (("z", 0), 8), (("z", 1, "c"), 9), (("z", 9), 7),
+    ]  # fmt: skip
+    assert [(where, lines.line(where)) for where, _ in places] == places
+
+
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(Recipe.model_fields)) | ANY_TEXT, ANYTHING, max_size=4),
+    st.dictionaries(st.sampled_from(["width", "flow", "lpips"]) | ANY_TEXT, ANYTHING, max_size=3),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_is_written_is_a_recipe_or_a_recipe_error(changes: dict[str, Any], filters: dict[str, Any]) -> None:
+    for data in (plain(**changes), plain(**changes, filters=filters) if "filters" not in changes else changes):
+        for read in (
+            lambda data=data: parse_recipe(data, source="x"),
+            lambda data=data: parse_yaml(yaml.safe_dump(data, sort_keys=False).encode(), source="x"),
+        ):
+            try:
+                assert read().name
+            except RecipeError as error:
+                assert str(error).startswith("x: ")  # noqa: PT017
 
 
 def test_every_fault_is_listed() -> None:
@@ -151,13 +385,13 @@ def test_every_fault_is_listed() -> None:
     [
         ({"filters": {"widht": {}}}, r"no filter of that name in `filters` \(widht\)"),
         ({"filters": {"widht": {}}, "tiers": {"a": {}}}, r"no filter is called 'widht'; did you mean 'width'"),
-        ({"filters": {"width": {"sise": 1}}, "tiers": {"a": {}}}, r"filters: filter 'width' has no setting 'sise'"),
-        ({"filters": {"width": {"reduce": "median"}}, "tiers": {"a": {}}}, r"reduce is mean, .*; not 'median'"),
+        ({"filters": {"width": {"sise": 1}}, "tiers": {"a": {}}}, r"filters\.width\.sise: unknown setting; there are: reduce"),
+        ({"filters": {"width": {"reduce": "median"}}, "tiers": {"a": {}}}, r"reduce: must be one of mean, .*, not 'median'"),
         ({"tiers": {"a": {"flow": ">= 1"}}}, r"tiers.a.flow: no filter of that name in `filters` \(width, psnr\)"),
         ({"tiers": {}}, "tiers: there must be at least one"),
         ({"tiers": {"../evil": {}}}, "'../evil' is not a name"),
         ({"tiers": {"": {}}}, "is not a name"),
-        ({"splitting": {"min_seconds": 20, "window_seconds": 10}}, "window_seconds must not be smaller"),
+        ({"splitting": {"min_seconds": 20, "window_seconds": 10}}, "window_seconds: must not be smaller than min_seconds"),
         ({"name": "a/b"}, "name: "),
         ({"filters": None}, "filters: "),
         ({"filters": {"width": None}}, "filters.width: "),
@@ -279,7 +513,13 @@ def test_gates_can_be_changed_added_and_dropped() -> None:
     assert new.tiers == {"pretrain": {"width": Gate(low=1)}}
     assert new.with_gates({"pretrain.psnr": Gate(4, 20), "pretrain.width": Gate(low=64)}).tiers == old.tiers
     for changes, message in (
-        ({"pretrian.psnr": None}, "no tier 'pretrian'; there are: pretrain"),
+        ({"pretrian.psnr": None}, r"no tier 'pretrian'; did you mean 'pretrain'\?"),
+        ({"zzz.psnr": None}, "no tier 'zzz'; there are: pretrain"),
+        ({"pretrain.pnsr": None}, r"tier 'pretrain' has no such gate; did you mean 'psnr'\?"),
+        (
+            {"pretrain.pnsr": Gate(low=1)},
+            r"tiers.pretrain.pnsr: no filter of .* \(width, psnr\); did you mean 'psnr'\?",
+        ),
         ({"pretrain.flow": Gate(low=1)}, r"tiers.pretrain.flow: no filter of that name"),
         ({"pretrain.flow": None}, "tier 'pretrain' has no such gate; there are: width, psnr"),
     ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import psutil
@@ -27,7 +26,6 @@ from tests.corpus import SMALL, Encoding, film, pan
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 MANIFESTS = {"videos": "video_id", "clips": "clip_id", "captions": "clip_id", "exports": "clip_id"}
-TOKEN = secrets.token_hex(16)
 CLIPS_EACH = 2  # of a video of `videos`
 
 
@@ -110,17 +108,7 @@ class Bench:
         """`longtake …` on this workspace; the stage's name comes first."""
         stage, *rest = map(str, arguments)
         chosen = str(recipe or self.recipe())
-        return [
-            sys.executable,
-            "-m",
-            "longtake",
-            stage,
-            *rest,
-            "-o",
-            str(self.workspace),
-            "-r",
-            chosen,
-        ]
+        return [sys.executable, "-m", "longtake", stage, *rest, "-o", str(self.workspace), "-r", chosen]
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """A run in a process group of its own."""
@@ -142,10 +130,9 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """Of the runs, and of their Ray: with the plug-in, and with a token of their own, so that no other Ray of this
-    user gets in the way."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(PLUGIN)])
-    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    """Of the runs, and of their Ray: with this checkout's `longtake` and the plug-in."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), str(PLUGIN)])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, process: Any = None) -> Any:
@@ -216,9 +203,16 @@ def begun(bench: Bench, stage: str) -> int:
     return sum(bench.lines({"scan": "seen", "score": "looked", "caption": "teller"}[stage]).values())
 
 
+class RunningRay(NamedTuple):
+    """A Ray cluster on this machine; members: the processes that it began with."""
+
+    address: str  # HOST:PORT
+    members: list[psutil.Process]
+
+
 @contextmanager
-def ray_cluster(cpus: int = 2) -> Iterator[tuple[str, list[psutil.Process]]]:
-    """A Ray cluster on this machine: its address, and its processes. Ended by process id."""
+def ray_cluster(cpus: int = 2) -> Iterator[RunningRay]:
+    """A Ray cluster on this machine, ended by process id."""
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
@@ -229,7 +223,7 @@ def ray_cluster(cpus: int = 2) -> Iterator[tuple[str, list[psutil.Process]]]:
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        yield f"127.0.0.1:{port}", _members(marks)
+        yield RunningRay(f"127.0.0.1:{port}", _members(marks))
     finally:
         everyone = [child for member in _members(marks) for child in [*member.children(recursive=True), member]]
         for process in everyone:

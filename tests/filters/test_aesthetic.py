@@ -202,6 +202,6 @@ def test_protocol_names_everything_that_changes_a_score() -> None:
     assert Aesthetic.needs == Needs.FRAMES
     assert AestheticV1(clip="ViT-B-16").weights == ("clip-vit-b-16", "aesthetic-v1-vit-b-16")
     with pytest.raises(ValueError, match="crop"):
-        Aesthetic(crop="middle")  # type: ignore[arg-type]
+        Aesthetic(crop="middle")
     with pytest.raises(ValueError, match="clip"):
-        AestheticV1(clip="ViT-H-14")  # type: ignore[arg-type]
+        AestheticV1(clip="ViT-H-14")

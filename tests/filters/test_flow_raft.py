@@ -145,6 +145,6 @@ def test_protocols() -> None:
     assert FlowRaft(variant="small").protocol == f"raft/small@01064c6d,{end}"
     assert raft().protocol == f"raft/small@c7d41b9c,{end}"
     with pytest.raises(ValueError, match="variant"):
-        FlowRaft(variant="tiny")  # type: ignore[arg-type]
+        FlowRaft(variant="tiny")
     with pytest.raises(ValueError, match="source"):
-        FlowRaft(source="here")  # type: ignore[arg-type]
+        FlowRaft(source="here")

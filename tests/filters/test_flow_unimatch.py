@@ -166,4 +166,4 @@ def test_weights_and_protocol(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(FilterUnavailable, match="longtake models pull unimatch"):
         _ = filter_.method
     with pytest.raises(ValueError, match="variant"):
-        FlowUnimatch(variant="scale3")  # type: ignore[arg-type]
+        FlowUnimatch(variant="scale3")

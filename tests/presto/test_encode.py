@@ -22,6 +22,7 @@ from longtake.presto.model import load_text_encoder, load_vae
 from longtake.presto.prepare import Run, prepare
 from longtake.presto.text import encode_captions
 from longtake.presto.vae import encode_moments
+from tests.curation.workbench import RunningRay
 from tests.presto.made import BUCKET, config, dataset, row
 from tests.presto.ranks import CONTEXT, wait_until
 
@@ -130,9 +131,11 @@ def test_a_kill_loses_nothing_and_nothing_is_done_twice(shards: Path, model: Pat
     assert {clip: encoded.latents_path(tmp_path, clip).stat().st_mtime_ns for clip in before} == times
 
 
-def test_on_ray_it_is_the_same(shards: Path, model: Path, tmp_path: Path) -> None:
-    """As a Ray Data job, on a cluster that is started for it."""
-    assert encode_on_ray(todo(shards, model, tmp_path / "ray"), workers=1) == (6, 1)
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_on_ray_it_is_the_same(shards: Path, model: Path, running_ray: RunningRay, tmp_path: Path) -> None:
+    """As a Ray Data job."""
+    assert encode_on_ray(todo(shards, model, tmp_path / "ray"), running_ray.address, workers=1) == (6, 1)
     encode_here(todo(shards, model, tmp_path / "here"))
     found, peer = by_id(tmp_path / "ray"), by_id(tmp_path / "here")
     assert {clip: (r["status"], r["content"], r["tokens"]) for clip, r in found.items()} == {

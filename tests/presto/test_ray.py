@@ -1,4 +1,4 @@
-"""The same loop under Ray Train: a worker is killed, and the run goes on from its checkpoint."""
+"""The same loop under Ray Train: a worker is killed, and the run goes on from its checkpoint. Here the run starts its Ray."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import psutil
+import pytest
 
 from longtake.presto import checkpoint
 from longtake.presto.launch import fit_on_ray
@@ -23,6 +24,8 @@ def training_workers() -> list[psutil.Process]:
     return [p for p in family if p.is_running() and any("RayTrainWorker" in part for part in p.cmdline())]
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(model: Path, tmp_path: Path) -> None:
     data = encoded_folder(tmp_path / "data", model, 8)
     settings = config(steps=24, checkpoints={"every": 5, "keep": 2})

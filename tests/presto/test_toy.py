@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 from longtake.presto.segments import Segmentation
@@ -20,6 +21,7 @@ def test_the_task_has_its_answers() -> None:
     assert all(torch.equal(text[i, :2], text[0, :2]) == bool(same[i]) for i in range(64))
 
 
+@pytest.mark.slow
 def test_each_segment_learns_its_caption() -> None:
     """Goals: isolated at least 0.95, plain at most 0.4, overlapped inside its segments at least 0.85. Chance is 0.17."""
     assert run("isolated", steps=200).all >= 0.95

@@ -135,6 +135,7 @@ def test_bf16_keeps_master_weights_in_float32(model: Path, data: Path, tmp_path:
 # ── over ranks and restarts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_resume_is_exact_on_two_ranks_and_from_two_to_one(model: Path, data: Path, tmp_path: Path) -> None:
     """SIGKILL of a rank in the middle, then the rest on two ranks, and on one; against a run that was never stopped."""
     settings = config(steps=12, checkpoints={"every": 3, "keep": 9}, validation={"clips": 2, "every": 4})

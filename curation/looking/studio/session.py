@@ -389,7 +389,8 @@ class Session:
             changes |= {f"{tier}.{gate}": None for gate in base if gate not in tiers[tier]}
             changes |= {f"{tier}.{gate}": new for gate, new in tiers[tier].items() if base.get(gate) != new}
         changed = self.recipe.with_gates(changes)
-        return parse_recipe({**changed.model_dump(mode="json"), "name": name}, source="the studio")
+        plain = {**changed.model_dump(mode="json"), "name": name}
+        return parse_recipe(plain, source="the studio", check_captioner=False)
 
     def save(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tiers as a recipe and the marks, both into the workspace's folder `studio`. question: tiers, name,

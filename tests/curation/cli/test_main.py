@@ -18,6 +18,7 @@ from longtake.curation.cli.app import console, errors
 from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
+from tests.corpus import Corpus
 from tests.curation.tables import fill
 
 # What is told apart without a model: all that the scan measures.
@@ -60,7 +61,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def curated(corpus: dict[str, Path], recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def curated(corpus: Corpus, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A workspace made by `longtake curate --inline`, and what that printed."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "more.txt").write_text(ODD)  # given as an argument it would be a pattern
@@ -193,7 +194,7 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["stats", "nosuch://bucket"], 3, "nosuch://bucket"),
         (["stats", "{w}", "-r", "embeded"], 2, r"no recipe 'embeded'.*Did you mean 'embedded'\?"),
         (["tiers", "{w}", "--set", "pretrain.flow"], 2, r"--set 'pretrain\.flow': write TIER\.GATE="),
-        (["tiers", "{w}", "--set", "pretrian.psnr=off"], 2, "no tier 'pretrian'; there are: pretrain, finetune"),
+        (["tiers", "{w}", "--set", "pretrian.psnr=off"], 2, r"no tier 'pretrian'; did you mean 'pretrain'\?"),
         (["tiers", "{w}", "--set", "pretrain.flow=>= 3"], 2, "no filter of that name"),
         (["show", "abcdef", "-o", "{w}"], 3, "no clip is called 'abcdef' in .*workspace"),
         (["curate", "-o", "{w}/new", "--inline"], 3, "nothing to do: no videos were given"),
@@ -202,7 +203,7 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["curate", "x.mp4", "-o", "w", "--until", "scoring"], 2, "scoring"),
         (["curate", "x.mp4", "-o", "w", "--workers", "0"], 2, "workers"),
         (["score", "{w}/new"], 3, "nothing to do"),
-        (["recipe", "validate", "{w}/bad.yaml"], 2, r"bad\.yaml: .*spliting: unknown key; did you mean 'splitting'"),
+        (["recipe", "validate", "{w}/bad.yaml"], 2, r"line 2: spliting: unknown key; did you mean 'splitting'.*\n  line 3: "),
         (["recipe", "diff", "embedded", "nope"], 2, "no recipe 'nope'"),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
     ],
@@ -211,7 +212,7 @@ def test_what_is_wrong_is_said_and_returned(
     arguments: list[str], code: int, words: str, by_hand: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (Path(by_hand) / "bad.yaml").write_text("name: bad\nspliting: {}\nfilters: {width: {}}\ntiers: {a: {}}\n")
+    (Path(by_hand) / "bad.yaml").write_text("name: bad\nspliting: {}\nfilters: {width: {reduc: min}}\ntiers: {a: {}}\n")
     result = longtake(*(text.format(w=by_hand) for text in arguments), code=code)
     assert re.search(words, result.stderr, re.DOTALL), result.stderr
     assert result.stdout == ""

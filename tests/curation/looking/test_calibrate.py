@@ -24,7 +24,7 @@ from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import parse_recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
-from longtake.filters.base import Filter, Needs, Reduce, Sample
+from longtake.filters.base import Filter, FilterSettings, Needs, Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.filters.pictures import crop, resized, sample, world
@@ -91,6 +91,10 @@ def test_backends_are_written_in_one_word() -> None:
 # ── a workspace ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class ShiftSettings(FilterSettings):
+    factor: float = 1.0
+
+
 class Shift(Filter[Sample]):
     """Motion as the test made it, which it wrote into the times: twice `factor` of it, with a sign."""
 
@@ -98,18 +102,17 @@ class Shift(Filter[Sample]):
     backend = "shift"
     unit = "px"
     needs = Needs.FRAMES
+    settings_model = ShiftSettings
 
-    def __init__(self, *, reduce: Reduce = "mean", factor: float = 1.0) -> None:
-        super().__init__(reduce=reduce)
-        self.factor = factor
+    settings: ShiftSettings
 
     @property
     def method(self) -> str:
-        return f"times{self.factor:g}"
+        return f"times{self.settings.factor:g}"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         shift = 100 * (float(item.times[0]) % 1)
-        return [self.factor * shift * 960 / item.keyframes.shape[2]]
+        return [self.settings.factor * shift * 960 / item.keyframes.shape[2]]
 
 
 @pytest.fixture
@@ -194,8 +197,8 @@ def test_faults_are_said_before_anything_is_measured(workspace: Workspace, tmp_p
     monkeypatch.setenv("LONGTAKE_MODELS", str(tmp_path))
     arguments = ("calibrate", "flow", "-o", workspace.path, "--backends")
     assert "longtake models pull unimatch" in call(*arguments, "dis,unimatch", code=3)
-    assert "no backend 'disk'" in call(*arguments, "dis,disk", code=3)
-    assert "no setting 'size'" in call(*arguments, "dis,raft:size=3", code=3)
+    assert "not 'disk'; did you mean 'dis'?" in call(*arguments, "dis,disk", code=3)
+    assert "size: unknown setting" in call(*arguments, "dis,raft:size=3", code=3)
     call(*arguments, "dis", code=2)
     nothing = tmp_path / "empty"
     assert "not a workspace" in call("calibrate", "flow", "-o", str(nothing), "--backends", "dis,raft", code=3)

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from fsspec import AbstractFileSystem
+from pydantic import BaseModel, Field
 
-from longtake import Captioner, Captions, ClipFrames, Filter, Needs, Reduce, Sample, Status
+from longtake import Captioner, Captions, ClipFrames, Filter, FilterSettings, Needs, Sample, Status
 
 
 def note(log: str, who: str, number: float, pause: float) -> None:
@@ -31,21 +32,30 @@ def note(log: str, who: str, number: float, pause: float) -> None:
     time.sleep(pause)
 
 
+class TallySettings(FilterSettings):
+    """Where each measurement is written down."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"log", "pause"})
+
+    log: str = Field(description="the file that grows by a line for each measurement")
+    pause: float = Field(0.0, ge=0, description="seconds after each line")
+    version: str = Field("1", description="another one measures in another way")
+
+
 class _Tally(Filter[Any]):
     backend = "tally"
     unit = ""
+    settings_model = TallySettings
 
-    def __init__(self, *, log: str, pause: float = 0.0, method: str = "1", reduce: Reduce = "mean") -> None:
-        super().__init__(reduce=reduce)
-        self.log, self.pause, self._method = log, pause, method
+    settings: TallySettings
 
     @property
     def method(self) -> str:
-        return self._method
+        return self.settings.version
 
     def _noted(self, data: bytes) -> Sequence[float]:
         number = float(zlib.crc32(data))
-        note(self.log, self.name, number, self.pause)
+        note(self.settings.log, self.name, number, self.settings.pause)
         return [number]
 
 
@@ -80,21 +90,30 @@ class Heard(_Tally):
         return self._noted("\n".join(item).encode())
 
 
+class TellerSettings(BaseModel, extra="forbid"):
+    """As the filters', and a voice."""
+
+    log: str = Field(description="the file that grows by a line for each clip")
+    pause: float = Field(0.0, ge=0, description="seconds after each line")
+    voice: str = Field("low", description="another one is another captioner")
+
+
 class Teller(Captioner):
-    """Captions that tell the clip's own id. voice: another one is another captioner."""
+    """Captions that tell the clip's own id."""
 
     name: ClassVar[str] = "teller"
+    settings_model: ClassVar[type[BaseModel]] = TellerSettings
 
-    def __init__(self, *, log: str, pause: float = 0.0, voice: str = "low") -> None:
-        self.log, self.pause, self.voice = log, pause, voice
+    def __init__(self, **settings: Any) -> None:
+        self.settings = TellerSettings(**settings)
 
     @property
     def protocol(self) -> str:
-        return f"teller/{self.voice}"
+        return f"teller/{self.settings.voice}"
 
     def write_one(self, clip: ClipFrames) -> Captions:
-        note(self.log, self.name, zlib.crc32(clip.clip_id.encode()), self.pause)
-        parts = tuple(f"{clip.clip_id} part {number}, in a {self.voice} voice" for number in range(1, 6))
+        note(self.settings.log, self.name, zlib.crc32(clip.clip_id.encode()), self.settings.pause)
+        parts = tuple(f"{clip.clip_id} part {number}, in a {self.settings.voice} voice" for number in range(1, 6))
         return Captions(clip.clip_id, Status.OK, caption=f"All of {clip.clip_id}", sub_captions=parts)
 
 

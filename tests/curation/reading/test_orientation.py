@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longtake.curation.reading.orientation import track_rotations
-from tests.corpus import CASES, SMALL, Encoding, film, pan
+from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 TURNED = ["rot/media_720p.mp4", "rot/media_720p_rot270.mp4", "rot/media_editlist_hevc_rot.mp4"]
@@ -64,7 +64,7 @@ def test_index_in_front_and_behind(tmp_path: Path) -> None:
         assert list(read(path).values()) == [270], name
 
 
-def test_several_tracks(corpus: dict[str, Path]) -> None:
+def test_several_tracks(corpus: Corpus) -> None:
     found = read(corpus["film_with_cover"])  # the film, its cover and its sound
     assert len(found) >= 2
     assert set(found.values()) == {0}
@@ -73,7 +73,7 @@ def test_several_tracks(corpus: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     "name", [name for name, case in CASES.items() if Path(case.filename).suffix in {".mkv", ".webm", ".ts", ".avi"}]
 )
-def test_other_containers_have_none(corpus: dict[str, Path], name: str) -> None:
+def test_other_containers_have_none(corpus: Corpus, name: str) -> None:
     assert read(corpus[name]) == {}
 
 

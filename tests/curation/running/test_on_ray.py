@@ -26,7 +26,7 @@ from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import Cluster
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
-from tests.curation.workbench import environment
+from tests.curation.workbench import RunningRay, environment
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,16 +75,12 @@ def test_reports_add_up() -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """One local Ray of two workers. Without a token: Ray would want it of every later Ray in this process."""
-    before = dict(os.environ)
-    os.environ.update({name: value for name, value in environment().items() if not name.startswith("RAY_AUTH")})
-    started = Cluster(workers=2)
-    started.start()
-    yield started
-    started.close()
-    os.environ.clear()
-    os.environ.update(before)
+def cluster(running_ray: RunningRay) -> Iterator[Cluster]:
+    """The suite's Ray, of two workers."""
+    joined = Cluster(running_ray.address)
+    joined.start()
+    yield joined
+    joined.close()
 
 
 class Worker:
@@ -115,6 +111,7 @@ def job(folder: Path, how: str = "", batches: int = 8, **more: float) -> Job:
     return Job("test", tables, Worker, (str(folder), how), **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.cluster
 def test_each_batch_is_done_once_by_two_workers_dearest_first(cluster: Cluster, tmp_path: Path) -> None:
     reports = list(cluster.run(job(tmp_path)))
     assert sum(report.rows for report in reports) == 16
@@ -133,27 +130,33 @@ def test_the_same_job_in_this_process_gives_the_same(tmp_path: Path) -> None:
     assert [report.rows for report in reports] == [2, 2]
 
 
+@pytest.mark.cluster
 def test_a_worker_that_cannot_be_made_is_one_clear_error(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="test: FileNotFoundError: the weights are not there"):
         list(cluster.run(job(tmp_path, "no model")))
 
 
+@pytest.mark.cluster
 def test_a_worker_that_fails_stops_the_run_with_its_words(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="this batch is cursed"):
         list(cluster.run(job(tmp_path, "fault")))
 
 
+@pytest.mark.cluster
 def test_a_worker_that_hangs_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="test: no batch ended within 8 s"):
         list(cluster.run(job(tmp_path, "hang", batches=2, hang_seconds=8.0)))
 
 
+@pytest.mark.cluster
 def test_a_killed_worker_is_made_again_and_its_batch_done(cluster: Cluster, tmp_path: Path) -> None:
     reports = list(cluster.run(job(tmp_path, "killed once")))
     assert sum(report.rows for report in reports) == 16
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluster: Cluster, tmp_path: Path) -> None:
     reports: list[Report] = []
     with pytest.raises(SetupError, match="test: 1 batches ended their worker 4 times over"):
@@ -162,6 +165,7 @@ def test_a_batch_that_kills_every_worker_is_given_up_after_all_the_others(cluste
     assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(8)}
 
 
+@pytest.mark.cluster
 def test_what_the_cluster_does_not_have_is_said_before_work_begins(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="a worker needs 64 CPU, and the cluster has 2"):
         list(cluster.run(job(tmp_path, cpus=64.0)))

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from longtake.captioning import endpoint
 from longtake.captioning.quality import Standards, measured_quality
+from longtake.captioning.settings import KEY as KEY_VARIABLE
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import store_sample
@@ -37,7 +38,7 @@ from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
 from tests.captioning.server import Ask, Reply, Server, good, picture, story
-from tests.curation.workbench import ROOT, environment, kill_driver, wait_for
+from tests.curation.workbench import ROOT, RunningRay, environment, kill_driver, wait_for
 
 KEY = "sk-test-77aa0c51b3"
 PER_VIDEO = 4
@@ -53,7 +54,7 @@ RECIPE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY):
+    for name in (endpoint.ENDPOINT, endpoint.MODEL, KEY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -115,6 +116,21 @@ class Place:
         table = pd.read_parquet(Path(self.workspace.path) / "captions")
         assert table["clip_id"].is_unique
         return table.set_index(table["clip_id"].str[8:].map(lambda digits: int(digits, 16))).sort_index()
+
+
+@pytest.fixture(
+    params=[
+        "inline",
+        pytest.param("on the suite's Ray", marks=pytest.mark.cluster),
+        pytest.param("on a Ray of its own", marks=[pytest.mark.cluster, pytest.mark.slow]),
+    ]
+)
+def how(request: pytest.FixtureRequest) -> str:
+    """The option by which a run is in this process, on a Ray that lives on, or on one that it starts and ends."""
+    if request.param == "on the suite's Ray":
+        running_ray: RunningRay = request.getfixturevalue("running_ray")
+        return f"--address={running_ray.address}"
+    return "--inline" if request.param == "inline" else "--workers=2"
 
 
 def assert_own(rows: pd.DataFrame) -> None:
@@ -231,7 +247,6 @@ def test_frames_that_are_gone_cost_their_clips_only(tmp_path: Path) -> None:
 # ── kills ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_killed_in_the_middle_no_answer_is_paid_for_twice(tmp_path: Path, how: str) -> None:
     """SIGKILL to the driver, in this process and on Ray, whose worker may outlive it by a moment."""
     place = Place(tmp_path, 60)
@@ -291,7 +306,6 @@ def shut_off(delay: float, answers: int) -> Callable[[Ask], Reply]:
     return lambda ask: Reply(good(ask).text, delay=delay) if next(asked) <= answers else Reply(status=402)
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
     """Whatever worker, batch and clip it was asked for: five keyframes of a clip, other batches, another process."""
     place = Place(tmp_path, 48)
@@ -310,7 +324,6 @@ def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path,
     assert set(answered) == {1}, "each was paid for once"
 
 
-@pytest.mark.parametrize("how", ["--inline", "--workers=2"])
 def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
     place = Place(tmp_path, 32)
     with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:
@@ -337,7 +350,7 @@ def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, 
 
 
 def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(endpoint.KEY, KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
     place = Place(tmp_path, 6)
 
     def quotes(ask: Ask) -> Reply:
@@ -397,7 +410,7 @@ def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path
     (tmp_path / "hd.yaml").write_text(yaml.safe_dump(plain))
     result = CliRunner().invoke(app, ["recipe", "validate", str(tmp_path / "hd.yaml")], env={"COLUMNS": "500"})
     assert result.exit_code == 2
-    assert "no setting 'concurency'; did you mean 'concurrency'" in result.output
+    assert "captioning.settings.concurency: unknown setting; did you mean 'concurrency'" in result.output
 
 
 # ── a sample, to look at ─────────────────────────────────────────────────────────────────────────────────────────────

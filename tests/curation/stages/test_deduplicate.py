@@ -71,7 +71,6 @@ def test_groups_are_those_of_a_loop_over_all_pairs(
     embeddings = clusters(np.random.default_rng(seed), count, centres, spread, dim)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "BLOCK", 16)
-        patch.setattr(duplicates, "OTHERS", 32)
         owner, cosine = Duplicates(threshold=threshold).kept_instead(embeddings)
     assert owner.tolist() == by_the_book(embeddings, threshold)
     assert (cosine[owner < 0] == 0).all()
@@ -107,14 +106,6 @@ def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed(
         patch.setattr(duplicates, "PROBES", 10_000)  # in all cells
         owner, _ = Duplicates(exact_up_to=0).kept_instead(embeddings)
     assert (owner == expected).all()
-
-
-def test_the_bound_is_one() -> None:
-    embeddings = clusters(np.random.default_rng(2), 400, 20, 0.5, 300)
-    heads = duplicates._heads(embeddings, duplicates.HEAD)
-    rows = embeddings.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    assert (heads @ heads.T - rows @ rows.T).min() > -duplicates.SLACK
 
 
 def test_a_chain_is_no_group() -> None:

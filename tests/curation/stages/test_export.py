@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tarfile
 from itertools import pairwise
@@ -21,7 +20,7 @@ from typer.testing import CliRunner
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.stages.export import _counting
-from tests.corpus import CASES, build
+from tests.corpus import CASES, Corpus
 from tests.curation.tables import fill
 from tests.curation.tables import recipe as by_hand
 
@@ -56,15 +55,13 @@ def write_recipe(path: Path, **export_settings: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """pan_right (16 s), and the first and last clip of long_take (15 s and 17 s), from a list with captions."""
-    kept = os.environ.get("LONGTAKE_TEST_CORPUS")
-    files = build(Path(kept) if kept else tmp_path_factory.mktemp("corpus"), NAMES)
     folder = tmp_path_factory.mktemp("export")
     spans = [("pan_right", 0.0, 16.0), ("long_take", 0.0, 15.0), ("long_take", 30.0, 47.0)]
     rows = [
         {
-            "path": str(files[name]), "start": start, "end": end, "licence": "CC0-1.0",
+            "path": str(corpus[name]), "start": start, "end": end, "licence": "CC0-1.0",
             "caption": f"{name} from {start:g}",
             "sub_captions": [f"{name} from {start:g}, part {part}" for part in range(1, 6)],
         }

@@ -115,7 +115,10 @@ def folder(bench: Bench) -> Path:
     return export(bench, *ALL)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+OFTEN = "its index is there"  # the moment that each run of the suite tries; the others are slow
+
+
+@pytest.mark.parametrize("moment", [m if m == OFTEN else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS])
 def test_killed_at_any_moment_a_whole_dataset_is_there(bench: Bench, folder: Path, moment: str) -> None:
     assert folder.is_dir()
     while not killed_when(bench, partial(MOMENTS[moment], folder, folder.stat().st_ino)):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -18,6 +24,8 @@ from longtake.curation.stages.stage import STAGES, Options, stage
 from longtake.curation.workspace import Workspace
 from longtake.manifests.store import Manifest
 from tests.corpus import SMALL, Encoding, film, pan
+
+ROOT = Path(__file__).parents[3]
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -100,3 +108,44 @@ def test_what_is_remembered_is_what_is_there(finished: Path) -> None:
     remembering.clips.compact()
     assert plain.clips.rows() == before.num_rows
     assert remembering.clips.read().num_rows == before.num_rows
+
+
+FOLLOWED = """
+import sys, types
+page = open(sys.argv[1], encoding="utf-8").read()
+def block(name):
+    return page.split(f"<!-- {name} -->\\n```python\\n")[1].split("```")[0]
+module = types.ModuleType("longtake.curation.stages.palette")
+exec(compile(block("stage"), "palette.py", "exec"), module.__dict__)
+sys.modules[module.__name__] = module
+from longtake.curation.stages import stage
+line = eval(block("line"), {"Listed": stage.Listed})
+stage.STAGES = (*stage.STAGES[:2], line, *stage.STAGES[2:])
+from longtake.curation.cli.main import app
+app(sys.argv[2:])
+"""
+
+
+def follow(*arguments: str) -> str:
+    """`longtake …` with the stage that docs/add-a-stage.md adds."""
+    page = ROOT / "docs" / "add-a-stage.md"
+    done = subprocess.run(
+        [sys.executable, "-c", FOLLOWED, str(page), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_stage_to_add_works(finished: Path) -> None:
+    assert "Find the mean colour of each clip." in follow("--help")
+    assert "palette: 1 computed" in follow("palette", str(finished), "--inline")
+    row = pd.read_parquet(finished / "palette").iloc[0]
+    (frames,) = Path(finished, "frames").rglob("*.parquet")
+    pictures = pd.read_parquet(frames)["keyframes"][0]
+    mean = np.mean([cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1].mean((0, 1)) for p in pictures], axis=0)
+    assert [row["red"], row["green"], row["blue"]] == pytest.approx(mean.tolist(), abs=0.01)
+    assert "palette: nothing to compute" in follow("palette", str(finished), "--inline")
+    stages = json.loads(follow("stats", str(finished), "--json"))["stages"]
+    assert stages["palette"]["rows"] == 1
+    assert "--until" in follow("curate", "--help")
+    assert "palette" in follow("curate", "--help")

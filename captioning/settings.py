@@ -1,0 +1,176 @@
+"""What captioners can be told: their settings as models, without the code that captions, so that checking a recipe loads
+neither OpenCV nor an HTTP client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+
+from longtake.captioning.prompting import DEFAULT, load_prompts
+from longtake.settings import Fault, SettingsError, checked
+
+# Environment variables: where the model is served, what it is called there, and the key, unless the settings say so.
+ENDPOINT, MODEL, KEY = "LONGTAKE_CAPTION_ENDPOINT", "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY"
+
+
+class Settings(BaseModel):
+    """Settings from a recipe: an unknown one is an error. No message repeats a value: it may be a secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class MethodSettings(Settings):
+    """What is the same for all backends of the progressive method."""
+
+    prompts: str | dict[str, str] = Field(
+        DEFAULT, description="a set that ships; a folder with refine.txt and so on; or templates by role"
+    )
+    seed: int = Field(0, ge=0, description="every question has a seed of its own that follows from this one")
+    temperature: float = Field(0.7, ge=0, le=2, description="of an answer")
+    max_tokens: int = Field(1024, ge=16, description="of an answer")
+    tries: int = Field(3, ge=1, le=10, description="answers asked for per step, until one can be used")
+    words: tuple[int, int] = Field((20, 80), description="length of a sub-caption, from and to")
+    caption_words: tuple[int, int] = Field((30, 150), description="length of the overall caption, from and to")
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="ISO 639-1")
+    speculations: int = Field(0, ge=0, description="words of guessing that a text may have")
+    refiner: dict[str, Any] | None = Field(
+        None,
+        description="settings of another model for the refinement, over those of the describer; with `captioner`, of "
+        "another backend",
+    )
+
+    @field_validator("words", "caption_words")
+    @classmethod
+    def _rising(cls, words: tuple[int, int]) -> tuple[int, int]:
+        low, high = words
+        if not 1 <= low <= high:
+            raise ValueError(f"words are [from, to], not [{low}, {high}]")
+        return words
+
+
+class EndpointSettings(Settings):
+    """Where the model is served, and how it may be asked."""
+
+    endpoint: str | None = Field(
+        None, description="the base URL, up to and with /v1; null: the variable LONGTAKE_CAPTION_ENDPOINT"
+    )
+    model: str | None = Field(None, description="as the endpoint calls it; null: the variable LONGTAKE_CAPTION_MODEL")
+    api_key_env: str = Field(KEY, description="the environment variable that holds the key, if one is needed")
+    api_key_file: str | None = Field(None, description="a file that holds the key, instead")
+    concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, over all workers")
+    requests_per_minute: float | None = Field(None, gt=0, description="where the provider limits them")
+    timeout: float = Field(120.0, gt=0, description="seconds for one answer")
+    patience: float = Field(900.0, gt=0, description="seconds in which a failing request is sent again")
+    request_tries: int = Field(6, ge=1, le=50, description="times that a failing request is sent")
+    max_answer_kib: int = Field(256, ge=1, description="a longer answer is refused")
+    token_ceiling: int | None = Field(
+        None, ge=1, description="tokens of one run; at it the run stops, and only what is in flight is still paid"
+    )
+    cost_ceiling: float | None = Field(None, gt=0, description="the same in money")
+    prompt_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
+    completion_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
+    workers: int = Field(1, ge=1, description="processes that share the concurrency")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain(cls, endpoint: str | None) -> str | None:
+        return endpoint if endpoint is None else plain_url(endpoint)
+
+
+class LocalSettings(Settings):
+    """Which model runs in the worker, and how."""
+
+    path: str = Field(description="the model's folder, in the form of transformers, with its processor")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where torch sees it")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="the numbers it computes in")
+    batch_size: int = Field(16, ge=1, description="requests generated together; halved for good when memory runs out")
+
+
+class WaveSettings(Settings):
+    """Which model runs in vLLM's engines, and on what."""
+
+    path: str = Field(description="the model's folder, on every node")
+    gpus: int = Field(
+        1,
+        ge=0,
+        description="engines at once, each on `tensor_parallel` GPUs; 0: one engine on a CPU, for vLLM's build for CPUs",
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs of one engine")
+    engine: dict[str, Any] = Field(default_factory=dict, description="further arguments of vLLM's engine")
+    clips_per_wave: int = Field(2048, ge=1, description="clips that are told together")
+
+
+# The built-in captioners that put questions to a model, and the settings of their backends.
+BACKENDS: dict[str, type[Settings]] = {
+    "openai": EndpointSettings,
+    "transformers": LocalSettings,
+    "vllm": WaveSettings,
+}
+# The built-in captioners, and all that each can be told.
+MODELS: dict[str, type[Settings]] = {
+    "descriptors": Settings,
+    "sidecar": Settings,
+    **{
+        name: create_model(
+            f"{backend.__name__.removesuffix('Settings')}CaptionerSettings", __base__=(MethodSettings, backend)
+        )
+        for name, backend in BACKENDS.items()
+    },
+}
+
+
+def faults_in(name: str, settings: Mapping[str, Any], *, files: bool = False) -> list[Fault]:
+    """Everything that is wrong with the settings of a built-in captioner. files: also look whether the prompts are there."""
+    found: list[Fault] = []
+    try:
+        checked(MODELS[name], settings, quote=False)
+    except SettingsError as error:
+        found += error.faults
+    if name not in BACKENDS:
+        return found
+    prompts = settings.get("prompts")
+    wrong = {fault.where[0] for fault in found if fault.where}
+    if "prompts" not in wrong and (isinstance(prompts, dict) or (files and isinstance(prompts, str))):
+        try:
+            load_prompts(prompts)
+        except ValueError as error:
+            found.append(Fault(("prompts",), str(error).removeprefix("prompts: ")))
+    if isinstance(settings.get("refiner"), dict):
+        found += _refiner_faults(name, settings)
+    return found
+
+
+def _refiner_faults(name: str, settings: Mapping[str, Any]) -> list[Fault]:
+    changes = dict(settings["refiner"])
+    other = changes.pop("captioner", name)
+    if other in MODELS and other not in BACKENDS:
+        return [Fault(("refiner", "captioner"), f"the captioner {other!r} does not answer questions")]
+    if other not in BACKENDS:
+        return []  # another package's, which is looked at when the captioner is made
+    own = {key: value for key, value in settings.items() if key in BACKENDS[name].model_fields}
+    merged = {**(own if other == name else {}), **changes}
+    try:
+        checked(BACKENDS[other], merged, quote=False)
+    except SettingsError as error:
+        # What the refiner has from the describer is told there.
+        own_faults = [
+            fault for fault in error.faults if not fault.where or fault.where[0] not in own or fault.where[0] in changes
+        ]
+        return [Fault(("refiner", *fault.where), fault.what) for fault in own_faults]
+    return []
+
+
+def plain_url(endpoint: str) -> str:
+    """An endpoint's URL. Raises ValueError if it is none, or holds a password, which would end in recipes and logs."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("endpoint is a URL such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "endpoint is a URL without user, password or query; a key goes into api_key_env or api_key_file"
+        )
+    return endpoint.rstrip("/")

@@ -1,0 +1,110 @@
+"""What a scan finds out about clips. The judge measures a clip: cheap filters first, and no further once every tier is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from longtake.curation.errors import RowError
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.video import DecodeCount, VideoInfo
+from longtake.curation.recipe import Recipe
+from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
+from longtake.filters.verdicts import ClipScores, alive
+
+Keep = Callable[[Span, Sample], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A score, and the protocol it was measured under."""
+
+    score: Score
+    protocol: str
+
+
+@dataclass(slots=True)
+class ClipScan:
+    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`."""
+
+    span: Span
+    scores: dict[str, Measured] = field(default_factory=dict)
+    has_frames: bool = False
+    error: RowError | None = None
+
+
+@dataclass(slots=True)
+class VideoScan:
+    """One video as the scan leaves it. cuts: in seconds, the first frame of each new shot. decoded_seconds: of video."""
+
+    info: VideoInfo
+    clips: list[ClipScan]
+    cuts: list[float]
+    count: DecodeCount
+    decoded_seconds: float = 0.0
+
+
+class Judge:
+    """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
+
+    def __init__(self, recipe: Recipe, all_scores: bool) -> None:
+        self.recipe = recipe
+        self.all_scores = all_scores
+        self._on_probe = recipe.needing(Needs.PROBE)
+        later = [f.lower_bound for f in recipe.built.values()]
+        on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
+        self._on_sample = sorted(on_sample, key=lambda f: f.cost)
+
+    def probe_scores(self, info: VideoInfo, span: Span) -> dict[str, Measured]:
+        """The metadata scores of a clip; what the container does not say has none."""
+        scores: dict[str, Measured] = {}
+        known = Probe(info.width, info.height, info.fps, span.seconds)
+        for name, filter_ in self._on_probe.items():
+            (score,) = filter_.measure([known])
+            if isinstance(score, Score):
+                scores[name] = Measured(score, filter_.protocol)
+        return scores
+
+    def may_keep(self, info: VideoInfo, span: Span) -> bool:
+        """Whether decoding can still be worth it, by metadata alone. A span of no length is one of unknown length."""
+        scores = self.probe_scores(info, span)
+        return self._goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
+
+    def measure(self, clip: ClipScan, sample: Sample) -> Sample:
+        """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
+        goes_on = self._goes_on(clip.scores)
+        for filter_ in self._on_sample:
+            if not goes_on:
+                break
+            sample = filter_.annotate(sample)
+            (score,) = filter_.measure([sample])
+            if isinstance(score, MeasureError):
+                clip.error = RowError("measure", f"{filter_.name}: {score}")
+                break
+            clip.scores[filter_.name] = Measured(score, filter_.protocol)
+            goes_on = self._goes_on(clip.scores)
+        clip.has_frames = clip.error is None and goes_on
+        return sample
+
+    def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, keep: Keep) -> None:
+        """The scores of a clip; its sample goes to `keep` where some tier may still keep it. sample: None if there is none."""
+        clip.scores |= self.probe_scores(info, clip.span)
+        if sample is not None:
+            sample = self.measure(clip, sample)
+            if clip.has_frames:
+                keep(clip.span, sample)
+
+    def _goes_on(self, scores: Mapping[str, Measured]) -> bool:
+        """Whether a clip with these scores is worth another measurement: some tier may still keep it."""
+        if self.all_scores:
+            return True
+        row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
+        for name, measured in scores.items():
+            row |= {name: measured.score.value, f"{name}_detail": measured.score.detail}
+        return bool(alive(ClipScores.of_rows([row], self.recipe.built), self.recipe.tiers)[0])
+
+
+def _without(scores: dict[str, Measured], name: str) -> dict[str, Measured]:
+    return {key: value for key, value in scores.items() if key != name}

@@ -1,0 +1,251 @@
+"""The clips that a source list names: each is sought, and only its own moments are kept.
+
+No more is read than the groups of pictures in which those moments lie: fifteen seconds at the end of a film cost what they
+cost at its beginning, and a clip of an hour holds no more in memory than one of fifteen seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import av
+import av.error
+import numpy as np
+
+from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size
+from longtake.curation.reading.pictures import AnalysisFrames
+from longtake.curation.reading.sampling import Span, centres
+from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode
+from longtake.filters.base import Sample
+
+# Seconds. A source list may be wrong about the end of a video by so much: lists round, and some durations are of the sound.
+SLACK = 0.2
+# Seconds. A gap between two wanted moments that is longer is passed over by seeking; a shorter one is decoded through, since a
+# seek goes back to a keyframe, of which there is one in 2 to 10 s.
+SKIP = 12.0
+# Seconds before a moment at which a keyframe is looked for, until one is found from which the moment can be decoded. An index may
+# lead behind it (transport streams, leading pictures).
+LEADS = (0.0, 5.0, 60.0)
+_CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
+
+
+def as_turned(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:
+    """`info` with the rotation that a decoded frame tells; itself if the container told the same."""
+    rotation = -round(frame.rotation / 90) * 90 % 360
+    if rotation == info.rotation:
+        return info
+    width, height = displayed_size(info.coded_width, info.coded_height, rotation, video.stream.sample_aspect_ratio)
+    return replace(info, rotation=rotation, width=width, height=height)
+
+
+def require_sound(count: DecodeCount, limit: float) -> None:
+    """Raises VideoError (corrupt, too_short) if what was decoded is no video, or too damaged. limit: share of the packets."""
+    if count.frames == 0:
+        raise VideoError("corrupt", f"no frame decodes ({count.packets} packets)")
+    if count.corrupt > limit * max(count.packets, 1):
+        raise VideoError(
+            "corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}"
+        )
+    if count.frames == 1 and count.packets <= 1:
+        raise VideoError("too_short", "a single frame")
+
+
+def sample_of(
+    clip: ClipScan, frames: Sequence[tuple[float, av.VideoFrame]], keyframes: int, analysis: AnalysisFrames
+) -> Sample | None:
+    """The sample of a clip; None, with the clip's error set, if there are too few frames. frames: a keyframe, its partner, the
+    next keyframe and so on, small, each with its time in seconds."""
+    if len(frames) < 2 * keyframes:
+        where = f"{clip.span.start:.3f}–{clip.span.end:.3f} s"
+        clip.error = RowError("measure", f"too few frames for a sample in {where}")
+        return None
+    pictures = [analysis.rgb(small) for _, small in frames]
+    times = np.array([time for time, _ in frames])
+    return Sample(np.stack(pictures[::2]), np.stack(pictures[1::2]), times[::2], times[1::2])
+
+
+@dataclass(slots=True)
+class _Listed:
+    """A clip of the list while it is read. frames: those of its sample that were found, by their place in it. left: moments that
+    are still to come."""
+
+    span: Span
+    frames: dict[int, tuple[float, av.VideoFrame]] = field(default_factory=dict)
+    left: int = 0
+
+
+@dataclass(order=True, frozen=True, slots=True)
+class _Moment:
+    """A time at which a frame is wanted. place: in the sample of the clip, keyframes even, partners odd; −1: the clip's end.
+    after: the frame must be later than this."""
+
+    time: float
+    clip: int
+    place: int
+    after: float
+
+
+class ListedPass:
+    """Reads the clips of a list, in the order of their moments."""
+
+    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep, spans: Sequence[Span]) -> None:
+        self.video, self.info, self.judge, self.keep = video, info, judge, keep
+        self.sampling = judge.recipe.sampling
+        self.analysis = AnalysisFrames(info)
+        self.count = DecodeCount()
+        self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
+        self.moments: list[_Moment] = []  # a heap
+        self.clips: list[ClipScan] = []
+        self.frames: Iterator[DecodedFrame] | None = None
+        self.previous: DecodedFrame | None = None
+        self.shrunk: dict[float, av.VideoFrame] = {}  # of the two newest frames, those that some clip wanted
+        self.decoded_seconds = 0.0
+        for number, listed in enumerate(self.listed):
+            for place, moment in enumerate(centres(listed.span, self.sampling.keyframes)):
+                self._want(number, moment, 2 * place)
+            self._want(number, listed.span.end, -1)
+
+    def run(self) -> VideoScan:
+        """Read, measure, and hand samples over in the order in which clips are complete. Raises VideoError."""
+        started, ended = False, False
+        while self.moments and not ended:
+            ended = True
+            for decoded in self._from(max(self.moments[0].time, 0.0)):
+                if not started:
+                    started = True
+                    if not self._first(decoded.frame):
+                        spans = [listed.span for listed in self.listed]
+                        clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in spans]
+                        return VideoScan(self.info, clips, [], self.count)
+                self._push(decoded)
+                if not self.moments or self.moments[0].time - decoded.time > SKIP:
+                    ended = False
+                    break
+        self._end()
+        require_sound(self.count, self.judge.recipe.scan.max_corrupt)
+        for clip in self.clips:
+            clip.scores |= self.judge.probe_scores(self.info, clip.span)
+        return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds)
+
+    def _first(self, frame: av.VideoFrame) -> bool:
+        """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
+        turned = as_turned(self.video, self.info, frame)
+        if turned is not self.info:
+            self.info, self.analysis = turned, AnalysisFrames(turned)
+        return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)
+
+    # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _from(self, start: float) -> Iterator[DecodedFrame]:
+        """Frames from the last one at or before `start` on, if the video can be entered there; else from where reading stands,
+        or from the beginning."""
+        here = self.previous.time if self.previous else 0.0
+        if start - here > SKIP:
+            moved = False
+            for lead in LEADS:
+                if not self._seek(start - lead):
+                    break
+                moved = True
+                self.frames = decode(self.video, self.info, self.count, since=start)
+                first = next(self.frames, None)
+                if first is not None and first.time <= start + _CLOCK:
+                    self.previous = None
+                    self.shrunk.clear()
+                    return chain([first], self.frames)
+            if moved:
+                self._seek(0.0)
+                self.frames = decode(self.video, self.info, self.count)
+                return (frame for frame in self.frames if self.previous is None or frame.time > here)
+        if self.frames is None:
+            self.frames = decode(self.video, self.info, self.count)
+        return self.frames
+
+    def _seek(self, seconds: float) -> bool:
+        """Go to the last keyframe at or before a moment. False if this file cannot be sought in."""
+        clock, first = self.video.clock, self.video.stream.start_time
+        if not clock.base or first is None:
+            return False
+        try:
+            self.video.container.seek(
+                max(clock.ticks(seconds + _CLOCK), first), stream=self.video.stream, backward=True
+            )
+        except (av.error.FFmpegError, ValueError):
+            return False
+        return True
+
+    # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _want(self, clip: int, time: float, place: int, after: float = -math.inf) -> None:
+        self.listed[clip].left += 1
+        heapq.heappush(self.moments, _Moment(time, clip, place, after))
+
+    def _push(self, decoded: DecodedFrame) -> None:
+        """The next frame. A moment is settled when a frame at or behind it has come: the nearer of the two around it is its."""
+        previous = self.previous
+        if previous is not None:
+            self.decoded_seconds += decoded.time - previous.time
+        later: list[_Moment] = []
+        while self.moments and self.moments[0].time <= decoded.time:
+            moment = heapq.heappop(self.moments)
+            if decoded.time <= moment.after:
+                later.append(moment)
+                continue
+            if previous is not None and moment.time - previous.time <= decoded.time - moment.time:
+                self._settle(moment, previous if previous.time > moment.after else decoded, decoded)
+            else:
+                self._settle(moment, decoded, previous)
+        for moment in later:
+            heapq.heappush(self.moments, moment)
+        self.previous = decoded
+        self.shrunk = {time: small for time, small in self.shrunk.items() if time == decoded.time}
+
+    def _settle(self, moment: _Moment, best: DecodedFrame, other: DecodedFrame | None) -> None:
+        listed = self.listed[moment.clip]
+        span = listed.span
+        fitting = [f for f in (best, other) if f and span.start <= f.time < span.end and f.time > moment.after]
+        if fitting and moment.place >= 0:
+            chosen = fitting[0]
+            listed.frames[moment.place] = chosen.time, self._small(chosen)
+            if moment.place % 2 == 0:
+                partner = min(chosen.time + self.sampling.partner_seconds, span.end - _CLOCK)
+                self._want(moment.clip, partner, moment.place + 1, chosen.time)
+        listed.left -= 1
+        if not listed.left:
+            self._clip(listed)
+
+    def _small(self, decoded: DecodedFrame) -> av.VideoFrame:
+        if decoded.time not in self.shrunk:
+            self.shrunk[decoded.time] = self.analysis.shrink(decoded.frame)
+        return self.shrunk[decoded.time]
+
+    # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _clip(self, listed: _Listed) -> None:
+        clip = ClipScan(listed.span)
+        frames = [frame for _, frame in sorted(listed.frames.items())]
+        self.judge.add(self.info, clip, sample_of(clip, frames, self.sampling.keyframes, self.analysis), self.keep)
+        self.clips.append(clip)
+
+    def _end(self) -> None:
+        """The video has no more frames: the last one is nearest to all that is still wanted."""
+        last = self.previous
+        if last is None:
+            return
+        fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
+        end = max(last.time, self.count.last if math.isfinite(self.count.last) else last.time) + 1 / fps
+        while self.moments:
+            moment = heapq.heappop(self.moments)
+            listed = self.listed[moment.clip]
+            if listed.span.end <= end + SLACK:
+                self._settle(moment, last, None)
+                continue
+            listed.left -= 1
+            if not listed.left:
+                words = f"the video ends at {end:.3f} s, before this clip does ({listed.span.end:.3f} s)"
+                self.clips.append(ClipScan(listed.span, error=RowError("missing", words)))

@@ -1,0 +1,120 @@
+"""Videos in archives and tables are read where they lie."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.manifests.members import (
+    MemberError,
+    cell_uri,
+    container_of,
+    member_uri,
+    members,
+    open_inside,
+    video_columns,
+)
+
+FILES = {
+    "a.mp4": bytes(range(256)) * 40,
+    "a.json": b"{}",
+    "sub/b c#é.mp4": b"second" * 1000,
+    "empty.mp4": b"",
+}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "shard-000000.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, data in FILES.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        link = tarfile.TarInfo("link.mp4")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return path
+
+
+def test_members_are_files_and_their_bytes_are_theirs(archive: Path) -> None:
+    with archive.open("rb") as file:
+        found = list(members(file))
+    assert [member.name for member in found] == list(FILES)
+    for name, data in FILES.items():
+        with open_inside(archive.open("rb"), member_uri(str(archive), name)) as inside:
+            assert inside.read() == data
+    with pytest.raises(MemberError, match=r"no member 'link\.mp4'"):
+        open_inside(archive.open("rb"), member_uri(str(archive), "link.mp4"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_300), st.integers(0, 3000)), max_size=20))
+def test_a_member_is_a_file_like_any_other(reads: list[tuple[int, int]]) -> None:
+    whole = FILES["a.mp4"]
+    outer = io.BytesIO(b"x" * 512 + whole + b"y" * 512)
+    from longtake.manifests.members import _Range
+
+    inside, plain = io.BufferedReader(_Range(outer, 512, len(whole))), io.BytesIO(whole)
+    assert inside.seek(0, io.SEEK_END) == len(whole)
+    for at, size in reads:
+        inside.seek(at)
+        plain.seek(at)
+        assert inside.read(size) == plain.read(size)
+        assert inside.tell() == (plain.tell() if at <= len(whole) else at)
+
+
+def test_no_more_is_read_than_headers_and_the_range(tmp_path: Path) -> None:
+    path = tmp_path / "large.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(20):
+            entry = tarfile.TarInfo(f"{number}.mp4")
+            entry.size = 1_000_000
+            tar.addfile(entry, io.BytesIO(np.full(1_000_000, number, np.uint8).tobytes()))
+
+    class Counting(io.BufferedReader):
+        total = 0
+
+        def read(self, *size: Any) -> bytes:
+            data = super().read(*size)
+            Counting.total += len(data)
+            return data
+
+    with open_inside(Counting(io.FileIO(path)), member_uri(str(path), "17.mp4")) as inside:
+        inside.seek(500_000)
+        assert set(inside.read(1000)) == {17}
+    assert Counting.total < 60_000
+
+
+def test_cells_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "train-00000-of-00001.parquet"
+    videos = [{"bytes": bytes([n]) * (n * 1000), "path": f"{n}.mp4"} for n in range(1, 8)]
+    table = pa.table(
+        {"video": videos, "caption": [str(n) for n in range(1, 8)], "other": [{"bytes": 1, "path": "x"}] * 7}
+    )
+    pq.write_table(table, path, row_group_size=3)
+    assert video_columns(table.schema) == ["video"]
+    for row, video in enumerate(videos):
+        uri = cell_uri(str(path), "video", row)
+        assert container_of(uri) == str(path)
+        with open_inside(path.open("rb"), uri) as inside:
+            assert inside.read() == video["bytes"]
+    for uri in (cell_uri(str(path), "video", 7), cell_uri(str(path), "nothing", 0), f"{path}#cell=video,x"):
+        with pytest.raises(MemberError):
+            open_inside(path.open("rb"), uri)
+
+
+def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"no archive" * 100)
+    with (tmp_path / "x.tar").open("rb") as file, pytest.raises(MemberError, match="not a tar archive"):
+        list(members(file))
+    assert container_of("s3://bucket/a.mp4") is None
+    assert container_of(member_uri("s3://bucket/x.tar", "a.mp4")) == "s3://bucket/x.tar"
