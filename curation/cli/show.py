@@ -55,7 +55,7 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_stages(console, found)
     _show_not_applied(console, found)
     for note in result.notes:
-        console.print(escape(note), soft_wrap=True)
+        console.print(outside(note), soft_wrap=True)
     for tier, clips in result.datasets.items():
         console.print(f"dataset: {outside(redact(workspace.path))}/dataset/{tier} ({clips} clips)", soft_wrap=True)
     for tier, why in result.kept_back.items():

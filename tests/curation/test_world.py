@@ -201,7 +201,7 @@ def test_frames_that_cannot_be_read_cost_no_score(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(score, "read_frames", broken)
-    bench.recipe(filters={"looked": {"method": "2"}})  # to be measured anew
+    bench.recipe(filters={"looked": {"version": "2"}})  # to be measured anew
     assert "unreadable" in call(bench, "curate", code=3)
     assert held(bench) == before
     assert "stays as it was" in call(bench, "export", code=1)  # by itself it must not empty the dataset either
