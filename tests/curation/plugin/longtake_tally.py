@@ -39,7 +39,7 @@ class TallySettings(FilterSettings):
 
     log: str = Field(description="the file that grows by a line for each measurement")
     pause: float = Field(0.0, ge=0, description="seconds after each line")
-    method: str = Field("1", description="the method as the protocol has it: another one makes old scores stale")
+    version: str = Field("1", description="another one makes old scores stale")
 
 
 class _Tally(Filter[Any]):
@@ -51,7 +51,7 @@ class _Tally(Filter[Any]):
 
     @property
     def method(self) -> str:
-        return self.settings.method
+        return self.settings.version
 
     def _noted(self, data: bytes) -> Sequence[float]:
         number = float(zlib.crc32(data))
