@@ -41,7 +41,9 @@ EXCEPT = {("captioning/motion.py", "longtake.filters.flow_dis")} | {
     )
 }
 # the trainer expands a prompt through the captioner's client, so that one rule says where a key may go
-EXCEPT |= {("presto/expand.py", f"longtake.captioning.{name}") for name in ("chat", "endpoint", "permission", "settings")}
+EXCEPT |= {
+    ("presto/expand.py", f"longtake.captioning.{name}") for name in ("chat", "endpoint", "permission", "settings")
+}
 DOOR = "longtake.manifests.folder"  # the one door to a place, for all of them
 HEAVY = {
     "torch",
