@@ -211,8 +211,9 @@ def open_source(source: Source) -> BinaryIO:
     except Exception as error:
         if refused := _within(error, PrivateAddress):
             raise VideoError("input", f"{host_of(source.uri)}: {refused}") from None
-        if source.access is None and _is_denied(error):
-            raise VideoError("credentials", f"the server refuses; {missing_access(source.uri)}") from None
+        if source.access is None and (status := _denial(error)):
+            told = f"the server refuses (HTTP {status}); {missing_access(source.uri)}"
+            raise VideoError("credentials", told) from None
         raise
 
 
@@ -265,14 +266,16 @@ def _within(error: BaseException | None, kind: type[BaseException]) -> BaseExcep
     return None
 
 
-def _is_denied(error: BaseException | None) -> bool:
+def _denial(error: BaseException | None) -> int | None:
+    """The status by which a server refuses whoever asks; None for any other fault."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if getattr(error, "status", None) in (401, 403) or getattr(error, "status_code", None) in (401, 403):
-            return True
+        for status in (getattr(error, "status", None), getattr(error, "status_code", None)):
+            if status in (401, 403):
+                return int(status)
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return False
+    return None
 
 
 def _words(variable: str) -> list[str]:

@@ -154,7 +154,10 @@ class _Reading:
             return
         more = sum(what.count for what in self.report.left_out.values()) > left_out
         why = f": {'; '.join(self.report.lines()[1:])}" if more or self.report.endings else ""
-        empty = SetupError(f"{redact(item)}: there is no video in it{why}")
+        empty = SetupError(
+            f"{redact(item)}: there is no video in it{why}, which a mount, bucket or drive that is away looks like, too; "
+            "nothing was changed"
+        )
         if not more:
             raise empty
         # A shell that expands a glob names what a workspace made, too: that stops nothing if there is something else.
@@ -181,7 +184,9 @@ class _Reading:
         if not item.strip():
             return False
         if item.endswith("/") or not Path(item).suffix:
-            raise SetupError(f"{item}: there is no such folder or file")
+            raise SetupError(
+                f"{item}: there is no such folder or file; if a mount or drive is away, bring it back; nothing was changed"
+            )
         return self._add(os.path.abspath(item))  # It is not there: an error row will say so.
 
     def _folder(self, item: str) -> bool:

@@ -413,7 +413,7 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
             {"api_key_env": "AWS_SECRET_ACCESS_KEY"},
             "api_key_env: a recipe may name only variables that begin with LONGTAKE_",
         ),
-        ({"refiner": {"api_key_env": "HOME"}}, "refiner: api_key_env: a recipe may name only variables"),
+        ({"refiner": {"api_key_env": "HOME"}}, r"refiner\.api_key_env: a recipe may name only variables"),
         ({"words": [5, 2]}, "words are"),
         ({"prompts": {"describe": "Look at $nothing"}}, r"describe asks for \$nothing; it can have: \$camera"),
         ({"refiner": {"modell": "x"}}, r"refiner\.modell: unknown setting; did you mean 'model'"),

@@ -145,11 +145,13 @@ def test_secrets_let_in_and_are_found_nowhere(bench: Bench, films: list[Path], h
 
 def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path], host: str, tmp_path: Path) -> None:
     args = ("-o", bench.workspace, "-r", bench.recipe(), "--inline")
-    call("curate", signed(host, films[0].name), f"http://{host}/v/{films[1].name}", *args, "--until", "score")
+    call("curate", signed(host, films[0].name), f"http://{host}/v/{films[1].name}", *args, "--until", "score", code=3)
     rows = bench.rows("videos").set_index("uri")
     told = rows.loc[f"http://{host}/v/{films[1].name}", "error"]
-    assert told.startswith(f"the server refuses; access to {host} is missing: give the list with its URIs again")
-    call("curate", *args)  # the URI is not given again
+    assert told.startswith(
+        f"the server refuses (HTTP 401); access to {host} is missing: give the list with its URIs again"
+    )
+    call("curate", *args, code=3)  # the URI is not given again
     exported = bench.rows("exports")
     assert set(exported["error"]) == {told.partition("; ")[2]}
     # By identity and by host, out of a file that is nobody else's.

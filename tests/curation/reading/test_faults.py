@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from longtake.curation.access import Source
 from longtake.curation.errors import ERROR_KINDS, KINDS, OF_THE_WORLD, Sort, VideoError, is_of_the_world
 from longtake.curation.reading import faults
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.faults import kind_of, words
-from longtake.curation.reading.opening import open_source, open_video
+from longtake.curation.reading.opening import open_video, source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.reading.video import DecodeCount, decode, missing_tail, probe
 from tests.curation.faulty_server import KINDS as OF_SERVERS
@@ -211,7 +212,7 @@ def test_a_web_server_that_fails_at_once_or_later(server: Faulty, film: Path, fa
 
 def read_in_blocks(uri: str) -> None:
     """A whole film, in pieces so small that some come late."""
-    with open_source(uri) as file:
+    with source_file(Source(uri)) as file:
         file.cache.blocksize = file.blocksize = 4096  # type: ignore[attr-defined]
         read_all(file)
 

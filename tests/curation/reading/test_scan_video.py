@@ -677,11 +677,11 @@ def test_a_clip_of_a_list_is_sought_and_no_more_read_than_its_own(
 ) -> None:
     files: list[Counted] = []
 
-    def opened(uri: str) -> Any:
-        files.append(Counted(Path(uri)))
+    def opened(source: Any) -> Any:
+        files.append(Counted(Path(source.uri)))
         return files[-1]
 
-    monkeypatch.setattr("longtake.curation.reading.opening.open_uri", opened)
+    monkeypatch.setattr("longtake.curation.reading.opening.open_source", opened)
     monkeypatch.setattr(Counted, "__enter__", lambda self: self, raising=False)
     monkeypatch.setattr(Counted, "__exit__", lambda self, *_: self.file.close(), raising=False)
     spans = [Span(260, 275), Span(100, 102), Span(265, 280)]
