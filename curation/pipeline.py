@@ -186,6 +186,9 @@ def _run_stage(this: Stage, run: Run, executor: Inline | Cluster, watcher: Watch
 
 
 def _anything_good(output: Manifest) -> bool:
+    """Whether a manifest holds a result: a row that is no error, or any row where rows have no status."""
+    if "status" not in output.schema.names:
+        return output.rows() > 0
     return bool(pc.any(pc.equal(output.read(["status"])["status"], "ok")).as_py())
 
 

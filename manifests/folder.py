@@ -45,11 +45,11 @@ class FolderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file in a folder. name: relative to the folder, with slashes. size: bytes. modified: seconds since 1970, or None
+    """A file in a folder. name: relative to the folder, with slashes. size: bytes, and modified: seconds since 1970; None
     where the store does not say."""
 
     name: str
-    size: int
+    size: int | None
     modified: float | None = None
 
 
@@ -179,7 +179,8 @@ class Folder:
             for path, info in sorted(found.items()):
                 name = path[len(self.root) :].lstrip("/")
                 if name and not _TEMPORARY.fullmatch(name.rsplit("/", 1)[-1]):
-                    yield Entry(name, int(info.get("size") or 0), _seconds(info))
+                    size = info.get("size")
+                    yield Entry(name, None if size is None else int(size), _seconds(info))
             return
         for folder, folders, files in os.walk(self.root):
             folders.sort()

@@ -71,7 +71,7 @@ def latents_path(folder: Place, clip_id: str) -> Place:
     return join(folder, f"{_LATENTS}/{_name(clip_id)}")
 
 
-def latents_there(folder: Place, clip_ids: Iterable[str]) -> dict[str, int]:
+def latents_there(folder: Place, clip_ids: Iterable[str]) -> dict[str, int | None]:
     """Those clips whose encodings lie in a folder, and their bytes, where the filesystem tells."""
     names = {_name(clip_id): clip_id for clip_id in clip_ids}
     return {names[name]: size for name, size in sizes(join(folder, _LATENTS), names).items()}

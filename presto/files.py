@@ -58,20 +58,20 @@ def exists(file: Place) -> bool:
         raise PrestoError(f"{file} cannot be looked at: {error}") from error
 
 
-def listing(folder: Place) -> dict[str, int]:
-    """Names of all files below a folder, relative to it, and their bytes; of one that is not there, none. Raises
-    PrestoError."""
+def listing(folder: Place) -> dict[str, int | None]:
+    """Names of all files below a folder, relative to it, and their bytes where they are told; of one that is not there, none.
+    Raises PrestoError."""
     try:
         return {entry.name: entry.size for entry in folder_of(folder).entries()}
     except OSError as error:
         raise PrestoError(f"{folder} cannot be listed: {error}") from error
 
 
-def sizes(folder: Place, names: Iterable[str]) -> dict[str, int]:
-    """Those of `names` that are files in a folder, and their bytes. Of a remote folder by one listing of it, not by a look at
-    each. Raises PrestoError."""
+def sizes(folder: Place, names: Iterable[str]) -> dict[str, int | None]:
+    """Those of `names` that are files in a folder, and their bytes where they are told. Of a remote folder by one listing of it,
+    not by a look at each. Raises PrestoError."""
     if isinstance(folder, Path):
-        found: dict[str, int] = {}
+        found: dict[str, int | None] = {}
         for name in names:
             with suppress(OSError):
                 about = os.stat(folder / name)
