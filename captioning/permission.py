@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from longtake.manifests.folder import is_uri
+
 ENDPOINT = "LONGTAKE_CAPTION_ENDPOINT"
 ALLOWED = "LONGTAKE_ALLOW_ENDPOINTS"
 OPTION = "--allow-endpoint"
@@ -61,7 +63,7 @@ def parse_host(text: str) -> str:
     text = text.strip()
     wrong = ValueError(f"{text!r} is no host: give HOST, HOST:PORT or the endpoint's URL")
     try:
-        return host_of(plain_url(text if "://" in text else f"https://{text}"))
+        return host_of(plain_url(text if is_uri(text) else f"https://{text}"))
     except ValueError:
         raise wrong from None
 

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from longtake.curation.errors import RowError, SetupError, VideoError
-from longtake.manifests.folder import local_path
+from longtake.manifests.folder import is_uri, local_path
 from longtake.manifests.uris import UriAccess, host_of, join_uri, redact, scheme_of, split_uri
 
 SCHEMES = frozenset({"file", "https", "http", "s3", "gs", "az"})
@@ -175,7 +175,7 @@ class Access:
             identity, access = split_uri(key, self.reach.secret_keys)
             self.add(identity, access)
             return
-        if "://" in value:
+        if is_uri(value):
             access = split_uri(value, self.reach.secret_keys)[1]
         elif value.startswith("?"):
             access = UriAccess(tail=value)
@@ -183,7 +183,7 @@ class Access:
             access = UriAccess(userinfo=value.removesuffix("@"))
         if access is None:
             raise SetupError(f"{file}: what it gives for {redact(key)} holds no user and no signature")
-        if "://" in key:
+        if is_uri(key):
             self.add(split_uri(key, self.reach.secret_keys)[0], access)
         else:
             self._hosts[key.lower()] = access
@@ -310,6 +310,6 @@ def _entries(file: str) -> Iterator[tuple[str, str | None]]:
     for number, cells in enumerate(csv.reader(text.splitlines()), 1):
         if not cells or cells[0].startswith("#"):
             continue
-        if len(cells) > 2 or (len(cells) == 1 and "://" not in cells[0]):
+        if len(cells) > 2 or (len(cells) == 1 and not is_uri(cells[0])):
             raise SetupError(f"{file}, line {number}: write IDENTITY_OR_HOST,ACCESS or a whole URI")
         yield cells[0].strip(), cells[1].strip() if len(cells) == 2 else None

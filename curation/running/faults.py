@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
+from longtake.manifests.folder import local_path
 
 IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
 LAST = 200  # rows that are looked back on,
@@ -61,10 +62,11 @@ def this_host() -> str:
 
 def source_of(uri: str) -> str:
     """The server or bucket of a URI, or the folder of a path."""
-    if "://" in uri and not uri.startswith("file://"):
-        parts = urlsplit(uri)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    return uri.removeprefix("file://").rpartition("/")[0] or "/"
+    path = local_path(uri)
+    if path is not None:
+        return str(path.parent)
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def with_past(todo: pa.Table, key: str, rows: pa.Table, done: Callable[[], pa.ChunkedArray] | None = None) -> pa.Table:

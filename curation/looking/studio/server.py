@@ -101,7 +101,7 @@ class Guard:
             return "no requests from other sites"
         if request.method not in ("GET", "HEAD"):
             origin = request.headers.get("origin")
-            if origin is not None and origin.partition("://")[2] != host:
+            if origin is not None and origin.rpartition("//")[2] != host:
                 return "no requests from other sites"
         if self.token is not None:
             given = request.query_params.get("token") or request.cookies.get(_COOKIE) or ""
