@@ -262,15 +262,15 @@ class _Reading:
         if is_chain(item):
             raise SetupError(f"{redact(item)}: a chain of addresses (::) is not read")
         self.access.add(identity, access)
-        if is_list(identity) and (scheme_of(identity) in ("http", "https") or not glob.has_magic(identity)):
+        # A web address is never a pattern: its ? begins a query.
+        web = scheme_of(identity) in ("http", "https")
+        one = web or not glob.has_magic(identity)
+        if one and is_list(identity):
             if why := self.access.reach.refusal(identity, [scheme_of(identity) or ""]):
                 raise SetupError(f"{identity}: {why}")
             return self._list(identity, identity)
-        if not glob.has_magic(identity) and container_of(identity) is None and may_hold_videos(_plain(identity)):
+        if web or (one and (is_video_name(identity) or container_of(identity) or may_hold_videos(identity))):
             return self._remote_found(identity, access)
-        # A web address is never a pattern: its ? begins a query.
-        if scheme_of(identity) in ("http", "https") or (not glob.has_magic(identity) and is_video_name(identity)):
-            return self._remote_file(identity, access)
         return self._remote_folder(item, identity, access)
 
     def _remote_folder(self, item: str, identity: str, access: UriAccess | None) -> bool:
@@ -304,7 +304,7 @@ class _Reading:
         return matched
 
     def _remote_found(self, identity: str, access: UriAccess | None) -> bool:
-        if not may_hold_videos(_plain(identity)):
+        if container_of(identity) is not None or not may_hold_videos(_plain(identity)):
             return self._remote_file(identity, access)
         if (workspace := self.remote.above(identity, self.access)) is not None:
             self.walker.leave_out(MADE, workspace)

@@ -67,7 +67,9 @@ def kind_of(error: BaseException, remote: bool) -> str:
             return "credentials"
     if isinstance(error, MemberError):
         # What an archive or a table is tells of it, unless the world did not let it be read.
-        behind = [one for one in chain if isinstance(one, OSError) and not isinstance(one, MemberError)]
+        behind: list[BaseException] = [
+            one for one in chain if isinstance(one, OSError) and not isinstance(one, MemberError)
+        ]
         if not behind:
             return "missing" if isinstance(error, NoMemberError) else "not_video"
         chain = behind

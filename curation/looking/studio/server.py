@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from longtake.curation.access import Access, Source, open_source
+from longtake.curation.access import Access, Source, is_plain_file, open_source
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.studio.session import Session, StudioError, word
 from longtake.curation.recipe import RecipeError
@@ -229,7 +229,7 @@ def _video(source: Source, wanted: str | None) -> Response:
     kind = mimetypes.guess_type(source.uri)[0] or ""
     kind = kind if kind.startswith("video/") else "video/mp4"
     path = local_path(source.uri)
-    if path is not None and (container_of(source.uri) is None or path.exists()):
+    if path is not None and (container_of(source.uri) is None or is_plain_file(source.uri)):
         return FileResponse(path, media_type=kind) if path.is_file() else PlainTextResponse("the file is gone", 404)
     try:
         file = open_source(source)
