@@ -136,22 +136,23 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
 def names_videos(source: Source, name: str | None = None) -> bool | None:
     """Whether a list that was found, and not given, names or holds videos: by its columns and its first rows. name: of the
     column of URIs, if only one is meant. None: it is the table of a dataset that was exported. Raises what reading it raises."""
-    wanted = (name,) if name else URI_COLUMNS
+    wanted = (name.strip().lower(),) if name else URI_COLUMNS
     with open_container(source) if _is_parquet(source.uri) else open_source(source) as file:
         if _is_parquet(source.uri):
             schema = open_table(file).schema_arrow
             if {"clip_id", "video_id", "sha256"} <= set(schema.names):
                 return None
-            if cells_of(schema, source.uri, wanted if name else URI_COLUMNS):
+            if cells_of(schema, source.uri, wanted):
                 return True
             if {column.lower() for column in schema.names}.isdisjoint(wanted):
                 return False
-        for record in islice(_records(file, source.uri, wanted, ListNotes()), _LOOKED_AT):
-            if isinstance(record, str):
-                continue
-            lowered = {str(key).strip().lower(): value for key, value in record.items() if key is not None}
-            if is_video_name(str(_first(lowered, wanted) or "")):
-                return True
+        try:
+            for record in islice(_records(file, source.uri, wanted, ListNotes()), _LOOKED_AT):
+                lowered = {} if isinstance(record, str) else {str(key).strip().lower(): record[key] for key in record}
+                if is_video_name(str(_first(lowered, wanted) or "")):
+                    return True
+        except NoUriColumn:
+            pass
     return False
 
 
@@ -167,7 +168,7 @@ def _records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes
     # Bytes that are no text come through, as they do in names of files: of a path they are right.
     text = io.TextIOWrapper(file, encoding=_encoding(file), errors="surrogateescape", newline="")
     if suffix in _DELIMITERS:
-        yield from _table(text, _DELIMITERS[suffix], wanted)
+        yield from _table(text, uri, _DELIMITERS[suffix], wanted)
     elif suffix == ".txt":
         for line in text:
             name = line.rstrip("\r\n")
@@ -198,7 +199,7 @@ def _encoding(file: BinaryIO) -> str:
     return "utf-8-sig"
 
 
-def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
+def _table(text: Iterable[str], uri: str, delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(_FIELD_BYTES)
     lines = _Pushback(text)
     head = lines.next()
@@ -207,6 +208,7 @@ def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Ite
     if head is None:
         return
     header, delimiter = _header(head.rstrip("\r\n"), delimiters, wanted)
+    _require_uris(uri, header, wanted)  # also where no row follows: a list without a header is none without videos
     for cells in _cells(lines, delimiter):
         if isinstance(cells, str):
             yield cells
@@ -215,6 +217,13 @@ def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Ite
         else:
             # Everything is text, as it stands: a file may well be called 007 or NA.
             yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
+
+
+def _require_uris(uri: str, columns: Sequence[Any], wanted: Collection[str]) -> None:
+    """Raises NoUriColumn."""
+    if {str(column).strip().lower() for column in columns}.isdisjoint(wanted):
+        have = ", ".join(map(str, columns)) or "none"
+        raise NoUriColumn(f"{uri}: no column of URIs ({', '.join(wanted)}); its columns: {have}")
 
 
 def _header(line: str, delimiters: str, wanted: Collection[str]) -> tuple[list[str], str]:
@@ -294,12 +303,9 @@ class _Reader:
         self, source: Source, rules: ListRules, access: Access, wanted: Sequence[str], columns: Sequence[Any]
     ) -> None:
         self.rules, self.access, self.wanted = rules, access, wanted
-        known = [str(column).strip().lower() for column in columns]
         by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))  # Each line has its own names.
-        known = [name for name in known if name != CELL]
-        if not by_line and CELL not in columns and not any(name in known for name in wanted):
-            have = ", ".join(map(str, columns)) or "none"
-            raise NoUriColumn(f"{source.uri}: no column of URIs ({', '.join(wanted)}); its columns: {have}")
+        if not by_line and CELL not in columns:
+            _require_uris(source.uri, columns, wanted)
         self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted, CELL}]
         self.source = source
         self.scheme = scheme_of(source.uri)
