@@ -163,6 +163,7 @@ class _Reading:
         self.rows: dict[str, dict[str, Any]] = {}
         self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
         self.places: set[str] = set()
+        self.containers: set[str] = set()  # archives and tables that were looked into
         self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
         here = local_path(workspace) if workspace is not None else None
         self.walker = Walker(Workspaces(str(here) if here is not None else None))
@@ -212,7 +213,7 @@ class _Reading:
         if os.path.lexists(item):
             return self._file(item)
         if container_of(item) is not None:
-            return self._add(absolute(item))
+            return self._member(absolute(item))
         if glob.has_magic(item):
             below = _fixed(item)
             matched = [self._file(path, below) for path in _globbed(item)]
@@ -249,6 +250,13 @@ class _Reading:
             self.walker.leave_out(MADE, workspace)
             return False
         return not self.walker.is_new(path) or self._found(path)
+
+    def _member(self, path: str) -> bool:
+        """A video in an archive or a table that is named itself."""
+        if (workspace := self.walker.workspaces.above(file_of(path))) is not None:
+            self.walker.leave_out(MADE, workspace)
+            return False
+        return self._add(path)
 
     def _add(self, path: str) -> bool:
         self.report.files += 1
@@ -313,7 +321,7 @@ class _Reading:
         return self._container(identity, identity, access)
 
     def _remote_file(self, identity: str, access: UriAccess | None) -> bool:
-        if (workspace := self.remote.above(identity, self.access)) is not None:
+        if (workspace := self.remote.above(file_of(identity), self.access)) is not None:
             self.walker.leave_out(MADE, workspace)
             return False
         self.report.files += 1
@@ -328,6 +336,9 @@ class _Reading:
         if is_compressed_name(shown):
             self.walker.leave_out(NOT_BY_RANGE, shown)
             return False
+        if place in self.containers:
+            return True
+        self.containers.add(place)
         try:
             return self._archive(place, access) if is_archive_name(shown) else self._table(place, shown)
         except (MemberError, pa.ArrowException, SetupError) as error:
@@ -353,7 +364,8 @@ class _Reading:
             self._bad(f"{place}{_ROW}{name}" if name else place, f"{place}{f', {name}' if name else ''}: {why}")
         for number, film in enumerate(found.films, 1):
             row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
-            self._listed(row, -self.report.archives)  # no list has such a number
+            if not self._listed(row, -self.report.archives):  # no list has such a number
+                self._bad(f"{place}{_ROW}{film.uri.rpartition('=')[2]}", f"{film.uri}: {row.why}")
         return bool(found.films or found.bad)
 
     def _table(self, place: str, shown: str) -> bool:

@@ -13,6 +13,7 @@ import tarfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from urllib.parse import quote, unquote
@@ -29,6 +30,8 @@ _AT_ONCE = 2**20
 _LAST_LOOK = 2**16  # Bytes behind the end mark of an archive in which a second archive is looked for.
 # What one process remembers of archives: at most so many members and archives. A member takes about 300 bytes.
 _MOST_MEMBERS, _MOST_ARCHIVES = 500_000, 64
+# Bytes of a column's videos in one row group up to which the place in it is kept, since what was read of it is held in memory.
+_KEPT_COLUMN = 2**29
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +163,7 @@ def open_inside(file: BinaryIO, uri: str, identity: str | None = None) -> Binary
         )
         return _range(file, member.offset, member.size, _AT_ONCE)
     column, _, row = inside[len(_CELL) :].rpartition(",")
-    data = _cell(file, unquote(column), int(row) if row.isdecimal() else -1)
-    file.close()
-    return io.BytesIO(data)
+    return io.BytesIO(_cell(file, unquote(column), int(row) if row.isdecimal() else -1, identity))
 
 
 def _find(file: BinaryIO, name: str, number: int, identity: str | None) -> Member:
@@ -260,23 +261,70 @@ def rows_with_bytes(table: pq.ParquetFile, group: int, column: str) -> list[bool
     return found
 
 
-def _cell(file: BinaryIO, column: str, row: int) -> bytes:
-    try:
-        parquet = open_table(file)
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if 0 <= row < rows:
-                for batch in parquet.iter_batches(batch_size=1, row_groups=[group], columns=[column]):
-                    if row == 0:
-                        cell = batch[column][0].as_py()
-                        if cell and cell["bytes"]:
-                            return bytes(cell["bytes"])
-                        raise NoMemberError("the cell holds no bytes")
-                    row -= 1
-            row -= rows
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, KeyError, TypeError) as error:
-        raise MemberError(f"not a table with a column {column!r} of videos: {error}") from error
-    raise NoMemberError("the table has no such row")
+class _Column:
+    """The cells of a column of videos in one row group, read in order. A page of it may hold the videos of many rows, and can
+    only be read whole: so the place is kept for the next row."""
+
+    def __init__(self, file: BinaryIO, column: str, row: int) -> None:
+        self.file, table = file, open_table(file)
+        self.first, group = 0, 0
+        while group < table.num_row_groups and row >= self.first + table.metadata.row_group(group).num_rows:
+            self.first += table.metadata.row_group(group).num_rows
+            group += 1
+        if row < 0 or group == table.num_row_groups:
+            raise NoMemberError("the table has no such row")
+        about = table.metadata.row_group(group)
+        self.end = self.first + about.num_rows
+        self.size = sum(
+            about.column(at).total_uncompressed_size
+            for at in range(about.num_columns)
+            if about.column(at).path_in_schema.startswith(f"{column}.")
+        )
+        self.at, self._column, self._bytes = self.first - 1, column, b""
+        self._rows = table.iter_batches(batch_size=1, row_groups=[group], columns=[column])
+
+    def read(self, row: int) -> bytes:
+        """The bytes of a cell that is not before the one that was read last; empty if it holds none."""
+        while self.at < row:
+            batch = next(self._rows)
+            self.at += 1
+            cell = batch[self._column][0].as_py() if self.at == row else None
+            self._bytes = bytes((cell or {}).get("bytes") or b"")
+        return self._bytes
+
+
+_column: tuple[tuple[str, int, int, str, int], _Column] | None = None  # that of the cell that this process read last
+_column_lock = threading.Lock()
+
+
+def _cell(file: BinaryIO, column: str, row: int, identity: str | None) -> bytes:
+    """The bytes of a cell. Closes the file, or keeps it for the next cell of the column."""
+    global _column
+    key = (identity or "", file.seek(0, io.SEEK_END), _modified(file), column, os.getpid())
+    with _column_lock:
+        kept, _column = _column, None
+        data = b""
+        if kept is not None and kept[0] == key and kept[1].at <= row < kept[1].end:
+            with suppress(Exception):  # what let its file be read may have run out: the new one is read then
+                data = kept[1].read(row)
+        if data and kept is not None:
+            _column = kept
+            file.close()
+            return data
+        if kept is not None and kept[0][-1] == os.getpid():
+            kept[1].file.close()
+        try:
+            cells = _Column(file, column, row)
+            data = cells.read(row)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, TypeError, StopIteration) as error:
+            raise MemberError(f"not a table with a column {column!r} of videos: {error}") from error
+        if not data:
+            raise NoMemberError("the cell holds no bytes")
+        if identity is not None and cells.size <= _KEPT_COLUMN:
+            _column = key, cells
+        else:
+            file.close()
+        return data
 
 
 def _range(file: BinaryIO, offset: int, size: int, at_once: int, closes: bool = True) -> BinaryIO:

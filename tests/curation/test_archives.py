@@ -211,9 +211,9 @@ def test_archives_of_a_workspace_are_no_inputs(here: Path) -> None:
     (here / "v/ws/clips").mkdir(parents=True)
     (here / "v/ws/recipe.yaml").write_text("x: 1")
     (here / "v/ws/clips/0-1.parquet").write_bytes(b"x")
-    tar(here / "v/ws/dataset/pretrain/shards/0.tar", SAMPLES)
+    made = str(tar(here / "v/ws/dataset/pretrain/shards/0.tar", SAMPLES))
     path = tar(here / "v/own.tar", [("a.mp4", b"a")])
-    for items in (["v"], ["v/own.tar", "v/ws/dataset/pretrain/shards/0.tar"], ["v/**"]):
+    for items in (["v"], ["v/own.tar", made, f"{made}#member=a.mp4"], ["v/**"], ["v/own.tar", "v"]):
         assert list(captions(gather(items))) == [member_uri(str(path), "a.mp4")], items
 
 

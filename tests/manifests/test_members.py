@@ -118,3 +118,31 @@ def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
         list(members(file))
     assert container_of("s3://bucket/a.mp4") is None
     assert container_of(member_uri("s3://bucket/x.tar", "a.mp4")) == "s3://bucket/x.tar"
+
+
+def test_cells_of_a_column_are_read_once_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    videos = [{"bytes": bytes([n]) * 20_000, "path": f"{n}.mp4"} for n in range(1, 41)]
+    pq.write_table(pa.table({"video": videos}), path, row_group_size=20, compression="none")
+    total = 0
+
+    class Counting(io.FileIO):
+        def read(self, *size: Any) -> bytes:
+            nonlocal total
+            data = super().read(*size)
+            total += len(data)
+            return data
+
+    def read(row: int) -> bytes:
+        with open_inside(Counting(path), cell_uri(str(path), "video", row), str(path)) as inside:
+            return inside.read()
+
+    for row, video in enumerate(videos):
+        assert read(row) == video["bytes"]
+    assert total < 2 * 20 * 40_000
+    for row in (39, 39, 20, 3, 17, 5, 0):  # in any order all the same
+        assert read(row) == videos[row]["bytes"]
+    pq.write_table(pa.table({"video": videos[::-1]}), path, row_group_size=20, compression="none")
+    assert read(7) == videos[32]["bytes"]  # the table was written again
+    with pytest.raises(MemberError, match="no such row"):
+        open_inside(Counting(path), cell_uri(str(path), "video", 40), str(path))
