@@ -105,7 +105,7 @@ class _Reading:
             uri = member_uri(self.identity, video.name, video.number)
             try:
                 spans, licence = told_of_film(*self._told(video))
-            except (BadRow, ValueError) as error:
+            except (BadRow, ValueError, RecursionError) as error:
                 self.found.bad.append(
                     (video.name, f"what lies beside it cannot be read, so it has no caption: {error}")
                 )

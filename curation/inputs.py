@@ -302,10 +302,14 @@ class _Reading:
             self.walker.leave_out(WORKSPACE, workspace)
             names = [name for name in names if not name.startswith(f"{workspace}/")]
         shared = UriAccess(access.userinfo) if access and access.userinfo else None
-        matched, tables = False, whole or is_list(identity)
+        matched = False
         for name in names:
+            if is_list(identity) and is_list(name):  # a pattern for lists
+                self.access.add(name, shared)
+                matched |= self._list(name, name)
+                continue
             # A pattern for everything finds the tables of workspaces, too.
-            if is_video_name(name) or is_archive_name(name) or (tables and may_hold_videos(name)):
+            if is_video_name(name) or is_archive_name(name) or (whole and may_hold_videos(name)):
                 matched |= self._remote_found(name, shared)
             else:
                 self.walker.no_video(name)

@@ -27,6 +27,7 @@ _BLOCK = 512  # Bytes. A tar archive is made of blocks of this size, and a heade
 _HEADERS_AT_ONCE = 2**14
 # Bytes that one request for a remote member or a column asks for: a stream is read in few requests, a seek costs little.
 _AT_ONCE = 2**20
+_BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError)  # what tarfile raises of headers that make no sense
 _LAST_LOOK = 2**16  # Bytes behind the end mark of an archive in which a second archive is looked for.
 # What one process remembers of archives: at most so many members and archives. A member takes about 300 bytes.
 _MOST_MEMBERS, _MOST_ARCHIVES = 500_000, 64
@@ -132,9 +133,9 @@ def read_index(file: BinaryIO, keep: Callable[[Member], bool] | None = None) -> 
                     elif not entry.isdir():
                         index.others.append(entry.name)
                 index.damage = _after_the_end(buffered, archive.offset, size)
-            except (tarfile.TarError, EOFError) as error:
+            except _BROKEN as error:
                 index.damage = f"it is damaged or cut off: {error}"
-    except (tarfile.TarError, EOFError) as error:
+    except _BROKEN as error:
         raise MemberError(f"not a tar archive that can be read without unpacking: {error}") from error
     return index
 

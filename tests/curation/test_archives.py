@@ -417,6 +417,9 @@ def test_a_store_gives_its_archives_and_tables(tmp_path: Path) -> None:
     assert captions(gather(["memory://films/"])) == expected
     assert list(captions(gather(["memory://films/*.tar"]))) == list(expected)[:1]
     assert list(captions(gather(["memory://films/a.tar"]))) == ["memory://films/a.tar#member=a.mp4"]
+    assert list(captions(gather(["memory://films/data/*.parquet"]))) == list(expected)[1:2]
+    memory.pipe_file("/films/list.csv", b"path\nm/b.mp4\n")
+    assert list(captions(gather(["memory://films/*.csv"]))) == list(expected)[2:]
     for uri, data in zip(expected, (b"A" * 3000, b"x", b"x"), strict=True):
         with source_file(Source(uri)) as file:
             assert file.read() == data
