@@ -14,6 +14,7 @@ from dataclasses import asdict
 from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.manifests.folder import Folder
 
+ANSWERS = ".answers"  # in the workspace: the journal
 MAX_BYTES = 4 * 2**20  # of one clip's file: more is not ours
 
 
