@@ -27,6 +27,8 @@ from longtake.manifests.members import container_of, file_of, open_inside
 from longtake.manifests.uris import UriAccess, host_of, join_uri, redact, scheme_of, split_uri
 
 SCHEMES = frozenset({"file", "https", "http", "s3", "gs", "az"})
+CONNECT_SECONDS = 30.0  # that a web server has to take a connection
+SILENCE_SECONDS = 60.0  # that a web server may be silent before a read of it has failed
 ACCESS_VARIABLE = "LONGTAKE_ACCESS"
 PRIVATE_VARIABLE = "LONGTAKE_ALLOW_PRIVATE"
 SCHEMES_VARIABLE = "LONGTAKE_ALLOW_SCHEME"
@@ -261,7 +263,14 @@ def _opened(source: Source, by_range: bool = False) -> BinaryIO:
         uri = file_of(uri)
     scheme = scheme_of(uri) or ""
     if scheme in ("http", "https"):
-        web = fsspec.filesystem(scheme, **({} if source.reach.private else {"get_client": public_client}))
+        import aiohttp
+
+        # By default a request has five minutes in all: too much for a server that is silent, too little for a slow line.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        options: dict[str, Any] = {"client_kwargs": {"timeout": timeout}}
+        if not source.reach.private:
+            options["get_client"] = public_client
+        web = fsspec.filesystem(scheme, **options)
         return cast(BinaryIO, web.open(uri, "rb", **how))
     filesystem, path = fsspec.core.url_to_fs(uri)
     return cast(BinaryIO, filesystem.open(path, "rb", **how))

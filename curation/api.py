@@ -28,6 +28,7 @@ from longtake.manifests import schemas
 if TYPE_CHECKING:
     import pandas as pd
 
+    from longtake.curation.forgetting import Forgotten
     from longtake.curation.inputs import InputReport
     from longtake.curation.pipeline import Watcher
 
@@ -151,6 +152,19 @@ class OpenWorkspace:
         for name in result.gates.keys() & scores.unchecked.keys():
             warnings.warn(f"stored scores of {name} are believed: {scores.unchecked[name]}", stacklevel=2)
         return _shown(verdict_table(scores, result), arrow)
+
+    def forget(self, videos: StrPath | Sequence[StrPath]) -> Forgotten:
+        """Erase videos as `longtake forget` does: frames, clips, captions, encoded files, rows, marks, and their place in
+        exported datasets. What remains is a note that it was asked for, and that keeps them from being curated again.
+
+        videos: paths, URIs or ids of videos; an archive or a table stands for all videos in it. A name that is not known
+        here is noted, too. Raises SetupError for the id of a clip, WorkspaceBusy while a run writes to this workspace, and
+        StoreError or OSError where something cannot be erased; the same call then goes on.
+        """
+        from longtake.curation.forgetting import forget
+
+        names = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
+        return forget(self._workspace, names)
 
     def clip(self, clip_id: str) -> ClipView:
         """One clip by its id, or by the first digits of it. A notebook shows it: keyframes over their sub-captions,
