@@ -79,6 +79,12 @@ class Colour:
         return self.primaries != ColorPrimaries.BT709 or self.transfer in _LIGHT or self.by_table
 
     @property
+    def plain(self) -> bool:
+        """Whether the scaler brings it to limited YUV of BT.709 in one step. From another matrix, or from the full range, it
+        would be off by up to three grey levels: it rounds down twice."""
+        return not self.mapped and (self.rgb or (self.matrix == 1 and not self.full))
+
+    @property
     def by_table(self) -> bool:
         """Whether even its matrix is none that the scaler knows."""
         return not self.rgb and self.matrix in _BY_TABLE
@@ -118,6 +124,19 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
         matrix = 9 if primaries == 9 else 1 if hd else 5
     full = rgb or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
     return Colour(primaries, transfer, matrix, full, rgb)
+
+
+def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
+    """`frame`, or, if it is grey in the limited range, as YUV: the scaler takes all grey frames for full-range ones."""
+    if not frame.format.name.startswith("gray") or frame.color_range == ColorRange.JPEG:
+        return frame
+    grey = frame.reformat(format="gray", threads=1).to_ndarray()
+    grey = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
+    height, width = grey.shape
+    chroma = np.full((height // 2, width), 128, np.uint8)
+    made = av.VideoFrame.from_ndarray(np.concatenate([grey, chroma]), format="yuv420p")
+    made.pts, made.time_base, made.color_range = frame.pts, frame.time_base, ColorRange.MPEG
+    return made
 
 
 # Formulas -----------------------------------------------------------------------------------------------------------
@@ -270,22 +289,27 @@ def _for_scaler(colour: Colour) -> int:
     return 1 if colour.by_table else 5 if colour.matrix == 6 else colour.matrix
 
 
+def _graph(colour: Colour, width: int, height: int) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(_DEEP), time_base=Fraction(1))
+    with tempfile.TemporaryDirectory() as folder:  # the filter reads a table from a file only
+        path = os.path.join(folder, "table.cube")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(_cube(colour))
+        table_filter = graph.add("lut3d", f"file={path}:interp=tetrahedral")
+        graph.link_nodes(source, table_filter, graph.add("buffersink")).configure()
+    return graph
+
+
 class Mapper:
-    """Maps frames of one colour to SDR pictures of one size, by libavfilter's `lut3d`."""
+    """Makes deep SDR pictures of one size out of frames of one colour, by libavfilter's `lut3d` where it is `mapped`."""
 
     def __init__(self, colour: Colour, width: int, height: int) -> None:
         self._colour = colour
         self._size = width, height
         self._reformatter = VideoReformatter()
-        self._graph = av.filter.Graph()
-        self._graph.threads = 1
-        source = self._graph.add_buffer(width=width, height=height, format=av.VideoFormat(_DEEP), time_base=Fraction(1))
-        with tempfile.TemporaryDirectory() as folder:  # the filter reads a table from a file only
-            path = os.path.join(folder, "table.cube")
-            with open(path, "w", encoding="ascii") as file:
-                file.write(_cube(colour))
-            lut = self._graph.add("lut3d", f"file={path}:interp=tetrahedral")
-            self._graph.link_nodes(source, lut, self._graph.add("buffersink")).configure()
+        self._graph = _graph(colour, width, height) if colour.mapped else None
 
     def map(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` as full-range RGB of 16 bits (gbrp16le), SDR, BT.709. Raises FFmpegError, ValueError."""
@@ -306,6 +330,8 @@ class Mapper:
         if colour.by_table:  # luma and the two chroma components in the places of red, green and blue
             planes = [np.frombuffer(plane, "<u2").reshape(height, -1)[:, :width] for plane in deep.planes]
             deep = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.stack(planes, -1)), format=_DEEP)
+        if self._graph is None:
+            return deep
         deep.pts, deep.time_base = 0, Fraction(1)
         self._graph.push(deep)
         return cast(av.VideoFrame, self._graph.pull())

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoReformatter
 
 from longtake.curation.errors import VideoError, is_of_the_world
-from longtake.curation.reading.colour import UNKNOWN, Colour, Mapper, colour_of
+from longtake.curation.reading.colour import UNKNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
@@ -323,9 +323,10 @@ class _Painter:
     def paint(self, frame: av.VideoFrame) -> Planes:
         shown = orientation_of(frame)
         width, height = self.size[::-1] if shown.rotation % 180 else self.size
-        colour = colour_of(frame)
         try:
-            mapped = self._mapper(colour, width, height).map(frame) if colour.mapped else frame
+            frame = with_chroma(frame)
+            colour = colour_of(frame)
+            mapped = frame if colour.plain else self._mapper(colour, width, height).map(frame)
             small = self._reformatter.reformat(
                 mapped,
                 width=width,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from longtake.curation.reading.colour import Colour, Mapper, colour_of
+from longtake.curation.reading.colour import Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
@@ -70,10 +70,11 @@ class AnalysisFrames:
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
         width, height = self._coded
+        frame = with_chroma(frame)
         colour = self._colour(frame)
         # One matrix on both sides, so that the scaler leaves the components as they are. RGB has none: it gets one.
         other = colour.rgb or colour.by_table
-        return self._shrinker.reformat(
+        small = self._shrinker.reformat(
             frame,
             width=width,
             height=height,
@@ -83,6 +84,9 @@ class AnalysisFrames:
             interpolation="AREA",
             threads=1,
         )
+        if colour.by_table:
+            small.colorspace = frame.colorspace
+        return small
 
     def rgb(self, small: av.VideoFrame) -> Image:
         """uint8 [h, w, 3], RGB, full range, upright, SDR, BT.709, of what `shrink` gave."""
@@ -90,7 +94,9 @@ class AnalysisFrames:
         if colour.mapped:
             if colour not in self._mappers:
                 self._mappers[colour] = Mapper(colour, *self._coded)
-            small = self._mappers[colour].map(small)
+            deep = self._mappers[colour].map(small).to_ndarray()
+            eight = cv2.convertScaleAbs(deep, alpha=255 / 65535)
+            return np.ascontiguousarray(self._orientation.upright(eight), dtype=np.uint8)
         unknown = small.colorspace in (0, 2)
         matrix = (Colorspace.ITU709 if colour.matrix == 1 else Colorspace.ITU601) if unknown else None
         picture: npt.NDArray[Any] = self._painter.reformat(
