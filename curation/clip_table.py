@@ -30,7 +30,7 @@ def explode(videos: pa.Table) -> pa.Table:
     n = len(clips)
     of_video = {
         name: videos[name].combine_chunks().take(owner)
-        for name in ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin")
+        for name in ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts")
     }
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
@@ -122,7 +122,7 @@ def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
     if pc.any(fresh).as_py():
         scans = videos["scan_id"].filter(fresh)
         whole = workspace.videos.read(
-            ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clips"]
+            ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts", "clips"]
         )
         new = explode(whole.filter(pc.is_in(whole["scan_id"], value_set=scans)))
         if new.num_rows:

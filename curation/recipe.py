@@ -38,7 +38,10 @@ from longtake.settings import Fault, closest, faults_of, near
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
-SAMPLE_VERSION = 1
+SAMPLE_VERSION = 2
+# The way in which the one reader makes pictures: SDR of BT.709, the light of HDR rolled off above a knee
+# (`curation/reading/colour.py`). Another curve is another name.
+READING = "bt709-white203-knee0.8"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
@@ -181,7 +184,7 @@ class Recipe(_Section):
     def clip_protocol(self) -> str:
         """What clips and their samples depend on: another value means another scan."""
         version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # those of before have none
-        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), *version)
+        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), {"reading": READING}, *version)
 
     @cached_property
     def export_protocol(self) -> str:

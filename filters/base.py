@@ -48,13 +48,14 @@ class Probe:
     """What the container says of a video, without decoding it.
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
-    duration: seconds.
+    duration: seconds. hdr: its transfer is PQ or HLG.
     """
 
     width: int
     height: int
     fps: float
     duration: float
+    hdr: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,10 @@ VIDEOS = pa.schema(
         pa.field("pixel_format", pa.string()),
         pa.field("container", pa.string()),
         pa.field("rotation", pa.int32()),  # degrees, clockwise
+        pa.field("mirrored", pa.bool_()),  # left to right, before it is turned
+        pa.field("transfer", pa.string()),  # of its colours, by ffmpeg's names; null: the file does not say
+        pa.field("primaries", pa.string()),
+        pa.field("tone_mapped", pa.bool_()),  # it is HDR (PQ or HLG), and its pictures are mapped to SDR
         pa.field("has_audio", pa.bool_()),
         pa.field("origin", pa.float64()),  # seconds: what the container's clock shows at the start of the video
         pa.field("bytes", pa.int64()),
@@ -84,6 +88,7 @@ VIDEOS = pa.schema(
         pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
         pa.field("frames_decoded", pa.int64()),
         pa.field("frames_corrupt", pa.int64()),
+        pa.field("clock_restarts", pa.int64()),  # times that its clock started anew, as where recordings were joined
         pa.field("decoded_seconds", pa.float64()),  # of video
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
@@ -101,6 +106,7 @@ CLIPS = pa.schema(
         pa.field("end", pa.float64(), nullable=False),
         *_ERROR,
         pa.field("origin", pa.float64()),  # seconds: add it to start and end for the container's own clock
+        pa.field("clock_restarts", pa.int64()),  # of its video: above 0, that clock cannot be sought in
         pa.field("has_frames", pa.bool_(), nullable=False),
         pa.field("scan_id", pa.string()),
         pa.field("clip_protocol", pa.string()),

@@ -21,16 +21,18 @@ from typing import BinaryIO, TypeVar, cast
 import av
 import av.container
 import av.error
-import av.filter
 import av.video.stream
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoReformatter
 
 from longtake.curation.errors import VideoError, is_of_the_world
+from longtake.curation.reading.colour import UNKNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.faults import words
-from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size, open_video
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
+from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
+from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.manifests.folder import whole_file
 
 T = TypeVar("T")
@@ -41,8 +43,6 @@ _TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here
 _LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
 _WITNESSES = 9  # frames whose picture is compared after encoding
 _MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
-_UNKNOWN = (0, 2)  # AVCOL_SPC_RGB, AVCOL_SPC_UNSPECIFIED
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,14 @@ class EncodedClip:
 
 
 def cut_clip(
-    source: str | BinaryIO, start: float, end: float, target: Path, settings: EncodeSettings, pace: float = 1.0
+    source: str | BinaryIO,
+    start: float,
+    end: float,
+    target: Path,
+    settings: EncodeSettings,
+    pace: float = 1.0,
+    *,
+    seek: bool = True,
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
@@ -96,7 +103,8 @@ def cut_clip(
     since the start of the video stream, the clock of the scan. Output frame k shows
     the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
     end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
-    span in fewer frames. The span may lack up to half an output frame at its end.
+    span in fewer frames. The span may lack up to half an output frame at its end. seek: False for a video whose clock starts
+    anew, where one time is in several places: it is then read from its beginning.
 
     Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
@@ -109,7 +117,7 @@ def cut_clip(
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(target) as part:
-        wanted = _encode_span(source, start, end, part, settings, pace)
+        wanted = _encode_span(source, start, end, part, settings, pace, seek)
         _check(part, wanted)
         size, digest = _settle(part)
     return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest)
@@ -137,19 +145,19 @@ class _Span:
 
 @contextmanager
 def _open_span(
-    source: str | BinaryIO, start: float, end: float
+    source: str | BinaryIO, start: float, end: float, seek: bool
 ) -> Iterator[tuple[_Span, Iterator[tuple[float, av.VideoFrame]]]]:
     """The frames of [start, end) in order, with their times; the `_Span` is filled in as they are read.
 
     Decoding begins at a keyframe before the span. Where a container's index leads behind it (transport streams, leading
     pictures), the file is opened again and read from farther back, in the end from its beginning.
     """
-    for lead in _LEADS:
+    for lead in _LEADS if seek else (None,):
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue
             span = _Span(_source_fps(video), video.stream.sample_aspect_ratio)
-            frames = _whole_pictures(_decode(video, start), video.clock)
+            frames = _frames(video, start)
             try:
                 ahead = next(frames, None)
             except VideoError:
@@ -182,81 +190,19 @@ def _go_to(video: OpenVideo, start: float, lead: float | None) -> bool:
     return True
 
 
-def _decode(video: OpenVideo, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
+def _frames(video: OpenVideo, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
     """(time, frame), times strictly increasing. What does not decode before `start` is passed over: a decoder that
     enters in the middle of a good file meets that too. From there on it is an error."""
-    clock = video.clock
-    last = -math.inf
-    packets = video.container.demux(video.stream)
-    while True:
-        time = math.inf
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            time = clock.seconds(packet.pts) if packet.pts is not None else math.inf
-            frames = packet.decode()
-        except av.error.EOFError:
-            return
-        except (av.error.FFmpegError, ValueError) as error:
-            if time < start - _CLOCK:
-                continue
-            where = f"at {time:.3f} s" if math.isfinite(time) else f"after {max(last, 0.0):.3f} s"
-            raise VideoError("corrupt", f"does not decode {where}: {words(error)}") from error
-        except OSError as error:  # of the open file that was handed in
-            raise VideoError("unreadable", f"reading broke off: {words(error)}") from error
-        for frame in frames:
-            if frame.pts is None:
-                raise VideoError(
-                    "unsupported", "its frames have no timestamps (a raw stream?): put it into a container first"
-                )
-            time = clock.seconds(frame.pts)
-            if time > last:  # equal and falling timestamps: the first frame of a time has it
-                last = time
-                if frame.is_corrupt and last >= start - _CLOCK:
-                    raise VideoError("corrupt", f"a damaged frame at {last:.3f} s")
-                yield last, frame
+    count = DecodeCount()
+    for decoded in decode(video, probe(video), count, all_frames=True, since=start - _CLOCK):
+        _require_undamaged(count)
+        yield decoded.time, decoded.frame
+    _require_undamaged(count)
 
 
-def _whole_pictures(
-    frames: Iterator[tuple[float, av.VideoFrame]], clock: Clock
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    """`frames`, those that are interlaced as one picture each (ffmpeg's bwdif): as they are they would be combs, and scaled
-    they would be blurs. From the first of them on; frames that are not marked as interlaced stay as they are."""
-    graph = None
-    for time, frame in frames:
-        if graph is None and not frame.interlaced_frame:
-            yield time, frame
-            continue
-        try:
-            graph = graph or _deinterlacer(frame)
-            graph.push(frame)
-            done = _pulled(graph, clock)
-        except (av.error.FFmpegError, ValueError) as error:
-            reason = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {words(error)}"
-            raise VideoError("unsupported", reason) from error
-        yield from done
-    if graph is not None:
-        graph.push(None)
-        yield from _pulled(graph, clock)
-
-
-def _deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(source, graph.add("bwdif", "send_frame:auto:interlaced"), graph.add("buffersink")).configure()
-    return graph
-
-
-def _pulled(graph: av.filter.Graph, clock: Clock) -> list[tuple[float, av.VideoFrame]]:
-    """What a graph has ready."""
-    done: list[tuple[float, av.VideoFrame]] = []
-    while True:
-        try:
-            frame = cast(av.VideoFrame, graph.pull())
-        except (BlockingIOError, av.error.EOFError):
-            return done
-        done.append((float(frame.time) - clock.origin, frame))
+def _require_undamaged(count: DecodeCount) -> None:
+    if count.damaged:
+        raise VideoError("corrupt", count.fault)
 
 
 def _within(
@@ -323,9 +269,9 @@ class _Wanted:
 
 
 def _encode_span(
-    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float
+    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float, seek: bool
 ) -> _Wanted:
-    with _open_span(source, start, end) as (span, frames):
+    with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
         step = pace / float(fps)  # seconds of the source from one frame to the next
         held = (end - start) / step
@@ -365,40 +311,42 @@ def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
 
 
 class _Painter:
-    """Brings decoded frames to one size, upright, I420, BT.709, limited range."""
+    """Brings decoded frames to one size, upright, I420, SDR, BT.709, limited range."""
 
     def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_height: int | None) -> None:
-        width, height = displayed_size(first.width, first.height, _turns(first) * 90, aspect)
+        width, height = displayed_size(first.width, first.height, orientation_of(first).rotation, aspect)
         scale = min(1.0, max_height // 2 * 2 / height) if max_height else 1.0
         self.size = _even(width * scale), _even(height * scale)
         self._reformatter = VideoReformatter()
+        self._mappers: dict[tuple[Colour, int], Mapper] = {}
 
     def paint(self, frame: av.VideoFrame) -> Planes:
-        turns = _turns(frame)
-        width, height = self.size[::-1] if turns % 2 else self.size
-        # HD is BT.709 and SD BT.601 where a file does not say, as players take it
-        usual = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
-        wide = frame.color_trc in _HDR or frame.color_primaries == ColorPrimaries.BT2020
+        shown = orientation_of(frame)
+        width, height = self.size[::-1] if shown.rotation % 180 else self.size
         try:
+            frame = with_chroma(frame)
+            colour = colour_of(frame)
+            mapped = frame if colour.plain else self._mapper(colour, width, height).map(frame)
             small = self._reformatter.reformat(
-                frame,
+                mapped,
                 width=width,
                 height=height,
                 format="yuv420p",
-                src_colorspace=usual if frame.colorspace in _UNKNOWN else None,
+                src_colorspace=None if mapped is not frame or frame.colorspace not in UNKNOWN else colour.matrix,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                # given, swscale maps tones and gamut; PQ and HLG looked at as they are would be grey and flat
-                dst_color_trc=ColorTrc.BT709 if wide else None,
-                dst_color_primaries=ColorPrimaries.BT709 if wide else None,
                 interpolation="BICUBIC",
                 threads=1,
             )
         except (av.error.FFmpegError, ValueError) as error:
             reason = f"its pictures ({frame.format.name}) cannot be converted: {words(error)}"
             raise VideoError("unsupported", reason) from error
-        planes = _planes(small)
-        return _rotate(planes, width, height, turns) if turns else planes
+        return _upright(_planes(small), width, height, shown)
+
+    def _mapper(self, colour: Colour, width: int, height: int) -> Mapper:
+        if (colour, width) not in self._mappers:
+            self._mappers[colour, width] = Mapper(colour, width, height)
+        return self._mappers[colour, width]
 
 
 def _planes(frame: av.VideoFrame) -> Planes:
@@ -406,19 +354,16 @@ def _planes(frame: av.VideoFrame) -> Planes:
     return cast(Planes, frame.to_ndarray())
 
 
-def _turns(frame: av.VideoFrame) -> int:
-    """Quarter turns, anticlockwise, that make the frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
 def _even(side: float) -> int:
     return max(2, round(side / 2) * 2)  # 4:2:0 has no odd sides
 
 
-def _rotate(planes: Planes, width: int, height: int, turns: int) -> Planes:
+def _upright(planes: Planes, width: int, height: int, shown: Orientation) -> Planes:
+    if shown == UPRIGHT:
+        return planes
     half = (height // 2, width // 2)
     luma, chroma = planes[:height], planes[height:].reshape(2, *half)
-    parts = [np.rot90(luma, turns), np.rot90(chroma[0], turns), np.rot90(chroma[1], turns)]
+    parts = [shown.upright(part) for part in (luma, *chroma)]
     return np.concatenate([p.ravel() for p in parts]).reshape(-1, parts[0].shape[1])
 
 

@@ -61,7 +61,7 @@ class Judge:
     def probe_scores(self, info: VideoInfo, span: Span) -> dict[str, Measured]:
         """The metadata scores of a clip; what the container does not say has none."""
         scores: dict[str, Measured] = {}
-        known = Probe(info.width, info.height, info.fps, span.seconds)
+        known = Probe(info.width, info.height, info.fps, span.seconds, info.tone_mapped)
         for name, filter_ in self._on_probe.items():
             (score,) = filter_.measure([known])
             if isinstance(score, Score):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 import av
@@ -18,10 +18,10 @@ import numpy as np
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
-from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span, centres
-from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode
+from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
 from longtake.filters.base import Sample
 
 # Seconds. A source list may be wrong about the end of a video by so much: lists round, and some durations are of the sound.
@@ -33,15 +33,6 @@ SKIP = 12.0
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
-
-
-def as_turned(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:
-    """`info` with the rotation that a decoded frame tells; itself if the container told the same."""
-    rotation = -round(frame.rotation / 90) * 90 % 360
-    if rotation == info.rotation:
-        return info
-    width, height = displayed_size(info.coded_width, info.coded_height, rotation, video.stream.sample_aspect_ratio)
-    return replace(info, rotation=rotation, width=width, height=height)
 
 
 def require_sound(count: DecodeCount, limit: float) -> None:
@@ -144,7 +135,7 @@ class ListedPass:
 
     def _first(self, frame: av.VideoFrame) -> bool:
         """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
-        turned = as_turned(self.video, self.info, frame)
+        turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
             self.info, self.analysis = turned, AnalysisFrames(turned)
         return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)

@@ -1,7 +1,8 @@
-"""How an MP4 or MOV file wants its video turned, read from its `tkhd` boxes.
+"""How a video wants its pictures turned and mirrored: by the display matrix of its frames, and of its `tkhd` box.
 
 PyAV shows the display matrix on decoded frames only; the metadata gates must know the displayed size before any frame
-is decoded, so the matrix is read from where it stands (ISO/IEC 14496-12, 8.3.2). A few hundred bytes are read.
+is decoded, so the matrix of an MP4 or MOV file is read from where it stands (ISO/IEC 14496-12, 8.3.2). A few hundred bytes
+are read.
 """
 
 from __future__ import annotations
@@ -9,13 +10,54 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
 
 _MAX_BOXES = 10_000  # a damaged file must not keep us here
 
 
-def track_rotations(file: BinaryIO) -> dict[int, int]:
-    """Track id → clockwise rotation in degrees (0, 90, 180, 270) of an ISO base media file; {} for any other file."""
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a decoded picture becomes upright: mirrored left to right if `mirrored`, then turned by `rotation` degrees (0, 90, 180
+    or 270) clockwise. All eight orientations of a display matrix are of this form."""
+
+    rotation: int = 0
+    mirrored: bool = False
+
+    def upright(self, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A picture [height, width, …] as it is to be shown; a view."""
+        turned = picture[:, ::-1] if self.mirrored else picture
+        return np.rot90(turned, -self.rotation // 90)  # rot90 turns anticlockwise
+
+
+UPRIGHT = Orientation()
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """How a decoded frame is to be shown, by its display matrix; upright without one."""
+    for data in cast(Any, frame.side_data):  # typed as if it were a mapping of strings
+        if data.type.name == "DISPLAYMATRIX" and data.buffer_size >= 36:
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+            return _oriented(a, b, c, d)
+    return UPRIGHT
+
+
+def _oriented(a: int, b: int, c: int, d: int) -> Orientation:
+    """By the four numbers of a matrix that bring a picture's point (x, y) to (a·x + c·y, b·x + d·y), y pointing down. An
+    angle between quarter turns is rounded to one; a matrix that flattens the picture leaves it as it is."""
+    area = a * d - b * c
+    if not area:
+        return UPRIGHT
+    right, down = (-a, -b) if area < 0 else (a, b)  # where the picture's right goes, once it is mirrored
+    return Orientation(round(math.degrees(math.atan2(down, right)) / 90) % 4 * 90, area < 0)
+
+
+def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
+    """Track id → how its pictures are shown, of an ISO base media file; {} for any other file."""
     try:
         file.seek(0, 2)
         end = file.tell()
@@ -52,11 +94,10 @@ def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, 
         start += size
 
 
-def _header(file: BinaryIO, start: int, stop: int) -> tuple[int, int]:
+def _header(file: BinaryIO, start: int, stop: int) -> tuple[int, Orientation]:
     file.seek(start)
     body = file.read(min(stop - start, 96))
     wide = body[0] == 1  # version 1 has 64-bit times and duration
     (track_id,) = struct.unpack_from(">I", body, 20 if wide else 12)
-    a, b = struct.unpack_from(">ii", body, 52 if wide else 40)
-    turned = math.degrees(math.atan2(b, a)) if (a or b) else 0.0
-    return track_id, round(turned / 90) % 4 * 90
+    a, b, _, c, d = struct.unpack_from(">5i", body, 52 if wide else 40)
+    return track_id, _oriented(a, b, c, d)

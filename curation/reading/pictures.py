@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
+from longtake.curation.reading.colour import Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
 
 ANALYSIS_SIDE = 960  # long side of analysis frames; never enlarged
 THUMB_SIDE = 128  # half of what PySceneDetect reduces to: the mean differences it looks at are the same, at a quarter of the cost
 _PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
-_ROTATE = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 def thumbnail(frame: av.VideoFrame) -> Image:
@@ -61,24 +62,47 @@ class AnalysisFrames:
         width, height = (max(2, round(side * scale)) for side in (info.width, info.height))
         self.size = (width, height)
         self._coded = (height, width) if turned else (width, height)
+        self._orientation = Orientation(info.rotation, info.mirrored)
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
+        self._mappers: dict[Colour, Mapper] = {}
 
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """`frame` at the analysis size, 8 bit, still YUV, not yet turned."""
+        """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
         width, height = self._coded
-        return self._shrinker.reformat(
-            frame, width=width, height=height, format="yuv420p", interpolation="AREA", threads=1
+        frame = with_chroma(frame)
+        colour = self._colour(frame)
+        # One matrix on both sides, so that the scaler leaves the components as they are. RGB has none: it gets one.
+        other = colour.rgb or colour.by_table
+        small = self._shrinker.reformat(
+            frame,
+            width=width,
+            height=height,
+            format=("gbrp10le" if colour.rgb else "yuv420p10le") if colour.mapped else "yuv420p",
+            src_colorspace=Colorspace.ITU709 if colour.by_table else None,
+            dst_colorspace=Colorspace.ITU709 if other and not (colour.rgb and colour.mapped) else None,
+            interpolation="AREA",
+            threads=1,
         )
+        if colour.by_table:
+            small.colorspace = frame.colorspace
+        return small
 
     def rgb(self, small: av.VideoFrame) -> Image:
-        """uint8 [h, w, 3], RGB, full range, upright, of what `shrink` gave."""
-        # ITU-R BT.709 for HD where the file does not say, as players do; swscale would take BT.601 for everything.
+        """uint8 [h, w, 3], RGB, full range, upright, SDR, BT.709, of what `shrink` gave."""
+        colour = self._colour(small)
+        if colour.mapped:
+            if colour not in self._mappers:
+                self._mappers[colour] = Mapper(colour, *self._coded)
+            deep = self._mappers[colour].map(small).to_ndarray()
+            eight = cv2.convertScaleAbs(deep, alpha=255 / 65535)
+            return np.ascontiguousarray(self._orientation.upright(eight), dtype=np.uint8)
         unknown = small.colorspace in (0, 2)
-        matrix = (Colorspace.ITU709 if self.info.coded_height >= 720 else Colorspace.ITU601) if unknown else None
+        matrix = (Colorspace.ITU709 if colour.matrix == 1 else Colorspace.ITU601) if unknown else None
         picture: npt.NDArray[Any] = self._painter.reformat(
             small, format="rgb24", src_colorspace=matrix, threads=1
         ).to_ndarray()
-        if self.info.rotation:
-            picture = cv2.rotate(picture, _ROTATE[self.info.rotation])
-        return np.ascontiguousarray(picture, dtype=np.uint8)
+        return np.ascontiguousarray(self._orientation.upright(picture), dtype=np.uint8)
+
+    def _colour(self, frame: av.VideoFrame) -> Colour:
+        return colour_of(frame, (self.info.coded_width, self.info.coded_height))

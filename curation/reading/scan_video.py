@@ -16,12 +16,12 @@ import av
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
-from longtake.curation.reading.listed import ListedPass, as_turned, require_sound, sample_of
+from longtake.curation.reading.listed import ListedPass, require_sound, sample_of
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
-from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, missing_tail, probe
+from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Image, Sample
 
@@ -137,7 +137,7 @@ class _Pass:
 
     def _first(self, frame: av.VideoFrame) -> bool:
         """What only a frame can tell: how it is turned. False if the gates reject the video now."""
-        turned = as_turned(self.video, self.info, frame)
+        turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
             self.info, self.analysis = turned, AnalysisFrames(turned)
         self._open_shot(0.0)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import av
 import av.error
 
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.opening import UNKNOWN_FPS, Clock, OpenVideo, displayed_size
-from longtake.curation.reading.orientation import track_rotations
+from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
+from longtake.curation.reading.faults import words
+from longtake.curation.reading.opening import OpenVideo, displayed_size
+from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track_orientations
+from longtake.curation.reading.progressive import whole_pictures
+from longtake.curation.reading.timeline import Rate, Timeline
 
 _NO_TIMESTAMPS = 0x80  # ffmpeg's AVFMT_NOTIMESTAMPS, of raw streams
+_TIMELESS = (
+    "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
+    "`ffmpeg -i FILE -c copy FILE.mkv`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,8 @@ class VideoInfo:
     width, height: displayed size, rotation and sample aspect ratio applied. coded_width, coded_height: of a decoded
     frame. rotation: clockwise, degrees. fps: average frames per second (nan if unknown). duration: seconds (nan if
     unknown). origin: the stream's first timestamp in the container, in seconds. frames: by the container's index, 0 if it
-    has none. size: bytes of the file.
+    has none. size: bytes of the file. mirrored: left to right, before it is turned. transfer, primaries: of its colours, by
+    ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or HLG), and its pictures are mapped to SDR.
     """
 
     width: int
@@ -40,6 +50,10 @@ class VideoInfo:
     pixel_format: str
     container: str
     has_audio: bool
+    mirrored: bool = False
+    transfer: str = ""
+    primaries: str = ""
+    tone_mapped: bool = False
 
 
 @dataclass(slots=True)
@@ -52,18 +66,33 @@ class DecodedFrame:
 
 @dataclass(slots=True)
 class DecodeCount:
-    """What a pass met: packets read, frames decoded, packets and frames that were damaged, span of the timestamps."""
+    """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first),
+    frames of a time that had passed, times that the clock started anew, the greatest time of a packet."""
 
     packets: int = 0
     frames: int = 0
-    corrupt: int = 0
-    first: float = math.inf
+    damaged: int = 0
+    fault: str = ""
+    disordered: int = 0
+    restarts: int = 0
     last: float = -math.inf
+    rate: Rate = field(default_factory=Rate)
+
+    @property
+    def corrupt(self) -> int:
+        """Packets and frames that are not as they should be. A clock that starts anew is no damage."""
+        return self.damaged + self.disordered
 
     @property
     def fps(self) -> float:
         """Average rate by the packets' own timestamps; nan with fewer than two."""
-        return (self.packets - 1) / (self.last - self.first) if self.last > self.first else math.nan
+        return self.rate.fps
+
+    def damage(self, time: float, what: str) -> None:
+        """Count a damaged packet or frame. time: seconds, where it is known."""
+        if not self.damaged:
+            self.fault = f"{what} at {time:.3f} s" if math.isfinite(time) else what
+        self.damaged += 1
 
 
 def probe(video: OpenVideo) -> VideoInfo:
@@ -72,14 +101,16 @@ def probe(video: OpenVideo) -> VideoInfo:
     context = stream.codec_context
     if not context.width or not context.height:
         raise VideoError("unsupported", "the video stream has no size: damaged, encrypted or not a real video stream")
-    rotation = 0
+    orientation = UPRIGHT
     if "mp4" in container.format.name:
         position = video.file.tell()
-        rotation = track_rotations(video.file).get(stream.id, 0)
+        orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         video.file.seek(position)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
-    width, height = displayed_size(context.width, context.height, rotation, stream.sample_aspect_ratio)
-    rate = stream.average_rate or stream.guessed_rate
+    width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
+    rate: Fraction | float | None = stream.average_rate or stream.guessed_rate
+    if container.format.name == "avi" and duration:  # its index counts places for frames, of which many may be empty
+        rate = sum(entry.size > 0 for entry in stream.index_entries) / duration or rate
     if container.format.flags & _NO_TIMESTAMPS:  # a raw stream: the average is a mere default
         rate = stream.guessed_rate or rate
     return VideoInfo(
@@ -87,7 +118,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         height=height,
         coded_width=context.width,
         coded_height=context.height,
-        rotation=rotation,
+        rotation=orientation.rotation,
         fps=float(rate) if rate else math.nan,
         duration=duration or math.nan,
         origin=video.clock.origin,
@@ -97,7 +128,32 @@ def probe(video: OpenVideo) -> VideoInfo:
         pixel_format=context.pix_fmt or "",
         container=container.format.name,
         has_audio=bool(container.streams.audio),
+        mirrored=orientation.mirrored,
+        transfer=transfer_name(context.color_trc),
+        primaries=primaries_name(context.color_primaries),
+        tone_mapped=hdr(context.color_trc),
     )
+
+
+def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:
+    """`info` with what only a decoded frame is sure to tell: how it is turned, and its colours. Itself if the container told the
+    same."""
+    shown = orientation_of(frame)
+    width, height = displayed_size(
+        info.coded_width, info.coded_height, shown.rotation, video.stream.sample_aspect_ratio
+    )
+    colour = colour_of(frame)
+    told = replace(
+        info,
+        width=width,
+        height=height,
+        rotation=shown.rotation,
+        mirrored=shown.mirrored,
+        transfer=transfer_name(frame.color_trc),
+        primaries=primaries_name(frame.color_primaries),
+        tone_mapped=hdr(colour.transfer),
+    )
+    return info if told == info else told
 
 
 def missing_tail(video: OpenVideo) -> bool:
@@ -111,48 +167,63 @@ def missing_tail(video: OpenVideo) -> bool:
 def decode(
     video: OpenVideo, info: VideoInfo, count: DecodeCount, *, all_frames: bool = False, since: float = -math.inf
 ) -> Iterator[DecodedFrame]:
-    """Decode forward, one thread; times strictly increase. Frames no other frame refers to are skipped, unless
-    `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
+    """Decode forward, one thread, to whole pictures; times strictly increase. Frames no other frame refers to are skipped,
+    unless `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
 
     Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out. since:
-    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some.
+    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some. Raises
+    VideoError (unsupported) for a stream whose frames have no times.
     """
-    stream = video.stream
-    context = stream.codec_context
-    context.skip_frame = "DEFAULT" if all_frames else "NONREF"
-    step = 1.0 / (info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS)
-    clock = Clock(video.clock.base or step, video.clock.origin)
-    last = time = -math.inf
-    packets = video.container.demux(stream)
+    frames = _decoded(video, info, count, all_frames, since)
+    return (DecodedFrame(time, frame) for time, frame in whole_pictures(frames))
+
+
+def _decoded(
+    video: OpenVideo, info: VideoInfo, count: DecodeCount, all_frames: bool, since: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    context = video.stream.codec_context
+    timeline = Timeline(video, info.fps)
+    context.skip_frame = "DEFAULT" if all_frames or timeline.by_decoding else "NONREF"
+    restarts, last, time = count.restarts, -math.inf, -math.inf
+    packets = video.container.demux(video.stream)
+    raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     while True:
         try:
             packet = next(packets)
-            if packet.pts is not None and packet.size:
-                time = clock.seconds(packet.pts)
-                count.first, count.last = min(count.first, time), max(count.last, time)
-            if packet.pts is None and packet.dts is None and packet.size and not count.packets:
-                context.skip_frame = "DEFAULT"  # a raw stream: only counting its frames tells the time
+            if raw and packet.size and packet.pts is None and packet.dts is None:
+                raise VideoError("unsupported", _TIMELESS)
+            raw = False
+            shown = timeline.place(packet)
+            count.restarts = restarts + timeline.restarts
+            if shown is not None:
+                time = shown
+                count.last = max(count.last, time)
+                count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
             count.packets += bool(packet.size)
             frames = packet.decode()
-        except StopIteration:
-            return
-        except av.error.EOFError:
+        except (StopIteration, av.error.EOFError):
+            count.rate.finish()
             return
         except (av.error.FFmpegError, ValueError) as error:
-            count.corrupt += time >= since
+            if time >= since:
+                count.damage(time, f"does not decode ({words(error)})")
             if isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
                 error, av.error.InvalidDataError | av.error.ArgumentError
             ):
                 return
-            if count.corrupt > 10_000:
+            if count.damaged > 10_000:
                 return
             continue
         for frame in frames:
-            time = clock.seconds(frame.pts) if frame.pts is not None else last + step if count.frames else 0.0
-            count.corrupt += bool(frame.is_corrupt) and time >= since
+            moment = timeline.time(frame)
+            if moment is None:
+                continue
+            time = moment
+            if frame.is_corrupt and time >= since:
+                count.damage(time, "a damaged frame")
             if time > last:
                 count.frames += 1
                 last = time
-                yield DecodedFrame(time, frame)
+                yield time, frame
             else:
-                count.corrupt += 1
+                count.disordered += 1

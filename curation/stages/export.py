@@ -125,7 +125,9 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Ac
     finished = pc.and_(
         pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
     )
-    todo = clips.filter(pc.invert(finished)).select(["clip_id", "video_id", "uri", "start", "end", "scan_id"])
+    todo = clips.filter(pc.invert(finished)).select(
+        ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts"]
+    )
     if not todo.num_rows:
         return None
     todo = with_past(todo, "clip_id", old, lambda: clips.filter(finished)["uri"])
@@ -231,7 +233,9 @@ def encode_clip(
     with _source(source_of_row(dict(clip), reach)) as source:
         try:
             with folder.whole_file(target) as part:
-                encoded = cut_clip(source, clip["start"], clip["end"], part, settings, pace)
+                encoded = cut_clip(
+                    source, clip["start"], clip["end"], part, settings, pace, seek=not clip.get("clock_restarts")
+                )
         except OSError as error:
             message = f"cannot write {folder.file(target)}: {error}"
             if error.errno in _OF_THE_DISK:  # no fault of the clip: the run stops

@@ -281,12 +281,17 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "pixel_format": info.pixel_format,
         "container": info.container,
         "rotation": info.rotation,
+        "mirrored": info.mirrored,
+        "transfer": info.transfer or None,
+        "primaries": info.primaries or None,
+        "tone_mapped": info.tone_mapped,
         "has_audio": info.has_audio,
         "origin": info.origin,
         "bytes": info.size,
         "cuts": scanned.cuts,
         "frames_decoded": count.frames,
         "frames_corrupt": count.corrupt,
+        "clock_restarts": count.restarts,
         "decoded_seconds": scanned.decoded_seconds,
     }
 

@@ -161,6 +161,6 @@ def test_a_raised_version_makes_another_protocol(monkeypatch: pytest.MonkeyPatch
 
     assert Mended().protocol == "dis/fast480+phase240,keyframe-partner,per0.5s@960,v2/mean"
     recipe = load_recipe("embedded")
-    assert recipe.clip_protocol == "0f1c83e147a1fdc2"
-    monkeypatch.setattr(recipes, "SAMPLE_VERSION", 2)
+    assert recipe.clip_protocol == "4ffcdaf3dd3dd3a7"
+    monkeypatch.setattr(recipes, "SAMPLE_VERSION", 3)
     assert load_recipe("embedded").clip_protocol != recipe.clip_protocol

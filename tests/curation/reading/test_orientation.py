@@ -7,11 +7,12 @@ import struct
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from longtake.curation.reading.orientation import track_rotations
+from longtake.curation.reading.orientation import Orientation, orientation_of, track_orientations
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
@@ -30,7 +31,7 @@ def decoded_rotations(path: Path) -> dict[int, int]:
 
 def read(path: Path) -> dict[int, int]:
     with path.open("rb") as file:
-        return track_rotations(file)
+        return {track: shown.rotation for track, shown in track_orientations(file).items()}
 
 
 @pytest.mark.parametrize("name", TURNED)
@@ -97,7 +98,7 @@ def box(name: bytes, body: bytes, size: int | None = None) -> bytes:
 
 def check(data: bytes) -> dict[int, int]:
     file = CountedFile(data)
-    found = track_rotations(file)
+    found = {track: shown.rotation for track, shown in track_orientations(file).items()}
     assert all(isinstance(track, int) and angle in (0, 90, 180, 270) for track, angle in found.items())
     assert file.reads <= len(data) / 4 + 3  # each box has 8 bytes at least, and is looked at twice at most
     return found
@@ -138,7 +139,7 @@ def test_every_truncation_of_a_good_file(tmp_path: Path) -> None:
 
 def test_a_file_of_nothing_but_boxes_is_left_early() -> None:
     file = CountedFile(box(b"free", b"") * 200_000)
-    assert track_rotations(file) == {}
+    assert track_orientations(file) == {}
     assert file.reads <= 10_001
 
 
@@ -158,3 +159,50 @@ def test_tracks_as_the_standard_writes_them(tracks: list[tuple[int, int, bool]])
         fields = bytes([wide, 0, 0, 7]) + dates + struct.pack(">I", track) + bytes(4) + duration + bytes(16) + matrix
         traks += box(b"trak", box(b"tkhd", fields + bytes(8)))
     assert check(box(b"ftyp", b"isom") + box(b"moov", traks)) == {track: degrees for track, degrees, _ in tracks}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Mirrors
+
+# a, b, c, d of a display matrix, and what it makes of a picture, by the picture's corners (top left, top right, bottom left,
+# bottom right). What ffmpeg's autorotation does with each was looked at.
+ORIENTATIONS = {
+    "rot0": ((1, 0, 0, 1), "ABCD"),
+    "rot90": ((0, 1, -1, 0), "CADB"),
+    "rot180": ((-1, 0, 0, -1), "DCBA"),
+    "rot270": ((0, -1, 1, 0), "BDAC"),
+    "hflip": ((-1, 0, 0, 1), "BADC"),
+    "vflip": ((1, 0, 0, -1), "CDAB"),
+    "transpose": ((0, 1, 1, 0), "ACBD"),
+    "transverse": ((0, -1, -1, 0), "DBCA"),
+}
+
+
+def shown_as(source: Path, target: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """`source`, an upright MP4 of one track, with another display matrix."""
+    data = source.read_bytes()
+    at = data.index(b"tkhd") + 4
+    at += 52 if data[at] else 40
+    a, b, c, d = (value << 16 for value in matrix)
+    target.write_bytes(data[:at] + struct.pack(">5i", a, b, 0, c, d) + data[at + 20 :])
+    return target
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_the_eight_orientations(tmp_path: Path, name: str) -> None:
+    matrix, corners = ORIENTATIONS[name]
+    film(tmp_path / "film.mp4", pan("street", (2, 0), size=SMALL, count=2), Encoding(size=SMALL))
+    path = shown_as(tmp_path / "film.mp4", tmp_path / "turned.mp4", matrix)
+    with path.open("rb") as file:
+        (shown,) = track_orientations(file).values()
+    with av.open(str(path)) as container:
+        assert orientation_of(next(container.decode(video=0))) == shown
+    letters = np.array([["A", "B"], ["C", "D"]])
+    assert "".join(shown.upright(letters).ravel()) == corners
+
+
+def test_a_matrix_that_is_none_leaves_the_picture(tmp_path: Path) -> None:
+    film(tmp_path / "film.mp4", pan("street", (2, 0), size=SMALL, count=2), Encoding(size=SMALL))
+    path = shown_as(tmp_path / "film.mp4", tmp_path / "flat.mp4", (1, 1, 1, 1))
+    with path.open("rb") as file:
+        assert list(track_orientations(file).values()) == [Orientation()]

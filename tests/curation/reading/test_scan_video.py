@@ -566,12 +566,11 @@ REAL_KINDS = {
     "edge/decord_corrupted.mp4": {"corrupt"},
     "edge/dj_audio_only_mp4.mp4": {"no_video"},
     "edge/hls_encrypted_ts.ts": {"not_video"},
-    "edge/kvs_equal_timecode.mkv": {"corrupt"},
-    "edge/kvs_noninc_timecode.mkv": {"corrupt"},
     "edge/media_dovi_av1_nodec.mp4": {"unsupported"},
     "edge/media_ts_0x0.ts": {"unsupported", "no_video"},
     "derived/bitflip400_sam2_cups.mp4": {"corrupt"},
     "derived/garbage64k.mp4": {"not_video"},
+    "derived/kvs_c.h265": {"unsupported"},
     "derived/kvs_java.h264": {"unsupported", "corrupt", "not_video"},
     "derived/trunc60_bbb_vp8.webm": {"truncated"},
     "derived/trunc60_mpeg2.ts": {"truncated", "corrupt"},
@@ -602,7 +601,8 @@ READ = {  # width, height, s, packets
     "edge/psd_delayed_start.mp4": (480, 320, 0.96, 24),
     "edge/vide_ogv_partial.ogv": (320, 240, 10, 249),
     "edge/vide_ogv_sendpacket.ogv": (800, 450, 10, 238),
-    "derived/kvs_c.h265": (640, 360, 403 / 25, 403),
+    "edge/kvs_equal_timecode.mkv": (1280, 674, 9.96, 239),  # two recordings, joined: each starts its clock anew
+    "edge/kvs_noninc_timecode.mkv": (960, 720, 11.95, 358),
 }
 
 

@@ -1,0 +1,82 @@
+"""Interlaced frames as whole pictures, by ffmpeg's bwdif, for scan and export alike.
+
+As they are, they would be combs, and scaled they would be blurs. The scan passes over frames that no other refers to, so there
+the neighbours of a frame may be farther off than in the export: bwdif then takes more lines from the frame's own field, and
+what stands still is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import av
+import av.error
+import av.filter
+
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.faults import words
+
+Timed = tuple[float, av.VideoFrame]
+
+
+def whole_pictures(frames: Iterator[Timed]) -> Iterator[Timed]:
+    """`frames` with their times (s, rising), those that are interlaced as one picture each. From the first of them on;
+    frames that are not marked as interlaced stay as they are. Raises VideoError (unsupported)."""
+    weaver: _Weaver | None = None
+    for time, frame in frames:
+        if weaver is None and not frame.interlaced_frame:
+            yield time, frame
+            continue
+        try:
+            done = []
+            if weaver is None or not weaver.fits(frame):
+                done = weaver.rest() if weaver else []
+                weaver = _Weaver(frame)
+            done += weaver.push(time, frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            reason = f"its interlaced pictures ({frame.format.name}) cannot be made whole: {words(error)}"
+            raise VideoError("unsupported", reason) from error
+        yield from done
+    if weaver is not None:
+        yield from weaver.rest()
+
+
+class _Weaver:
+    """One graph of bwdif, for frames of one size and format. It gives a frame back when the next one has come."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._kind = frame.width, frame.height, frame.format.name
+        self._times: list[float] = []
+        self._graph = av.filter.Graph()
+        self._graph.threads = 1
+        source = self._graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        weave = self._graph.add("bwdif", "send_frame:auto:interlaced")
+        self._graph.link_nodes(source, weave, self._graph.add("buffersink")).configure()
+
+    def fits(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame is of the size and format that this graph is for."""
+        return (frame.width, frame.height, frame.format.name) == self._kind
+
+    def push(self, time: float, frame: av.VideoFrame) -> list[Timed]:
+        """Take the next frame; what is ready."""
+        self._times.append(time)
+        self._graph.push(frame)
+        return self._pulled()
+
+    def rest(self) -> list[Timed]:
+        """After the last frame."""
+        self._graph.push(None)
+        return self._pulled()
+
+    def _pulled(self) -> list[Timed]:
+        done: list[Timed] = []
+        while self._times:
+            try:
+                frame = cast(av.VideoFrame, self._graph.pull())
+            except (BlockingIOError, av.error.EOFError):
+                break
+            done.append((self._times.pop(0), frame))  # one picture for each frame
+        return done

@@ -1,0 +1,121 @@
+"""When frames are shown: by presentation, whatever order their packets come in, on one clock that only rises.
+
+Three things lie about time. A container without presentation times (AVI) has those of decoding only, and what a demuxer makes
+of them is wrong as soon as frames are reordered. A stream may start its clock anew, where recordings were joined: the clock goes
+on, and that is counted. And a pass that stops early has met reference frames of a moment to come, but not the frames between.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+
+import av
+import av.video.stream
+
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
+
+_MAY_LEAP = 0x200  # ffmpeg's AVFMT_TS_DISCONT: containers of broadcasts, whose clock may leap either way
+# Seconds. Decoding times that fall by more are a clock that starts anew (ffmpeg's own limit); less is a muxer's slip.
+_BACK = 0.1
+# Seconds. In a container whose clock may leap, a gap that is longer is a leap (ffmpeg's own limit), not a frame that stands.
+_AHEAD = 10.0
+
+
+class Timeline:
+    """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
+    by_decoding: the container has decoding times only, so every frame must be decoded to know when each is shown."""
+
+    def __init__(self, video: OpenVideo, fps: float) -> None:
+        base = video.clock.base
+        self.restarts = 0
+        self.by_decoding = video.container.format.name == "avi" and bool(video.stream.codec_context.has_b_frames)
+        self._clock = video.clock
+        self._back = _BACK / base if base else math.inf
+        self._ahead = _AHEAD / base if base and video.container.format.flags & _MAY_LEAP else math.inf
+        step = 1.0 / (fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS)
+        self._gap = max(1, round(step / base)) if base else 1  # ticks between two frames
+        self._offset = 0
+        self._first: int | None = None  # decoding time of the first packet
+        self._last: int | None = None  # decoding time of the last packet, on this clock
+        self._shown: int | None = None  # the greatest time at which a packet is shown, on this clock
+        self._delay: int | None = None  # ticks from a frame's decoding time to that of the packet that brought it out
+        self._frame: int | None = None  # when the last frame was shown
+
+    def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
+        """Put a packet's times on this clock, before it is decoded. When it is shown, seconds; None if it does not say."""
+        if not packet.size:
+            return None
+        if packet.dts is not None:
+            self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
+            packet.dts += self._offset
+        if packet.pts is not None:
+            packet.pts += self._offset
+        ticks = packet.dts if self.by_decoding else packet.pts
+        if ticks is None:
+            return None
+        self._shown = ticks if self._shown is None else max(self._shown, ticks)
+        return self._clock.seconds(ticks)
+
+    def time(self, frame: av.VideoFrame) -> float | None:
+        """When a decoded frame is shown, seconds. None for one before the first that has a time."""
+        ticks = frame.pts
+        if self.by_decoding:
+            # frames come in the order in which they are shown, each with a later packet: always the same number later
+            ticks = frame.dts
+            if ticks is not None:
+                if self._delay is None:
+                    self._delay = ticks - (ticks if self._first is None else self._first)
+                ticks -= self._delay
+        if ticks is None and self._frame is not None:
+            ticks = self._frame + self._gap
+        if ticks is None:
+            return None
+        self._frame = ticks
+        return self._clock.seconds(ticks)
+
+    def _keep_rising(self, dts: int, pts: int) -> None:
+        """A packet comes: if its decoding time falls, or leaps, let it be shown after all that came before."""
+        here = dts + self._offset
+        if self._last is None:
+            self._first = here
+        elif here < self._last - self._back or here - self._last > self._ahead:
+            last = self._last if self._shown is None else self._shown
+            here += last + self._gap - (pts + self._offset)
+            self._offset = here - dts
+            self.restarts += 1
+        elif here > self._last:
+            self._gap = here - self._last
+        self._last = here
+
+
+@dataclass(slots=True)
+class Rate:
+    """The average rate of a stretch, by the times (s) at which its packets are shown. What lies ahead of the decoder, with
+    frames missing in between, does not count until they have come."""
+
+    count: int = 0
+    first: float = math.inf
+    last: float = -math.inf
+    _ahead: list[float] = field(default_factory=list)
+
+    def add(self, shown: float, decoded: float) -> None:
+        """A packet: when it is shown and when it is decoded. All packets to come are shown no sooner than they are decoded."""
+        heapq.heappush(self._ahead, shown)
+        while self._ahead and self._ahead[0] <= decoded:
+            self._settle(heapq.heappop(self._ahead))
+
+    def finish(self) -> None:
+        """After the last packet."""
+        while self._ahead:
+            self._settle(heapq.heappop(self._ahead))
+
+    @property
+    def fps(self) -> float:
+        """Frames per second; nan with fewer than two."""
+        return (self.count - 1) / (self.last - self.first) if self.last > self.first else math.nan
+
+    def _settle(self, time: float) -> None:
+        self.count += 1
+        self.first, self.last = min(self.first, time), max(self.last, time)
