@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
 from longtake.filters.grayscale import grey_keyframes
+from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
 
 CAP_DB = 100.0
 
@@ -34,6 +35,12 @@ def psnr(a: Image, b: Image) -> float:
     return min(CAP_DB, 10 * math.log10(255.0**2 * a.size / squares))
 
 
+class PsnrSettings(FilterSettings):
+    """Which clips its scores are comparable of."""
+
+    spacing: Spacing = 3.0
+
+
 class Psnr(Filter[Sample]):
     """PSNR in dB. Detail: one value per pair of neighbouring keyframes. Raises MeasureError below two keyframes."""
 
@@ -42,10 +49,25 @@ class Psnr(Filter[Sample]):
     unit: ClassVar[str] = "dB"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 2.0
+    samples_time: ClassVar[bool] = True
+    settings_model: ClassVar[type[FilterSettings]] = PsnrSettings
+
+    settings: PsnrSettings
 
     @property
     def method(self) -> str:
-        return f"bt601,neighbouring-keyframes,cap{CAP_DB:g}"
+        return f"bt601,{keyframes_apart(self.settings.spacing)},cap{CAP_DB:g}"
+
+    def counts(self, stored: str) -> bool:
+        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+
+    def settles(self, stored: str) -> bool:
+        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+
+    def _score(self, item: Sample) -> Score | MeasureError:
+        score = super()._score(item)
+        spacing = self.settings.spacing
+        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:
