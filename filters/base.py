@@ -224,6 +224,11 @@ class Filter(ABC, Generic[Input]):
         """A cheaper filter of the same name for the scan, whose value this one's is never below (see artifacts)."""
         return None
 
+    @property
+    def on_stored(self) -> Filter[Any]:
+        """The filter that measures stored frames in this one's way; itself, unless it needs what only the scan sees."""
+        return self
+
     def annotate(self, item: Input) -> Input:
         """`item` with what this filter finds out about it and later ones use (a sample's marks); itself by default."""
         return item

@@ -1,18 +1,21 @@
 """Optical flow by OpenCV's DIS: how far the picture moves in half a second.
 
-Formula: the mean over all pixels of √(u² + v²), where (u, v) is the flow from a keyframe to its partner, in pixels of a
-frame whose long side is 960, times 0.5 s / (the pair's real gap). Unit: px. Range: from 0. Source: Kroeger et al.,
+Formula: the mean over all pixels of √(u² + v²), where (u, v) is the flow from one picture to another half a second later, in
+pixels of a frame whose long side is 960, times 0.5 s / (the pair's real gap). Unit: px. Range: from 0. Source: Kroeger et al.,
 "Fast Optical Flow using Dense Inverse Search" (ECCV 2016), in OpenCV; gate ≥ 40 (≥ 50) in Table 4 of the Presto paper
 (arXiv 2412.01316), which uses UniMatch: these are other numbers under another protocol.
 
-Protocol: `dis/fast480+phase240,keyframe-partner,per0.5s@960/REDUCE`: both frames as grey, reduced to a long side of
-480 (never enlarged), preset FAST, and the vectors scaled to a long side of 960. One value per keyframe and partner,
-reduced by their mean unless set. DIS alone loses translations of a tenth of the width (it starts at 60 px wide with a
+Protocol: `dis/fast480+phase240,15pairs,per0.5s@960/REDUCE`: at least 15 pairs at the centres of equal parts of the clip, an odd
+number for each keyframe, so that the keyframes and their partners are among them; the last one early enough to lie in the clip.
+Both pictures in grey (luma, full range), reduced to a long side of 480 (never enlarged), preset FAST, and the vectors scaled to a
+long side of 960. One value per pair, in order of time, reduced by their mean unless set; its standard error is stored, too. With
+`pairs: stored` (`keyframe-partner` in the protocol) the stored frames are measured instead, which is what networks measure and
+`longtake calibrate` compares. DIS alone loses translations of a tenth of the width (it starts at 60 px wide with a
 few px of reach). So a global shift is first found by phase correlation; where it is at least 40 px and at least halves
 the difference of the two frames, DIS starts from it. The whole frame counts: bars and marks, which stand still, lower
 the mean by their share.
 
-Cost: 6 ms per pair of 960×540 on one core, 30 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
+Cost: 6 ms per pair of 960×540 on one core, 90 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
 Accuracy, value / truth, lowest and highest over five photographic scenes with noise (σ 2), 960×540:
 
 | motion in the pair | this | MEDIUM at 480, same start |

@@ -6,9 +6,9 @@ same picture), rarely above 1. Source: Zhang et al., "The Unreasonable Effective
 Metric" (CVPR 2018) and its package `lpips`, which carries the heads; gates ≥ 0.4 and [0.5, 0.8] in Table 4 of the
 Presto paper (arXiv 2412.01316), which does not name its network.
 
-Protocol: `alex/v0.1,trunk@…+heads@…,neighbouring-keyframes/mean`: frames at the size of the stored sample (long side at
-most 960), neither resized nor cropped, scaled to [−1, 1]. LPIPS depends on the size: scores of samples of another size
-are not comparable.
+Protocol: `alex/v0.1,trunk@…+heads@…,neighbouring-keyframes@3s/mean`, 3 s being how far apart the keyframes are: frames at the
+size of the stored sample (long side at most 960), neither resized nor cropped, scaled to [−1, 1]. LPIPS depends on the size:
+scores of samples of another size are not comparable.
 Detail: one value per pair of neighbouring keyframes, in order. Cost: each keyframe goes through the trunk once, though
 it is in two pairs; 5 frames of 960×540, on two CPU cores: AlexNet 2.5 s, SqueezeNet 4 s, VGG a minute.
 """

@@ -1,11 +1,11 @@
 """PSNR of neighbouring keyframes: rejects clips in which too little, or everything, changes.
 
 Formula: 10 · log10(255² / MSE) of the two grey frames (BT.601). Unit: dB. Range: 0 (black against white) to 100. Two
-identical frames have an infinite PSNR; it is given as 100 dB, so that the mean stays finite (8-bit frames of 2 MP that
-differ by one level in one pixel have 111 dB: such values are cut to 100 too). Source: gate [4, 20] dB in Table 4 of the
-Presto paper (arXiv 2412.01316), which says neither pairs nor size. Protocol:
-`grey/bt601,neighbouring-keyframes,cap100/REDUCE` at the size of the sample (long side at most 960): n − 1 pairs of n
-keyframes, reduced by their mean unless set. Cost: 1 ms per clip of five 960×540 keyframes.
+identical frames have an infinite PSNR; it is given as 100 dB, so that the mean stays finite (8-bit frames of 2 MP that differ
+by one level in one pixel have 111 dB: such values are cut to 100 too). Source: gate [4, 20] dB in Table 4 of the Presto paper
+(arXiv 2412.01316), which says neither pairs nor size. Protocol: `grey/bt601,neighbouring-keyframes@3s,cap100/REDUCE`, 3 s
+being how far apart the keyframes are, at the size of the sample (long side at most 960): n − 1 pairs of n keyframes, reduced
+by their mean unless set. Cost: 1 ms per clip of five 960×540 keyframes.
 
 Known to go wrong: PSNR depends on contrast: dark and foggy clips have a high one though they move, a flash gives a low
 one though nothing moves. A periodic motion may bring the same frame back. Bars and marks count.

@@ -5,8 +5,8 @@ as scikit-image's `structural_similarity` computes it by default: per pixel
 (2 μx μy + C1)(2 σxy + C2) / ((μx² + μy² + C1)(σx² + σy² + C2)) over a uniform 7×7 window, sample (n − 1) covariance,
 C1 = (0.01 · 255)², C2 = (0.03 · 255)², then the mean over all pixels whose window lies in the frame. Unit: none.
 Range: −1 to 1; 1 for identical frames. Source: gate [0, 0.7] in Table 4 of the Presto paper (arXiv 2412.01316).
-Protocol: `grey/bt601,uniform7,neighbouring-keyframes/REDUCE` at the size of the sample (long side at most 960): n − 1
-pairs of n keyframes, reduced by their mean unless set.
+Protocol: `grey/bt601,uniform7,neighbouring-keyframes@3s/REDUCE`, 3 s being how far apart the keyframes are, at the size of
+the sample (long side at most 960): n − 1 pairs of n keyframes, reduced by their mean unless set.
 
 Cost: 7 ms per pair at 960×540 on one core, where scikit-image takes 82 ms in float64 and 44 ms in float32 (measured side
 by side, 2026-11-22). OpenCV's box filters take the window sums and their differences in whole numbers, so that nothing
