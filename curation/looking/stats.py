@@ -188,9 +188,9 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
                 "passed": _count(gate.passed),
                 "failed": _count(gate.failed),
                 "missing": _count(gate.missing),
-                "uncertain": _count(gate.uncertain),
                 "only_failure": _count(gate.failed & by_one),
                 "only_failure_so_far": _count(gate.failed & so_far),
+                "uncertain": _count(gate.uncertain),
             }
             for name, gate in result.gates.items()
         },

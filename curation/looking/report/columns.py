@@ -288,9 +288,9 @@ class Columns:
                 "passed": everything - failed - missing,
                 "failed": failed,
                 "missing": missing,
-                "uncertain": uncertain,
                 "only_failure": alone,
                 "only_failure_so_far": not_by_others - passing.size - alone,
+                "uncertain": uncertain,
             }
         return {
             "kept": kept,
