@@ -17,7 +17,8 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
-from longtake.filters.verdicts import ClipScores, decide
+from longtake.filters.registry import samples_time
+from longtake.filters.verdicts import ClipScores, decide, standard_error_of
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 
@@ -63,7 +64,24 @@ def explode(videos: pa.Table) -> pa.Table:
         indices = from_numpy(source, source >= 0)
         columns[name], columns[f"{name}_detail"] = values.take(indices), details.take(indices)
         fields += schemas.score_fields(name)
+        if samples_time(name):
+            field_ = schemas.standard_error_field(name)
+            by_mean = pc.ends_with(protocols.take(indices), "/mean").fill_null(False).to_numpy(zero_copy_only=False)
+            errors = standard_errors(columns[f"{name}_detail"])
+            columns[field_.name] = from_numpy(errors, by_mean & ~np.isnan(errors))
+            fields.append(field_)
     return pa.table([columns[f.name] for f in fields], schema=pa.schema(fields))
+
+
+def standard_errors(details: pa.ListArray) -> npt.NDArray[np.float64]:
+    """`filters.base.standard_error` of each list, nan for those of fewer than three values and for null."""
+    flat = pc.list_flatten(details).to_numpy(zero_copy_only=False)
+    owner = pc.list_parent_indices(details).to_numpy(zero_copy_only=False)
+    count = np.bincount(owner, minlength=len(details))
+    same = owner[1:] == owner[:-1]
+    squares = np.bincount(owner[1:][same], np.diff(flat)[same] ** 2, len(details))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count >= 3, np.sqrt(squares / (2.0 * (count - 1) * count)), np.nan)
 
 
 def dump_protocols(protocols: Mapping[str, str]) -> str:
@@ -74,7 +92,10 @@ def dump_protocols(protocols: Mapping[str, str]) -> str:
 def rows_table(rows: Iterable[Mapping[str, Any]], base: pa.Schema, filters: Iterable[str]) -> pa.Table:
     """Rows of a manifest with score columns for `filters`, and those of schemas.FURTHER that some row has."""
     rows = list(rows)
-    fields = [*base, *(field for name in filters for field in schemas.score_fields(name))]
+    names = list(filters)
+    fields = [*base, *(field for name in names for field in schemas.score_fields(name))]
+    errors = [schemas.standard_error_field(name) for name in names]
+    fields += [field for field in errors if any(row.get(field.name) is not None for row in rows)]
     fields += [field for field in schemas.FURTHER if any(row.get(field.name) is not None for row in rows)]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
@@ -138,7 +159,7 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
     names = [name for name in score_columns(old) if name in later]
     if not old.num_rows or not names:
         return new
-    missing = {name: ClipScores(old, recipe.built).missing(name) for name in names}
+    missing = {name: _lost(ClipScores(old, recipe.built), name) for name in names}
     known = {
         row["clip_id"]: (row, {name for name in names if not missing[name][i]})
         for i, row in enumerate(with_embeddings(workspace, old).to_pylist())
@@ -152,9 +173,15 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
         for name in names:
             if name in measured:
                 row[name], row[f"{name}_detail"] = before[name], before[f"{name}_detail"]
+                row[standard_error_of(name)] = before.get(standard_error_of(name))
                 row["embedding"] = before["embedding"]
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
+
+
+def _lost(scores: ClipScores, name: str) -> npt.NDArray[np.bool_]:
+    """Clips whose score would be measured anew."""
+    return np.asarray(scores.missing(name) & ~scores.settled(name), np.bool_)
 
 
 def _sampling(clip: Mapping[str, Any]) -> str:
@@ -211,7 +238,12 @@ def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], de
     duplicate_of = [schemas.DUPLICATE_OF.name] if recipe.needing(Needs.CORPUS) else []
     return workspace.clips.read(
         list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
-        optional=[*on_clips, *(f"{name}_detail" for name in details if name in on_clips), *duplicate_of],
+        optional=[
+            *on_clips,
+            *(standard_error_of(name) for name in on_clips),
+            *(f"{name}_detail" for name in details if name in on_clips),
+            *duplicate_of,
+        ],
         encoded=["status", "error_kind", "error", "protocols", *(["host"] if "host" in columns else [])],
     )
 

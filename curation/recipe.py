@@ -33,7 +33,7 @@ from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, Tie
 from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
 from longtake.filters.gates import Gate
-from longtake.filters.registry import UnknownFilter, build
+from longtake.filters.registry import UnknownFilter, build, filter_class
 from longtake.settings import Fault, closest, faults_of, near
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
@@ -86,6 +86,9 @@ class Scan(_Section):
     max_corrupt: float = Field(0.01, ge=0, le=1, description="share of packets that may be damaged")
 
 
+Longer = Literal["windows", "trim", "faster"]
+
+
 class Splitting(_Section):
     """From a video to clips."""
 
@@ -93,7 +96,13 @@ class Splitting(_Section):
     threshold: PositiveFloat | None = Field(None, description="of the detector; null: its own default")
     dissolves: bool = Field(True, description="a second, sparse look for dissolves and fades")
     min_seconds: PositiveFloat = Field(15.0, description="a shorter shot gives no clip")
-    window_seconds: PositiveFloat = Field(15.0, description="a longer shot is cut into windows", validate_default=True)
+    window_seconds: PositiveFloat = Field(15.0, description="the length of a clip", validate_default=True)
+    longer: Longer = Field(
+        "windows",
+        description="of a shot that is longer than a window; `windows`: windows from its start on, all of one length, what is "
+        "left at its end is left out, and counted; `trim`: only the first window; `faster`: windows, the last with what is left, "
+        "and the export shows it faster where its number of frames is fixed",
+    )
     trim_frames: int = Field(3, ge=0, description="left out on both sides of each cut")
 
     @field_validator("window_seconds")
@@ -173,7 +182,8 @@ class Recipe(_Section):
     @cached_property
     def built(self) -> dict[str, Filter[Any]]:
         """The filters, ready to measure, in the recipe's order."""
-        return {name: build(name, settings) for name, settings in self.filters.items()}
+        spacing = keyframe_spacing(self.splitting, self.sampling)
+        return {name: _with_spacing(name, settings, spacing) for name, settings in self.filters.items()}
 
     def needing(self, needs: Needs) -> dict[str, Filter[Any]]:
         """The filters that measure on `needs`, cheapest first."""
@@ -190,7 +200,8 @@ class Recipe(_Section):
     def export_protocol(self) -> str:
         """What an encoded clip depends on."""
         settings = self.export.model_dump(include={"fps", "frames", "max_height", "crf", "preset"})
-        return _digest(settings, {"version": 1})
+        longer = {"longer": "faster"} if self.splitting.longer == "faster" else {}
+        return _digest(settings, {"version": 1, **longer})
 
     def with_gates(self, changes: Mapping[str, Gate | None], source: str = "--set") -> Recipe:
         """A copy with other gates: 'tier.gate' → gate, or None to drop it. source: who asks, for the RecipeError."""
@@ -327,10 +338,18 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
     """The filters that can be made, and all that is wrong with the others."""
     built: dict[str, Filter[Any]] = {}
     found: list[Fault] = []
+    try:
+        splitting, sampling = (
+            Splitting.model_validate(data.get("splitting", {})),
+            Sampling.model_validate(data.get("sampling", {})),
+        )
+    except ValidationError:  # told by the models of these sections
+        splitting, sampling = Splitting(), Sampling()
+    spacing = keyframe_spacing(splitting, sampling)
     for name, settings in _mapping(data.get("filters")).items():
         if isinstance(name, str) and isinstance(settings, dict) and all(isinstance(key, str) for key in settings):
             try:
-                built[name] = build(name, settings)
+                built[name] = _with_spacing(name, settings, spacing)
             except UnknownFilter as error:
                 found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
     corpus = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS]
@@ -338,6 +357,22 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
         what = "compares embeddings, which the filter aesthetic makes: add it"
         found += [Fault(("filters", name), what) for name in corpus]
     return built, found
+
+
+def keyframe_spacing(splitting: Splitting, sampling: Sampling) -> float | Literal["any"]:
+    """Seconds between the neighbouring keyframes of a clip, where all clips that are cut out of shots have the same; or `any`."""
+    if splitting.longer == "faster" or splitting.min_seconds < splitting.window_seconds:
+        return "any"
+    return splitting.window_seconds / sampling.keyframes
+
+
+def _with_spacing(name: str, settings: Mapping[str, Any], spacing: float | Literal["any"]) -> Filter[Any]:
+    """A filter; one that compares keyframes knows how far apart those of the recipe are, unless its entry says so."""
+    try:
+        fields = filter_class(name, settings.get("backend")).settings_model.model_fields
+    except UnknownFilter:  # `build` tells all that is wrong
+        fields = {}
+    return build(name, {"spacing": spacing, **settings} if "spacing" in fields else settings)
 
 
 def _tier_faults(data: Mapping[str, Any]) -> Iterator[Fault]:

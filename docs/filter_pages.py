@@ -31,10 +31,11 @@ _HEAD = """\
 A filter measures and never decides; gates, in a recipe, decide. This page is made by `make docs` from the docstrings in
 `filters/`, the registry and the shipped recipes: change those, not this file.
 
-A filter's name is the name of its gate and of its column in the clips manifest (`text_similarity`: in the captions
-manifest). `<name>_detail` beside it holds the value of each frame or pair that the score was reduced from, and
-`protocols` says how each score was measured. A protocol is `backend/method/reduce`; scores are comparable when their
-protocols are equal.
+A filter's name is the name of its gate and of its column in the clips manifest (`text_similarity`: in the captions manifest).
+`<name>_detail` beside it holds the value of each frame or pair that the score was reduced from, `<name>_standard_error` (of
+`flow`, `psnr`, `ssim` and `lpips`, whose score is a mean over pairs of the clip's moments) how far other moments would have
+moved the score, and `protocols` says how each score was measured. A protocol is `backend/method/reduce`; scores are
+comparable when their protocols are equal.
 
 Every filter takes the settings `backend` (the first one below unless set) and `reduce` (with `every` each value of the
 detail must pass the gate, and the score is their mean). Each setting is checked when the recipe is read. Those that have no

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -59,12 +60,41 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Motion:
+    """Pairs of small grey pictures of a clip, spread evenly over it, for which the pass holds no more than it needs.
+
+    first, second: uint8 [n, height, width], full range, long side at most 480. times, partner_times: float64 [n], seconds in
+    the video; the second picture is the later one, by half a second where the frames allow it.
+    """
+
+    first: Image
+    second: Image
+    times: npt.NDArray[np.float64]
+    partner_times: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How the picture changed from look to look in a clip (`longtake.filters.frozen`), for every look but the first.
+
+    starts, ends: float64 [n], seconds in the video: the look before, and this one. steps: float64 [n], grey levels, how much
+    the most changed part of the picture differs between them. since: float64 [n], seconds: the look from which on no part of
+    the picture has left what it then was; it is `ends` where some part has.
+    """
+
+    starts: npt.NDArray[np.float64]
+    ends: npt.NDArray[np.float64]
+    steps: npt.NDArray[np.float64]
+    since: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
-    in every frame, or None where nobody looked.
+    in every frame, or None where nobody looked. motion, changes: what only the pass can see; None of a stored sample.
     """
 
     keyframes: Image
@@ -72,6 +102,8 @@ class Sample:
     times: npt.NDArray[np.float64]
     partner_times: npt.NDArray[np.float64]
     marks: npt.NDArray[np.bool_] | None = None
+    motion: Motion | None = None
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +111,30 @@ class Score:
     """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
 
     embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is kept.
+    standard_error: of the value, where it is the mean over a sample of the clip's moments; else None. protocol: where this
+    clip could be measured under another protocol than the filter's only, that one.
     """
 
     value: float
     detail: tuple[float, ...] = ()
     embedding: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+    standard_error: float | None = None
+    protocol: str | None = None
+
+
+def standard_error(detail: Sequence[float]) -> float | None:
+    """The standard error of the mean of `detail`, measured at moments that are spread evenly; None for fewer than three.
+
+    The moments are no random draw, and the values follow each other in time: the scatter about a straight run through the
+    clip is what another set of moments would change. So it is taken from the n − 1 differences d of neighbours:
+    √(Σ d² / (2 (n − 1) n)) (Wolter, "Introduction to Variance Estimation", systematic samples). On 56 real clips, flow from 15
+    pairs lies within it of the flow from 60 for 71 % of them, as it should for 68 %; σ/√n, which takes a camera that speeds up
+    for scatter, is too wide (84 %).
+    """
+    if len(detail) < 3:
+        return None
+    squares = math.fsum((b - a) ** 2 for a, b in pairwise(detail))
+    return math.sqrt(squares / (2 * (len(detail) - 1) * len(detail)))
 
 
 def reduce_detail(detail: Sequence[float], reduce: Reduce) -> float:
@@ -133,6 +184,8 @@ class Filter(ABC, Generic[Input]):
     needs: ClassVar[Needs]
     cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
     embeds: ClassVar[bool] = False  # its scores carry embeddings
+    # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
+    samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings
     # Raise it when the same input gives other values and nothing else in `method` tells; old scores become stale.
     version: ClassVar[int] = 1
@@ -158,10 +211,24 @@ class Filter(ABC, Generic[Input]):
         version = f",v{self.version}" if self.version > 1 else ""
         return f"{self.backend}/{self.method}{version}/{self.reduce}"
 
+    def counts(self, stored: str) -> bool:
+        """Whether a score that is stored under this protocol, but for how it is reduced, counts as this filter's."""
+        return stored == self.protocol.rpartition("/")[0]
+
+    def settles(self, stored: str) -> bool:
+        """Whether measuring a clip again would only give the score that is stored under this protocol, though it does not count:
+        it is the clip that differs, not the filter."""
+        return False
+
     @property
     def lower_bound(self) -> Filter[Sample] | None:
         """A cheaper filter of the same name for the scan, whose value this one's is never below (see artifacts)."""
         return None
+
+    @property
+    def on_stored(self) -> Filter[Any]:
+        """The filter that measures stored frames in this one's way; itself, unless it needs what only the scan sees."""
+        return self
 
     def annotate(self, item: Input) -> Input:
         """`item` with what this filter finds out about it and later ones use (a sample's marks); itself by default."""
@@ -177,7 +244,12 @@ class Filter(ABC, Generic[Input]):
 
     def _score(self, item: Input) -> Score | MeasureError:
         try:
-            detail = tuple(float(v) for v in self.measure_one(item))
-            return Score(reduce_detail(detail, self.reduce), detail)
+            return self.reduced(self.measure_one(item))
         except MeasureError as error:
             return error
+
+    def reduced(self, detail: Iterable[float]) -> Score:
+        """The score whose detail is this. Raises MeasureError: see `reduce_detail`."""
+        values = tuple(float(value) for value in detail)
+        error = standard_error(values) if self.samples_time and self.reduce == "mean" else None
+        return Score(reduce_detail(values, self.reduce), values, standard_error=error)

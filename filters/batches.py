@@ -32,7 +32,6 @@ from longtake.filters.base import (
     Needs,
     Sample,
     Score,
-    reduce_detail,
 )
 
 if TYPE_CHECKING:
@@ -135,9 +134,8 @@ class ModelFilter(Filter[Sample]):
 
     def score(self, detail: Iterable[Any]) -> Score | MeasureError:
         """The score of one clip, or what `reduce_detail` finds wrong with it."""
-        values = tuple(float(value) for value in detail)
         try:
-            return Score(reduce_detail(values, self.reduce), values)
+            return self.reduced(detail)
         except MeasureError as error:
             return error
 

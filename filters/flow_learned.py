@@ -39,6 +39,7 @@ class LearnedFlow(ModelFilter):
     name: ClassVar[str] = "flow"
     unit: ClassVar[str] = "px per 0.5 s at 960"
     stride: ClassVar[int] = 8  # sides must be multiples of it
+    samples_time: ClassVar[bool] = True
 
     def protocol_form(self, model: str) -> str:
         """The method of a flow filter: `model`, then what all of them share."""

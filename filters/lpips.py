@@ -6,9 +6,9 @@ same picture), rarely above 1. Source: Zhang et al., "The Unreasonable Effective
 Metric" (CVPR 2018) and its package `lpips`, which carries the heads; gates ≥ 0.4 and [0.5, 0.8] in Table 4 of the
 Presto paper (arXiv 2412.01316), which does not name its network.
 
-Protocol: `alex/v0.1,trunk@…+heads@…,neighbouring-keyframes/mean`: frames at the size of the stored sample (long side at
-most 960), neither resized nor cropped, scaled to [−1, 1]. LPIPS depends on the size: scores of samples of another size
-are not comparable.
+Protocol: `alex/v0.1,trunk@…+heads@…,neighbouring-keyframes@3s/mean`, 3 s being how far apart the keyframes are: frames at the
+size of the stored sample (long side at most 960), neither resized nor cropped, scaled to [−1, 1]. LPIPS depends on the size:
+scores of samples of another size are not comparable.
 Detail: one value per pair of neighbouring keyframes, in order. Cost: each keyframe goes through the trunk once, though
 it is in two pairs; 5 frames of 960×540, on two CPU cores: AlexNet 2.5 s, SqueezeNet 4 s, VGG a minute.
 """
@@ -30,6 +30,7 @@ from pydantic import Field
 
 from longtake.filters.base import FilterSettings, FilterUnavailable, Image, MeasureError, Sample, Score
 from longtake.filters.batches import ModelFilter, ModelSettings, inference
+from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
 from longtake.filters.weights import fill, load_weight, missing, weight_tag
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ MIN_SIDE = 64  # below, the last feature maps of AlexNet and SqueezeNet vanish
 
 
 class LpipsSettings(ModelSettings):
-    """How the network runs."""
+    """How the network runs, and which clips its scores are comparable of."""
 
+    spacing: Spacing = 3.0
     batch: int = Field(4, ge=1, description="clips that go through the model together, at most")
 
 
@@ -62,8 +64,11 @@ class Lpips(ModelFilter):
     backend: ClassVar[str] = "alex"
     unit: ClassVar[str] = "distance (from 0)"
     cost: ClassVar[float] = 3000.0
+    samples_time: ClassVar[bool] = True
     net: ClassVar[Net] = "alex"
     settings_model: ClassVar[type[FilterSettings]] = LpipsSettings
+
+    settings: LpipsSettings
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -74,12 +79,25 @@ class Lpips(ModelFilter):
     @property
     def method(self) -> str:
         files = f"trunk@{weight_tag(self.weights[0])}+heads@{_heads_hash(self.net)[:8]}"
-        return f"v0.1,{files},neighbouring-keyframes{self.rounding}"
+        return f"v0.1,{files},{keyframes_apart(self.settings.spacing)}{self.rounding}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, in order; clips of one frame size go through the network together."""
         clips = self.run_each([[item] for item in items], self._prepare, self._distances)
-        return [rows if isinstance(rows, MeasureError) else self.score(rows[0]) for rows in clips]
+        return [
+            rows if isinstance(rows, MeasureError) else self._at_its_distance(self.score(rows[0]), item)
+            for rows, item in zip(clips, items, strict=True)
+        ]
+
+    def counts(self, stored: str) -> bool:
+        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+
+    def settles(self, stored: str) -> bool:
+        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+
+    def _at_its_distance(self, score: Score | MeasureError, item: Sample) -> Score | MeasureError:
+        spacing = self.settings.spacing
+        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
 
     def _prepare(self, item: Sample) -> Image:
         frames = item.keyframes

@@ -1,11 +1,11 @@
 """PSNR of neighbouring keyframes: rejects clips in which too little, or everything, changes.
 
 Formula: 10 · log10(255² / MSE) of the two grey frames (BT.601). Unit: dB. Range: 0 (black against white) to 100. Two
-identical frames have an infinite PSNR; it is given as 100 dB, so that the mean stays finite (8-bit frames of 2 MP that
-differ by one level in one pixel have 111 dB: such values are cut to 100 too). Source: gate [4, 20] dB in Table 4 of the
-Presto paper (arXiv 2412.01316), which says neither pairs nor size. Protocol:
-`grey/bt601,neighbouring-keyframes,cap100/REDUCE` at the size of the sample (long side at most 960): n − 1 pairs of n
-keyframes, reduced by their mean unless set. Cost: 1 ms per clip of five 960×540 keyframes.
+identical frames have an infinite PSNR; it is given as 100 dB, so that the mean stays finite (8-bit frames of 2 MP that differ
+by one level in one pixel have 111 dB: such values are cut to 100 too). Source: gate [4, 20] dB in Table 4 of the Presto paper
+(arXiv 2412.01316), which says neither pairs nor size. Protocol: `grey/bt601,neighbouring-keyframes@3s,cap100/REDUCE`, 3 s
+being how far apart the keyframes are, at the size of the sample (long side at most 960): n − 1 pairs of n keyframes, reduced
+by their mean unless set. Cost: 1 ms per clip of five 960×540 keyframes.
 
 Known to go wrong: PSNR depends on contrast: dark and foggy clips have a high one though they move, a flash gives a low
 one though nothing moves. A periodic motion may bring the same frame back. Bars and marks count.
@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
 from longtake.filters.grayscale import grey_keyframes
+from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
 
 CAP_DB = 100.0
 
@@ -34,6 +35,12 @@ def psnr(a: Image, b: Image) -> float:
     return min(CAP_DB, 10 * math.log10(255.0**2 * a.size / squares))
 
 
+class PsnrSettings(FilterSettings):
+    """Which clips its scores are comparable of."""
+
+    spacing: Spacing = 3.0
+
+
 class Psnr(Filter[Sample]):
     """PSNR in dB. Detail: one value per pair of neighbouring keyframes. Raises MeasureError below two keyframes."""
 
@@ -42,10 +49,25 @@ class Psnr(Filter[Sample]):
     unit: ClassVar[str] = "dB"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 2.0
+    samples_time: ClassVar[bool] = True
+    settings_model: ClassVar[type[FilterSettings]] = PsnrSettings
+
+    settings: PsnrSettings
 
     @property
     def method(self) -> str:
-        return f"bt601,neighbouring-keyframes,cap{CAP_DB:g}"
+        return f"bt601,{keyframes_apart(self.settings.spacing)},cap{CAP_DB:g}"
+
+    def counts(self, stored: str) -> bool:
+        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+
+    def settles(self, stored: str) -> bool:
+        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+
+    def _score(self, item: Sample) -> Score | MeasureError:
+        score = super()._score(item)
+        spacing = self.settings.spacing
+        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:

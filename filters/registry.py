@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
+    "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},
     "aesthetic": {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",
@@ -83,6 +84,12 @@ def filter_class(name: str, backend: object = None) -> type[Filter[Any]]:
     if not (isinstance(cls, type) and issubclass(cls, Filter)):
         raise UnknownFilter(name, [Fault((), f"{backends[chosen]} is no longtake.filters.base.Filter")])
     return cls
+
+
+@cache
+def samples_time(name: str) -> bool:
+    """Whether the scores of this name are means over moments of the clip, which have a standard error."""
+    return name in BUILT_IN and any(filter_class(name, backend).samples_time for backend in BUILT_IN[name])
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:

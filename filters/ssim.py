@@ -5,8 +5,8 @@ as scikit-image's `structural_similarity` computes it by default: per pixel
 (2 μx μy + C1)(2 σxy + C2) / ((μx² + μy² + C1)(σx² + σy² + C2)) over a uniform 7×7 window, sample (n − 1) covariance,
 C1 = (0.01 · 255)², C2 = (0.03 · 255)², then the mean over all pixels whose window lies in the frame. Unit: none.
 Range: −1 to 1; 1 for identical frames. Source: gate [0, 0.7] in Table 4 of the Presto paper (arXiv 2412.01316).
-Protocol: `grey/bt601,uniform7,neighbouring-keyframes/REDUCE` at the size of the sample (long side at most 960): n − 1
-pairs of n keyframes, reduced by their mean unless set.
+Protocol: `grey/bt601,uniform7,neighbouring-keyframes@3s/REDUCE`, 3 s being how far apart the keyframes are, at the size of
+the sample (long side at most 960): n − 1 pairs of n keyframes, reduced by their mean unless set.
 
 Cost: 7 ms per pair at 960×540 on one core, where scikit-image takes 82 ms in float64 and 44 ms in float32 (measured side
 by side, 2026-11-22). OpenCV's box filters take the window sums and their differences in whole numbers, so that nothing
@@ -26,8 +26,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample
+from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
 from longtake.filters.grayscale import grey_keyframes
+from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
 
 WINDOW = 7
 _ROWS = 40  # of a strip: its arrays then fit into the cache of a core, which more than halves the time
@@ -77,6 +78,12 @@ def _windows(box: Callable[..., Any], values: npt.NDArray[Any]) -> npt.NDArray[n
     return np.asarray(sums[margin:-margin, margin:-margin], dtype=np.int32)
 
 
+class SsimSettings(FilterSettings):
+    """Which clips its scores are comparable of."""
+
+    spacing: Spacing = 3.0
+
+
 class Ssim(Filter[Sample]):
     """SSIM. Detail: one value per pair of neighbouring keyframes. Raises MeasureError below two keyframes or 7×7 px."""
 
@@ -85,10 +92,25 @@ class Ssim(Filter[Sample]):
     unit: ClassVar[str] = "ratio (-1 to 1)"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 40.0
+    samples_time: ClassVar[bool] = True
+    settings_model: ClassVar[type[FilterSettings]] = SsimSettings
+
+    settings: SsimSettings
 
     @property
     def method(self) -> str:
-        return f"bt601,uniform{WINDOW},neighbouring-keyframes"
+        return f"bt601,uniform{WINDOW},{keyframes_apart(self.settings.spacing)}"
+
+    def counts(self, stored: str) -> bool:
+        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+
+    def settles(self, stored: str) -> bool:
+        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+
+    def _score(self, item: Sample) -> Score | MeasureError:
+        score = super()._score(item)
+        spacing = self.settings.spacing
+        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:

@@ -29,6 +29,11 @@ Counts8 = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64] | slice
 
 
+def standard_error_of(name: str) -> str:
+    """The column that holds the standard errors of a score."""
+    return f"{name}_standard_error"
+
+
 class Verdict(IntEnum):
     """undecided: no gate failed, but one has no score yet (a stage that has not run)."""
 
@@ -50,7 +55,8 @@ class Alone(StrEnum):
 class GateResult:
     """One gate of one tier over all clips. Of an errored clip, none of passed, failed, missing is set.
 
-    low, high: the least and the greatest value that the gate looked at, nan where there is none.
+    low, high: the least and the greatest value that the gate looked at, nan where there is none. error: the standard error of
+    the score, nan where it has none or the score does not count; None: of all clips.
     """
 
     gate: Gate
@@ -59,11 +65,23 @@ class GateResult:
     passed: Bools
     failed: Bools
     missing: Bools
+    error: Floats | None = None
 
     def of(self, rows: Rows) -> GateResult:
         """Of some clips only."""
         low, high = self.low[rows], self.high[rows]
-        return GateResult(self.gate, low, high, self.passed[rows], self.failed[rows], self.missing[rows])
+        error = None if self.error is None else self.error[rows]
+        return GateResult(self.gate, low, high, self.passed[rows], self.failed[rows], self.missing[rows], error)
+
+    @property
+    def uncertain(self) -> Bools:
+        """Clips that the gate passed or failed by less than the standard error of their score: other moments of the same clip
+        might have said the opposite."""
+        if self.error is None:
+            return np.zeros(len(self.low), bool)
+        with np.errstate(invalid="ignore"):  # inf - inf, of an end that the gate does not have
+            near = np.minimum(np.abs(self.low - self.gate.low), np.abs(self.high - self.gate.high))
+        return np.asarray((self.passed | self.failed) & (near < self.error))
 
     def outside(self, rows: Rows) -> tuple[Floats, Floats]:
         """Of some clips, the value that lies farthest outside of the gate on the side where the gate fails it, and how
@@ -184,18 +202,19 @@ class ClipScores:
     """The scores of a table of clips as the filters at hand read them: stale ones are nan.
 
     table: a clips manifest, with columns status, protocols (JSON object: name → protocol) and, per filter, `<name>` and
-    `<name>_detail` (which may be left out where `details_needed` does not name it). unchecked: filters that this
-    machine lacks a package or a weight for, and why: scores of the same backend are taken for theirs, whatever the
-    method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
+    `<name>_detail` (which may be left out where `details_needed` does not name it) and, for some, `<name>_standard_error`.
+    unchecked: filters that this machine lacks a package or a weight for, and why: scores of the same backend are taken for
+    theirs, whatever the method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
     """
 
     table: pa.Table
     filters: Mapping[str, Filter[Any]]
     unchecked: dict[str, str] = field(default_factory=dict)
     _spans: dict[str, tuple[Floats, Floats, Bools]] = field(default_factory=dict)
-    _kinds: dict[str, tuple[Bools, Bools, Bools]] = field(default_factory=dict)
+    _kinds: dict[str, tuple[Bools, Bools, Bools, Bools]] = field(default_factory=dict)
     _results: dict[tuple[str, Gate], GateResult] = field(default_factory=dict)
     _ok: Bools | None = None
+    _errors: dict[str, Floats | None] = field(default_factory=dict)
     _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int32]] | None = None
 
     @classmethod
@@ -211,6 +230,9 @@ class ClipScores:
                 columns[f"{name}_detail"] = pa.array(
                     [row.get(f"{name}_detail") for row in rows], pa.list_(pa.float64())
                 )
+                error = standard_error_of(name)
+                if any(row.get(error) is not None for row in rows):
+                    columns[error] = pa.array([row.get(error) for row in rows], pa.float64())
         return cls(pa.table(columns), filters)
 
     def span(self, name: str) -> tuple[Floats, Floats, Bools]:
@@ -233,8 +255,21 @@ class ClipScores:
                 passed &= ~bound
                 failed = np.where(bound, ok & (high > gate.high), failed)
                 low = np.where(bound, high, low)
-            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~(passed | failed))
+            self._results[name, gate] = GateResult(
+                gate, low, high, passed, failed, ok & ~(passed | failed), self.errors(name)
+            )
         return self._results[name, gate]
+
+    def errors(self, name: str) -> Floats | None:
+        """The standard error of each clip's score, nan where it has none; None where no clip has one."""
+        if name not in self._errors:
+            column = standard_error_of(name)
+            found = None
+            if column in self.table.column_names and self.filters[name].reduce == "mean":
+                fresh = self._compare(name)[0]
+                found = np.where(fresh, self.table[column].to_numpy().astype(np.float64, copy=False), np.nan)
+            self._errors[name] = found
+        return self._errors[name]
 
     def ok(self) -> Bools:
         """Clips that did not end in an error."""
@@ -252,7 +287,7 @@ class ClipScores:
         if name not in self.table.column_names:
             none = np.full(self.table.num_rows, np.nan)
             return none, none, np.zeros(self.table.num_rows, bool)
-        fresh, other, bound = self._compare(name)
+        fresh, other, bound, _ = self._compare(name)
         value = self.table[name].to_numpy().astype(np.float64, copy=False)
         low = high = np.where(fresh | bound, value, np.nan)
         from_detail = fresh | other | bound if every else other
@@ -267,13 +302,20 @@ class ClipScores:
         needed = []
         for name, filter_ in self.filters.items():
             if name in self.table.column_names:
-                fresh, other, bound = self._compare(name)
+                fresh, other, bound, _ = self._compare(name)
                 if (fresh | other | bound if filter_.reduce == "every" else other).any():
                     needed.append(name)
         return needed
 
-    def _compare(self, name: str) -> tuple[Bools, Bools, Bools]:
-        """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's."""
+    def settled(self, name: str) -> Bools:
+        """Clips whose score does not count, and of which a new one would not, either: see `Filter.settles`."""
+        if name not in self.table.column_names:
+            return np.zeros(self.table.num_rows, bool)
+        return self._compare(name)[3]
+
+    def _compare(self, name: str) -> tuple[Bools, Bools, Bools, Bools]:
+        """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's; and which is
+        none of these, but settled."""
         if name in self._kinds:
             return self._kinds[name]
         wanted = self.filters[name]
@@ -284,18 +326,19 @@ class ClipScores:
             # What cannot be measured here can still be decided on: any method of the same backend is believed.
             method, self.unchecked[name] = None, str(error)
         unique, codes = self._stored()
-        kinds = np.zeros((3, len(unique)), bool)
+        kinds = np.zeros((4, len(unique)), bool)
         for i, protocols in enumerate(unique):
             stored, _, reduce = protocols.get(name, "").rpartition("/")
-            same = stored == method if method is not None else stored.partition("/")[0] == wanted.backend
+            same = wanted.counts(stored) if method is not None else stored.partition("/")[0] == wanted.backend
             kinds[:, i] = (
                 same and reduce == wanted.reduce,
                 same and reduce != wanted.reduce,
                 lower is not None and protocols.get(name) == lower,
+                not same and method is not None and wanted.settles(stored),
             )
-        fresh, other, bound = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
-        self._kinds[name] = fresh, other, bound
-        return fresh, other, bound
+        fresh, other, bound, settled = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
+        self._kinds[name] = fresh, other, bound, settled
+        return self._kinds[name]
 
     def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int32]]:
         """The different protocols there are, and which one each clip has."""
@@ -348,5 +391,5 @@ def to_measure(
 ) -> Bools:
     """Clips for which one of these filters has work to do: its score is missing under the wanted protocol, and some tier
     may still keep the clip (all_scores: whether or not)."""
-    wanted = scores.ok() & np.any([scores.missing(name) for name in names], axis=0)
+    wanted = scores.ok() & np.any([scores.missing(name) & ~scores.settled(name) for name in names], axis=0)
     return np.asarray(wanted if all_scores or not wanted.any() else wanted & alive(scores, tiers))

@@ -1,4 +1,5 @@
-"""What the manifests of a workspace hold. A filter adds two columns to clips (or captions): `<name>`, `<name>_detail`."""
+"""What the manifests of a workspace hold. A filter adds two columns to clips (or captions): `<name>`, `<name>_detail`; one
+whose score is a mean over moments a third, `<name>_standard_error`."""
 
 from __future__ import annotations
 
@@ -90,6 +91,7 @@ VIDEOS = pa.schema(
         pa.field("frames_corrupt", pa.int64()),
         pa.field("clock_restarts", pa.int64()),  # times that its clock started anew, as where recordings were joined
         pa.field("decoded_seconds", pa.float64()),  # of video
+        pa.field("seconds_left_out", pa.float64()),  # at the ends of shots that gave clips and were longer
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
         pa.field("clip_protocol", pa.string()),
@@ -174,6 +176,7 @@ EXPORTS = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
         pa.field("pace", pa.float64()),  # seconds of the source per second of the clip
+        pa.field("seconds_left_out", pa.float64()),  # at the end of a clip that is longer than its frames
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
         pa.field("scan_id", pa.string()),
@@ -212,6 +215,11 @@ RUNS = pa.schema(
 def score_fields(name: str) -> list[pa.Field]:
     """The two columns of a filter."""
     return [pa.field(name, pa.float64()), pa.field(f"{name}_detail", pa.list_(pa.float64()))]
+
+
+def standard_error_field(name: str) -> pa.Field:
+    """The third column of a filter whose score is a mean over moments of the clip."""
+    return pa.field(f"{name}_standard_error", pa.float64())
 
 
 def inputs(workspace: str) -> Manifest:

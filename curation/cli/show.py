@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _ALONE = (
     "[dim]fail this alone: every other gate passed the clip. alone so far: no other gate failed it, but some other gate "
-    "has no score of it, so it may fail that one, too.[/]"
+    "has no score of it, so it may fail that one, too. uncertain: the score lies nearer to an end of the gate than its standard "
+    "error.[/]"
 )
 
 
@@ -85,9 +86,9 @@ def show_statistics(console: Console, found: Statistics) -> None:
     _show_counts(console, found)
     _show_funnels(console, found)
     for tier, counts in found.summary["tiers"].items():
-        keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far")
+        keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
         rows = [(name, *(gate[key] for key in keys)) for name, gate in counts["gates"].items()]
-        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone", "alone so far")
+        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone", "alone so far", "uncertain")
         console.print(_table(f"{tier}: each gate by itself", columns, rows, left=2), "")
     console.print(_ALONE, "")
     shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
@@ -193,6 +194,14 @@ def _show_stages(console: Console, found: Statistics) -> None:
 
 
 def _show_not_applied(console: Console, found: Statistics) -> None:
+    for note in found.summary["lengths"]:
+        console.print(outside(note), soft_wrap=True)
+    for name, count in found.summary["other_spacing"].items():
+        console.print(
+            f"not comparable: {outside(name)} of {count} clips, whose keyframes are not as far apart as those of this recipe's "
+            f"windows (`filters.{outside(name)}.spacing: any` takes them all the same)",
+            soft_wrap=True,
+        )
     for name, why in found.summary["not_applied"].items():
         console.print(f"not applied: {outside(name)} ({outside(why)})")
     for name, why in found.summary["unchecked"].items():
@@ -203,7 +212,7 @@ def statistics_csv(found: Statistics) -> str:
     """One line per tier and gate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far")
+    keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
     writer.writerow(["tier", "gate", *keys, "left"])
     for tier, counts in found.summary["tiers"].items():
         left = {row["gate"]: row["left"] for row in found.funnels[tier]}
@@ -238,16 +247,22 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
             console.print(f"{key}: {outside(_text(value))}", soft_wrap=True)
     console.print()
     rows = [
-        (name, s["value"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
+        (name, s["value"], s["standard error"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
         for name, s in known["scores"].items()
     ]
-    console.print(_table("scores", ("score", "value", "detail", "protocol"), rows, left=4), "")
+    console.print(_table("scores", ("score", "value", "±", "detail", "protocol"), rows, left=5), "")
     for tier, verdict in known["tiers"].items():
         by = f" by one gate {verdict['alone']}" if verdict["alone"] in (Alone.YES, Alone.SO_FAR) else ""
         console.print(f"{outside(tier)}: {verdict['verdict']}{by}")
         for name, why in verdict["failed"].items():
             console.print(
                 f"    {name} {why['score']:.4g} is outside {outside(why['range'])} by {why['outside by']:.4g}"
+            )
+        for name, why in verdict["uncertain"].items():
+            console.print(
+                f"    uncertain: {name} {why['score']:.4g} {'passes' if why['passed'] else 'fails'} {outside(why['range'])} by "
+                f"less than its standard error, {why['standard error']:.2g}",
+                soft_wrap=True,
             )
         if verdict["no score"]:
             console.print(f"    no score yet: {', '.join(verdict['no score'])}")
@@ -265,7 +280,13 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
         done = known["exported"]
         console.print(
             f"\nexported: {outside(str(done['status']))}, {outside(str(done['path']))}, {done['width']}×{done['height']}, "
-            f"{done['num_frames']} frames",
+            f"{done['num_frames']} frames"
+            + (f", {done['pace']:.3g} times as fast as it was filmed" if (done["pace"] or 1.0) > 1 else "")
+            + (
+                f", its last {done['seconds_left_out']:.1f} s left out"
+                if (done["seconds_left_out"] or 0.0) > 0.05
+                else ""
+            ),
             soft_wrap=True,
         )
         if done["status"] != "ok":

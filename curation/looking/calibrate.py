@@ -79,7 +79,7 @@ def calibrate(
     most: int = 200,
 ) -> Calibration:
     """Measure filter `name` by two backends on the stored frames of at most `most` clips (those with the lowest ids,
-    which is as good as at random), and relate the two scales.
+    which is as good as at random), and relate the two scales. `dis` measures the stored pairs then, as all others do.
 
     thresholds: ends of a gate '>= t' on either scale to be found on the other; none: those of the recipe's gates.
     Raises SetupError if a backend cannot work here, or if there are not ENOUGH clips.
@@ -148,7 +148,7 @@ def _match(end: float, at_least: bool, a: Floats, b: Floats, of: Filter[Any], on
 
 def _built(name: str, entry: Mapping[str, Any]) -> Filter[Any]:
     try:
-        filter_: Filter[Any] = build(name, entry)
+        filter_: Filter[Any] = build(name, entry).on_stored
         check_filter(filter_)
     except UnknownFilter as error:
         raise SetupError(str(error)) from error

@@ -86,6 +86,9 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         "captions": caption_counts(workspace, recipe),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
+        "seconds_left_out": seconds_left_out(workspace),
+        "lengths": length_notes(recipe, seconds_left_out(workspace), encoded_clips(workspace, recipe)),
+        "other_spacing": {name: _count(scores.settled(name)) for name in recipe.filters if scores.settled(name).any()},
         "not_applied": recipe.not_applied,
         "unchecked": scores.unchecked,
     }
@@ -94,6 +97,55 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         {tier: funnel(result) for tier, result in results.items()},
         spread,
         near_misses(clips, results, near),
+    )
+
+
+def seconds_left_out(workspace: Workspace) -> float:
+    """Seconds at the ends of shots that gave clips and were longer than these, over all videos."""
+    return float(pc.sum(workspace.videos.read(["seconds_left_out"])["seconds_left_out"]).as_py() or 0.0)
+
+
+def encoded_clips(workspace: Workspace, recipe: Recipe) -> pa.Table:
+    """Rows of the exports manifest of clips that are encoded as the recipe says: clip_id, pace, seconds_left_out, sha256."""
+    names = ["clip_id", "status", "export_protocol", "pace", "seconds_left_out", "sha256"]
+    table = workspace.exports.read(names)
+    ours = pc.and_(pc.equal(table["status"], "ok"), pc.equal(table["export_protocol"], recipe.export_protocol))
+    return table.filter(ours)
+
+
+def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
+    """What became of the rest of long shots and clips, in sentences; none where nothing is left out or sped up. left_out: see
+    `seconds_left_out`. encoded: with the columns pace and seconds_left_out."""
+    notes = []
+    if left_out >= 0.05:
+        notes.append(
+            f"Left out at the ends of shots that are longer than their clips: {_clock(left_out)} (splitting.longer: "
+            f"{recipe.splitting.longer}; by video in the column seconds_left_out)."
+        )
+    fast = encoded.filter(pc.greater(encoded["pace"], 1.0))
+    if fast.num_rows:
+        notes.append(
+            f"Shown faster than they were filmed: {fast.num_rows} of {encoded.num_rows} clips, up to "
+            f"{pc.max(fast['pace']).as_py():.3g} times (splitting.longer: faster; by clip in the column pace)."
+        )
+    cut = encoded.filter(pc.greater(encoded["seconds_left_out"], 0.05))
+    if cut.num_rows:
+        frames = recipe.export.frames
+        notes.append(
+            f"Longer than {frames} frames, so that their end is left out: {cut.num_rows} of {encoded.num_rows} clips, "
+            f"{_clock(pc.sum(cut['seconds_left_out']).as_py())} together, though their captions tell of all of it "
+            "(`splitting.longer: faster` shows them whole, faster)."
+        )
+    return notes
+
+
+def _clock(seconds: float) -> str:
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 120
+        else f"{seconds / 60:.1f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
     )
 
 
@@ -121,7 +173,8 @@ def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:
-    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. only_failure: clips that this gate
+    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. uncertain: of those passed or failed, the
+    clips whose score lies nearer to an end of the gate than its standard error. only_failure: clips that this gate
     failed and every other passed; only_failure_so_far: that it failed and no other did, but some other has no score."""
     by_one, so_far = result.tally.by_one, result.tally.by_one_so_far
     return {
@@ -137,6 +190,7 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
                 "missing": _count(gate.missing),
                 "only_failure": _count(gate.failed & by_one),
                 "only_failure_so_far": _count(gate.failed & so_far),
+                "uncertain": _count(gate.uncertain),
             }
             for name, gate in result.gates.items()
         },

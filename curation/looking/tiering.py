@@ -16,7 +16,7 @@ from longtake.curation.clip_table import clip_row, clip_scores, score_columns
 from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
-from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide
+from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide, standard_error_of
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.frames import frames_name
 
@@ -131,11 +131,16 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
     verdicts = {tier: _verdict(decide(one, gates)) for tier, gates in recipe.tiers.items()}
     captions = _row_of(workspace.captions.read(), clip["clip_id"])
     exported = _row_of(workspace.exports.read(), clip["clip_id"])
-    skipped = {*names, *(f"{name}_detail" for name in names), "protocols"}
+    skipped = {*names, *(f"{name}_detail" for name in names), *map(standard_error_of, names), "protocols"}
     return {
         **{key: value for key, value in clip.items() if key not in skipped},
         "scores": {
-            name: {"value": clip[name], "detail": clip[f"{name}_detail"], "protocol": protocols.get(name)}
+            name: {
+                "value": clip[name],
+                "standard error": clip.get(standard_error_of(name)),
+                "detail": clip[f"{name}_detail"],
+                "protocol": protocols.get(name),
+            }
             for name in names
             if clip[name] is not None
         },
@@ -147,9 +152,18 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
 
 
 def _verdict(result: TierResult) -> dict[str, Any]:
-    """Of a table of one clip. alone: see `Alone`; null where the clip is kept, or where several gates fail it."""
+    """Of a table of one clip. alone: see `Alone`; null where the clip is kept, or where several gates fail it. uncertain: the
+    gates that pass or fail it by less than the standard error of its score."""
     failed: dict[str, Any] = {}
+    uncertain: dict[str, Any] = {}
     for name, gate in result.gates.items():
+        if gate.error is not None and gate.uncertain[0]:
+            uncertain[name] = {
+                "score": float(gate.low[0]),
+                "range": str(gate.gate),
+                "standard error": float(gate.error[0]),
+                "passed": bool(gate.passed[0]),
+            }
         if gate.failed[0]:
             (score,), (excess,) = gate.outside(slice(0, 1))
             failed[name] = {"score": float(score), "range": str(gate.gate), "outside by": abs(float(excess))}
@@ -157,6 +171,7 @@ def _verdict(result: TierResult) -> dict[str, Any]:
         "verdict": Verdict(result.verdicts[0]).name.lower(),
         "alone": result.alone(0),
         "failed": failed,
+        "uncertain": uncertain,
         "no score": list(result.missing(0)),
     }
 

@@ -37,7 +37,8 @@ class ClipScan:
 
 @dataclass(slots=True)
 class VideoScan:
-    """One video as the scan leaves it. cuts: in seconds, the first frame of each new shot. decoded_seconds: of video."""
+    """One video as the scan leaves it. cuts: in seconds, the first frame of each new shot. decoded_seconds: of video.
+    left_out: seconds at the ends of shots that gave clips and were longer (`Splitting.longer`)."""
 
     info: VideoInfo
     clips: list[ClipScan]
@@ -45,6 +46,7 @@ class VideoScan:
     count: DecodeCount
     decoded_seconds: float = 0.0
     whole: float | None = None  # seconds: where a clip of the list ends that goes to the end of the video
+    left_out: float = 0.0
 
 
 class Judge:
@@ -84,7 +86,7 @@ class Judge:
             if isinstance(score, MeasureError):
                 clip.error = RowError("measure", f"{filter_.name}: {score}")
                 break
-            clip.scores[filter_.name] = Measured(score, filter_.protocol)
+            clip.scores[filter_.name] = Measured(score, score.protocol or filter_.protocol)
             goes_on = self._goes_on(clip.scores)
         clip.has_frames = clip.error is None and goes_on
         return sample

@@ -18,11 +18,13 @@ import numpy as np
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
+from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
-from longtake.curation.reading.pictures import AnalysisFrames
-from longtake.curation.reading.sampling import Span, centres
+from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
+from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
-from longtake.filters.base import Sample
+from longtake.filters.base import Image, Sample
+from longtake.filters.frozen import ChangeMeter
 
 # Seconds. A source list may be wrong about the end of a video by so much: lists round, and some durations are of the sound.
 SLACK = 0.2
@@ -48,38 +50,52 @@ def require_sound(count: DecodeCount, limit: float) -> None:
 
 
 def sample_of(
-    clip: ClipScan, frames: Sequence[tuple[float, av.VideoFrame]], keyframes: int, analysis: AnalysisFrames
+    clip: ClipScan,
+    frames: Sequence[tuple[float, av.VideoFrame]],
+    keyframes: int,
+    analysis: AnalysisFrames,
+    pairs: Sequence[Pair],
+    meter: ChangeMeter,
 ) -> Sample | None:
     """The sample of a clip; None, with the clip's error set, if there are too few frames. frames: a keyframe, its partner, the
-    next keyframe and so on, small, each with its time in seconds."""
+    next keyframe and so on, small, each with its time in seconds. pairs: of its motion. meter: what was seen of its changes."""
     if len(frames) < 2 * keyframes:
         where = f"{clip.span.start:.3f}–{clip.span.end:.3f} s"
         clip.error = RowError("measure", f"too few frames for a sample in {where}")
         return None
     pictures = [analysis.rgb(small) for _, small in frames]
     times = np.array([time for time, _ in frames])
-    return Sample(np.stack(pictures[::2]), np.stack(pictures[1::2]), times[::2], times[1::2])
+    return Sample(
+        np.stack(pictures[::2]),
+        np.stack(pictures[1::2]),
+        times[::2],
+        times[1::2],
+        motion=motion_of(pairs),
+        changes=meter.within(clip.span.start, clip.span.end),
+    )
 
 
 @dataclass(slots=True)
 class _Listed:
-    """A clip of the list while it is read. frames: those of its sample that were found, by their place in it. left: moments that
-    are still to come."""
+    """A clip of the list while it is read. frames: those of its sample that were found, by their place in it; motion: likewise.
+    left: moments that are still to come."""
 
     span: Span
     frames: dict[int, tuple[float, av.VideoFrame]] = field(default_factory=dict)
+    motion: dict[int, tuple[float, Image]] = field(default_factory=dict)
     left: int = 0
 
 
 @dataclass(order=True, frozen=True, slots=True)
 class _Moment:
     """A time at which a frame is wanted. place: in the sample of the clip, keyframes even, partners odd; −1: the clip's end.
-    after: the frame must be later than this."""
+    motion: in its motion instead, first pictures even, their partners odd. after: the frame must be later than this."""
 
     time: float
     clip: int
     place: int
     after: float
+    motion: bool = False
 
 
 class ListedPass:
@@ -105,11 +121,16 @@ class ListedPass:
         self.frames: Iterator[DecodedFrame] | None = None
         self.previous: DecodedFrame | None = None
         self.shrunk: dict[float, av.VideoFrame] = {}  # of the two newest frames, those that some clip wanted
+        self.meter = ChangeMeter()
+        self.looked = -math.inf
         self.decoded_seconds = 0.0
         for number, listed in enumerate(self.listed):
-            for place, moment in enumerate(centres(listed.span, self.sampling.keyframes)):
+            span, keyframes = listed.span, self.sampling.keyframes
+            for place, moment in enumerate(centres(span, keyframes)):
                 self._want(number, moment, 2 * place)
-            self._want(number, listed.span.end, -1)
+            for place, moment in enumerate(pair_starts(span, pair_count(keyframes), self.sampling.partner_seconds)):
+                self._want(number, moment, 2 * place, motion=True)
+            self._want(number, span.end, -1)
 
     def run(self) -> VideoScan:
         """Read, measure, and hand samples over in the order in which clips are complete. Raises VideoError."""
@@ -181,15 +202,16 @@ class ListedPass:
 
     # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _want(self, clip: int, time: float, place: int, after: float = -math.inf) -> None:
+    def _want(self, clip: int, time: float, place: int, after: float = -math.inf, motion: bool = False) -> None:
         self.listed[clip].left += 1
-        heapq.heappush(self.moments, _Moment(time, clip, place, after))
+        heapq.heappush(self.moments, _Moment(time, clip, place, after, motion))
 
     def _push(self, decoded: DecodedFrame) -> None:
         """The next frame. A moment is settled when a frame at or behind it has come: the nearer of the two around it is its."""
         previous = self.previous
         if previous is not None:
             self.decoded_seconds += decoded.time - previous.time
+        self._look(decoded)
         later: list[_Moment] = []
         while self.moments and self.moments[0].time <= decoded.time:
             moment = heapq.heappop(self.moments)
@@ -205,16 +227,27 @@ class ListedPass:
         self.previous = decoded
         self.shrunk = {time: small for time, small in self.shrunk.items() if time == decoded.time}
 
+    def _look(self, decoded: DecodedFrame) -> None:
+        if self.previous is None:  # reading was moved, or begins
+            self.meter.skip()
+        elif decoded.time - self.looked < LOOK_SECONDS:
+            return
+        self.looked = decoded.time
+        self.meter.push(decoded.time, thumbnail(decoded.frame))
+
     def _settle(self, moment: _Moment, best: DecodedFrame, other: DecodedFrame | None) -> None:
         listed = self.listed[moment.clip]
         span = listed.span
         fitting = [f for f in (best, other) if f and span.start <= f.time < span.end and f.time > moment.after]
         if fitting and moment.place >= 0:
             chosen = fitting[0]
-            listed.frames[moment.place] = chosen.time, self._small(chosen)
+            if moment.motion:
+                listed.motion[moment.place] = chosen.time, small_grey(self._small(chosen))
+            else:
+                listed.frames[moment.place] = chosen.time, self._small(chosen)
             if moment.place % 2 == 0:
                 partner = min(chosen.time + self.sampling.partner_seconds, span.end - _CLOCK)
-                self._want(moment.clip, partner, moment.place + 1, chosen.time)
+                self._want(moment.clip, partner, moment.place + 1, chosen.time, moment.motion)
         listed.left -= 1
         if not listed.left:
             self._clip(listed)
@@ -229,8 +262,13 @@ class ListedPass:
     def _clip(self, listed: _Listed) -> None:
         clip = ClipScan(listed.span)
         frames = [frame for _, frame in sorted(listed.frames.items())]
-        self.judge.add(self.info, clip, sample_of(clip, frames, self.sampling.keyframes, self.analysis), self.keep)
+        first = [place for place in sorted(listed.motion) if place % 2 == 0 and place + 1 in listed.motion]
+        pairs: list[Pair] = [(*listed.motion[place], *listed.motion[place + 1]) for place in first]
+        sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        self.judge.add(self.info, clip, sample, self.keep)
         self.clips.append(clip)
+        listed.motion.clear()
+        self.meter.drop_before(min((other.span.start for other in self.listed if other.left), default=math.inf))
 
     def _end(self) -> None:
         """The video has no more frames: the last one is nearest to all that is still wanted."""

@@ -1,8 +1,8 @@
 """Which moments of a shot become clips, and which frames of a clip become its sample; pure planning and a small buffer.
 
-The end of a shot is not known while it is being read, so a clip's sample times are not either. Kept in the buffer
-are the frames nearest to two kinds of moments: those that will be right if nothing cuts the shot short (exact), and a
-grid (at most half a step off) for the clip that a cut ends early.
+The start of a shot is known late, and its end is not known while it is being read; so a clip's sample times are not either.
+Kept in the buffer are the frames nearest to two kinds of moments: those that will be right if nothing else comes to light
+(exact), and, where these lie far apart, a grid for all other clips.
 """
 
 from __future__ import annotations
@@ -12,10 +12,21 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Generic, TypeVar
+
+from longtake.curation.recipe import Longer
+from longtake.filters.flow_dis import LEAST_PAIRS
 
 Frame = TypeVar("Frame")
 Small = TypeVar("Small")
+
+# Seconds. Cuts, and what does not change, are looked for in at most 16 pictures a second, what the reference frames of H.264
+# mostly give.
+LOOK_SECONDS = 1 / 16
+# Seconds before the end of a clip that a pair's second picture is planned at, at the latest: decoded frames lie up to 0.1 s
+# apart, and one behind the end is none of the clip's.
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +42,17 @@ class Span:
         return round(self.end - self.start, 6)
 
 
-def cut_windows(shot: Span, window: float, minimum: float) -> list[Span]:
-    """Windows of `window` seconds from the start of `shot` on; what is left at its end joins the last one. A shot shorter
-    than `window` is one window if it has `minimum` seconds, and none otherwise."""
+def cut_windows(shot: Span, window: float, minimum: float, longer: Longer = "windows") -> list[Span]:
+    """The clips of a shot. One that is shorter than `window` seconds is one clip if it has `minimum` seconds, and none otherwise.
+    Of a longer one (`Splitting.longer`), `windows`: windows of exactly `window` seconds from its start on; `trim`: the first of
+    them; `faster`: all of them, the last with what is left at the end of the shot."""
     count = math.floor(shot.seconds / window + 1e-6)
     if count < 1:
         return [shot] if shot.seconds >= minimum - 1e-6 else []
-    starts = [shot.start + i * window for i in range(count)]
-    return [Span(a, b) for a, b in zip(starts, [*starts[1:], shot.end], strict=True)]
+    edges = [shot.start + i * window for i in range((1 if longer == "trim" else count) + 1)]
+    if longer == "faster" or edges[-1] > shot.end:  # beyond it by less than floats can tell
+        edges[-1] = shot.end
+    return [Span(a, b) for a, b in pairwise(edges)]
 
 
 def centres(span: Span, count: int) -> list[float]:
@@ -46,9 +60,30 @@ def centres(span: Span, count: int) -> list[float]:
     return [span.start + span.seconds * (2 * i + 1) / (2 * count) for i in range(count)]
 
 
+def pair_count(keyframes: int) -> int:
+    """How many pairs of pictures the motion of a clip is measured on: at least LEAST_PAIRS, and such a multiple of the keyframes
+    that these, with their partners, are among the pairs."""
+    each = math.ceil(LEAST_PAIRS / keyframes)
+    return keyframes * (each + (each + 1) % 2)  # an odd number in each segment has one at its centre
+
+
+def pair_starts(span: Span, count: int, gap: float) -> list[float]:
+    """When the first pictures of `count` pairs are taken, seconds: at the centres of equal segments of `span`, but early enough
+    that one `gap` seconds later lies inside of it, too."""
+    last = span.end - gap - _MARGIN
+    if span.seconds >= count * gap:
+        return [min(centre, last) for centre in centres(span, count)]
+    return centres(Span(span.start, max(last, span.start)), count)
+
+
 def grid_step(window: float, count: int, partner: float) -> float:
     """A step of which `partner` is a multiple, and at least two of which lie in each of `count` segments."""
     return partner / math.ceil(partner / (window / (2 * count)) - 1e-9)
+
+
+# A grid moment is left out if a frame was kept up to a fourth of a step after the one before: exact moments lie half a second
+# apart in the clips that are to be expected, and a grid beside them would hold twice the frames.
+_SLACK = 1.25
 
 
 class FrameBuffer(Generic[Frame, Small]):
@@ -60,18 +95,19 @@ class FrameBuffer(Generic[Frame, Small]):
     def __init__(self, step: float, shrink: Callable[[Frame], Small]) -> None:
         self._step = step
         self._shrink = shrink
-        self._grid = 0  # number of the next grid moment
-        self._wanted: list[float] = []  # a heap of exact moments still to come
+        self._wanted: list[tuple[float, float]] = []  # a heap of exact moments still to come, each with its gap or 0
         self._last: tuple[float, Frame] | None = None
         self._times: list[float] = []
         self._kept: list[Small] = []
+        self._newest = -math.inf  # time of the frame that was kept last
 
-    def want(self, times: Sequence[float]) -> None:
-        """Exact moments, seconds. Those already passed are left to what was kept."""
+    def want(self, times: Sequence[float], gap: float = 0.0) -> None:
+        """Exact moments, seconds. Those already passed are left to what was kept. gap: seconds; not 0: the frame so much later
+        than each frame that is then kept is wanted, too."""
         now = self._last[0] if self._last else -math.inf
         for time in times:
             if time > now and math.isfinite(time):
-                heapq.heappush(self._wanted, time)
+                heapq.heappush(self._wanted, (time, gap))
 
     def forget(self) -> None:
         """Want no exact moment any more that is still to come."""
@@ -80,13 +116,17 @@ class FrameBuffer(Generic[Frame, Small]):
     def push(self, time: float, frame: Frame) -> None:
         """The next frame; times strictly increase."""
         previous = self._last
-        while (moment := self._next_moment()) <= time:
-            if previous is None or time - moment < moment - previous[0]:
-                self._keep(time, frame)
-            else:
-                self._keep(*previous)
-            self._pop_until(moment)
-            self._grid = max(self._grid, math.floor(time / self._step) - 1)  # a leap in time costs no more than a step
+        while self._wanted and (moment := self._wanted[0][0]) <= time:
+            chosen = (time, frame) if previous is None or time - moment < moment - previous[0] else previous
+            self._keep(*chosen)
+            while self._wanted and self._wanted[0][0] <= moment:
+                _, gap = heapq.heappop(self._wanted)
+                if gap and chosen[0] + gap > moment:
+                    heapq.heappush(self._wanted, (chosen[0] + gap, 0.0))
+        if time - self._newest >= _SLACK * self._step:
+            grid = self._newest + _SLACK * self._step
+            early = previous is not None and previous[0] > self._newest and grid - previous[0] <= time - grid
+            self._keep(*(previous if early and previous is not None else (time, frame)))
         self._last = (time, frame)
 
     def finish(self) -> None:
@@ -110,16 +150,8 @@ class FrameBuffer(Generic[Frame, Small]):
     def __len__(self) -> int:
         return len(self._times)
 
-    def _next_moment(self) -> float:
-        grid = self._grid * self._step
-        return min(grid, self._wanted[0]) if self._wanted else grid
-
-    def _pop_until(self, moment: float) -> None:
-        while self._wanted and self._wanted[0] <= moment:
-            heapq.heappop(self._wanted)
-        self._grid = max(self._grid, math.floor(moment / self._step + 1e-9) + 1)
-
     def _keep(self, time: float, frame: Frame) -> None:
-        if not self._times or time > self._times[-1]:
+        if time > self._newest:
+            self._newest = time
             self._times.append(time)
             self._kept.append(self._shrink(frame))

@@ -17,17 +17,29 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
 from longtake.curation.reading.listed import ListedPass, require_sound, sample_of
+from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
-from longtake.curation.reading.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
+from longtake.curation.reading.sampling import (
+    LOOK_SECONDS,
+    FrameBuffer,
+    Span,
+    centres,
+    cut_windows,
+    grid_step,
+    pair_count,
+    pair_starts,
+)
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Image, Sample
+from longtake.filters.frozen import ChangeMeter
 
-# Cuts are looked for in at most 16 pictures a second, what the reference frames of H.264 mostly give; and in several at
-# once: between two decoded frames the detectors find nothing of theirs in the caches, and take three times as long.
-_LOOK_SECONDS = 1 / 16
+_Kept = tuple[float, av.VideoFrame]  # its time, seconds
+
+# Cuts are looked for in several pictures at once: between two decoded frames the detectors find nothing of theirs in the caches,
+# and take three times as long.
 _LOOKS_AT_ONCE = 8
 
 
@@ -118,6 +130,8 @@ class _Pass:
         self.time = 0.0
         self.looked = -math.inf
         self.looks: list[tuple[float, Image]] = []  # that the detectors have not seen yet
+        self.meter = ChangeMeter()
+        self.left_out = 0.0
 
     def run(self) -> VideoScan:
         started = False
@@ -131,7 +145,7 @@ class _Pass:
             self.buffer.push(decoded.time, decoded.frame)
             self._look_for_cuts(decoded.time, decoded.frame)
         self._finish()
-        return VideoScan(self.info, self.clips, self.cuts, self.count, self.time)
+        return VideoScan(self.info, self.clips, self.cuts, self.count, self.time, left_out=self.left_out)
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,23 +186,28 @@ class _Pass:
 
     def _look_for_cuts(self, now: float, frame: av.VideoFrame) -> None:
         settled = now
+        if now - self.looked < LOOK_SECONDS:
+            return
+        self.looked = now
+        thumb = thumbnail(frame)
+        self.meter.push(now, thumb)
         if self.detectors:
-            if now - self.looked < _LOOK_SECONDS:
-                return
-            self.looked = now
-            self.looks.append((now, thumbnail(frame)))
+            self.looks.append((now, thumb))
             if len(self.looks) < _LOOKS_AT_ONCE:
                 return
             self._detect()
             settled = min(detector.settled for detector in self.detectors)
             self._apply_cuts(settled)
         window = self.splitting.window_seconds
-        # a window is closed when a whole one is sure to follow it, however its shot ends
-        while settled > self.window_start + 2 * window + self._trim:
+        # A window is closed when all of it is sure to lie in the shot; where a rest would join it, when a whole one follows.
+        sure = (2 if self.splitting.longer == "faster" else 1) * window + self._trim
+        while settled > self.window_start + sure and not self._trimmed:
             self._clip(Span(self.window_start, self.window_start + window))
             self.window_start += window
             self._want_windows(self.window_start)
-        self.buffer.drop_before(min(self.window_start, settled))
+        needed = settled if self._trimmed else min(self.window_start, settled)
+        self.buffer.drop_before(needed)
+        self.meter.drop_before(needed)
 
     def _detect(self) -> None:
         """Show the detectors what they have not seen yet."""
@@ -216,6 +235,11 @@ class _Pass:
         fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
         return self.splitting.trim_frames / fps
 
+    @property
+    def _trimmed(self) -> bool:
+        """Whether the open shot has given all that it gives."""
+        return self.splitting.longer == "trim" and self.window_start > self.shot_start
+
     def _open_shot(self, start: float) -> None:
         self.shot_start = self.window_start = start
         self.buffer.forget()  # the windows of the shot before
@@ -225,9 +249,13 @@ class _Pass:
     def _close_shot(self, end: float) -> None:
         """The open shot ends: its last windows become clips."""
         rest = Span(self.window_start, end)
-        windows = cut_windows(rest, self.splitting.window_seconds, self.splitting.min_seconds)
+        by, began = self.splitting, self.window_start > self.shot_start
+        least = by.window_seconds if began else by.min_seconds
+        windows = [] if self._trimmed else cut_windows(rest, by.window_seconds, least, by.longer)
         for span in windows:
             self._clip(span)
+        if began or windows:
+            self.left_out += max(0.0, end - (windows[-1].end if windows else self.window_start))
         if not windows and rest.seconds > 0 and not self.clips:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
@@ -239,16 +267,18 @@ class _Pass:
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _want(self, span: Span) -> None:
-        times = centres(span, self.sampling.keyframes)
-        self.buffer.want([*times, *(time + self.sampling.partner_seconds for time in times)])
+        gap = self.sampling.partner_seconds
+        self.buffer.want(centres(span, self.sampling.keyframes), gap)
+        self.buffer.want(pair_starts(span, pair_count(self.sampling.keyframes), gap), gap)
 
     def _want_windows(self, start: float) -> None:
-        """The moments that will be right if the shot goes on, three windows ahead: when a window opens, all of it and
-        more has been read. Also those of a window that the end of the video makes longer."""
+        """The moments that will be right if the shot goes on, so many windows ahead that all of the next one, and more, is not
+        read yet when it opens. Also those of a window that the end of the video makes longer."""
         window = self.splitting.window_seconds
         for begin in (start, start + window, start + 2 * window):
             self._want(Span(begin, begin + window))
-            if begin + window < self.info.duration < begin + 2 * window + self._trim:
+            joins = self.splitting.longer == "faster"
+            if joins and begin + window < self.info.duration < begin + 2 * window + self._trim:
                 self._want(Span(begin, self.info.duration))
 
     def _clip(self, span: Span) -> None:
@@ -261,15 +291,30 @@ class _Pass:
 
     def _sample(self, clip: ClipScan) -> Sample | None:
         """The sample of a clip out of the buffer; None, with the clip's error set, if there are too few frames."""
-        found: list[tuple[float, av.VideoFrame]] = []
-        for moment in centres(clip.span, self.sampling.keyframes):
-            first = self.buffer.near(moment, clip.span)
+        found = [
+            frame for pair in self._pairs(clip.span, centres(clip.span, self.sampling.keyframes)) for frame in pair
+        ]
+        gap, count = self.sampling.partner_seconds, pair_count(self.sampling.keyframes)
+        greys: dict[float, Image] = {}
+        pairs: list[Pair] = []
+        for (time, a), (later, b) in self._pairs(clip.span, pair_starts(clip.span, count, gap)):
+            for moment, small in ((time, a), (later, b)):
+                if moment not in greys:
+                    greys[moment] = small_grey(small)
+            pairs.append((time, greys[time], later, greys[later]))
+        return sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
+
+    def _pairs(self, span: Span, moments: Sequence[float]) -> list[tuple[_Kept, _Kept]]:
+        """The kept frame nearest to each moment, and the one nearest to half a second later, within `span`; where there are."""
+        pairs = []
+        for moment in moments:
+            first = self.buffer.near(moment, span)
             if first is not None:
-                rest = Span(math.nextafter(first[0], math.inf), clip.span.end)
+                rest = Span(math.nextafter(first[0], math.inf), span.end)
                 second = self.buffer.near(first[0] + self.sampling.partner_seconds, rest)
                 if second is not None:
-                    found += [first, second]
-        return sample_of(clip, found, self.sampling.keyframes, self.analysis)
+                    pairs.append((first, second))
+        return pairs
 
     def _shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         return self.analysis.shrink(frame)

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
-from longtake.curation.looking.stats import funnel
+from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
@@ -85,11 +85,8 @@ class Export(Stage):
     def finish(self, run: Run) -> None:
         refuse_links(run.workspace, run.recipe.tiers)
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
-        encoded = run.workspace.exports.read(["clip_id", "status", "export_protocol", "sha256"])
-        ours = pc.and_(
-            pc.equal(encoded["status"], "ok"), pc.equal(encoded["export_protocol"], run.recipe.export_protocol)
-        )
-        run.notes.extend(equal_clips(encoded.filter(ours)))
+        encoded = encoded_clips(run.workspace, run.recipe)
+        run.notes.extend(equal_clips(encoded))
 
 
 def refuse_links(workspace: Workspace, tiers: Iterable[str]) -> None:
@@ -194,13 +191,17 @@ class ExportWorker:
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
-                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump(), self.reach),
+                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump(), self._faster, self.reach),
                 Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
         except RowError as error:
             told = source_of_row(dict(clip), self.reach).redact(str(error))
             return row | {"status": "error", "error_kind": error.kind, "error": told}
+
+    @property
+    def _faster(self) -> bool:
+        return self.recipe.splitting.longer == "faster"
 
     def _path(self, clip: Mapping[str, Any]) -> str:
         """Of a file that no row names: what a row names is never replaced, or the row would be of another file."""
@@ -217,9 +218,14 @@ def encoded_path(clip_id: str, mark: str | None = None) -> str:
 
 
 def encode_clip(
-    clip: Mapping[str, Any], workspace: str, target: str, export: Mapping[str, Any], reach: Reach = ANYWHERE
+    clip: Mapping[str, Any],
+    workspace: str,
+    target: str,
+    export: Mapping[str, Any],
+    faster: bool = False,
+    reach: Reach = ANYWHERE,
 ) -> dict[str, Any]:
-    """Cut one clip into the workspace, to `target`. Raises RowError. Runs in the sandbox."""
+    """Cut one clip into the workspace, to `target`. faster: see `_pace`. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
         fps=export["fps"],
@@ -229,7 +235,8 @@ def encode_clip(
         crf=export["crf"],
     )
     folder = open_folder(workspace)
-    pace = _pace(clip["end"] - clip["start"], settings)
+    seconds = clip["end"] - clip["start"]
+    pace = _pace(seconds, settings) if faster else 1.0
     with _source(source_of_row(dict(clip), reach)) as source:
         try:
             with folder.whole_file(target) as part:
@@ -247,6 +254,7 @@ def encode_clip(
         "height": encoded.height,
         "fps": encoded.fps,
         "pace": pace,
+        "seconds_left_out": max(0.0, seconds - pace * encoded.frames / encoded.fps) if settings.frames else 0.0,
         "bytes": encoded.bytes,
         "sha256": encoded.sha256,
         "cpu_seconds": time.process_time() - cpu,
@@ -254,8 +262,8 @@ def encode_clip(
 
 
 def _pace(seconds: float, settings: EncodeSettings) -> float:
-    """Seconds of the source per second of the clip. What was left of a shot has joined its last clip, which then is longer
-    than a trainer's fixed number of frames: it is shown whole, faster, since its captions tell of all of it."""
+    """Seconds of the source per second of the clip, with `splitting.longer: faster`: a clip that is longer than a trainer's fixed
+    number of frames is shown whole, faster, since its captions tell of all of it. Otherwise nothing is ever sped up."""
     if settings.frames is None or settings.fps is None:
         return 1.0
     pace = seconds * settings.fps / settings.frames
@@ -406,6 +414,13 @@ def _row(
     }
 
 
+def _shown(table: pa.Table) -> pa.Table:
+    """The rows of an index with what of each clip is not shown."""
+    shown = pc.multiply(table["pace"], pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"]))
+    rest = pc.max_element_wise(pc.subtract(pc.subtract(table["end"], table["start"]), shown), 0.0)
+    return table.append_column("seconds_left_out", rest)
+
+
 def equal_clips(clips: pa.Table) -> list[str]:
     """A sentence on clips that are equal byte for byte, as one film under two addresses gives them; none if there are none.
     clips: clip_id, sha256."""
@@ -440,6 +455,7 @@ def _facts(
         f"Believed as stored: {name}. The machine that exported could not tell how they are made now ({why})."
         for name, why in believed.items()
     ]
+    notes += length_notes(recipe, 0.0, _shown(table))
     notes += equal_clips(table)
     return DatasetFacts(
         title=f"{recipe.name}: {tier}",

@@ -126,7 +126,7 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
     ok = pc.equal(clips["status"], "ok").to_numpy(zero_copy_only=False)
     lacking = ~clips["has_frames"].to_numpy(zero_copy_only=False)
     for name in recipe.needing(Needs.SAMPLE):
-        lacking |= scores.missing(name)
+        lacking |= scores.missing(name) & ~scores.settled(name)
     for name, filter_ in recipe.built.items():
         if filter_.lower_bound is not None:
             low, _, _ = scores.span(name)
@@ -293,6 +293,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "frames_corrupt": count.corrupt,
         "clock_restarts": count.restarts,
         "decoded_seconds": scanned.decoded_seconds,
+        "seconds_left_out": scanned.left_out,
     }
 
 

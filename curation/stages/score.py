@@ -29,7 +29,7 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
 from longtake.filters.batches import ModelFilter, cores
 from longtake.filters.gates import Tier
-from longtake.filters.verdicts import ClipScores, to_measure
+from longtake.filters.verdicts import ClipScores, standard_error_of, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest
@@ -194,10 +194,11 @@ class ScoreWorker:
                 _fail(row, RowError("measure", f"{filter_.name}: {score}"))
             else:
                 row[filter_.name], row[f"{filter_.name}_detail"] = score.value, list(score.detail)
+                row[standard_error_of(filter_.name)] = score.standard_error
                 if score.embedding is not None:
                     row["embedding"] = score.embedding
                 protocols = json.loads(row["protocols"] or "{}")
-                row["protocols"] = dump_protocols({**protocols, filter_.name: filter_.protocol})
+                row["protocols"] = dump_protocols({**protocols, filter_.name: score.protocol or filter_.protocol})
 
 
 def _fail(row: Row, error: RowError) -> None:

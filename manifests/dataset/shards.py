@@ -113,7 +113,7 @@ MEANINGS: dict[str, str] = {
     "start": "beginning of the clip in the video, seconds",
     "end": "end of the clip in the video, seconds",
     "fps": "frames per second of the clip, constant",
-    "pace": "seconds of the video per second of the clip: 1 unless a longer clip was brought to the fixed length",
+    "pace": "seconds of the video per second of the clip: above 1 only where the recipe says `splitting.longer: faster`",
     "caption": "caption of the whole clip",
     "sub_captions": "the sub-captions in order",
     "tier": "the set of gates that the clip passed",

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from longtake.curation.clip_table import clip_scores, dump_protocols, explode, score_columns, sync_clips
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
+from longtake.filters.base import standard_error
+from longtake.filters.registry import samples_time
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, fill, recipe
@@ -84,6 +86,11 @@ def one_by_one(videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for name in names:
                 score = next((s for s in clip["scores"] if s["name"] == name), None)
                 row[name], row[f"{name}_detail"] = (score["value"], score["detail"]) if score else (None, None)
+                if samples_time(name):
+                    by_mean = score is not None and score["protocol"].endswith("/mean")
+                    row[f"{name}_standard_error"] = (
+                        pytest.approx(standard_error(score["detail"] or []), abs=1e-9) if by_mean else None
+                    )
             rows.append(row)
     return rows
 

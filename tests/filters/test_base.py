@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.filters.base import Filter, MeasureError, Needs, Reduce, Score, reduce_detail
+from longtake.filters.base import Filter, MeasureError, Needs, Reduce, Score, reduce_detail, standard_error
 
 
 class Lengths(Filter[Sequence[float]]):
@@ -70,3 +71,16 @@ def test_a_filter_without_measure_one_says_so() -> None:
 
     with pytest.raises(NotImplementedError, match="InBatches measures in batches only"):
         InBatches().measure([[1.0]])
+
+
+def test_a_standard_error_is_that_of_other_moments() -> None:
+    """Of even moments in a smooth signal with noise: as far as the means of other draws scatter, whatever the trend."""
+    rng = np.random.default_rng(1)
+    for slope in (0.0, 10.0):
+        draws = slope * np.arange(15) + rng.normal(0, 3, (2000, 15))
+        errors = [standard_error(row.tolist()) for row in draws]
+        assert float(np.mean([error for error in errors if error is not None])) == pytest.approx(
+            float(draws.mean(axis=1).std()) if slope == 0 else np.sqrt(9 / 15 + slope**2 / 30), rel=0.1
+        )
+    assert standard_error([1.0, 2.0]) is None
+    assert standard_error([5.0] * 4) == 0

@@ -1,11 +1,18 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from longtake.filters.base import Image, MeasureError, Score
+from longtake.filters.base import Image, MeasureError, Motion, Score, standard_error
 from longtake.filters.flow_dis import FlowDis, flow_field, mean_length
 from longtake.filters.grayscale import grey
 from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, photograph, resized, sample
+
+
+def stored() -> FlowDis:
+    """On the keyframes and their partners."""
+    return FlowDis(pairs="stored")
 
 
 def stars() -> Image:
@@ -53,18 +60,43 @@ def test_an_earlier_pair_leaves_no_trace() -> None:
 
 def test_score_is_scaled_to_half_a_second_and_to_960() -> None:
     frames = [crop(200), crop(140), crop(600), crop(540)]  # 60 px to the right
-    (full,) = FlowDis().measure([sample(frames)])
+    (full,) = stored().measure([sample(frames)])
     assert isinstance(full, Score)
     assert len(full.detail) == 2
     assert full.value == pytest.approx(60, rel=0.05)
-    (slow,) = FlowDis().measure([sample(frames, gap=0.6)])
+    (slow,) = stored().measure([sample(frames, gap=0.6)])
     assert isinstance(slow, Score)
     assert slow.value == pytest.approx(full.value * 0.5 / 0.6)
     for width, height in ((640, 360), (320, 180)):
         small = [resized(frame, width, height) for frame in frames]
-        (score,) = FlowDis().measure([sample(small)])
+        (score,) = stored().measure([sample(small)])
         assert isinstance(score, Score)
         assert score.value == pytest.approx(60, rel=0.05)
+
+
+def test_pairs_of_the_pass() -> None:
+    """Other pictures than the keyframes: the score is of these."""
+    still = sample([crop(200)] * 10)
+    steps = np.array([0, 0, 0, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60])
+    motion = Motion(
+        np.stack([grey(crop(200))] * 15),
+        np.stack([grey(crop(200 - step)) for step in steps]),
+        np.arange(15) + 0.5,
+        np.arange(15) + 1.0,
+    )
+    (score,) = FlowDis().measure([replace(still, motion=motion)])
+    assert isinstance(score, Score)
+    assert score.detail == pytest.approx(steps, rel=0.05)
+    assert score.value == pytest.approx(48, rel=0.05)
+    assert score.standard_error == standard_error(score.detail)
+    (stored_score,) = stored().measure([replace(still, motion=motion)])
+    assert isinstance(stored_score, Score)
+    assert stored_score.value == 0
+    (error,) = FlowDis().measure([still])
+    assert isinstance(error, MeasureError)
+    assert "pairs: stored" in str(error)
+    assert FlowDis().protocol == "dis/fast480+phase240,15pairs,per0.5s@960/mean"
+    assert FlowDis().on_stored.protocol == "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"
 
 
 def test_a_tall_frame() -> None:
@@ -81,7 +113,7 @@ def test_grey_frames_give_the_same_field() -> None:
 
 def test_what_cannot_be_measured_is_an_error() -> None:
     photo = crop(0)
-    (error,) = FlowDis().measure([sample([photo, photo], gap=0.0)])
+    (error,) = stored().measure([sample([photo, photo], gap=0.0)])
     assert isinstance(error, MeasureError)
     assert "not later" in str(error)
     with pytest.raises(MeasureError, match="at least 32"):

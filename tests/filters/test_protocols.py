@@ -110,13 +110,15 @@ PAD = "960pad8,keyframe-partner,per0.5s@960"
 STORED: list[tuple[str, dict[str, Any], str]] = [
     ("width", {"reduce": "min"}, "probe/displayed/min"),
     ("height", {}, "probe/displayed/mean"),
-    ("fps", {}, "probe/average/mean"),
+    ("fps", {}, "probe/nominal/mean"),
+    ("fps", {"nominal": False}, "probe/average/mean"),
     ("duration", {}, "probe/clip/mean"),
     ("grayscale", {"reduce": "every"}, "mean/rgb601,keyframes+partners/every"),
     ("artifacts", {"backend": "borders"}, "borders/bars10+marks480/max"),
     ("artifacts", {"backend": "borders", "reduce": "mean"}, "borders/bars10+marks480/mean"),
-    ("psnr", {}, "grey/bt601,neighbouring-keyframes,cap100/mean"),
-    ("ssim", {}, "grey/bt601,uniform7,neighbouring-keyframes/mean"),
+    ("psnr", {}, "grey/bt601,neighbouring-keyframes@3s,cap100/mean"),
+    ("psnr", {"spacing": "any"}, "grey/bt601,neighbouring-keyframes@any,cap100/mean"),
+    ("ssim", {"spacing": 2.4}, "grey/bt601,uniform7,neighbouring-keyframes@2.4s/mean"),
     ("aesthetic", {}, "laion-v2/ViT-L-14@b8cca3fd+head@21dd590f,center224,keyframes/mean"),
     (
         "aesthetic",
@@ -128,7 +130,9 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
         {"backend": "laion-v1", "clip": "ViT-B-16", "crop": "pad", "reduce": "min"},
         "laion-v1/ViT-B-16@5806e77c+head@8ad3923d,pad224,keyframes/min",
     ),
-    ("flow", {}, "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"),
+    ("flow", {}, "dis/fast480+phase240,15pairs,per0.5s@960/mean"),
+    ("flow", {"pairs": "stored"}, "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"),
+    ("frozen", {}, "thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean"),
     ("flow", {"backend": "raft"}, f"raft/large@ff5fadd5,12updates,{PAD}/mean"),
     (
         "flow",
@@ -152,15 +156,15 @@ def test_of_the_settings_those_without_effect_are_in_no_protocol(monkeypatch: py
     monkeypatch.setattr(lpips, "_heads_hash", lambda net: "0" * 64)
     plain = build("lpips", {}).protocol
     assert build("lpips", {"batch": 1, "device": "cpu", "memory": 9}).protocol == plain
-    assert build("lpips", {"precision": "bfloat16"}).protocol == plain.replace("keyframes/", "keyframes,bfloat16/")
+    assert build("lpips", {"precision": "bfloat16"}).protocol == plain.replace("@3s/", "@3s,bfloat16/")
 
 
 def test_a_raised_version_makes_another_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mended(FlowDis):
         version: ClassVar[int] = 2
 
-    assert Mended().protocol == "dis/fast480+phase240,keyframe-partner,per0.5s@960,v2/mean"
+    assert Mended().protocol == "dis/fast480+phase240,15pairs,per0.5s@960,v2/mean"
     recipe = load_recipe("embedded")
-    assert recipe.clip_protocol == "4ffcdaf3dd3dd3a7"
-    monkeypatch.setattr(recipes, "SAMPLE_VERSION", 3)
+    assert recipe.clip_protocol == "434f90a53cf37f6d"
+    monkeypatch.setattr(recipes, "SAMPLE_VERSION", 99)
     assert load_recipe("embedded").clip_protocol != recipe.clip_protocol

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from longtake.filters.base import Filter, FilterUnavailable, Needs, Reduce, Sample, reduce_detail
 from longtake.filters.gates import Gate
+from longtake.filters.registry import build
 from longtake.filters.verdicts import Alone, ClipScores, Verdict, alive, decide, to_measure
 
 
@@ -391,3 +392,54 @@ def test_a_gate_tells_how_far_outside_a_score_is() -> None:
     assert result.gates["a"].failed.tolist() == [True, True, False, True]
     assert (score.tolist()[:2], excess.tolist()[:3]) == ([1.0, 9.0], [-1.0, 5.0, 0.0])
     assert (score[3], excess[3]) == (9.0, 5.0)
+
+
+# ── how certain a gate is ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_errors(reduce: Reduce = "mean") -> ClipScores:
+    """Seven clips, and the standard errors of their scores: 5, of the last one not known."""
+    values = [30.0, 36.0, 39.0, 44.0, 46.0, 58.0, 41.0]
+    whole = table([{"a": (value, [value], f"one/m1/{reduce}")} for value in values])
+    errors = pa.array([*[5.0] * 6, None], pa.float64())
+    return ClipScores(whole.append_column("a_standard_error", errors), {"a": Fake(reduce)})
+
+
+def test_a_gate_is_uncertain_of_what_lies_within_a_standard_error_of_its_ends() -> None:
+    scores = with_errors()
+    below = scores.result("a", Gate(low=40))
+    assert below.uncertain.tolist() == [False, True, True, True, False, False, False]
+    assert below.of(np.array([1, 4])).uncertain.tolist() == [True, False]
+    both = scores.result("a", Gate(40, 60))
+    assert both.uncertain.tolist() == [False, True, True, True, False, True, False]
+    assert verdicts(scores, a=">= 40") == ["rejected"] * 3 + ["kept"] * 4  # it decides all the same
+
+
+def test_no_error_is_known_of_another_reduction_or_of_a_score_that_does_not_count() -> None:
+    assert not with_errors("min").result("a", Gate(low=40)).uncertain.any()
+    stale = with_errors()
+    stale.filters = {"a": Fake(method="m2")}
+    assert not stale.result("a", Gate(low=40)).uncertain.any()
+    plain = ClipScores(table([{"a": (50.0, [50.0], "one/m1/mean")}]), {"a": Fake()})
+    assert not plain.result("a", Gate(low=50)).uncertain.any()
+
+
+# ── clips that differ, not filters ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_score_at_another_distance_does_not_count_and_is_not_measured_again() -> None:
+    method = "grey/bt601,neighbouring-keyframes@{},cap100"
+    rows: list[dict[str, Stored]] = [
+        {"psnr": (10.0, [10.0], f"{method.format(distance)}/mean")} for distance in ("3s", "5.8s")
+    ]
+    rows.append({"psnr": (10.0, [10.0], "grey/bt601,neighbouring-keyframes,cap100/mean")})  # of an older version
+    whole = table(rows, names=["psnr"])
+    tier = {"psnr": Gate(4, 20)}
+    for spacing, expected, again in (
+        (3.0, ["kept", "undecided", "undecided"], [False, False, True]),
+        (5.8, ["undecided", "kept", "undecided"], [False, False, True]),
+        ("any", ["kept", "kept", "undecided"], [False, False, True]),
+    ):
+        scores = ClipScores(whole, {"psnr": build("psnr", {"spacing": spacing})})
+        assert verdicts(scores, psnr="[4, 20]") == expected
+        assert to_measure(scores, ["psnr"], {"t": tier}).tolist() == again

@@ -33,11 +33,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A gate that passes or fails a clip by less than the standard error of its score."""
+
+    gate: str
+    range: str
+    score: float
+    error: float
+    passed: bool
+
+    def __str__(self) -> str:
+        how = "passes" if self.passed else "fails"
+        return f"uncertain: {self.gate} {self.score:.4g} {how} {self.range} by less than its standard error, {self.error:.2g}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClipView:
     """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
 
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
-    protocols. verdicts, failures, missing, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
+    protocols. verdicts, failures, missing, doubts, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
     pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
     """
 
@@ -50,6 +65,7 @@ class ClipView:
     verdicts: dict[str, str]
     failures: dict[str, list[Failure]]
     missing: dict[str, list[str]]
+    doubts: dict[str, list[Doubt]]
     alone: dict[str, Alone | None]
     caption: str | None
     sub_captions: list[str]
@@ -113,6 +129,7 @@ class Looker:
                     verdicts={tier: Verdict(result.verdicts[0]).name.lower() for tier, result in results.items()},
                     failures={tier: _failures(result) for tier, result in results.items()},
                     missing={tier: list(result.missing(0)) for tier, result in results.items()},
+                    doubts={tier: _doubts(result) for tier, result in results.items()},
                     alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],
@@ -148,6 +165,15 @@ def _failures(result: TierResult) -> list[Failure]:
             (score,), (excess,) = gate.outside(slice(0, 1))
             found.append(Failure(name, str(gate.gate), float(score), float(excess)))
     return found
+
+
+def _doubts(result: TierResult) -> list[Doubt]:
+    """Of a single clip."""
+    return [
+        Doubt(name, str(gate.gate), float(gate.low[0]), float(gate.error[0]), bool(gate.passed[0]))
+        for name, gate in result.gates.items()
+        if gate.error is not None and gate.uncertain[0]
+    ]
 
 
 def thumbnails(

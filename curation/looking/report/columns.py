@@ -102,10 +102,11 @@ class Columns:
     _seen: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _scanned: Bools = field(default_factory=lambda: np.zeros(0, bool))
     _spans: dict[str, tuple[Any, Any, Bools]] = field(default_factory=dict)
+    _errors: dict[str, npt.NDArray[np.float64] | None] = field(default_factory=dict)
     _shown: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     _whole: dict[str, list[int]] = field(default_factory=dict)
-    _alone: dict[tuple[str, Gate], tuple[int, int]] = field(default_factory=dict)
+    _alone: dict[tuple[str, Gate], tuple[int, int, int]] = field(default_factory=dict)
     _repeats: npt.NDArray[np.int64] | None = None
 
     @classmethod
@@ -126,6 +127,7 @@ class Columns:
         self._scanned = scores.ok() | uncaptioned
         self._seen = scores.table["has_frames"].to_numpy().astype(bool)
         scores.details_needed()  # reads the protocols, once for all threads
+        self._errors = {name: scores.errors(name) for name in recipe.filters}
         with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
             self._spans = dict(zip(recipe.filters, threads.map(scores.span, recipe.filters), strict=True))
             self._shown = dict(zip(recipe.filters, threads.map(self._values, recipe.filters), strict=True))
@@ -192,7 +194,9 @@ class Columns:
             if name not in anew
         }
         # One that forgets: `ClipScores` keeps each result, and a drag makes hundreds.
-        scores = ClipScores(self.scores.table, self.scores.filters, _spans=dict(spans), _ok=self._scanned)
+        scores = ClipScores(
+            self.scores.table, self.scores.filters, _spans=dict(spans), _ok=self._scanned, _errors=self._errors
+        )
         new: dict[str, _Tier] = {}
         for tier, gates in tiers.items():
             results = {name: known.get((name, gate)) or scores.result(name, gate) for name, gate in gates.items()}
@@ -271,8 +275,12 @@ class Columns:
         for name, gate in now.gates.items():
             key = name, gate.gate
             if key not in self._alone or self._repeats is not None:
-                self._alone[key] = _count(gate.failed & self.counted), _count(gate.missing & self.counted)
-            failed, missing = self._alone[key]
+                self._alone[key] = (
+                    _count(gate.failed & self.counted),
+                    _count(gate.missing & self.counted),
+                    _count(gate.uncertain & self.counted) if gate.error is not None else 0,
+                )
+            failed, missing, uncertain = self._alone[key]
             # No other gate fails these: what `_share` counts less those that this gate does not fail, either.
             alone, not_by_others = _count(gate.failed[by_one]), int(self._share(tier, name).sum())
             gates[name] = {
@@ -282,6 +290,7 @@ class Columns:
                 "missing": missing,
                 "only_failure": alone,
                 "only_failure_so_far": not_by_others - passing.size - alone,
+                "uncertain": uncertain,
             }
         return {
             "kept": kept,

@@ -18,7 +18,7 @@ from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.charts import bars, distributions, histogram
 from longtake.curation.looking.report.clips import PICTURE, ClipView, Looker
 from longtake.curation.looking.report.columns import Columns
-from longtake.curation.looking.stats import counted, stage_runs
+from longtake.curation.looking.stats import counted, encoded_clips, length_notes, seconds_left_out, stage_runs
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
@@ -113,6 +113,12 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
         more = f"{_share(counts['kept'], len(columns))} of all; {told}"
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": more})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
+    notes += length_notes(columns.recipe, seconds_left_out(workspace), encoded_clips(workspace, columns.recipe))
+    notes += [
+        f"not comparable: {name} of {int(other.sum()):,} clips, whose keyframes are not as far apart as those of the windows"
+        for name in columns.recipe.filters
+        if (other := columns.scores.settled(name)).any()
+    ]
     notes += [f"taken as they are: scores of {n}, since here {why}" for n, why in columns.scores.unchecked.items()]
     return {"cards": cards, "notes": notes}
 
@@ -132,7 +138,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
                 "parts": bars({"kept": step["left"] / whole - held, "hold": held, "fall": step["fall at it"] / whole}),
                 "counts": [
                     *(step[name] for name in ("reach it", "fall at it", "no score", "left")),
-                    *(alone[name] for name in ("failed", "only_failure", "only_failure_so_far")),
+                    *(alone[name] for name in ("failed", "only_failure", "only_failure_so_far", "uncertain")),
                 ],
             }
         )

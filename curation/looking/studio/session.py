@@ -225,10 +225,12 @@ class Session:
                 tier: [each | {"score": _shown(each["score"]), "excess": _shown(each["excess"])} for each in failures]
                 for tier, failures in told["failures"].items()
             }
+            told["doubts"] = {tier: [str(doubt) for doubt in doubts] for tier, doubts in view.doubts.items()}
             return told | {
                 "reasons": {tier: view.reasons(tier) for tier in view.verdicts},
                 "frames": row["has_frames"],
                 "encoded": self.encoded(clip_id) is not None,
+                "pace": self._pace(clip_id),
                 "codec": codec,
             }
 
@@ -270,6 +272,12 @@ class Session:
             paths = exports.filter(pc.equal(exports["clip_id"], clip_id))["path"].to_pylist()
             name = paths[0] if paths and paths[0] else name
         return self.workspace.folder.file(name) if self.workspace.folder.exists(name) else None
+
+    def _pace(self, clip_id: str) -> float:
+        """Seconds of the source per second of the encoded clip; 1 where there is none."""
+        exports = self.workspace.exports.read(["clip_id", "pace"])
+        paces = exports.filter(pc.equal(exports["clip_id"], clip_id))["pace"].to_pylist()
+        return float(paces[0]) if paces and paces[0] else 1.0
 
     def source(self, clip_id: str) -> str:
         """The URI of a clip's video. Raises KeyError for an unknown clip."""

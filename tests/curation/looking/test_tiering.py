@@ -75,7 +75,7 @@ def test_one_clip_with_its_reasons(workspace: Workspace) -> None:
     json.dumps(known, allow_nan=False, default=str)
     assert known["clip_id"] == clip_id("e")
     assert known["scores"]["psnr"] == {
-        "value": 25, "detail": [24.5, 25.5], "protocol": recipe().built["psnr"].protocol,
+        "value": 25, "standard error": None, "detail": [24.5, 25.5], "protocol": recipe().built["psnr"].protocol,
     }  # fmt: skip
     pretrain = known["tiers"]["pretrain"]
     assert pretrain["verdict"] == "rejected"

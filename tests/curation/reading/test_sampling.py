@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.curation.reading.sampling import FrameBuffer, Span, centres, cut_windows, grid_step
+from longtake.curation.reading.sampling import (
+    FrameBuffer,
+    Span,
+    centres,
+    cut_windows,
+    grid_step,
+    pair_count,
+    pair_starts,
+)
+from longtake.curation.recipe import Longer
 
+Spans = list[tuple[float, float]]
 CLOSE = 1e-5  # s; plans may round
 seconds = st.floats(0.5, 60)
 starts = st.floats(0, 10_000)
@@ -20,34 +31,51 @@ starts = st.floats(0, 10_000)
 # Windows, centres, grid
 
 
-@given(starts, st.floats(0, 1000), seconds, st.floats(0.1, 1))
-def test_windows_cover_the_shot_and_nothing_else(start: float, length: float, window: float, share: float) -> None:
+longer_shots = st.sampled_from(["windows", "trim", "faster"])
+
+
+@given(starts, st.floats(0, 1000), seconds, st.floats(0.1, 1), longer_shots)
+def test_windows_of_any_shot(start: float, length: float, window: float, share: float, longer: Longer) -> None:
     shot, minimum = Span(start, start + length), window * share
-    windows = cut_windows(shot, window, minimum)
+    windows = cut_windows(shot, window, minimum, longer)
     if not windows:
         assert shot.seconds < minimum + CLOSE
         return
     assert windows[0].start == shot.start
-    assert windows[-1].end == shot.end
     assert all(a.end == b.start for a, b in pairwise(windows))
-    assert all(span.seconds == pytest.approx(window, abs=CLOSE) for span in windows[:-1])
     assert all(span.seconds >= minimum - CLOSE for span in windows)
-    assert windows[-1].seconds < 2 * window + CLOSE
+    assert windows[-1].end <= shot.end + CLOSE
+    short = shot.seconds < window - CLOSE
+    if longer == "faster" or short:
+        assert windows[-1].end == shot.end
+        assert windows[-1].seconds < 2 * window + CLOSE
+        windows = windows[:-1]
+    assert all(span.seconds == pytest.approx(window, abs=CLOSE) for span in windows)
+    if longer == "windows" and not short:
+        assert shot.end - windows[-1].end < window + CLOSE
+    if longer == "trim":
+        assert len(windows) == (0 if short else 1)
 
 
 @pytest.mark.parametrize(
-    ("shot", "expected"),
+    ("shot", "windows", "trim", "faster"),
     [
-        (Span(0, 14.9), []),
-        (Span(0, 15), [(0, 15)]),
-        (Span(0, 29.9), [(0, 29.9)]),
-        (Span(0, 30), [(0, 15), (15, 30)]),
-        (Span(3, 50), [(3, 18), (18, 33), (33, 50)]),
-        (Span(5, 5), []),
+        (Span(0, 14.9), [], [], []),
+        (Span(0, 15), [(0, 15)], [(0, 15)], [(0, 15)]),
+        (Span(0, 22.9), [(0, 15)], [(0, 15)], [(0, 22.9)]),
+        (Span(0, 30), [(0, 15), (15, 30)], [(0, 15)], [(0, 15), (15, 30)]),
+        (Span(3, 50), [(3, 18), (18, 33), (33, 48)], [(3, 18)], [(3, 18), (18, 33), (33, 50)]),
+        (Span(5, 5), [], [], []),
     ],
 )
-def test_windows_by_hand(shot: Span, expected: list[tuple[float, float]]) -> None:
-    assert [(span.start, span.end) for span in cut_windows(shot, 15, 15)] == expected
+def test_windows_by_hand(shot: Span, windows: Spans, trim: Spans, faster: Spans) -> None:
+    assert _ends(cut_windows(shot, 15, 15)) == windows
+    assert _ends(cut_windows(shot, 15, 15, "trim")) == trim
+    assert _ends(cut_windows(shot, 15, 15, "faster")) == faster
+
+
+def _ends(spans: list[Span]) -> Spans:
+    return [(span.start, span.end) for span in spans]
 
 
 def test_a_shot_between_minimum_and_window_is_one_clip() -> None:
@@ -74,6 +102,31 @@ def test_centres_lie_in_the_middle_of_equal_segments(start: float, length: float
     assert len(found) == count
     for i, centre in enumerate(found):
         assert centre == pytest.approx(start + segment * i + segment / 2, abs=CLOSE)
+
+
+@given(st.integers(2, 60))
+def test_keyframes_are_among_the_pairs(keyframes: int) -> None:
+    count = pair_count(keyframes)
+    assert count >= 15
+    span = Span(3.0, 3.0 + count)
+    starts = np.array(pair_starts(span, count, 0.25))
+    assert all(np.abs(starts - centre).min() < CLOSE for centre in centres(span, keyframes))
+
+
+def test_pairs_of_a_window_by_hand() -> None:
+    assert pair_count(5) == 15
+    assert pair_starts(Span(30, 45), 15, 0.5) == pytest.approx([*(30.5 + i for i in range(14)), 44.4])
+
+
+@given(starts, st.floats(0.7, 60), st.integers(15, 40))
+def test_the_second_picture_of_a_pair_lies_in_the_clip(start: float, length: float, count: int) -> None:
+    span = Span(start, start + length)
+    found = pair_starts(span, count, 0.5)
+    assert len(found) == count
+    assert found == sorted(found)
+    assert span.start <= found[0]
+    assert found[-1] + 0.5 < span.end
+    assert np.diff(found).max(initial=0) <= length / count + CLOSE  # spread over the whole clip
 
 
 @given(st.floats(0.1, 100), st.integers(2, 50), st.floats(0.01, 10))
@@ -174,8 +227,32 @@ def test_its_length_is_that_of_the_span_and_not_of_the_video(fps: int) -> None:
         buffer.drop_before(now - 10)
         longest = max(longest, len(buffer))
     assert longest <= 10 / 0.5 + 2
-    if fps > 3:
-        assert longest >= 10 / 0.5
+    assert longest >= 10 / (1.25 * 0.5 + 1 / fps)
+
+
+@pytest.mark.parametrize("fps", [8, 12.5, 25, 60])
+def test_a_partner_is_as_far_from_its_frame_as_the_frames_allow(fps: float) -> None:
+    """Not from the moment at which the frame was wanted: that is up to half a frame off itself."""
+    buffer = FrameBuffer[int, int](100.0, lambda frame: frame)
+    wanted = [1.03 + i for i in range(8)]
+    buffer.want(wanted, gap=0.5)
+    for i in range(round(10 * fps)):
+        buffer.push(i / fps, i)
+    for moment in wanted:
+        first = buffer.near(moment, Span(0, math.inf))
+        assert first is not None
+        second = buffer.near(first[0] + 0.5, Span(0, math.inf))
+        assert second is not None
+        assert abs(first[0] - moment) <= 0.5 / fps + CLOSE
+        assert abs(second[0] - first[0] - 0.5) == pytest.approx(abs(round(0.5 * fps) / fps - 0.5), abs=CLOSE)
+
+
+def test_moments_half_a_second_apart_leave_no_room_for_a_grid() -> None:
+    buffer = FrameBuffer[int, int](0.5, lambda frame: frame)
+    buffer.want([0.5 + i for i in range(60)], gap=0.5)
+    for i in range(60 * 30):
+        buffer.push(i / 30, i)
+    assert len(buffer) <= 2 * 60 + 2
 
 
 def test_a_leap_in_time_costs_nothing() -> None:

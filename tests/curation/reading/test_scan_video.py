@@ -141,11 +141,12 @@ def test_clips(full: Callable[[str], Scanned], name: str) -> None:
     for clip, (start, end) in zip(scan.clips, truth.clips, strict=True):
         assert clip.error is None
         assert clip.has_frames
-        after_cut, before_cut = start in truth.cuts, end in truth.cuts
-        assert clip.span.start - start == pytest.approx(TRIM / truth.fps if after_cut else 0, abs=1.01 / truth.fps)
-        assert end - clip.span.end == pytest.approx(TRIM / truth.fps if before_cut else 0, abs=2.01 / truth.fps)
+        assert clip.span.start - start == pytest.approx(
+            TRIM / truth.fps if start in truth.cuts else 0, abs=1.01 / truth.fps
+        )
         assert clip.span.start >= start - 0.02
-        assert clip.span.end <= end + 0.02
+        assert clip.span.seconds == end - start == 15
+        assert clip.span.end <= truth.duration + 0.02
 
 
 @pytest.mark.parametrize("name", ["dissolve", "fade"])
@@ -156,10 +157,12 @@ def test_clips_around_dissolves_and_fades(full: Callable[[str], Scanned], name: 
     (cut,) = scan.cuts
     assert start < cut < end + 0.5
     first, second = (clip.span for clip in scan.clips)
-    assert (first.start, second.end) == pytest.approx((0, truth.duration), abs=0.02)
-    quarter = (end - start) / 4
-    assert start - 1 < first.end <= start + quarter
-    assert end - quarter <= second.start < end + 1
+    assert (first.start, first.seconds, second.seconds) == (0, 15, 15)
+    assert end - (end - start) / 4 <= second.start < end + 1
+    assert second.end <= truth.duration + 0.02
+    # Of both shots, and nothing of the transition or of what is beside it.
+    lost = truth.duration - 30 - (end - start)
+    assert lost - 1.5 < scan.left_out < lost + (end - start) / 4
     assert all(not failing(clip) for clip in scan.clips)
 
 
@@ -186,8 +189,10 @@ def test_gates(full: Callable[[str], Scanned], name: str) -> None:
 def test_flow(full: Callable[[str], Scanned], name: str) -> None:
     flow = CASES[name].truth.flow
     assert flow is not None
+    # Of the 15 pairs of the dark film one is too faint for its shift to be found: a fifteenth is lost.
+    off = 0.07 if name == "dark" else 0.05
     for clip in full(name).scan.clips:
-        assert value(clip, "flow") == pytest.approx(flow, rel=0.05, abs=0.5)
+        assert value(clip, "flow") == pytest.approx(flow, rel=off, abs=0.5)
 
 
 @pytest.mark.parametrize("name", [n for n in WHOLE if CASES[n].truth.grey is not None])
@@ -438,13 +443,18 @@ def test_the_longest_shot_stands_for_a_video_without_long_ones(corpus: Corpus) -
 def test_windows_of_another_length(corpus: Corpus) -> None:
     other = recipe(splitting={"detector": "none", "min_seconds": 5, "window_seconds": 6}, tiers=ANY)
     clips = scanned(corpus["pan_right"], other).scan.clips
+    assert [(c.span.start, c.span.end) for c in clips] == [(0, 6), (6, 12)]
+    joined = recipe(
+        splitting={"detector": "none", "min_seconds": 5, "window_seconds": 6, "longer": "faster"}, tiers=ANY
+    )
+    clips = scanned(corpus["pan_right"], joined).scan.clips
     assert [(c.span.start, c.span.end) for c in clips] == [(0, 6), (6, pytest.approx(16))]
 
 
 def test_trim(corpus: Corpus) -> None:
     spans = {}
     for trim in (0, 12):
-        by = recipe(splitting={"trim_frames": trim, "dissolves": False})
+        by = recipe(splitting={"trim_frames": trim, "dissolves": False, "longer": "faster"})
         spans[trim] = [clip.span for clip in scanned(corpus["three_shots"], by).scan.clips]
     assert spans[0][0].end - spans[12][0].end == pytest.approx(12 / 24)
     assert spans[12][1].start - spans[0][1].start == pytest.approx(12 / 24)

@@ -254,7 +254,13 @@ def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: 
     assert [counts[verdict] for verdict in ("kept", "rejected", "error", "undecided")] == [2, 2, 0, 1]
     assert counts["gates"]["duplicates"]["missing"] == 1
     shown = describe_clip(workspace, stricter, f"{1:032x}")["tiers"]["pretrain"]
-    assert shown == {"verdict": "undecided", "alone": "not known", "failed": {}, "no score": ["duplicates"]}
+    assert shown == {
+        "verdict": "undecided",
+        "alone": "not known",
+        "failed": {},
+        "uncertain": {},
+        "no score": ["duplicates"],
+    }
     assert kept(workspace, stricter) == [4, 5]
     finish(workspace, stricter)
     assert kept(workspace, stricter) == [1, 4, 5]

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
+from longtake.curation.looking.report.page import write_report
 from longtake.curation.stages.export import _counting
+from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from tests.corpus import CASES, Corpus
 from tests.curation.tables import fill
@@ -31,7 +33,7 @@ Grey = NDArray[np.float64]
 # What `embedded` exports, of clips that no costly filter has looked at.
 RECIPE: dict[str, Any] = {
     "name": "plain",
-    "splitting": {"detector": "none", "dissolves": False},
+    "splitting": {"detector": "none", "dissolves": False, "longer": "faster"},
     "filters": {"width": {}, "height": {}, "fps": {}, "duration": {}, "grayscale": {}},
     "tiers": {
         "pretrain": {"height": ">= 720", "duration": ">= 15"},
@@ -146,6 +148,34 @@ def test_all_of_a_long_clip_is_shown_faster(table: pd.DataFrame) -> None:
     assert pace == pytest.approx(
         {"pan_right from 0": 16 / 15, "long_take from 0": 1.0, "long_take from 30": 17 / 15}, abs=0.01
     )
+
+
+def test_a_clip_that_is_shown_faster_is_told_of(workspace: Path) -> None:
+    told = "Shown faster than they were filmed: 2 of 3 clips, up to 1.13 times (splitting.longer: faster"
+    card = (workspace / "dataset" / "pretrain" / "README.md").read_text()
+    assert told in card
+    result = CliRunner().invoke(app, ["stats", str(workspace)])
+    assert told in result.output.replace("\n", " ")
+    assert told.encode() in write_report(Workspace(str(workspace)), Workspace(str(workspace)).recipe())
+
+
+def test_nothing_else_is_ever_sped_up(corpus: Corpus, tmp_path: Path) -> None:
+    """A shot of 47 s, and a clip of the list of 17 s: what is left out is counted."""
+    recipe = {**RECIPE, "splitting": {"detector": "none"}, "captioning": {"captioner": "descriptors"}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    rows = [{"path": str(corpus["pan_right"]), "start": 0.0, "end": 15.9}]
+    pd.DataFrame(rows).to_json(tmp_path / "list.jsonl", orient="records", lines=True)
+    export(tmp_path / "workspace", tmp_path / "recipe.yaml", tmp_path / "list.jsonl", corpus["long_take"])
+    made = Workspace(str(tmp_path / "workspace"))
+    clips = pd.read_parquet(tmp_path / "workspace" / "clips")
+    assert sorted((clips["end"] - clips["start"]).round(6)) == [15, 15, 15, 15.9]
+    exports = pd.read_parquet(tmp_path / "workspace" / "exports")
+    assert (exports["pace"] == 1).all()
+    assert sorted(exports["seconds_left_out"]) == pytest.approx([0, 0, 0, 0.9])
+    assert sorted(made.videos.read()["seconds_left_out"].to_pylist()) == pytest.approx([0, 2], abs=0.01)
+    output = CliRunner().invoke(app, ["stats", str(tmp_path / "workspace")]).output.replace("\n", " ")
+    assert "Left out at the ends of shots that are longer than their clips: 2.0 s (splitting.longer: windows" in output
+    assert "Longer than 450 frames, so that their end is left out: 1 of 4 clips, 0.9 s together" in output
 
 
 def test_the_frames_are_those_of_the_source_at_their_times(workspace: Path, table: pd.DataFrame) -> None:

@@ -87,6 +87,7 @@ export function large(clip, tier, mark, marked) {
     const lines = clip.reasons[name];
     const by = verdict === "rejected" && clip.alone[name] ? ` by one gate ${clip.alone[name]}` : "";
     parts.push(element("p", {class: verdict === "kept" ? "fine" : "why"}, element("b", {}, `${name}: ${verdict}${by}`)));
+    if (clip.doubts[name].length) parts.push(element("p", {class: "note"}, element("bdi", {}, clip.doubts[name].join("; "))));
     if (lines.length) parts.push(element("ul", {class: "why"}, ...lines.map((line) => element("li", {}, element("bdi", {}, line)))));
   }
   if (clip.caption) parts.push(element("p", {dir: "auto", class: "caption"}, clip.caption));
@@ -108,7 +109,7 @@ function player(clip) {
     controls: true, muted: true, preload: "metadata", "aria-label": "the clip",
     src: clip.encoded ? `/clips/${clip.clip_id}/encoded.video` : source,
   });
-  const note = element("p", {class: "note"}, clip.encoded ? "the encoded clip" : `the source, ${clip.codec || "codec unknown"}`);
+  const note = element("p", {class: "note"}, clip.encoded ? `the encoded clip${clip.pace > 1 ? `, ${clip.pace.toFixed(2)} times as fast as it was filmed` : ""}` : `the source, ${clip.codec || "codec unknown"}`);
   video.addEventListener("error", () => {
     note.className = "why";
     note.textContent = `this browser cannot play it (${clip.codec || "codec unknown"}), or the file is not there any more; `
