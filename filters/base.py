@@ -63,7 +63,7 @@ class Sample:
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
-    in every frame, or None where nobody looked.
+    in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it.
     """
 
     keyframes: Image
@@ -71,18 +71,26 @@ class Sample:
     times: npt.NDArray[np.float64]
     partner_times: npt.NDArray[np.float64]
     marks: npt.NDArray[np.bool_] | None = None
+    marks_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
 
-    embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is kept.
+    value: nan if the filter looked, and it cannot be known of this clip: it is stored as null. The detail is then the least
+    that it can be. embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is
+    kept.
     """
 
     value: float
     detail: tuple[float, ...] = ()
     embedding: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def known(self) -> float | None:
+        """The value as it is stored: None if it cannot be known."""
+        return None if math.isnan(self.value) else self.value
 
 
 def reduce_detail(detail: Sequence[float], reduce: Reduce) -> float:

@@ -30,7 +30,7 @@ Rows = npt.NDArray[np.int64] | slice
 
 
 class Verdict(IntEnum):
-    """undecided: no gate failed, but one has no score yet (a stage that has not run)."""
+    """undecided: no gate failed, but one has no score yet (a stage that has not run), or none that can be known."""
 
     KEPT = 0
     REJECTED = 1
@@ -50,7 +50,8 @@ class Alone(StrEnum):
 class GateResult:
     """One gate of one tier over all clips. Of an errored clip, none of passed, failed, missing is set.
 
-    low, high: the least and the greatest value that the gate looked at, nan where there is none.
+    low, high: the least and the greatest value that the gate looked at, nan where there is none. unknown: of those that are
+    missing, the clips that were measured, and of which the score cannot be known.
     """
 
     gate: Gate
@@ -59,11 +60,13 @@ class GateResult:
     passed: Bools
     failed: Bools
     missing: Bools
+    unknown: Bools
 
     def of(self, rows: Rows) -> GateResult:
         """Of some clips only."""
         low, high = self.low[rows], self.high[rows]
-        return GateResult(self.gate, low, high, self.passed[rows], self.failed[rows], self.missing[rows])
+        states = (state[rows] for state in (self.passed, self.failed, self.missing, self.unknown))
+        return GateResult(self.gate, low, high, *states)
 
     def outside(self, rows: Rows) -> tuple[Floats, Floats]:
         """Of some clips, the value that lies farthest outside of the gate on the side where the gate fails it, and how
@@ -175,8 +178,12 @@ class TierResult:
         return None if self.verdicts[row] == Verdict.ERROR else self.tally.alone(row)
 
     def missing(self, row: int) -> tuple[str, ...]:
-        """The gates that have no score of one clip."""
-        return tuple(name for name, gate in self.gates.items() if gate.missing[row])
+        """The gates that have no score of one clip yet."""
+        return tuple(name for name, gate in self.gates.items() if gate.missing[row] and not gate.unknown[row])
+
+    def unknown(self, row: int) -> tuple[str, ...]:
+        """The gates that stay undecided for one clip: their filter looked, and its score cannot be known."""
+        return tuple(name for name, gate in self.gates.items() if gate.unknown[row])
 
 
 @dataclass(slots=True)
@@ -206,11 +213,10 @@ class ClipScores:
         }
         for name in filters:
             values = [row.get(name) for row in rows]
-            if any(value is not None for value in values):
+            details = [row.get(f"{name}_detail") for row in rows]
+            if any(value is not None for value in (*values, *details)):
                 columns[name] = pa.array(values, pa.float64())
-                columns[f"{name}_detail"] = pa.array(
-                    [row.get(f"{name}_detail") for row in rows], pa.list_(pa.float64())
-                )
+                columns[f"{name}_detail"] = pa.array(details, pa.list_(pa.float64()))
         return cls(pa.table(columns), filters)
 
     def span(self, name: str) -> tuple[Floats, Floats, Bools]:
@@ -233,7 +239,10 @@ class ClipScores:
                 passed &= ~bound
                 failed = np.where(bound, ok & (high > gate.high), failed)
                 low = np.where(bound, high, low)
-            self._results[name, gate] = GateResult(gate, low, high, passed, failed, ok & ~(passed | failed))
+            missing = ok & ~(passed | failed)
+            self._results[name, gate] = GateResult(
+                gate, low, high, passed, failed, missing, missing & self.unknown(name)
+            )
         return self._results[name, gate]
 
     def ok(self) -> Bools:
@@ -243,9 +252,24 @@ class ClipScores:
         return self._ok
 
     def missing(self, name: str) -> Bools:
-        """Clips without a score under the wanted protocol."""
+        """Clips without a score under the wanted protocol. One that was measured, and cannot be known, is not among them."""
         low, _, bound = self.span(name)
-        return np.isnan(low) | bound
+        return (np.isnan(low) | bound) & ~self.unknown(name)
+
+    def unknown(self, name: str) -> Bools:
+        """Clips that were measured under the wanted protocol, and of which this score cannot be known: null, with a detail."""
+        if name not in self.table.column_names:
+            return np.zeros(self.table.num_rows, bool)
+        fresh, other, _ = self._compare(name)
+        return (fresh | other) & self._null(name)
+
+    def _null(self, name: str) -> Bools:
+        """Clips whose score is null and has a detail: it was measured."""
+        null = np.asarray(pc.is_null(self.table[name]).to_numpy())
+        if not null.any() or f"{name}_detail" not in self.table.column_names:
+            return np.zeros(len(null), bool)
+        lengths = pc.fill_null(pc.list_value_length(self.table[f"{name}_detail"]), 0)
+        return null & (lengths.to_numpy() > 0)
 
     def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
         every = self.filters[name].reduce == "every"
@@ -255,7 +279,10 @@ class ClipScores:
         fresh, other, bound = self._compare(name)
         value = self.table[name].to_numpy().astype(np.float64, copy=False)
         low = high = np.where(fresh | bound, value, np.nan)
-        from_detail = fresh | other | bound if every else other
+        # Of a score that cannot be known the detail is a lower bound.
+        unknown = (fresh | other | bound) & self._null(name)
+        bound = bound | unknown
+        from_detail = fresh | other | bound if every else other | unknown
         if from_detail.any():
             how = self.filters[name].reduce
             least, most, known = self._ends(name, "min" if every else how, "max" if every else how)
@@ -268,7 +295,9 @@ class ClipScores:
         for name, filter_ in self.filters.items():
             if name in self.table.column_names:
                 fresh, other, bound = self._compare(name)
-                if (fresh | other | bound if filter_.reduce == "every" else other).any():
+                every = filter_.reduce == "every"
+                null = pc.is_null(self.table[name]).to_numpy()
+                if (fresh | other | bound if every else other | ((fresh | bound) & null)).any():
                     needed.append(name)
         return needed
 

@@ -137,7 +137,7 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
         "scores": {
             name: {"value": clip[name], "detail": clip[f"{name}_detail"], "protocol": protocols.get(name)}
             for name in names
-            if clip[name] is not None
+            if clip[name] is not None or name in protocols
         },
         "tiers": verdicts,
         "captions": captions,
@@ -158,6 +158,7 @@ def _verdict(result: TierResult) -> dict[str, Any]:
         "alone": result.alone(0),
         "failed": failed,
         "no score": list(result.missing(0)),
+        "not knowable": list(result.unknown(0)),
     }
 
 

@@ -37,8 +37,9 @@ class ClipView:
     """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
 
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
-    protocols. verdicts, failures, missing, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
-    pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
+    protocols. verdicts, failures, missing, unknown (measured, and not to be known), alone: by tier. caption: None, and
+    sub_captions: empty, unless they are good. pictures: small JPEGs of the keyframes, and times: where each is, seconds in the
+    video; empty if none are stored.
     """
 
     clip_id: str
@@ -50,6 +51,7 @@ class ClipView:
     verdicts: dict[str, str]
     failures: dict[str, list[Failure]]
     missing: dict[str, list[str]]
+    unknown: dict[str, list[str]]
     alone: dict[str, Alone | None]
     caption: str | None
     sub_captions: list[str]
@@ -65,6 +67,8 @@ class ClipView:
         ]
         if self.missing.get(tier):
             lines.append(f"no score yet: {', '.join(self.missing[tier])}")
+        if self.unknown.get(tier):
+            lines.append(f"cannot be known of this clip: {', '.join(self.unknown[tier])}")
         return lines
 
     def _repr_html_(self) -> str:
@@ -113,6 +117,7 @@ class Looker:
                     verdicts={tier: Verdict(result.verdicts[0]).name.lower() for tier, result in results.items()},
                     failures={tier: _failures(result) for tier, result in results.items()},
                     missing={tier: list(result.missing(0)) for tier, result in results.items()},
+                    unknown={tier: list(result.unknown(0)) for tier, result in results.items()},
                     alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],
