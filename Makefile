@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-stats bench-models bench-captions bench-artifacts bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -63,6 +63,9 @@ bench-models: $(VENV)/.ready  ## random weights; on the GPU where there is one
 
 bench-captions: $(VENV)/.ready  ## own overhead, and how busy an endpoint is kept
 	$(RUN)/python -m benchmarks.captions
+
+bench-artifacts: $(VENV)/.ready  ## artifacts against labels by eye, on the real corpus
+	$(RUN)/python -m benchmarks.artifacts
 
 bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the published size
 	$(RUN)/python -m benchmarks.presto

@@ -134,8 +134,8 @@ class OpenWorkspace:
         - failed (list of strings): the gates that reject the clip, in the recipe's order;
         - excess (list of float64, as long as `failed`): how far outside of each its score is, in the filter's unit:
           positive above the range, negative below it;
-        - missing (list of strings): the gates that have no score of the clip under the recipe's protocol. A clip that
-          was rejected early has some too;
+        - missing (list of strings): the gates that have no score of the clip under the recipe's protocol, or one that
+          cannot be known. A clip that was rejected early has some too;
         - error_kind, error (string): null unless the verdict is `error`.
 
         Warns of scores that are believed since this machine cannot tell whether their protocol is the recipe's. Raises

@@ -94,7 +94,8 @@ class Sample:
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
-    in every frame, or None where nobody looked. motion, changes: what only the pass can see; None of a stored sample.
+    in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it. motion,
+    changes: what only the pass can see; None of a stored sample.
     """
 
     keyframes: Image
@@ -102,6 +103,7 @@ class Sample:
     times: npt.NDArray[np.float64]
     partner_times: npt.NDArray[np.float64]
     marks: npt.NDArray[np.bool_] | None = None
+    marks_known: bool = True
     motion: Motion | None = None
     changes: Changes | None = None
 
@@ -110,8 +112,9 @@ class Sample:
 class Score:
     """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
 
-    embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is kept.
-    standard_error: of the value, where it is the mean over a sample of the clip's moments; else None. protocol: where this
+    value: nan if the filter looked, and it cannot be known of this clip: it is stored as null. The detail is then the least
+    that it can be. embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is
+    kept. standard_error: of the value, where it is the mean over a sample of the clip's moments; else None. protocol: where this
     clip could be measured under another protocol than the filter's only, that one.
     """
 
@@ -120,6 +123,11 @@ class Score:
     embedding: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
     standard_error: float | None = None
     protocol: str | None = None
+
+    @property
+    def known(self) -> float | None:
+        """The value as it is stored: None if it cannot be known."""
+        return None if math.isnan(self.value) else self.value
 
 
 def standard_error(detail: Sequence[float]) -> float | None:

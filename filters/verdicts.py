@@ -35,7 +35,7 @@ def standard_error_of(name: str) -> str:
 
 
 class Verdict(IntEnum):
-    """undecided: no gate failed, but one has no score yet (a stage that has not run)."""
+    """undecided: no gate failed, but one has no score yet (a stage that has not run), or none that can be known."""
 
     KEPT = 0
     REJECTED = 1
@@ -55,8 +55,9 @@ class Alone(StrEnum):
 class GateResult:
     """One gate of one tier over all clips. Of an errored clip, none of passed, failed, missing is set.
 
-    low, high: the least and the greatest value that the gate looked at, nan where there is none. error: the standard error of
-    the score, nan where it has none or the score does not count; None: of all clips.
+    low, high: the least and the greatest value that the gate looked at, nan where there is none. unknown: of those that are
+    missing, the clips that were measured, and of which the score cannot be known. error: the standard error of the score, nan
+    where it has none or the score does not count; None: of all clips.
     """
 
     gate: Gate
@@ -65,13 +66,15 @@ class GateResult:
     passed: Bools
     failed: Bools
     missing: Bools
+    unknown: Bools
     error: Floats | None = None
 
     def of(self, rows: Rows) -> GateResult:
         """Of some clips only."""
         low, high = self.low[rows], self.high[rows]
         error = None if self.error is None else self.error[rows]
-        return GateResult(self.gate, low, high, self.passed[rows], self.failed[rows], self.missing[rows], error)
+        passed, failed, missing, unknown = (s[rows] for s in (self.passed, self.failed, self.missing, self.unknown))
+        return GateResult(self.gate, low, high, passed, failed, missing, unknown, error)
 
     @property
     def uncertain(self) -> Bools:
@@ -193,8 +196,12 @@ class TierResult:
         return None if self.verdicts[row] == Verdict.ERROR else self.tally.alone(row)
 
     def missing(self, row: int) -> tuple[str, ...]:
-        """The gates that have no score of one clip."""
-        return tuple(name for name, gate in self.gates.items() if gate.missing[row])
+        """The gates that have no score of one clip yet."""
+        return tuple(name for name, gate in self.gates.items() if gate.missing[row] and not gate.unknown[row])
+
+    def unknown(self, row: int) -> tuple[str, ...]:
+        """The gates that stay undecided for one clip: their filter looked, and its score cannot be known."""
+        return tuple(name for name, gate in self.gates.items() if gate.unknown[row])
 
 
 @dataclass(slots=True)
@@ -225,11 +232,10 @@ class ClipScores:
         }
         for name in filters:
             values = [row.get(name) for row in rows]
-            if any(value is not None for value in values):
+            details = [row.get(f"{name}_detail") for row in rows]
+            if any(value is not None for value in (*values, *details)):
                 columns[name] = pa.array(values, pa.float64())
-                columns[f"{name}_detail"] = pa.array(
-                    [row.get(f"{name}_detail") for row in rows], pa.list_(pa.float64())
-                )
+                columns[f"{name}_detail"] = pa.array(details, pa.list_(pa.float64()))
                 error = standard_error_of(name)
                 if any(row.get(error) is not None for row in rows):
                     columns[error] = pa.array([row.get(error) for row in rows], pa.float64())
@@ -255,8 +261,9 @@ class ClipScores:
                 passed &= ~bound
                 failed = np.where(bound, ok & (high > gate.high), failed)
                 low = np.where(bound, high, low)
+            missing = ok & ~(passed | failed)
             self._results[name, gate] = GateResult(
-                gate, low, high, passed, failed, ok & ~(passed | failed), self.errors(name)
+                gate, low, high, passed, failed, missing, missing & self.unknown(name), self.errors(name)
             )
         return self._results[name, gate]
 
@@ -278,9 +285,24 @@ class ClipScores:
         return self._ok
 
     def missing(self, name: str) -> Bools:
-        """Clips without a score under the wanted protocol."""
+        """Clips without a score under the wanted protocol. One that was measured, and cannot be known, is not among them."""
         low, _, bound = self.span(name)
-        return np.isnan(low) | bound
+        return (np.isnan(low) | bound) & ~self.unknown(name)
+
+    def unknown(self, name: str) -> Bools:
+        """Clips that were measured under the wanted protocol, and of which this score cannot be known: null, with a detail."""
+        if name not in self.table.column_names:
+            return np.zeros(self.table.num_rows, bool)
+        fresh, other, _, _ = self._compare(name)
+        return (fresh | other) & self._null(name)
+
+    def _null(self, name: str) -> Bools:
+        """Clips whose score is null and has a detail: it was measured."""
+        null = np.asarray(pc.is_null(self.table[name]).to_numpy())
+        if not null.any() or f"{name}_detail" not in self.table.column_names:
+            return np.zeros(len(null), bool)
+        lengths = pc.fill_null(pc.list_value_length(self.table[f"{name}_detail"]), 0)
+        return null & (lengths.to_numpy() > 0)
 
     def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
         every = self.filters[name].reduce == "every"
@@ -290,7 +312,10 @@ class ClipScores:
         fresh, other, bound, _ = self._compare(name)
         value = self.table[name].to_numpy().astype(np.float64, copy=False)
         low = high = np.where(fresh | bound, value, np.nan)
-        from_detail = fresh | other | bound if every else other
+        # Of a score that cannot be known the detail is a lower bound.
+        unknown = (fresh | other | bound) & self._null(name)
+        bound = bound | unknown
+        from_detail = fresh | other | bound if every else other | unknown
         if from_detail.any():
             how = self.filters[name].reduce
             least, most, known = self._ends(name, "min" if every else how, "max" if every else how)
@@ -303,7 +328,9 @@ class ClipScores:
         for name, filter_ in self.filters.items():
             if name in self.table.column_names:
                 fresh, other, bound, _ = self._compare(name)
-                if (fresh | other | bound if filter_.reduce == "every" else other).any():
+                every = filter_.reduce == "every"
+                null = pc.is_null(self.table[name]).to_numpy()
+                if (fresh | other | bound if every else other | ((fresh | bound) & null)).any():
                     needed.append(name)
         return needed
 

@@ -247,7 +247,13 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
             console.print(f"{key}: {outside(_text(value))}", soft_wrap=True)
     console.print()
     rows = [
-        (name, s["value"], s["standard error"], ", ".join(f"{v:.4g}" for v in s["detail"] or []), s["protocol"])
+        (
+            name,
+            "not known" if s["value"] is None else s["value"],
+            s["standard error"],
+            ", ".join(f"{v:.4g}" for v in s["detail"] or []),
+            s["protocol"],
+        )
         for name, s in known["scores"].items()
     ]
     console.print(_table("scores", ("score", "value", "±", "detail", "protocol"), rows, left=5), "")
@@ -266,6 +272,8 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
             )
         if verdict["no score"]:
             console.print(f"    no score yet: {', '.join(verdict['no score'])}")
+        if verdict["not knowable"]:
+            console.print(f"    cannot be known of this clip: {', '.join(verdict['not knowable'])}")
     captions = known["captions"]
     if captions:
         console.print(

@@ -142,7 +142,7 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
                 "protocol": protocols.get(name),
             }
             for name in names
-            if clip[name] is not None
+            if clip[name] is not None or name in protocols
         },
         "tiers": verdicts,
         "captions": captions,
@@ -173,6 +173,7 @@ def _verdict(result: TierResult) -> dict[str, Any]:
         "failed": failed,
         "uncertain": uncertain,
         "no score": list(result.missing(0)),
+        "not knowable": list(result.unknown(0)),
     }
 
 

@@ -105,7 +105,7 @@ class Judge:
             return True
         row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
         for name, measured in scores.items():
-            row |= {name: measured.score.value, f"{name}_detail": measured.score.detail}
+            row |= {name: measured.score.known, f"{name}_detail": measured.score.detail}
         return bool(alive(ClipScores.of_rows([row], self.recipe.built), self.recipe.tiers)[0])
 
 

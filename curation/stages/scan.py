@@ -328,7 +328,7 @@ def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable
         "has_frames": clip.has_frames,
         **brought,
         "scores": [
-            {"name": name, "value": m.score.value, "detail": list(m.score.detail), "protocol": m.protocol}
+            {"name": name, "value": m.score.known, "detail": list(m.score.detail), "protocol": m.protocol}
             for name, m in clip.scores.items()
         ],
     }

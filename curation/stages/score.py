@@ -193,7 +193,7 @@ class ScoreWorker:
             if isinstance(score, MeasureError):
                 _fail(row, RowError("measure", f"{filter_.name}: {score}"))
             else:
-                row[filter_.name], row[f"{filter_.name}_detail"] = score.value, list(score.detail)
+                row[filter_.name], row[f"{filter_.name}_detail"] = score.known, list(score.detail)
                 row[standard_error_of(filter_.name)] = score.standard_error
                 if score.embedding is not None:
                     row["embedding"] = score.embedding

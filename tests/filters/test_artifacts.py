@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.filters.artifacts import Artifacts, Borders, bars, border_and_mark_mask, overlaid_boxes, static_marks
+from longtake.filters.artifacts import Artifacts, Borders
+from longtake.filters.bars import bars
 from longtake.filters.base import Image, MeasureError, Needs, Sample, Score
 from longtake.filters.grayscale import grey
+from longtake.filters.marks import Seen, seen, static_marks
+from longtake.filters.overlaid_text import judged
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, resized, sample
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "videos"
@@ -41,7 +44,7 @@ def tripod() -> list[Image]:
 
 
 def share(frames: list[Image]) -> float:
-    (score,) = Borders().measure([sample(frames)])
+    (score,) = Borders(not_known="ignore").measure([sample(frames)])
     assert isinstance(score, Score)
     return score.value
 
@@ -149,7 +152,7 @@ def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
 def test_an_opaque_logo_is_found_where_it_is() -> None:
     frames, where = with_logo(pan())
     frames = [as_jpeg(noisy(frame, 2, i)) for i, frame in enumerate(frames)]
-    assert iou(border_and_mark_mask(sample(frames)), where) > 0.75
+    assert iou(seen([grey(frame) for frame in frames]).mask, where) > 0.75
     assert share(frames) == pytest.approx(where.mean(), rel=0.25)
 
 
@@ -164,7 +167,7 @@ def test_strong_letters_without_a_ground_are_found() -> None:
     for frame in frames:
         cv2.putText(frame, "CHANNEL 5", (60, 480), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 9, cv2.LINE_AA)
         cv2.putText(frame, "CHANNEL 5", (60, 480), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (255, 255, 255), 4, cv2.LINE_AA)
-    mask = static_marks([grey(frame) for frame in frames])
+    mask = static_marks([grey(frame) for frame in frames]).mask
     rows, columns = np.nonzero(mask)
     assert columns.min() >= 55
     assert columns.max() <= 360
@@ -177,7 +180,7 @@ def test_a_drawn_frame_does_not_swallow_the_picture() -> None:
     frames = pan()
     for frame in frames:
         cv2.rectangle(frame, (60, 60), (900, 480), (255, 255, 0), 12)
-    mask = static_marks([grey(frame) for frame in frames])
+    mask = static_marks([grey(frame) for frame in frames]).mask
     assert 0.5 * 12 * 2520 < mask.sum() < 2.5 * 12 * 2520
     assert not mask[150:400, 150:800].any()
 
@@ -197,7 +200,7 @@ def test_a_flat_sky_that_stays_is_no_mark() -> None:
     for frame in frames:
         frame[:180] = (120, 170, 230)
         frame[180:200] = 90  # a level horizon, in a level pan
-    assert not static_marks([grey(frame) for frame in frames]).any()
+    assert not static_marks([grey(frame) for frame in frames]).mask.any()
 
 
 # --- the filters
@@ -210,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+marks480/max"
+    assert Borders().protocol == "borders/bars10+panels480+marks480.2/max"
     assert where.mean() > 0
 
 
@@ -283,12 +286,32 @@ def test_a_sign_in_the_scene_does_not_count(artifacts: Artifacts) -> None:
     assert score.value < 0.002
 
 
-def test_text_in_a_tripod_shot_does_not_count(artifacts: Artifacts) -> None:
+def test_whose_text_it_is_in_a_tripod_shot_is_not_known_and_the_recipe_decides(artifacts: Artifacts) -> None:
     still = small_pan()[0]
-    frames, _ = subtitled([noisy(still, 2, i) for i in range(10)], range(10))
+    frames, area = subtitled([noisy(still, 2, i) for i in range(10)], range(10))
     (score,) = artifacts.measure([sample(frames)])
     assert isinstance(score, Score)
-    assert score.value == 0.0
+    assert score.value == pytest.approx(area, abs=0.02)
+    (null,) = Artifacts(not_known="null").measure([sample(frames)])
+    assert isinstance(null, Score)
+    assert np.isnan(null.value)
+    assert null.known is None
+    assert null.detail == (0.0,) * 5  # the least that it can be
+    (ignored,) = Artifacts(not_known="ignore").measure([sample(frames)])
+    assert ignored == Score(0.0, (0.0,) * 5)
+
+
+def test_a_scan_that_cannot_see_marks_never_says_0() -> None:
+    (score,) = Borders().measure([sample(tripod())])
+    assert isinstance(score, Score)
+    assert score.known is None
+    letterboxed = Borders().annotate(sample(boxed(tripod(), 60, 60, 0, 0)))
+    assert not letterboxed.marks_known
+    (score,) = Borders().measure([letterboxed])
+    assert isinstance(score, Score)
+    assert score.known is None
+    assert score.detail == pytest.approx([120 / HEIGHT] * 5, abs=0.01)  # the least that it can be
+    assert len({Borders().protocol, Borders(not_known="ignore").protocol}) == 2
 
 
 def test_text_on_a_bar_is_counted_once(artifacts: Artifacts) -> None:
@@ -317,14 +340,14 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+marks480+overlay,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480+marks480.2+overlay.2,")
 
 
 def test_no_boxes_are_kept_where_none_were_found() -> None:
     frames = [grey(frame) for frame in small_pan()]
     none = np.zeros((0, 4, 2), dtype=np.int32)
-    kept = overlaid_boxes(frames, [none] * 5, np.zeros((270, 480), dtype=np.bool_))
-    assert [len(boxes) for boxes in kept] == [0] * 5
+    kept = judged(frames, [none] * 5, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
+    assert [len(lines.overlaid) + len(lines.unknown) for lines in kept] == [0] * 5
 
 
 # --- real film

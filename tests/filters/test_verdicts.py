@@ -96,6 +96,25 @@ def test_a_score_counts_under_its_own_protocol_only() -> None:
     ]
 
 
+def test_what_cannot_be_known_stays_undecided_unless_the_least_that_it_can_be_fails() -> None:
+    rows: list[dict[str, Stored]] = [
+        {"a": (None, [0.01, 0.02], "one/m1/max")},
+        {"a": (None, [0.01, 0.2], "one/m1/max")},
+        {"a": (None, [0.01, 0.2], "one/m1/mean")},
+        {"a": (None, [0.01, 0.2], "one/m2/max")},  # by another method: not measured
+        {"a": (0.01, [0.01], "one/m1/max")},
+    ]
+    scores = ClipScores(table(rows), {"a": Fake("max")})
+    assert verdicts(scores, a="<= 0.05") == ["undecided", "rejected", "rejected", "undecided", "kept"]
+    assert verdicts(scores, a=">= 0") == ["undecided"] * 4 + ["kept"]  # the score itself can only be higher
+    result = decide(scores, {"a": Gate(high=0.05)})
+    assert [result.missing(row) for row in range(5)] == [(), (), (), ("a",), ()]
+    assert [result.unknown(row) for row in range(5)] == [("a",), (), (), (), ()]
+    # It is measured once, and not again in each run.
+    assert scores.missing("a").tolist() == [False, False, False, True, False]
+    assert "a" in scores.details_needed()
+
+
 def test_a_filter_that_the_table_has_no_column_for_is_missing() -> None:
     scores = ClipScores(table([{"a": (50.0, None, "one/m1/mean")}]), {"a": Fake(), "b": named(Fake(), "b")})
     assert verdicts(scores, a=">= 40", b=">= 1") == ["undecided"]

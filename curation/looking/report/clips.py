@@ -52,8 +52,9 @@ class ClipView:
     """What is known of one clip; a notebook shows it as keyframes over their sub-captions.
 
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
-    protocols. verdicts, failures, missing, doubts, alone: by tier. caption: None, and sub_captions: empty, unless they are good.
-    pictures: small JPEGs of the keyframes, and times: where each is, seconds in the video; empty if none are stored.
+    protocols. verdicts, failures, missing, unknown (measured, and not to be known), doubts, alone: by tier. caption: None, and
+    sub_captions: empty, unless they are good. pictures: small JPEGs of the keyframes, and times: where each is, seconds in the
+    video; empty if none are stored.
     """
 
     clip_id: str
@@ -66,6 +67,7 @@ class ClipView:
     failures: dict[str, list[Failure]]
     missing: dict[str, list[str]]
     doubts: dict[str, list[Doubt]]
+    unknown: dict[str, list[str]]
     alone: dict[str, Alone | None]
     caption: str | None
     sub_captions: list[str]
@@ -81,6 +83,8 @@ class ClipView:
         ]
         if self.missing.get(tier):
             lines.append(f"no score yet: {', '.join(self.missing[tier])}")
+        if self.unknown.get(tier):
+            lines.append(f"cannot be known of this clip: {', '.join(self.unknown[tier])}")
         return lines
 
     def _repr_html_(self) -> str:
@@ -130,6 +134,7 @@ class Looker:
                     failures={tier: _failures(result) for tier, result in results.items()},
                     missing={tier: list(result.missing(0)) for tier, result in results.items()},
                     doubts={tier: _doubts(result) for tier, result in results.items()},
+                    unknown={tier: list(result.unknown(0)) for tier, result in results.items()},
                     alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],

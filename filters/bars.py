@@ -1,0 +1,115 @@
+"""Borders: letterbox, pillarbox, both. Rows or columns at the frame's edge of one colour, up to a straight inner edge.
+
+The inner edge tells a border from a dark scene, a sky or a blown-out wall. Under it, at the same row in all frames, the picture
+begins at once: in three frames or more, half of its first three rows differ from the border (of a border that is not dark nine
+tenths, and in most frames). A border that is not dark is of one colour besides, as nothing that a camera sees is, unless it is
+burnt out. A logo or a line of text on a border (up to 35 % of its length) does not end it, where it does not reach the inner
+edge. A frame that is all flat has no border; none is wider than 45 % of the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+
+TOLERANCE = 10  # grey levels a border may differ from its colour, in any frame: compression and scan noise
+STRAY = 0.02  # share of a border's row that may differ by more
+ON_BAR = 0.35  # the same where a logo or a line of text stands on the border
+DARK = 40  # grey levels. A darker border is the usual one; what is lighter may be a sky or a wall.
+SHARP = 0.5  # share of the picture's first rows that must differ from a dark border, in
+SHARP_FRAMES = 3  # frames at least: others may be dark there
+SHARP_TWIN = 0.3  # the same where the opposite border is as wide
+SHARP_LIGHT = 0.9  # the same of a border that is not dark
+SHARP_LIGHT_TWIN = 0.5
+LIGHT_FRAMES = 0.6  # share of the frames in which that edge must be seen
+UNEVEN = 2.5  # grey levels between the lighter and the darker parts of a border that is not dark: skies differ by more
+GRAIN = 1.7  # grey levels by which a pixel of such a border differs from its own mean: ±1 is coding, a sensor's noise is more
+PART = 8  # px: parts of a border that are compared
+RAMP = 3  # px over which a border's inner edge may be spread by scaling
+FILLED = 0.4  # share of the picture that must differ from the border in some frame: a title on black has none
+WIDEST = 0.45  # of the side: what is flat beyond it is no border
+
+SIDES = ("top", "right", "bottom", "left")  # in the order in which quarter turns to the left bring them to the top
+
+
+def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int, int]:
+    """Widths in pixels (top, bottom, left, right) of the flat, unchanging borders around the picture.
+
+    still: the scene is known to stand still. What is not dark, and on one side alone, may then be a wall or a sky.
+    """
+    stack = np.stack(frames)
+    low, high = extremes(frames)
+    # Each side is looked at as the top of a turned frame.
+    turned = {side: (np.rot90(stack, k, (1, 2)), np.rot90(low, k), np.rot90(high, k)) for k, side in enumerate(SIDES)}
+    found = {side: _flat_zones(*views) for side, views in turned.items()}
+    widths = dict.fromkeys(SIDES, 0)
+    for k, side in enumerate(SIDES):
+        opposite = [width for width, _, _ in found[SIDES[(k + 2) % 4]]]
+        for width, sharpness, needed in found[side]:
+            twin = any(abs(width - other) <= RAMP for other in opposite)
+            if sharpness >= (needed[1] if twin else needed[0]) and (twin or needed[0] == SHARP or not still):
+                widths[side] = width
+                break
+    return widths["top"], widths["bottom"], widths["left"], widths["right"]
+
+
+def _flat_zones(stack: Grey, low: Grey, high: Grey) -> list[tuple[int, float, tuple[float, float]]]:
+    """What may be a border at the top: rows of the flat zone, the step (0 to 1) in which the picture begins below, and the step
+    that it takes, alone and with a twin.
+
+    stack [n, h, w]; low, high [h, w]: extremes over its frames.
+    """
+    # The colour of the outermost rows, in half of the frames: noise moves extremes, and not this.
+    colour = round(float(np.median(stack[:, :2])))
+    lowest, highest = max(0, colour - TOLERANCE), min(255, colour + TOLERANCE)
+    differs = (high > highest) | (low < lowest)
+    columns = np.flatnonzero(differs.mean(axis=0) > STRAY)
+    if columns.size == 0:  # all flat: an empty picture, and no border
+        return []
+    breadth = slice(int(columns[0]), int(columns[-1]) + 1)  # without the borders at the other sides
+    shares = differs[:, breadth].mean(axis=1)
+    dark = colour <= DARK
+    count = len(stack)
+    zones = []
+    for stray in (STRAY, ON_BAR):
+        rows = int(np.argmax(shares > stray))
+        if shares[rows] <= stray or rows > WIDEST * len(shares):
+            continue
+        above = float(shares[max(0, rows - RAMP) : rows].max(initial=0.0))
+        if not dark and (above > STRAY or rows < RAMP or _uneven(stack[:, :rows, breadth], colour)):
+            continue
+        if differs[rows : len(shares) - rows, breadth].mean() < FILLED:
+            continue
+        first = stack[:, rows : rows + RAMP, breadth]
+        # Of each frame by itself: roofs that pass by would add up to a straight edge. Some frames may be dark.
+        below = np.sort(((first > highest) | (first < lowest)).any(axis=1).mean(axis=1))
+        frames = min(SHARP_FRAMES, count) if dark else max(1, round(LIGHT_FRAMES * count))
+        needed = (SHARP, SHARP_TWIN) if dark else (SHARP_LIGHT, SHARP_LIGHT_TWIN)
+        zones.append((rows, float(below[-frames]) - above, needed))
+    return zones
+
+
+def _uneven(zone: Grey, colour: int) -> bool:
+    """Whether a flat zone [n, rows, columns] has lighter and darker parts; those that text stands on do not count."""
+    import cv2
+
+    mean = zone.mean(axis=0, dtype=np.float32)
+    size = (max(1, mean.shape[1] // PART), max(1, mean.shape[0] // PART))
+    parts = cv2.resize(mean, size, interpolation=cv2.INTER_AREA)
+    plain = parts[np.abs(parts - colour) <= TOLERANCE]
+    if plain.size == 0 or np.quantile(plain, 0.95) - np.quantile(plain, 0.05) > UNEVEN:
+        return True
+    grain = zone.astype(np.float32) - mean
+    return bool(np.sqrt(np.median(np.square(grain).mean(axis=(1, 2)))) > GRAIN)
+
+
+def extremes(frames: Sequence[Grey]) -> tuple[Grey, Grey]:
+    """The lowest and the highest level of each pixel over all frames."""
+    low, high = frames[0], frames[0]
+    for frame in frames[1:]:
+        low, high = np.minimum(low, frame), np.maximum(high, frame)
+    return low, high

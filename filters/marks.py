@@ -1,0 +1,217 @@
+"""Static marks: what stands still in all frames while the picture moves. Logos, watermarks, drawn frames, plates, and the
+panels of panels.py.
+
+For each pixel, with g the gradient (Sobel, long side 480): how much of its energy n frames have in common, |Σ g|² / (n Σ |g|²)
+(after the median of gradients in Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017). Strong edges of which
+85 % are common, and weaker ones (a watermark of a quarter's opacity) of which half is, where edges near them are such, too.
+Edges nearer than 4 px belong together. Marks with edges in one direction only are dropped: a horizon in a level pan stands
+still too. An opaque ground is added: an area that never changes, with a rim that is an edge of one direction in most frames (a
+flat sky never changes either, but things pass along its rim).
+
+Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing is found then, and `known` is False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from longtake.filters.bars import TOLERANCE, bars, extremes
+from longtake.filters.panels import Panel, chosen, panels
+from longtake.filters.stillness import moves
+
+Mask = npt.NDArray[np.bool_]
+Grey = npt.NDArray[np.uint8]
+Gradients = npt.NDArray[np.float32]
+
+WORK_SIDE = 480  # long side on which gradients are compared
+STRONG = 8.0  # grey levels per px of an edge
+CONSTANT = 0.85  # share of an edge's energy that all frames have in common, for it to stand still
+FAINT = 3.0  # grey levels per px, in the mean of all frames, of an edge of a pale mark
+FAINT_CONSTANT = 0.6
+FAINT_OFTEN = 0.9  # share of the frames whose gradient points the same way, with at least
+FAINT_LEAST = 0.4  # of the mean's length
+CLOSE = 4  # px (at 480): edges this near belong to one mark
+SMALLEST = 0.0003  # of the frame: less is no mark
+FAINT_AROUND = 15  # px (at 480), over which a pale mark's edge stands out of the mean by
+FAINT_SHARP = 2.0  # times: lights and shades of the scene have broad edges
+ROUND = 0.08  # a mark has edges in all directions: smaller / larger eigenvalue of its structure tensor
+OFTEN = 0.7  # share of the frames in which a rim is an edge
+STRAIGHT = 0.8  # coherence over time of a rim's direction: 1 always the same, 0 any
+MOST_UNDER = 0.75  # of the frame: where panels take more, movement is looked for in all of it
+HOLE = 0.15  # of the frame: what a mark encloses belongs to it up to this size
+ENCLOSED = 0.7  # share of the edge of an unchanging area that must be a rim
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be told from the scene."""
+
+    mask: Mask
+    known: bool
+
+
+def seen(frames: Sequence[Grey]) -> Seen:
+    """What is under borders, panels and marks in grey frames [h, w] of one clip."""
+    widths = bars(frames)
+    found = _within(frames, widths)
+    if found.known or not any(widths):
+        return found
+    sure = bars(frames, still=True)
+    return found if sure == widths else _within(frames, sure)
+
+
+def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
+    """What is under borders of these widths, and under panels and marks of the picture within."""
+    top, bottom, left, right = widths
+    height, width = frames[0].shape
+    mask = np.ones((height, width), dtype=np.bool_)
+    picture = (slice(top, height - bottom), slice(left, width - right))
+    found = static_marks([frame[picture] for frame in frames])
+    mask[picture] = found.mask
+    return Seen(mask, found.known)
+
+
+def gradients(frames: Sequence[Grey]) -> Gradients:
+    """Gradients of grey frames [h, w]: float32 [n, 2, h, w] (right, down), grey levels per px."""
+    import cv2
+
+    fields = np.empty((len(frames), 2, *frames[0].shape), dtype=np.float32)
+    for field, frame in zip(fields, frames, strict=True):
+        field[0] = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
+        field[1] = cv2.Sobel(frame, cv2.CV_32F, 0, 1, scale=1 / 8)
+    return fields
+
+
+def static_marks(frames: Sequence[Grey]) -> Seen:
+    """Panels and marks in a picture without borders."""
+    import cv2
+
+    height, width = frames[0].shape
+    n = len(frames)
+    small = [reduced(frame) for frame in frames]
+    nothing = np.zeros((height, width), dtype=np.bool_)
+    if n < 2 or min(small[0].shape) < 32:
+        return Seen(nothing, False)
+    fields = gradients(small)
+    right, down, energy, across, both, often = _sums(fields)
+    common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
+    found = panels(fields)
+    under = _filled(chosen(found, fields, twins_only=False), energy.shape)
+    everywhere = np.ones_like(under)
+    if not moves(common, energy, n, ~under if under.mean() < MOST_UNDER else everywhere):
+        twins = _filled(chosen(found, fields, twins_only=True), energy.shape)
+        return Seen(_enlarged(twins, height, width), False)
+    edges = (energy > n * STRONG**2) & (common > CONSTANT)
+    faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
+    # The rim of an opaque ground: its strength and sign change with what is behind, its direction does not.
+    tensor = np.stack([across, energy - across, both])
+    rims = edges | ((often >= OFTEN * n) & (np.hypot(tensor[0] - tensor[1], 2 * both) > STRAIGHT * energy))
+    low, high = extremes(frames)
+    unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
+    marks = _marks_from_edges(edges | faint, rims, unchanged, tensor) | under
+    return Seen(_enlarged(marks, height, width), True)
+
+
+def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:
+    """Edges that are weak, and in most frames: what passes by adds more to a mean, but in few of them."""
+    import cv2
+
+    n = len(fields)
+    length = cv2.magnitude(right, down)
+    to_right, to_down = right / np.maximum(length, 1e-9), down / np.maximum(length, 1e-9)
+    least = length * np.float32(FAINT_LEAST / n)
+    often = np.zeros(length.shape, np.uint8)
+    for x, y in fields:
+        often += x * to_right + y * to_down > least
+    around = cv2.blur(length, (FAINT_AROUND, FAINT_AROUND))
+    return np.asarray((often >= FAINT_OFTEN * n) & (length > n * FAINT) & (length > FAINT_SHARP * around))
+
+
+def _filled(found: Sequence[Panel], shape: tuple[int, ...]) -> Mask:
+    mask = np.zeros(shape, dtype=np.bool_)
+    for panel in found:
+        mask[panel.window] = True
+    return mask
+
+
+def _enlarged(mask: Mask, height: int, width: int) -> Mask:
+    import cv2
+
+    return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def _sums(fields: Gradients) -> npt.NDArray[np.float32]:
+    """Sums over the frames of gradients (x, y): of x, y, x² + y², x², xy, and in how many there is an edge: float32 [6, h, w]."""
+    sums = np.zeros((6, *fields.shape[2:]), np.float32)
+    for x, y in fields:  # frame after frame, as the arrays of one fit into a core's cache
+        xx = x * x
+        strength = xx + y * y
+        for total, term in zip(sums, (x, y, strength, xx, x * y, strength > (STRONG / 2) ** 2), strict=True):
+            total += term
+    return sums
+
+
+def reduced(image: Grey) -> Grey:
+    """A grey image with its long side at most 480."""
+    import cv2
+
+    scale = min(1.0, WORK_SIDE / max(image.shape))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _marks_from_edges(edges: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
+    """Marks bool [h, w], from still edges, likely rims, pixels that never change, and structure tensors [3, h, w]."""
+    import cv2
+
+    smallest = SMALLEST * edges.size
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSE + 1, 2 * CLOSE + 1))
+    marks = np.zeros(edges.shape, dtype=np.bool_)
+    closed = np.asarray(cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, kernel), dtype=np.uint8)
+    for window, part in _areas(closed, smallest):
+        if _has_all_directions(tensor[(slice(None), *window)][:, part & edges[window]]):
+            marks[window] |= _without_holes(part, HOLE * edges.size)
+    near = cv2.dilate((rims | marks).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
+        rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)
+        inside = np.zeros(edges.shape, dtype=np.uint8)
+        inside[window] = part
+        grown = cv2.dilate(inside[rows, columns], np.ones((3, 3), np.uint8)) > 0
+        rim = grown & (inside[rows, columns] == 0)
+        enclosed = rim.any() and near[rows, columns][rim].mean() >= ENCLOSED
+        if enclosed and _has_all_directions(tensor[:, rows, columns][:, rim]):
+            marks[rows, columns] |= grown
+    return marks
+
+
+def _areas(mask: npt.NDArray[np.uint8], smallest: float) -> Iterator[tuple[tuple[slice, slice], Mask]]:
+    """The connected areas of a mask of at least `smallest` pixels: the window around each, and its pixels therein."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    for label in range(1, count):
+        x, y, width, height, area = (int(value) for value in stats[label])
+        if area >= smallest:
+            window = (slice(y, y + height), slice(x, x + width))
+            yield window, labels[window] == label
+
+
+def _without_holes(part: Mask, largest: float) -> Mask:
+    """A mask with its holes of up to `largest` pixels filled."""
+    import cv2
+
+    outside = np.pad(~part, 1, constant_values=True).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
+    small = [label for label in range(1, count) if label != labels[0, 0] and stats[label][4] <= largest]
+    return np.asarray(part | np.isin(labels, small)[1:-1, 1:-1]) if small else part
+
+
+def _has_all_directions(tensors: npt.NDArray[np.float32]) -> bool:
+    """Whether structure tensors [3, n] have more than one direction; those of a level horizon in a level pan do not."""
+    xx, yy, xy = (float(part) for part in tensors.sum(axis=1, dtype=np.float64))
+    smaller, larger = np.linalg.eigvalsh([[xx, xy], [xy, yy]])
+    return bool(smaller > ROUND * larger)

@@ -1,0 +1,158 @@
+"""Which lines of text were put over a scene: evidence for it, evidence against it, or neither.
+
+Of each box that the detector finds in a keyframe, every other frame of the sample is asked: does the content of the box stand
+still between the two (gradients correlate by more than 0.6), and does the scene around it move (by less than 0.3: in a ring as
+wide as the line is high, if there is something to see in it, else everywhere outside of boxes and marks)?
+
+- **Overlay**: it stood still while the scene around it moved, once at least; or its letters are static marks (pale ones hardly
+  correlate).
+- **Scene**: half a second later it is gone from its place and found again beside it, or the scene moves and it was seen nowhere
+  twice.
+- **Not known**: the scene never moved while it was there. A line that leans is taken for the scene's all the same: editors set
+  their lines level or upright.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from longtake.filters.marks import Gradients, Grey, Mask, Seen, gradients, reduced
+from longtake.filters.text_boxes import Boxes
+
+STRONG = 8.0  # grey levels per px, to soften gradients: every clear edge counts about the same
+MOVING = 0.3  # correlation of gradients below which a scene moves (real film: 0.24, tripod shots 0.34)
+UNMOVED = 0.6  # correlation within a box above which its content stands still
+NOISE = 0.01  # mean squared soft gradient up to which there is nothing to see
+RING_TEXTURE = 4.0  # mean squared gradient of a ring from which on there is something to see in it
+MARKED = 0.2  # share of a box that static marks cover, for them to be its letters
+LEANS = 4.0  # degrees
+FOUND = 0.7  # correlation of a box's content with another place, for it to have moved there
+SEARCH = 0.08  # of the long side: how far it is looked for
+AWAY = 3  # px: it is at another place from here on
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Boxes int32 [n, 4, 2] of one keyframe: those put over the scene, and those of which nobody can say."""
+
+    overlaid: Boxes
+    unknown: Boxes
+
+
+def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[Judged]:
+    """The text boxes of each of the first frames.
+
+    frames: keyframes, then partners, grey [h, w]. boxes: [n, 4, 2] for each keyframe. seen: what is under marks.
+    """
+    if not any(len(found) for found in boxes):
+        return [Judged(found, found) for found in boxes]
+    moving = _moving(frames, boxes, seen.mask)
+    away = ~seen.mask
+    for found in boxes:
+        away &= ~filled(found, away.shape)
+    out = []
+    for index, found in enumerate(boxes):
+        verdicts = [_verdict(frames, box, index, index + len(boxes), moving[index], away, seen) for box in found]
+        out.append(Judged(*(found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))))
+    return out
+
+
+def _verdict(
+    frames: Sequence[Grey],
+    box: npt.NDArray[np.int32],
+    index: int,
+    partner: int,
+    moving: npt.NDArray[np.bool_],
+    away: Mask,
+    seen: Seen,
+) -> bool | None:
+    """True: put over the scene. False: of the scene. None: not known."""
+    import cv2
+
+    x, y, width, height = cv2.boundingRect(box)
+    margin = max(6, min(width, height))
+    rows = slice(max(0, y - margin), y + height + margin)
+    columns = slice(max(0, x - margin), x + width + margin)
+    window = (rows, columns)
+    fields = gradients([frame[window] for frame in frames])
+    inside = filled(box[None] - np.array([columns.start, rows.start], np.int32), fields.shape[2:])
+    ring = away[window] & ~inside
+    stays = correlation(fields * inside, index) > UNMOVED
+    around = fields * ring
+    to_see = np.einsum("ncyx,ncyx->n", around, around) > RING_TEXTURE * max(1, int(ring.sum()))
+    textured = to_see & to_see[index] & (ring.mean() > 0.15)
+    moves = np.where(textured, correlation(around, index) < MOVING, moving)
+    moves[index] = False
+    under = float(seen.mask[window][inside].mean()) if inside.any() else 0.0
+    if (stays & moves).any() or (seen.known and under > MARKED):
+        return True
+    if not stays[partner] and _found_beside(frames[index], frames[partner], (x, y, width, height)):
+        return False
+    stays[index] = False
+    if _leans(box) or ((seen.known or moves.any()) and not stays.any()):
+        return False
+    return None
+
+
+def correlation(fields: Gradients, index: int) -> npt.NDArray[np.float64]:
+    """Correlation of the gradients of one frame with those of each: float64 [n]; 1 for equal frames, about 0 for unlike ones."""
+    flat = fields.reshape(len(fields), -1)
+    energy = np.einsum("nk,nk->n", flat, flat).astype(np.float64)
+    return np.asarray(2 * (flat @ flat[index]) / np.maximum(energy + energy[index], 1e-9), dtype=np.float64)
+
+
+def _moving(frames: Sequence[Grey], boxes: Sequence[Boxes], marks: Mask) -> npt.NDArray[np.bool_]:
+    """Between which two frames the scene outside of boxes and marks moves: bool [n, n]."""
+    import cv2
+
+    scene = ~marks
+    for found in boxes:
+        scene &= ~filled(found, scene.shape)
+    small = reduced(scene.astype(np.uint8) * 255) == 255
+    fields = gradients([reduced(frame) for frame in frames])
+    for field in fields:
+        field /= cv2.magnitude(field[0], field[1]) + STRONG
+        field *= small
+    # Where there is nothing but noise to see, nothing is seen to move.
+    energy = np.einsum("ncyx,ncyx->n", fields, fields) / max(1, int(small.sum()))
+    alike = np.stack([correlation(fields, index) for index in range(len(frames))])
+    return np.asarray((alike < MOVING) & (np.minimum.outer(energy, energy) > NOISE))
+
+
+def _found_beside(frame: Grey, later: Grey, box: tuple[int, int, int, int]) -> bool:
+    """Whether the content of a box (x, y, width, height) is found at another place of a later frame."""
+    import cv2
+
+    x, y, width, height = box
+    x, y, width, height = max(0, x), max(0, y), width + min(0, x), height + min(0, y)
+    content = frame[y : y + height, x : x + width]
+    reach = round(SEARCH * max(frame.shape))
+    top, left = max(0, y - reach), max(0, x - reach)
+    around = later[top : y + height + reach, left : x + width + reach]
+    if min(content.shape) < 4 or float(content.std()) < 4:
+        return False
+    alike = cv2.matchTemplate(around, content, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (column, row) = cv2.minMaxLoc(alike)
+    return best > FOUND and max(abs(left + column - x), abs(top + row - y)) >= AWAY
+
+
+def _leans(box: npt.NDArray[np.int32]) -> bool:
+    """Whether a line of text is neither level nor upright."""
+    across, down = box[1] - box[0], box[2] - box[1]
+    along = across if np.hypot(*across) >= np.hypot(*down) else down
+    angle = float(np.degrees(np.arctan2(along[1], along[0]))) % 90
+    return min(angle, 90 - angle) > LEANS
+
+
+def filled(boxes: Boxes, shape: tuple[int, ...]) -> Mask:
+    """Mask bool of the given shape [h, w] of what is in the boxes [n, 4, 2]."""
+    import cv2
+
+    mask = np.zeros(shape, dtype=np.uint8)
+    for box in boxes:
+        cv2.fillConvexPoly(mask, box, 1)
+    return mask > 0

@@ -1,0 +1,317 @@
+"""Straight-edged parts of a frame that an editor put there: split screens, pictures in pictures, banners, plates, blurred
+pillars.
+
+A panel is a rectangle whose sides lie on seams or on the frame's border. A **seam** is a straight level or upright line at
+which the picture jumps in the mean over all frames, whatever lies on both sides of it: for each pixel, the mean of |g| over
+the frames (g: the gradient across the line, long side 480) minus the larger of its neighbours 3 px to both sides, averaged
+over 15 px along the line. The edges of a scene that moves are smeared out by that mean; those of a panel are not.
+
+A scene that stands still is full of such lines: there they are evidence only where two of them, from border to border, lie
+as a mirror image of one another (pillars, banners above and below). What else is found there is not known to be a panel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+Field = npt.NDArray[np.float32]
+
+STEP = 1.5  # grey levels per px by which a seam stands out of what is beside it
+STEP_SHARE = 0.25  # the same as a share of the mean gradient on it: in busy pictures chance makes larger steps
+OFTEN = 0.6  # share of the frames in which a pixel must stand out
+STEP_OF_MEAN = 3.0  # grey levels per px, the same in the mean of the gradients with their signs, each of
+MOST_STEP = 8.0  # grey levels per px at most
+BESIDE = 3  # px from a seam to what it is compared with
+ALONG = 15  # px along a seam over which it is averaged
+SHORTEST = 0.08  # of the frame's short side: a shorter seam is no side of a panel
+GAP = 0.04  # of the frame's short side: longer gaps end a seam
+COVERED = 0.6  # share of each side that must lie on seams
+OPEN = 0.12  # share of a side that may be missing at a corner
+COVERED_ALL = 0.75  # the same of all sides within the frame together
+THICKEST = 8  # px: what is broader is no line
+CORNER = 3  # px by which the ends of sides may miss one another
+SMALLEST = 0.005  # of the frame's area: less is a mark, see marks.py
+LARGEST = 0.51  # of the frame's area: a larger part is the picture, not a panel
+WHOLE = 0.97  # of the frame's area: a larger rectangle is the frame
+MOST = 24  # seams looked at in one direction: the longest ones
+TWIN = 2.0  # px: how exactly two seams mirror one another
+TWIN_COVERED = 0.8
+RISEN = 1.5  # px up or down within half a second, from which on a horizon would have left its place
+SURE = 0.3  # response of the phase correlation that tells them
+BEYOND = 12  # px beyond a level seam that must have
+EDGES = 2.0  # of mean squared gradient, for the picture to go on there
+BLURRED = 0.3  # mean squared gradient of a blurred ground, as a share of that of the picture on it, at most
+MIDDLE = 0.3  # of the frame's area: a band at least so large is the picture, and what lies on both sides of it is not
+FULL = 0.75  # of the frame's area: panels over more leave no room for the picture, so that one of them is it
+SAME = 0.5  # share of the smaller of two panels from which on they are two readings of one
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """A straight line at `place` (a column, or a row) that reaches from `start` to `stop` along it, in px."""
+
+    place: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A rectangle [top, bottom) × [left, right) in px, and the share of its sides within the frame that lies on seams."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    covered: float
+
+    @property
+    def area(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def inner(self, height: int, width: int) -> int:
+        """How many of its sides lie within a frame of this size."""
+        return (self.top > 0) + (self.bottom < height) + (self.left > 0) + (self.right < width)
+
+    def overlap(self, other: Panel) -> float:
+        """Share of the smaller one's area that both have in common."""
+        rows = min(self.bottom, other.bottom) - max(self.top, other.top)
+        columns = min(self.right, other.right) - max(self.left, other.left)
+        return max(0, rows) * max(0, columns) / max(1, min(self.area, other.area))
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def seam_map(across: Field) -> Mask:
+    """Pixels on upright seams: bool [h, w]. across: gradient to the right of each frame, float32 [n, h, w]."""
+    import cv2
+
+    def along(field: Field) -> Field:
+        return np.asarray(cv2.blur(field, (1, ALONG), borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
+
+    often = np.zeros(across.shape[1:], np.uint8)
+    mean = np.zeros(across.shape[1:], np.float32)
+    for frame in across:
+        strength = np.abs(frame)
+        often += along(strength - _beside(strength)) > np.maximum(STEP, STEP_SHARE * along(strength))
+        mean += np.clip(along(frame), -MOST_STEP, MOST_STEP)
+    # A plate is lighter than what is behind it in all frames, or darker: in their mean the picture behind fades away. No frame
+    # counts for more than its share: the edge of a house that passes by is strong.
+    mean = np.abs(mean / len(across))
+    on = np.asarray((often >= OFTEN * len(across)) | (mean - _beside(mean) > STEP_OF_MEAN))
+    on[:, :BESIDE] = on[:, -BESIDE:] = False
+    return on
+
+
+def _beside(strength: Field) -> Field:
+    """The larger of what is to the left and to the right of each pixel."""
+    padded = np.pad(strength, ((0, 0), (BESIDE, BESIDE)), mode="edge")
+    return np.maximum(padded[:, : -2 * BESIDE], padded[:, 2 * BESIDE :])
+
+
+def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
+    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column."""
+    import cv2
+
+    wide = cv2.dilate(on.astype(np.uint8), np.ones((1, 3), np.uint8))
+    closed = cv2.morphologyEx(wide, cv2.MORPH_CLOSE, np.ones((gap, 1), np.uint8))
+    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((shortest, 1), np.uint8))
+    found: list[Seam] = []
+    count, _, stats, centres = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    for label in range(1, count):
+        _, top, width, length, _ = (int(value) for value in stats[label])
+        if width <= THICKEST:
+            found.append(Seam(round(float(centres[label][0])), top, top + length))
+    found.sort(key=lambda seam: seam.start - seam.stop)
+    return sorted(found[:MOST], key=lambda seam: seam.place)
+
+
+def panels(fields: Field) -> list[Panel]:
+    """The rectangles on seams, the best covered first. fields: gradients, float32 [n, 2, h, w] (right, down)."""
+    across, down = fields[:, 0], fields[:, 1]
+    height, width = across.shape[1:]
+    short = min(height, width)
+    shortest, gap = max(8, round(SHORTEST * short)), max(3, round(GAP * short))
+    upright_map, level_map = seam_map(across), seam_map(np.ascontiguousarray(down.transpose(0, 2, 1)))
+    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap), Seam(width, 0, height)]
+    level = [Seam(0, 0, width), *seams(level_map, shortest, gap), Seam(height, 0, width)]
+    found = list(_rectangles(upright, level, upright_map, level_map.T))
+    return sorted(found, key=lambda panel: (-panel.covered, panel.area))
+
+
+def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> Iterator[Panel]:
+    height, width = upright_map.shape
+    slack = CORNER + round(GAP * min(height, width))
+    for i, left in enumerate(upright):
+        for right in upright[i + 1 :]:
+            if right.place - left.place < 4:
+                continue
+            for j, top in enumerate(level):
+                if not _spans(top, left.place, right.place, width, slack) or not (
+                    _reaches(left, top.place) and _reaches(right, top.place)
+                ):
+                    continue
+                for bottom in level[j + 1 :]:
+                    if bottom.place - top.place < 4 or not _spans(bottom, left.place, right.place, width, slack):
+                        continue
+                    if not (_reaches(left, bottom.place) and _reaches(right, bottom.place)):
+                        continue
+                    area = (bottom.place - top.place) * (right.place - left.place)
+                    short = SHORTEST * min(height, width)
+                    if bottom.place - top.place < short and not left.place == width - right.place == 0:
+                        continue
+                    if right.place - left.place < short and not top.place == height - bottom.place == 0:
+                        continue
+                    if not SMALLEST * height * width <= area <= WHOLE * height * width:
+                        continue
+                    box = (top.place, bottom.place, left.place, right.place)
+                    covered = _coverage(box, upright_map, level_map)
+                    if covered is not None:
+                        yield Panel(*box, covered)
+
+
+def _spans(seam: Seam, start: int, stop: int, whole: int, slack: int) -> bool:
+    """Whether a seam reaches over [start, stop), but for `slack` px at an end on the frame's border, and some more at a corner
+    within.
+
+    whole: the length of the frame along the seam.
+    """
+    corner = max(slack, round(OPEN * (stop - start)))
+    first, last = (slack if start == 0 else corner), (slack if stop == whole else corner)
+    return seam.start <= start + first and seam.stop >= stop - last
+
+
+def _reaches(seam: Seam, end: int) -> bool:
+    return seam.start - CORNER <= end <= seam.stop + CORNER
+
+
+def _coverage(box: tuple[int, int, int, int], upright: Mask, level: Mask) -> float | None:
+    """The share of the sides within the frame that lies on seams; None if it is too small."""
+    height, width = upright.shape
+    top, bottom, left, right = box
+    shares, lengths = [], []
+    for place, end, near in ((left, width, upright[top:bottom]), (right, width, upright[top:bottom])):
+        if 0 < place < end:
+            shares.append(float(near[:, max(0, place - 2) : place + 2].any(axis=1).mean()))
+            lengths.append(bottom - top)
+    for place, end, near in ((top, height, level[:, left:right]), (bottom, height, level[:, left:right])):
+        if 0 < place < end:
+            shares.append(float(near[max(0, place - 2) : place + 2].any(axis=0).mean()))
+            lengths.append(right - left)
+    if not shares or min(shares) < COVERED:
+        return None
+    covered = float(np.average(shares, weights=lengths))
+    return covered if covered >= COVERED_ALL else None
+
+
+def strips(panel: Panel, height: int, width: int) -> tuple[Panel, Panel] | None:
+    """What lies on both sides of a panel that reaches from border to border, within the frame on its two other sides."""
+    if (panel.left, panel.right) == (0, width) and panel.top > 0 and panel.bottom < height:
+        above = Panel(0, panel.top, 0, width, panel.covered)
+        return above, Panel(panel.bottom, height, 0, width, panel.covered)
+    if (panel.top, panel.bottom) == (0, height) and panel.left > 0 and panel.right < width:
+        before = Panel(0, height, 0, panel.left, panel.covered)
+        return before, Panel(0, height, panel.right, width, panel.covered)
+    return None
+
+
+def is_twin(panel: Panel, height: int, width: int) -> bool:
+    """Whether a panel from border to border has as much on one side as on the other."""
+    beside = strips(panel, height, width)
+    if beside is None or panel.covered < TWIN_COVERED:
+        return False
+    first, second = beside
+    taller = (first.bottom - first.top) - (second.bottom - second.top)
+    wider = (first.right - first.left) - (second.right - second.left)
+    return abs(taller) <= TWIN and abs(wider) <= TWIN
+
+
+def is_inset(panel: Panel, fields: Field) -> bool:
+    """Whether a panel is the picture, in the middle of a ground with fewer edges: its own blurred enlargement, mostly."""
+    height, width = fields.shape[2:]
+    if panel.inner(height, width) < 4 or panel.area < MIDDLE * height * width or panel.covered < TWIN_COVERED:
+        return False
+    middle = abs(panel.top - (height - panel.bottom)) <= TWIN and abs(panel.left - (width - panel.right)) <= TWIN
+    if not middle:
+        return False
+    every, inside = (float(np.square(part).sum()) for part in (fields, fields[:, :, *panel.window]))
+    return bool((every - inside) / (height * width - panel.area) < BLURRED * inside / panel.area)
+
+
+def surround(panel: Panel, height: int, width: int) -> list[Panel]:
+    """What is around a panel: above, below, and on both sides."""
+    top, bottom, left, right, covered = panel.top, panel.bottom, panel.left, panel.right, panel.covered
+    boxes = ((0, top, 0, width), (bottom, height, 0, width), (top, bottom, 0, left), (top, bottom, right, width))
+    return [Panel(*box, covered) for box in boxes]
+
+
+def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel]:
+    """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
+
+    found, fields: see `panels`. Of panels that fill the frame, the one with most edges is the picture. twins_only: in a scene
+    that stands still, other seams are no evidence.
+    """
+    height, width = fields.shape[2:]
+    kept: list[Panel] = []
+    middles: list[Panel] = []
+    for panel in found:
+        beside = strips(panel, height, width)
+        large = panel.area >= MIDDLE * height * width
+        if beside and (is_twin(panel, height, width) if twins_only else large) and not middles:
+            middles.append(panel)
+            kept += beside
+    inset = next((panel for panel in found if is_inset(panel, fields)), None)
+    if inset and not middles:
+        return surround(inset, height, width)
+    if twins_only:
+        return kept
+    for panel in sorted(found, key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area)):
+        if panel.area > LARGEST * height * width or any(panel.overlap(other) > SAME for other in (*kept, *middles)):
+            continue
+        if any(_remains_of(panel, other, height, width) for other in kept) or _may_be_a_horizon(panel, fields):
+            continue
+        kept.append(panel)
+    if not middles and sum(panel.area for panel in kept) > FULL * height * width:
+        kept.remove(max(kept, key=lambda panel: float(np.square(fields[:, :, *panel.window]).sum())))
+    return kept
+
+
+def _remains_of(panel: Panel, band: Panel, height: int, width: int) -> bool:
+    """Whether a panel is the picture on the far side of a band."""
+    return any(
+        panel.overlap(side) > 1 - SAME and side.area <= 1.2 * panel.area for side in strips(band, height, width) or ()
+    )
+
+
+def _may_be_a_horizon(panel: Panel, fields: Field) -> bool:
+    """Whether nothing tells the level seams of a panel, from border to border, from the horizon of a level pan.
+
+    What would tell is a second seam, where the picture has edges beyond both; or that the picture goes up and down, which a
+    horizon would, too: within half a second, keyframe to partner.
+    """
+    import cv2
+
+    height, width = fields.shape[2:]
+    if (panel.left, panel.right) != (0, width):
+        return False
+    if panel.inner(height, width) == 2:
+        above = fields[:, :, max(0, panel.top - BEYOND) : max(1, panel.top - BESIDE)]
+        below = fields[:, :, min(height - 1, panel.bottom + BESIDE) : panel.bottom + BEYOND]
+        if min(float(np.square(part).sum(axis=1).mean()) for part in (above, below)) > EDGES:
+            return False
+    parts = (slice(0, panel.top), slice(panel.top, panel.bottom), slice(panel.bottom, height))
+    rows = max(parts, key=lambda part: part.stop - part.start)
+    part = fields[:, 1, rows]
+    window = cv2.createHanningWindow((width, part.shape[1]), cv2.CV_32F)
+    half, risen = len(part) // 2, 0
+    for first, second in zip(part[:half], part[half:], strict=False):
+        (_, down), sure = cv2.phaseCorrelate(first.copy(), second.copy(), window)
+        risen += sure > SURE and RISEN <= abs(down) <= part.shape[1] / 4
+    return risen < 2

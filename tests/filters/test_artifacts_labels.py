@@ -1,0 +1,26 @@
+"""artifacts against labels by eye on the real corpus; see artifacts_labels.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.artifacts import CORPUS, auc, labels, measured
+from longtake.filters.artifacts import Artifacts
+
+LEAST = 0.95
+
+
+def test_every_clip_is_labelled_once_and_all_clips_of_a_film_are_in_one_half() -> None:
+    known = labels()
+    assert len({(label.sha256, label.span) for label in known}) == len(known) == 107
+    assert len({(label.sha256, label.half) for label in known}) == len({label.sha256 for label in known})
+
+
+@pytest.mark.slow  # decodes the real corpus, and looks for text in 500 frames: minutes
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("half", ["A", "B"])
+def test_overlays_are_told_from_scenes_on_real_film(half: str) -> None:
+    pytest.importorskip("rapidocr")
+    if not CORPUS.exists():
+        pytest.skip("no ../shared/corpus")
+    assert auc(measured(Artifacts(), half)) >= LEAST
