@@ -38,7 +38,7 @@ from longtake.settings import Fault, closest, faults_of, near
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
-SAMPLE_VERSION = 1
+SAMPLE_VERSION = 2
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
@@ -86,9 +86,9 @@ class Scan(_Section):
 class Splitting(_Section):
     """From a video to clips."""
 
-    detector: Literal["adaptive", "content", "transnetv2", "none"] = "adaptive"
+    detector: Literal["network", "adaptive", "content", "transnetv2", "none"] = "network"
     threshold: PositiveFloat | None = Field(None, description="of the detector; null: its own default")
-    dissolves: bool = Field(True, description="a second, sparse look for dissolves and fades")
+    dissolves: bool = Field(True, description="transitions too, with adaptive and content, which see hard cuts only")
     min_seconds: PositiveFloat = Field(15.0, description="a shorter shot gives no clip")
     window_seconds: PositiveFloat = Field(15.0, description="a longer shot is cut into windows", validate_default=True)
     trim_frames: int = Field(3, ge=0, description="left out on both sides of each cut")

@@ -48,13 +48,14 @@ class Probe:
     """What the container says of a video, without decoding it.
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
-    duration: seconds.
+    duration: seconds. shot_confidence: how sure the splitter is that the clip is one take, 0 to 1; nan where nobody looked.
     """
 
     width: int
     height: int
     fps: float
     duration: float
+    shot_confidence: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

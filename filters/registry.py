@@ -18,6 +18,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "height": {"probe": "longtake.filters.resolution:Height"},
     "fps": {"probe": "longtake.filters.fps:Fps"},
     "duration": {"probe": "longtake.filters.duration:Duration"},
+    "shot_confidence": {"probe": "longtake.filters.shot_confidence:ShotConfidence"},
     "grayscale": {"mean": "longtake.filters.grayscale:Grayscale"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},

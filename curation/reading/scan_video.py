@@ -27,7 +27,7 @@ from longtake.filters.base import Image, Sample
 
 # Cuts are looked for in at most 16 pictures a second, what the reference frames of H.264 mostly give; and in several at
 # once: between two decoded frames the detectors find nothing of theirs in the caches, and take three times as long.
-_LOOK_SECONDS = 1 / 16
+LOOK_SECONDS = 1 / 16
 _LOOKS_AT_ONCE = 8
 
 
@@ -156,7 +156,7 @@ class _Pass:
         self._finish_clips(end)
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(self.info, clip.span)
+            clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
 
     def _finish_clips(self, end: float) -> None:
         self._detect()
@@ -173,7 +173,7 @@ class _Pass:
     def _look_for_cuts(self, now: float, frame: av.VideoFrame) -> None:
         settled = now
         if self.detectors:
-            if now - self.looked < _LOOK_SECONDS:
+            if now - self.looked < LOOK_SECONDS:
                 return
             self.looked = now
             self.looks.append((now, thumbnail(frame)))
@@ -189,6 +189,8 @@ class _Pass:
             self.window_start += window
             self._want_windows(self.window_start)
         self.buffer.drop_before(min(self.window_start, settled))
+        for detector in self.detectors:
+            detector.forget(min(self.window_start, settled))
 
     def _detect(self) -> None:
         """Show the detectors what they have not seen yet."""
@@ -231,7 +233,7 @@ class _Pass:
         if not windows and rest.seconds > 0 and not self.clips:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
-                clip = ClipScan(rest)
+                clip = self._new_clip(rest)
                 # measured only where no gate on its length tells already why it is not kept
                 measured = self.judge.may_keep(self.info, rest)
                 self.longest_short = (clip, self._sample(clip) if measured else None)
@@ -252,8 +254,13 @@ class _Pass:
                 self._want(Span(begin, self.info.duration))
 
     def _clip(self, span: Span) -> None:
-        clip = ClipScan(span)
+        clip = self._new_clip(span)
         self._add(clip, self._sample(clip))
+
+    def _new_clip(self, span: Span) -> ClipScan:
+        doubts = [detector.doubt(span.start, span.end) for detector in self.detectors]
+        known = [doubt for doubt in doubts if not math.isnan(doubt)]
+        return ClipScan(span, certainty=1 - max(known) if known else math.nan)
 
     def _add(self, clip: ClipScan, sample: Sample | None) -> None:
         self.judge.add(self.info, clip, sample, self.keep)
