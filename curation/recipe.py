@@ -92,9 +92,9 @@ Longer = Literal["windows", "trim", "faster"]
 class Splitting(_Section):
     """From a video to clips."""
 
-    detector: Literal["adaptive", "content", "transnetv2", "none"] = "adaptive"
+    detector: Literal["network", "adaptive", "content", "transnetv2", "none"] = "network"
     threshold: PositiveFloat | None = Field(None, description="of the detector; null: its own default")
-    dissolves: bool = Field(True, description="a second, sparse look for dissolves and fades")
+    dissolves: bool = Field(True, description="transitions too, with adaptive and content, which see hard cuts only")
     min_seconds: PositiveFloat = Field(15.0, description="a shorter shot gives no clip")
     window_seconds: PositiveFloat = Field(15.0, description="the length of a clip", validate_default=True)
     longer: Longer = Field(

@@ -49,7 +49,8 @@ class Probe:
     """What the container says of a video, without decoding it.
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
-    duration: seconds. hdr: its transfer is PQ or HLG.
+    duration: seconds. hdr: its transfer is PQ or HLG. shot_confidence: how sure the splitter is that the clip is one take, 0 to
+    1; nan where nobody looked.
     """
 
     width: int
@@ -57,6 +58,7 @@ class Probe:
     fps: float
     duration: float
     hdr: bool = False
+    shot_confidence: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

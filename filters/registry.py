@@ -19,6 +19,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "fps": {"probe": "longtake.filters.fps:Fps"},
     "duration": {"probe": "longtake.filters.duration:Duration"},
     "hdr": {"probe": "longtake.filters.hdr:Hdr"},
+    "shot_confidence": {"probe": "longtake.filters.shot_confidence:ShotConfidence"},
     "grayscale": {"mean": "longtake.filters.grayscale:Grayscale"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},

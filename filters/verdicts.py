@@ -302,7 +302,7 @@ class ClipScores:
         if not null.any() or f"{name}_detail" not in self.table.column_names:
             return np.zeros(len(null), bool)
         lengths = pc.fill_null(pc.list_value_length(self.table[f"{name}_detail"]), 0)
-        return null & (lengths.to_numpy() > 0)
+        return np.asarray(null & (lengths.to_numpy() > 0))
 
     def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
         every = self.filters[name].reduce == "every"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,12 +28,14 @@ class Measured:
 
 @dataclass(slots=True)
 class ClipScan:
-    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`."""
+    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. certainty: that it is one take, 0 to 1; nan
+    where nobody looked."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
     has_frames: bool = False
     error: RowError | None = None
+    certainty: float = math.nan
 
 
 @dataclass(slots=True)
@@ -60,10 +63,10 @@ class Judge:
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
         self._on_sample = sorted(on_sample, key=lambda f: f.cost)
 
-    def probe_scores(self, info: VideoInfo, span: Span) -> dict[str, Measured]:
-        """The metadata scores of a clip; what the container does not say has none."""
+    def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
+        """The metadata scores of a clip; what the container does not say has none. certainty: that it is one take."""
         scores: dict[str, Measured] = {}
-        known = Probe(info.width, info.height, info.fps, span.seconds, info.tone_mapped)
+        known = Probe(info.width, info.height, info.fps, span.seconds, info.tone_mapped, certainty)
         for name, filter_ in self._on_probe.items():
             (score,) = filter_.measure([known])
             if isinstance(score, Score):
@@ -93,7 +96,7 @@ class Judge:
 
     def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, keep: Keep) -> None:
         """The scores of a clip; its sample goes to `keep` where some tier may still keep it. sample: None if there is none."""
-        clip.scores |= self.probe_scores(info, clip.span)
+        clip.scores |= self.probe_scores(info, clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)
             if clip.has_frames:

@@ -170,7 +170,7 @@ class _Pass:
         self._finish_clips(end)
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(self.info, clip.span)
+            clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
 
     def _finish_clips(self, end: float) -> None:
         self._detect()
@@ -208,6 +208,8 @@ class _Pass:
         needed = settled if self._trimmed else min(self.window_start, settled)
         self.buffer.drop_before(needed)
         self.meter.drop_before(needed)
+        for detector in self.detectors:
+            detector.forget(needed)
 
     def _detect(self) -> None:
         """Show the detectors what they have not seen yet."""
@@ -259,7 +261,7 @@ class _Pass:
         if not windows and rest.seconds > 0 and not self.clips:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
-                clip = ClipScan(rest)
+                clip = self._new_clip(rest)
                 # measured only where no gate on its length tells already why it is not kept
                 measured = self.judge.may_keep(self.info, rest)
                 self.longest_short = (clip, self._sample(clip) if measured else None)
@@ -282,8 +284,13 @@ class _Pass:
                 self._want(Span(begin, self.info.duration))
 
     def _clip(self, span: Span) -> None:
-        clip = ClipScan(span)
+        clip = self._new_clip(span)
         self._add(clip, self._sample(clip))
+
+    def _new_clip(self, span: Span) -> ClipScan:
+        doubts = [detector.doubt(span.start, span.end) for detector in self.detectors]
+        known = [doubt for doubt in doubts if not math.isnan(doubt)]
+        return ClipScan(span, certainty=1 - max(known) if known else math.nan)
 
     def _add(self, clip: ClipScan, sample: Sample | None) -> None:
         self.judge.add(self.info, clip, sample, self.keep)

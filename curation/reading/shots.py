@@ -6,6 +6,7 @@ Between reference frames it is a frame or two wide, a dissolve is as wide as it 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from longtake.curation.reading.likeness import LAGS, Look, compare, look_at
+from longtake.curation.reading.shot_network import REACH, judge
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -41,6 +44,12 @@ class CutDetector(Protocol):
     def push(self, time: float, thumb: Image) -> list[Cut]: ...
 
     def finish(self) -> list[Cut]: ...
+
+    def doubt(self, start: float, end: float) -> float:
+        """How likely it is that [start, end) holds a cut all the same, 0 to 1; nan if this detector cannot tell."""
+
+    def forget(self, time: float) -> None:
+        """No doubt about what lies before this time will be asked for any more."""
 
 
 class SceneDetectCuts:
@@ -79,167 +88,113 @@ class SceneDetectCuts:
     def finish(self) -> list[Cut]:
         return []
 
+    def doubt(self, start: float, end: float) -> float:
+        return math.nan  # what it measures is no probability
 
-class DissolveCuts:
-    """Dissolves and fades: slow cuts that no detector of hard cuts sees.
+    def forget(self, time: float) -> None:
+        pass
 
-    Every 2 s (0.5 fps) the last 5 s are looked at, if the picture changed at all meanwhile. In a dissolve from A to B
-    three things come together, and hardly ever otherwise, however the cameras move:
 
-    - each frame is nearest to A + α (B − A) with α rising steadily from 0 to 1, and is not far from it;
-    - A and B show unlike things (a change of light leaves them alike);
-    - edges of A and B add up as if they knew nothing of each other: the energy of the gradients, by time x in [0, 1], is
-      (1 − x)² E(A) + x² E(B), which sinks to half on the way. A moving camera leaves it as it is.
+class NetworkCuts:
+    """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    Pictures of 32×18 pixels and gradients of thumbnails, some fifteen times a second. Finds dissolves of 0.5 to 3 s; and
-    shorter fades to and from black, by how dark the picture is.
+    A cut is where the probability of one, or of a transition, passes `threshold` (0.8). The whole of a transition counts, down
+    to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only.
     """
 
-    SIZE = (32, 18)
-    STEP = 0.06  # seconds between the pictures that are compared
-    EVERY = 2.0
-    BACK = 5.0
-    LENGTHS = (0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.0)  # seconds
-    DIFFERENT = 10.0  # grey levels of mean difference between A and B
-    ALIKE = 0.5  # correlation of A and B above which they show the same
-    BENT = 0.22  # how far α may be from a straight line
-    RESIDUE = 0.65  # what the mixture may leave unexplained (things move meanwhile), as a share of B − A
-    BLACK = 6.0  # mean grey level up to which a picture is black
-    LIGHT = 20.0  # and from which it is not
-    FADE = 2.0  # seconds that may lie between the two
-    UNEVEN = 0.15  # how far the energy may be from its curve, as a share of the mean of E(A) and E(B)
+    LOW = 0.2
+    # The first and the last of a transition can hardly be seen: this share of what was seen is left out on both sides, and at
+    # most so many seconds. What passes faster than SUDDEN seconds is a hard cut, whose place is known.
+    SLOPE, MOST, SUDDEN = 0.2, 0.4, 0.2
+    AT_ONCE = 8  # pictures judged in one go
+    # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
+    LONGEST = 6.0
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None, hard: bool = True) -> None:
+        self._threshold = 0.8 if threshold is None else threshold
+        self._hard = hard
+        self._looks: deque[Look] = deque(maxlen=max(LAGS) + 1)
+        self._numbers: list[npt.NDArray[np.float32]] = []
         self._times: list[float] = []
-        self._pictures: list[npt.NDArray[np.float32]] = []
-        self._energies: list[float] = []
-        self._last_light = self._last_black = -np.inf
-        self._is_black = False
-        self._next_look = self.EVERY
+        self._judged = 0  # how many of them have their verdict
+        self._before = 0.0  # time of the last picture that is in no transition
+        self._hot = False  # whether what came after it passed the threshold
+        self._doubts: deque[tuple[float, float, float, float]] = deque()  # time before, time, of a cut, of a transition
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
-        if self._times and time - self._times[-1] < self.STEP - 1e-3:
-            return []
+        self._looks.append(look_at(time, thumb))
+        self._numbers.append(compare(self._looks))
         self._times.append(time)
-        self._pictures.append(cv2.resize(thumb, self.SIZE, interpolation=cv2.INTER_AREA).astype(np.float32).ravel())
-        self._energies.append(_gradient_energy(thumb))
-        fades = self._fade(time, float(self._pictures[-1].mean()))
-        if time < self._next_look:
-            return fades
-        self._next_look = time + self.EVERY
-        return fades + self._look()
+        return self._judge(len(self._times) - REACH) if len(self._times) - self._judged >= REACH + self.AT_ONCE else []
 
     def finish(self) -> list[Cut]:
-        return self._look()
+        cuts = self._judge(len(self._times)) if len(self._times) > self._judged else []
+        if self._hot and self._times[-1] > self._before:
+            cuts.append(self._widened(self._times[-1]))
+        return cuts
 
-    def _fade(self, time: float, level: float) -> list[Cut]:
-        """A cut where the picture has just gone from light to black, or back."""
+    def doubt(self, start: float, end: float) -> float:
+        """The highest probability of a cut or a transition among the pictures in [start, end)."""
+        highest = 0.0
+        for before, time, cut, transition in self._doubts:
+            if start <= time < end:
+                highest = max(highest, transition, cut if before >= start else 0.0)
+        return highest
+
+    def forget(self, time: float) -> None:
+        while self._doubts and self._doubts[0][1] < time:
+            self._doubts.popleft()
+
+    def _judge(self, until: int) -> list[Cut]:
+        """Verdicts on the pictures before number `until`."""
+        likely = judge(np.stack(self._numbers))
         cuts: list[Cut] = []
-        if level >= self.LIGHT:
-            if self._is_black and time - self._last_black <= self.FADE:
-                cuts = [Cut(self._last_black, time)]
-            self._last_light, self._is_black = time, False
-        elif level <= self.BLACK:
-            if not self._is_black and time - self._last_light <= self.FADE:
-                cuts = [Cut(self._last_light, time)]
-            self._last_black, self._is_black = time, True
-        return [cut for cut in cuts if cut.start >= self.settled]
+        for i in range(self._judged, until):
+            time, cut, transition = self._times[i], float(likely[i, 0]) * self._hard, float(likely[i, 1])
+            self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
+            self._hot |= max(cut, transition) > self._threshold
+            lasting = time - self._before > self.LONGEST
+            if transition <= min(self.LOW, self._threshold) or lasting:
+                if self._hot and time > self._before:
+                    cuts.append(self._widened(time))
+                self._before, self._hot = time, False
+        gone = max(until - REACH, 0)
+        self._judged = until - gone
+        del self._numbers[:gone], self._times[:gone]
+        self.settled = max(self.settled, self._before - self.MOST)
+        return cuts
 
-    def _look(self) -> list[Cut]:
-        now = self._times[-1] if self._times else 0.0
-        first = next((i for i, t in enumerate(self._times) if t >= now - self.BACK), 0)
-        del self._times[:first], self._pictures[:first], self._energies[:first]
-        promised = self.settled
-        self.settled = max(promised, now - self.BACK + self.EVERY)
-        if len(self._times) < 5:
-            return []
-        times, pictures, energies = np.array(self._times), np.stack(self._pictures), np.array(self._energies)
-        if np.abs(pictures - pictures[0]).mean(axis=1).max() < self.DIFFERENT:
-            return []
-        found: list[tuple[float, float, Cut]] = []
-        for length in self.LENGTHS:
-            for i, j in self._candidates(times, energies, promised, length):
-                span = slice(i, j + 1)
-                change = self._dissolve(times[span], pictures[span], energies[span])
-                if change:
-                    found.append((change, length, Cut(float(times[i]), float(times[j]))))
-        if not found:
-            return []
-        # the whole of it: the shortest stretch over which (nearly) all of the change happens
-        most = max(change for change, _, _ in found)
-        return [min((length, cut) for change, length, cut in found if change >= 0.95 * most)[1]]
-
-    def _candidates(
-        self, times: npt.NDArray[np.float64], energies: npt.NDArray[np.float64], first: float, length: float
-    ) -> list[tuple[int, int]]:
-        """Stretches (from, to) of about `length` whose middle has the energy that `_dissolve` wants: nearly none."""
-        last = len(times) - 1
-        i = np.arange(len(times))
-        j = np.searchsorted(times, times + length - 1e-3)
-        inside = (times >= first) & (j <= last) & (j - i >= 3)
-        i, j = i[inside], j[inside]
-        middle = (i + j) // 2
-        lasts = times[j] - times[i]
-        x = (times[middle] - times[i]) / lasts
-        curve = (1 - x) ** 2 * energies[i] + x**2 * energies[j]
-        even = np.abs(energies[middle] - curve) <= self.UNEVEN * (energies[i] + energies[j]) / 2
-        good = even & (lasts < length + 2 * self.STEP)
-        return list(zip(i[good].tolist(), j[good].tolist(), strict=True))
-
-    def _dissolve(
-        self,
-        times: npt.NDArray[np.float64],
-        pictures: npt.NDArray[np.float32],
-        energies: npt.NDArray[np.float64],
-    ) -> float:
-        """How much changes over these pictures, in grey levels, if they are a dissolve; 0 if not."""
-        x = (times - times[0]) / (times[-1] - times[0])
-        curve = (1 - x) ** 2 * energies[0] + x**2 * energies[-1]
-        if np.abs(energies - curve).max() > self.UNEVEN * (energies[0] + energies[-1]) / 2:
-            return 0.0
-        a, b, between = pictures[0], pictures[-1], pictures[1:-1]
-        change = b - a
-        size = float(np.abs(change).mean())
-        if size < self.DIFFERENT or _correlation(a, b) > self.ALIKE:
-            return 0.0
-        alpha = (between - a) @ change / float(change @ change)
-        if np.abs(alpha - x[1:-1]).max() > self.BENT:
-            return 0.0
-        residue = between - a - alpha[:, None] * change
-        return size if np.sqrt((residue**2).sum(axis=1) / float(change @ change)).max() < self.RESIDUE else 0.0
-
-
-def _gradient_energy(thumb: Image) -> float:
-    """Mean squared difference of neighbouring pixels, right and down."""
-    grey = cv2.cvtColor(thumb, cv2.COLOR_BGR2GRAY)
-    right = cv2.norm(grey[:, 1:], grey[:, :-1], cv2.NORM_L2SQR)
-    down = cv2.norm(grey[1:], grey[:-1], cv2.NORM_L2SQR)
-    return (right + down) / grey.size
-
-
-def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 25.0 * len(a) else 0.0
+    def _widened(self, after: float) -> Cut:
+        """The cut from the last picture before it to the one at `after`, which is behind it."""
+        width = after - self._before
+        if width <= self.SUDDEN:
+            return Cut(self._before, after)
+        more = min(self.SLOPE * width, self.MOST)
+        earliest = max(self._before - more, self.settled)
+        start = min((time for _, time, _, _ in self._doubts if earliest <= time <= self._before), default=self._before)
+        return Cut(start, max((time for time in self._times if time <= after + more), default=after))
 
 
 class TransNetCuts:
-    """TransNetV2 (Souček and Lokoč, arXiv 2008.04838), hard cuts and dissolves; its package carries the weights.
+    """TransNetV2 (Souček and Lokoč, arXiv 2008.04838), hard cuts and transitions; its package carries the weights.
 
-    Frames of 48×27 RGB in windows of 100, the middle 50 of which count; a cut is where the probability passes
-    `threshold` (0.5). Reports up to 75 frames late. It was trained on every frame, and here is shown the decoded ones.
+    Frames of 48×27 RGB in windows of 100, the middle 50 of which count. Both of its answers are heard: a cut is where the
+    probability of one passes `threshold` (0.5), and as wide as the frames that it calls part of a transition, down to a
+    probability of `LOW`. Reports up to 75 frames late. It was trained on every frame, and here is shown the decoded ones.
     """
 
     WINDOW, MARGIN = 100, 25
+    LOW = 0.1
 
     def __init__(self, threshold: float | None) -> None:
         self._threshold = 0.5 if threshold is None else threshold
         self._model = _transnet()
         self._frames: list[Image] = []
         self._times: list[float] = []
-        self._before: float | None = None  # time of the last frame whose verdict is known and that is no transition
-        self._in_cut = False
+        self._before = 0.0  # time of the last frame that is in no transition
+        self._hot = False  # whether what came after it passed the threshold
+        self._doubts: deque[tuple[float, float]] = deque()  # time, probability
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
@@ -247,6 +202,7 @@ class TransNetCuts:
         if not self._frames:  # the first frame stands for what was before it
             self._frames = [frame] * self.MARGIN
             self._times = [time] * self.MARGIN
+            self._before = time
         self._frames.append(frame)
         self._times.append(time)
         return self._judge() if len(self._frames) == self.WINDOW else []
@@ -254,13 +210,27 @@ class TransNetCuts:
     def finish(self) -> list[Cut]:
         cuts: list[Cut] = []
         left = len(self._frames) - self.MARGIN
+        end = self._times[-1] if self._times else 0.0
         while left > 0:
             missing = self.WINDOW - len(self._frames)
             self._frames += [self._frames[-1]] * missing
             self._times += [self._times[-1]] * missing
             cuts += self._judge(min(left, self.WINDOW - 2 * self.MARGIN))
             left -= self.WINDOW - 2 * self.MARGIN
+        if self._hot and end > self._before:
+            cuts.append(Cut(self._before, end))
         return cuts
+
+    def doubt(self, start: float, end: float) -> float:
+        return max((likely for time, likely in self._doubts if start <= time < end), default=0.0)
+
+    def forget(self, time: float) -> None:
+        while self._doubts and self._doubts[0][0] < time:
+            self._doubts.popleft()
+
+    def answers(self, single: npt.NDArray[np.float32], every: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """One probability for each frame out of the two: to be the middle of a transition, and to be part of one."""
+        return np.maximum(single, every)
 
     def _judge(self, count: int = 50) -> list[Cut]:
         """Verdicts on the middle of the window; then it moves on by as much."""
@@ -268,18 +238,20 @@ class TransNetCuts:
 
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(np.stack(self._frames)))[None]
-            single, _ = self._model(batch)
-            likely = torch.sigmoid(single)[0, :, 0].numpy()
+            single, every = self._model(batch)
+            answers = [torch.sigmoid(answer)[0, :, 0].numpy() for answer in (single, every["many_hot"])]
+        likely = self.answers(*answers)
         cuts: list[Cut] = []
         for i in range(self.MARGIN, self.MARGIN + count):
-            cut_here = likely[i] > self._threshold
-            if self._in_cut and not cut_here and self._before is not None:
-                cuts.append(Cut(self._before, self._times[i]))
-            if not cut_here:
-                self._before = self._times[i]
-            self._in_cut = bool(cut_here)
+            time, here = self._times[i], float(likely[i])
+            self._doubts.append((time, here))
+            self._hot |= here > self._threshold
+            if here <= min(self.LOW, self._threshold):
+                if self._hot and time > self._before:
+                    cuts.append(Cut(self._before, time))
+                self._before, self._hot = time, False
         step = self.WINDOW - 2 * self.MARGIN
-        self.settled = self._before if self._before is not None else self._times[0]
+        self.settled = self._before
         del self._frames[:step], self._times[:step]
         return cuts
 
@@ -300,7 +272,9 @@ def build_detectors(splitting: Splitting) -> list[CutDetector]:
     """The detectors that a recipe asks for; none for `detector: none`."""
     if splitting.detector == "none":
         return []
+    if splitting.detector == "network":
+        return [NetworkCuts(splitting.threshold)]
     if splitting.detector == "transnetv2":
         return [TransNetCuts(splitting.threshold)]
     hard = SceneDetectCuts(splitting.detector, splitting.threshold)
-    return [hard, DissolveCuts()] if splitting.dissolves else [hard]
+    return [hard, NetworkCuts(hard=False)] if splitting.dissolves else [hard]

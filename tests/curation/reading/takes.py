@@ -1,0 +1,144 @@
+"""Thumbnails of films with known joints, made without encoding: moving takes of photographs, and what joins or troubles them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import cv2
+import numpy as np
+
+from longtake.filters.base import Image
+from tests.corpus import photograph
+
+RATE = 12  # pictures a second: what a scan sees of 24 frames a second
+SIZE = (128, 72)
+Pictures = list[Image]
+
+
+@cache
+def photo(name: str) -> Image:
+    """uint8 [216, 384, 3], BGR."""
+    return np.asarray(cv2.resize(photograph(name)[..., ::-1], (384, 216), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def take(name: str, seconds: float, seed: int = 0, start: float = 0.0) -> Pictures:
+    """A hand-held take: a slow pan with a tremor, the same at the same moments for one seed."""
+    rng = np.random.default_rng(seed)
+    speed, tremor = rng.uniform(5, 14, 2) * rng.choice([-1, 1], 2), rng.uniform(0, 6.28, 4)
+    pictures = []
+    for i in range(round(seconds * RATE)):
+        t = start + i / RATE
+        x = 128 + speed[0] * (t - 3) + 2 * np.sin(3 * t + tremor[0]) + np.sin(7 * t + tremor[1])
+        y = 72 + speed[1] / 2 * (t - 3) + 2 * np.sin(2 * t + tremor[2]) + np.sin(5 * t + tremor[3])
+        where = np.array([[1, 0, -np.clip(x, 0, 255)], [0, 1, -np.clip(y, 0, 143)]], np.float32)
+        pictures.append(np.asarray(cv2.warpAffine(photo(name), where, SIZE, borderMode=cv2.BORDER_REFLECT), np.uint8))
+    return pictures
+
+
+Joint = Callable[[Image, Image, float], Image]
+
+
+def _masked(covered: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> Joint:
+    """B where `covered` of x, y in [0, 1] and the share of the transition that has passed."""
+    y, x = np.mgrid[0 : SIZE[1], 0 : SIZE[0]] / np.array([SIZE[1] - 1, SIZE[0] - 1])[:, None, None]
+    return lambda a, b, share: np.where(covered(x, y, share)[..., None], b, a).astype(np.uint8)
+
+
+def _mix(a: Image, b: Image, share: float) -> Image:
+    return np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8)
+
+
+def _black(a: Image, b: Image, share: float) -> Image:
+    return _mix(a, np.zeros_like(a), 2 * share) if share < 0.5 else _mix(np.zeros_like(b), b, 2 * share - 1)
+
+
+def _slide(a: Image, b: Image, share: float) -> Image:
+    at = round(share * SIZE[0])
+    return np.concatenate([a[:, at:], b[:, :at]], axis=1)
+
+
+def _squeeze(a: Image, b: Image, share: float) -> Image:
+    height = max(1, round((1 - share) * SIZE[1]))
+    top, squeezed = (SIZE[1] - height) // 2, b.copy()
+    squeezed[top : top + height] = cv2.resize(a, (SIZE[0], height), interpolation=cv2.INTER_AREA)
+    return squeezed
+
+
+_SPECKS = np.random.default_rng(7).random((SIZE[1], SIZE[0]))
+JOINTS: dict[str, Joint] = {
+    "dissolve": _mix,
+    "fade through black": _black,
+    "wipe": _masked(lambda x, y, share: x < share),
+    "wipe upwards": _masked(lambda x, y, share: y > 1 - share),
+    "diagonal wipe": _masked(lambda x, y, share: x + y < 2 * share),
+    "iris": _masked(lambda x, y, share: np.hypot((x - 0.5) * 16 / 9, y - 0.5) < share * 1.02),
+    "clock": _masked(lambda x, y, share: (np.arctan2(y - 0.5, x - 0.5) / (2 * np.pi)) % 1 < share),
+    "random dissolve": _masked(lambda x, y, share: share > _SPECKS),
+    "slide": _slide,
+    "squeeze": _squeeze,
+}
+
+
+def joined(joint: Joint, seconds: float, seed: int) -> Pictures:
+    """Two takes of 5 s, the second coming in from 4.5 s on, over `seconds`."""
+    first, second = sorted(PHOTOS, key=lambda name: hash_of(name, seed))[:2]
+    a, b = take(first, 4.5 + seconds, seed), take(second, 5 + seconds, seed + 1)
+    before, count = round(4.5 * RATE), round(seconds * RATE)
+    mixed = [joint(a[before + i], b[i], (i + 0.5) / count) for i in range(count)]
+    return a[:before] + mixed + b[count:]
+
+
+def hash_of(name: str, seed: int) -> int:
+    """An order of names that differs by seed and by nothing else."""
+    return int(np.random.default_rng([seed, *name.encode()]).integers(1 << 30))
+
+
+PHOTOS = ("chelsea", "coffee", "astronaut", "motorcycle_left")
+
+
+def flash(pictures: Pictures, at: int, count: int) -> Pictures:
+    """White light over `count` pictures."""
+    return [_lit(p, 170) if at <= i < at + count else p for i, p in enumerate(pictures)]
+
+
+def strobe(pictures: Pictures, at: int, count: int) -> Pictures:
+    return [_lit(p, 150) if at <= i < at + count and i % 3 == 0 else p for i, p in enumerate(pictures)]
+
+
+def exposure(pictures: Pictures, at: int) -> Pictures:
+    """It becomes brighter within a third of a second, and stays so."""
+    return [_lit(p, round(90 * min(1, max(0, (i - at) / 4)))) for i, p in enumerate(pictures)]
+
+
+def shake(pictures: Pictures, at: int, count: int) -> Pictures:
+    """A camera that is shaken by up to an eighth of the picture."""
+    return [
+        np.roll(p, (round(5 * np.cos(i * 2.7)), round(10 * np.sin(i * 2.1))), axis=(0, 1))
+        if at <= i < at + count
+        else p
+        for i, p in enumerate(pictures)
+    ]
+
+
+def pop_up(pictures: Pictures, at: int) -> Pictures:
+    """A small picture over the corner, from one moment on."""
+    shown = cv2.resize(photo("coins"), (44, 26), interpolation=cv2.INTER_AREA)
+    out = [p.copy() for p in pictures]
+    for p in out[at:]:
+        p[40:66, 76:120] = shown
+    return out
+
+
+def dark(pictures: Pictures, seed: int) -> Pictures:
+    """Night, and the noise of its sensor."""
+    rng = np.random.default_rng(seed)
+    return [np.clip(p * 0.06 + rng.normal(0, 3, p.shape), 0, 255).astype(np.uint8) for p in pictures]
+
+
+def grey(pictures: Pictures) -> Pictures:
+    return [np.repeat(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2) for p in pictures]
+
+
+def _lit(picture: Image, more: int) -> Image:
+    return np.asarray(cv2.add(picture, np.full_like(picture, more)), np.uint8)
