@@ -8,20 +8,22 @@ the next run.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.captioning.journal import ANSWERS
+from longtake.curation.access import Reach
 from longtake.curation.errors import SetupError
 from longtake.curation.folders import LeftOut
 from longtake.curation.inputs import Gathered
+from longtake.curation.lists import local_file, stored
 from longtake.curation.looking.preview import PAGE
 from longtake.curation.looking.studio.marks import FOLDER as MARKS
 from longtake.curation.looking.studio.marks import without_clips
@@ -32,12 +34,12 @@ from longtake.curation.workspace import Workspace
 from longtake.manifests import ids
 from longtake.manifests.dataset.shards import finish_dataset, write_shards
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
-from longtake.manifests.folder import Folder, is_uri
+from longtake.manifests.folder import Folder, is_uri, local_path
 from longtake.manifests.lock import WorkspaceLock
-from longtake.manifests.members import container_of
+from longtake.manifests.members import absolute, container_of, file_of
 from longtake.manifests.schemas import FORGOTTEN
 from longtake.manifests.store import Manifest
-from longtake.manifests.uris import split_uri, stored_path
+from longtake.manifests.uris import split_uri
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _REASON = "forgotten on request"
@@ -58,7 +60,7 @@ class Forgotten:
 
 def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
     """What `names` stand for: ids of videos, paths or URIs; an archive or table stands for all videos in it. Erases nothing.
-    Raises SetupError for the id of a clip."""
+    Raises SetupError for the id of a clip, for a folder, and for what names nothing."""
     inputs = workspace.inputs.read(["video_id", "uri"])
     known = dict(zip(inputs["uri"].to_pylist(), inputs["video_id"].to_pylist(), strict=True))
     scanned = workspace.videos.read(["video_id", "uri"])
@@ -75,7 +77,8 @@ def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
                 _refuse_clip(workspace, name)
             members, video_id = [], name
         else:
-            identity = split_uri(name)[0] if is_uri(name) else stored_path(str(Path(name).absolute()))
+            identity = _known_as(_identity(name), known)
+            _refuse_folder(name, identity, known)
             members, video_id = inside.get(identity, []), ids.video_id(identity)
         if video_id not in there and not members:
             found.unknown.append(name)
@@ -135,6 +138,44 @@ def _refuse_clip(workspace: Workspace, name: str) -> None:
     of = clips.filter(pc.equal(clips["clip_id"], name))["video_id"]
     if len(of):
         raise SetupError(f"{name} is a clip, and whole videos are forgotten; it is of the video {of[0]}")
+
+
+def _identity(name: str) -> str:
+    """How the video of that path or URI would be stored, as `curate` stores it."""
+    if name.startswith("file:"):
+        return local_file(name)
+    if is_uri(name):
+        return split_uri(name, Reach.of().secret_keys)[0]
+    return stored(absolute(os.path.expanduser(name) if name.startswith("~/") else name))
+
+
+def _known_as(identity: str, known: Mapping[str, str]) -> str:
+    """The name by which a file of this machine was curated, of which `identity` may be another one (a link)."""
+    path = local_path(identity)
+    if identity in known or path is None or not path.is_file():
+        return identity
+    real = os.path.realpath(path)
+    for uri in {file_of(uri) for uri in known}:
+        if (other := local_path(uri)) is not None and os.path.realpath(other) == real:
+            return uri
+    return identity
+
+
+def _refuse_folder(name: str, identity: str, known: Mapping[str, str]) -> None:
+    """Raises SetupError for what can be no video: nothing, a folder, a pattern."""
+    folder = f"{identity.rstrip('/')}/"
+    inside = sum(uri.startswith(folder) for uri in known) if identity not in known else 0
+    if not name.strip():
+        raise SetupError("an empty name names no video; nothing was erased")
+    if (
+        inside
+        or (name.endswith("/") and identity not in known)
+        or ((path := local_path(identity)) is not None and path.is_dir())
+    ):
+        what = f"{name} is a folder, of {inside} videos here" if inside else f"{name} is a folder"
+        raise SetupError(f"{what}, and videos are forgotten by their own names; nothing was erased")
+    if "*" in name and identity not in known:
+        raise SetupError(f"{name}: no video here has that name, and a pattern is not looked up; nothing was erased")
 
 
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:

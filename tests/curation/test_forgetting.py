@@ -126,6 +126,32 @@ def test_what_was_never_here_is_noted_and_stays_out(bench: Bench, curated: Bench
     assert len(bench.rows("videos")) == before
 
 
+@pytest.mark.parametrize(
+    "written", ["{0}/../films/001.mp4", "{0}//001.mp4", "{0}/001.mp4/", "file://{0}/001.mp4", "file://localhost{0}/%30%301.mp4",
+    "file:{0}/001.mp4", "../films/001.mp4", "link.mp4", "linked/001.mp4"]
+)  # fmt: skip
+def test_a_video_has_more_than_one_name(
+    bench: Bench, curated: Bench, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, here = curated.folder / "films", tmp_path / "here"
+    here.mkdir()
+    (here / "link.mp4").symlink_to(films / "001.mp4")
+    (here / "linked").symlink_to(films)
+    (tmp_path / "films").symlink_to(films)
+    monkeypatch.chdir(here)
+    words = words_of(bench, film(curated, 1))
+    assert "erased: 1 videos" in forget(bench, written.format(films))
+    assert traces(bench.workspace, words) == []
+    assert pd.read_parquet(bench.workspace / "forgotten")["video_id"].tolist() == [ids.video_id(film(curated, 1))]
+
+
+@pytest.mark.parametrize("written", ["", " ", "{0}", "{0}/", "{0}/nowhere/", "{0}/0*.mp4", "s3://bucket/"])
+def test_what_can_be_no_video_is_not_noted(bench: Bench, curated: Bench, written: str) -> None:
+    assert "nothing was erased" in forget(bench, written.format(curated.folder / "films"), code=3)
+    assert not (bench.workspace / "forgotten").exists()
+    assert len(bench.rows("videos")) == FILMS
+
+
 def test_names_come_from_a_file_and_a_person_is_asked(bench: Bench, curated: Bench, tmp_path: Path) -> None:
     listed = tmp_path / "takedowns.txt"
     listed.write_text(f"{film(curated, 0)}\n\n{ids.video_id(film(curated, 2))}\n")
