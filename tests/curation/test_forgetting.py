@@ -152,6 +152,30 @@ def test_what_can_be_no_video_is_not_noted(bench: Bench, curated: Bench, written
     assert len(bench.rows("videos")) == FILMS
 
 
+@pytest.mark.parametrize("fault", ["no index", "a damaged index", "a clip is missing", "a file among the datasets"])
+def test_a_dataset_that_is_damaged_keeps_nothing_of_it(bench: Bench, curated: Bench, fault: str) -> None:
+    words = words_of(bench, film(curated, 1))
+    dataset = bench.workspace / "dataset" / "pretrain"
+    if fault == "no index":
+        (dataset / "index.parquet").unlink()
+    elif fault == "a damaged index":
+        (dataset / "index.parquet").write_bytes(b"PAR1 no more")
+    elif fault == "a clip is missing":
+        next(path for path in dataset.glob("clips/*/*.mp4") if path.stem not in words).unlink()
+    else:
+        (bench.workspace / "dataset" / "notes.txt").write_bytes(b"of somebody")
+    (dataset / "mine.txt").write_text("of somebody")
+    output = forget(bench, film(curated, 1))
+    assert traces(bench.workspace, words) == []
+    assert ("its index cannot be read" in output) == ("index" in fault)
+    assert ("1 further clips were missing" in output) == (fault == "a clip is missing")
+    assert "was forgotten before" in forget(bench, film(curated, 1))
+    bench.run("curate", "--inline")
+    assert (dataset / "mine.txt").read_text() == "of somebody"
+    assert len(pd.read_parquet(dataset / "index.parquet")) == (FILMS - 1) * CLIPS_EACH
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dataset, check=True)
+
+
 def test_names_come_from_a_file_and_a_person_is_asked(bench: Bench, curated: Bench, tmp_path: Path) -> None:
     listed = tmp_path / "takedowns.txt"
     listed.write_text(f"{film(curated, 0)}\n\n{ids.video_id(film(curated, 2))}\n")
