@@ -217,7 +217,7 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
         # Rows of clips that an earlier scan gave may be of these videos: nothing tells, and nothing reads them.
         found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
     for kind in (ENCODED, ANSWERS):
-        found.files += _swept(workspace.folder / kind, lambda name: _owner(name) in staying)
+        found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
     found.clips = len(gone)
     found.rows += _compacted(workspace.clips, _ids(gone))
     found.rows += _compacted(workspace.videos, videos)

@@ -74,6 +74,9 @@ def words_of(bench: Bench, uri: str) -> list[str]:
 def test_nothing_but_the_note_is_left(bench: Bench, curated: Bench) -> None:
     uri = film(curated, 1)
     words = words_of(bench, uri)
+    shard = next(bench.workspace.glob("encoded/*/*.mp4")).parent
+    (shard / "of somebody").mkdir()
+    (shard / "notes.txt").write_text("of somebody")
     others = bench.rows("clips").query("uri != @uri").sort_values("clip_id").reset_index(drop=True)
     size = len(list((bench.workspace / "encoded").rglob("*.mp4")))
     killed = bench.workspace / "dataset" / ".pretrain.new" / "clips"
@@ -88,6 +91,8 @@ def test_nothing_but_the_note_is_left(bench: Bench, curated: Bench) -> None:
     assert traces(bench.workspace, words) == []
     assert not (bench.workspace / "captions.html").exists()
     assert not killed.exists()
+    assert (shard / "of somebody").is_dir()
+    assert (shard / "notes.txt").is_file()
     note = pd.read_parquet(bench.workspace / "forgotten")
     assert note.columns.tolist() == ["video_id", "when"]
     assert note["video_id"].tolist() == [ids.video_id(uri)]
