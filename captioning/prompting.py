@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,6 +85,23 @@ def load_prompts(chosen: str | Mapping[str, str]) -> Prompts:
 
 def _read(folder: Path) -> dict[str, str]:
     try:
-        return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.txt"))}
+        return {path.stem: _text_of(path) for path in sorted(folder.glob("*.txt"))}
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"prompts: {folder} cannot be read: {error}") from error
+
+
+def _text_of(path: Path) -> str:
+    """A template. What it says is sent to a model, and a recipe may come from a stranger: so no other file under a
+    template's name."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"prompts: {path} is a link; a prompt is read from a file of its own") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"prompts: {path} is no plain file")
+        # Up to four bytes a character; one that is too long for a template is refused by its length.
+        return file.read(4 * MAX_TEMPLATE + 4).decode("utf-8")

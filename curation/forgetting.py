@@ -8,20 +8,22 @@ the next run.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.captioning.journal import ANSWERS
+from longtake.curation.access import Reach
 from longtake.curation.errors import SetupError
 from longtake.curation.folders import LeftOut
 from longtake.curation.inputs import Gathered
+from longtake.curation.lists import local_file, stored
 from longtake.curation.looking.preview import PAGE
 from longtake.curation.looking.studio.marks import FOLDER as MARKS
 from longtake.curation.looking.studio.marks import without_clips
@@ -30,14 +32,14 @@ from longtake.curation.stages.export import ENCODED, refuse_links
 from longtake.curation.stages.formats import NAMES, formats_in, write_formats
 from longtake.curation.workspace import Workspace
 from longtake.manifests import ids
-from longtake.manifests.dataset.shards import finish_dataset, write_shards
+from longtake.manifests.dataset.shards import CHECKSUMS, finish_dataset, write_shards
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
-from longtake.manifests.folder import Folder, is_uri
+from longtake.manifests.folder import Folder, is_uri, local_path
 from longtake.manifests.lock import WorkspaceLock
-from longtake.manifests.members import container_of
+from longtake.manifests.members import absolute, container_of, file_of
 from longtake.manifests.schemas import FORGOTTEN
 from longtake.manifests.store import Manifest
-from longtake.manifests.uris import split_uri, stored_path
+from longtake.manifests.uris import split_uri
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _REASON = "forgotten on request"
@@ -46,19 +48,25 @@ _REASON = "forgotten on request"
 @dataclass(slots=True)
 class Forgotten:
     """What was erased. videos: their ids, those of videos that were never curated here among them. unknown: the names of
-    these. clips, files, rows: how many. datasets: tier → clips that it lost."""
+    these; before: the names of what was forgotten already. known: how many videos are here. clips, files, rows: how many.
+    datasets: tier → clips that it lost. removed: tiers whose datasets went, since their index could not be read. without:
+    tier → further clips that its dataset named and did not hold."""
 
     videos: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    before: list[str] = field(default_factory=list)
+    known: int = 0
     clips: int = 0
     files: int = 0
     rows: int = 0
     datasets: dict[str, int] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    without: dict[str, int] = field(default_factory=dict)
 
 
 def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
     """What `names` stand for: ids of videos, paths or URIs; an archive or table stands for all videos in it. Erases nothing.
-    Raises SetupError for the id of a clip."""
+    Raises SetupError for the id of a clip, for a folder, and for what names nothing."""
     inputs = workspace.inputs.read(["video_id", "uri"])
     known = dict(zip(inputs["uri"].to_pylist(), inputs["video_id"].to_pylist(), strict=True))
     scanned = workspace.videos.read(["video_id", "uri"])
@@ -67,7 +75,7 @@ def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
     for uri, video_id in known.items():
         if (container := container_of(uri)) is not None:
             inside.setdefault(container, []).append(video_id)
-    there = set(known.values())
+    there, noted = set(known.values()), set(workspace.forgotten.read(["video_id"])["video_id"].to_pylist())
     found = Forgotten()
     for name in names:
         if _ID.fullmatch(name):
@@ -75,12 +83,14 @@ def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
                 _refuse_clip(workspace, name)
             members, video_id = [], name
         else:
-            identity = split_uri(name)[0] if is_uri(name) else stored_path(str(Path(name).absolute()))
+            identity = _known_as(_identity(name), known)
+            _refuse_folder(name, identity, known)
             members, video_id = inside.get(identity, []), ids.video_id(identity)
         if video_id not in there and not members:
-            found.unknown.append(name)
+            (found.before if video_id in noted else found.unknown).append(name)
         found.videos += [video_id, *members]
     found.videos = list(dict.fromkeys(found.videos))
+    found.known = len(there.intersection(found.videos))
     found.clips = len(_clips_of(workspace, pa.array(found.videos, pa.string())))
     return found
 
@@ -137,6 +147,44 @@ def _refuse_clip(workspace: Workspace, name: str) -> None:
         raise SetupError(f"{name} is a clip, and whole videos are forgotten; it is of the video {of[0]}")
 
 
+def _identity(name: str) -> str:
+    """How the video of that path or URI would be stored, as `curate` stores it."""
+    if name.startswith("file:"):
+        return local_file(name)
+    if is_uri(name):
+        return split_uri(name, Reach.of().secret_keys)[0]
+    return stored(absolute(os.path.expanduser(name) if name.startswith("~/") else name))
+
+
+def _known_as(identity: str, known: Mapping[str, str]) -> str:
+    """The name by which a file of this machine was curated, of which `identity` may be another one (a link)."""
+    path = local_path(identity)
+    if identity in known or path is None or not path.is_file():
+        return identity
+    real = os.path.realpath(path)
+    for uri in {file_of(uri) for uri in known}:
+        if (other := local_path(uri)) is not None and os.path.realpath(other) == real:
+            return uri
+    return identity
+
+
+def _refuse_folder(name: str, identity: str, known: Mapping[str, str]) -> None:
+    """Raises SetupError for what can be no video: nothing, a folder, a pattern."""
+    folder = f"{identity.rstrip('/')}/"
+    inside = sum(uri.startswith(folder) for uri in known) if identity not in known else 0
+    if not name.strip():
+        raise SetupError("an empty name names no video; nothing was erased")
+    if (
+        inside
+        or (name.endswith("/") and identity not in known)
+        or ((path := local_path(identity)) is not None and path.is_dir())
+    ):
+        what = f"{name} is a folder, of {inside} videos here" if inside else f"{name} is a folder"
+        raise SetupError(f"{what}, and videos are forgotten by their own names; nothing was erased")
+    if "*" in name and identity not in known:
+        raise SetupError(f"{name}: no video here has that name, and a pattern is not looked up; nothing was erased")
+
+
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
     clips = workspace.clips.read(["clip_id", "video_id"])
     found = set(clips.filter(pc.is_in(clips["video_id"], value_set=videos))["clip_id"].to_pylist())
@@ -157,8 +205,8 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
     for tier in sorted(datasets.names()):
         if tier.startswith("."):  # a killed export left it, and it may hold links to clips
             (datasets / tier).remove_all()
-        elif lost := _out_of_dataset(datasets / tier, videos, settings):
-            found.datasets[tier] = lost
+        else:
+            _out_of_dataset(datasets / tier, videos, settings, found)
     found.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
     found.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
     without_clips(workspace.folder / MARKS, gone)
@@ -169,7 +217,7 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
         # Rows of clips that an earlier scan gave may be of these videos: nothing tells, and nothing reads them.
         found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
     for kind in (ENCODED, ANSWERS):
-        found.files += _swept(workspace.folder / kind, lambda name: _owner(name) in staying)
+        found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
     found.clips = len(gone)
     found.rows += _compacted(workspace.clips, _ids(gone))
     found.rows += _compacted(workspace.videos, videos)
@@ -221,15 +269,33 @@ def _compare_again(workspace: Workspace, gone: set[str]) -> None:
     workspace.captions.append(touched)
 
 
-def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export) -> int:
-    """Write a dataset anew without the clips of some videos; how many clips it lost."""
-    old = published(place)
-    if old is None:
-        return 0
+def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export, found: Forgotten) -> None:
+    """Write a dataset anew without the clips of some videos."""
+    tier = place.uri.rpartition("/")[2]
+    with suppress(NotADirectoryError):  # somebody's own file
+        if (old := published(place)) is None:
+            if not {"shards", CHECKSUMS}.isdisjoint(place.names()):
+                _remove_dataset(place)
+                found.removed.append(tier)
+            return
+        _rewrite(place, old, videos, settings, found, tier)
+
+
+def _remove_dataset(place: Folder) -> None:
+    """Remove what a dataset wrote into its folder: nothing tells what of it is of the videos, and it can be exported again."""
+    for name in {*OURS, *NAMES}.intersection(place.names()):
+        try:
+            (place / name).remove_all()
+        except NotADirectoryError:
+            place.remove(name)
+
+
+def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, found: Forgotten, tier: str) -> None:
     mine = pc.is_in(old["video_id"], value_set=videos)
     lost = int(pc.sum(mine).as_py() or 0)
     if not lost:
-        return 0
+        return
+    found.datasets[tier] = lost
     ours = (*OURS, *NAMES)
     formats = formats_in(place)
     table = old.filter(pc.invert(mine))
@@ -238,8 +304,13 @@ def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export) -> int:
         if at_once:
             carry_over(place, folder, ours)
         clips = {path: (place, path) for path in table["path"].to_pylist()}
-        for path in clips:
-            Folder(folder).link(place, path, path)
+        for path in list(clips):
+            try:
+                Folder(folder).link(place, path, path)
+            except FileNotFoundError:  # somebody removed it; the next export brings it back
+                del clips[path]
+                found.without[tier] = found.without.get(tier, 0) + 1
+        table = table.filter(pc.is_in(table["path"], value_set=pa.array(clips, pa.string())))
         mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
         write_shards(table, folder, settings.rows_per_shard, mark)
         write_formats(table, folder, formats, settings.clips_per_tar)
@@ -247,7 +318,6 @@ def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export) -> int:
             Folder(folder).write_whole("README.md", place.read("README.md") + _note(lost))
         finish_dataset(folder)
         switch(folder, place, at_once, ours, clips)
-    return lost
 
 
 def _note(lost: int) -> bytes:

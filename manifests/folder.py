@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from longtake.manifests.uris import path_of
+from longtake.manifests.uris import path_of, scheme_of, split_uri
 
 # Object stores: an object appears whole when its upload ends. Elsewhere (sftp, hdfs, smb, …) a file is uploaded under a
 # temporary name and then renamed.
@@ -72,6 +72,21 @@ def open_uri(uri: str) -> BinaryIO:
     return open(path, "rb") if path is not None else cast(BinaryIO, fsspec.open(uri, "rb").open())
 
 
+def folder_by_name(place: str | os.PathLike[str]) -> Folder:
+    """A folder that a person names. Its name reaches manifests, messages and the arguments of jobs, so none may hold a
+    secret. Raises FolderError."""
+    identity, access = split_uri(os.fspath(place))
+    # A user by itself is no secret, and some servers (sftp) need it.
+    if access is not None and (
+        access.tail is not None or ":" in (access.userinfo or "") or scheme_of(identity) == "s3"
+    ):
+        raise FolderError(
+            f"{identity}: the address of a folder is written into rows and logs, so it may hold no user, password or signature: "
+            "give them in the environment (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+        )
+    return Folder(place)
+
+
 class Folder:
     """A folder by its path (made absolute, so that all workers agree on it) or its URI. Making one touches nothing; folders
     come into being when the first file is written. It can be pickled.
@@ -82,7 +97,7 @@ class Folder:
     def __init__(self, place: str | os.PathLike[str]) -> None:
         place = os.fspath(place)
         if place.startswith("file://"):
-            place = str(fsspec.core.strip_protocol(place))
+            place = path_of(place)
         if is_uri(place):
             try:
                 self.filesystem, root = fsspec.core.url_to_fs(place)

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.folder import Folder, FolderError
+from longtake.manifests.folder import Folder, FolderError, folder_by_name
 
 PART_ROWS = 250_000  # rows of a full compacted part
 GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
@@ -74,9 +74,10 @@ class Part:
 
 
 def open_folder(place: str) -> Folder:
-    """The folder at a path or URI. Raises StoreError if the protocol is unknown or its package is not installed."""
+    """The folder at a path or URI. Raises StoreError if the protocol is unknown or its package is not installed, and for
+    a URI with a secret in it."""
     try:
-        return Folder(place)
+        return folder_by_name(place)
     except FolderError as error:
         raise StoreError(f"cannot open the workspace {error}") from error
 

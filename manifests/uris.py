@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from urllib.parse import quote_from_bytes, unquote, unquote_plus, unquote_to_bytes
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_plus, unquote_to_bytes
 
 # Query keys that are part of a signature or a key, in lower case. The known signers: Azure, CloudFront, Google (V2), AWS
-# (V2), Akamai; and the names that people give to tokens of their own.
+# (V2), Akamai, Alibaba, Tencent; and the names that people give to tokens of their own.
 SECRET_KEYS = frozenset({
     "sig", "se", "sp", "sv",
     "signature", "expires", "key-pair-id",
-    "googleaccessid", "awsaccesskeyid",
+    "googleaccessid", "awsaccesskeyid", "ossaccesskeyid",
+    "q-ak", "q-signature", "auth_key", "authkey", "hmac", "sas",
     "hdnts", "hdnea", "hdntl", "__token__", "__gda__",
     "token", "access_token", "auth_token", "id_token", "session_token", "refresh_token", "jwt",
     "key", "api_key", "apikey", "api-key", "access_key", "secret", "secret_key", "client_secret",
@@ -43,8 +44,22 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PORT = re.compile(r"[^:]*(:\d*)?|\[[^\]]*\](:\d*)?")
 _TAIL = re.compile(r"[?#]")
 # In a text: a URI up to its @, and a query key with its value.
-_USERINFO_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#'\"<>@]*(?:@[^\s/?#'\"<>@]*)*)@")
-_QUERY_IN_TEXT = re.compile(r"([?&;#]|&amp;)([A-Za-z0-9_.%+-]{1,60})=([^\s&#'\"<>;,)\]}]+)")
+_USERINFO_IN_TEXT = re.compile(
+    r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#'\"<>@]*(?:@[^\s/?#'\"<>@]*)*)@"
+)
+_KEY_IN_TEXT = re.compile(r"(?:[?&;#]|&amp;)([A-Za-z0-9_.%+-]{1,60})=")
+_VALUE_IN_TEXT = re.compile(r"[^\s&#'\"<>;,)\]}]+")
+# The same of a URI that is a value of another one's query, its signs written with percents, however often.
+_USERINFO_IN_VALUE = re.compile(
+    r"(%(?:25)*3A(?:%(?:25)*2F){2})((?:(?!%(?:25)*(?:2F|3F|23|40))[^\s/?#&'\"<>@])+)%(?:25)*40", re.I
+)
+_KEY_IN_VALUE = re.compile(r"%(?:25)*(?:3F|26|23)([A-Za-z0-9_.+-]{1,60})%(?:25)*3D", re.I)
+_VALUE_IN_VALUE = re.compile(r"(?:(?!%(?:25)*(?:26|23))[^\s&#'\"<>;,)\]}])+", re.I)
+_PARAMETER = r"[A-Za-z0-9_.%+-]{1,60}="
+_PIECE = re.compile(rf"(?:[?#&]|;(?={_PARAMETER}))(?:(?!;{_PARAMETER})[^?#&])*")
+# How many URIs in one another are looked into, and how often one may have been written with percents; the work doubles with
+# each, and nobody's links go that far.
+_NESTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,10 @@ class UriAccess:
         if self.userinfo:
             found |= {self.userinfo, self.userinfo.partition(":")[2] or self.userinfo}
         known = {piece[1:] for piece in _pieces(self.instead_of or "")}
-        found |= {piece[1:].partition("=")[2] for piece in _pieces(self.tail or "") if piece[1:] not in known}
+        for piece in _pieces(self.tail or ""):
+            if piece[1:] not in known:
+                value = piece[1:].partition("=")[2]
+                found |= {value, *_secrets_inside(value)}
         found |= {unquote(text) for text in found} | {unquote_plus(text) for text in found}
         return sorted((text for text in found if len(text) >= _LEAST_SECRET), key=len, reverse=True)
 
@@ -134,10 +152,9 @@ def redact(text: str, accesses: Iterable[UriAccess | None] = (), secret_keys: Co
     text = _USERINFO_IN_TEXT.sub(lambda m: m[0] if _is_container(m[1], m[2]) else f"{m[1]}{_HIDDEN}@", text)
     beside = _beside(text)
 
-    def hidden(match: re.Match[str]) -> str:
-        return f"{match[1]}{match[2]}={_HIDDEN}" if _is_secret(match[2], secret_keys, beside) else match[0]
-
-    return _QUERY_IN_TEXT.sub(hidden, text)
+    for key, value in ((_KEY_IN_TEXT, _VALUE_IN_TEXT), (_KEY_IN_VALUE, _VALUE_IN_VALUE)):
+        text = _without_values(text, key, value, lambda name: _is_secret(name, secret_keys, beside))
+    return _USERINFO_IN_VALUE.sub(lambda m: f"{m[1]}{_HIDDEN}%40", text)
 
 
 def path_of(uri: str) -> str:
@@ -193,20 +210,72 @@ def _beside(tail: str) -> frozenset[str]:
 
 def _pieces(tail: str) -> list[str]:
     """The parts of a query and a fragment, each with the mark before it."""
-    return re.findall(r"[?#&][^?#&]*", tail)
+    return _PIECE.findall(tail)
 
 
-def _without_secrets(tail: str, secret_keys: Collection[str] = ()) -> str:
+def _without_values(text: str, key: re.Pattern[str], value: re.Pattern[str], is_secret: Callable[[str], bool]) -> str:
+    """A text in which the values of secret keys are hidden."""
+    kept, at = [], 0
+    for found in key.finditer(text):
+        if found.start() >= at and is_secret(found[1]) and (hidden := value.match(text, found.end())):
+            kept += [text[at : found.end()], _HIDDEN]
+            at = hidden.end()
+    return "".join(kept) + text[at:]
+
+
+def _without_secrets(tail: str, secret_keys: Collection[str] = (), depth: int = _NESTED) -> str:
+    """A query and fragment without what is secret. depth: how many URIs in one another are still looked into."""
     beside = _beside(tail)
-    kept, lost, pieces = "", "", _pieces(tail)
-    for piece in pieces:
-        if "=" in piece and _is_secret(piece[1:].partition("=")[0], secret_keys, beside):
+    kept, lost = "", ""
+    for piece in _pieces(tail):
+        key, equals, value = piece[1:].partition("=")
+        # A value may hold semicolons: what stands behind a secret belongs to it.
+        if (equals and _is_secret(key, secret_keys, beside)) or (lost and piece[0] == ";"):
             lost = lost or piece[0]
         else:
             # What follows a secret that opened the query, or the fragment, opens it now.
-            kept += (lost if piece[0] == "&" and lost in ("?", "#") else piece[0]) + piece[1:]
+            mark = lost if piece[0] == "&" and lost in ("?", "#") else piece[0]
+            kept += mark + key + equals + (_open_value(value, secret_keys, depth) if depth else value)
             lost = ""
     return kept
+
+
+def _open_value(value: str, secret_keys: Collection[str], depth: int) -> str:
+    """The value of a query's key; a URI with secrets in it, as its identity, written with percents as it was."""
+    text, opened, times = value, value, 0
+    while times <= _NESTED and opened == text:
+        text = _decoded(text) if times else value
+        opened = _open_text(text, secret_keys, depth - 1)
+        times += 1
+    if opened == text:
+        return value
+    for _ in range(times - 1):
+        opened = quote(opened, safe="", errors="backslashreplace")
+    return _open_value(opened, secret_keys, depth)
+
+
+def _open_text(text: str, secret_keys: Collection[str], depth: int) -> str:
+    """The identity of a URI, or of what follows a host, that stands in another URI."""
+    if match := _URI.match(text):
+        start, _, text = _userinfo(text, match)
+    else:
+        start = ""
+    cut = _TAIL.search(text)
+    return start + (text[: cut.start()] + _without_secrets(text[cut.start() :], secret_keys, depth) if cut else text)
+
+
+def _secrets_inside(value: str) -> set[str]:
+    """What is secret in a URI that is the value of a query's key."""
+    for _ in range(_NESTED + 1):
+        access = split_uri(value)[1]
+        if access is not None:
+            return set(access.secrets())
+        value = _decoded(value)
+    return set()
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
 
 
 def _added(tail: str, more: str) -> str:

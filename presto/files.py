@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from longtake.manifests.folder import Folder, FolderError, is_uri
+from longtake.manifests.folder import Folder, FolderError, folder_by_name, is_uri
 from longtake.presto.errors import PrestoError
 
 Place = Path | str  # a local path, or a URI
@@ -36,9 +36,9 @@ def join(folder: Place, name: str) -> Place:
 
 
 def folder_of(folder: Place) -> Folder:
-    """The folder at a place. Raises PrestoError: no such protocol, or its package is missing."""
+    """The folder at a place. Raises PrestoError: no such protocol, its package is missing, or a secret in a URI."""
     try:
-        return Folder(folder)
+        return folder_by_name(folder)
     except FolderError as error:
         raise PrestoError(str(error)) from error
 

@@ -58,12 +58,13 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
     from longtake.curation import models
     from longtake.filters.weights import WEIGHTS, models_folder, models_uri
     from longtake.manifests.folder import is_uri
+    from longtake.manifests.uris import redact
 
     wanted = _chosen(names, recipe, everything)
     if not wanted:
         console.print(f"recipe {recipe} needs no weights")
     if (uri := models_uri()) and not mirror and wanted:
-        console.print(f"copying from {outside(uri)} (LONGTAKE_MODELS) into {outside(str(models_folder()))}")
+        console.print(f"copying from {outside(redact(uri))} (LONGTAKE_MODELS) into {outside(str(models_folder()))}")
     faults = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -298,8 +298,9 @@ def forget(
     target.must_exist()
     if not yes:
         found = forgetting.named(target, names)
-        known = len(found.videos) - len(found.unknown)
-        question = f"Erase {known} videos with {found.clips} clips from {outside(workspace)}? This cannot be undone."
+        question = (
+            f"Erase {found.known} videos with {found.clips} clips from {outside(workspace)}? This cannot be undone."
+        )
         typer.confirm(question, abort=True)
     show_forgotten(console, forgetting.forget(target, names))
 

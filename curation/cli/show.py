@@ -71,12 +71,19 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
 
 def show_forgotten(console: Console, found: Forgotten) -> None:
     """The end of `longtake forget`."""
-    known = len(found.videos) - len(found.unknown)
     console.print(
-        f"erased: {known} videos, {found.clips} clips, {found.rows} rows, {found.files} files", soft_wrap=True
+        f"erased: {found.known} videos, {found.clips} clips, {found.rows} rows, {found.files} files", soft_wrap=True
     )
     for tier, lost in found.datasets.items():
         console.print(f"dataset {outside(tier)}: {lost} clips fewer", soft_wrap=True)
+    for tier, count in found.without.items():
+        console.print(f"dataset {outside(tier)}: {count} further clips were missing, the next export brings them back")
+    for tier in found.removed:
+        console.print(
+            f"dataset {outside(tier)}: removed, since its index cannot be read; the next export writes it anew"
+        )
+    for name in found.before:
+        console.print(f"{outside(redact(name))}: was forgotten before", soft_wrap=True)
     for name in found.unknown:
         console.print(f"{outside(redact(name))}: never curated here; noted, so that it will not be", soft_wrap=True)
 

@@ -29,7 +29,8 @@ _FORMAT = "2.2"
 
 def write_lance(table: pa.Table, dataset: Path, folder: Path, clips_per_fragment: int = CLIPS_PER_FRAGMENT) -> Path:
     """Write the clips of `table` (see `manifests.shards`), whose paths begin at `dataset`, as the Lance dataset `folder`; an
-    older one is removed first. Needs pylance. Raises DatasetError if a clip cannot be read."""
+    older one is removed first. Needs pylance. Raises DatasetError if a clip cannot be read, or Lance
+    cannot write there."""
     import lance
 
     video = lance.blob_field("video", inline_size_threshold=0, dedicated_size_threshold=1)
@@ -42,14 +43,17 @@ def write_lance(table: pa.Table, dataset: Path, folder: Path, clips_per_fragment
             if gone := [clip for clip in clips if not clip.is_file()]:
                 raise DatasetError(f"{gone[0]} is missing: export again")
             blobs = lance.blob_array([clip.absolute().as_uri() for clip in clips])
-            written = lance.fragment.write_fragments(
-                rows.append_column(video, blobs),
-                part,
-                schema=schema,
-                mode="create",
-                data_storage_version=_FORMAT,
-                external_blob_mode="ingest",
-            )
+            try:
+                written = lance.fragment.write_fragments(
+                    rows.append_column(video, blobs),
+                    part,
+                    schema=schema,
+                    mode="create",
+                    data_storage_version=_FORMAT,
+                    external_blob_mode="ingest",
+                )
+            except OSError as error:  # of a path with control characters, for one
+                raise DatasetError(f"{folder}: Lance cannot write here: {error}") from error
             for file in (file for fragment in written for file in fragment.files):
                 _link(part / "data" / Path(file.path).stem, clips)
             fragments += written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -53,3 +54,27 @@ def test_a_folder_or_single_templates_take_their_place(tmp_path: Path) -> None:
 def test_what_cannot_be_filled_in_is_said(chosen: str | dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_prompts(chosen)
+
+
+@pytest.mark.parametrize(
+    "kind", ["a link", "a link to a link", "a pipe", "a folder", "a hard-to-read file", "too long"]
+)
+def test_what_is_sent_to_a_model_is_a_template_and_no_other_file(tmp_path: Path, kind: str) -> None:
+    secret, folder = tmp_path / "secret", tmp_path / "mine"
+    secret.write_text("not for strangers")
+    folder.mkdir()
+    path = folder / "refine.txt"
+    if kind == "a link":
+        path.symlink_to(secret)
+    elif kind == "a link to a link":
+        (tmp_path / "between").symlink_to(secret)
+        path.symlink_to("../between")
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff" if kind == "a hard-to-read file" else b"x" * 10_000_000)
+    with pytest.raises(ValueError, match=r"^prompts: ") as raised:
+        load_prompts(str(folder))
+    assert "not for strangers" not in str(raised.value)

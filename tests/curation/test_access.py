@@ -288,3 +288,14 @@ def test_export_notices_equal_clips(bench: Bench, films: list[Path], host: str) 
     told = f"Equal byte for byte to another clip, by SHA-256: {CLIPS_EACH} of {2 * CLIPS_EACH} clips"
     assert told in output
     assert told in (bench.workspace / "dataset/pretrain/README.md").read_text()
+
+
+def test_a_workspace_with_a_password_in_its_address_is_refused(films: list[Path], bench: Bench) -> None:
+    place = "s3://KEYAAA:hidden%2Fpass@bucket/ws"
+    for arguments in (
+        ("curate", films[0], "-o", place), ("curate", films[0], "-o", place, "-r", bench.recipe(), "--inline"), ("stats", place),
+        ("doctor", "-o", place), ("forget", place, films[0], "--yes"), ("studio", place),
+    ):  # fmt: skip
+        output = call(*arguments, code=3)
+        assert "give them in the environment" in output
+        assert_no_secret(output)

@@ -74,6 +74,9 @@ def words_of(bench: Bench, uri: str) -> list[str]:
 def test_nothing_but_the_note_is_left(bench: Bench, curated: Bench) -> None:
     uri = film(curated, 1)
     words = words_of(bench, uri)
+    shard = next(bench.workspace.glob("encoded/*/*.mp4")).parent
+    (shard / "of somebody").mkdir()
+    (shard / "notes.txt").write_text("of somebody")
     others = bench.rows("clips").query("uri != @uri").sort_values("clip_id").reset_index(drop=True)
     size = len(list((bench.workspace / "encoded").rglob("*.mp4")))
     killed = bench.workspace / "dataset" / ".pretrain.new" / "clips"
@@ -88,6 +91,8 @@ def test_nothing_but_the_note_is_left(bench: Bench, curated: Bench) -> None:
     assert traces(bench.workspace, words) == []
     assert not (bench.workspace / "captions.html").exists()
     assert not killed.exists()
+    assert (shard / "of somebody").is_dir()
+    assert (shard / "notes.txt").is_file()
     note = pd.read_parquet(bench.workspace / "forgotten")
     assert note.columns.tolist() == ["video_id", "when"]
     assert note["video_id"].tolist() == [ids.video_id(uri)]
@@ -124,6 +129,56 @@ def test_what_was_never_here_is_noted_and_stays_out(bench: Bench, curated: Bench
     before = len(bench.rows("videos"))
     assert "left out, forgotten on request: 1" in bench.run("curate", "--inline", other, film(curated, 0))
     assert len(bench.rows("videos")) == before
+
+
+@pytest.mark.parametrize(
+    "written", ["{0}/../films/001.mp4", "{0}//001.mp4", "{0}/001.mp4/", "file://{0}/001.mp4", "file://localhost{0}/%30%301.mp4",
+    "file:{0}/001.mp4", "../films/001.mp4", "link.mp4", "linked/001.mp4"]
+)  # fmt: skip
+def test_a_video_has_more_than_one_name(
+    bench: Bench, curated: Bench, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, here = curated.folder / "films", tmp_path / "here"
+    here.mkdir()
+    (here / "link.mp4").symlink_to(films / "001.mp4")
+    (here / "linked").symlink_to(films)
+    (tmp_path / "films").symlink_to(films)
+    monkeypatch.chdir(here)
+    words = words_of(bench, film(curated, 1))
+    assert "erased: 1 videos" in forget(bench, written.format(films))
+    assert traces(bench.workspace, words) == []
+    assert pd.read_parquet(bench.workspace / "forgotten")["video_id"].tolist() == [ids.video_id(film(curated, 1))]
+
+
+@pytest.mark.parametrize("written", ["", " ", "{0}", "{0}/", "{0}/nowhere/", "{0}/0*.mp4", "s3://bucket/"])
+def test_what_can_be_no_video_is_not_noted(bench: Bench, curated: Bench, written: str) -> None:
+    assert "nothing was erased" in forget(bench, written.format(curated.folder / "films"), code=3)
+    assert not (bench.workspace / "forgotten").exists()
+    assert len(bench.rows("videos")) == FILMS
+
+
+@pytest.mark.parametrize("fault", ["no index", "a damaged index", "a clip is missing", "a file among the datasets"])
+def test_a_dataset_that_is_damaged_keeps_nothing_of_it(bench: Bench, curated: Bench, fault: str) -> None:
+    words = words_of(bench, film(curated, 1))
+    dataset = bench.workspace / "dataset" / "pretrain"
+    if fault == "no index":
+        (dataset / "index.parquet").unlink()
+    elif fault == "a damaged index":
+        (dataset / "index.parquet").write_bytes(b"PAR1 no more")
+    elif fault == "a clip is missing":
+        next(path for path in dataset.glob("clips/*/*.mp4") if path.stem not in words).unlink()
+    else:
+        (bench.workspace / "dataset" / "notes.txt").write_bytes(b"of somebody")
+    (dataset / "mine.txt").write_text("of somebody")
+    output = forget(bench, film(curated, 1))
+    assert traces(bench.workspace, words) == []
+    assert ("its index cannot be read" in output) == ("index" in fault)
+    assert ("1 further clips were missing" in output) == (fault == "a clip is missing")
+    assert "was forgotten before" in forget(bench, film(curated, 1))
+    bench.run("curate", "--inline")
+    assert (dataset / "mine.txt").read_text() == "of somebody"
+    assert len(pd.read_parquet(dataset / "index.parquet")) == (FILMS - 1) * CLIPS_EACH
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dataset, check=True)
 
 
 def test_names_come_from_a_file_and_a_person_is_asked(bench: Bench, curated: Bench, tmp_path: Path) -> None:

@@ -22,7 +22,16 @@ from uuid import uuid4
 
 import pytest
 
-from longtake.manifests.folder import Folder, FolderError, is_uri, local_path, open_uri, whole_file, whole_folder
+from longtake.manifests.folder import (
+    Folder,
+    FolderError,
+    folder_by_name,
+    is_uri,
+    local_path,
+    open_uri,
+    whole_file,
+    whole_folder,
+)
 
 SECRET = "not-a-secret"
 
@@ -182,12 +191,24 @@ def test_it_can_be_pickled_and_compared(folder: Folder) -> None:
     assert (folder / "x") != folder
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["s3://KEY:HIDDEN@bucket/ws", "s3://HIDDEN@bucket/ws", "https://u:HIDDEN@h/ws", "memory://x/ws?token=HIDDEN"],
+)
+def test_the_address_of_a_folder_holds_no_secret(place: str) -> None:
+    with pytest.raises(FolderError, match="give them in the environment") as raised:
+        folder_by_name(place)
+    assert "HIDDEN" not in str(raised.value)
+    assert folder_by_name("memory://x/ws") == Folder("memory://x/ws")
+
+
 # ── on a disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_paths_and_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Folder("ws") == Folder(tmp_path / "ws") == Folder(f"file://{tmp_path}/ws")
+    assert Folder(f"file://{tmp_path}/a%20b") == Folder(f"file://localhost{tmp_path}/a b") == Folder(tmp_path / "a b")
     assert Folder("memory://x/y").uri == "memory:///x/y"
     assert is_uri("s3://bucket/x")
     assert not is_uri("/a/b://c")

@@ -75,3 +75,10 @@ def test_a_missing_clip_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=gone.name):
         write_lance(table, folder, folder / "clips.lance", clips_per_fragment=2)
     assert sorted(path.name for path in folder.iterdir()) == ["clips"]
+
+
+def test_where_lance_cannot_write_it_says_so(tmp_path: Path) -> None:
+    folder, table = dataset(tmp_path / "a\tb")
+    with pytest.raises(DatasetError, match="Lance cannot write here"):
+        write_lance(table, folder, folder / "clips.lance")
+    assert not (folder / "clips.lance").exists()
