@@ -131,10 +131,9 @@ def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
     if not frame.format.name.startswith("gray") or frame.color_range == ColorRange.JPEG:
         return frame
     grey = frame.reformat(format="gray", threads=1).to_ndarray()
-    grey = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
-    height, width = grey.shape
-    chroma = np.full((height // 2, width), 128, np.uint8)
-    made = av.VideoFrame.from_ndarray(np.concatenate([grey, chroma]), format="yuv420p")
+    even = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
+    chroma = np.full((even.shape[0] // 2, even.shape[1]), 128, np.uint8)
+    made = av.VideoFrame.from_ndarray(np.concatenate([even, chroma]), format="yuv420p")
     made.pts, made.time_base, made.color_range = frame.pts, frame.time_base, ColorRange.MPEG
     return made
 
