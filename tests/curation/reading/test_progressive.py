@@ -42,7 +42,7 @@ def film(path: Path, top_first: bool, fields: Sequence[Grey] | None = None) -> P
     source = mark.add_buffer(width=SIZE[0], height=SIZE[1], format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 25))
     mark.link_nodes(source, mark.add("setfield", "tff" if top_first else "bff"), mark.add("buffersink")).configure()
     with av.open(str(path), "w") as container:
-        options = {"crf": "4", "preset": "veryfast", "flags": "+ildct+ilme"}
+        options = {"crf": "4", "preset": "veryfast", "flags": "+ildct+ilme", "bf": "3", "b_strategy": "0"}
         stream: Any = container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         for n in range(len(fields) // 2):
@@ -59,7 +59,7 @@ def film(path: Path, top_first: bool, fields: Sequence[Grey] | None = None) -> P
 
 
 def luma(frame: av.VideoFrame) -> npt.NDArray[np.float64]:
-    return frame.to_ndarray(format="gray").astype(float)
+    return frame.to_ndarray()[: frame.height].astype(float)
 
 
 def comb(picture: npt.NDArray[Any]) -> float:
