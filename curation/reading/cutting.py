@@ -269,7 +269,13 @@ class _Wanted:
 
 
 def _encode_span(
-    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float, seek: bool
+    source: str | BinaryIO,
+    start: float,
+    end: float,
+    part: Path,
+    settings: EncodeSettings,
+    pace: float,
+    seek: bool = True,
 ) -> _Wanted:
     with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
