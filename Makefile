@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-colour bench-stats bench-models bench-captions bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -54,6 +54,9 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready  ## needs a system ffmpeg, to compare with
 	$(RUN)/python -m benchmarks.scan
+
+bench-colour: $(VENV)/.ready  ## COLOURS=FOLDER with ref.mkv and the same film in other encodings; HDR=FOLDER
+	$(RUN)/python -m benchmarks.colour $(COLOURS) $(if $(HDR),--hdr $(HDR))
 
 bench-stats: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.stats_million
