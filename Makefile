@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-artifacts bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -57,6 +57,9 @@ bench: $(VENV)/.ready  ## needs a system ffmpeg, to compare with
 
 bench-shots: $(VENV)/.ready  ## which cuts are found; needs a system ffmpeg and ../shared
 	$(RUN)/python -m benchmarks.shots
+
+bench-colour: $(VENV)/.ready  ## COLOURS=FOLDER with ref.mkv and the same film in other encodings; HDR=FOLDER
+	$(RUN)/python -m benchmarks.colour $(COLOURS) $(if $(HDR),--hdr $(HDR))
 
 bench-stats: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.stats_million

@@ -33,7 +33,13 @@ KINDS: dict[str, tuple[Sort, str]] = {
     "empty": (Sort.FACT, "zero bytes, or a video without a single frame"),
     "not_video": (Sort.FACT, "no container this project reads: not a video, or damaged from the first bytes on"),
     "no_video": (Sort.FACT, "a media file without a video stream (audio only, or only a cover picture)"),
-    "unsupported": (Sort.FACT, "a video stream for which there is no decoder (or that is encrypted)"),
+    "unsupported": (
+        Sort.FACT,
+        (
+            "a video stream for which there is no decoder (or that is encrypted), or without times (a raw stream: put it into a "
+            "container first)"
+        ),
+    ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),
     "too_short": (Sort.FACT, "fewer than two frames; of a clip: fewer than `export.frames` asks for"),
     "truncated": (Sort.FACT, "the file ends before the video does"),

@@ -132,6 +132,8 @@ def _show_counts(console: Console, found: Statistics) -> None:
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
             + (f" ({outside(kinds)})" if kinds else "")
         )
+        if counts.get("tone_mapped"):
+            console.print(f"    HDR, mapped to SDR: {counts['tone_mapped']}")
         if hosts := ", ".join(f"{host} {n}" for host, n in sorted(found.summary["error_hosts"][name].items())):
             console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
     captions = found.summary["captions"]

@@ -61,7 +61,7 @@ class Statistics:
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
     """Read the manifests and count. near: how many near misses to name, see `near_misses`."""
     encoded = ["status", "error_kind", "host"]
-    videos = workspace.videos.read(encoded, encoded=encoded)
+    videos = workspace.videos.read([*encoded, "tone_mapped"], encoded=encoded)
     scores = clip_scores(workspace, recipe, ["host"])
     clips = scores.table
     with ThreadPoolExecutor() as threads:  # Arrow leaves the lock to others meanwhile
@@ -75,6 +75,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
             "ok": counted(videos["status"]).get("ok", 0),
             "error": counted(videos["status"]).get("error", 0),
             "error_kinds": counted(videos["error_kind"].drop_null()),
+            "tone_mapped": pc.sum(videos["tone_mapped"]).as_py() or 0,
         },
         "clips": {
             "total": clips.num_rows,

@@ -120,6 +120,9 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
     return Retiering(changes, differences(before, after), stale_scores(before, after))
 
 
+_OF_VIDEO = ["codec", "pixel_format", "transfer", "primaries", "tone_mapped"]
+
+
 def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[str, Any]:
     """All that the manifests say of one clip, and each tier's verdict with its reasons. Raises SetupError."""
     scores = clip_scores(workspace, recipe)
@@ -132,8 +135,11 @@ def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[st
     captions = _row_of(workspace.captions.read(), clip["clip_id"])
     exported = _row_of(workspace.exports.read(), clip["clip_id"])
     skipped = {*names, *(f"{name}_detail" for name in names), *map(standard_error_of, names), "protocols"}
+    video = workspace.videos.read(["video_id", *_OF_VIDEO])
+    video = video.filter(pc.equal(video["video_id"], clip["video_id"])).select(_OF_VIDEO)
     return {
         **{key: value for key, value in clip.items() if key not in skipped},
+        **(video.to_pylist()[0] if video.num_rows else {}),
         "scores": {
             name: {
                 "value": clip[name],

@@ -34,8 +34,8 @@ SIDE = 65
 
 _DEEP = "gbrp16le"
 
-UNKNOWN = (0, 2, 3)  # AVCOL_*: RGB as a matrix, unspecified, reserved
 _YCGCO, _BT2020_CL, _DERIVED, _ICTCP = 8, 10, 12, 14  # matrices (AVCOL_SPC) that the scaler does not know
+KNOWN = (1, 4, 5, 6, 7, 9)  # matrices that it does
 _BY_TABLE = (_YCGCO, _BT2020_CL, _DERIVED, _ICTCP)
 # x and y of red, green, blue and white: ITU-T H.273, table 2.
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
@@ -118,7 +118,7 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
     wide = transfer in (16, 18) or matrix in (9, 10, _ICTCP)
     if primaries not in _PRIMARIES:
         primaries = 9 if wide else 1
-    if matrix in UNKNOWN or (matrix > 10 and matrix not in _BY_TABLE):
+    if matrix not in KNOWN and matrix not in _BY_TABLE:
         width, height = size or (frame.width, frame.height)
         hd = width >= 1280 or height > 576
         matrix = 9 if primaries == 9 else 1 if hd else 5
@@ -131,10 +131,9 @@ def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
     if not frame.format.name.startswith("gray") or frame.color_range == ColorRange.JPEG:
         return frame
     grey = frame.reformat(format="gray", threads=1).to_ndarray()
-    padded = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
-    height, width = padded.shape
-    chroma = np.full((height // 2, width), 128, np.uint8)
-    made = av.VideoFrame.from_ndarray(np.concatenate([padded, chroma]), format="yuv420p")
+    even = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
+    chroma = np.full((even.shape[0] // 2, even.shape[1]), 128, np.uint8)
+    made = av.VideoFrame.from_ndarray(np.concatenate([even, chroma]), format="yuv420p")
     made.pts, made.time_base, made.color_range = frame.pts, frame.time_base, ColorRange.MPEG
     return made
 

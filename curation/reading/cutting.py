@@ -28,7 +28,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoReformatter
 
 from longtake.curation.errors import VideoError, is_of_the_world
-from longtake.curation.reading.colour import UNKNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
@@ -269,7 +269,13 @@ class _Wanted:
 
 
 def _encode_span(
-    source: str | BinaryIO, start: float, end: float, part: Path, settings: EncodeSettings, pace: float, seek: bool
+    source: str | BinaryIO,
+    start: float,
+    end: float,
+    part: Path,
+    settings: EncodeSettings,
+    pace: float,
+    seek: bool = True,
 ) -> _Wanted:
     with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
@@ -332,7 +338,7 @@ class _Painter:
                 width=width,
                 height=height,
                 format="yuv420p",
-                src_colorspace=None if mapped is not frame or frame.colorspace not in UNKNOWN else colour.matrix,
+                src_colorspace=None if mapped is not frame or frame.colorspace in KNOWN else colour.matrix,
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
                 interpolation="BICUBIC",

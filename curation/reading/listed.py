@@ -167,7 +167,7 @@ class ListedPass:
         """Frames from the last one at or before `start` on, if the video can be entered there; else from where reading stands,
         or from the beginning."""
         here = self.previous.time if self.previous else 0.0
-        if start - here > SKIP:
+        if start - here > SKIP and not self.count.restarts:  # a clock that starts anew cannot be sought in
             moved = False
             for lead in LEADS:
                 if not self._seek(start - lead):

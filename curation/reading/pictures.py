@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from longtake.curation.reading.colour import Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
@@ -72,20 +72,21 @@ class AnalysisFrames:
         width, height = self._coded
         frame = with_chroma(frame)
         colour = self._colour(frame)
-        # One matrix on both sides, so that the scaler leaves the components as they are. RGB has none: it gets one.
-        other = colour.rgb or colour.by_table
+        # RGB gets the matrix of BT.709. One that the scaler does not know is hidden from it: it leaves the components alone.
+        hidden = not colour.rgb and frame.colorspace not in (*KNOWN, 0, 2)
+        painted = colour.rgb and not colour.mapped
         small = self._shrinker.reformat(
             frame,
             width=width,
             height=height,
             format=("gbrp10le" if colour.rgb else "yuv420p10le") if colour.mapped else "yuv420p",
-            src_colorspace=Colorspace.ITU709 if colour.by_table else None,
-            dst_colorspace=Colorspace.ITU709 if other and not (colour.rgb and colour.mapped) else None,
+            src_colorspace=Colorspace.ITU709 if hidden else None,
+            dst_colorspace=Colorspace.ITU709 if hidden or painted else None,
             interpolation="AREA",
             threads=1,
         )
-        if colour.by_table:
-            small.colorspace = frame.colorspace
+        if hidden:
+            small.colorspace = colour.matrix
         return small
 
     def rgb(self, small: av.VideoFrame) -> Image:

@@ -44,15 +44,20 @@ class Timeline:
         self._frame: int | None = None  # when the last frame was shown
 
     def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
-        """Put a packet's times on this clock, before it is decoded. When it is shown, seconds; None if it does not say."""
+        """Put a packet's times on this clock, before it is decoded. When it is shown, seconds, as far as is
+        known; None for one without any time."""
         if not packet.size:
             return None
+        if packet.pts is not None and packet.dts is not None and packet.pts - packet.dts > self._ahead:
+            packet.pts = None  # its demuxer took it from beyond a leap of the clock
         if packet.dts is not None:
             self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
         if packet.pts is not None:
             packet.pts += self._offset
         ticks = packet.dts if self.by_decoding else packet.pts
+        if ticks is None and packet.dts is not None:
+            ticks = packet.dts + self._gap  # the last frame before others that are decoded later; no sooner than this
         if ticks is None:
             return None
         self._shown = ticks if self._shown is None else max(self._shown, ticks)

@@ -103,7 +103,7 @@ class Files:
 
 def files(workspace: Workspace, most: int = 12) -> Files:
     """What the videos manifest says of the files."""
-    names = ["uri", "status", "width", "height", "fps", "duration", "codec", "container", "bytes"]
+    names = ["uri", "status", "width", "height", "fps", "duration", "codec", "transfer", "container", "bytes"]
     videos = workspace.videos.read(names)
     videos = videos.filter(pc.equal(videos["status"], "ok"))
     megabytes = pc.divide(videos["bytes"].cast("float64"), 1e6)
@@ -115,6 +115,7 @@ def files(workspace: Workspace, most: int = 12) -> Files:
     counts = {
         "frame size": _most(sizes, most),
         "codec": _most(videos["codec"], most),
+        "transfer (of colours)": _most(videos["transfer"], most),
         "container": _most(videos["container"], most),
         "source": _most(sources(videos["uri"]), most),
     }

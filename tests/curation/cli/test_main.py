@@ -113,7 +113,7 @@ def test_statistics_as_table_json_and_csv(curated: tuple[Path, str]) -> None:
     data = json.loads(longtake("stats", workspace, "--json").stdout)
     assert data == json.loads(longtake("stats", "-o", workspace, "--json").stdout)
     assert data["videos"] == {
-        "total": 6, "ok": 3, "error": 3, "error_kinds": {"empty": 1, "missing": 1, "not_video": 1},
+        "total": 6, "ok": 3, "error": 3, "error_kinds": {"empty": 1, "missing": 1, "not_video": 1}, "tone_mapped": 0,
     }  # fmt: skip
     pretrain = data["tiers"]["pretrain"]
     assert (pretrain["kept"], pretrain["rejected"], pretrain["error"]) == (1, 2, 0)

@@ -40,7 +40,7 @@ def counts(**gates: str) -> dict[str, dict[str, int]]:
 
 def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     summary = found.summary
-    assert summary["videos"] == {"total": 4, "ok": 3, "error": 1, "error_kinds": {"not_video": 1}}
+    assert summary["videos"] == {"total": 4, "ok": 3, "error": 1, "error_kinds": {"not_video": 1}, "tone_mapped": 0}
     assert summary["clips"] == {"total": 10, "ok": 8, "error": 2, "error_kinds": {"frames": 1, "caption": 1}}
     pretrain, finetune = summary["tiers"]["pretrain"], summary["tiers"]["finetune"]
     assert [pretrain[v] for v in ("kept", "rejected", "error", "undecided")] == [1, 5, 2, 2]
@@ -225,7 +225,7 @@ def test_every_and_another_reduction_look_into_the_details(workspace: Workspace)
 
 def test_an_empty_workspace_has_zeros(tmp_path: Path) -> None:
     found = statistics(Workspace(str(tmp_path)), recipe())
-    assert found.summary["videos"] == {"total": 0, "ok": 0, "error": 0, "error_kinds": {}}
+    assert found.summary["videos"] == {"total": 0, "ok": 0, "error": 0, "error_kinds": {}, "tone_mapped": 0}
     assert found.summary["tiers"]["pretrain"]["gates"]["psnr"]["passed"] == 0
     assert found.quantiles["psnr"] == [None] * len(QUANTILES)
     assert found.near_misses == []

@@ -1,0 +1,140 @@
+"""When frames are shown, in files that lie about it. Each frame carries its number; a clip must show the right ones."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.timeline import Rate
+from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from tests.curation.reading.test_cutting import make, number_of, numbers, picture, steady
+
+REORDERED = {"preset": "veryfast", "bf": "3", "crf": "16", "sc_threshold": "0"}
+TWENTY = EncodeSettings(fps=25, frames=20, preset="ultrafast")
+SCAN = {"all_frames": False}
+ALL = {"all_frames": True}
+
+
+def film(path: Path) -> Path:
+    return make(path, steady(25, 75), gop=25, rate=25, base=Fraction(1, 25), options=REORDERED)
+
+
+def shown(path: Path, all_frames: bool) -> tuple[VideoInfo, DecodeCount, dict[float, int]]:
+    """Time → number of the frame that is shown then."""
+    with open_video(str(path)) as video:
+        info, count = probe(video), DecodeCount()
+        frames = decode(video, info, count, all_frames=all_frames)
+        return info, count, {round(d.time, 3): number_of(d.frame.to_ndarray(format="rgb24")) for d in frames}
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+def test_reordered_frames_of_an_avi_are_shown_in_order(tmp_path: Path, how: dict[str, bool]) -> None:
+    """AVI has decoding times only."""
+    path = film(tmp_path / "film.avi")
+    info, count, frames = shown(path, **how)
+    assert frames == {round(i / 25, 3): i for i in range(75)}
+    assert (count.corrupt, count.restarts) == (0, 0)
+    assert info.fps == pytest.approx(25)
+    assert count.fps == pytest.approx(25)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0, 1.4, 2.0])
+def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
+    path = film(tmp_path / "film.avi")
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+def joined(tmp_path: Path, suffix: str, second: float) -> Path:
+    """Two recordings of 2 s in one file, the second one's clock `second` s before the end of the first one's."""
+    parts = []
+    for i in range(2):
+        part = tmp_path / f"{i}{suffix}"
+        times = [t + i * (2 - second) for t in steady(25, 50)]
+        with av.open(str(part), "w", format={".ts": "mpegts", ".mpg": "mpeg"}[suffix]) as container:
+            codec = "libx264" if suffix == ".ts" else "mpeg2video"
+            options = REORDERED if suffix == ".ts" else {"bf": "2", "qscale": "2"}
+            stream: Any = container.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt, stream.gop_size = 320, 180, "yuv420p", 25
+            for number, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(picture(50 * i + number), "rgb24")
+                frame.pts, frame.time_base = round(time * 90000), Fraction(1, 90000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        parts.append(part.read_bytes())
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("second", [2.0, 1.0, -20.0], ids=["anew", "earlier", "later"])
+def test_a_clock_that_is_set_anew_goes_on(tmp_path: Path, suffix: str, second: float) -> None:
+    path = joined(tmp_path, suffix, second)
+    _, count, frames = shown(path, all_frames=True)
+    assert list(frames.values()) == list(range(100))
+    # MPEG-PS does not tell when the last frame before a leap is shown: decoding times stand in, some frames off
+    assert list(frames) == pytest.approx([i / 25 for i in range(100)], abs=0.09 if suffix == ".mpg" else 2e-3)
+    assert (count.corrupt, count.restarts) == (0, 1)
+    assert count.fps == pytest.approx(25, rel=0.02 if suffix == ".mpg" else 1e-3)
+    start = list(frames)[60]
+    cut_clip(str(path), start, start + 0.8, tmp_path / "c.mp4", TWENTY, seek=False)
+    assert numbers(tmp_path / "c.mp4") == list(range(60, 80))
+
+
+def test_frames_before_the_first_time_are_left_out(tmp_path: Path) -> None:
+    """A Matroska file that begins before its own zero: its demuxer gives no times there."""
+    path = tmp_path / "film.mkv"
+    source = film(tmp_path / "film.mp4")
+    with av.open(str(source)) as a, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as b:
+        stream: Any = b.add_stream_from_template(a.streams.video[0])
+        for packet in a.demux(a.streams.video[0]):
+            if packet.size and packet.pts is not None and packet.dts is not None and packet.time_base:
+                early = round(Fraction(7, 10) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - early, packet.dts - early, stream
+                b.mux(packet)
+    _, count, frames = shown(path, all_frames=True)
+    assert count.corrupt == 0
+    first, at = next(iter(frames.items()))
+    assert first == 0
+    assert {time: number - at for time, number in frames.items()} == {round(i / 25, 3): i for i in range(len(frames))}
+
+
+def test_a_pass_that_stops_early_knows_the_rate(tmp_path: Path) -> None:
+    """The reference frames lie ahead of the frames between them, which have not come yet."""
+    path = make(tmp_path / "film.mp4", steady(24, 120), gop=120, options=REORDERED | {"bf": "12", "b_strategy": "0"})
+    with open_video(str(path)) as video:
+        info, count = probe(video), DecodeCount()
+        for decoded in decode(video, info, count):
+            if decoded.time > 2:
+                break
+    assert count.packets < 100
+    assert count.fps == pytest.approx(24, rel=1e-6)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(0, 8), st.data())
+def test_the_rate_of_any_order_is_that_of_the_frames_so_far(gaps: list[int], depth: int, data: st.DataObject) -> None:
+    """Each packet is decoded no later than it is shown, in an order that no reordering of `depth` frames leaves."""
+    times = list(itertools.accumulate(gaps, initial=0))
+    left, order = list(range(len(times))), []
+    while left:
+        order.append(left.pop(data.draw(st.integers(0, min(depth, len(left) - 1)))))
+    # the decoding time of a packet: no later than any that is still to be shown
+    rate = Rate()
+    stop = data.draw(st.integers(1, len(order)))
+    for k, number in enumerate(order[:stop]):
+        rate.add(times[number], min(times[i] for i in order[k:]))
+    if rate.count > 1:
+        exact = times[: rate.count]
+        assert rate.fps == pytest.approx((rate.count - 1) / (exact[-1] - exact[0]))
+    rate.finish()
+    assert rate.count == stop
