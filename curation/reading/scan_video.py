@@ -300,7 +300,7 @@ class _Pass:
         for (time, a), (later, b) in self._pairs(clip.span, pair_starts(clip.span, count, gap)):
             for moment, small in ((time, a), (later, b)):
                 if moment not in greys:
-                    greys[moment] = small_grey(small)
+                    greys[moment] = small_grey(small, self.analysis)
             pairs.append((time, greys[time], later, greys[later]))
         return sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
 
