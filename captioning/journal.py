@@ -1,7 +1,7 @@
 """Answers that were paid for and whose clip has no row yet: a file per clip, gone when its row is stored.
 
-A kill then costs the requests that were under way, and nothing that was answered. An answer is a line that is appended and
-synced; a torn last line is no answer.
+A kill then costs the requests that were under way and the answers that were being written, and nothing else. An answer is a
+line that is appended and synced; a torn last line is no answer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.manifests.folder import Folder
 
+ANSWERS = ".answers"  # in the workspace: the journal
 MAX_BYTES = 4 * 2**20  # of one clip's file: more is not ours
 
 

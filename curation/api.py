@@ -28,6 +28,7 @@ from longtake.manifests import schemas
 if TYPE_CHECKING:
     import pandas as pd
 
+    from longtake.curation.forgetting import Forgotten
     from longtake.curation.inputs import InputReport
     from longtake.curation.pipeline import Watcher
 
@@ -152,6 +153,19 @@ class OpenWorkspace:
             warnings.warn(f"stored scores of {name} are believed: {scores.unchecked[name]}", stacklevel=2)
         return _shown(verdict_table(scores, result), arrow)
 
+    def forget(self, videos: StrPath | Sequence[StrPath]) -> Forgotten:
+        """Erase videos as `longtake forget` does: frames, clips, captions, encoded files, rows, marks, and their place in
+        exported datasets. What remains is a note that it was asked for, and that keeps them from being curated again.
+
+        videos: paths, URIs or ids of videos; an archive or a table stands for all videos in it. A name that is not known
+        here is noted, too. Raises SetupError for the id of a clip, WorkspaceBusy while a run writes to this workspace, and
+        StoreError or OSError where something cannot be erased; the same call then goes on.
+        """
+        from longtake.curation.forgetting import forget
+
+        names = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
+        return forget(self._workspace, names)
+
     def clip(self, clip_id: str) -> ClipView:
         """One clip by its id, or by the first digits of it. A notebook shows it: keyframes over their sub-captions,
         scores, and each tier's verdict with its reasons.
@@ -208,6 +222,7 @@ def curate(
     secret_query: Sequence[str] = (),
     allow_scheme: Sequence[str] = (),
     allow_private: bool = False,
+    allow_endpoints: Sequence[str] = (),
 ) -> CurateResult:
     """Run the stages over videos, as `longtake curate` does. The same call goes on after a stop, and computes only what
     is missing.
@@ -225,7 +240,9 @@ def curate(
     strict: raise SetupError before any work if some row of a list, or a folder, cannot be used. list_fps: the rate that
     frame numbers and time codes of lists count at. access: a file that lets this call read its videos (None: the one that
     LONGTAKE_ACCESS names). secret_query: further query keys of URIs that are secret. allow_scheme: further schemes that lists
-    may name. allow_private: web addresses may lead into this machine or its network.
+    may name. allow_private: web addresses may lead into this machine or its network. allow_endpoints: hosts (HOST, HOST:PORT
+    or URLs) that a captioner may send frames and its key to, though only a recipe names them; they are remembered for this
+    user, as by the command's `--allow-endpoint`.
 
     A video that cannot be read is an error row, not an exception. Raises RecipeError for a recipe that cannot be used,
     WorkspaceBusy while another run writes to this workspace, StoreError where it cannot be written, and SetupError for
@@ -238,6 +255,7 @@ def curate(
     names = [listed.name for listed in STAGES]
     if until not in names:
         raise SetupError(f"until={until!r}: the stages are {', '.join(names)}")
+    _allow(allow_endpoints)
     target = Workspace(fspath(output), remembers=True)
     inputs = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
     options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
@@ -271,6 +289,16 @@ class _Quiet:
     def advance(self, report: object) -> None: ...
 
     def end(self, stage: str, total: object, seconds: float) -> None: ...
+
+
+def _allow(hosts: Sequence[str]) -> None:
+    from longtake.captioning.permission import PermissionFault, allow
+
+    for host in [hosts] if isinstance(hosts, str) else hosts:
+        try:
+            allow(host)
+        except (ValueError, PermissionFault) as error:
+            raise SetupError(f"allow_endpoints: {error}") from None
 
 
 def _recipe(workspace: Workspace, recipe: Recipe | StrPath | None) -> Recipe:

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation import forgetting
 from longtake.curation.access import Access
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import SetupError
@@ -92,12 +93,14 @@ def run(
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
+            forgetting.complete(workspace)
             if inputs and not workspace.inputs.parts():
                 # there will be work: Ray, which takes its time, starts while the list is read
                 _check(Run(workspace, recipe, options, access))
                 executor.start()
             if inputs:
                 gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
+                forgetting.leave_out(workspace, gathered)
                 result.inputs = gathered.report
                 if tell := getattr(watcher, "inputs", None):
                     tell(gathered.report)

@@ -57,6 +57,10 @@ class Workspace:
         return self._manifest(schemas.exports)
 
     @cached_property
+    def forgotten(self) -> Manifest:
+        return self._manifest(schemas.forgotten)
+
+    @cached_property
     def runs(self) -> Manifest:
         return self._manifest(schemas.runs)
 

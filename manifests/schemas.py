@@ -178,6 +178,13 @@ EXPORTS = pa.schema(
     ]
 )
 
+FORGOTTEN = pa.schema(
+    [
+        _required("video_id"),
+        pa.field("when", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
 RUNS = pa.schema(
     [
         _required("run_id"),
@@ -232,6 +239,11 @@ def captions(workspace: str) -> Manifest:
 def exports(workspace: str) -> Manifest:
     """One row per encoded clip."""
     return Manifest(workspace, "exports", "clip_id", EXPORTS)
+
+
+def forgotten(workspace: str) -> Manifest:
+    """Videos that were erased on request: all that is left of them, and why they are never taken up again."""
+    return Manifest(workspace, "forgotten", "video_id", FORGOTTEN)
 
 
 def runs(workspace: str) -> Manifest:

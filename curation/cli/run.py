@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from longtake.curation.cli.options import (
     OptionalOutput,
     Output,
     RecipeName,
+    RequiredWorkspace,
     RetryErrors,
     SecretQuery,
     StageName,
@@ -30,6 +32,7 @@ from longtake.curation.cli.options import (
     Workers,
     WorkspaceArgument,
 )
+from longtake.curation.errors import SetupError
 from longtake.curation.stages.stage import STAGES
 
 
@@ -253,3 +256,57 @@ def _add_command(name: str, about: str) -> None:
 for _listed in STAGES:
     if _listed.name not in ("scan", "score", "caption", "export"):  # These have commands of their own above.
         _add_command(_listed.name, _listed.about)
+
+
+@app.command(
+    epilog=examples(
+        "longtake forget workspace videos/0042.mp4",
+        "longtake forget s3://me/workspace s3://corpus/0042.mp4 --yes",
+        "longtake forget workspace --file takedowns.txt",
+    )
+)
+@command
+def forget(
+    workspace: RequiredWorkspace,
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VIDEO...",
+            help="Paths, URIs or ids of videos. An archive or a table stands for all videos in it.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", metavar="FILE", help="Read more of them from this file, one on each line.", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking.")] = False,
+) -> None:
+    """Erase videos on request: their frames, clips, captions, encoded files and rows, their marks, and their place in exported
+    datasets. What remains is a note that it was asked for; a video with such a note is never curated again. Copies elsewhere
+    (pages that were written, datasets that were copied, latents of the trainer) are not found: erase them yourself."""
+    from longtake.curation import forgetting
+    from longtake.curation.cli.show import show_forgotten
+    from longtake.curation.workspace import Workspace
+
+    names = [*(videos or []), *(_lines(file) if file else [])]
+    if not names:
+        raise typer.BadParameter("name at least one video, or a file of them by --file")
+    target = Workspace(workspace)
+    target.must_exist()
+    if not yes:
+        found = forgetting.named(target, names)
+        known = len(found.videos) - len(found.unknown)
+        question = f"Erase {known} videos with {found.clips} clips from {outside(workspace)}? This cannot be undone."
+        typer.confirm(question, abort=True)
+    show_forgotten(console, forgetting.forget(target, names))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{file} cannot be read: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

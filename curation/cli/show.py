@@ -19,6 +19,7 @@ from longtake.manifests.uris import redact
 
 if TYPE_CHECKING:
     from longtake.curation.doctor import Finding
+    from longtake.curation.forgetting import Forgotten
     from longtake.curation.looking.calibrate import Calibration
     from longtake.curation.looking.tiering import Retiering
     from longtake.curation.pipeline import RunResult
@@ -66,6 +67,18 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
         console.print(
             f"{result.faults} rows met faults of the world{left}; the same command tries them again", soft_wrap=True
         )
+
+
+def show_forgotten(console: Console, found: Forgotten) -> None:
+    """The end of `longtake forget`."""
+    known = len(found.videos) - len(found.unknown)
+    console.print(
+        f"erased: {known} videos, {found.clips} clips, {found.rows} rows, {found.files} files", soft_wrap=True
+    )
+    for tier, lost in found.datasets.items():
+        console.print(f"dataset {outside(tier)}: {lost} clips fewer", soft_wrap=True)
+    for name in found.unknown:
+        console.print(f"{outside(redact(name))}: never curated here; noted, so that it will not be", soft_wrap=True)
 
 
 def show_statistics(console: Console, found: Statistics) -> None:

@@ -107,28 +107,38 @@ class Cluster:
         actor: Any = ray.remote(**groups)(StageActor) if groups else ray.remote(StageActor)
         pool: list[Any] = [actor.options(**options).remote(job.worker, job.args) for _ in range(size)]
         made = [worker.__ray_ready__.remote() for worker in pool] if _closes(job) else []
-        batches, waiting, lost = iter(job.batches), {}, 0
+        batches, waiting = iter(job.batches), {}
+        suspects: list[pa.Table] = []  # batches whose worker died every time
+        lost = 0
 
         def hand(worker: Any) -> None:
             if (batch := next(batches, None)) is not None:
-                waiting[worker.work.remote(batch)] = worker
+                waiting[worker.work.remote(batch)] = worker, batch
 
         try:
             with _interrupts() as interrupted:
                 for worker in pool * (job.at_once - 1 + _IN_HAND):
                     hand(worker)
-                while waiting:
+                while waiting or suspects:
+                    alone = not waiting
+                    if alone:  # a suspect is blamed only if its worker dies with no other batch in hand
+                        suspect = suspects.pop()
+                        waiting[pool[0].work.remote(suspect)] = pool[0], suspect
                     done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
                     if interrupted.is_set():
                         raise KeyboardInterrupt
                     if not done:
                         raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
                     for ended in done:
-                        hand(waiting.pop(ended))
+                        worker, batch = waiting.pop(ended)
+                        hand(worker)
                         try:
                             report = ray.get(ended)
                         except RayActorError:
-                            lost += 1
+                            if alone:
+                                lost += 1
+                            else:
+                                suspects.append(batch)
                             continue
                         if isinstance(report, str):
                             raise SetupError(f"{job.stage}: {report}")

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, failed
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import Status
-from longtake.captioning.journal import Journal
+from longtake.captioning.journal import ANSWERS, Journal
 from longtake.captioning.permission import Permission, PermissionFault
 from longtake.captioning.quality import measured_quality
 from longtake.captioning.registry import make_captioner
@@ -43,7 +43,6 @@ from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest, open_folder
 
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
-ANSWERS = ".answers"  # in the workspace: the journal
 # What of a row stays when only its scores are measured again.
 _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",

@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, source_of_row
+from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
@@ -53,9 +53,10 @@ from longtake.manifests.dataset.shards import (
 )
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
 from longtake.manifests.folder import Folder, local_path, whole_file
+from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
-_ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
+ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
@@ -79,23 +80,23 @@ class Export(Stage):
 
     def check(self, run: Run) -> None:
         super().check(run)
-        refuse_links(run.workspace, run.recipe)
+        refuse_links(run.workspace, run.recipe.tiers)
 
     def finish(self, run: Run) -> None:
-        refuse_links(run.workspace, run.recipe)
+        refuse_links(run.workspace, run.recipe.tiers)
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
         encoded = encoded_clips(run.workspace, run.recipe)
         run.notes.extend(equal_clips(encoded))
 
 
-def refuse_links(workspace: Workspace, recipe: Recipe) -> None:
+def refuse_links(workspace: Workspace, tiers: Iterable[str]) -> None:
     """Raises SetupError if `dataset`, a tier's folder in it, or something that export writes there is a symbolic link: export
     replaces and removes files, and would do so wherever the link leads."""
     if not workspace.folder.is_local:
         return
     dataset = workspace.folder.path / "dataset"
     suspects = [dataset]
-    for tier in recipe.tiers:
+    for tier in tiers:
         suspects.append(dataset / tier)
         for folder in (dataset / tier, *(dataset / tier).glob("*/")):
             if folder.is_dir() and not folder.is_symlink():
@@ -211,7 +212,7 @@ class ExportWorker:
 def encoded_path(clip_id: str, mark: str | None = None) -> str:
     """Where an encoded clip lies below the workspace, and below each dataset instead of `encoded`, `clips`. mark: of a clip
     that was encoded before."""
-    return f"{_ENCODED}/{clip_id[:2]}/{clip_id}{f'-{mark}' if mark else ''}.mp4"
+    return f"{ENCODED}/{clip_id[:2]}/{clip_id}{f'-{mark}' if mark else ''}.mp4"
 
 
 def encode_clip(
@@ -268,7 +269,7 @@ def _pace(seconds: float, settings: EncodeSettings) -> float:
 @contextmanager
 def _source(source: Source) -> Iterator[str | BinaryIO]:
     path = local_path(source.uri)
-    if path is not None:
+    if path is not None and (container_of(source.uri) is None or is_plain_file(source.uri)):
         yield str(path)
         return
     with source_file(source) as file:
@@ -387,7 +388,7 @@ def _row(
     clip: Mapping[str, Any], file: Mapping[str, Any], captions: Mapping[str, Any], tier: str, recipe: Recipe
 ) -> dict[str, Any]:
     return {
-        "path": file["path"].replace(_ENCODED, "clips", 1),
+        "path": file["path"].replace(ENCODED, "clips", 1),
         "num_frames": file["num_frames"],
         "height": file["height"],
         "width": file["width"],

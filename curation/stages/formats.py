@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longtake.curation.errors import SetupError
+from longtake.manifests.folder import Folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FOLDERS = ("webdataset", "fiftyone", "clips.lance")
-NAMES = (*_FOLDERS, "metadata.parquet")  # all that formats put into a dataset's folder
+# format → what it puts into a dataset's folder
+_PLACES = {
+    "webdataset": "webdataset",
+    "huggingface": "metadata.parquet",
+    "fiftyone": "fiftyone",
+    "lance": "clips.lance",
+}
+NAMES = tuple(_PLACES.values())
+
+
+def formats_in(dataset: Folder) -> list[str]:
+    """The formats besides Parquet that a dataset has."""
+    there = set(dataset.names())
+    return [name for name, place in _PLACES.items() if place in there]
 
 
 def check_formats(formats: Sequence[str]) -> None:

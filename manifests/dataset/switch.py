@@ -28,8 +28,8 @@ _EXCHANGE = 2  # RENAME_EXCHANGE
 _AT_FDCWD = -100
 
 
-def published(place: Folder, columns: list[str]) -> pa.Table | None:
-    """These columns of a dataset's index; None if there is no dataset, or none that can be read."""
+def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
+    """These columns of a dataset's index (None: all); None if there is no dataset, or none that can be read."""
     try:
         with place.open(INDEX) as file:
             return pq.read_table(file, columns=columns)

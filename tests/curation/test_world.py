@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from longtake.curation import access
 from longtake.curation.errors import SetupError
 from longtake.curation.running.faults import IN_A_ROW, LAST, Faults, Outcome, source_of
 from longtake.curation.running.jobs import Report
@@ -91,6 +92,36 @@ def test_other_windows_while_the_source_is_away(bench: Bench, films: list[Path],
     assert done == {"scan": 3, "score": 3, "caption": 3, "export": 3}
     assert_dataset(bench, 3)
     assert computed(call(bench, "curate")) == NOTHING
+
+
+def test_a_source_that_never_answers_is_no_fact(
+    bench: Bench, films: list[Path], server: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "SILENCE_SECONDS", 0.5)
+    call(bench, "curate", *(f"{server.url}/{film.name}" for film in films))
+    before = held(bench)
+    server.fault = "hang"
+    bench.recipe(**OTHER_WINDOWS)
+    said = call(bench, "curate", code=3).splitlines()[-1]
+    assert "timed_out" in said
+    assert "no result was replaced" in said
+    assert held(bench) == before
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_refused_on_ray_the_run_stops_and_replaces_nothing(bench: Bench, films: list[Path], server: Faulty) -> None:
+    call(bench, "curate", *(f"{server.url}/{film.name}" for film in films))
+    before = held(bench)
+    server.fault = "403"
+    bench.recipe(**OTHER_WINDOWS)
+    said = bench.run("curate", "--workers=2", code=3).splitlines()[-1]
+    assert "credentials" in said
+    assert socket.gethostname() in said
+    assert held(bench) == before
+    server.fault = None
+    bench.run("curate", "--workers=2")
+    assert_dataset(bench, 3)
 
 
 def test_other_windows_while_the_folder_is_away(bench: Bench, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from longtake.curation.errors import SetupError
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
-from longtake.manifests.folder import Entry
+from longtake.manifests.folder import Entry, Folder
 
 FOLDER = "studio/marks"  # in the workspace
 MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
@@ -209,6 +209,25 @@ def _parsed(content: bytes, path: str) -> list[Mark]:
             raise SetupError(fault) from error
         marks.append(mark)
     return marks
+
+
+def _clip(line: bytes) -> str | None:
+    """The clip that a line of a file of marks is about."""
+    try:
+        found = json.loads(line)["clip"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def without_clips(folder: Folder, clips: Collection[str]) -> None:
+    """Take all marks of some clips out of the files of marks. folder: of these files. A studio that runs may append a mark at the
+    same moment, which is then lost: end studios first. Raises OSError."""
+    for entry in list(folder.entries()):
+        lines = folder.read(entry.name).split(b"\n")
+        stays = [line for line in lines if _clip(line) not in clips]
+        if len(stays) < len(lines):
+            folder.write_whole(entry.name, b"\n".join(stays))
 
 
 def this_user() -> str:

@@ -213,3 +213,55 @@ def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
         parent.wait()
     gone, _ = psutil.wait_procs([child], timeout=60)
     assert gone == [child] or child.status() == psutil.STATUS_ZOMBIE
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The kernel's own end of a process, where this user may set it a limit
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Callable[[int], object]]:
+    """Gives a process 256 MiB of the machine's memory, no swap, and the kernel's end if it wants more."""
+    for root, limit, swap in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max", "memory.swap.max"),
+    ):
+        group = Path(root, f"longtake-test-{os.getpid()}")
+        if not Path(root, "cgroup.procs").exists():
+            continue
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            (group / limit).write_text(str(256 * 2**20))
+            if (group / swap).exists():
+                (group / swap).write_text("0" if swap.endswith("max") else str(256 * 2**20))
+        except OSError:
+            group.rmdir()
+            continue
+        break
+    else:
+        pytest.skip("this user cannot limit the memory of a process (control groups)")
+    yield lambda pid: (group / "cgroup.procs").write_text(str(pid))
+    group.rmdir()
+
+
+def flood(mebibytes: int) -> int:
+    """Touches every page, so that the kernel must give them."""
+    return len([bytearray(os.urandom(2**20)) for _ in range(mebibytes)])
+
+
+def test_a_process_that_the_kernel_ends_for_memory_is_a_fault_of_the_world(
+    little_memory: Callable[[int], object],
+) -> None:
+    sandbox = Sandbox()
+    try:
+        little_memory(sandbox.run(my_pid, (), EASY))
+        with pytest.raises(VideoError) as raised:
+            sandbox.run(flood, (900,), EASY)
+        assert raised.value.kind == "no_memory"
+        assert "the machine had no memory left" in str(raised.value)
+        assert sandbox.run(add, (1, 2), EASY) == 3, "the next film gets a decoder of its own"
+    finally:
+        sandbox.close()

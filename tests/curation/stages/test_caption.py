@@ -285,7 +285,8 @@ def test_killed_in_the_middle_no_answer_is_paid_for_twice(tmp_path: Path, how: s
     numbers = {int(clip_id[8:], 16) for clip_id in done}
     assert not later & {f"clip{number}" for number in numbers}, "what had a row was not asked about again"
     assert len(server.answered) == 660
-    assert twice <= concurrency, "at most what was in the air when it was killed"
+    # the next request leaves while the answer before it is being written: as many of these as of those
+    assert twice <= 2 * concurrency, "at most what was under way or being written when it was killed"
 
 
 # ── money and secrets ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,258 @@
+"""Erase videos on request: their frames, clips, captions, encoded files and rows, and their place in exported datasets.
+
+What remains is that it was asked for: the id of the video, and when. A video with such a note is never taken up again. The
+note is written first and the row of the video among the inputs goes last, so what a kill interrupted is seen and completed by
+the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.captioning.journal import ANSWERS
+from longtake.curation.errors import SetupError
+from longtake.curation.folders import LeftOut
+from longtake.curation.inputs import Gathered
+from longtake.curation.looking.preview import PAGE
+from longtake.curation.looking.studio.marks import FOLDER as MARKS
+from longtake.curation.looking.studio.marks import without_clips
+from longtake.curation.recipe import Export, RecipeError
+from longtake.curation.stages.export import ENCODED, refuse_links
+from longtake.curation.stages.formats import NAMES, formats_in, write_formats
+from longtake.curation.workspace import Workspace
+from longtake.manifests import ids
+from longtake.manifests.dataset.shards import finish_dataset, write_shards
+from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
+from longtake.manifests.folder import Folder, is_uri
+from longtake.manifests.lock import WorkspaceLock
+from longtake.manifests.members import container_of
+from longtake.manifests.schemas import FORGOTTEN
+from longtake.manifests.store import Manifest
+from longtake.manifests.uris import split_uri, stored_path
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_REASON = "forgotten on request"
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was erased. videos: their ids, those of videos that were never curated here among them. unknown: the names of
+    these. clips, files, rows: how many. datasets: tier → clips that it lost."""
+
+    videos: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    clips: int = 0
+    files: int = 0
+    rows: int = 0
+    datasets: dict[str, int] = field(default_factory=dict)
+
+
+def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
+    """What `names` stand for: ids of videos, paths or URIs; an archive or table stands for all videos in it. Erases nothing.
+    Raises SetupError for the id of a clip."""
+    inputs = workspace.inputs.read(["video_id", "uri"])
+    known = dict(zip(inputs["uri"].to_pylist(), inputs["video_id"].to_pylist(), strict=True))
+    scanned = workspace.videos.read(["video_id", "uri"])
+    known |= dict(zip(scanned["uri"].to_pylist(), scanned["video_id"].to_pylist(), strict=True))
+    inside: dict[str, list[str]] = {}
+    for uri, video_id in known.items():
+        if (container := container_of(uri)) is not None:
+            inside.setdefault(container, []).append(video_id)
+    there = set(known.values())
+    found = Forgotten()
+    for name in names:
+        if _ID.fullmatch(name):
+            if name not in there:
+                _refuse_clip(workspace, name)
+            members, video_id = [], name
+        else:
+            identity = split_uri(name)[0] if is_uri(name) else stored_path(str(Path(name).absolute()))
+            members, video_id = inside.get(identity, []), ids.video_id(identity)
+        if video_id not in there and not members:
+            found.unknown.append(name)
+        found.videos += [video_id, *members]
+    found.videos = list(dict.fromkeys(found.videos))
+    found.clips = len(_clips_of(workspace, pa.array(found.videos, pa.string())))
+    return found
+
+
+def forget(workspace: Workspace, names: Sequence[str]) -> Forgotten:
+    """Erase videos. names: see `named`; one that was never curated here is noted, so that it never will be.
+
+    Raises SetupError if this is no workspace or a name cannot be meant, WorkspaceBusy while a run writes to it, and
+    StoreError or OSError where something cannot be erased: what is left is erased by the same call, or by the next run.
+    """
+    workspace.must_exist()
+    with WorkspaceLock(workspace.path):
+        found = named(workspace, names)
+        now = datetime.now(UTC)
+        old = workspace.forgotten.read(["video_id"])["video_id"]
+        notes = [{"video_id": video, "when": now} for video in set(found.videos) - set(old.to_pylist())]
+        workspace.forgotten.append(pa.Table.from_pylist(notes, schema=FORGOTTEN))
+        workspace.forgotten.compact()
+        _erase(workspace, pa.array(found.videos, pa.string()), found)
+    return found
+
+
+def complete(workspace: Workspace) -> None:
+    """Erase what a killed `forget` left, for the holder of the workspace's lock. Costs nothing where nothing is left."""
+    if not workspace.forgotten.parts():
+        return
+    asked = workspace.forgotten.read(["video_id"])["video_id"]
+    inputs = workspace.inputs.read(["video_id"])["video_id"]
+    left = inputs.filter(pc.is_in(inputs, value_set=asked.combine_chunks())).combine_chunks()
+    if len(left):
+        _erase(workspace, left, Forgotten(left.to_pylist()))
+
+
+def leave_out(workspace: Workspace, gathered: Gathered) -> None:
+    """Take videos that were to be forgotten out of what was gathered, and say so in its report."""
+    if not workspace.forgotten.parts():
+        return
+    asked = set(workspace.forgotten.read(["video_id"])["video_id"].to_pylist())
+    rows = gathered.table.select(["video_id", "uri"]).to_pylist()
+    stays = []
+    for row in rows:
+        container = container_of(row["uri"])
+        stays.append(row["video_id"] not in asked and not (container is not None and ids.video_id(container) in asked))
+        if not stays[-1]:
+            gathered.report.left_out.setdefault(_REASON, LeftOut()).add(row["uri"])
+    gathered.table = gathered.table.filter(pa.array(stays, pa.bool_()))
+    gathered.report.videos -= len(stays) - sum(stays)
+
+
+def _refuse_clip(workspace: Workspace, name: str) -> None:
+    clips = workspace.clips.read(["clip_id", "video_id"])
+    of = clips.filter(pc.equal(clips["clip_id"], name))["video_id"]
+    if len(of):
+        raise SetupError(f"{name} is a clip, and whole videos are forgotten; it is of the video {of[0]}")
+
+
+def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
+    clips = workspace.clips.read(["clip_id", "video_id"])
+    found = set(clips.filter(pc.is_in(clips["video_id"], value_set=videos))["clip_id"].to_pylist())
+    scanned = workspace.videos.read(["video_id", "clips"])
+    nested = scanned.filter(pc.is_in(scanned["video_id"], value_set=videos))["clips"]
+    return found | {clip["clip_id"] for clips in nested.to_pylist() for clip in clips or ()}
+
+
+def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
+    """Erase videos whose notes are written. Every step may be repeated."""
+    names, gone = set(videos.to_pylist()), _clips_of(workspace, videos)
+    datasets = workspace.folder / "dataset"
+    refuse_links(workspace, datasets.names())
+    try:
+        settings = workspace.recipe().export
+    except RecipeError:  # of a plug-in that is not here, say: that is no reason to keep a video
+        settings = Export()
+    for tier in sorted(datasets.names()):
+        if tier.startswith("."):  # a killed export left it, and it may hold links to clips
+            (datasets / tier).remove_all()
+        elif lost := _out_of_dataset(datasets / tier, videos, settings):
+            found.datasets[tier] = lost
+    found.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
+    found.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
+    without_clips(workspace.folder / MARKS, gone)
+    _compare_again(workspace, gone)
+    staying = set(workspace.clips.read(["clip_id"])["clip_id"].to_pylist()) - gone
+    for manifest in (workspace.captions, workspace.exports):
+        there = manifest.read(["clip_id"])["clip_id"]
+        # Rows of clips that an earlier scan gave may be of these videos: nothing tells, and nothing reads them.
+        found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
+    for kind in (ENCODED, ANSWERS):
+        found.files += _swept(workspace.folder / kind, lambda name: _owner(name) in staying)
+    found.clips = len(gone)
+    found.rows += _compacted(workspace.clips, _ids(gone))
+    found.rows += _compacted(workspace.videos, videos)
+    found.rows += _compacted(workspace.inputs, videos)
+
+
+def _ids(names: Iterable[str]) -> pa.Array:
+    return pa.array(sorted(names), pa.string())
+
+
+def _compacted(manifest: Manifest, without: pa.Array | pa.ChunkedArray) -> int:
+    """Compact a manifest without some keys; how many rows it lost."""
+    before: int = manifest.read([manifest.key]).num_rows
+    manifest.compact(without=without)
+    after: int = manifest.read([manifest.key]).num_rows
+    return before - after
+
+
+def _removed(folder: Folder, names: Sequence[str]) -> int:
+    for name in names:
+        folder.remove(name)
+    return len(names)
+
+
+def _swept(folder: Folder, stays: Callable[[str], bool]) -> int:
+    """Remove what lies in the folders of a folder and is not to stay, temporary files among it; how many files."""
+    count = 0
+    for inner in folder.names():
+        place = folder / inner
+        with suppress(NotADirectoryError):
+            count += _removed(place, [name for name in place.names() if not stays(name)])
+    return count
+
+
+def _owner(name: str) -> str | None:
+    """The clip whose file this is, by the file's name, be it a temporary one."""
+    match = _ID.search(name)
+    return match[0] if match else None
+
+
+def _compare_again(workspace: Workspace, gone: set[str]) -> None:
+    """Captions that were counted as copies of erased ones are compared anew at the end of the next caption stage."""
+    captions = workspace.captions.read()
+    touched = captions.filter(pc.is_in(captions["copy_of"], value_set=_ids(gone)))
+    touched = touched.filter(pc.invert(pc.is_in(touched["clip_id"], value_set=_ids(gone))))
+    for name in ("copies", "copy_of"):
+        at = touched.column_names.index(name)
+        touched = touched.set_column(at, name, pa.nulls(touched.num_rows, touched[name].type))
+    workspace.captions.append(touched)
+
+
+def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export) -> int:
+    """Write a dataset anew without the clips of some videos; how many clips it lost."""
+    old = published(place)
+    if old is None:
+        return 0
+    mine = pc.is_in(old["video_id"], value_set=videos)
+    lost = int(pc.sum(mine).as_py() or 0)
+    if not lost:
+        return 0
+    ours = (*OURS, *NAMES)
+    formats = formats_in(place)
+    table = old.filter(pc.invert(mine))
+    with beside(place) as folder:
+        at_once = changes_at_once(place)
+        if at_once:
+            carry_over(place, folder, ours)
+        clips = {path: (place, path) for path in table["path"].to_pylist()}
+        for path in clips:
+            Folder(folder).link(place, path, path)
+        mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
+        write_shards(table, folder, settings.rows_per_shard, mark)
+        write_formats(table, folder, formats, settings.clips_per_tar)
+        with suppress(FileNotFoundError):
+            Folder(folder).write_whole("README.md", place.read("README.md") + _note(lost))
+        finish_dataset(folder)
+        switch(folder, place, at_once, ours, clips)
+    return lost
+
+
+def _note(lost: int) -> bytes:
+    clips = "1 clip was" if lost == 1 else f"{lost} clips were"
+    return (
+        f"\n## Erased on request\n\n{datetime.now(UTC):%Y-%m-%d}: {clips} erased after this card was written, so there are "
+        "fewer clips here than the counts above say. The next export writes the card anew.\n"
+    ).encode()
