@@ -318,7 +318,7 @@ class _Pass:
                 second = self.buffer.near(first[0] + gap, rest)
                 if second is None:
                     first, second = self.buffer.near(first[0] - gap, Span(span.start, first[0])), first
-                if first is not None:
+                if first is not None and second is not None:
                     pairs.append((first, second))
         return pairs
 
