@@ -221,13 +221,14 @@ class Filter(ABC, Generic[Input]):
         version = f",v{self.version}" if self.version > 1 else ""
         return f"{self.backend}/{self.method}{version}/{self.reduce}"
 
-    def counts(self, stored: str) -> bool:
-        """Whether a score that is stored under this protocol, but for how it is reduced, counts as this filter's."""
-        return stored == self.protocol.rpartition("/")[0]
+    def counts(self, stored: str, wanted: str) -> bool:
+        """Whether a score that is stored under one protocol counts where this filter's is `wanted`; both but for how they are
+        reduced."""
+        return stored == wanted
 
-    def settles(self, stored: str) -> bool:
-        """Whether measuring a clip again would only give the score that is stored under this protocol, though it does not count:
-        it is the clip that differs, not the filter."""
+    def settles(self, stored: str, wanted: str) -> bool:
+        """Whether measuring a clip again would only give the score that is stored, though it does not count: it is the clip that
+        differs, not the filter. stored, wanted: as above."""
         return False
 
     @property

@@ -89,11 +89,11 @@ class Lpips(ModelFilter):
             for rows, item in zip(clips, items, strict=True)
         ]
 
-    def counts(self, stored: str) -> bool:
-        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+    def counts(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
 
-    def settles(self, stored: str) -> bool:
-        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+    def settles(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted)
 
     def _at_its_distance(self, score: Score | MeasureError, item: Sample) -> Score | MeasureError:
         spacing = self.settings.spacing

@@ -58,11 +58,11 @@ class Psnr(Filter[Sample]):
     def method(self) -> str:
         return f"bt601,{keyframes_apart(self.settings.spacing)},cap{CAP_DB:g}"
 
-    def counts(self, stored: str) -> bool:
-        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+    def counts(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
 
-    def settles(self, stored: str) -> bool:
-        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+    def settles(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted)
 
     def _score(self, item: Sample) -> Score | MeasureError:
         score = super()._score(item)

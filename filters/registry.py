@@ -90,7 +90,13 @@ def filter_class(name: str, backend: object = None) -> type[Filter[Any]]:
 @cache
 def samples_time(name: str) -> bool:
     """Whether the scores of this name are means over moments of the clip, which have a standard error."""
-    return name in BUILT_IN and any(filter_class(name, backend).samples_time for backend in BUILT_IN[name])
+    for backend in available().get(name, {}):
+        try:
+            if filter_class(name, backend).samples_time:
+                return True
+        except UnknownFilter:  # another package's, which does not load
+            continue
+    return False
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:

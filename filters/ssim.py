@@ -101,11 +101,11 @@ class Ssim(Filter[Sample]):
     def method(self) -> str:
         return f"bt601,uniform{WINDOW},{keyframes_apart(self.settings.spacing)}"
 
-    def counts(self, stored: str) -> bool:
-        return self.settles(stored) if self.settings.spacing == "any" else super().counts(stored)
+    def counts(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
 
-    def settles(self, stored: str) -> bool:
-        return same_but_for_distance(stored, self.protocol.rpartition("/")[0])
+    def settles(self, stored: str, wanted: str) -> bool:
+        return same_but_for_distance(stored, wanted)
 
     def _score(self, item: Sample) -> Score | MeasureError:
         score = super()._score(item)

@@ -356,12 +356,12 @@ class ClipScores:
         kinds = np.zeros((4, len(unique)), bool)
         for i, protocols in enumerate(unique):
             stored, _, reduce = protocols.get(name, "").rpartition("/")
-            same = wanted.counts(stored) if method is not None else stored.partition("/")[0] == wanted.backend
+            same = wanted.counts(stored, method) if method is not None else stored.partition("/")[0] == wanted.backend
             kinds[:, i] = (
                 same and reduce == wanted.reduce,
                 same and reduce != wanted.reduce,
                 lower is not None and protocols.get(name) == lower,
-                not same and method is not None and wanted.settles(stored),
+                not same and method is not None and wanted.settles(stored, method),
             )
         fresh, other, bound, settled = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
         self._kinds[name] = fresh, other, bound, settled

@@ -242,7 +242,7 @@ class ListedPass:
         if fitting and moment.place >= 0:
             chosen = fitting[0]
             if moment.motion:
-                listed.motion[moment.place] = chosen.time, small_grey(self._small(chosen))
+                listed.motion[moment.place] = chosen.time, small_grey(self._small(chosen), self.analysis)
             else:
                 listed.frames[moment.place] = chosen.time, self._small(chosen)
             if moment.place % 2 == 0:

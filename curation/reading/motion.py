@@ -11,9 +11,12 @@ import av
 import cv2
 import numpy as np
 
+from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.filters.base import Image, Motion
 from longtake.filters.flow_dis import work_size
+from longtake.filters.grayscale import grey
 
+_LUMA_FIRST = ("yuv420p", "yuvj420p")
 _FULL_RANGE = 2  # ffmpeg's AVCOL_RANGE_JPEG
 # Luma of limited range, 16 to 235, to grey levels 0 to 255.
 _WIDENED = np.clip(np.rint((np.arange(256) - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
@@ -21,8 +24,13 @@ _WIDENED = np.clip(np.rint((np.arange(256) - 16.0) * 255 / 219), 0, 255).astype(
 Pair = tuple[float, Image, float, Image]  # seconds and picture, then those of its partner
 
 
-def small_grey(frame: av.VideoFrame) -> Image:
-    """uint8 [h, w], full range, as DIS looks at it, of an analysis frame (planar, 8 bit, neither turned nor in RGB)."""
+def small_grey(frame: av.VideoFrame, analysis: AnalysisFrames) -> Image:
+    """uint8 [h, w], full range, as DIS looks at it, of what `analysis` shrank; not turned, since a length is the same however.
+
+    The luma of a planar frame of 8 bits is its grey already, at a fifth of the cost; all others become RGB first.
+    """
+    if frame.format.name not in _LUMA_FIRST:
+        return work_size(grey(analysis.rgb(frame)))
     plane = frame.planes[0]
     luma: Image = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
     small = work_size(luma)

@@ -81,15 +81,16 @@ def grid_step(window: float, count: int, partner: float) -> float:
     return partner / math.ceil(partner / (window / (2 * count)) - 1e-9)
 
 
-# A grid moment is left out if a frame was kept up to a fourth of a step after the one before: exact moments lie half a second
-# apart in the clips that are to be expected, and a grid beside them would hold twice the frames.
-_SLACK = 1.25
+# Steps of the grid. Where all clips have one length, exact moments lie a step apart already; a grid beside them would hold twice
+# the frames. So a frame is kept for the grid only when none was for a step and a fourth.
+LOOSE = 1.25
 
 
 class FrameBuffer(Generic[Frame, Small]):
     """Holds the frames nearest to wanted moments, each made small once, for as long as a clip may need them.
 
-    shrink: what to keep of a frame; called for kept frames only.
+    step: seconds after which a frame is kept if none was wanted meanwhile. shrink: what to keep of a frame; called for kept
+    frames only.
     """
 
     def __init__(self, step: float, shrink: Callable[[Frame], Small]) -> None:
@@ -123,8 +124,8 @@ class FrameBuffer(Generic[Frame, Small]):
                 _, gap = heapq.heappop(self._wanted)
                 if gap and chosen[0] + gap > moment:
                     heapq.heappush(self._wanted, (chosen[0] + gap, 0.0))
-        if time - self._newest >= _SLACK * self._step:
-            grid = self._newest + _SLACK * self._step
+        if time - self._newest >= self._step:
+            grid = self._newest + self._step
             early = previous is not None and previous[0] > self._newest and grid - previous[0] <= time - grid
             self._keep(*(previous if early and previous is not None else (time, frame)))
         self._last = (time, frame)

@@ -22,6 +22,7 @@ from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import (
     LOOK_SECONDS,
+    LOOSE,
     FrameBuffer,
     Span,
     centres,
@@ -118,6 +119,8 @@ class _Pass:
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
         self.analysis = AnalysisFrames(info)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
+        if self.splitting.min_seconds >= self.splitting.window_seconds:
+            step *= LOOSE
         self.buffer: FrameBuffer[av.VideoFrame, av.VideoFrame] = FrameBuffer(step, self._shrink)
         self.detectors: list[CutDetector] = build_detectors(self.splitting)
         self.pending: list[Cut] = []
@@ -307,19 +310,22 @@ class _Pass:
         for (time, a), (later, b) in self._pairs(clip.span, pair_starts(clip.span, count, gap)):
             for moment, small in ((time, a), (later, b)):
                 if moment not in greys:
-                    greys[moment] = small_grey(small)
+                    greys[moment] = small_grey(small, self.analysis)
             pairs.append((time, greys[time], later, greys[later]))
         return sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
 
     def _pairs(self, span: Span, moments: Sequence[float]) -> list[tuple[_Kept, _Kept]]:
-        """The kept frame nearest to each moment, and the one nearest to half a second later, within `span`; where there are."""
-        pairs = []
+        """The kept frame nearest to each moment, and the one nearest to half a second later, within `span`; where there are.
+        The last one that is kept of a shot that a cut ends early is a partner itself."""
+        pairs, gap = [], self.sampling.partner_seconds
         for moment in moments:
             first = self.buffer.near(moment, span)
             if first is not None:
                 rest = Span(math.nextafter(first[0], math.inf), span.end)
-                second = self.buffer.near(first[0] + self.sampling.partner_seconds, rest)
-                if second is not None:
+                second = self.buffer.near(first[0] + gap, rest)
+                if second is None:
+                    first, second = self.buffer.near(first[0] - gap, Span(span.start, first[0])), first
+                if first is not None and second is not None:
                     pairs.append((first, second))
         return pairs
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from longtake.curation.cli.show import statistics_csv
+from longtake.curation.cli.show import show_statistics, statistics_csv
 from longtake.curation.looking.stats import QUANTILES, Statistics, near_misses, statistics
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import reduce_detail
@@ -104,6 +105,20 @@ def test_the_funnel_goes_gate_by_gate(found: Statistics) -> None:
         ("artifacts", "<= 0.05", 5, 1, 1, 4),
         ("text_similarity", "<= 0.98", 4, 1, 1, 3),
     ]
+
+
+def test_scores_at_another_distance_than_the_recipes_are_told(workspace: Workspace) -> None:
+    """They were measured at 3 s."""
+    other = recipe(filters={**recipe().filters, "psnr": {"spacing": 2}})
+    summary = statistics(workspace, other).summary
+    with_psnr = sum(row[1] is not None and letter != "j" for letter, row in CLIPS.items())
+    assert summary["other_spacing"] == {"psnr": with_psnr}
+    assert summary["tiers"]["pretrain"]["kept"] == 0
+    console = Console(file=io.StringIO(), width=200)
+    show_statistics(console, statistics(workspace, other))
+    assert f"not comparable: psnr of {with_psnr} clips" in console.file.getvalue()  # type: ignore[attr-defined]
+    anywhere = recipe(filters={**recipe().filters, "psnr": {"spacing": "any"}})
+    assert statistics(workspace, anywhere).summary["tiers"] == statistics(workspace, recipe()).summary["tiers"]
 
 
 def test_quantiles_are_numpys_over_the_scores_that_count(found: Statistics) -> None:

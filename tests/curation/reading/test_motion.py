@@ -11,8 +11,10 @@ import pytest
 
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.motion import motion_of, small_grey
+from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.video import VideoInfo
 from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.filters.base import Image, Sample
 from longtake.filters.flow_dis import FlowDis, work_size
@@ -113,15 +115,17 @@ def test_a_shot_that_is_too_short_leaves_nothing_out(films: dict[str, Path]) -> 
     assert scan.left_out == 0
 
 
-def test_small_grey_is_the_grey_of_the_picture() -> None:
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv444p", "rgb24"])
+def test_small_grey_is_the_grey_of_the_picture(kind: str) -> None:
+    """Straight from the luma where that is what it is, whatever its range; else by way of the picture."""
     picture: Image = crop(0)
-    for full in (False, True):
-        frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        small = frame.reformat(format="yuvj420p" if full else "yuv420p")
-        small.color_range = 2 if full else 1
-        found = small_grey(small)
-        assert found.shape == (270, 480)
-        assert np.abs(found.astype(int) - work_size(grey(picture))).mean() < 1
+    info = VideoInfo(960, 540, 960, 540, 0, 25.0, 1.0, 0.0, 25, 1, "h264", kind, "mp4", False)
+    frame: Any = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    small = frame.reformat(format=kind)
+    small.color_range = 2 if kind in ("yuvj420p", "rgb24") else 1
+    found = small_grey(small, AnalysisFrames(info))
+    assert found.shape == (270, 480)
+    assert np.abs(found.astype(int) - work_size(grey(picture))).mean() < 1.5
 
 
 def test_equal_pairs_count_once_and_those_without_a_gap_not_at_all() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.curation.reading.sampling import (
+    LOOSE,
     FrameBuffer,
     Span,
     centres,
@@ -227,7 +228,7 @@ def test_its_length_is_that_of_the_span_and_not_of_the_video(fps: int) -> None:
         buffer.drop_before(now - 10)
         longest = max(longest, len(buffer))
     assert longest <= 10 / 0.5 + 2
-    assert longest >= 10 / (1.25 * 0.5 + 1 / fps)
+    assert longest >= 10 / (0.5 + 1 / fps)
 
 
 @pytest.mark.parametrize("fps", [8, 12.5, 25, 60])
@@ -248,7 +249,7 @@ def test_a_partner_is_as_far_from_its_frame_as_the_frames_allow(fps: float) -> N
 
 
 def test_moments_half_a_second_apart_leave_no_room_for_a_grid() -> None:
-    buffer = FrameBuffer[int, int](0.5, lambda frame: frame)
+    buffer = FrameBuffer[int, int](LOOSE * 0.5, lambda frame: frame)
     buffer.want([0.5 + i for i in range(60)], gap=0.5)
     for i in range(60 * 30):
         buffer.push(i / 30, i)

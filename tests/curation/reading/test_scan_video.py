@@ -219,7 +219,7 @@ def test_borders_and_marks(full: Callable[[str], Scanned], name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in WHOLE if CASES[n].truth.width >= 1280])
 def test_scores_are_complete_with_all_scores(full: Callable[[str], Scanned], name: str) -> None:
-    expected = {"width", "height", "fps", "duration", "grayscale", "artifacts", "psnr", "ssim", "flow"}
+    expected = {"width", "height", "fps", "duration", "grayscale", "artifacts", "psnr", "ssim", "frozen", "flow"}
     for clip in full(name).scan.clips:
         assert set(clip.scores) == expected
         assert clip.has_frames
@@ -523,8 +523,8 @@ def test_what_is_held_does_not_grow_with_the_video(
         assert len(scan.clips) == seconds // 15
         peaks.append(most)
     assert peaks[1] <= peaks[0] + 2
-    # two windows of 15 s on a grid of half a second, their exact moments, what detectors are late, and what is trimmed
-    assert peaks[1] <= (2 * 15 + 6) / 0.5 + 3 * 10 + 10
+    # a window of 15 s in moments half a second apart, what detectors are late, and what is trimmed
+    assert peaks[1] <= (15 + 8) / 0.5 + 6, peaks
 
 
 # ---------------------------------------------------------------------------------------------------------------------
