@@ -261,7 +261,7 @@ class ClipScores:
         if name not in self.table.column_names:
             return np.zeros(self.table.num_rows, bool)
         fresh, other, _ = self._compare(name)
-        return (fresh | other) & self._null(name)
+        return np.asarray((fresh | other) & self._null(name))
 
     def _null(self, name: str) -> Bools:
         """Clips whose score is null and has a detail: it was measured."""
@@ -269,7 +269,7 @@ class ClipScores:
         if not null.any() or f"{name}_detail" not in self.table.column_names:
             return np.zeros(len(null), bool)
         lengths = pc.fill_null(pc.list_value_length(self.table[f"{name}_detail"]), 0)
-        return null & (lengths.to_numpy() > 0)
+        return np.asarray(null & (lengths.to_numpy() > 0))
 
     def _span(self, name: str) -> tuple[Floats, Floats, Bools]:
         every = self.filters[name].reduce == "every"
