@@ -250,7 +250,7 @@ def mirrored(fields: Field) -> list[Panel]:
         half = len(share) // 2
         least = np.minimum(share[:half], share[::-1][:half])
         place = int(np.argmax(least))
-        if least[place] < MIRRORED or place < SHORTEST * half:
+        if least[place] < MIRRORED or not SHORTEST * half <= place <= (1 - MIDDLE) * half:
             continue
         beside = edges.mean(axis=axis)
         outside = float(np.concatenate([beside[: place - BESIDE], beside[len(beside) - place + BESIDE :]]).mean())
