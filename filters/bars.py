@@ -39,7 +39,8 @@ SIDES = ("top", "right", "bottom", "left")  # in the order in which quarter turn
 def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int, int]:
     """Widths in pixels (top, bottom, left, right) of the flat, unchanging borders around the picture.
 
-    still: the scene is known to stand still. What is not dark, and on one side alone, may then be a wall or a sky.
+    still: the scene is known to stand still. What is not dark, and on one side alone, may then be a wall or a sky. Above, it may
+    always be a sky over a level horizon: panels.py looks for what tells the two apart.
     """
     stack = np.stack(frames)
     low, high = extremes(frames)
@@ -51,7 +52,9 @@ def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int,
         opposite = [width for width, _, _ in found[SIDES[(k + 2) % 4]]]
         for width, sharpness, needed in found[side]:
             twin = any(abs(width - other) <= RAMP for other in opposite)
-            if sharpness >= (needed[1] if twin else needed[0]) and (twin or needed[0] == SHARP or not still):
+            dark = needed[0] == SHARP
+            maybe_sky = not dark and not twin and (still or (side == "top" and not opposite))
+            if sharpness >= (needed[1] if twin else needed[0]) and not maybe_sky:
                 widths[side] = width
                 break
     return widths["top"], widths["bottom"], widths["left"], widths["right"]

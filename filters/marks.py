@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.panels import Panel, chosen, panels
-from longtake.filters.stillness import moves
+from longtake.filters.stillness import moves, still_side
 
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]
@@ -101,6 +101,9 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
     found = panels(fields)
     under = _filled(chosen(found, fields, twins_only=False), energy.shape)
+    half = still_side(common, energy, n)
+    if half is not None:
+        under = half
     everywhere = np.ones_like(under)
     if not moves(common, energy, n, ~under if under.mean() < MOST_UNDER else everywhere):
         twins = _filled(chosen(found, fields, twins_only=True), energy.shape)

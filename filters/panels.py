@@ -41,6 +41,7 @@ WHOLE = 0.97  # of the frame's area: a larger rectangle is the frame
 MOST = 24  # seams looked at in one direction: the longest ones
 TWIN = 2.0  # px: how exactly two seams mirror one another
 TWIN_COVERED = 0.8
+MIRRORED = 0.6  # the same of two that mirror one another, beside a ground with few edges
 RISEN = 1.5  # px up or down within half a second, from which on a horizon would have left its place
 SURE = 0.3  # response of the phase correlation that tells them
 BEYOND = 12  # px beyond a level seam that must have
@@ -233,6 +234,32 @@ def is_twin(panel: Panel, height: int, width: int) -> bool:
     return abs(taller) <= TWIN and abs(wider) <= TWIN
 
 
+def mirrored(fields: Field) -> list[Panel]:
+    """Pillars, or banners, of one width at two opposite sides, on a ground with fewer edges than the picture between them.
+
+    Their seams may be missing where the picture and the ground are of one brightness: in a scene that stands still they stay so.
+    """
+    height, width = fields.shape[2:]
+    edges = np.square(fields).sum(axis=(0, 1))
+    for axis, across in ((0, fields[:, 0]), (1, np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))):
+        on = seam_map(across)
+        near = on.copy()
+        near[:, 1:] |= on[:, :-1]
+        near[:, :-1] |= on[:, 1:]
+        share = near.mean(axis=0)
+        half = len(share) // 2
+        least = np.minimum(share[:half], share[::-1][:half])
+        place = int(np.argmax(least))
+        if least[place] < MIRRORED or not SHORTEST * half <= place <= (1 - MIDDLE) * half:
+            continue
+        beside = edges.mean(axis=axis)
+        outside = float(np.concatenate([beside[: place - BESIDE], beside[len(beside) - place + BESIDE :]]).mean())
+        if outside < BLURRED * float(beside[place + BESIDE : len(beside) - place - BESIDE].mean()):
+            box = (0, height, place, width - place) if axis == 0 else (place, height - place, 0, width)
+            return list(strips(Panel(*box, float(least[place])), height, width) or ())
+    return []
+
+
 def is_inset(panel: Panel, fields: Field) -> bool:
     """Whether a panel is the picture, in the middle of a ground with fewer edges: its own blurred enlargement, mostly."""
     height, width = fields.shape[2:]
@@ -255,8 +282,8 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
 def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
-    found, fields: see `panels`. Of panels that fill the frame, the one with most edges is the picture. twins_only: in a scene
-    that stands still, other seams are no evidence.
+    found, fields: see `panels`. Of panels that fill the frame, the one in which most edges move is the picture. twins_only: in
+    a scene that stands still, other seams are no evidence.
     """
     height, width = fields.shape[2:]
     kept: list[Panel] = []
@@ -271,7 +298,7 @@ def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel
     if inset and not middles:
         return surround(inset, height, width)
     if twins_only:
-        return kept
+        return kept or mirrored(fields)
     for panel in sorted(found, key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area)):
         if panel.area > LARGEST * height * width or any(panel.overlap(other) > SAME for other in (*kept, *middles)):
             continue
@@ -279,7 +306,8 @@ def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel
             continue
         kept.append(panel)
     if not middles and sum(panel.area for panel in kept) > FULL * height * width:
-        kept.remove(max(kept, key=lambda panel: float(np.square(fields[:, :, *panel.window]).sum())))
+        moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
+        kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
     return kept
 
 

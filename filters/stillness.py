@@ -19,6 +19,10 @@ FEWEST = 0.01  # share of the pixels that must be such edges for movement to be 
 # On real film half of the edges have 0.18 at most in common where the camera moves, and 0.23 at least where it stands; three
 # quarters 0.28 and 0.39.
 HALF, THREE_QUARTERS = 0.2, 0.3
+STILL = 0.8  # what an edge has in common from which on it stands still
+# Shares of a side's edges that stand still: at least of the still one, at most of the other, and their difference within
+MOST_STILL, FEW_STILL, SHARPLY = 0.85, 0.1, 0.5
+NEAR = 6  # px from the line between them
 
 
 def moves(common: Field, energy: Field, frames: int, outside: Mask) -> bool:
@@ -32,3 +36,29 @@ def moves(common: Field, energy: Field, frames: int, outside: Mask) -> bool:
         return False
     half, most = np.quantile(shares, (0.5, 0.75))
     return bool(half <= HALF and most <= THREE_QUARTERS)
+
+
+def still_side(common: Field, energy: Field, frames: int) -> Mask | None:
+    """The left or the right part of a frame if it stands still up to an upright line, and the other moves: a split screen, one
+    half a picture.
+
+    Upright lines only: a level one may be a shore. Arguments as of `moves`; bool [h, w].
+    """
+    edges = energy > frames * EDGE**2
+    still = (edges & (common > STILL)).sum(axis=0, dtype=np.float64)
+    all_ = edges.sum(axis=0, dtype=np.float64)
+    before = np.cumsum(still) / np.maximum(np.cumsum(all_), 1.0)
+    after = np.cumsum(still[::-1])[::-1] / np.maximum(np.cumsum(all_[::-1])[::-1], 1.0)
+    width = len(still)
+    places = np.arange(width // 10, width - width // 10)
+    contrast = np.abs(before[places - 1] - after[places])
+    place = int(places[np.argmax(contrast)])
+    near = [slice(place - NEAR, place), slice(place, place + NEAR)]
+    left, right = (float(still[part].sum() / max(1.0, all_[part].sum())) for part in near)
+    enough = min(all_[:place].sum(), all_[place:].sum()) >= FEWEST * common.size
+    whole = sorted((float(before[place - 1]), float(after[place])))
+    if not enough or whole[0] > FEW_STILL or whole[1] < MOST_STILL or abs(left - right) < SHARPLY:
+        return None
+    mask = np.zeros(common.shape, dtype=np.bool_)
+    mask[:, slice(0, place) if before[place - 1] > after[place] else slice(place, None)] = True
+    return mask

@@ -294,7 +294,7 @@ class ClipScores:
         if name not in self.table.column_names:
             return np.zeros(self.table.num_rows, bool)
         fresh, other, _, _ = self._compare(name)
-        return (fresh | other) & self._null(name)
+        return np.asarray((fresh | other) & self._null(name))
 
     def _null(self, name: str) -> Bools:
         """Clips whose score is null and has a detail: it was measured."""

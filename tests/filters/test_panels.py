@@ -1,0 +1,234 @@
+"""What editors put over a take, with exactly known areas; and scenery that is none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from longtake.filters.base import Image
+from longtake.filters.grayscale import grey
+from longtake.filters.marks import Seen, gradients, reduced, seen
+from longtake.filters.panels import panels
+from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, pan, photograph, resized
+
+Frames = list[Image]
+POINTS = 0.02  # of the area
+
+
+def look(frames: Frames) -> Seen:
+    return seen([grey(noisy(frame, 1, i)) for i, frame in enumerate(frames)])
+
+
+def other(i: int) -> Image:
+    """A frame of another film: a slow move over another photograph."""
+    picture = resized(photograph("rocket"), 1600, 1066)
+    return picture[100 + 23 * i : 100 + 23 * i + HEIGHT, 50 + 31 * i : 50 + 31 * i + WIDTH]
+
+
+def shaken(frames: int = 10) -> Frames:
+    """A hand-held take: every frame elsewhere, up and down too."""
+    rng = np.random.default_rng(3)
+    return [
+        crop(int(x), int(y)) for x, y in zip(rng.integers(0, 1900, frames), rng.integers(20, 200, frames), strict=True)
+    ]
+
+
+def with_plate(frames: Frames, share: float, colour: int, alpha: float) -> tuple[Frames, float]:
+    """Frames with a rectangle of one colour over them, and the share of the area that it takes."""
+    height = round((share * HEIGHT * WIDTH / 4) ** 0.5)
+    window = (slice(36, 36 + height), slice(80, 80 + 4 * height))
+    out = []
+    for frame in frames:
+        image = frame.copy()
+        image[window] = np.rint((1 - alpha) * image[window] + alpha * colour)
+        out.append(image)
+    return out, 4 * height * height / (HEIGHT * WIDTH)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.06, 0.12])
+@pytest.mark.parametrize(("colour", "alpha"), [(255, 1.0), (0, 1.0), (255, 0.25), (0, 0.5)])
+def test_a_plate_of_known_area(share: float, colour: int, alpha: float) -> None:
+    frames, area = with_plate(shaken(), share, colour, alpha)
+    found = look(frames)
+    assert found.known
+    assert found.mask.mean() == pytest.approx(area, abs=POINTS)
+
+
+def test_a_ticker_counts_by_its_band_though_its_text_moves() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[488:526] = 16
+        cv2.putText(
+            frame, "BREAKING NEWS FROM A STATION", (700 - 90 * i, 517), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255,) * 3, 2
+        )
+    assert look(frames).mask.mean() == pytest.approx(38 / HEIGHT, abs=POINTS)
+
+
+def test_a_picture_in_a_picture() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[350:520, 640:940] = resized(other(i), 300, 170)
+    assert look(frames).mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_a_split_screen_counts_by_half(still: bool) -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[:, WIDTH // 2 :] = other(0 if still else i)[:, : WIDTH // 2]
+    assert look(frames).mask.mean() == pytest.approx(0.5, abs=POINTS)
+
+
+def enlarged(frame: Image) -> Image:
+    """The middle of a frame, enlarged to the frame's size and blurred: what phones' films are put on."""
+    middle = np.ascontiguousarray(frame[HEIGHT // 4 : 3 * HEIGHT // 4, WIDTH // 4 : 3 * WIDTH // 4])
+    return np.asarray(cv2.blur(resized(middle, WIDTH, HEIGHT), (41, 41)) * 0.8, np.uint8)
+
+
+def blurred_pillars(frames: Frames, width: int) -> Frames:
+    out = []
+    for frame in frames:
+        ground = enlarged(frame)
+        ground[:, width : WIDTH - width] = frame[:, width : WIDTH - width]
+        out.append(ground)
+    return out
+
+
+def test_blurred_pillars_count_in_a_scene_that_moves_and_in_one_that_stands_still() -> None:
+    moving = look(blurred_pillars(shaken(), 300))
+    assert moving.mask.mean() == pytest.approx(600 / WIDTH, abs=POINTS)
+    still = look(blurred_pillars([crop(900)] * 10, 300))
+    assert not still.known
+    assert still.mask.mean() == pytest.approx(600 / WIDTH, abs=POINTS)
+
+
+def test_a_picture_on_its_own_blurred_enlargement() -> None:
+    frames = []
+    for frame in shaken():
+        ground = enlarged(frame)
+        ground[60:480, 107:853] = resized(frame, 746, 420)
+        frames.append(ground)
+    assert look(frames).mask.mean() == pytest.approx(1 - 746 * 420 / (HEIGHT * WIDTH), abs=POINTS)
+
+
+def test_a_tiled_watermark_does_not_make_a_moving_scene_a_still_one() -> None:
+    ink = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for y in range(60, HEIGHT, 110):
+        for x in range(20 + y % 60, WIDTH - 200, 240):
+            cv2.putText(ink, "stock.io", (x, y), cv2.FONT_HERSHEY_SIMPLEX, 1.3, 255, 4, cv2.LINE_AA)
+    weight = 0.5 * ink[..., None] / 255
+    found = look([np.rint(frame * (1 - weight) + 255 * weight).astype(np.uint8) for frame in shaken()])
+    assert found.known
+    assert found.mask.mean() > 0.05
+
+
+def test_the_loss_of_a_pair_changes_little() -> None:
+    frames, area = with_plate(shaken(), 0.06, 255, 1.0)
+    assert look(frames[2:]).mask.mean() == pytest.approx(area, abs=POINTS)
+
+
+# --- scenery
+
+
+def overcast(frames: Frames) -> Frames:
+    """A light sky over a skyline that passes by."""
+    x = np.arange(WIDTH)
+    out = []
+    for i, frame in enumerate(frames):
+        skyline = 210 + 25 * np.sin((x + 90 * i) / 70) + 12 * np.sin((x + 90 * i) / 17)
+        sky = np.arange(HEIGHT)[:, None] < skyline[None]
+        image = frame.copy()
+        image[sky] = np.broadcast_to(225 + 8 * np.linspace(0, 1, HEIGHT)[:, None], sky.shape)[sky][:, None]
+        out.append(image)
+    return out
+
+
+def blown_out_wall(frames: Frames) -> Frames:
+    """A wall without detail whose upper edge leans a little."""
+    wall = np.arange(HEIGHT)[:, None] < 130 + 0.02 * np.arange(WIDTH)[None]
+    return [np.where(wall[..., None], np.uint8(255), frame) for frame in frames]
+
+
+def night(frames: Frames) -> Frames:
+    return [(frame * 0.12 + 4).astype(np.uint8) for frame in frames]
+
+
+def sea(frames: Frames) -> Frames:
+    """A level horizon that stays, under a plain sky; waves that are never the same."""
+    rng = np.random.default_rng(5)
+    out = []
+    for _ in frames:
+        image = np.full((HEIGHT, WIDTH), 205, np.float32)
+        waves = cv2.GaussianBlur(rng.normal(0, 120, (HEIGHT, WIDTH)).astype(np.float32), (0, 0), 3)
+        image[240:] = 90 + waves[240:]
+        out.append(np.repeat(np.clip(image, 0, 255).astype(np.uint8)[..., None], 3, axis=2))
+    return out
+
+
+def tripod(frames: Frames) -> Frames:
+    out = [frames[0].copy() for _ in frames]
+    for i, frame in enumerate(out):
+        cv2.circle(frame, (80 + 80 * i, 400), 40, (200, 30, 30), -1)
+    return out
+
+
+def slow_pan(frames: Frames) -> Frames:
+    return [crop(200 + 8 * i) for i in range(len(frames))]
+
+
+def zoom(frames: Frames) -> Frames:
+    out = []
+    for i in range(len(frames)):
+        large = resized(crop(900), round(WIDTH * (1 + 0.06 * i)), round(HEIGHT * (1 + 0.06 * i)))
+        top, left = (large.shape[0] - HEIGHT) // 2, (large.shape[1] - WIDTH) // 2
+        out.append(large[top : top + HEIGHT, left : left + WIDTH])
+    return out
+
+
+def fog(frames: Frames) -> Frames:
+    return [(frame * 0.25 + 150).astype(np.uint8) for frame in frames]
+
+
+def plain(frames: Frames) -> Frames:
+    return frames
+
+
+SCENERY = [plain, overcast, blown_out_wall, night, sea, tripod, slow_pan, zoom, fog]
+
+
+@pytest.mark.parametrize("take", [pan, shaken], ids=["pan", "shaken"])
+@pytest.mark.parametrize("scenery", SCENERY, ids=lambda scenery: scenery.__name__)
+def test_scenery_is_no_artifact(take: Callable[[], Frames], scenery: Callable[[Frames], Frames]) -> None:
+    assert look(scenery(take())).mask.mean() <= 0.02
+
+
+def test_a_scene_that_stands_still_is_not_known() -> None:
+    assert not look(tripod(pan())).known
+    assert not look([crop(900)] * 10).known
+    assert not look([np.full((HEIGHT, WIDTH, 3), 128, np.uint8)] * 10).known
+    assert look(shaken()).known
+
+
+def test_noise_of_one_grey_level_moves_no_verdict() -> None:
+    rng = np.random.default_rng(0)
+
+    def areas(frames: Frames) -> npt.NDArray[np.float64]:
+        signed = [grey(frame).astype(np.int16) for frame in frames]
+        draws = [[np.clip(f + rng.integers(-1, 2, f.shape), 0, 255).astype(np.uint8) for f in signed] for _ in range(8)]
+        return np.array([seen(draw).mask.mean() for draw in draws])
+
+    assert (areas(with_plate(shaken(), 0.06, 255, 0.25)[0]) > 0.05).all()
+    assert (areas(overcast(pan())) < 0.02).all()
+    assert (areas(blown_out_wall(pan())) < 0.02).all()
+
+
+def test_seams_of_a_single_rectangle() -> None:
+    frames, _ = with_plate(shaken(), 0.12, 255, 1.0)
+    best = panels(gradients([reduced(grey(frame)) for frame in frames]))[0]
+    side = round((0.12 * HEIGHT * WIDTH / 4) ** 0.5)
+    expected = np.array([36, 36 + side, 80, 80 + 4 * side]) / 2
+    assert np.abs(np.array([best.top, best.bottom, best.left, best.right]) - expected).max() <= 2
