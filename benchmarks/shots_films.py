@@ -110,7 +110,7 @@ def pans(rng: Generator, photos: list[npt.NDArray[np.uint8]], count: int) -> lis
             width, height = board.shape[1] / len(board[0]) * 384 * (0.3 + 0.5 * z), 215 * (0.3 + 0.5 * z)
             left, top = x * (board.shape[1] - width), y * (256 - height)
             scale = np.array([[WIDTH / width, 0, 0], [0, HEIGHT / height, 0]], np.float32)
-            scale[:, 2] = [-left * scale[0, 0], -top * scale[1, 1]] + rng.normal(0, tremor, 2)
+            scale[:, 2] = np.array([-left * scale[0, 0], -top * scale[1, 1]]) + rng.normal(0, tremor, 2)
             pictures.append(cv2.warpAffine(board, scale, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT))
         takes.append(Take(np.arange(144) / 24, np.stack(pictures)))
     return takes

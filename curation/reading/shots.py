@@ -106,7 +106,7 @@ class NetworkCuts:
     # The first and the last of a transition can hardly be seen: this share of what was seen is left out on both sides, and at
     # most so many seconds. What passes faster than SUDDEN seconds is a hard cut, whose place is known.
     SLOPE, MOST, SUDDEN = 0.2, 0.4, 0.2
-    AT_ONCE = 8  # pictures judged in one go
+    AT_ONCE = 32  # pictures judged in one go: another 2 * REACH are looked at anew each time
     # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
     LONGEST = 6.0
 
