@@ -29,6 +29,7 @@ from pydantic import (
 from longtake.captioning.registry import names as captioner_names
 from longtake.captioning.registry import settings_faults
 from longtake.curation.errors import SetupError
+from longtake.curation.reading import shot_network
 from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
 from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
@@ -38,7 +39,7 @@ from longtake.settings import Fault, closest, faults_of, near
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
-SAMPLE_VERSION = 2
+SAMPLE_VERSION = 1
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
@@ -181,7 +182,15 @@ class Recipe(_Section):
     def clip_protocol(self) -> str:
         """What clips and their samples depend on: another value means another scan."""
         version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # those of before have none
-        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), *version)
+        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), *version, *self._shot_versions)
+
+    @property
+    def _shot_versions(self) -> list[dict[str, Any]]:
+        """How the detector finds cuts, as far as that may change under the same settings."""
+        if self.splitting.detector == "transnetv2":
+            return [{"transnetv2": 2}]  # from 2 on both of its answers are heard
+        hard_only = self.splitting.detector in ("adaptive", "content") and not self.splitting.dissolves
+        return [] if hard_only or self.splitting.detector == "none" else [{"network": shot_network.protocol()}]
 
     @cached_property
     def export_protocol(self) -> str:

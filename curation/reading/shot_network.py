@@ -1,7 +1,7 @@
 """The shot network: from how like pictures are (`likeness`) to where a film is cut.
 
 Four convolutions over time, two answers to each picture: that a cut lies between it and the one before, and that it belongs to a
-transition (a dissolve, wipe, slide, iris …). It sees 26 pictures to both sides, some two seconds. Its 24,000 weights were
+transition (a dissolve, wipe, slide, iris …). It sees 26 pictures to both sides, some two seconds. Its 48,000 weights were
 trained on films made of pieces of real takes (`benchmarks/shots_train.py`), at the rate at which a scan looks.
 """
 
