@@ -29,6 +29,7 @@ from pydantic import (
 from longtake.captioning.registry import names as captioner_names
 from longtake.captioning.registry import settings_faults
 from longtake.curation.errors import SetupError
+from longtake.curation.reading import shot_network
 from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
 from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
@@ -194,7 +195,21 @@ class Recipe(_Section):
     def clip_protocol(self) -> str:
         """What clips and their samples depend on: another value means another scan."""
         version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # those of before have none
-        return _digest(self.splitting.model_dump(), self.sampling.model_dump(), {"reading": READING}, *version)
+        return _digest(
+            self.splitting.model_dump(),
+            self.sampling.model_dump(),
+            {"reading": READING},
+            *version,
+            *self._shot_versions,
+        )
+
+    @property
+    def _shot_versions(self) -> list[dict[str, Any]]:
+        """How the detector finds cuts, as far as that may change under the same settings."""
+        if self.splitting.detector == "transnetv2":
+            return [{"transnetv2": 2}]  # from 2 on both of its answers are heard
+        hard_only = self.splitting.detector in ("adaptive", "content") and not self.splitting.dissolves
+        return [] if hard_only or self.splitting.detector == "none" else [{"network": shot_network.protocol()}]
 
     @cached_property
     def export_protocol(self) -> str:

@@ -26,24 +26,25 @@ _FLAT = 1.0  # Grey levels. A block whose standard deviation is smaller has noth
 _BUSY = 12.0  # Grey levels. From this standard deviation on all blocks weigh the same.
 _COLOURS = 8  # levels of each of Y, U and V in the histogram
 _ANGLES = 8
+_PARTS = (16 * 9, _COLOURS**3, 12 * _ANGLES, 6 * _ANGLES)
+_PART_STARTS = np.cumsum((0, *_PARTS[:-1]))
+_PART_SCALES = np.array([1, 1, 4, 8], np.float32)  # bring their unlikeness to one size
+_CELLS = (np.arange(36) * 3 // 36)[:, None] * 4 + (np.arange(64) * 4 // 64)[None]  # of each pixel, 4×3 to a picture
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """A picture as it is compared. grey: uint8 [36, 64]; tiny: uint8 [18, 32]; the other vectors have a length of 1.
 
-    layout: grey, where it is. colours: joint histogram of Y, U and V, square roots. edges: directions of the gradients in 4×3
-    cells, square roots. texture: directions by strength in the whole picture, square roots. level, spread: mean and standard
-    deviation of grey. blocks: standard deviation of grey in each block that is looked for.
+    parts: four vectors, one after another (`_PARTS`): the layout of grey; the joint histogram of Y, U and V, square roots; the
+    directions of the gradients in 4×3 cells, square roots; directions by strength in the whole picture, square roots. level,
+    spread: mean and standard deviation of grey. blocks: standard deviation of grey in each block that is looked for.
     """
 
     time: float
     grey: npt.NDArray[np.uint8]
     tiny: npt.NDArray[np.uint8]
-    layout: Vector
-    colours: Vector
-    edges: Vector
-    texture: Vector
+    parts: Vector
     level: float
     spread: float
     blocks: Vector
@@ -56,12 +57,13 @@ def look_at(time: float, thumb: Image) -> Look:
     grey = np.ascontiguousarray(yuv[..., 0])
     tiny = np.asarray(cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA), np.uint8)
     layout = cv2.resize(grey, (16, 9), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    level, spread = float(layout.mean()), float(grey.std())
+    level, spread = cv2.mean(layout)[0], float(cv2.meanStdDev(grey)[1][0, 0])
     edges, texture = _gradients(grey)
     height, width = grey.shape
     bands = grey.reshape(height // _BLOCK[1], _BLOCK[1], width // _BLOCK[0], _BLOCK[0])
     blocks = bands.std(axis=(1, 3), dtype=np.float32).ravel()
-    return Look(time, grey, tiny, _unit(layout - level), _histogram(yuv), edges, texture, level, spread, blocks)
+    parts = np.concatenate([_unit(layout - level), _histogram(yuv), edges, texture])
+    return Look(time, grey, tiny, parts, level, spread, blocks)
 
 
 def _histogram(yuv: Image) -> Vector:
@@ -78,9 +80,7 @@ def _gradients(grey: npt.NDArray[np.uint8]) -> tuple[Vector, Vector]:
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
     size, angle = cv2.cartToPolar(dx, dy)
     bins = (angle * (2 * _ANGLES / (2 * np.pi))).astype(np.int32) % _ANGLES  # a direction and its opposite are one
-    height, width = grey.shape
-    cell = (np.arange(height) * 3 // height)[:, None] * 4 + (np.arange(width) * 4 // width)[None]
-    edges = np.bincount((cell * _ANGLES + bins).ravel(), weights=size.ravel(), minlength=12 * _ANGLES)
+    edges = np.bincount((_CELLS * _ANGLES + bins).ravel(), weights=size.ravel(), minlength=12 * _ANGLES)
     strength = np.minimum(np.log2(size / 8 + 1).astype(np.int32), 5)
     texture = np.bincount((strength * _ANGLES + bins).ravel(), minlength=6 * _ANGLES)
     return _unit(np.sqrt(edges).astype(np.float32)), _unit(np.sqrt(texture).astype(np.float32))
@@ -118,15 +118,8 @@ NUMBERS = 4 * len(LAGS) + 13
 def compare(looks: deque[Look]) -> Vector:
     """The last of `looks` beside those before it, float32 [NUMBERS]. Pictures that are not there count as the first."""
     now = looks[-1]
-    values: list[float] = []
-    for lag in LAGS:
-        old = looks[max(len(looks) - 1 - lag, 0)]
-        values += [
-            1 - float(now.layout @ old.layout),
-            1 - float(now.colours @ old.colours),
-            4 * (1 - float(now.edges @ old.edges)),
-            8 * (1 - float(now.texture @ old.texture)),
-        ]
+    old = np.stack([looks[max(len(looks) - 1 - lag, 0)].parts for lag in LAGS])
+    unlike = _PART_SCALES * (1 - np.add.reduceat(old * now.parts, _PART_STARTS, axis=1))
     last = looks[max(len(looks) - 2, 0)]
     fourth = looks[max(len(looks) - 5, 0)]
     mean, low = found_again(last, now)
@@ -134,7 +127,7 @@ def compare(looks: deque[Look]) -> Vector:
     apart = float(cv2.norm(now.tiny, last.tiny, cv2.NORM_L1)) / now.tiny.size
     return np.array(
         [
-            *values,
+            *unlike.ravel(),
             2 * (1 - mean),
             1 - low,
             2 * (1 - far_mean),

@@ -230,8 +230,8 @@ class _Pass:
             cut = self.pending.pop(0)
             if cut.end <= self.shot_start:  # another detector's word for a cut that is known
                 continue
-            if cut.start > self.shot_start:
-                self.cuts.append(cut.end)
+            if cut.start > self.shot_start and not (cut.end >= self.looked and settled == math.inf):
+                self.cuts.append(cut.end)  # a film that fades out at its end is left, and not cut
             self._close_shot(cut.start - self._trim)
             self._open_shot(cut.end + self._trim)
 

@@ -1,7 +1,7 @@
 """The shot network: from how like pictures are (`likeness`) to where a film is cut.
 
 Four convolutions over time, two answers to each picture: that a cut lies between it and the one before, and that it belongs to a
-transition (a dissolve, wipe, slide, iris …). It sees 26 pictures to both sides, some two seconds. Its 24,000 weights were
+transition (a dissolve, wipe, slide, iris …). It sees 26 pictures to both sides, some two seconds. Its 48,000 weights were
 trained on films made of pieces of real takes (`benchmarks/shots_train.py`), at the rate at which a scan looks.
 """
 
@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
 
-_DILATIONS = (1, 2, 4, 6)  # of the four convolutions, five pictures wide each
-REACH = 2 * sum(_DILATIONS)  # pictures to either side on which an answer depends
+DILATIONS = (1, 2, 4, 6)  # of the four convolutions, five pictures wide each
+REACH = 2 * sum(DILATIONS)  # pictures to either side on which an answer depends
 _FAR = 6.0  # Standard deviations. A number further from its mean says no more than this.
 
 
@@ -36,7 +36,7 @@ def weights() -> Weights:
     """Those that come with the package."""
     with (files(__package__) / "shot_network.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name].astype(np.float32) for name in stored.files}
-    count = len(_DILATIONS) + 2
+    count = len(DILATIONS) + 2
     layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count)]
     return Weights(arrays["mean"], arrays["deviation"], layers)
 
@@ -54,7 +54,7 @@ def judge(numbers: Matrix) -> Matrix:
     x = np.clip((numbers - known.mean) / known.deviation, -_FAR, _FAR)
     first, *middle, last = known.layers
     hidden = np.maximum(_convolve(x, *first, 1), 0)
-    for (weight, bias), dilation in zip(middle, _DILATIONS, strict=True):
+    for (weight, bias), dilation in zip(middle, DILATIONS, strict=True):
         hidden = hidden + np.maximum(_convolve(hidden, weight, bias, dilation), 0)
     logits = _convolve(hidden, *last, 1)
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))), dtype=np.float32)

@@ -98,20 +98,20 @@ class SceneDetectCuts:
 class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    A cut is where the probability of one, or of a transition, passes `threshold` (0.8). The whole of a transition counts, down
+    A cut is where the probability of one, or of a transition, passes `threshold` (0.7). The whole of a transition counts, down
     to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only.
     """
 
     LOW = 0.2
     # The first and the last of a transition can hardly be seen: this share of what was seen is left out on both sides, and at
     # most so many seconds. What passes faster than SUDDEN seconds is a hard cut, whose place is known.
-    SLOPE, MOST, SUDDEN = 0.2, 0.4, 0.2
-    AT_ONCE = 8  # pictures judged in one go
+    SLOPE, MOST, SUDDEN = 0.15, 0.3, 0.2
+    AT_ONCE = 32  # pictures judged in one go: another 2 * REACH are looked at anew each time
     # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
     LONGEST = 6.0
 
     def __init__(self, threshold: float | None = None, hard: bool = True) -> None:
-        self._threshold = 0.8 if threshold is None else threshold
+        self._threshold = 0.7 if threshold is None else threshold
         self._hard = hard
         self._looks: deque[Look] = deque(maxlen=max(LAGS) + 1)
         self._numbers: list[npt.NDArray[np.float32]] = []

@@ -249,8 +249,8 @@ def test_every_fault_is_listed_by_its_line() -> None:
         "my.yaml: this recipe cannot be used:",
         r"  line 1: name: must be a text like ^[\w.-]+$, not 'no spaces please'",
         "  line 3: sampling.keyframes: must be a whole number from 2, not 'many'",
-        "  line 4: splitting.detector: must be one of adaptive, content, transnetv2 or none, not 'adaptiv'; did you mean "
-        "'adaptive'?",
+        "  line 4: splitting.detector: must be one of network, adaptive, content, transnetv2 or none, not 'adaptiv'; did you "
+        "mean 'adaptive'?",
         "  line 4: splitting.window_seconds: must not be smaller than min_seconds",
         "  line 9: filters.flow.device: must be one of auto, cpu or cuda, not 'tpu'; did you mean 'cpu'?",
         "  line 10: filters.flow.precision: must be one of float32, float16 or bfloat16, not 'float8'; did you mean 'float32'?",

@@ -22,13 +22,13 @@ def photo(name: str) -> Image:
     return np.asarray(cv2.resize(photograph(name)[..., ::-1], (384, 216), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def take(name: str, seconds: float, seed: int = 0, start: float = 0.0) -> Pictures:
+def take(name: str, seconds: float, seed: int = 0, rate: int = RATE) -> Pictures:
     """A hand-held take: a slow pan with a tremor, the same at the same moments for one seed."""
     rng = np.random.default_rng(seed)
     speed, tremor = rng.uniform(5, 14, 2) * rng.choice([-1, 1], 2), rng.uniform(0, 6.28, 4)
     pictures = []
-    for i in range(round(seconds * RATE)):
-        t = start + i / RATE
+    for i in range(round(seconds * rate)):
+        t = i / rate
         x = 128 + speed[0] * (t - 3) + 2 * np.sin(3 * t + tremor[0]) + np.sin(7 * t + tremor[1])
         y = 72 + speed[1] / 2 * (t - 3) + 2 * np.sin(2 * t + tremor[2]) + np.sin(5 * t + tremor[3])
         where = np.array([[1, 0, -np.clip(x, 0, 255)], [0, 1, -np.clip(y, 0, 143)]], np.float32)
@@ -80,11 +80,11 @@ JOINTS: dict[str, Joint] = {
 }
 
 
-def joined(joint: Joint, seconds: float, seed: int) -> Pictures:
+def joined(joint: Joint, seconds: float, seed: int, rate: int = RATE) -> Pictures:
     """Two takes of 5 s, the second coming in from 4.5 s on, over `seconds`."""
     first, second = sorted(PHOTOS, key=lambda name: hash_of(name, seed))[:2]
-    a, b = take(first, 4.5 + seconds, seed), take(second, 5 + seconds, seed + 1)
-    before, count = round(4.5 * RATE), round(seconds * RATE)
+    a, b = take(first, 4.5 + seconds, seed, rate), take(second, 5 + seconds, seed + 1, rate)
+    before, count = round(4.5 * rate), round(seconds * rate)
     mixed = [joint(a[before + i], b[i], (i + 0.5) / count) for i in range(count)]
     return a[:before] + mixed + b[count:]
 

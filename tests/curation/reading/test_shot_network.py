@@ -32,9 +32,9 @@ def test_hard_cuts(seed: int) -> None:
 def test_a_transition_is_left_out_whole(joint: str, seconds: float) -> None:
     (cut,) = cuts_of(joined(JOINTS[joint], seconds, seed=3))
     margin = 3 / 24  # what `trim_frames` leaves out besides
-    assert cut.start - margin > 3.5
+    assert cut.start > 3.2
     assert cut.start - margin <= 4.5
-    assert 4.5 + seconds <= cut.end + margin < 5.5 + seconds
+    assert 4.5 + seconds <= cut.end + margin < 6.2 + seconds
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -63,9 +63,9 @@ def test_what_is_no_cut(name: str, trouble: str) -> None:
 def test_doubt_is_high_around_a_cut_and_low_elsewhere() -> None:
     detector = NetworkCuts()
     cuts_of(take("chelsea", 5, 1) + take("coffee", 5, 2), detector)
-    assert detector.doubt(4, 6) > 0.5
-    assert detector.doubt(0, 4.9) < 0.2
-    assert detector.doubt(5, 10) < 0.2  # the cut lies between two pictures, one of which is not within
+    assert detector.doubt(4, 6) > 0.7
+    assert detector.doubt(0, 4.9) < 0.5
+    assert detector.doubt(5, 10) < 0.5  # the cut lies between two pictures, one of which is not within
     detector.forget(5)
     assert detector.doubt(0, 5) == 0
 
