@@ -17,7 +17,9 @@ from longtake.curation.reading.colour import Colour, colour_of, shoulder, to_sdr
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, probe
+from longtake.curation.recipe import parse_recipe
 
 Floats = npt.NDArray[np.float64]
 
@@ -293,3 +295,15 @@ def test_grey_film_in_the_limited_range(tmp_path: Path) -> None:
     grey = 255 * (180 - 16) / 219
     assert at_patches(keyframe(path)[1]) == pytest.approx(grey, abs=2)
     assert at_patches(exported(path, tmp_path)) == pytest.approx(grey, abs=2)
+
+
+@pytest.mark.parametrize(("name", "hdr"), [("pq", 1.0), ("display p3", 0.0)])
+def test_the_scan_says_what_was_mapped(tmp_path: Path, name: str, hdr: float) -> None:
+    path = write(tmp_path / "film.mkv", PATCHES, CASES[name])
+    asked = {"name": "x", "filters": {"width": {}, "hdr": {}}, "tiers": {"all": {"width": ">= 1", "hdr": "[0, 1]"}}}
+    scan = scan_video(str(path), parse_recipe(asked, source="test"), lambda span, sample: None)
+    assert (scan.info.transfer, scan.info.primaries) == {
+        "pq": ("smpte2084", "bt2020"),
+        "display p3": ("bt709", "smpte432"),
+    }[name]
+    assert [clip.scores["hdr"].score.value for clip in scan.clips] == [hdr]
