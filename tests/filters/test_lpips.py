@@ -165,8 +165,8 @@ def test_torchvisions_file_fills_the_trunk(tmp_path: Path, monkeypatch: pytest.M
 
 def test_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGTAKE_MODELS", str(tmp_path))
-    assert Lpips().protocol == "alex/v0.1,trunk@7be5be79+heads@df73285e,neighbouring-keyframes/mean"
-    assert LpipsVgg(reduce="min").protocol == "vgg/v0.1,trunk@397923af+heads@a78928a0,neighbouring-keyframes/min"
+    assert Lpips().protocol == "alex/v0.1,trunk@7be5be79+heads@df73285e,neighbouring-keyframes@3s/mean"
+    assert LpipsVgg(reduce="min").protocol == "vgg/v0.1,trunk@397923af+heads@a78928a0,neighbouring-keyframes@3s/min"
     assert LpipsSqueeze().weights == ("squeezenet1_1",)
     with pytest.raises(FilterUnavailable, match="longtake models pull alexnet"):
         Lpips(device="cpu").measure(CLIPS)

@@ -271,7 +271,7 @@ def test_recipes_can_be_listed_printed_validated_compared(tmp_path: Path) -> Non
     changed["tiers"]["pretrain"]["flow"], changed["filters"]["psnr"] = ">= 12.5", {"reduce": "every"}
     printed.write_text(yaml.safe_dump(changed, sort_keys=False))
     shown = longtake("recipe", "diff", "embedded", printed).stdout
-    assert re.search(r"tiers\.pretrain\.flow\s+>= 40\s+>= 12\.5", shown)
+    assert re.search(r"tiers\.pretrain\.flow\s+>= 32\s+>= 12\.5", shown)
     assert "to be measured again" not in shown
     changed["sampling"]["keyframes"] = 7
     printed.write_text(yaml.safe_dump(changed, sort_keys=False))
