@@ -41,7 +41,6 @@ FAINT_SHARP = 2.0  # times: lights and shades of the scene have broad edges
 ROUND = 0.08  # a mark has edges in all directions: smaller / larger eigenvalue of its structure tensor
 OFTEN = 0.7  # share of the frames in which a rim is an edge
 STRAIGHT = 0.8  # coherence over time of a rim's direction: 1 always the same, 0 any
-MOST_UNDER = 0.75  # of the frame: where panels take more, movement is looked for in all of it
 HOLE = 0.15  # of the frame: what a mark encloses belongs to it up to this size
 ENCLOSED = 0.7  # share of the edge of an unchanging area that must be a rim
 
@@ -105,7 +104,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if half is not None:
         under = half
     everywhere = np.ones_like(under)
-    if not moves(common, energy, n, ~under if under.mean() < MOST_UNDER else everywhere):
+    if not moves(common, energy, n, everywhere) and not moves(common, energy, n, ~under):
         twins = _filled(chosen(found, fields, twins_only=True), energy.shape)
         return Seen(_enlarged(twins, height, width), False)
     edges = (energy > n * STRONG**2) & (common > CONSTANT)

@@ -8,8 +8,8 @@ wide as the line is high, if there is something to see in it, else everywhere ou
   correlate).
 - **Scene**: half a second later it is gone from its place and found again beside it, or the scene moves and it was seen nowhere
   twice.
-- **Not known**: the scene never moved while it was there. A line that leans is taken for the scene's all the same: editors set
-  their lines level or upright.
+- **Not known**: the scene never moved while it was there. A line that leans, or is taller than a seventh of the frame, is taken
+  for the scene's all the same: editors set their lines level or upright.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ UNMOVED = 0.6  # correlation within a box above which its content stands still
 NOISE = 0.01  # mean squared soft gradient up to which there is nothing to see
 RING_TEXTURE = 4.0  # mean squared gradient of a ring from which on there is something to see in it
 MARKED = 0.2  # share of a box that static marks cover, for them to be its letters
+TALLEST = (
+    0.15  # of the frame's short side: a taller line is believed on evidence alone, the detector errs in large boxes
+)
 LEANS = 4.0  # degrees
 FOUND = 0.7  # correlation of a box's content with another place, for it to have moved there
 SEARCH = 0.08  # of the long side: how far it is looked for
@@ -93,7 +96,11 @@ def _verdict(
     if not stays[partner] and _found_beside(frames[index], frames[partner], (x, y, width, height)):
         return False
     stays[index] = False
-    if _leans(box) or ((seen.known or moves.any()) and not stays.any()):
+    if (
+        _leans(box)
+        or min(width, height) > TALLEST * min(frames[0].shape)
+        or ((seen.known or moves.any()) and not stays.any())
+    ):
         return False
     return None
 

@@ -19,9 +19,10 @@ FEWEST = 0.01  # share of the pixels that must be such edges for movement to be 
 # On real film half of the edges have 0.18 at most in common where the camera moves, and 0.23 at least where it stands; three
 # quarters 0.28 and 0.39.
 HALF, THREE_QUARTERS = 0.2, 0.3
+NINE_TENTHS = 0.5  # the same of nine tenths, outside of panels
 STILL = 0.8  # what an edge has in common from which on it stands still
 # Shares of a side's edges that stand still: at least of the still one, at most of the other, and their difference within
-MOST_STILL, FEW_STILL, SHARPLY = 0.85, 0.1, 0.5
+MOST_STILL, FEW_STILL, SHARPLY = 0.95, 0.03, 0.7
 NEAR = 6  # px from the line between them
 
 
@@ -34,8 +35,9 @@ def moves(common: Field, energy: Field, frames: int, outside: Mask) -> bool:
     shares = common[outside & (energy > frames * EDGE**2)]
     if shares.size < FEWEST * common.size:
         return False
-    half, most = np.quantile(shares, (0.5, 0.75))
-    return bool(half <= HALF and most <= THREE_QUARTERS)
+    half, most, nearly_all = np.quantile(shares, (0.5, 0.75, 0.9))
+    # Where parts that stand still were taken out, the rest must not be another part of one tripod shot.
+    return bool(half <= HALF and most <= THREE_QUARTERS and (outside.all() or nearly_all <= NINE_TENTHS))
 
 
 def still_side(common: Field, energy: Field, frames: int) -> Mask | None:
@@ -50,7 +52,7 @@ def still_side(common: Field, energy: Field, frames: int) -> Mask | None:
     before = np.cumsum(still) / np.maximum(np.cumsum(all_), 1.0)
     after = np.cumsum(still[::-1])[::-1] / np.maximum(np.cumsum(all_[::-1])[::-1], 1.0)
     width = len(still)
-    places = np.arange(width // 10, width - width // 10)
+    places = np.arange(width // 4, width - width // 4)
     contrast = np.abs(before[places - 1] - after[places])
     place = int(places[np.argmax(contrast)])
     near = [slice(place - NEAR, place), slice(place, place + NEAR)]
