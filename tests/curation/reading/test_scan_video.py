@@ -154,7 +154,7 @@ def test_clips_around_dissolves_and_fades(full: Callable[[str], Scanned], name: 
     truth, scan = CASES[name].truth, full(name).scan
     ((start, end),) = truth.transitions
     (cut,) = scan.cuts
-    assert start < cut < end + 0.5
+    assert start < cut < end + 0.8
     first, second = (clip.span for clip in scan.clips)
     assert (first.start, second.end) == pytest.approx((0, truth.duration), abs=0.02)
     quarter = (end - start) / 4
