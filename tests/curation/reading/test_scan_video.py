@@ -512,7 +512,8 @@ def test_what_is_held_does_not_grow_with_the_video(
         scan = scanned(long_film(tmp_path / f"{seconds}.mp4", seconds), by).scan
         assert len(scan.clips) == seconds // 15
         peaks.append(most)
-    assert peaks[1] <= peaks[0] + 2
+    # the network judges 32 pictures at once: where that falls in a window differs by a few frames
+    assert peaks[1] <= peaks[0] + 8
     # two windows of 15 s on a grid of half a second, their exact moments, what detectors are late, and what is trimmed
     assert peaks[1] <= (2 * 15 + 6) / 0.5 + 3 * 10 + 10
 
