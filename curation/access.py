@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from longtake.curation.errors import RowError, SetupError, VideoError
 from longtake.manifests.folder import is_uri, local_path
+from longtake.manifests.members import container_of, file_of, open_inside
 from longtake.manifests.uris import UriAccess, host_of, join_uri, redact, scheme_of, split_uri
 
 SCHEMES = frozenset({"file", "https", "http", "s3", "gs", "az"})
@@ -152,10 +153,10 @@ class Access:
             self._uris[identity] = access
 
     def of(self, identity: str) -> UriAccess | None:
-        """What lets one in at an identity: its own, else its host's."""
+        """What lets one in at an identity: its own, else that of the archive or table it lies in, else its host's."""
         if not self._uris and not self._hosts:
             return None
-        return self._uris.get(identity) or self._hosts.get(host_of(identity))
+        return self._uris.get(identity) or self._uris.get(file_of(identity)) or self._hosts.get(host_of(identity))
 
     def source(self, identity: str, needs: bool = False) -> Source:
         return Source(identity, self.of(identity), needs, self.reach)
@@ -199,17 +200,41 @@ def source_of_row(row: dict[str, Any], reach: Reach) -> Source:
 
 
 def open_source(source: Source) -> BinaryIO:
-    """The file of a source, for reading, seekable. Raises VideoError for what may not be read or lacks its access, and
-    otherwise what its filesystem raises."""
+    """The file of a source, for reading, seekable: of a member of an archive or a cell of a table, its own bytes only. Raises
+    VideoError for what may not be read or lacks its access, MemberError, and otherwise what its filesystem raises."""
     if is_chain(source.uri):
         raise VideoError("input", "a chain of addresses (::) is not read")
+    container = container_of(source.uri)
+    if container is None or is_plain_file(source.uri):
+        return _open_file(source)
+    file = _open_file(source, by_range=True)
+    try:
+        return open_inside(file, source.uri, container)
+    except BaseException:
+        file.close()
+        raise
+
+
+def open_container(source: Source) -> BinaryIO:
+    """An archive or a table, for reading, seekable: each read of a remote one fetches what it asks for and no more. Raises as
+    `open_source` does."""
+    return _open_file(source, by_range=True)
+
+
+def is_plain_file(uri: str) -> bool:
+    """Whether there is a file of this machine that has the name of a member of an archive, and is none."""
+    path = local_path(uri)
+    return path is not None and os.path.lexists(path)
+
+
+def _open_file(source: Source, by_range: bool = False) -> BinaryIO:
     path = local_path(source.uri)
     if path is not None:
-        return open(path, "rb")
+        return open(str(local_path(file_of(source.uri))) if by_range else path, "rb")
     if source.needs and source.access is None:
         raise VideoError("credentials", missing_access(source.uri))
     try:
-        return _opened(source)
+        return _opened(source, by_range)
     except Exception as error:
         if refused := _within(error, PrivateAddress):
             raise VideoError("input", f"{host_of(source.uri)}: {refused}") from None
@@ -228,10 +253,14 @@ class PrivateAddress(OSError):
     """A name led to an address of this machine or its network."""
 
 
-def _opened(source: Source) -> BinaryIO:
+def _opened(source: Source, by_range: bool = False) -> BinaryIO:
     import fsspec
 
     uri = join_uri(source.uri, source.access)
+    # A read that fetches more than it was asked for, to have it in store, would fetch the neighbours of a member.
+    how = {"cache_type": "none"} if by_range else {}
+    if by_range:
+        uri = file_of(uri)
     scheme = scheme_of(uri) or ""
     if scheme in ("http", "https"):
         import aiohttp
@@ -242,9 +271,9 @@ def _opened(source: Source) -> BinaryIO:
         if not source.reach.private:
             options["get_client"] = public_client
         web = fsspec.filesystem(scheme, **options)
-        return cast(BinaryIO, web.open(uri, "rb"))
+        return cast(BinaryIO, web.open(uri, "rb", **how))
     filesystem, path = fsspec.core.url_to_fs(uri)
-    return cast(BinaryIO, filesystem.open(path, "rb"))
+    return cast(BinaryIO, filesystem.open(path, "rb", **how))
 
 
 async def public_client(**kwargs: Any) -> Any:

@@ -222,6 +222,7 @@ def curate(
     secret_query: Sequence[str] = (),
     allow_scheme: Sequence[str] = (),
     allow_private: bool = False,
+    allow_endpoints: Sequence[str] = (),
 ) -> CurateResult:
     """Run the stages over videos, as `longtake curate` does. The same call goes on after a stop, and computes only what
     is missing.
@@ -239,7 +240,9 @@ def curate(
     strict: raise SetupError before any work if some row of a list, or a folder, cannot be used. list_fps: the rate that
     frame numbers and time codes of lists count at. access: a file that lets this call read its videos (None: the one that
     LONGTAKE_ACCESS names). secret_query: further query keys of URIs that are secret. allow_scheme: further schemes that lists
-    may name. allow_private: web addresses may lead into this machine or its network.
+    may name. allow_private: web addresses may lead into this machine or its network. allow_endpoints: hosts (HOST, HOST:PORT
+    or URLs) that a captioner may send frames and its key to, though only a recipe names them; they are remembered for this
+    user, as by the command's `--allow-endpoint`.
 
     A video that cannot be read is an error row, not an exception. Raises RecipeError for a recipe that cannot be used,
     WorkspaceBusy while another run writes to this workspace, StoreError where it cannot be written, and SetupError for
@@ -252,6 +255,7 @@ def curate(
     names = [listed.name for listed in STAGES]
     if until not in names:
         raise SetupError(f"until={until!r}: the stages are {', '.join(names)}")
+    _allow(allow_endpoints)
     target = Workspace(fspath(output), remembers=True)
     inputs = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
     options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
@@ -285,6 +289,16 @@ class _Quiet:
     def advance(self, report: object) -> None: ...
 
     def end(self, stage: str, total: object, seconds: float) -> None: ...
+
+
+def _allow(hosts: Sequence[str]) -> None:
+    from longtake.captioning.permission import PermissionFault, allow
+
+    for host in [hosts] if isinstance(hosts, str) else hosts:
+        try:
+            allow(host)
+        except (ValueError, PermissionFault) as error:
+            raise SetupError(f"allow_endpoints: {error}") from None
 
 
 def _recipe(workspace: Workspace, recipe: Recipe | StrPath | None) -> Recipe:

@@ -15,13 +15,19 @@ VIDEO_SUFFIXES = frozenset({
     ".flv", ".wmv", ".asf", ".3gp", ".3g2", ".mxf", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".av1",
     ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif",
 })  # fmt: skip
+ARCHIVE_SUFFIX = ".tar"
+# Archives that have to be unpacked from their beginning to reach a member.
+COMPRESSED = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4")
+METADATA = frozenset({"metadata.csv", "metadata.jsonl", "metadata.parquet"})
 # Folders of a workspace that hold videos which it made itself.
 MADE_HERE = frozenset({"encoded", "dataset"})
-MADE, WORKSPACE, HIDDEN, AGAIN = (
+MADE, WORKSPACE, HIDDEN, AGAIN, LINKED, OURS = (
     "made by a workspace",
     "a workspace",
     "hidden",
     "another name of a file that is read already",
+    "a link or a device in an archive",
+    "the table of an exported dataset, whose clips were cut out of the films it names",
 )
 _EXAMPLES = 3
 
@@ -42,6 +48,13 @@ class LeftOut:
 def is_video_name(name: str) -> bool:
     """Whether a file's name ends as those of videos do; a space behind it does not matter."""
     return Path(name).suffix.lower().rstrip() in VIDEO_SUFFIXES
+
+
+def may_hold_videos(name: str) -> bool:
+    """Whether a file in a folder is looked into for videos, by its name: an archive, a table, or what tells of a folder's files
+    (metadata.csv, metadata.jsonl) as Hugging Face has it."""
+    name = name.lower()
+    return name.endswith((ARCHIVE_SUFFIX, *COMPRESSED, ".parquet")) or name.rpartition("/")[2] in METADATA
 
 
 class Workspaces:
@@ -98,6 +111,10 @@ class Walker:
     def leave_out(self, reason: str, name: str) -> None:
         self.left_out.setdefault(reason, LeftOut()).add(name)
 
+    def no_video(self, name: str) -> None:
+        """Count a file that is no video by its name."""
+        self.endings[Path(name).suffix.lower()[:12] or "none"] += 1
+
     def is_new(self, path: str) -> bool:
         """Whether a file has not come under another name. What is not there, or cannot be looked at, is new."""
         try:
@@ -116,14 +133,14 @@ class Walker:
         return (status.st_dev, status.st_ino) in self._seen_folders
 
     def walk(self, root: str) -> Iterator[str | Unlisted]:
-        """The videos in a folder, in depth: first what lies in it, then what links lead to. Sorted, so that a run is the same
-        twice. What lies in a hidden folder or has a hidden name is left out."""
+        """The videos in a folder, and what may hold some (`may_hold_videos`), in depth: first what lies in it, then what links
+        lead to. Sorted, so that a run is the same twice. What lies in a hidden folder or has a hidden name is left out."""
         links: list[str] = []
         yield from self._tree(os.path.abspath(root), links)
         for link in links:  # It grows on the way.
             if os.path.isdir(link):
                 yield from self._tree(link, links)
-            elif self._is_video(link) and not self._made_here(link, root) and self.is_new(link):
+            elif self._is_input(link) and not self._made_here(link, root) and self.is_new(link):
                 yield link
 
     def _tree(self, root: str, links: list[str]) -> Iterator[str | Unlisted]:
@@ -155,14 +172,14 @@ class Walker:
                     links.append(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
                     inner.append(entry.path)
-                elif self._is_video(entry.path) and self.is_new(entry.path):
+                elif self._is_input(entry.path) and self.is_new(entry.path):
                     yield entry.path
             stack += reversed(inner)
 
-    def _is_video(self, path: str) -> bool:
-        if is_video_name(path):
+    def _is_input(self, path: str) -> bool:
+        if is_video_name(path) or may_hold_videos(path):
             return True
-        self.endings[Path(path).suffix.lower()[:12] or "none"] += 1
+        self.no_video(path)
         return False
 
     def _made_here(self, path: str, below: str | None = None) -> bool:

@@ -13,12 +13,38 @@ from typing import Any
 import pyarrow as pa
 
 from longtake.curation.access import Access, is_chain
+from longtake.curation.archives import NOT_BY_RANGE, is_archive_name, is_compressed_name, read_archive
 from longtake.curation.errors import SetupError
-from longtake.curation.folders import MADE, MADE_HERE, WORKSPACE, LeftOut, Unlisted, Walker, Workspaces, is_video_name
-from longtake.curation.lists import LIST_SUFFIXES, ListNotes, ListRules, Row, is_list, local_file, read_list
+from longtake.curation.folders import (
+    HIDDEN,
+    LINKED,
+    MADE,
+    MADE_HERE,
+    METADATA,
+    OURS,
+    WORKSPACE,
+    LeftOut,
+    Unlisted,
+    Walker,
+    Workspaces,
+    is_video_name,
+    may_hold_videos,
+)
+from longtake.curation.lists import (
+    LIST_SUFFIXES,
+    ListNotes,
+    ListRules,
+    Row,
+    is_list,
+    local_file,
+    names_videos,
+    read_list,
+    stored,
+)
 from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
 from longtake.manifests import ids
 from longtake.manifests.folder import FolderError, is_uri, local_path
+from longtake.manifests.members import MemberError, absolute, container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path
 
@@ -33,8 +59,9 @@ class InputReport:
     """What one command was given and read.
 
     videos: distinct ones. files: that came by name, out of folders and out of globs. folders: that were listed. lists, rows:
-    of lists. bad: each row and folder that cannot be used, and why; they become error rows. left_out: reason → how many, and
-    a few by name. endings: of files that are no videos by their names. unread: list → columns that mean nothing here.
+    of lists. archives, members: videos in archives. bad: each row and folder that cannot be used, and why; they become error
+    rows. left_out: reason → how many, and a few by name. endings: of files that are no videos by their names. unread: list →
+    columns that mean nothing here.
     comments: lines of text lists that begin with #.
     """
 
@@ -43,6 +70,8 @@ class InputReport:
     folders: int = 0
     lists: int = 0
     rows: int = 0
+    archives: int = 0
+    members: int = 0
     bad: list[str] = field(default_factory=list)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     endings: Counter[str] = field(default_factory=Counter)
@@ -52,6 +81,7 @@ class InputReport:
     def lines(self) -> list[str]:
         """As sentences for a terminal."""
         rows = f", {_count(self.rows, 'row')} of {_count(self.lists, 'list')}" if self.lists else ""
+        rows += f", {_count(self.members, 'member')} of {_count(self.archives, 'archive')}" if self.archives else ""
         found = [
             f"inputs: {_count(self.videos, 'video')} from {_count(self.files, 'file')} in {_count(self.folders, 'folder')}{rows}"
         ]
@@ -63,8 +93,12 @@ class InputReport:
             found.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
         if self.comments:
             found.append(f"left out, lines of text lists that begin with #: {self.comments}")
+        alike: dict[tuple[str, ...], list[str]] = {}
         for name, columns in self.unread.items():
-            found.append(f"{_shown(name)}: columns that are not read: {', '.join(map(_shown, columns))}")
+            alike.setdefault(tuple(columns), []).append(name)
+        for unread, names in alike.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            found.append(f"{_shown(names[0])}{more}: columns that are not read: {', '.join(map(_shown, unread))}")
         if self.bad:
             found.append(f"cannot be used, and become error rows: {len(self.bad)}")
             found += [f"    {_shown(bad)}" for bad in self.bad[:_SHOWN]]
@@ -129,6 +163,7 @@ class _Reading:
         self.rows: dict[str, dict[str, Any]] = {}
         self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
         self.places: set[str] = set()
+        self.containers: set[str] = set()  # archives and tables that were looked into
         self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
         here = local_path(workspace) if workspace is not None else None
         self.walker = Walker(Workspaces(str(here) if here is not None else None))
@@ -177,6 +212,8 @@ class _Reading:
             return any(matched)
         if os.path.lexists(item):
             return self._file(item)
+        if container_of(item) is not None:
+            return self._member(absolute(item))
         if glob.has_magic(item):
             below = _fixed(item)
             matched = [self._file(path, below) for path in _globbed(item)]
@@ -187,28 +224,43 @@ class _Reading:
             raise SetupError(
                 f"{item}: there is no such folder or file; if a mount or drive is away, bring it back; nothing was changed"
             )
+        if is_archive_name(item):
+            raise SetupError(f"{item}: there is no such archive")
         return self._add(os.path.abspath(item))  # It is not there: an error row will say so.
 
     def _folder(self, item: str) -> bool:
         matched = self.walker.knows(item)  # It has given its videos already.
         for found in self.walker.walk(item):
-            matched = True
             if isinstance(found, Unlisted):
                 self._bad(found.folder, f"{found.folder}: this folder cannot be listed: {found.why}")
+                matched = True
             else:
-                self._add(found)
+                matched |= self._found(found)
         return matched
+
+    def _found(self, path: str) -> bool:
+        """A file of this machine that has not come before. path: absolute."""
+        if may_hold_videos(path):
+            return self._container(stored_path(path), path, None)
+        return self._add(path)
 
     def _file(self, path: str, below: str | None = None) -> bool:
         path = os.path.abspath(path)
         if (workspace := self.walker.workspaces.above(path, below)) is not None:
             self.walker.leave_out(MADE, workspace)
             return False
-        return not self.walker.is_new(path) or self._add(path)
+        return not self.walker.is_new(path) or self._found(path)
+
+    def _member(self, path: str) -> bool:
+        """A video in an archive or a table that is named itself."""
+        if (workspace := self.walker.workspaces.above(file_of(path))) is not None:
+            self.walker.leave_out(MADE, workspace)
+            return False
+        return self._add(path)
 
     def _add(self, path: str) -> bool:
         self.report.files += 1
-        self._row(stored_path(path), None)
+        self._row(stored(path), None)
         return True
 
     # ── what is elsewhere ────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,13 +270,15 @@ class _Reading:
         if is_chain(item):
             raise SetupError(f"{redact(item)}: a chain of addresses (::) is not read")
         self.access.add(identity, access)
-        if is_list(identity):
+        # A web address is never a pattern: its ? begins a query.
+        web = scheme_of(identity) in ("http", "https")
+        one = web or not glob.has_magic(identity)
+        if one and is_list(identity):
             if why := self.access.reach.refusal(identity, [scheme_of(identity) or ""]):
                 raise SetupError(f"{identity}: {why}")
             return self._list(identity, identity)
-        # A web address is never a pattern: its ? begins a query.
-        if scheme_of(identity) in ("http", "https") or (not glob.has_magic(identity) and is_video_name(identity)):
-            return self._remote_file(identity, access)
+        if web or (one and (is_video_name(identity) or container_of(identity) or may_hold_videos(identity))):
+            return self._remote_found(identity, access)
         return self._remote_folder(item, identity, access)
 
     def _remote_folder(self, item: str, identity: str, access: UriAccess | None) -> bool:
@@ -250,33 +304,101 @@ class _Reading:
         shared = UriAccess(access.userinfo) if access and access.userinfo else None
         matched = False
         for name in names:
-            if is_video_name(name):
-                matched |= self._remote_file(name, shared)
+            if is_list(identity) and is_list(name):  # a pattern for lists
+                self.access.add(name, shared)
+                matched |= self._list(name, name)
+                continue
+            # A pattern for everything finds the tables of workspaces, too.
+            if is_video_name(name) or is_archive_name(name) or (whole and may_hold_videos(name)):
+                matched |= self._remote_found(name, shared)
             else:
-                self.walker.endings[Path(name).suffix.lower()[:12] or "none"] += 1
+                self.walker.no_video(name)
         return matched
 
-    def _remote_file(self, identity: str, access: UriAccess | None) -> bool:
+    def _remote_found(self, identity: str, access: UriAccess | None) -> bool:
+        if container_of(identity) is not None or not may_hold_videos(_plain(identity)):
+            return self._remote_file(identity, access)
         if (workspace := self.remote.above(identity, self.access)) is not None:
+            self.walker.leave_out(MADE, workspace)
+            return False
+        self.access.add(identity, access)
+        return self._container(identity, identity, access)
+
+    def _remote_file(self, identity: str, access: UriAccess | None) -> bool:
+        if (workspace := self.remote.above(file_of(identity), self.access)) is not None:
             self.walker.leave_out(MADE, workspace)
             return False
         self.report.files += 1
         self._row(identity, access)
         return True
 
+    # ── what holds several videos ────────────────────────────────────────────────────────────────────────────────────
+
+    def _container(self, place: str, shown: str, access: UriAccess | None) -> bool:
+        """An archive or a table that was found. place: as it is stored. Raises SetupError if the world does not let it be
+        read; what is wrong with itself is an error row."""
+        if is_compressed_name(shown):
+            self.walker.leave_out(NOT_BY_RANGE, shown)
+            return False
+        if place in self.containers:
+            return True
+        self.containers.add(place)
+        try:
+            return self._archive(place, access) if is_archive_name(shown) else self._table(place, shown)
+        except (MemberError, pa.ArrowException, SetupError) as error:
+            self._bad(place, f"{shown}: {_after(str(error), shown)}")
+        except Exception as error:  # each client raises its own
+            told = redact(str(error), [access, self.access.of(place)], self.access.reach.secret_keys)
+            if local_path(place) is None:
+                raise SetupError(f"{shown}: cannot be read: {told}") from None
+            self._bad(place, f"{shown}: cannot be read: {error.strerror if isinstance(error, OSError) else told}")
+        self.places.add(place)
+        return True
+
+    def _archive(self, place: str, access: UriAccess | None) -> bool:
+        found = read_archive(self.access.source(place), place)
+        self.report.archives += 1
+        self.report.members += len(found.films)
+        self.places.add(place)
+        self.walker.endings += found.endings
+        for reason, names in ((HIDDEN, found.hidden), (LINKED, found.others)):
+            for name in names:
+                self.walker.leave_out(reason, f"{place}: {name}")
+        for name, why in found.bad:
+            self._bad(f"{place}{_ROW}{name}" if name else place, f"{place}{f', {name}' if name else ''}: {why}")
+        for number, film in enumerate(found.films, 1):
+            row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
+            if not self._listed(row, -self.report.archives):  # no list has such a number
+                self._bad(f"{place}{_ROW}{film.uri.rpartition('=')[2]}", f"{film.uri}: {row.why}")
+        return bool(found.films or found.bad)
+
+    def _table(self, place: str, shown: str) -> bool:
+        """A table in a folder: the videos it holds, or names. Others are files like those that are no videos."""
+        source = self.access.source(place)
+        named = os.path.basename(_plain(shown)).lower() in METADATA
+        rules = replace(self.rules, uri_column="file_name") if named else self.rules
+        known = names_videos(source, rules.uri_column)
+        if known is None:
+            self.walker.leave_out(OURS, shown)
+        elif not known:
+            self.walker.no_video(shown)
+        return bool(known) and self._list(place, shown, rules)
+
     # ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _list(self, place: str, shown: str) -> bool:
+    def _list(self, place: str, shown: str, rules: ListRules | None = None) -> bool:
         self.report.lists += 1
         number, notes = self.report.lists, ListNotes()
         place = stored_path(place)
         # Messages name the list as the user did, and rows are relative to its own folder.
         source = replace(self.access.source(place), uri=place if is_uri(shown) else shown)
         seen = 0
-        for row in read_list(source, self.rules, self.access, notes):
+        for row in read_list(source, rules or self.rules, self.access, notes):
             seen += 1
             if row.why is None and (made := self._maker(row.uri)):
                 self.walker.leave_out(MADE, made)
+            elif row.why is None and row.whole and is_archive_name(row.uri):
+                self._named_archive(row)
             elif row.why is not None or not self._listed(row, number):
                 told = redact(f"{shown}, row {row.number}: {row.why}", (), self.access.reach.secret_keys)
                 self._bad(f"{place}{_ROW}{row.number}", told)
@@ -287,8 +409,17 @@ class _Reading:
             self.report.unread[shown] = notes.unread
         return bool(seen)
 
+    def _named_archive(self, row: Row) -> None:
+        """An archive that a list names: it gives its members, and what is wrong with it stops nothing."""
+        self.access.add(row.uri, row.access)
+        try:
+            self._container(row.uri, row.uri, row.access)
+        except SetupError as error:
+            self._bad(row.uri, str(error))
+
     def _maker(self, uri: str) -> str | None:
         """The workspace that made what lies at a URI."""
+        uri = file_of(uri)
         path = local_path(uri)
         if path is None:
             return self.remote.above(uri, self.access)
@@ -413,6 +544,15 @@ def _finished(spans: dict[tuple[int, int | None], dict[str, Any]]) -> list[dict[
         for span in spans.values()
         if not span.get("bare") or not others.isdisjoint(span["lists"])
     ]
+
+
+def _plain(name: str) -> str:
+    """A URI without its query."""
+    return name.partition("?")[0] if is_uri(name) else name
+
+
+def _after(text: str, start: str) -> str:
+    return text.removeprefix(f"{start}: ")
 
 
 def _fixed(pattern: str) -> str:

@@ -17,16 +17,20 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from longtake.curation.access import Access, Source, is_chain, open_source
+from longtake.curation.access import Access, Source, is_chain, open_container, open_source
 from longtake.curation.errors import SetupError, VideoError
+from longtake.curation.folders import is_video_name
+from longtake.curation.tables import CELL, Cell, cells_of, table_records
 from longtake.manifests.folder import is_uri
+from longtake.manifests.members import absolute, cell_uri, container_of, open_table
 from longtake.manifests.uris import UriAccess, path_of, scheme_of, split_uri, stored_path
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
-URI_COLUMNS = ("uri", "url", "path", "video", "video_path", "file", "filename", "videoid")
+URI_COLUMNS = ("uri", "url", "path", "video", "video_path", "file", "filename", "videoid", "file_name")
 _PAIRS = ("timestamp", "timestamps")
 _CAPTIONS = ("caption", "captions", "text")
 _LICENCES = ("licence", "license")
@@ -55,9 +59,14 @@ _READ = {
 }  # fmt: skip
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 # Lines. A cell of a list may hold line breaks, but one that is still open after so many was opened by a stray quote.
-_LONGEST_CELL = 2000
+_LONGESTCELL = 2000
+_LOOKED_AT = 20  # Rows by which a list that was found in a folder is known for one of videos.
 _FIELD_BYTES = 2**31 - 1  # A cell may hold all captions of a video.
 _CLOCK_PART = re.compile(r"\d+(\.\d*)?|\.\d+")
+
+
+class NoUriColumn(SetupError):
+    """A list has no column of URIs."""
 
 
 class BadRow(ValueError):
@@ -96,7 +105,9 @@ class ListNotes:
 
 
 def is_list(item: str) -> bool:
-    """Whether a file is a list, by its ending."""
+    """Whether a file is a list, by its ending. What lies in a table or an archive is none."""
+    if container_of(item) is not None:
+        return False
     name = item.partition("?")[0] if is_uri(item) else item
     return Path(name).suffix.lower() in LIST_SUFFIXES
 
@@ -106,7 +117,7 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
     reader: _Reader | None = None
     wanted = (rules.uri_column.strip().lower(),) if rules.uri_column else URI_COLUMNS
     try:
-        with open_source(source) as file:
+        with open_container(source) if _is_parquet(source.uri) else open_source(source) as file:
             for number, record in enumerate(_records(file, source.uri, wanted, notes), 1):
                 if isinstance(record, str):
                     yield Row(number, why=record)
@@ -122,6 +133,29 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
         raise SetupError(f"{source.uri}: this list cannot be read: {source.redact(str(error))}") from None
 
 
+def names_videos(source: Source, name: str | None = None) -> bool | None:
+    """Whether a list that was found, and not given, names or holds videos: by its columns and its first rows. name: of the
+    column of URIs, if only one is meant. None: it is the table of a dataset that was exported. Raises what reading it raises."""
+    wanted = (name.strip().lower(),) if name else URI_COLUMNS
+    with open_container(source) if _is_parquet(source.uri) else open_source(source) as file:
+        if _is_parquet(source.uri):
+            schema = open_table(file).schema_arrow
+            if {"clip_id", "video_id", "sha256"} <= set(schema.names):
+                return None
+            if cells_of(schema, source.uri, wanted):
+                return True
+            if {column.lower() for column in schema.names}.isdisjoint(wanted):
+                return False
+        try:
+            for record in islice(_records(file, source.uri, wanted, ListNotes()), _LOOKED_AT):
+                lowered = {} if isinstance(record, str) else {str(key).strip().lower(): record[key] for key in record}
+                if is_video_name(str(_first(lowered, wanted) or "")):
+                    return True
+        except NoUriColumn:
+            pass
+    return False
+
+
 # ── records: one per row, still as the file has them ─────────────────────────────────────────────────────────────────
 
 
@@ -129,15 +163,12 @@ def _records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes
     """The rows of a file as mappings, and why a row is none."""
     suffix = Path(uri.partition("?")[0] if is_uri(uri) else uri).suffix.lower()
     if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(file).iter_batches():
-            yield from batch.to_pylist()
+        yield from table_records(file, uri, wanted, _READ)
         return
     # Bytes that are no text come through, as they do in names of files: of a path they are right.
     text = io.TextIOWrapper(file, encoding=_encoding(file), errors="surrogateescape", newline="")
     if suffix in _DELIMITERS:
-        yield from _table(text, _DELIMITERS[suffix], wanted)
+        yield from _table(text, uri, _DELIMITERS[suffix], wanted)
     elif suffix == ".txt":
         for line in text:
             name = line.rstrip("\r\n")
@@ -147,6 +178,10 @@ def _records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes
                 yield {"uri": name}
     else:
         yield from _json_lines(text)
+
+
+def _is_parquet(uri: str) -> bool:
+    return Path(uri.partition("?")[0] if is_uri(uri) else uri).suffix.lower() == ".parquet"
 
 
 def _encoding(file: BinaryIO) -> str:
@@ -164,7 +199,7 @@ def _encoding(file: BinaryIO) -> str:
     return "utf-8-sig"
 
 
-def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
+def _table(text: Iterable[str], uri: str, delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(_FIELD_BYTES)
     lines = _Pushback(text)
     head = lines.next()
@@ -173,6 +208,7 @@ def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Ite
     if head is None:
         return
     header, delimiter = _header(head.rstrip("\r\n"), delimiters, wanted)
+    _require_uris(uri, header, wanted)  # also where no row follows: a list without a header is none without videos
     for cells in _cells(lines, delimiter):
         if isinstance(cells, str):
             yield cells
@@ -181,6 +217,13 @@ def _table(text: Iterable[str], delimiters: str, wanted: Collection[str]) -> Ite
         else:
             # Everything is text, as it stands: a file may well be called 007 or NA.
             yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
+
+
+def _require_uris(uri: str, columns: Sequence[Any], wanted: Collection[str]) -> None:
+    """Raises NoUriColumn."""
+    if {str(column).strip().lower() for column in columns}.isdisjoint(wanted):
+        have = ", ".join(map(str, columns)) or "none"
+        raise NoUriColumn(f"{uri}: no column of URIs ({', '.join(wanted)}); its columns: {have}")
 
 
 def _header(line: str, delimiters: str, wanted: Collection[str]) -> tuple[list[str], str]:
@@ -228,7 +271,7 @@ def _cells(lines: _Pushback, delimiter: str) -> Iterator[list[str] | str]:
                     yield f"it is no line of a table: {error}"
                     break
             closed = False
-            while not closed and len(held) < _LONGEST_CELL and (further := lines.next()) is not None:
+            while not closed and len(held) < _LONGESTCELL and (further := lines.next()) is not None:
                 held.append(further)
                 quotes += further.count('"')
                 closed = quotes % 2 == 0
@@ -260,12 +303,11 @@ class _Reader:
         self, source: Source, rules: ListRules, access: Access, wanted: Sequence[str], columns: Sequence[Any]
     ) -> None:
         self.rules, self.access, self.wanted = rules, access, wanted
-        known = [str(column).strip().lower() for column in columns]
         by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))  # Each line has its own names.
-        if not by_line and not any(name in known for name in wanted):
-            have = ", ".join(map(str, columns)) or "none"
-            raise SetupError(f"{source.uri}: no column of URIs ({', '.join(wanted)}); its columns: {have}")
-        self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted}]
+        if not by_line and CELL not in columns:
+            _require_uris(source.uri, columns, wanted)
+        self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted, CELL}]
+        self.source = source
         self.scheme = scheme_of(source.uri)
         self.base = (source.uri.partition("?")[0] if is_uri(source.uri) else source.uri).rpartition("/")[0]
         # Films beside a list are read by the user and password of the list.
@@ -274,11 +316,11 @@ class _Reader:
     def row(self, number: int, record: Mapping[str, Any]) -> Row:
         row = Row(number)
         try:
-            name = next((name for name in self.wanted if name in record), None)
+            name = next((name for name in (CELL, *self.wanted) if name in record), None)
             if name is None:
                 raise BadRow(f"there is no URI in it ({', '.join(self.wanted)})")
             value = record[name]
-            row.uri, row.access = self._film(value)
+            row.uri, row.access = self._cell(value) if isinstance(value, Cell) else self._film(value)
             row.licence = _text(_first(record, _LICENCES), "licence")
             row.spans = self._spans(record)
             row.whole = not row.spans
@@ -309,6 +351,15 @@ class _Reader:
             return self._remote(text)
         return self._local(original, text)
 
+    def _cell(self, cell: Cell) -> tuple[str, UriAccess | None]:
+        """The identity of a video that the list holds itself, or that lies beside it."""
+        if cell.has_bytes:
+            table = self.source.uri if is_uri(self.source.uri) else stored_path(os.path.abspath(self.source.uri))
+            return cell_uri(table, cell.column, cell.row), self.source.access
+        if not cell.path:
+            raise BadRow(f"the cell of {cell.column} holds neither bytes nor a path")
+        return self._film(cell.path)
+
     def _remote(self, uri: str) -> tuple[str, UriAccess | None]:
         _storable(uri, "URI")
         identity, access = split_uri(uri, self.access.reach.secret_keys)
@@ -331,7 +382,7 @@ class _Reader:
             os.fsencode(path)
         except UnicodeEncodeError:
             raise BadRow(f"{text!r} is no UTF-8, and no name of a file") from None
-        return stored_path(os.path.abspath(path)), None
+        return stored(absolute(path)), None
 
     def _spans(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The clips that one row names: one, or as Panda-70M does, all of a video in one row: `timestamp` [[start, end], …],
@@ -347,9 +398,7 @@ class _Reader:
                 _span(seconds(pair[0], fps), seconds(pair[1], fps), pair, _texts(texts), None)
                 for pair, texts in zip(pairs, of_each, strict=True)
             ]
-        subs = record.get("sub_captions")
-        five = [_storable(str(text), "sub-caption") for text in _literal(subs)] if subs not in (None, "") else None
-        texts = _texts(captions)
+        texts, five = _texts(captions), _five(record)
         for unit, names in _UNITS.items():
             start, end, duration = (_first(record, several) for several in names)
             if start is None and end is None:
@@ -375,6 +424,23 @@ class _Reader:
         except (ValueError, ZeroDivisionError):
             return self.rules.fps  # The column may tell of something else; where it is needed, the row says so.
         return fps if math.isfinite(fps) and fps > 0 else self.rules.fps
+
+
+def told_of_film(record: Mapping[str, Any], text: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
+    """What a record beside a film tells of the whole of it: its span with its captions, none without captions; and its licence.
+    Times in such a record are mostly those of a longer film, out of which this one was cut: they are not read. text: a further
+    caption. Raises BadRow."""
+    lowered = {str(key).strip().lower(): value for key, value in record.items()}
+    texts, five = _texts(_first(lowered, _CAPTIONS)), _five(lowered)
+    if text and (text := _storable(text, "caption")) not in texts:
+        texts.append(text)
+    spans = [{"start": 0.0, "end": None, "captions": texts, "sub_captions": five}] if texts or five else []
+    return spans, _text(_first(lowered, _LICENCES), "licence")
+
+
+def _five(record: Mapping[str, Any]) -> list[str] | None:
+    subs = record.get("sub_captions")
+    return [_storable(str(text), "sub-caption") for text in _literal(subs)] if subs not in (None, "") else None
 
 
 def _span(start: float, end: float, said: Sequence[Any], captions: list[str], five: list[str] | None) -> dict[str, Any]:
@@ -492,9 +558,18 @@ def _storable(text: str, what: str) -> str:
 
 def local_file(uri: str) -> str:
     """How the file that a `file:` URI names is stored. Its percent signs are decoded, unless only the name as it is written
-    is there."""
+    is there; those of a member of an archive stay."""
+    container = container_of(uri)
+    if container is not None and not os.path.lexists(path_of(uri)):
+        return local_file(container) + uri[len(container) :]
     path = path_of(uri)
     literal = uri[len("file:") :].removeprefix("//")
     if literal != path and not os.path.lexists(path) and os.path.isabs(literal) and os.path.lexists(literal):
         path = literal
     return stored_path(os.path.abspath(path))
+
+
+def stored(path: str) -> str:
+    """How a local path is stored (`stored_path`), that of a member of an archive included."""
+    container = container_of(path)
+    return stored_path(path) if container is None else stored_path(container) + path[len(container) :]

@@ -21,7 +21,8 @@ Videos = Annotated[
     typer.Argument(
         metavar="VIDEOS",
         help="Files, folders, globs, URIs, or lists of them: .txt, .csv, .tsv, .jsonl, .parquet, relative to the "
-        "list's own folder; columns start, end and caption name clips.",
+        "list's own folder; columns start, end and caption name clips. Tar archives of videos (WebDataset) and datasets "
+        "of Hugging Face (Parquet with a column of videos, metadata.csv) are read without unpacking.",
         show_default=False,
     ),
 ]

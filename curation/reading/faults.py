@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 import av.error
 
 from longtake.curation.errors import VideoError
+from longtake.manifests.members import MemberError, NoMemberError
 
 _STATUS = {
     401: "credentials", 403: "credentials", 407: "credentials", 404: "missing", 410: "missing", 408: "timed_out",
@@ -64,6 +65,14 @@ def kind_of(error: BaseException, remote: bool) -> str:
             return "timed_out"
         if "Credential" in name or name in ("RefreshError", "ClientAuthenticationError", "UnauthorizedSSOTokenError"):
             return "credentials"
+    if isinstance(error, MemberError):
+        # What an archive or a table is tells of it, unless the world did not let it be read.
+        behind: list[BaseException] = [
+            one for one in chain if isinstance(one, OSError) and not isinstance(one, MemberError)
+        ]
+        if not behind:
+            return "missing" if isinstance(error, NoMemberError) else "not_video"
+        chain = behind
     if not remote:
         return _of_this_machine(chain[0])
     if any(isinstance(one, PermissionError) for one in chain):
@@ -122,6 +131,8 @@ def words(error: BaseException) -> str:
         error = chain[-1]  # fsspec's has the address only; what happened stands behind it
     if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
         return os.strerror(error.errno)
+    if isinstance(error, MemberError):
+        return str(error)[:300]
     text = str(error).split(": '")[0].split("; last error log")[0]
     return _QUERY.sub(r"\1?…", text)[:300] or type(error).__name__
 

@@ -21,10 +21,11 @@ import av.error
 import av.video.stream
 import fsspec
 
-from longtake.curation.access import Source, open_source
+from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.manifests.folder import local_path
+from longtake.manifests.members import MemberError, file_of
 
 # Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
 CONTAINER_OPTIONS: dict[str, str] = {
@@ -114,8 +115,10 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
 
 @contextmanager
 def source_file(source: Source) -> Iterator[BinaryIO]:
-    """The bytes of a source, seekable. Raises VideoError: input, missing, not_a_file, and all faults of the world."""
-    uri, path = source.uri, local_path(source.uri)
+    """The bytes of a source, seekable: of a member of an archive, its own. Raises VideoError: input, missing, not_a_file,
+    not_video (no archive or table), truncated, and all faults of the world."""
+    uri = source.uri if is_plain_file(source.uri) else file_of(source.uri)
+    path = local_path(uri)
     try:
         if path is not None and os.path.exists(path) and not os.path.isfile(path):
             # to open a pipe would wait for its writer, and a device may never end
@@ -124,6 +127,8 @@ def source_file(source: Source) -> Iterator[BinaryIO]:
             opened = open_source(source)
     except VideoError:
         raise
+    except MemberError as error:
+        raise VideoError(kind_of(error, remote=path is None), words(error)) from error
     except Exception as error:  # clients of object stores have errors of their own
         kind = kind_of(error, remote=path is None)
         if kind == "missing" and _is_away(uri, path):

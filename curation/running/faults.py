@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
 from longtake.manifests.folder import local_path
+from longtake.manifests.members import file_of
 
 IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
 LAST = 200  # rows that are looked back on,
@@ -62,7 +63,7 @@ def this_host() -> str:
 
 def source_of(uri: str) -> str:
     """The server or bucket of a URI, or the folder of a path."""
-    path = local_path(uri)
+    path = local_path(file_of(uri))
     if path is not None:
         return str(path.parent)
     parts = urlsplit(uri)

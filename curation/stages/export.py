@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, source_of_row
+from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
 from longtake.curation.clip_table import clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import funnel
@@ -53,6 +53,7 @@ from longtake.manifests.dataset.shards import (
 )
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
 from longtake.manifests.folder import Folder, local_path, whole_file
+from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
 ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
@@ -260,7 +261,7 @@ def _pace(seconds: float, settings: EncodeSettings) -> float:
 @contextmanager
 def _source(source: Source) -> Iterator[str | BinaryIO]:
     path = local_path(source.uri)
-    if path is not None:
+    if path is not None and (container_of(source.uri) is None or is_plain_file(source.uri)):
         yield str(path)
         return
     with source_file(source) as file:

@@ -296,6 +296,16 @@ def test_what_cannot_be_curated_is_an_error_of_the_api(tmp_path: Path) -> None:
         longtake.curate([], tmp_path / "w", inline=True)
 
 
+def test_endpoints_are_allowed_as_by_the_command(tmp_path: Path) -> None:
+    from longtake.captioning.permission import permissions_file
+
+    with pytest.raises(longtake.SetupError, match="no videos were given"):
+        longtake.curate([], tmp_path / "w", inline=True, allow_endpoints=["api.vendor.example", "http://node7:8000/v1"])
+    assert permissions_file().read_text().split() == ["api.vendor.example:443", "node7:8000"]
+    with pytest.raises(longtake.SetupError, match="allow_endpoints: 'no host' is no host"):
+        longtake.curate([], tmp_path / "w", allow_endpoints=["no host"])
+
+
 def test_what_is_no_workspace_is_an_error(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nothing", str(tmp_path)):
         with pytest.raises(longtake.SetupError, match="is not a workspace"):

@@ -21,6 +21,7 @@ from longtake.manifests.members import (
     member_uri,
     members,
     open_inside,
+    read_index,
     video_columns,
 )
 
@@ -118,3 +119,72 @@ def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
         list(members(file))
     assert container_of("s3://bucket/a.mp4") is None
     assert container_of(member_uri("s3://bucket/x.tar", "a.mp4")) == "s3://bucket/x.tar"
+
+
+def test_cells_of_a_column_are_read_once_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    videos = [{"bytes": bytes([n]) * 20_000, "path": f"{n}.mp4"} for n in range(1, 41)]
+    pq.write_table(pa.table({"video": videos}), path, row_group_size=20, compression="none")
+    total = 0
+
+    class Counting(io.FileIO):
+        def read(self, *size: Any) -> bytes:
+            nonlocal total
+            data = super().read(*size)
+            total += len(data)
+            return data
+
+    def read(row: int) -> bytes:
+        with open_inside(Counting(path), cell_uri(str(path), "video", row), str(path)) as inside:
+            return inside.read()
+
+    for row, video in enumerate(videos):
+        assert read(row) == video["bytes"]
+    assert total < 2 * 20 * 40_000
+    for row in (39, 39, 20, 3, 17, 5, 0):  # in any order all the same
+        assert read(row) == videos[row]["bytes"]
+    pq.write_table(pa.table({"video": videos[::-1]}), path, row_group_size=20, compression="none")
+    assert read(7) == videos[32]["bytes"]  # the table was written again
+    with pytest.raises(MemberError, match="no such row"):
+        open_inside(Counting(path), cell_uri(str(path), "video", 40), str(path))
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    name = b"caf\xe9.mp4".decode("utf-8", "surrogateescape")
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = 1
+        tar.addfile(entry, io.BytesIO(b"x"))
+    uri = member_uri(str(path), name)
+    assert uri == f"{path}#member=caf%E9.mp4"
+    with open_inside(path.open("rb"), uri) as inside:
+        assert inside.read() == b"x"
+
+
+def test_of_a_spoilt_archive_the_members_before_the_damage_are_good(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    long = "long/" * 40 + "name.mp4"  # an archive of pax has further headers for it
+    files = {"a.mp4": b"a" * 700, long: b"b" * 700, "c.mp4": b"c" * 700, "日.mp4": b"d" * 700}
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    whole = path.read_bytes()
+    good = read_index(io.BytesIO(whole)).files
+    assert [member.name for member in good] == list(files)
+    noise = np.random.default_rng(3)
+    for _ in range(300):
+        at = int(noise.integers(0, good[-1].offset))
+        spoilt = bytearray(whole)
+        spoilt[at : at + 40] = noise.bytes(40)
+        before = [member for member in good if member.offset + member.size <= at]
+        try:
+            index = read_index(io.BytesIO(bytes(spoilt)))
+        except MemberError:
+            assert not before
+            continue
+        assert index.files[: len(before)] == before
+        cut = read_index(io.BytesIO(whole[:at])) if at >= 512 else None
+        assert cut is None or cut.files[: len(before)] == before

@@ -122,9 +122,9 @@ def files(workspace: Workspace, most: int = 12) -> Files:
 
 
 def sources(uris: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Where videos come from: their URIs without the last part."""
+    """Where videos come from: their URIs without the last part; of those in archives and tables, the folder of these."""
     encoded = uris if pa.types.is_dictionary(uris.type) else pc.dictionary_encode(uris)
-    return pc.replace_substring_regex(encoded.cast("string"), r"/[^/]*$", "")
+    return pc.replace_substring_regex(encoded.cast("string"), r"/[^/]*(?:#(?:member|cell)=.*)?$", "")
 
 
 def _most(column: pa.ChunkedArray, most: int) -> list[tuple[str, int]]:

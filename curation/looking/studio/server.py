@@ -24,11 +24,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from longtake.curation.access import Access, Source, open_source
+from longtake.curation.access import Access, Source, is_plain_file, open_source
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.studio.session import Session, StudioError, word
 from longtake.curation.recipe import RecipeError
 from longtake.manifests.folder import local_path
+from longtake.manifests.members import container_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_BODY = 1_000_000  # bytes of a question
@@ -228,7 +229,7 @@ def _video(source: Source, wanted: str | None) -> Response:
     kind = mimetypes.guess_type(source.uri)[0] or ""
     kind = kind if kind.startswith("video/") else "video/mp4"
     path = local_path(source.uri)
-    if path is not None:
+    if path is not None and (container_of(source.uri) is None or is_plain_file(source.uri)):
         return FileResponse(path, media_type=kind) if path.is_file() else PlainTextResponse("the file is gone", 404)
     try:
         file = open_source(source)
