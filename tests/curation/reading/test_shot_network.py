@@ -11,7 +11,6 @@ from longtake.curation.reading.shots import Cut, NetworkCuts
 from tests.curation.reading import takes
 from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, Pictures, joined, take
 
-
 # Where the network that ships is wrong. A better one need not be wrong there any more.
 KNOWN_FALSE = {("shake", "coffee"), ("dark", "chelsea")}
 
