@@ -1,7 +1,7 @@
 """How sure the scan is that the clip is one take.
 
 Formula: 1 − the highest probability of a cut or a transition at any picture of the clip, as the detector that split the
-video gives it. Unit: probability. Range: 0 to 1; from 1 − `splitting.threshold` (0.7, of `transnetv2` 0.5) up, since a clip
+video gives it. Unit: probability. Range: 0 to 1; from 1 − `splitting.threshold` (0.6, of `transnetv2` 0.5) up, since a clip
 ends where the threshold is passed. Protocol: `probe/splitter/mean`; one value per clip; which detector it was is part of
 the splitting, and a change of it means another scan. Cost: none, the probabilities are those that the shots were found with.
 

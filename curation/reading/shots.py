@@ -98,7 +98,7 @@ class SceneDetectCuts:
 class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    A cut is where the probability of one, or of a transition, passes `threshold` (0.7). The whole of a transition counts, down
+    A cut is where the probability of one, or of a transition, passes `threshold` (0.6). The whole of a transition counts, down
     to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only.
     """
 
@@ -111,7 +111,7 @@ class NetworkCuts:
     LONGEST = 6.0
 
     def __init__(self, threshold: float | None = None, hard: bool = True) -> None:
-        self._threshold = 0.7 if threshold is None else threshold
+        self._threshold = 0.6 if threshold is None else threshold
         self._hard = hard
         self._looks: deque[Look] = deque(maxlen=max(LAGS) + 1)
         self._numbers: list[npt.NDArray[np.float32]] = []

