@@ -193,7 +193,7 @@ def processes(parents: list[psutil.Process], mark: str) -> list[psutil.Process]:
 
 def actors(members: list[psutil.Process]) -> list[psutil.Process]:
     """Ray's processes that work for a stage."""
-    return [p for p in processes(members, "ray::") if "StageActor" in " ".join(p.cmdline())]
+    return [p for p in processes(members, "ray::") if "MapWorker" in " ".join(p.cmdline())]
 
 
 def begun(bench: Bench, stage: str) -> int:
