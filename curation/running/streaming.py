@@ -27,7 +27,7 @@ from longtake.curation.running.jobs import Job, Lost, Report
 from longtake.curation.running.ledger import Ledger, News
 
 _POLL_SECONDS = 0.2
-_SAY_SECONDS = 15.0  # without a worker of a stage, until it is said what it waits for
+_SAY_SECONDS = 15.0  # until it is said what is waited for
 _SAY_AGAIN_SECONDS = 60.0
 _STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
 _CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
@@ -41,6 +41,11 @@ class Share:
     cpus: float
     gpus: float
     memory: int | None  # bytes; None: not asked for, on a Ray of our own
+
+    def is_asked_for_by(self, request: dict[str, float]) -> bool:
+        """Whether a request of the cluster's resources is one for such a worker, as far as can be told."""
+        ours = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0)}
+        return all(abs(request.get(name, 0.0) - amount) <= 1e-3 * max(1.0, amount) for name, amount in ours.items())
 
     def words(self, stage: str) -> str:
         """A worker's needs, in words."""
@@ -197,7 +202,7 @@ class _Waits:
     def __init__(self, jobs: Sequence[Job], share: Sequence[Share], say: Callable[[str], None] | None) -> None:
         self._needs = {job.stage: takes for job, takes in zip(jobs, share, strict=True)}
         self._say = say or (lambda text: None)
-        self._moved = self._began = time.monotonic()
+        self._moved = self._looked = time.monotonic()
         self._said = -_SAY_AGAIN_SECONDS
 
     def see(self, news: News) -> None:
@@ -205,18 +210,31 @@ class _Waits:
         now = time.monotonic()
         if news.reports or news.open:
             self._moved = now
-        missing = [stage for stage in self._needs if not news.ready.get(stage)]
-        if now - max(self._moved, self._began) < _SAY_SECONDS or not missing:
+        if now - self._looked < _SAY_SECONDS:
             return
-        free = _free()
-        without = [stage for stage in missing if not any(_has_room(node, self._needs[stage]) for node in free)]
+        self._looked = now
+        still = now - self._moved >= _SAY_SECONDS
+        pending = _pending()
+        without = [
+            stage
+            for stage, takes in self._needs.items()
+            if (still or not news.ready.get(stage)) and any(map(takes.is_asked_for_by, pending))
+        ]
         if not without:
             return
         if now - self._said > _SAY_AGAIN_SECONDS:
             self._said = now
             self._say(f"waiting for room: {self._needs[without[0]].words(without[0])}")
-        if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS and news.ready:
+        if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS:
             raise Lost(f"no room for a {without[0]} worker beside the others")
+
+
+def _pending() -> list[dict[str, float]]:
+    """What was asked of the cluster, by whomever, and has no place yet."""
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests]
 
 
 def _end_early(ledger: Any, over: threading.Event) -> None:

@@ -180,8 +180,9 @@ def test_heavy_imports_are_late() -> None:
         for path in sources(package)
         for line, module in imports(path, only_at_import=True)
         if module.split(".")[0] in {*HEAVY, "ray"}
-        # the network's own file is nothing but torch, and is imported late itself
-        and path.relative_to(ROOT).as_posix() != "filters/unimatch.py"
+        # these are nothing without torch and Ray, and are imported late themselves
+        and path.relative_to(ROOT).as_posix()
+        not in ("filters/unimatch.py", "curation/running/at_work.py", "curation/running/streaming.py")
     ]
     assert not faults
 
