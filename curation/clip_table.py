@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.registry import make_captioner
+from longtake.curation.access import ACCESS, NEEDS
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -98,6 +99,20 @@ def rows_table(rows: Iterable[Mapping[str, Any]], base: pa.Schema, filters: Iter
     fields += [field for field in errors if any(row.get(field.name) is not None for row in rows)]
     fields += [field for field in schemas.FURTHER if any(row.get(field.name) is not None for row in rows)]
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+
+
+CARRIED = (ACCESS, NEEDS)  # columns that travel with clips from stage to stage, and are stored nowhere
+
+
+def carried(table: pa.Table, rows: Sequence[Mapping[str, Any]], batch: pa.Table) -> pa.Table:
+    """The clips of a batch as they are stored, for the next stage: without embeddings, and with what travels with them. rows:
+    of the batch, those of the table in its order."""
+    table = table.drop_columns([name for name in ("embedding",) if name in table.column_names])
+    for name in CARRIED:
+        if name in batch.column_names:
+            values = pa.array([row[name] for row in rows], batch.schema.field(name).type)
+            table = table.append_column(name, values)
+    return table
 
 
 def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
@@ -262,8 +277,13 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
         [field.name for field in fields],
     )
     unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), fault) if fault else {}
+    return ClipScores(with_captions(clips, captions, fields), recipe.built, unchecked)
+
+
+def with_captions(clips: pa.Table, captions: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
+    """`clips` with the verdict of their captions, and the scores on these. fields: of the scores, as far as there are any."""
     if not captions.num_rows or not clips.num_rows:
-        return ClipScores(clips, recipe.built)
+        return clips
     at = pc.index_in(clips["clip_id"], value_set=captions["clip_id"].combine_chunks())
     here = np.flatnonzero(at.is_valid().to_numpy())
     theirs = captions.take(at.drop_null())
@@ -284,7 +304,7 @@ def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iter
             column = theirs[field.name].take(from_numpy(source, source >= 0))
             clips = clips.append_column(field, column.cast(field.type))
     both = _merged(clips["protocols"].take(from_numpy(here)), theirs["protocols"])
-    return ClipScores(_with(clips, "protocols", here, both), recipe.built, unchecked)
+    return _with(clips, "protocols", here, both)
 
 
 def written_captions(

@@ -1,10 +1,14 @@
-"""The four stages in order, on Ray or inline, with a lock, a log of runs, and somebody to tell how it goes."""
+"""The four stages, on Ray at once as far as they can, or inline one by one; with a lock, a log of runs, and somebody to tell.
+
+What is left to do is an anti-join over manifests, so a stream that broke is no loss: what it left is planned anew and done.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
@@ -13,25 +17,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation import forgetting
-from longtake.curation.access import Access
+from longtake.curation.access import ACCESS, NEEDS, Access
 from longtake.curation.clip_table import sync_clips
 from longtake.curation.errors import SetupError
 from longtake.curation.inputs import Gathered, InputReport, gather, place_of
 from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
-from longtake.curation.running.faults import Faults
+from longtake.curation.running.faults import KEYS, Faults, key_of
 from longtake.curation.running.inline import Inline
-from longtake.curation.running.jobs import Report
-from longtake.curation.running.on_ray import Cluster
+from longtake.curation.running.jobs import Job, Lost, Report
+from longtake.curation.running.on_ray import AGAIN, Cluster
+from longtake.curation.stages.flow import Flow, groups
 from longtake.curation.stages.stage import Options, Run, Stage, stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.manifests import schemas
 from longtake.manifests.lock import WorkspaceLock
 from longtake.manifests.store import Manifest
 
+TRIES = 5  # that Ray may fail in a row without a batch done
+
 
 class Watcher(Protocol):
-    """Told how a run goes. One that has the method `inputs(report)` is told what was read, too, before the work begins."""
+    """Told how a run goes. Stages may overlap: a report says whose it is (`report.stage`). One that has the method
+    `inputs(report)` is told what was read, too, before the work begins; one that has `say(text)`, what a run waits
+    for; one that has `more(stage, rows)`, of rows that reach a stage after its beginning."""
 
     def begin(self, stage: str, rows: int) -> None: ...
 
@@ -111,8 +120,8 @@ def run(
             workspace.save_recipe(recipe)
             sync_clips(workspace, recipe)  # what a run that was killed left undone
             this = Run(workspace, recipe, options, access)
-            for name in options.stages:
-                result.stages[name] = _run_stage(stage(name), this, executor, watcher)
+            for names in groups(this):
+                result.stages |= _run_group(names, this, executor, watcher)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
         finally:
@@ -155,37 +164,137 @@ def _check(run: Run) -> None:
         stage(name).check(run)
 
 
-def _run_stage(this: Stage, run: Run, executor: Inline | Cluster, watcher: Watcher) -> Report:
-    started, began = time.monotonic(), datetime.now(UTC)
+class _Tally:
+    """What the stages of a group came to so far; tells the watcher and the log."""
+
+    def __init__(self, names: Sequence[str], run: Run, watcher: Watcher) -> None:
+        self.names, self.run, self.watcher = names, run, watcher
+        self.started, self.began = time.monotonic(), datetime.now(UTC)
+        self.total = {name: Report() for name in names}
+        self.faults = {name: Faults(name) for name in names}
+        self.done: dict[str, set[str]] = {name: set() for name in names}  # rows that were tried in this run
+        self.workers = 0
+        self.shown: set[str] = set()
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.watcher.begin(job.stage, job.rows)
+            self.shown.add(job.stage)
+
+    def add(self, report: Report) -> None:
+        """Raises SetupError if the world is to blame for too much."""
+        self.total[report.stage] += report
+        if grow := getattr(self.watcher, "more", None):
+            for name, rows in report.more.items():
+                grow(name, rows)
+        self.watcher.advance(report)
+        self.done[report.stage].update(one.key for one in report.outcomes)
+        self.faults[report.stage].see(report.outcomes)
+
+    def say(self, text: str) -> None:
+        if tell := getattr(self.watcher, "say", None):
+            tell(text)
+
+    def end(self, name: str) -> None:
+        seconds = time.monotonic() - self.started
+        self.watcher.end(name, self.total[name], seconds)
+        run = self.run
+        _log(run.workspace, name, run.recipe, self.total[name], seconds, self.began, self.workers)
+
+
+def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watcher: Watcher) -> dict[str, Report]:
+    """Stages that run at once, as far as the executor can; then, one by one, what is left for each."""
+    tally = _Tally(names, run, watcher)
+    ended: set[str] = set()
+    try:
+        if len(names) > 1 and isinstance(executor, Cluster):
+            _flow(names, run, executor, tally)
+        for name in names:
+            this = stage(name)
+            _finish_job(this, run, executor, tally)
+            if tally.total[name].rows:
+                this.output(run.workspace).compact()
+                run.workspace.clear_leftovers()
+                this.settle(run)
+                tally.faults[name].end(_anything_good(this.output(run.workspace)))
+            tally.end(name)
+            ended.add(name)
+            this.finish(run)
+    except SetupError:
+        for name in names:  # what faults a run met is to be known also if they stopped it
+            if name not in ended and tally.total[name].rows:
+                tally.end(name)
+        raise
+    return tally.total
+
+
+def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> None:
+    """A stage's rows reach the next one as they are done. What is left, for whatever reason, is left to `_finish_job`."""
+    jobs: list[Job] = []
+    for name in names:
+        job = _own(stage(name), run, jobs)
+        if job is None and jobs:
+            job = stage(name).job(run, [])
+        if job is not None:
+            jobs.append(job)
+    if len(jobs) < 2:
+        return
+    _check(run)
+    executor.start()
+    tally.workers = executor.workers
+    if not executor.fits(jobs):
+        return
+    tally.begin(jobs)
+    following = Flow.of([job.stage for job in jobs], run)
+    with suppress(Lost), closing(executor.stream(jobs, following, tally.say)) as reports:
+        for report in reports:
+            tally.add(report)
+
+
+def _own(this: Stage, run: Run, before: Sequence[Job]) -> Job | None:
+    """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor what later stages know."""
     job = this.plan(run)
-    total, workers = Report(), 0
+    if job is None or not before:
+        return job
+    coming = {row for job in before for batch in job.batches for row in batch["video_id"].to_pylist()}
+    later = [
+        one for one in (run.workspace.captions, run.workspace.exports) if one.name != this.output(run.workspace).name
+    ]
+    known = {clip for one in later for clip in one.read(["clip_id"])["clip_id"].to_pylist()}
+    job = job.only(lambda row: row["video_id"] not in coming and row["clip_id"] not in known, ("video_id", "clip_id"))
+    if job is None or ACCESS in job.batches[0].column_names:
+        return job
+    needs, access = run.workspace.inputs.read(["video_id", NEEDS]), run.access or Access()
+    return replace(job, batches=[access.attached(batch, needs) for batch in job.batches])
 
-    def tell() -> None:
-        seconds = time.monotonic() - started
-        watcher.end(this.name, total, seconds)
-        _log(run.workspace, this.name, run.recipe, total, seconds, began, workers)
 
-    if job is not None:
+def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally) -> None:
+    """Plan what is left for a stage and do it, and again while machines are lost meanwhile."""
+    tries, done = 0, tally.done[this.name]
+    while True:
+        job = this.plan(run)
+        if job is not None and done:
+            job = job.only(lambda row: key_of(row) not in done, KEYS)
+        if job is None:
+            return
         _check(run)
         executor.start()
-        workers = executor.workers
-        watcher.begin(this.name, job.rows)
-        faults = Faults(this.name)
+        tally.workers = executor.workers
+        if this.name not in tally.shown:
+            tally.begin([job])
+        before = len(done)
         try:
-            for report in executor.run(job):
-                total += report
-                watcher.advance(report)
-                faults.see(report.outcomes)
-            this.output(run.workspace).compact()
-            run.workspace.clear_leftovers()
-            this.settle(run)
-            faults.end(_anything_good(this.output(run.workspace)))
-        except SetupError:
-            tell()  # what faults a run met is to be known also if they stopped it
-            raise
-    tell()
-    this.finish(run)
-    return total
+            with closing(executor.run(job, tally.say)) as reports:
+                for report in reports:
+                    report.stage = this.name
+                    tally.add(report)
+            return
+        except Lost as error:
+            tries = tries + 1 if len(done) == before else 0
+            if tries == TRIES:
+                raise SetupError(f"{this.name}: Ray stopped: {error}; {AGAIN}") from error
+        this.output(run.workspace).compact()
+        this.settle(run)
 
 
 def _anything_good(output: Manifest) -> bool:

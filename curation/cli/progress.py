@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console
@@ -14,6 +15,16 @@ from longtake.curation.inputs import InputReport
 from longtake.curation.running.jobs import Report
 
 _LINE_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A stage under way: rows that came to it, when it began, its bar, and what was done."""
+
+    rows: int
+    began: float
+    task: TaskID
+    total: Report = field(default_factory=Report)
 
 
 class Progress:
@@ -31,10 +42,8 @@ class Progress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task: TaskID | None = None
-        self._stage, self._rows = "", 0
-        self._total = Report()
-        self._began = self._last_line = 0.0
+        self._stages: dict[str, _Stage] = {}
+        self._last_line = 0.0
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -50,23 +59,41 @@ class Progress:
         for line in report.lines():
             self._console.print(escape(line), soft_wrap=True)
 
+    def say(self, text: str) -> None:
+        """What the run waits for."""
+        self._console.print(escape(text), soft_wrap=True)
+
     def begin(self, stage: str, rows: int) -> None:
-        self._stage, self._rows, self._total = stage, rows, Report()
-        self._began = self._last_line = time.monotonic()
-        self._task = self._bars.add_task(stage, total=rows, rate="")
-        if self._bars.disable:
+        """Stages may overlap; more rows may come to one than it begins with."""
+        now = time.monotonic()
+        self._last_line = now
+        self._stages[stage] = _Stage(rows, now, self._bars.add_task(stage, total=rows, rate=""))
+        if self._bars.disable and rows:
             self._console.print(f"{stage}: {rows} rows to compute")
 
+    def more(self, stage: str, rows: int) -> None:
+        """Rows have come to a stage."""
+        if (known := self._stages.get(stage)) is not None:
+            known.rows += rows
+            self._bars.update(known.task, total=known.rows)
+
     def advance(self, report: Report) -> None:
-        self._total += report
         now = time.monotonic()
-        rate = self._total.rows / max(now - self._began, 1e-3)
-        if self._task is not None:
-            self._bars.update(self._task, completed=self._total.rows, rate=f"{rate:.1f}/s")
-        if self._bars.disable and now - self._last_line > _LINE_SECONDS and self._total.rows < self._rows:
+        if (known := self._stages.get(report.stage)) is not None:
+            known.total += report
+            rate = known.total.rows / max(now - known.began, 1e-3)
+            self._bars.update(known.task, completed=known.total.rows, rate=f"{rate:.1f}/s")
+        if self._bars.disable and now - self._last_line > _LINE_SECONDS:
             self._last_line = now
-            left = (self._rows - self._total.rows) / max(rate, 1e-9)
-            self._console.print(f"{self._stage}: {self._total.rows} of {self._rows}, {rate:.1f}/s, {left:.0f} s left")
+            self._lines(now)
+
+    def _lines(self, now: float) -> None:
+        for stage, known in self._stages.items():
+            if known.total.rows < known.rows:
+                rate = known.total.rows / max(now - known.began, 1e-3)
+                left = (known.rows - known.total.rows) / max(rate, 1e-9)
+                left_over = f", {left:.0f} s left" if known.total.rows else ""
+                self._console.print(f"{stage}: {known.total.rows} of {known.rows}, {rate:.1f}/s{left_over}")
 
     def end(self, stage: str, total: Report, seconds: float) -> None:
         hours = total.video_seconds / 3600
@@ -83,7 +110,8 @@ class Progress:
             )
         if total.errors:
             done += f", {total.errors} with errors"
+        if total.repeated:
+            done += f", {total.repeated} begun more than once, since a worker or a machine was lost"
         self._console.print(done)
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
+        if (known := self._stages.pop(stage, None)) is not None:
+            self._bars.remove_task(known.task)

@@ -56,9 +56,11 @@ def allow_seconds(seconds: float) -> None:
 
 
 class Sandbox:
-    """Runs `function(*args)` in a child process. Not for several threads at once."""
+    """Runs `function(*args)` in a child process. Not for several threads at once. allowed: told how many seconds a job may still
+    take, when it says so itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: Callable[[float], None] = lambda seconds: None) -> None:
+        self._allowed = allowed
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._clock: mmap.mmap | None = None
@@ -87,6 +89,7 @@ class Sandbox:
                 kind, value = connection.recv()
                 if kind == "allow":
                     deadline = time.monotonic() + float(value)
+                    self._allowed(float(value))
                 elif kind == "error":
                     raise value
                 else:

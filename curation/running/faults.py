@@ -40,7 +40,8 @@ _WHAT_TO_DO = {
 class Outcome:
     """How a row ended. source: the server, bucket or folder it was read from. kind: of the fault of the world that it met, or
     None; message: what happened; host: the machine on which. had_result: it had a result, which stays. again: it met the same
-    fault when it was tried last; works: its source gave others what is asked for now, before this run."""
+    fault when it was tried last; works: its source gave others what is asked for now, before this run. key: the row, by its
+    id and its scan."""
 
     source: str
     kind: str | None = None
@@ -49,6 +50,7 @@ class Outcome:
     had_result: bool = False
     again: bool = False
     works: bool = False
+    key: str = ""
 
     @property
     def left_as_it_was(self) -> bool:
@@ -95,7 +97,7 @@ def outcome(row: Mapping[str, Any], uri: str, kind: str | None, message: str | N
     """How a row of a batch ended. row: of the batch, with the columns of `with_past` (without them it had no result). kind,
     message: of its error, if any."""
     if not is_of_the_world(kind):
-        return Outcome(source_of(uri))
+        return Outcome(source_of(uri), key=key_of(row))
     return Outcome(
         source_of(uri),
         kind,
@@ -104,7 +106,16 @@ def outcome(row: Mapping[str, Any], uri: str, kind: str | None, message: str | N
         had_result=bool(row.get(HAD_RESULT)),
         again=row.get(FAULT_BEFORE) == kind,
         works=bool(row.get(SOURCE_WORKS)),
+        key=key_of(row),
     )
+
+
+KEYS = ("clip_id", "video_id", "scan_id")  # the columns that `key_of` looks at
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """What a row of a batch is called within a run: its clip, else its video, and the scan that it is of."""
+    return f"{row.get('clip_id') or row.get('video_id')} {row.get('scan_id')}"
 
 
 class Faults:

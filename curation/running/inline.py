@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import pyarrow as pa
 
@@ -19,14 +19,14 @@ class Inline:
     def start(self) -> None:
         """Nothing to wait for."""
 
-    def run(self, job: Job) -> Iterator[Report]:
+    def run(self, job: Job, say: Callable[[str], None] | None = None) -> Generator[Report]:
         yield from in_this_process(job)
 
     def close(self) -> None:
         """Nothing to end."""
 
 
-def in_this_process(job: Job) -> Iterator[Report]:
+def in_this_process(job: Job) -> Generator[Report]:
     worker = job.worker(*job.args)
     try:
         if job.at_once == 1:
@@ -39,7 +39,7 @@ def in_this_process(job: Job) -> Iterator[Report]:
             close()
 
 
-def _side_by_side(worker: Worker, batches: Sequence[pa.Table], at_once: int) -> Iterator[Report]:
+def _side_by_side(worker: Worker, batches: Sequence[pa.Table], at_once: int) -> Generator[Report]:
     """The reports of batches as they end. Raises what a batch raises; the others are then left to themselves."""
     left, lock, over = iter(batches), threading.Lock(), threading.Event()
     ended: queue.SimpleQueue[Report | BaseException | None] = queue.SimpleQueue()

@@ -2,13 +2,14 @@
 
 A worker measures a batch, appends its rows to the output manifest (atomically: `longtake.manifests.store`) and returns a
 report. So what is committed does not depend on who runs it: a driver or a worker may be killed at any moment and loses the
-batch in hand. A batch is never filtered nor fanned out, and what is left to do is an anti-join over manifests.
+batch in hand. What is left to do is an anti-join over manifests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -20,8 +21,10 @@ from longtake.curation.running.faults import Outcome
 class Report:
     """What one batch came to. errors: rows that ended as an error. seconds: wall clock. video_seconds: their length.
     busy_seconds: wall clock in which a model had something in hand; the rest of `seconds` it waited. requests and tokens:
-    that a language model answered, read and wrote. outcomes: of the rows, in order; a sum of reports has none, but counts
-    those that met a fault of the world (`faults`), and of them those whose older result stays (`left`)."""
+    that a language model answered, read and wrote. repeated: rows of batches that were begun more than once, since a worker
+    or a machine was lost. outcomes: of the rows, in order; a sum of reports has none, but counts those that met a fault of
+    the world (`faults`), and of them those whose older result stays (`left`). stage: whose batch it was. more: stage → rows that
+    follow from it there. clips: as they are after the batch, for the stages that follow; they reach no driver."""
 
     rows: int = 0
     errors: int = 0
@@ -35,6 +38,10 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     faults: int = 0
     left: int = 0
+    repeated: int = 0
+    more: Mapping[str, int] = field(default_factory=dict)
+    stage: str = ""
+    clips: pa.Table | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.faults = self.faults or sum(one.kind is not None for one in self.outcomes)
@@ -46,14 +53,19 @@ class Report:
         return self.busy_seconds / self.seconds if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
-        for name in (one.name for one in fields(self) if one.name != "outcomes"):
+        for name in (one.name for one in fields(self) if one.name not in ("outcomes", "stage", "clips", "more")):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
 
+class Lost(Exception):
+    """The engine broke or stands still. What is done is committed; what is left has to be planned anew."""
+
+
 class Worker(Protocol):
     """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
-    `close`, that ends what is under way, once no more batches come or the run has to stop."""
+    `close`, that ends what is under way, once no more batches come or the run has to stop. If it has a method
+    `give_up(batch, message) -> Report`, that stores the rows of a batch that nobody survives as errors of kind `crash`."""
 
     def __call__(self, batch: pa.Table) -> Report: ...
 
@@ -63,10 +75,10 @@ class Job:
     """A stage's work: batches in the order in which they are handed out.
 
     worker, args: pickled, and called on the cluster. cpus, memory_mib: of one worker. on_gpu: each worker takes a GPU,
-    where the cluster has any. workers: how many at most (None: as many as there is room for). at_once: batches that a
-    worker is given at a time, each in a thread of its own: for those that wait for others, not for a core. on_driver: in
-    this process also on a cluster, since the worker has workers of its own there. hang_seconds: without a finished batch
-    for so long, the run stops with an error (None: the workers have limits of their own).
+    where the cluster has any; gpus: how much of one. workers: how many at most (None: as many as there is room for). at_once:
+    batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
+    on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
+    a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed.
     """
 
     stage: str
@@ -75,15 +87,42 @@ class Job:
     args: tuple[Any, ...]
     cpus: float = 1.0
     on_gpu: bool = False
+    gpus: float = 1.0
     memory_mib: int = 1024
     workers: int | None = None
     at_once: int = 1
     on_driver: bool = False
-    hang_seconds: float | None = None
+    patience: float = 1800.0
 
     @property
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
+
+    def only(self, wanted: Callable[[Mapping[str, Any]], bool], columns: Sequence[str]) -> Job | None:
+        """The same job with the rows that are wanted, which are judged by these columns; None if there are none."""
+        batches = []
+        for batch in self.batches:
+            keep = [
+                wanted(row)
+                for row in batch.select([name for name in columns if name in batch.column_names]).to_pylist()
+            ]
+            if any(keep):
+                batches.append(batch if all(keep) else batch.filter(pa.array(keep)))
+        return replace(self, batches=batches) if batches else None
+
+
+_patient = threading.local()
+
+
+def allow(seconds: float) -> None:
+    """Called by a worker that is at a batch: counted from now, it may take so many seconds until it is taken to hang."""
+    if (heard := getattr(_patient, "heard", None)) is not None:
+        heard(seconds)
+
+
+def hears_allow(heard: Callable[[float], None] | None) -> None:
+    """Who is told by `allow` in this thread."""
+    _patient.heard = heard
 
 
 def split(table: pa.Table, cost: Sequence[float], per_batch: float, at_most: int) -> list[pa.Table]:

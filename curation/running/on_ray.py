@@ -1,34 +1,25 @@
-"""Batches through a pool of workers on Ray, which is imported here only.
-
-The pool is of plain Ray actors. Ray Data would carry nothing but counts here, and costs 8 to 15 s more until the first of
-them (docs/architecture.md): each of its actors imports `ray.data`, next to two actors of its own.
-"""
+"""A Ray cluster: joined or started, asked for its resources, and left. What flows through it is `running/streaming.py`'s."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import pyarrow as pa
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.inline import in_this_process
-from longtake.curation.running.jobs import Job, Report, Worker
-from longtake.manifests.uris import redact
+from longtake.curation.running.jobs import Job, Report
+
+if TYPE_CHECKING:
+    from longtake.curation.running.at_work import Follow
 
 _KNOCK_SECONDS = 10.0
-_AGAIN = "what is done is kept, and the same command goes on from here"
-_IN_HAND = 2  # batches handed to a worker: one that it works on, and one that waits, so that it never idles
-_RETRIES = 3  # of a batch whose worker died; a batch that kills every worker must not go round for ever
-_CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
-_RESTARTS = 50  # of one worker: nodes come and go; one that dies at its start must not be made again for ever
+AGAIN = "what is done is kept, and the same command goes on from here"
+_RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
 
 
 class Cluster:
@@ -84,94 +75,32 @@ class Cluster:
         self._wait()
         return self._asked or max(1, int(_resources().get("CPU", 1)))
 
-    def run(self, job: Job) -> Iterator[Report]:
-        """The reports of a job's batches, as they end. Raises SetupError if a worker cannot be made."""
+    def run(self, job: Job, say: Callable[[str], None] | None = None) -> Generator[Report]:
+        """The reports of a job's batches, as they end; see `stream`."""
+        return self.stream([job], say=say)
+
+    def stream(
+        self, jobs: Sequence[Job], follow: Follow | None = None, say: Callable[[str], None] | None = None
+    ) -> Generator[Report]:
+        """The reports of the batches of all jobs, as they end, each with its stage; what follows from a batch of one job comes
+        to the next. say: told what is waited for. Raises SetupError if a worker cannot do its work, and Lost if Ray lost the
+        thread: then what is left has to be planned anew."""
         self._wait()
-        if job.on_driver:
-            yield from in_this_process(job)
+        if jobs[0].on_driver:
+            for report in in_this_process(jobs[0]):
+                report.stage = jobs[0].stage
+                yield report
             return
-        import ray
-        from ray.exceptions import RayActorError, RayError
+        from longtake.curation.running.streaming import stream
 
-        options = {
-            "num_cpus": job.cpus,
-            "num_gpus": 1 if self._gpus(job) else 0,
-            "memory": job.memory_mib * 2**20 if self.address else None,
-            "max_concurrency": job.at_once,
-            "max_restarts": _RESTARTS,
-            "max_task_retries": _RETRIES,
-        }
-        size = min(self._size(job), len(job.batches))
-        # closing must not queue behind the batches
-        groups: dict[str, Any] = {"concurrency_groups": {"close": 1}} if _closes(job) else {}
-        actor: Any = ray.remote(**groups)(StageActor) if groups else ray.remote(StageActor)
-        pool: list[Any] = [actor.options(**options).remote(job.worker, job.args) for _ in range(size)]
-        made = [worker.__ray_ready__.remote() for worker in pool] if _closes(job) else []
-        batches, waiting = iter(job.batches), {}
-        suspects: list[pa.Table] = []  # batches whose worker died every time
-        lost = 0
+        yield from stream(jobs, follow, say, self._asked, ours=self.address is None)
 
-        def hand(worker: Any) -> None:
-            if (batch := next(batches, None)) is not None:
-                waiting[worker.work.remote(batch)] = worker, batch
+    def fits(self, jobs: Sequence[Job]) -> bool:
+        """Whether there is room for a worker of each of these jobs at once."""
+        self._wait()
+        from longtake.curation.running.streaming import fits
 
-        try:
-            with _interrupts() as interrupted:
-                for worker in pool * (job.at_once - 1 + _IN_HAND):
-                    hand(worker)
-                while waiting or suspects:
-                    alone = not waiting
-                    if alone:  # a suspect is blamed only if its worker dies with no other batch in hand
-                        suspect = suspects.pop()
-                        waiting[pool[0].work.remote(suspect)] = pool[0], suspect
-                    done, _ = ray.wait(list(waiting), timeout=job.hang_seconds)
-                    if interrupted.is_set():
-                        raise KeyboardInterrupt
-                    if not done:
-                        raise SetupError(f"{job.stage}: no batch ended within {job.hang_seconds:g} s; {_AGAIN}")
-                    for ended in done:
-                        worker, batch = waiting.pop(ended)
-                        hand(worker)
-                        try:
-                            report = ray.get(ended)
-                        except RayActorError:
-                            if alone:
-                                lost += 1
-                            else:
-                                suspects.append(batch)
-                            continue
-                        if isinstance(report, str):
-                            raise SetupError(f"{job.stage}: {report}")
-                        yield report
-        except RayError as error:
-            raise SetupError(f"{job.stage}: Ray stopped: {error}; {_AGAIN}") from error
-        finally:
-            try:
-                if waiting and _closes(job):  # it ended before its time
-                    there, _ = ray.wait(made, num_returns=len(made), timeout=1)  # some may wait for room still
-                    closing = [
-                        worker.close.options(concurrency_group="close").remote()
-                        for worker, one in zip(pool, made, strict=True)
-                        if one in there
-                    ]
-                    if closing:
-                        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
-            finally:
-                for worker in pool:
-                    ray.kill(worker)
-        if lost:
-            raise SetupError(f"{job.stage}: {lost} batches ended their worker {_RETRIES + 1} times over; {_AGAIN}")
-
-    def _gpus(self, job: Job) -> int:
-        """The GPUs that workers of this job take: none, or one each."""
-        return int(_resources().get("GPU", 0)) if job.on_gpu else 0
-
-    def _size(self, job: Job) -> int:
-        cpus = _resources().get("CPU", 1.0)
-        size = self._gpus(job) or int(cpus / job.cpus)
-        if size < 1:
-            raise SetupError(f"{job.stage}: a worker needs {job.cpus:g} CPU, and the cluster has {cpus:g}")
-        return min(size, self._asked or size, job.workers or size)
+        return fits(jobs, ours=self.address is None)
 
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
@@ -223,30 +152,7 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
     except ray.exceptions.RayError as error:
         # the traces of all actors; what happened stands in the last line
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise SetupError(f"vLLM on the cluster: {lines[-1]}; {_AGAIN}") from error
-
-
-def _closes(job: Job) -> bool:
-    return hasattr(job.worker, "close")
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # there Python takes no signals
-        yield event
-        return
-
-    def interrupt(number: int, frame: Any) -> None:
-        event.set()
-        signal.default_int_handler(number, frame)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
+        raise SetupError(f"vLLM on the cluster: {lines[-1]}; {AGAIN}") from error
 
 
 def _resources() -> dict[str, float]:
@@ -262,32 +168,3 @@ def _knock(address: str | None) -> None:
     if host and port.isdigit() and "/" not in host:
         with socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS):
             pass
-
-
-def _told(error: Exception) -> str:
-    return redact(str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}")
-
-
-class StageActor:
-    """A worker as Ray calls it. A set-up fault is an answer too: Ray would otherwise make the actor again."""
-
-    def __init__(self, worker: Callable[..., Worker], args: tuple[Any, ...]) -> None:
-        self._failure: str | None = None
-        try:
-            self._worker = worker(*args)
-        except Exception as error:
-            self._failure = _told(error)
-
-    def work(self, batch: pa.Table) -> Report | str:
-        """The report of a batch, or why none can be worked on."""
-        if self._failure is None:
-            try:
-                return self._worker(batch)
-            except Exception as error:
-                self._failure = _told(error)
-        return self._failure
-
-    def close(self) -> None:
-        """End what is under way."""
-        if worker := getattr(self, "_worker", None):
-            worker.close()

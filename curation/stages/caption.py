@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,11 +28,19 @@ from longtake.captioning.permission import Permission, PermissionFault
 from longtake.captioning.quality import measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
-from longtake.curation.clip_table import dump_protocols, rows_table
+from longtake.curation.clip_table import dump_protocols, rows_table, with_captions
 from longtake.curation.errors import SetupError, is_of_the_world
 from longtake.curation.reading.samples import unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import of_the_world, outcome, this_host, with_past
+from longtake.curation.running.faults import (
+    FAULT_BEFORE,
+    HAD_RESULT,
+    SOURCE_WORKS,
+    of_the_world,
+    outcome,
+    this_host,
+    with_past,
+)
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
 from longtake.curation.stages.stage import Run, Stage
@@ -69,6 +78,26 @@ class Caption(Stage):
     def plan(self, run: Run) -> Job | None:
         return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, sample=run.options.sample)
 
+    def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
+        return job(run.workspace, run.recipe, batches)
+
+    def waits(self, run: Run) -> bool:
+        corpus = run.recipe.needing(Needs.CORPUS)  # near-duplicates are not captioned
+        return bool(corpus) or run.options.sample is not None or _captioner(run.recipe).running.on_driver
+
+    def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
+        ready = pa.array(_ready(clips, run.recipe))
+        todo = clips.filter(ready)
+        for name in _KEPT:
+            todo = todo.append_column(f"old {name}", pa.nulls(todo.num_rows, schemas.CAPTIONS.field(name).type))
+        todo = todo.append_column("tried", pa.array(np.zeros(todo.num_rows, np.int64)))
+        past = [pa.nulls(todo.num_rows, kind) for kind in (pa.bool_(), pa.string(), pa.bool_())]
+        for name, column in zip((HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS), past, strict=True):
+            todo = todo.append_column(name, column)
+        how = _captioner(run.recipe).running
+        batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
+        return batches, clips.filter(pc.invert(ready))
+
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import copies
 
@@ -87,7 +116,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in on_captions.items()})
     except (FilterUnavailable, CaptionerFault) as error:
         raise SetupError(f"recipe {recipe.name}: {error}") from error
-    todo = _ready(workspace, recipe)
+    todo = _ready_clips(workspace, recipe)
     if sample is not None:
         todo = _first(todo, sample)
     old = workspace.captions.read()
@@ -109,6 +138,15 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     if not todo.num_rows:
         return None
     todo = todo.sort_by("video_id")
+    how = captioner.running
+    batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
+    return job(workspace, recipe, batches)
+
+
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table]) -> Job:
+    """The job of these batches. Raises SetupError if what the user allowed cannot be read."""
+    captioner = _captioner(recipe)
+    _ = captioner.protocol  # which fills in what the captioner works out by itself
     try:
         permission = Permission.of_user()
     except PermissionFault as error:
@@ -118,7 +156,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     plain["captioning"]["settings"] = captioner.resolved or plain["captioning"]["settings"]
     return Job(
         "caption",
-        split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch),
+        batches,
         CaptionWorker,
         (workspace.path, plain, permission),
         on_gpu=how.on_gpu,
@@ -126,14 +164,13 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
         workers=how.workers,
         at_once=how.at_once,
         on_driver=how.on_driver,
-        hang_seconds=None if how.on_driver else 1800,
     )
 
 
 def sampled(workspace: Workspace, recipe: Recipe, count: int) -> list[str]:
     """So many of the clips to be captioned (all of them if there are fewer): those with the lowest ids, which is as good
     as at random, and always the same ones."""
-    clip_ids: list[str] = _first(_ready(workspace, recipe), count)["clip_id"].to_pylist()
+    clip_ids: list[str] = _first(_ready_clips(workspace, recipe), count)["clip_id"].to_pylist()
     return clip_ids
 
 
@@ -148,16 +185,20 @@ def _captioner(recipe: Recipe) -> Captioner:
         raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
 
 
-def _ready(workspace: Workspace, recipe: Recipe) -> pa.Table:
-    """Clips that some tier keeps, captions aside."""
+def _ready_clips(workspace: Workspace, recipe: Recipe) -> pa.Table:
     clips = workspace.clips.read()
+    return clips.filter(pa.array(_ready(clips, recipe)))
+
+
+def _ready(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
+    """Whether some tier keeps a clip, captions aside."""
     scores = ClipScores(clips, recipe.built)
     on_captions = recipe.needing(Needs.CAPTIONS)
     ready = np.zeros(clips.num_rows, bool)
     for tier in recipe.tiers.values():
         rest = {name: gate for name, gate in tier.items() if name not in on_captions}
         ready |= decide(scores, rest).kept
-    return clips.filter(pa.array(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)))
+    return np.asarray(ready & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool))
 
 
 def similarity_limit(recipe: Recipe) -> float | None:
@@ -209,7 +250,8 @@ class CaptionWorker:
         ]
         # An endpoint that is away replaces no captions, be they another captioner's.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
-        self.manifest.append(rows_table(kept, schemas.CAPTIONS, self.filters))
+        table = rows_table(kept, schemas.CAPTIONS, self.filters)
+        self.manifest.append(table)
         assert self.captioner.journal is not None
         # What was answered of a clip before the fault is paid for, and is asked for again.
         self.captioner.journal.forget(
@@ -218,7 +260,24 @@ class CaptionWorker:
         report = replace(self._time(started), outcomes=tuple(outcomes))
         report.rows, report.errors = len(rows), sum(row["status"] != "ok" for row in rows)
         report.video_seconds = sum(clip["end"] - clip["start"] for clip in clips)
+        report.clips = self._captioned(batch, table)
         return report
+
+    def give_up(self, batch: pa.Table, message: str) -> Report:
+        """Errors in place of captions of clips that nobody survives."""
+        clips = batch.to_pylist()
+        rows = [self._row(clip, failed(clip["clip_id"], message)) | {"protocols": None} for clip in clips]
+        self.manifest.append(rows_table(rows, schemas.CAPTIONS, self.filters))
+        return Report(len(rows), len(rows), outcomes=tuple(outcome(clip, "", None, None) for clip in clips))
+
+    def _captioned(self, batch: pa.Table, captions: pa.Table) -> pa.Table:
+        """The clips of a batch with the verdict on their captions. A clip whose captions met a fault of the world waits."""
+        good = captions.filter(pc.invert(of_the_world(captions["error_kind"])))
+        here = batch.filter(pc.is_in(batch["clip_id"], value_set=good["clip_id"]))
+        ours = {f"old {name}" for name in _KEPT} | {"tried", HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS}
+        here = here.drop_columns([name for name in here.column_names if name in ours])
+        fields = [field for name in self.filters for field in schemas.score_fields(name)]
+        return with_captions(here, good, fields)
 
     def close(self) -> None:
         """End what is under way."""

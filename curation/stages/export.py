@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,16 +24,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
-from longtake.curation.clip_table import clip_scores, written_captions
+from longtake.curation.clip_table import CARRIED, clip_scores, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import of_the_world, outcome, this_host, with_past
-from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.faults import (
+    FAULT_BEFORE,
+    HAD_RESULT,
+    SOURCE_WORKS,
+    of_the_world,
+    outcome,
+    this_host,
+    with_past,
+)
+from longtake.curation.running.jobs import Job, Report, allow, split
 from longtake.curation.stages import kept_back
 from longtake.curation.stages.formats import NAMES, check_formats, write_formats
 from longtake.curation.stages.stage import Run, Stage
@@ -59,6 +68,7 @@ from longtake.manifests.store import Manifest, StoreError, open_folder
 ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
+_MARGIN_SECONDS = 90.0  # beyond the sandbox's limit: its process starts, rows are written
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _OURS = (*OURS, *NAMES)  # in a dataset's folder
 _SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
@@ -77,6 +87,24 @@ class Export(Stage):
 
     def plan(self, run: Run) -> Job | None:
         return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, access=run.access)
+
+    def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
+        return job(run.workspace, run.recipe, batches, (run.access or Access()).reach)
+
+    def waits(self, run: Run) -> bool:
+        # Clips whose captions are copies are not exported, and which these are is known at the end.
+        how = run.recipe.captioning
+        return how.max_copies is not None or make_captioner(how.captioner, how.settings).running.on_driver
+
+    def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
+        scores = ClipScores(clips, run.recipe.built)
+        ours = np.any([kept(scores, run.recipe, tier) for tier in run.recipe.tiers], axis=0)
+        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", *CARRIED]
+        todo = clips.filter(pa.array(ours)).select([name for name in wanted if name in clips.column_names])
+        past = {HAD_RESULT: pa.bool_(), FAULT_BEFORE: pa.string(), SOURCE_WORKS: pa.bool_(), "old_path": pa.string()}
+        for name, kind in past.items():
+            todo = todo.append_column(name, pa.nulls(todo.num_rows, kind))
+        return _batches(todo), clips[:0]
 
     def check(self, run: Run) -> None:
         super().check(run)
@@ -133,10 +161,19 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Ac
     todo = todo.append_column("old_path", encoded.take(at)).sort_by("video_id")
     access = access or Access()
     todo = access.attached(todo, workspace.inputs.read(["video_id", NEEDS]))
+    return job(workspace, recipe, _batches(todo), access.reach)
+
+
+def _batches(todo: pa.Table) -> list[pa.Table]:
     seconds = pc.subtract(todo["end"], todo["start"]).to_pylist()
-    batches = split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
-    args = (workspace.path, recipe.model_dump(mode="json"), access.reach)
-    return Job("export", batches, ExportWorker, args, memory_mib=2048)
+    return split(todo, seconds, per_batch=_BATCH_SECONDS, at_most=16)
+
+
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], reach: Reach) -> Job:
+    """The job of these batches."""
+    args = (workspace.path, recipe.model_dump(mode="json"), reach)
+    patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
+    return Job("export", batches, ExportWorker, args, memory_mib=2048, patience=patience)
 
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
@@ -178,16 +215,28 @@ class ExportWorker:
             outcomes=tuple(outcomes),
         )
 
-    def _export(self, clip: Mapping[str, Any]) -> dict[str, Any]:
-        scan = self.recipe.scan
-        row = {
+    def give_up(self, batch: pa.Table, message: str) -> Report:
+        """Errors in place of clips that nobody survives."""
+        clips = batch.to_pylist()
+        rows = [self._row(clip) | {"status": "error", "error_kind": "crash", "error": message} for clip in clips]
+        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTS))
+        outcomes = tuple(outcome(clip, clip["uri"], None, None) for clip in clips)
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
+
+    def _row(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "clip_id": clip["clip_id"],
             "scan_id": clip["scan_id"],
             "export_protocol": self.recipe.export_protocol,
             "path": self._path(clip),
             "host": this_host(),
         }
+
+    def _export(self, clip: Mapping[str, Any]) -> dict[str, Any]:
+        scan = self.recipe.scan
+        row = self._row(clip)
         seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
+        allow(seconds + _MARGIN_SECONDS)
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,

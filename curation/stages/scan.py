@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import ANYWHERE, Access, Reach, source_of_row
-from longtake.curation.clip_table import sync_clips
+from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, source_of_row
+from longtake.curation.clip_table import explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.judge import ClipScan, VideoScan
@@ -25,8 +25,8 @@ from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import FAULT_BEFORE, of_the_world, outcome, this_host, with_past
-from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.faults import FAULT_BEFORE, HAD_RESULT, of_the_world, outcome, this_host, with_past
+from longtake.curation.running.jobs import Job, Report, allow, split
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.filters.base import Needs, Sample
@@ -37,6 +37,7 @@ from longtake.manifests.frames import frames_writer
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+_MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
 class Scan(Stage):
@@ -58,6 +59,11 @@ class Scan(Stage):
             inline=how.inline,
             access=run.access,
         )
+
+    def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
+        how = run.options
+        isolated = not how.inline
+        return job(run.workspace, run.recipe, batches, how.all_scores, isolated, (run.access or Access()).reach)
 
     def settle(self, run: Run) -> None:
         sync_clips(run.workspace, run.recipe)
@@ -88,8 +94,16 @@ def plan(
     access = access or Access()
     todo = access.attached(todo.take(order))
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, not inline, access.reach)
-    return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib)
+    return job(workspace, recipe, batches, all_scores, not inline, access.reach)
+
+
+def job(
+    workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, isolated: bool, reach: Reach
+) -> Job:
+    """The job of these batches."""
+    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, isolated, reach)
+    patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
+    return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib, patience=patience)
 
 
 def _done(
@@ -157,11 +171,11 @@ class ScanWorker:
         isolated: bool,
         reach: Reach = ANYWHERE,
     ) -> None:
-        self.manifest = schemas.videos(workspace)
+        self.manifest, self.clips = schemas.videos(workspace), schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.job = (workspace, dict(recipe), all_scores, reach)
         self.reach = reach
-        self.sandbox = Sandbox() if isolated else None
+        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS)) if isolated else None
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
@@ -173,7 +187,8 @@ class ScanWorker:
         ]
         # A fault of the world replaces no result, be it of another protocol: its clips, captions and datasets stay.
         kept = [made for made, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
-        self.manifest.append(pa.Table.from_pylist(kept, schema=schemas.VIDEOS))
+        videos = pa.Table.from_pylist(kept, schema=schemas.VIDEOS)
+        self.manifest.append(videos)
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
@@ -181,12 +196,37 @@ class ScanWorker:
             cpu_seconds=sum(row["cpu_seconds"] for row in rows),
             video_seconds=sum(row["duration"] or 0.0 for row in rows),
             outcomes=tuple(outcomes),
+            clips=self._clips(videos, batch),
         )
+
+    def give_up(self, batch: pa.Table, message: str) -> Report:
+        """Errors in place of videos that nobody survives."""
+        rows = [self._failed(row, VideoError("crash", message)) for row in batch.to_pylist()]
+        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
+        outcomes = tuple(outcome(row, row["uri"], None, None) for row in batch.to_pylist())
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
+
+    def _clips(self, videos: pa.Table, batch: pa.Table) -> pa.Table:
+        """The clips of videos that are scanned for the first time, which go on at once, with what opens their videos. Those of
+        others wait for `sync_clips`, which knows what was measured on them before."""
+        new = (
+            batch.filter(pc.invert(pc.fill_null(batch[HAD_RESULT], True)))
+            if HAD_RESULT in batch.column_names
+            else batch[:0]
+        )
+        clips = explode(videos.filter(pc.is_in(videos["video_id"], value_set=new["video_id"])))
+        self.clips.append(clips)
+        at = pc.index_in(clips["video_id"], value_set=new["video_id"].combine_chunks())
+        for name in (ACCESS, NEEDS):
+            if name in new.column_names:
+                clips = clips.append_column(name, new[name].take(at))
+        return clips
 
     def _scan(self, row: dict[str, Any]) -> dict[str, Any]:
         scan = self.recipe.scan
         limits = Limits(scan.min_time_limit, scan.memory_limit_mib)
         source = source_of_row(dict(row), self.reach)
+        allow(limits.seconds + _MARGIN_SECONDS)
         try:
             if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
                 raise VideoError("input", row["error"])
@@ -196,12 +236,11 @@ class ScanWorker:
                 result = scan_row(row, *self.job)
             return result
         except RowError as error:
-            return _video_row(row, self.recipe) | {
-                "status": "error",
-                "error_kind": error.kind,
-                "error": source.redact(str(error)),
-                "cpu_seconds": 0.0,
-            }
+            return self._failed(row, RowError(error.kind, source.redact(str(error))))
+
+    def _failed(self, row: Mapping[str, Any], error: RowError) -> dict[str, Any]:
+        told = {"status": "error", "error_kind": error.kind, "error": str(error)}
+        return _video_row(row, self.recipe) | told | {"cpu_seconds": 0.0}
 
 
 _recipes: dict[str, Recipe] = {}

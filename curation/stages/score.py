@@ -15,9 +15,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols, rows_table, score_columns, with_embeddings
+from longtake.curation.clip_table import carried, dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
@@ -53,6 +55,16 @@ class Score(Stage):
     def plan(self, run: Run) -> Job | None:
         return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
 
+    def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
+        return job(run.workspace, run.recipe, batches, run.options.all_scores)
+
+    def waits(self, run: Run) -> bool:
+        return False
+
+    def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
+        wanted = _wanted(clips, run.recipe, run.options.all_scores)
+        return _batches(clips.filter(wanted), run.recipe), clips.filter(pc.invert(wanted))
+
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import deduplicate
 
@@ -71,20 +83,36 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    wanted = to_measure(ClipScores(clips, recipe.built), filters, _cascade(recipe), all_scores=all_scores)
-    usable = clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool)
-    todo = clips.filter(pa.array(wanted & usable)).sort_by("video_id")
+    todo = clips.filter(_wanted(clips, recipe, all_scores)).sort_by("video_id")
     if not todo.num_rows:
         return None
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
+    return job(workspace, recipe, _batches(todo, recipe), all_scores)
+
+
+def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
+    filters = recipe.needing(Needs.FRAMES)
+    if not filters or not clips.num_rows:
+        return pa.array(np.zeros(clips.num_rows, bool))
+    wanted = to_measure(ClipScores(clips, recipe.built), filters, _cascade(recipe), all_scores=all_scores)
+    return pa.array(wanted & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool))
+
+
+def _batches(todo: pa.Table, recipe: Recipe) -> list[pa.Table]:
+    filters = recipe.needing(Needs.FRAMES)
     cost = sum(filter_.cost for filter_ in filters.values())
     per_batch = math.inf if any(_on_gpu(filter_) for filter_ in filters.values()) else _BATCH_MS
-    batches = split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
+    return split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
+
+
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
+    """The job of these batches."""
+    filters = recipe.needing(Needs.FRAMES)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
-    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, hang_seconds=1800)
+    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu)
 
 
 def _cascade(recipe: Recipe) -> dict[str, Tier]:
@@ -128,10 +156,11 @@ class ScoreWorker:
                 for filter_ in self.filters[len(self.ahead) :]:
                     self._measure(filter_, part, samples)
         names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters)])
-        outcomes = [outcome({HAD_RESULT: True}, self.workspace, row["error_kind"], row["error"]) for row in rows]
+        outcomes = [outcome({**row, HAD_RESULT: True}, self.workspace, row["error_kind"], row["error"]) for row in rows]
         # A clip whose frames this machine cannot read now keeps the scores that it has.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
-        self.manifest.append(rows_table(kept, schemas.CLIPS, names))
+        table = rows_table(kept, schemas.CLIPS, names)
+        self.manifest.append(table)
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
@@ -140,7 +169,17 @@ class ScoreWorker:
             video_seconds=sum(row["end"] - row["start"] for row in rows),
             busy_seconds=self._busy_seconds() - busy,
             outcomes=tuple(outcomes),
+            clips=carried(table, kept, batch),
         )
+
+    def give_up(self, batch: pa.Table, message: str) -> Report:
+        """Errors in place of clips that nobody survives."""
+        rows = batch.to_pylist()
+        for row in rows:
+            _fail(row, RowError("crash", message))
+        self.manifest.append(rows_table(rows, schemas.CLIPS, score_columns(batch)))
+        outcomes = tuple(outcome({**row, HAD_RESULT: True}, self.workspace, None, None) for row in rows)
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
 
     def _busy_seconds(self) -> float:
         return sum(filter_.busy_seconds for filter_ in self.filters if isinstance(filter_, ModelFilter))

@@ -15,6 +15,8 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from longtake.curation.access import Access
     from longtake.curation.recipe import Recipe
     from longtake.curation.running.jobs import Job
@@ -101,6 +103,19 @@ class Stage(ABC):
     def plan(self, run: Run) -> Job | None:
         """What is left to do: the rows of what it reads less those its output holds under the same protocols. None if nothing
         is. Raises SetupError if it cannot work on this machine."""
+
+    def waits(self, run: Run) -> bool:
+        """Whether it begins only when the stages before it are over. If not, clips come to it one by one, by `take`."""
+        return True
+
+    def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
+        """Of clips that come from the stage before, and were not there before this run: the batches that have work to do
+        here, and the clips that go on to the next stage without. Reads no manifest."""
+        raise NotImplementedError(self.name)
+
+    def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
+        """The job of these batches; of none: what those that come by `take` are worked on by."""
+        raise NotImplementedError(self.name)
 
     def validate(self, recipe: Recipe) -> None:  # noqa: B027
         """Raises SetupError if the recipe asks this stage for what it cannot do anywhere; costs nothing."""

@@ -98,11 +98,11 @@ def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: Run
         wait_for(lambda: processes(members, "longtake.curation.reading.sandbox"), "a decoder", process=process)[
             0
         ].kill()
-        in_the_middle(bench, "scan", process)
-        wait_for(lambda: actors(members), "an actor", process=process)[0].kill()
-        in_the_middle(bench, "score", process)
+        wait_for(lambda: "crash" in set(bench.rows("videos")["error_kind"]), "its row", process=process)
+        wait_for(lambda: actors(members, "scan"), "an actor", process=process)[0].kill()
+        wait_for(lambda: begun(bench, "score") > 2, "the score to work", process=process)
         before = Committed.of(bench)
-        wait_for(lambda: actors(members), "an actor", process=process)[0].kill()
+        wait_for(lambda: actors(members, "score"), "an actor", process=process)[0].kill()
         output, _ = process.communicate(timeout=240)
     except BaseException:
         kill_tree(process)

@@ -191,9 +191,15 @@ def processes(parents: list[psutil.Process], mark: str) -> list[psutil.Process]:
     return list(found.values())
 
 
-def actors(members: list[psutil.Process]) -> list[psutil.Process]:
-    """Ray's processes that work for a stage."""
-    return [p for p in processes(members, "ray::") if "StageActor" in " ".join(p.cmdline())]
+def actors(members: list[psutil.Process], stage: str = "") -> list[psutil.Process]:
+    """Ray's processes that work for a stage, or for any."""
+    return [p for p in processes(members, "ray::") if re.search(rf"MapWorker\(.*{stage}", command_line(p))]
+
+
+def command_line(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def begun(bench: Bench, stage: str) -> int:
@@ -210,9 +216,23 @@ class RunningRay(NamedTuple):
     members: list[psutil.Process]
 
 
+def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Process]:
+    """Another node of a cluster, on this machine; its processes."""
+    before = {process.pid for process in psutil.process_iter()}
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", f"--address={ray.address}", f"--num-cpus={cpus}",
+        f"--num-gpus={gpus}", "--disable-usage-stats",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    port = ray.address.rpartition(":")[2]
+    marks = re.compile(rf"[:=]{port}\b")
+    return [process for process in _members(marks) if process.pid not in before]
+
+
 @contextmanager
-def ray_cluster(cpus: int = 2) -> Iterator[RunningRay]:
-    """A Ray cluster on this machine, ended by process id."""
+def ray_cluster(cpus: int = 2, **settings: str) -> Iterator[RunningRay]:
+    """A Ray cluster on this machine, ended by process id. settings: of its environment."""
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
@@ -221,7 +241,8 @@ def ray_cluster(cpus: int = 2) -> Iterator[RunningRay]:
         "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
     ]  # fmt: skip
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        around = {**environment(), **settings}
+        done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         yield RunningRay(f"127.0.0.1:{port}", _members(marks))
     finally:

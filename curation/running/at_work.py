@@ -1,0 +1,178 @@
+"""What runs in an actor of Ray Data: a worker, its minder, and what it tells the ledger of each batch.
+
+Through the stream flow items: a batch of a stage. A pool works on those of its own stage, hands others on, and gives out the
+items that follow for later stages. What went wrong with the worker itself is told to the ledger, and stops the run; Ray would
+otherwise make the actor again for ever.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from longtake.curation.errors import SetupError
+from longtake.curation.running.faults import this_host
+from longtake.curation.running.jobs import Report, Worker
+from longtake.curation.running.ledger import Orders, Place
+from longtake.curation.running.minder import Minder
+from longtake.manifests.uris import redact
+
+ITEM = pa.schema([("stage", pa.string()), ("key", pa.string()), ("batch", pa.large_binary())])
+_START_SECONDS = 1800.0  # to load models, from a slow disk
+
+Follow = Callable[[str, pa.Table], list[tuple[str, pa.Table]]]
+
+
+def item(stage: str, batch: pa.Table) -> pa.Table:
+    """A batch of a stage as it flows: one row."""
+    target = io.BytesIO()
+    with pa.ipc.new_stream(target, batch.schema) as writer:
+        writer.write_table(batch)
+    return pa.table([[stage], [uuid.uuid4().hex], [target.getvalue()]], schema=ITEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A place in a pool. worker, args: as in a Job. follow: from a stage and the clips that it did to the batches that follow;
+    None: no stage follows."""
+
+    stage: str
+    worker: Callable[..., Worker]
+    args: tuple[Any, ...]
+    patience: float
+    follow: Follow | None
+
+
+class AtWork:
+    """A worker as Ray Data calls it."""
+
+    def __init__(self, post: Post, ledger: Any) -> None:
+        self._post, self._ledger = post, ledger
+        self._here = Place(uuid.uuid4().hex, ray.get_runtime_context().get_node_id(), this_host())
+        self._turns = _Turns()
+        self._worker: Any = None
+        ray.get(ledger.starts.remote(post.stage))
+        try:
+            self._minder = Minder()
+            with self._minder.within(_START_SECONDS, "start"):
+                self._worker = post.worker(*post.args)
+        except Exception as error:
+            self._fail(error)
+            return
+        ray.get(ledger.ready.remote(post.stage, self._here.worker))
+        if hasattr(self._worker, "close"):
+            threading.Thread(target=self._close, daemon=True).start()
+
+    def __call__(self, items: pa.Table) -> Iterator[pa.Table]:
+        for i, one in enumerate(items.to_pylist()):
+            if one["stage"] == self._post.stage:
+                yield from self._done(one["key"], pa.ipc.open_stream(one["batch"]).read_all())
+            else:
+                yield items.slice(i, 1)
+
+    def _done(self, key: str, batch: pa.Table) -> list[pa.Table]:
+        """Work on a batch; the items that follow from it."""
+        orders: Orders = ray.get(self._ledger.begin.remote(key, self._here))
+        if orders.stop or self._worker is None:
+            return []
+        try:
+            if orders.alone:
+                return self._one_by_one(key, batch)
+            with self._turns.together(), self._minder.within(self._post.patience, key):
+                report = self._worker(batch)
+            return self._ended(key, report)
+        except Exception as error:
+            self._fail(error)
+            return []
+
+    def _one_by_one(self, key: str, batch: pa.Table) -> list[pa.Table]:
+        """The rows of a batch that has killed its workers. One that kills another one, alone, ends as an error."""
+        items: list[pa.Table] = []
+        with self._turns.alone():
+            for i in range(batch.num_rows):
+                row, name = batch.slice(i, 1), f"{key}-{i}"
+                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here))
+                if orders.stop:
+                    return items
+                if orders.done:
+                    continue
+                with self._minder.within(self._post.patience, name):
+                    report = self._given_up(row, orders.killed) if orders.killed else self._worker(row)
+                items += self._ended(name, report)
+        ray.get(self._ledger.end.remote(key, Report(stage=self._post.stage)))
+        return items
+
+    def _given_up(self, row: pa.Table, killed: tuple[str, ...]) -> Report:
+        message = f"its batch ended two workers, and it alone ended another one on {', '.join(killed)}"
+        if not hasattr(self._worker, "give_up"):
+            raise SetupError(f"a row cannot be worked on: {message}")
+        report: Report = self._worker.give_up(row, message)
+        return report
+
+    def _ended(self, key: str, report: Report) -> list[pa.Table]:
+        follow, clips = self._post.follow, report.clips
+        batches = follow(self._post.stage, clips) if follow is not None and clips is not None and clips.num_rows else []
+        more: dict[str, int] = {}
+        for stage, batch in batches:
+            more[stage] = more.get(stage, 0) + batch.num_rows
+        told = replace(report, stage=self._post.stage, more=more, clips=None)
+        ray.get(self._ledger.end.remote(key, told))
+        return [item(stage, batch) for stage, batch in batches]
+
+    def _fail(self, error: Exception) -> None:
+        self._worker = None
+        ray.get(self._ledger.fail.remote(self._post.stage, told(error)))
+
+    def _close(self) -> None:
+        """Once the run stops, end what is under way."""
+        ray.get(self._ledger.stopped.remote(self._here.worker))
+        if self._worker is not None:
+            self._worker.close()
+        ray.get(self._ledger.closed.remote(self._here.worker))
+
+
+def told(error: Exception) -> str:
+    """A fault of a worker in words."""
+    return redact(str(error) if isinstance(error, SetupError) else f"{type(error).__name__}: {error}")
+
+
+class _Turns:
+    """Threads that work side by side, or one that must be alone in its process."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._here = 0
+        self._alone = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._here += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._here -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._changed.wait_for(lambda: not self._here)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()

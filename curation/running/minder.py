@@ -1,0 +1,86 @@
+"""A small process beside each worker that kills it when it hangs: in a library, with the interpreter's lock held, or frozen.
+
+Ray sees that a process died, not that it stands still. The minder is told when each batch has to be done, and hears a beat of
+the worker's own every few seconds; what is too late or silent is killed, and Ray makes it anew. All times are of
+CLOCK_MONOTONIC, which the processes of a machine share. It ends with its worker.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from longtake.curation.running.jobs import hears_allow
+
+_BEAT_SECONDS = 5.0
+_SILENT_SECONDS = 120.0  # without a beat, a worker that has no batch in hand is taken to be frozen
+
+# Lines `KEY DEADLINE`, a deadline of 0 for none. A pause of the minder itself (a machine that slept) is not the worker's.
+_PROGRAM = """
+import os, select, signal, sys, time
+silent, worker = float(sys.argv[1]), os.getppid()
+due, heard, pause, rest = {}, time.monotonic(), 0.0, b""
+while os.getppid() == worker:
+    before = time.monotonic()
+    ready, _, _ = select.select([0], [], [], 1)
+    now = time.monotonic()
+    if now - before > 5:
+        heard += now - before
+        due = {key: at + now - before for key, at in due.items()}
+    if ready:
+        data = os.read(0, 65536)
+        if not data:
+            break
+        heard = now
+        *lines, rest = (rest + data).split(b"\\n")
+        for line in lines:
+            key, at = line.split()
+            due.pop(key, None)
+            if float(at):
+                due[key] = float(at)
+    elif min([*due.values(), heard + silent] if not due else due.values()) < now:
+        os.kill(worker, signal.SIGKILL)
+        break
+"""
+
+
+class Minder:
+    """The minder of this process. For several threads."""
+
+    def __init__(self, silent: float = _SILENT_SECONDS) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", _PROGRAM, str(silent)], stdin=subprocess.PIPE, start_new_session=True
+        )
+        self._turn = threading.Lock()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    @contextmanager
+    def within(self, seconds: float, key: str) -> Iterator[None]:
+        """What is done in here takes at most so many seconds, or from `jobs.allow` on as many as were asked for there."""
+        self._tell(key, time.monotonic() + seconds)
+        hears_allow(lambda more: self._tell(key, time.monotonic() + more))
+        try:
+            yield
+        finally:
+            hears_allow(None)
+            self._tell(key, 0.0)
+
+    def close(self) -> None:
+        """End the minder; the worker is on its own."""
+        self._process.kill()
+        self._process.wait()
+
+    def _beat(self) -> None:
+        while self._process.poll() is None:
+            self._tell("beat", 0.0)
+            time.sleep(_BEAT_SECONDS)
+
+    def _tell(self, key: str, deadline: float) -> None:
+        assert self._process.stdin is not None
+        with self._turn, suppress(OSError, ValueError):
+            self._process.stdin.write(f"{key} {deadline}\n".encode())
+            self._process.stdin.flush()

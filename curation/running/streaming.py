@@ -1,0 +1,281 @@
+"""One streaming execution of Ray Data: a pool of workers for each stage, CPU and GPU side by side.
+
+Only items flow (`at_work.ITEM`): workers commit rows by themselves, so whatever Ray loses, repeats or fans out costs time and no
+row. Reports come by way of the ledger, and not through the pools of later stages. Each pool has a minimum of one worker and
+grows where there is work and room; what earlier runs left for a stage comes in by a union before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from longtake.curation.errors import SetupError
+from longtake.curation.running.at_work import AtWork, Follow, Post, item
+from longtake.curation.running.jobs import Job, Lost, Report
+from longtake.curation.running.ledger import Ledger, News
+
+_POLL_SECONDS = 0.2
+_SAY_SECONDS = 15.0  # until it is said what is waited for
+_SAY_AGAIN_SECONDS = 60.0
+_STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
+_CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
+_MANY = 1000  # workers of a stage: a cluster may grow
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a worker of a job takes."""
+
+    cpus: float
+    gpus: float
+    memory: int | None  # bytes; None: not asked for, on a Ray of our own
+
+    def is_asked_for_by(self, request: dict[str, float]) -> bool:
+        """Whether a request of the cluster's resources is one for such a worker, as far as can be told."""
+        ours = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0)}
+        return all(abs(request.get(name, 0.0) - amount) <= 1e-3 * max(1.0, amount) for name, amount in ours.items())
+
+    def words(self, stage: str) -> str:
+        """A worker's needs, in words."""
+        parts = [f"{self.cpus:g} CPU"]
+        parts += [f"{self.gpus:g} GPU"] if self.gpus else []
+        parts += [f"{self.memory / 2**30:g} GiB"] if self.memory else []
+        return f"a {stage} worker needs {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}"
+
+
+def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
+    """What a worker of each job takes: less than a core where pools would else be in each other's way."""
+    total = resources()
+    cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
+    part = 1.0 if cpus >= 2 * len(jobs) or len(jobs) == 1 else max(0.05, int(cpus / (2 * len(jobs)) * 100) / 100)
+    on_gpu = sum(job.on_gpu for job in jobs) if gpus else 0
+    share = []
+    for job in jobs:
+        gpu = (
+            min(job.gpus, int(gpus / on_gpu * 100) / 100 if gpus < on_gpu else job.gpus) if gpus and job.on_gpu else 0.0
+        )
+        share.append(Share(job.cpus * part, gpu, None if ours else job.memory_mib * 2**20))
+    return share
+
+
+def fits(jobs: Sequence[Job], ours: bool) -> bool:
+    """Whether a worker of each job finds a place at once, on what the nodes have now."""
+    free = [dict(node) for node in _free()]
+    for share in sorted(shares(jobs, ours), key=lambda one: (-one.gpus, -(one.memory or 0))):
+        for node in free:
+            if _has_room(node, share):
+                node["CPU"] = node.get("CPU", 0) - share.cpus
+                node["GPU"] = node.get("GPU", 0) - share.gpus
+                node["memory"] = node.get("memory", 0) - (share.memory or 0)
+                break
+        else:
+            return False
+    return True
+
+
+def _has_room(node: dict[str, float], share: Share) -> bool:
+    slack = 1e-6
+    return (
+        node.get("CPU", 0) + slack >= share.cpus
+        and node.get("GPU", 0) + slack >= share.gpus
+        and node.get("memory", 0) + slack >= (share.memory or 0)
+    )
+
+
+def resources() -> dict[str, float]:
+    """All that the cluster has."""
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
+
+
+def _free() -> list[dict[str, float]]:
+    """What each node has left."""
+    from ray._private.state import available_resources_per_node
+
+    found: list[dict[str, float]] = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
+    return found
+
+
+def _nodes() -> int:
+    return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+
+
+def stream(
+    jobs: Sequence[Job], follow: Follow | None, say: Callable[[str], None] | None, asked: int | None, *, ours: bool
+) -> Generator[Report]:
+    """The reports of the batches of all jobs as they end. asked: workers of a stage at most. ours: this Ray was started for this
+    run. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
+    _be_quiet()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()
+    share = shares(jobs, ours)
+    over, faults = threading.Event(), list[BaseException]()
+    data = _chain(jobs, share, follow, ledger, asked, ours)
+
+    def flow() -> None:
+        try:
+            for _ in data.iter_internal_ref_bundles():
+                pass
+        except BaseException as error:
+            faults.append(error)
+        over.set()
+
+    whole = False
+    try:
+        with _interrupts() as interrupted:
+            flowing = threading.Thread(target=flow, daemon=True)
+            flowing.start()
+            waits = _Waits(jobs, share, say)
+            while True:
+                ended = over.wait(_POLL_SECONDS)
+                news: News = ray.get(ledger.news.remote(_nodes()))
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                yield from news.reports
+                if news.failure is not None:
+                    raise SetupError(news.failure)
+                if ended:
+                    break
+                waits.see(news)
+        if faults:
+            raise Lost(_last_line(faults[0])) from faults[0]
+        whole = True
+    except RayError as error:
+        raise Lost(_last_line(error)) from error
+    finally:
+        with suppress(RayError):
+            if not whole:
+                _end_early(ledger, over)
+            ray.kill(ledger)
+
+
+def _chain(
+    jobs: Sequence[Job], share: Sequence[Share], follow: Follow | None, ledger: Any, asked: int | None, ours: bool
+) -> Any:
+    """The jobs as operators of Ray Data, one after the other, each after a union with the batches that are its own."""
+    data: Any = None
+    for job, takes in zip(jobs, share, strict=True):
+        if job.batches:
+            own = ray.data.from_arrow([item(job.stage, batch) for batch in job.batches])
+            data = own if data is None else data.union(own)
+        post = Post(job.stage, job.worker, job.args, job.patience, follow if job is not jobs[-1] else None)
+        limits = [asked or _MANY, job.workers or _MANY]
+        if ours:
+            limits.append(max(1, int(resources().get("CPU", 1))))
+        if len(jobs) == 1:
+            limits.append(len(job.batches))
+        data = data.map_batches(
+            type(job.stage, (AtWork,), {}),  # Ray's dashboard tells of a class by its name
+            fn_constructor_args=(post, ledger),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=min(limits),
+                max_tasks_in_flight_per_actor=2 * job.at_once,
+                max_concurrent_calls_per_actor=job.at_once,
+                enable_true_multi_threading=job.at_once > 1,
+            ),
+            num_cpus=takes.cpus,
+            num_gpus=takes.gpus or None,
+            memory=takes.memory,
+        )
+    return data
+
+
+class _Waits:
+    """Says what is waited for, and sees when nothing can come of it."""
+
+    def __init__(self, jobs: Sequence[Job], share: Sequence[Share], say: Callable[[str], None] | None) -> None:
+        self._needs = {job.stage: takes for job, takes in zip(jobs, share, strict=True)}
+        self._say = say or (lambda text: None)
+        self._moved = self._looked = time.monotonic()
+        self._said = -_SAY_AGAIN_SECONDS
+
+    def see(self, news: News) -> None:
+        """Raises Lost if the pools are in each other's way."""
+        now = time.monotonic()
+        if news.reports or news.open:
+            self._moved = now
+        if now - self._looked < _SAY_SECONDS:
+            return
+        self._looked = now
+        still = now - self._moved >= _SAY_SECONDS
+        pending = _pending()
+        without = [
+            stage
+            for stage, takes in self._needs.items()
+            if (still or not news.ready.get(stage)) and any(map(takes.is_asked_for_by, pending))
+        ]
+        if not without:
+            return
+        if now - self._said > _SAY_AGAIN_SECONDS:
+            self._said = now
+            self._say(f"waiting for room: {self._needs[without[0]].words(without[0])}")
+        if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS:
+            raise Lost(f"no room for a {without[0]} worker beside the others")
+
+
+def _pending() -> list[dict[str, float]]:
+    """What was asked of the cluster, by whomever, and has no place yet."""
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests]
+
+
+def _end_early(ledger: Any, over: threading.Event) -> None:
+    """Let nobody begin anything, and wait for those that end what is under way."""
+    ray.get(ledger.stop.remote())
+    end = time.monotonic() + _CLOSE_SECONDS
+    time.sleep(_POLL_SECONDS)
+    while time.monotonic() < end and ray.get(ledger.news.remote(1)).closing:
+        time.sleep(_POLL_SECONDS)
+    over.wait(5)
+
+
+def _be_quiet() -> None:
+    """Ray Data's progress is that of blocks, and its log tells of its own plans."""
+    for name in ("ray.data", "ray.data.dataset"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # each item a block of its own: it is the unit of work
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # there Python takes no signals
+        yield event
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        event.set()
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
