@@ -233,7 +233,7 @@ def _pending() -> list[dict[str, float]]:
     """What was asked of the cluster, by whomever, and has no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
-    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
+    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
     return [dict(one.request.resources_bundle) for one in state.pending_resource_requests]
 
 
