@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.at_work import AtWork, Follow, Post, item
-from longtake.curation.running.jobs import Job, Lost, Report
+from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.ledger import Ledger, News
 
 _POLL_SECONDS = 0.2
@@ -206,7 +206,7 @@ class _Waits:
         self._said = -_SAY_AGAIN_SECONDS
 
     def see(self, news: News) -> None:
-        """Raises Lost if the pools are in each other's way."""
+        """Raises NoRoom if the pools are in each other's way."""
         now = time.monotonic()
         if news.reports or news.open:
             self._moved = now
@@ -226,7 +226,7 @@ class _Waits:
             self._said = now
             self._say(f"waiting for room: {self._needs[without[0]].words(without[0])}")
         if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS:
-            raise Lost(f"no room for a {without[0]} worker beside the others")
+            raise NoRoom(f"no room for a {without[0]} worker beside the others")
 
 
 def _pending() -> list[dict[str, float]]:
