@@ -162,8 +162,9 @@ def why_not(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if "ersion mismatch" in text:
         return f"it has another version of Ray or Python than this machine: {text}"
-    if "token" in text.lower() and "auth" in text.lower():
-        return f"it wants a token that this command does not have (RAY_AUTH_MODE, RAY_AUTH_TOKEN): {text}"
+    if "Failed to connect to Ray cluster" in text or "authentication token" in text.lower():
+        # Somebody listens there (`_knock`), and Ray says no more of a refused token than this.
+        return f"it wants another token than this command has (RAY_AUTH_MODE, RAY_AUTH_TOKEN), or is no Ray of its kind: {text}"
     return text
 
 
