@@ -179,7 +179,7 @@ def _chain(
         data = data.map_batches(
             type(job.stage, (AtWork,), {}),  # Ray's dashboard tells of a class by its name
             fn_constructor_args=(post, ledger),
-            batch_size=None,
+            batch_size=1,  # an item
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
