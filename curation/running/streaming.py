@@ -72,6 +72,8 @@ def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
 
 def fits(jobs: Sequence[Job], ours: bool) -> bool:
     """Whether a worker of each job finds a place at once, on what the nodes have now."""
+    if ours:  # nobody else is there, and the shares are made to fit
+        return True
     free = [dict(node) for node in _free()]
     for share in sorted(shares(jobs, ours), key=lambda one: (-one.gpus, -(one.memory or 0))):
         for node in free:
@@ -233,8 +235,10 @@ def _pending() -> list[dict[str, float]]:
     """What was asked of the cluster, by whomever, and has no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
-    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
-    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests]
+    state: Any = None
+    with suppress(Exception):  # it is asked for a sentence: no run ends for want of one
+        state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
+    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests] if state else []
 
 
 def _end_early(ledger: Any, over: threading.Event) -> None:
