@@ -173,6 +173,7 @@ class _Tally:
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
         self.done: dict[str, set[str]] = {name: set() for name in names}  # rows that were tried in this run
+        self.last: dict[str, float] = {}  # when a stage's last report came
         self.workers = 0
         self.shown: set[str] = set()
 
@@ -189,6 +190,7 @@ class _Tally:
             for name, rows in report.more.items():
                 grow(name, rows)
         self.watcher.advance(report)
+        self.last[report.stage] = time.monotonic()
         self.done[report.stage].update(one.key for one in report.outcomes)
         self.faults[report.stage].see(report.outcomes)
 
@@ -197,7 +199,7 @@ class _Tally:
             tell(text)
 
     def end(self, name: str) -> None:
-        seconds = time.monotonic() - self.started
+        seconds = self.last.get(name, time.monotonic()) - self.started
         self.watcher.end(name, self.total[name], seconds)
         run = self.run
         _log(run.workspace, name, run.recipe, self.total[name], seconds, self.began, self.workers)
