@@ -101,6 +101,7 @@ def rows_table(rows: Iterable[Mapping[str, Any]], base: pa.Schema, filters: Iter
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
+STORED = "stored_at"  # the time of the part that a clip's row is in
 CARRIED = (ACCESS, NEEDS)  # columns that travel with clips from stage to stage, and are stored nowhere
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -25,7 +25,7 @@ from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
 from longtake.curation.running.faults import KEYS, Faults, key_of
 from longtake.curation.running.inline import Inline
-from longtake.curation.running.jobs import Job, Lost, Report
+from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.on_ray import AGAIN, Cluster
 from longtake.curation.stages.flow import Flow, groups
 from longtake.curation.stages.stage import Options, Run, Stage, stage
@@ -173,12 +173,14 @@ class _Tally:
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
         self.done: dict[str, set[str]] = {name: set() for name in names}  # rows that were tried in this run
+        self.last: dict[str, float] = {}  # when a stage's last report came
         self.workers = 0
         self.shown: set[str] = set()
 
     def begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self.watcher.begin(job.stage, job.rows)
+            if job.stage not in self.shown:
+                self.watcher.begin(job.stage, job.rows)
             self.shown.add(job.stage)
 
     def add(self, report: Report) -> None:
@@ -188,6 +190,7 @@ class _Tally:
             for name, rows in report.more.items():
                 grow(name, rows)
         self.watcher.advance(report)
+        self.last[report.stage] = time.monotonic()
         self.done[report.stage].update(one.key for one in report.outcomes)
         self.faults[report.stage].see(report.outcomes)
 
@@ -196,7 +199,7 @@ class _Tally:
             tell(text)
 
     def end(self, name: str) -> None:
-        seconds = time.monotonic() - self.started
+        seconds = self.last.get(name, time.monotonic()) - self.started
         self.watcher.end(name, self.total[name], seconds)
         run = self.run
         _log(run.workspace, name, run.recipe, self.total[name], seconds, self.began, self.workers)
@@ -229,37 +232,52 @@ def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watch
 
 
 def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> None:
-    """A stage's rows reach the next one as they are done. What is left, for whatever reason, is left to `_finish_job`."""
-    jobs: list[Job] = []
-    for name in names:
-        job = _own(stage(name), run, jobs)
-        if job is None and jobs:
-            job = stage(name).job(run, [])
-        if job is not None:
-            jobs.append(job)
-    if len(jobs) < 2:
-        return
-    _check(run)
-    executor.start()
-    tally.workers = executor.workers
-    if not executor.fits(jobs):
-        return
-    tally.begin(jobs)
-    following = Flow.of([job.stage for job in jobs], run)
-    with suppress(Lost), closing(executor.stream(jobs, following, tally.say)) as reports:
-        for report in reports:
-            tally.add(report)
+    """A stage's rows reach the next one as they are done, and again while machines are lost meanwhile. What is left, for
+    whatever reason, is left to `_finish_job`."""
+    while True:
+        jobs: list[Job] = []
+        for name in names:
+            job = _own(stage(name), run, jobs, tally.done[name])
+            if job is None and jobs:
+                job = stage(name).job(run, [])
+            if job is not None:
+                jobs.append(job)
+        if len(jobs) < 2:
+            return
+        _check(run)
+        executor.start()
+        tally.workers = executor.workers
+        if not executor.fits(jobs):
+            return
+        tally.begin(jobs)
+        before = sum(map(len, tally.done.values()))
+        following = Flow.of([job.stage for job in jobs], run)
+        try:
+            with closing(executor.stream(jobs, following, tally.say)) as reports:
+                for report in reports:
+                    tally.add(report)
+            return
+        except NoRoom:
+            return
+        except Lost:
+            if sum(map(len, tally.done.values())) == before:
+                return
+        for name in names:
+            stage(name).output(run.workspace).compact()
+            stage(name).settle(run)
 
 
-def _own(this: Stage, run: Run, before: Sequence[Job]) -> Job | None:
-    """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor what later stages know."""
+def _own(this: Stage, run: Run, before: Sequence[Job], done: set[str]) -> Job | None:
+    """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor clips that later stages know."""
     job = this.plan(run)
-    if job is None or not before:
+    if job is not None and done:
+        job = job.only(lambda row: key_of(row) not in done, KEYS)
+    if job is None or "clip_id" not in job.batches[0].column_names:
         return job
     coming = {row for job in before for batch in job.batches for row in batch["video_id"].to_pylist()}
-    later = [
-        one for one in (run.workspace.captions, run.workspace.exports) if one.name != this.output(run.workspace).name
-    ]
+    manifests = {"captions": run.workspace.captions, "exports": run.workspace.exports}
+    ours = this.output(run.workspace).name
+    later = list(manifests.values())[list(manifests).index(ours) + 1 if ours in manifests else 0 :]
     known = {clip for one in later for clip in one.read(["clip_id"])["clip_id"].to_pylist()}
     job = job.only(lambda row: row["video_id"] not in coming and row["clip_id"] not in known, ("video_id", "clip_id"))
     if job is None or ACCESS in job.batches[0].column_names:
@@ -280,8 +298,7 @@ def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally
         _check(run)
         executor.start()
         tally.workers = executor.workers
-        if this.name not in tally.shown:
-            tally.begin([job])
+        tally.begin([job])
         before = len(done)
         try:
             with closing(executor.run(job, tally.say)) as reports:

@@ -132,8 +132,9 @@ class Manifest:
 
     # Writing
 
-    def append(self, table: pa.Table) -> Part | None:
-        """Add rows as one new part. When this returns they are on the disk; before, no reader sees any of them.
+    def append(self, table: pa.Table, after: int = 0) -> Part | None:
+        """Add rows as one new part. When this returns they are on the disk; before, no reader sees any of them. after: the time
+        of the part whose rows these replace, which another machine's clock may have given it.
 
         Columns are cast to the schema's types, missing nullable ones become null, and those beyond the schema are kept.
         A table without rows adds nothing and gives None.
@@ -150,7 +151,7 @@ class Manifest:
         if newest is not None:
             example = table[self.key].filter(from_numpy(~newest[0]))[0]
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
-        return self._write(table, self._next_time) if table.num_rows else None
+        return self._write(table, lambda: self._next_time(after)) if table.num_rows else None
 
     def compact(self, without: pa.Array | pa.ChunkedArray | None = None) -> None:
         """Leave exactly one row per key in the files, in few files, all with the same columns.
@@ -192,12 +193,12 @@ class Manifest:
             with self._in_plain_words("delete", self._file(parts[i].name)):
                 self.folder.remove(parts[i].name)
 
-    def _next_time(self) -> int:
+    def _next_time(self, after: int) -> int:
         """An even time later than every part's. To list 100,000 objects takes seconds, so a remote folder is listed
         once, and from then on our clock and our own parts decide; a local one is listed each time."""
         if self.folder.is_local or not self._latest:
             self._latest = int(max(filter(_PART.fullmatch, self._names()), default="0")[:20])
-        now = max(time.time_ns(), self._latest + 1)
+        now = max(time.time_ns(), self._latest + 1, after + 1)
         self._latest = now + now % 2
         return self._latest
 

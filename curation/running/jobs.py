@@ -62,6 +62,10 @@ class Lost(Exception):
     """The engine broke or stands still. What is done is committed; what is left has to be planned anew."""
 
 
+class NoRoom(Lost):
+    """The pools of several stages are in each other's way: they have to follow one another."""
+
+
 class Worker(Protocol):
     """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
     `close`, that ends what is under way, once no more batches come or the run has to stop. If it has a method

@@ -55,6 +55,8 @@ class Cluster:
             if self.address is None:
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
             ray.init(address=self.address or "local", **options)
+            # Ray prints of each actor that is made anew, whatever it was told of logs.
+            ray._private.worker.print_to_stdstream = lambda *told, **more: None
         except BaseException as error:
             self._failure = error
         self.started_seconds = time.monotonic() - started
@@ -67,7 +69,7 @@ class Cluster:
         self._ready.wait()
         if self._failure is not None:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
-            raise SetupError(f"{where} does not start: {self._failure}") from self._failure
+            raise SetupError(f"{where} does not start: {why_not(self._failure)}") from self._failure
 
     @property
     def workers(self) -> int:
@@ -153,6 +155,17 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
         # the traces of all actors; what happened stands in the last line
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise SetupError(f"vLLM on the cluster: {lines[-1]}; {AGAIN}") from error
+
+
+def why_not(error: BaseException) -> str:
+    """Why a cluster cannot be joined, in one line, with what is to be done about it."""
+    text = " ".join(str(error).split())
+    if "ersion mismatch" in text:
+        return f"it has another version of Ray or Python than this machine: {text}"
+    if "Failed to connect to Ray cluster" in text or "authentication token" in text.lower():
+        # Somebody listens there (`_knock`), and Ray says no more of a refused token than this.
+        return f"it wants another token than this command has (RAY_AUTH_MODE, RAY_AUTH_TOKEN), or is no Ray of its kind: {text}"
+    return text
 
 
 def _resources() -> dict[str, float]:

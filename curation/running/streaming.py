@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.at_work import AtWork, Follow, Post, item
-from longtake.curation.running.jobs import Job, Lost, Report
+from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.ledger import Ledger, News
 
 _POLL_SECONDS = 0.2
@@ -72,6 +72,8 @@ def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
 
 def fits(jobs: Sequence[Job], ours: bool) -> bool:
     """Whether a worker of each job finds a place at once, on what the nodes have now."""
+    if ours:  # nobody else is there, and the shares are made to fit
+        return True
     free = [dict(node) for node in _free()]
     for share in sorted(shares(jobs, ours), key=lambda one: (-one.gpus, -(one.memory or 0))):
         for node in free:
@@ -179,7 +181,7 @@ def _chain(
         data = data.map_batches(
             type(job.stage, (AtWork,), {}),  # Ray's dashboard tells of a class by its name
             fn_constructor_args=(post, ledger),
-            batch_size=None,
+            batch_size=1,  # an item
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
@@ -206,7 +208,7 @@ class _Waits:
         self._said = -_SAY_AGAIN_SECONDS
 
     def see(self, news: News) -> None:
-        """Raises Lost if the pools are in each other's way."""
+        """Raises NoRoom if the pools are in each other's way."""
         now = time.monotonic()
         if news.reports or news.open:
             self._moved = now
@@ -226,15 +228,17 @@ class _Waits:
             self._said = now
             self._say(f"waiting for room: {self._needs[without[0]].words(without[0])}")
         if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS:
-            raise Lost(f"no room for a {without[0]} worker beside the others")
+            raise NoRoom(f"no room for a {without[0]} worker beside the others")
 
 
 def _pending() -> list[dict[str, float]]:
     """What was asked of the cluster, by whomever, and has no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
-    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)
-    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests]
+    state: Any = None
+    with suppress(Exception):  # it is asked for a sentence: no run ends for want of one
+        state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
+    return [dict(one.request.resources_bundle) for one in state.pending_resource_requests] if state else []
 
 
 def _end_early(ledger: Any, over: threading.Event) -> None:

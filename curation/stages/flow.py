@@ -40,8 +40,8 @@ class Flow:
     workspace: str
     recipe: Mapping[str, Any]
     all_scores: bool
-    _run: Run | None = None
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _run: Run | None = field(default=None, repr=False, compare=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def of(cls, names: Sequence[str], run: Run) -> Flow:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, source_of_row
-from longtake.curation.clip_table import explode, sync_clips
+from longtake.curation.clip_table import STORED, explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.judge import ClipScan, VideoScan
@@ -215,7 +215,8 @@ class ScanWorker:
             else batch[:0]
         )
         clips = explode(videos.filter(pc.is_in(videos["video_id"], value_set=new["video_id"])))
-        self.clips.append(clips)
+        part = self.clips.append(clips)
+        clips = clips.append_column(STORED, pa.array(np.full(clips.num_rows, part.time if part else 0)))
         at = pc.index_in(clips["video_id"], value_set=new["video_id"].combine_chunks())
         for name in (ACCESS, NEEDS):
             if name in new.column_names:

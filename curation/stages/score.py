@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import carried, dump_protocols, rows_table, score_columns, with_embeddings
+from longtake.curation.clip_table import STORED, carried, dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
@@ -160,7 +160,7 @@ class ScoreWorker:
         # A clip whose frames this machine cannot read now keeps the scores that it has.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
         table = rows_table(kept, schemas.CLIPS, names)
-        self.manifest.append(table)
+        self.manifest.append(table, pc.max(batch[STORED]).as_py() if STORED in batch.column_names else 0)
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),

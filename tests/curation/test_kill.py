@@ -99,6 +99,8 @@ def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: Run
             0
         ].kill()
         wait_for(lambda: "crash" in set(bench.rows("videos")["error_kind"]), "its row", process=process)
+        done = begun(bench, "scan")
+        wait_for(lambda: begun(bench, "scan") > done + 4, "the next batches", process=process)
         wait_for(lambda: actors(members, "scan"), "an actor", process=process)[0].kill()
         wait_for(lambda: begun(bench, "score") > 2, "the score to work", process=process)
         before = Committed.of(bench)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.running.on_ray import Cluster
+from longtake.curation.running.on_ray import Cluster, why_not
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
 from tests.curation.workbench import RunningRay, environment
@@ -104,6 +105,9 @@ class Worker:
             if "deadly" in batch["name"].to_pylist():
                 os.kill(os.getpid(), signal.SIGKILL)
             if "hanging" in batch["name"].to_pylist():
+                if (self.folder / "hung").exists():
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                (self.folder / "hung").touch()
                 ctypes.PyDLL(None).sleep(3600)  # holding the interpreter's lock
         time.sleep(0.2)
         return Report(rows=batch.num_rows, errors=1)
@@ -151,8 +155,8 @@ def test_a_worker_that_fails_stops_the_run_with_its_words(cluster: Cluster, tmp_
 def test_what_kills_or_stops_its_workers_ends_as_an_error_and_costs_nobody_else(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    """A worker killed once: its batch is done. A row that hangs and a row that kills, whoever takes them: errors of their own,
-    after their batches killed two workers and they alone a third."""
+    """A worker killed once: its batch is done. A row that hangs or freezes and a row that kills, whoever takes them: errors of
+    their own, after their batches ended two workers and they alone a third."""
     reports = list(cluster.run(job(tmp_path, "all sorts", batches=8, patience=4.0)))
     rows = sum(report.rows for report in reports)
     assert rows == 16
@@ -214,6 +218,18 @@ def test_stages_flow_at_once_with_what_was_left_for_them(cluster: Cluster, tmp_p
     assert more == {"second": 8, "third": 16}
     began = {name: [int(p.read_text().split()[1]) for p in (tmp_path / name).iterdir()] for name in rows}
     assert min(began["third"]) < max(began["first"]), "the last stage began before the first was over"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("Version mismatch: The cluster was started with:\n  Ray: 2.59.0", "another version of Ray or Python"),
+        ("Failed to connect to Ray cluster at 10.0.0.1:6379", "it wants another token than this command has"),
+        ("nobody there", "^nobody there$"),
+    ],
+)
+def test_why_a_cluster_cannot_be_joined(fault: str, words: str) -> None:
+    assert re.search(words, why_not(RuntimeError(fault)))
 
 
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:
