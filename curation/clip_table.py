@@ -243,7 +243,8 @@ def _without_orphans(clips: pa.Table, recipe: Recipe) -> pa.Table:
     orphans = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, value_set=clips["clip_id"].filter(left))))
     if not pc.any(orphans).as_py():
         return clips
-    for name in names:
+    # The detail goes too: a score that is null beside a detail was measured, and cannot be known.
+    for name in [*names, *(f"{name}_detail" for name in names if f"{name}_detail" in clips.column_names)]:
         at = clips.column_names.index(name)
         clips = clips.set_column(at, name, pc.if_else(orphans, pa.scalar(None, clips[name].type), clips[name]))
     return clips

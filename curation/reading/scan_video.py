@@ -181,8 +181,9 @@ class _Pass:
             self.pending += detector.finish()
         self._apply_cuts(math.inf)
         self._close_shot(end)
-        if not self.clips and self.longest_short:
-            clip, sample = self.longest_short
+        if not self.clips:
+            # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
+            clip, sample = self.longest_short or (self._new_clip(Span(0.0, end)), None)
             self._add(clip, sample)
 
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────

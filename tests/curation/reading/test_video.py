@@ -19,7 +19,7 @@ import cv2
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
@@ -295,6 +295,7 @@ def test_local_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert local_path("https://host/film.mp4") is None
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=400),
     st.sampled_from([b"", b"\0\0\0\x18ftypmp42", b"\x1aE\xdf\xa3", b"RIFF....AVI LIST", b"#EXTM3U\n", b"G"]),
