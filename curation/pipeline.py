@@ -169,7 +169,8 @@ class _Tally:
 
     def __init__(self, names: Sequence[str], run: Run, watcher: Watcher) -> None:
         self.names, self.run, self.watcher = names, run, watcher
-        self.started, self.began = time.monotonic(), datetime.now(UTC)
+        now = time.monotonic(), datetime.now(UTC)
+        self.began = dict.fromkeys(names, now)
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
         self.done: dict[str, set[str]] = {name: set() for name in names}  # rows that were tried in this run
@@ -180,6 +181,7 @@ class _Tally:
     def begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if job.stage not in self.shown:
+                self.began[job.stage] = time.monotonic(), datetime.now(UTC)
                 self.watcher.begin(job.stage, job.rows)
             self.shown.add(job.stage)
 
@@ -199,10 +201,11 @@ class _Tally:
             tell(text)
 
     def end(self, name: str) -> None:
-        seconds = self.last.get(name, time.monotonic()) - self.started
+        started, began = self.began[name]
+        seconds = self.last.get(name, time.monotonic()) - started
         self.watcher.end(name, self.total[name], seconds)
         run = self.run
-        _log(run.workspace, name, run.recipe, self.total[name], seconds, self.began, self.workers)
+        _log(run.workspace, name, run.recipe, self.total[name], seconds, began, self.workers)
 
 
 def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watcher: Watcher) -> dict[str, Report]:
