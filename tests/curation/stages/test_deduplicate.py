@@ -260,6 +260,7 @@ def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: 
         "failed": {},
         "uncertain": {},
         "no score": ["duplicates"],
+        "not knowable": [],
     }
     assert kept(workspace, stricter) == [4, 5]
     finish(workspace, stricter)
