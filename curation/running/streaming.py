@@ -16,11 +16,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 import ray.data
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import ray
 from longtake.curation.errors import SetupError
 from longtake.curation.running.at_work import AtWork, Follow, Post, item
 from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
