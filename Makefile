@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -35,7 +35,10 @@ test: $(VENV)/.ready  ## all but the slow tests
 	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.ready  ## training loops, kills, clusters, large tables
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not campaign"
+
+test-campaign: $(VENV)/.ready  ## minutes each: all of the real film, machines that freeze
+	$(PYTEST) -m campaign
 
 test-all: $(VENV)/.ready  ## every test that needs no browser
 	$(PYTEST)

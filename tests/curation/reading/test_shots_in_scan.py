@@ -61,6 +61,7 @@ def test_where_nobody_looks_nothing_is_known(tmp_path: Path) -> None:
         assert clip.has_frames  # not known is not failed
 
 
+@pytest.mark.campaign
 @pytest.mark.slow  # four real films are decoded
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
 @pytest.mark.parametrize("name", REAL)
