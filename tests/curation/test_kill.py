@@ -89,6 +89,7 @@ def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path
     assert sum(lines.values()) - len(lines) <= 2 * CLIPS_EACH * 8 + 2 * (16 + 16)
 
 
+@pytest.mark.slow
 def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """The run ends well by itself. A decoder costs its video, which is right: what kills it is the video, as a rule."""
     address, members = running_ray

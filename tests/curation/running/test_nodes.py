@@ -31,7 +31,11 @@ from tests.curation.workbench import (
 
 COUNT = 32
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]  # raylets take seconds to start and to be missed
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.campaign,
+]  # raylets take seconds to start and to be missed
 
 # Nodes are missed after some twelve seconds, and not after a minute.
 IMPATIENT = {
@@ -71,9 +75,7 @@ def stop(members: list[psutil.Process], how: signal.Signals) -> None:
             process.send_signal(how)
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.campaign)], ids=["killed", "frozen"]
-)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_a_node_is_lost_and_another_one_added(
     films: Path, head: RunningRay, tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -151,7 +153,6 @@ def on_to_the_gpu(after: str, clips: pa.Table) -> list[tuple[str, pa.Table]]:
     return [("second", clips)]
 
 
-@pytest.mark.campaign
 def test_cpu_and_gpu_are_busy_side_by_side(head: RunningRay, tmp_path: Path) -> None:
     node = add_node(head, 1, gpus=1)
     cluster = Cluster(head.address)

@@ -126,8 +126,8 @@ class Place:
 @pytest.fixture(
     params=[
         "inline",
-        pytest.param("on the suite's Ray", marks=pytest.mark.cluster),
-        pytest.param("on a Ray of its own", marks=[pytest.mark.cluster, pytest.mark.slow]),
+        pytest.param("on the suite's Ray", marks=[pytest.mark.cluster, pytest.mark.slow]),
+        pytest.param("on a Ray of its own", marks=[pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign]),
     ]
 )
 def how(request: pytest.FixtureRequest) -> str:
