@@ -135,6 +135,7 @@ def working(members: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_a_ray_of_its_own_ends_with_the_driver(bench: Bench, films: Path) -> None:
     """Ctrl-C, then kill -9: no process stays behind, and the next run finishes."""
     process = bench.start("curate", films)

@@ -109,6 +109,7 @@ def test_a_source_that_never_answers_is_no_fact(
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.cluster
 def test_refused_on_ray_the_run_stops_and_replaces_nothing(bench: Bench, films: list[Path], server: Faulty) -> None:
     call(bench, "curate", *(f"{server.url}/{film.name}" for film in films))
