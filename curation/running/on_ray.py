@@ -46,6 +46,8 @@ class Cluster:
         started = time.monotonic()
         try:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # A thread of Ray Data that outlives the run must not start another Ray by itself.
+            os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
             # its core tells of actors that might not come back; ours need nothing that could get lost
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             _knock(self.address)
