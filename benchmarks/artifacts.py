@@ -28,7 +28,7 @@ from longtake.filters.base import Filter, Sample, Score
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus"
 LABELS = ROOT / "tests" / "filters" / "artifacts_labels.tsv"
-GATE = 0.05  # of the area: Table 4 of the paper
+GATE = 0.05  # Share of the area that the paper allows (Table 4).
 # Nothing is gated, and films that take minutes to decode (4K of black) are left out.
 RECIPE = {
     "name": "labelled",

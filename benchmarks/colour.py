@@ -31,7 +31,7 @@ Picture = npt.NDArray[np.uint8]
 Timed = list[tuple[float, Picture]]
 
 MOMENTS = (0.5, 1.5, 2.5)  # seconds
-BURNT = 254  # of 255
+BURNT = 254  # Level of a channel, of 255, from which a pixel counts as burnt.
 
 
 def keyframes(path: Path, moments: Sequence[float]) -> tuple[VideoInfo, Timed]:

@@ -215,7 +215,7 @@ class Transition:
         return out
 
 
-# What is no cut -----------------------------------------------------------------------------------------------------
+# Troubles that are no cuts ------------------------------------------------------------------------------------------------
 
 
 def _trouble(rng: Generator, pictures: list[Picture], fps: float, other: Take) -> None:

@@ -30,7 +30,7 @@ from longtake.curation.reading.shot_network import DILATIONS
 
 FILMS_MADE, EPOCHS, CHANNELS, CROP, BATCH = 400, 40, 48, 128, 48
 REPEATED = 10  # real films, among those that are made
-FAR = 0.75  # Seconds around a cut by eye in which nobody knows what is a transition.
+FAR = 0.75  # Seconds around a cut by eye that have no label for transitions.
 
 
 class Network(nn.Module):
@@ -161,7 +161,7 @@ def train(films: list[Film]) -> dict[str, np.ndarray]:
 
 
 def _loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Cuts are rare, so they weigh four times. Within a transition a cut is half wrong; where nobody knows, nothing counts."""
+    """Cuts are rare, so they weigh four times. Within a transition a cut is half wrong. Pictures without a label have weight 0."""
     cut, transition = truth[:, 0], truth[:, 1]
     weight = torch.where(transition > 0, 0.5, 1.0) * (transition >= 0)
     cuts = functional.binary_cross_entropy_with_logits(logits[:, 0], (cut > 0).float(), weight)
