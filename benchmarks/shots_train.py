@@ -161,7 +161,7 @@ def train(films: list[Film]) -> dict[str, np.ndarray]:
 
 
 def _loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Cuts are rare, so they weigh four times. Within a transition a cut is half wrong. Pictures without a label have weight 0."""
+    """Cuts are rare, so they weigh four times. Within a transition a cut is half wrong. Without a label the weight is 0."""
     cut, transition = truth[:, 0], truth[:, 1]
     weight = torch.where(transition > 0, 0.5, 1.0) * (transition >= 0)
     cuts = functional.binary_cross_entropy_with_logits(logits[:, 0], (cut > 0).float(), weight)
