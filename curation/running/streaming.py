@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -31,6 +32,7 @@ _SAY_SECONDS = 15.0  # until it is said what is waited for
 _SAY_AGAIN_SECONDS = 60.0
 _STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
 _CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
+_END_SECONDS = 30.0  # that Ray Data's own threads have to end
 _MANY = 1000  # workers of a stage: a cluster may grow
 
 
@@ -135,9 +137,9 @@ def stream(
         over.set()
 
     whole = False
+    flowing = threading.Thread(target=flow, daemon=True)
     try:
         with _interrupts() as interrupted:
-            flowing = threading.Thread(target=flow, daemon=True)
             flowing.start()
             waits = _Waits(jobs, share, say)
             while True:
@@ -161,6 +163,7 @@ def stream(
             if not whole:
                 _end_early(ledger, over)
             ray.kill(ledger)
+        _end_threads(flowing)
 
 
 def _chain(
@@ -249,6 +252,18 @@ def _end_early(ledger: Any, over: threading.Event) -> None:
     while time.monotonic() < end and ray.get(ledger.news.remote(1)).closing:
         time.sleep(_POLL_SECONDS)
     over.wait(5)
+
+
+def _end_threads(flowing: threading.Thread) -> None:
+    """End the threads of Ray Data, also of a stream that waits for room: one that is still at Ray's core when Ray is left
+    takes the whole process with it."""
+    for thread in threading.enumerate():
+        if isinstance(thread, StreamingExecutor):
+            with suppress(Exception):  # what it says of its end is no news: the stream is over
+                thread.shutdown(force=True)
+            thread.join(_END_SECONDS)
+    if flowing.ident is not None:
+        flowing.join(_END_SECONDS)
 
 
 def _be_quiet() -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -183,6 +184,8 @@ def test_what_is_waited_for_is_said(cluster: Cluster, tmp_path: Path, monkeypatc
         list(cluster.run(job(tmp_path, cpus=64.0), say))
     assert said == ["waiting for room: a test worker needs 64 CPU and 1 GiB"]
     assert not list(tmp_path.iterdir())
+    left = [thread.name for thread in threading.enumerate() if "Streaming" in thread.name or "flow" in thread.name]
+    assert not left, "a thread that is at Ray's core when Ray is left takes the process with it"
 
 
 class Passing(Worker):
