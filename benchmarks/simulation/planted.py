@@ -1,0 +1,117 @@
+"""Faults planted into the store, the lock and the journal: a simulation that does not find them proves nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FOLDER = "longtake.manifests.folder"
+_STORE = "longtake.manifests.store"
+_LOCK = "longtake.manifests.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A fault: in `module`, `old` is replaced by `new`."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+PLANTED = (
+    Planted(
+        "a part is not synced before it gets its name",
+        _FOLDER,
+        """                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield lambda final""",
+        """                    file.write(data)
+                yield lambda final""",
+    ),
+    Planted(
+        "the name of a part is not synced",
+        _FOLDER,
+        """                yield lambda final: os.replace(part, f"{self.root}/{final}")
+            _sync_folder(os.path.dirname(f"{self.root}/{name}"))""",
+        """                yield lambda final: os.replace(part, f"{self.root}/{final}")""",
+    ),
+    Planted(
+        "a paid answer is not synced",
+        _FOLDER,
+        """            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:""",
+        """            file.write(data)
+        if new:""",
+    ),
+    Planted(
+        "no second listing after a reading",
+        _STORE,
+        "if not any(part.compacted for part in set(self.parts()) - set(parts)):",
+        "if True:",
+    ),
+    Planted(
+        "the last write wins by the clock alone",
+        _STORE,
+        "now = max(time.time_ns(), self._latest + 1, after + 1)",
+        "now = time.time_ns()",
+    ),
+    Planted(
+        "a compacted part is named after the clock",
+        _STORE,
+        "after_all = parts[-1].time | 1",
+        "after_all = time.time_ns() | 1",
+    ),
+    Planted(
+        "a name is chosen, and taken later, with no turn",
+        _STORE,
+        "fcntl.flock(folder, fcntl.LOCK_EX)",
+        "pass",
+    ),
+    Planted(
+        "a compaction deletes what came meanwhile",
+        _STORE,
+        """        for i in chosen:
+            with self._in_plain_words("delete", self._file(parts[i].name)):
+                self.folder.remove(parts[i].name)""",
+        """        for part in self.parts():
+            if not part.compacted:
+                self.folder.remove(part.name)""",
+    ),
+    Planted(
+        "a compaction deletes before it writes",
+        _STORE,
+        """        for table in _pieces(rows_to_keep(), PART_ROWS):
+            self._write(table, lambda: after_all)
+        for i in chosen:
+            with self._in_plain_words("delete", self._file(parts[i].name)):
+                self.folder.remove(parts[i].name)""",
+        """        tables = list(_pieces(rows_to_keep(), PART_ROWS))
+        for i in chosen:
+            with self._in_plain_words("delete", self._file(parts[i].name)):
+                self.folder.remove(parts[i].name)
+        for table in tables:
+            self._write(table, lambda: after_all)""",
+    ),
+    Planted(
+        "of two rows with one key the first wins",
+        _STORE,
+        "last[np.from_dlpack(codes.indices)] = np.arange(len(together))",
+        "last[np.from_dlpack(codes.indices)[::-1]] = np.arange(len(together))[::-1]",
+    ),
+    Planted(
+        "a lock that two can hold",
+        _LOCK,
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    ),
+    Planted(
+        "a temporary file that readers see",
+        _FOLDER,
+        'return f".{name}.{uuid.uuid4().hex[:8]}.tmp"',
+        'return f"{uuid.uuid4().hex[:8]}.{name}"',
+    ),
+)
