@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos simulate docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -85,6 +85,10 @@ bench-studio: $(VENV)/.ready  ## a million clips in the studio
 e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
 	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[e2e]'
 	$(RUN)/python -m pytest tests/e2e
+
+simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, then faults planted on purpose
+	$(RUN)/python -m benchmarks.simulation
+	$(RUN)/python -m benchmarks.simulation --planted
 
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos

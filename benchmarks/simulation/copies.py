@@ -214,7 +214,9 @@ class _OneThread:
 
 
 class _Thread:
-    def __init__(self, world: World, process: Process, target: Callable[..., None], args: tuple[Any, ...] = (), **_: Any):
+    def __init__(
+        self, world: World, process: Process, target: Callable[..., None], args: tuple[Any, ...] = (), **_: Any
+    ):
         self._world, self._process = world, process
         self._run = lambda: target(*args)
 

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-Kinds = "File | Directory"
-
 
 @dataclass(eq=False)
 class File:

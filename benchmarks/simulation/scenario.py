@@ -134,7 +134,7 @@ class Bench:
                     for key in batch:
                         self._pay(journal, key, goal)
                         (folder / "frames").write_whole(key, f"{key} {goal}".encode() * 20)
-                    rows = {key: goal for key in batch}
+                    rows = dict.fromkeys(batch, goal)
                     self._append(manifest, rows)
                     journal.forget(batch)
                 if not lock.held:
