@@ -47,7 +47,7 @@ class Limits:
     memory_mib: int
 
 
-_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent, or inline, there is nobody to ask)
+_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent there is nobody to ask)
 
 
 def allow_seconds(seconds: float) -> None:

@@ -79,7 +79,7 @@ def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path
         finally:
             kill_driver(process)
         committed.append(Committed.of(bench))
-    bench.run("curate", films, "--inline")
+    bench.run("curate", films, "--engine", "inline")
     assert_whole(bench, COUNT)
     for before in committed:
         assert_kept(before, bench)
@@ -120,7 +120,7 @@ def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: Run
     assert len(clips) == CLIPS_EACH * (COUNT - 1)
     assert clips["looked"].notna().all()
     assert_kept(before, bench)
-    bench.run("curate", "--inline", "--retry-errors")
+    bench.run("curate", "--engine", "inline", "--retry-errors")
     assert_whole(bench, COUNT)
 
 
@@ -162,7 +162,7 @@ def test_a_ray_of_its_own_ends_with_the_driver(bench: Bench, films: Path) -> Non
     wait_for(lambda: not working(members), "Ray's processes to end", 30)
     before.append(Committed.of(bench))
 
-    bench.run("curate", films, "--inline")
+    bench.run("curate", films, "--engine", "inline")
     assert_whole(bench, COUNT)
     for committed in before:
         assert_kept(committed, bench)
