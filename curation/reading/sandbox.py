@@ -55,6 +55,10 @@ def allow_seconds(seconds: float) -> None:
     _extend(seconds)
 
 
+class _Disturbed(VideoError):
+    """Somebody killed or stopped the child. Whoever does so twice at one job is taken to have the job as their reason."""
+
+
 class Sandbox:
     """Runs `function(*args)` in a child process. Not for several threads at once. allowed: told how many seconds a job may still
     take, when it says so itself."""
@@ -67,7 +71,14 @@ class Sandbox:
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
         """The function's result. Raises VideoError (timeout, timed_out, memory, no_memory, crash), and the RowError or
-        StoreError that the function raised."""
+        StoreError that the function raised. A child that somebody kills or stops tells nothing of the film: the job is done
+        once more."""
+        try:
+            return self._run(function, args, limits)
+        except _Disturbed:
+            return self._run(function, args, limits)
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
         connection, process = self._ready()
         killed_before = _killed_for_memory()
         try:
@@ -82,6 +93,8 @@ class Sandbox:
                     if process.poll() is not None and not connection.poll(0):
                         raise EOFError
                     if (now := time.monotonic()) > deadline:
+                        if watched.status() == psutil.STATUS_STOPPED:
+                            raise _Disturbed("crash", "the decoder was stopped from outside (SIGSTOP)")
                         raise _too_late(faults.seconds_waited(self._clock, now), now - began)
                     if watched.memory_info().rss > limits.memory_mib * _MIB:
                         limit = f"{limits.memory_mib} MiB"
@@ -102,10 +115,13 @@ class Sandbox:
                 raise VideoError(
                     "no_memory", "the kernel ended the decoder, since the machine had no memory left"
                 ) from error
-            raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
+            # No codec ends itself so, and neither does this process, which would not be here.
+            fault = _Disturbed if process.returncode == -signal.SIGKILL else VideoError
+            raise fault("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
             # also on Ctrl-C: a child in the middle of a video is of no use any more
-            if not (isinstance(error, RowError) and error.kind not in ("timeout", "timed_out", "memory", "no_memory")):
+            ended = ("timeout", "timed_out", "memory", "no_memory")
+            if isinstance(error, _Disturbed) or not (isinstance(error, RowError) and error.kind not in ended):
                 self._stop()
             raise
 

@@ -42,7 +42,8 @@ class Asking:
         """The answers, and what stopped it."""
 
         async def all_of_them() -> tuple[int, str]:
-            requests = [ChatRequest("", f"Frame 1 of it: {i}", (), {}, 1, 0.5, 20) for i in range(count)]
+            texts = [f"the caption of part 1. What is seen: Scene clip{i}, a street" for i in range(count)]
+            requests = [ChatRequest("", text, (), {}, 1, 0.5, 20) for text in texts]
             ended = await asyncio.gather(*map(self.endpoint.answer, requests), return_exceptions=True)
             await self.endpoint.close()
             faults = [str(one) for one in ended if isinstance(one, CaptionerFault)]
