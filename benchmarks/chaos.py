@@ -51,6 +51,8 @@ STAGES = ("scan", "score", "caption", "export")
 HELD_SECONDS = 15.0  # that another job has the cores, or the machine
 FROZEN_SECONDS = 10.0  # that a driver is frozen: it goes on by itself, as a laptop does that was closed
 ROUND_SECONDS = 1800.0
+# A machine that is busy with other jobs must not take its own nodes for dead: half a minute.
+PATIENT = {"RAY_health_check_failure_threshold": "12"}
 # What two runs of the same may differ in.
 OF_THE_RUN = {"host", "scan_id", "cpu_seconds", "decoded_seconds", "path", "attempts", "bytes", "sha256", "seconds"}
 
@@ -209,7 +211,7 @@ def one_round(
 ) -> tuple[list[tuple[str, str]], str, int]:
     """One corpus from nothing to the dataset; the faults, what was wrong, if anything, and how much was measured twice."""
     bench = slow_bench(folder)
-    with ray_cluster(1, **IMPATIENT) as ray:
+    with ray_cluster(1, **(IMPATIENT | PATIENT)) as ray:
         scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray))
         try:
             scene.nodes = [add_node(ray, 1), add_node(ray, 1)]

@@ -10,7 +10,8 @@ import typer
 from longtake.curation.stages.stage import STAGES
 
 if TYPE_CHECKING:
-    StageName = EngineName = str
+    StageName = str
+    EngineName = str
 else:
     EngineName = StrEnum("EngineName", {"INLINE": "inline", "RAY": "ray"})
     StageName = StrEnum("StageName", {listed.name.upper(): listed.name for listed in STAGES})

@@ -196,7 +196,7 @@ def test_a_child_that_died_between_jobs(shared: Sandbox) -> None:
 def test_a_child_that_somebody_kills_or_stops_says_nothing_of_the_film(
     shared: Sandbox, tmp_path: Path, how: int
 ) -> None:
-    limits = Limits(seconds=5, memory_mib=1024)
+    limits = Limits(seconds=1.0, memory_mib=1024)
     for times in (1, 2):
         (tmp_path / str(times)).mkdir()
     assert shared.run(disturbed, (str(tmp_path / "1"), 1, how), limits) == "done"
