@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos simulate docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos simulate bench-cluster docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -81,6 +81,9 @@ bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the 
 
 bench-studio: $(VENV)/.ready  ## a million clips in the studio
 	$(RUN)/python -m benchmarks.studio_million
+
+bench-cluster: $(VENV)/.ready  ## a second node, and Ray's own share of the CPU
+	$(RUN)/python -m benchmarks.cluster
 
 e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
 	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[e2e]'

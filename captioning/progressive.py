@@ -16,7 +16,7 @@ import json
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +24,7 @@ from typing import Any, ClassVar, TypeVar
 
 import cv2
 
+from longtake.captioning.allowance import Allowing
 from longtake.captioning.answers import SCHEMA, read_caption
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, check_times, decode, failed
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatBackend, ChatFailed, ChatRequest, Gathered
@@ -129,6 +130,10 @@ class Progressive(Captioner):
     def permit(self, permission: Permission) -> None:
         for backend in self.backends:
             backend.permit(permission)
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:
+        for backend in self.backends:
+            backend.share(run, allowances)
 
     def close(self) -> None:
         self._stop(CaptionerFault("captioning was stopped"))

@@ -23,8 +23,8 @@ from longtake.curation.errors import SetupError
 from longtake.curation.inputs import Gathered, InputReport, gather, place_of
 from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
+from longtake.curation.running.engines import Engines
 from longtake.curation.running.faults import KEYS, Faults, key_of
-from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.on_ray import AGAIN, Cluster
 from longtake.curation.stages.flow import Flow, groups
@@ -98,7 +98,7 @@ def run(
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
-    executor = Inline() if options.inline else Cluster(options.address, options.workers)
+    engines = Engines(options.engine, options.address, options.workers, options.gpus_per_worker)
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
@@ -106,7 +106,7 @@ def run(
             if inputs and not workspace.inputs.parts():
                 # there will be work: Ray, which takes its time, starts while the list is read
                 _check(Run(workspace, recipe, options, access))
-                executor.start()
+                engines.start()
             if inputs:
                 gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
                 forgetting.leave_out(workspace, gathered)
@@ -121,11 +121,11 @@ def run(
             sync_clips(workspace, recipe)  # what a run that was killed left undone
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
-                result.stages |= _run_group(names, this, executor, watcher)
+                result.stages |= _run_group(names, this, engines, watcher)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
         finally:
-            executor.close()
+            engines.close()
     return result
 
 
@@ -208,16 +208,16 @@ class _Tally:
         _log(run.workspace, name, run.recipe, self.total[name], seconds, began, self.workers)
 
 
-def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watcher: Watcher) -> dict[str, Report]:
+def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watcher) -> dict[str, Report]:
     """Stages that run at once, as far as the executor can; then, one by one, what is left for each."""
     tally = _Tally(names, run, watcher)
     ended: set[str] = set()
     try:
-        if len(names) > 1 and isinstance(executor, Cluster):
-            _flow(names, run, executor, tally)
+        if len(names) > 1:
+            _flow(names, run, engines, tally)
         for name in names:
             this = stage(name)
-            _finish_job(this, run, executor, tally)
+            _finish_job(this, run, engines, tally)
             if tally.total[name].rows:
                 this.output(run.workspace).compact()
                 run.workspace.clear_leftovers()
@@ -234,7 +234,7 @@ def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watch
     return tally.total
 
 
-def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> None:
+def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> None:
     """A stage's rows reach the next one as they are done, and again while machines are lost meanwhile. What is left, for
     whatever reason, is left to `_finish_job`."""
     while True:
@@ -248,10 +248,10 @@ def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> N
         if len(jobs) < 2:
             return
         _check(run)
-        executor.start()
-        tally.workers = executor.workers
-        if not executor.fits(jobs):
+        executor = engines.choose(jobs, tally.say)
+        if not isinstance(executor, Cluster) or not executor.fits(jobs):
             return
+        tally.workers = executor.workers
         tally.begin(jobs)
         before = sum(map(len, tally.done.values()))
         following = Flow.of([job.stage for job in jobs], run)
@@ -289,7 +289,7 @@ def _own(this: Stage, run: Run, before: Sequence[Job], done: set[str]) -> Job | 
     return replace(job, batches=[access.attached(batch, needs) for batch in job.batches])
 
 
-def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally) -> None:
+def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
     """Plan what is left for a stage and do it, and again while machines are lost meanwhile."""
     tries, done = 0, tally.done[this.name]
     while True:
@@ -299,7 +299,7 @@ def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally
         if job is None:
             return
         _check(run)
-        executor.start()
+        executor = engines.choose([job], tally.say)
         tally.workers = executor.workers
         tally.begin([job])
         before = len(done)

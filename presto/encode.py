@@ -8,7 +8,7 @@ with `retry_errors`. Kill it at any moment; the same command goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,23 @@ def _settled(
     return row["status"] != "ok" or there.get(clip.clip_id, -1) in (row["bytes"], None)
 
 
+def _clip(row: Mapping[str, Any]) -> Clip:
+    """A clip from a row of a batch."""
+    return Clip(**{**row, "captions": tuple(row["captions"])})
+
+
+def left(todo: Todo) -> Todo:
+    """What of it is not done yet."""
+    known = {row["clip_id"]: row for row in encoded.manifest(todo.settings.output).read().to_pylist()}
+    there = encoded.latents_there(todo.settings.output, known)
+    batches = []
+    for batch in todo.batches:
+        clips = [_clip(row) for row in batch.to_pylist()]
+        keep = [not _settled(known.get(clip.clip_id), clip, todo.settings, there, False) for clip in clips]
+        batches.append(batch.filter(pa.array(keep, pa.bool_())))
+    return replace(todo, batches=[batch for batch in batches if batch.num_rows])
+
+
 class EncodeWorker:
     """Encodes batches of clips and appends their rows. Made once per process: loads the encoders, on the GPU if there is
     one."""
@@ -124,9 +141,17 @@ class EncodeWorker:
 
     def __call__(self, batch: pa.Table) -> tuple[int, int]:
         """(rows, of them errors)."""
-        made = [self._encode(Clip(**{**row, "captions": tuple(row["captions"])})) for row in batch.to_pylist()]
+        made = [self._encode(_clip(row)) for row in batch.to_pylist()]
         self.rows.append(pa.Table.from_pylist(made, schema=encoded.SCHEMA))
         return len(made), sum(row["status"] == "error" for row in made)
+
+    def give_up(self, batch: pa.Table, message: str) -> tuple[int, int]:
+        """Errors in place of clips that nobody survives: (rows, of them errors)."""
+        clips = [_clip(row) for row in batch.to_pylist()]
+        fault = ClipError("crash", message)
+        made = [_row(clip.clip_id, clip.video_id, self.settings, clip, error=fault) for clip in clips]
+        self.rows.append(pa.Table.from_pylist(made, schema=encoded.SCHEMA))
+        return len(made), len(made)
 
     def _texts(self, captions: Sequence[str]) -> list[Any]:
         from longtake.presto.text import encode_captions

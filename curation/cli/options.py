@@ -11,7 +11,9 @@ from longtake.curation.stages.stage import STAGES
 
 if TYPE_CHECKING:
     StageName = str
+    EngineName = str
 else:
+    EngineName = StrEnum("EngineName", {"INLINE": "inline", "RAY": "ray"})
     StageName = StrEnum("StageName", {listed.name.upper(): listed.name for listed in STAGES})
 LAST_STAGE: StageName = StageName(STAGES[-1].name)
 
@@ -91,14 +93,30 @@ AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try again what ended in an error.")]
-Inline = Annotated[
-    bool, typer.Option("--inline", help="In this process, without Ray and without protection from bad codecs.")
+Engine = Annotated[
+    EngineName | None,
+    typer.Option(
+        help="Do the work in this process (inline), or on Ray. Default: inline where there is less than a minute of CPU to do "
+        "and no --address is given.",
+        show_default=False,
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.01,
+        metavar="PART",
+        help="The part of a GPU that a worker with a model takes: with 0.25, four share one. Default: a whole one, or less where "
+        "there are too few.",
+        show_default=False,
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option(

@@ -16,8 +16,9 @@ from longtake.curation.cli.options import (
     AllowPrivate,
     AllowScheme,
     AllScores,
+    Engine,
     Formats,
-    Inline,
+    GpusPerWorker,
     ListFps,
     OptionalOutput,
     Output,
@@ -45,9 +46,10 @@ def _run(
     uri_column: str | None = None,
     all_scores: bool = False,
     retry_errors: bool = False,
-    inline: bool = False,
+    engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    gpus_per_worker: float | None = None,
     strict: bool = False,
     sample: int | None = None,
     preview: bool = False,
@@ -72,7 +74,7 @@ def _run(
     chosen = target.recipe(recipe)
     if formats:
         chosen = chosen.with_formats(formats)
-    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
+    options = Options(stages, all_scores, retry_errors, engine, address, workers, gpus_per_worker, sample)
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
@@ -105,9 +107,10 @@ def curate(
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -122,7 +125,7 @@ def curate(
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
@@ -137,7 +140,7 @@ def scan(
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
@@ -150,7 +153,7 @@ def scan(
     """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        engine=engine, address=address, workers=workers, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private,
     )  # fmt: skip
@@ -163,15 +166,16 @@ def score(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     all_scores: AllScores = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
     strict: Strict = False,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
-        ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
-        workers=workers, strict=strict,
+        ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, engine=engine, address=address,
+        workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
     )  # fmt: skip
 
 
@@ -184,9 +188,10 @@ def caption(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
     strict: Strict = False,
     sample: Annotated[
         int | None,
@@ -204,8 +209,9 @@ def caption(
 ) -> None:
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
-        ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
+        ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
+        workers=workers, gpus_per_worker=gpus_per_worker, strict=strict, sample=sample, preview=preview,
+        allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -218,7 +224,7 @@ def export(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
@@ -228,7 +234,7 @@ def export(
 ) -> None:
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
-        ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
+        ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
         workers=workers, strict=strict, formats=formats, access=access, allow_private=allow_private,
     )  # fmt: skip
 
@@ -242,14 +248,15 @@ def _add_command(name: str, about: str) -> None:
         recipe: RecipeName = None,
         all_scores: AllScores = False,
         retry_errors: RetryErrors = False,
-        inline: Inline = False,
+        engine: Engine = None,
         address: Address = None,
         workers: Workers = None,
+        gpus_per_worker: GpusPerWorker = None,
         strict: Strict = False,
     ) -> None:
         _run(
             (name,), one_workspace(workspace, output), None, recipe, all_scores=all_scores, retry_errors=retry_errors,
-            inline=inline, address=address, workers=workers, strict=strict,
+            engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
         )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ from longtake.curation.running.faults import (
 )
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
+from longtake.curation.running.shared import allowances
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
@@ -76,10 +77,11 @@ class Caption(Stage):
             raise SetupError(f"recipe {run.recipe.name}: captioning: {error}") from error
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, sample=run.options.sample)
+        how = run.options
+        return plan(run.workspace, run.recipe, retry_errors=how.retry_errors, sample=how.sample, run=run.id)
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
-        return job(run.workspace, run.recipe, batches)
+        return job(run.workspace, run.recipe, batches, run.id)
 
     def waits(self, run: Run) -> bool:
         corpus = run.recipe.needing(Needs.CORPUS)  # near-duplicates are not captioned
@@ -104,7 +106,9 @@ class Caption(Stage):
         copies.finish(run.workspace, run.recipe)
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None) -> Job | None:
+def plan(
+    workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None, run: str = ""
+) -> Job | None:
     """The clips that pass every other gate of some tier, and are not captioned by this captioner yet.
 
     sample: only among so many, those of `sampled`.
@@ -140,11 +144,11 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     todo = todo.sort_by("video_id")
     how = captioner.running
     batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
-    return job(workspace, recipe, batches)
+    return job(workspace, recipe, batches, run)
 
 
-def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table]) -> Job:
-    """The job of these batches. Raises SetupError if what the user allowed cannot be read."""
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], run: str = "") -> Job:
+    """The job of these batches. run: the run's id. Raises SetupError if what the user allowed cannot be read."""
     captioner = _captioner(recipe)
     _ = captioner.protocol  # which fills in what the captioner works out by itself
     try:
@@ -158,12 +162,13 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table]) -> Jo
         "caption",
         batches,
         CaptionWorker,
-        (workspace.path, plain, permission),
+        (workspace.path, plain, permission, run),
         on_gpu=how.on_gpu,
         memory_mib=3072,
         workers=how.workers,
         at_once=how.at_once,
         on_driver=how.on_driver,
+        clip_seconds=how.clip_seconds,
     )
 
 
@@ -211,15 +216,16 @@ class CaptionWorker:
     """Holds the captioner and the filters on captions; captions batches of clips and appends their rows.
 
     permission: where the captioner may send pictures and a key, as the driver's user said. The key itself comes from the
-    environment that this worker runs in."""
+    environment that this worker runs in. run: the run's id, whose workers share what an endpoint may be asked."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any], permission: Permission) -> None:
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], permission: Permission, run: str = "") -> None:
         self.workspace = workspace
         self.manifest = schemas.captions(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.filters = self.recipe.needing(Needs.CAPTIONS)
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
         self.captioner.permit(permission)
+        self.captioner.share(run, allowances())
         self.captioner.journal = Journal(open_folder(workspace) / ANSWERS)
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:

@@ -68,6 +68,7 @@ from longtake.manifests.store import Manifest, StoreError, open_folder
 ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
+_CLIP_SECONDS = 12.0  # of CPU for a clip, as a rule: for a guess of what a run comes to
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit: its process starts, rows are written
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _OURS = (*OURS, *NAMES)  # in a dataset's folder
@@ -173,7 +174,7 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], reach
     """The job of these batches."""
     args = (workspace.path, recipe.model_dump(mode="json"), reach)
     patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
-    return Job("export", batches, ExportWorker, args, memory_mib=2048, patience=patience)
+    return Job("export", batches, ExportWorker, args, memory_mib=2048, patience=patience, clip_seconds=_CLIP_SECONDS)
 
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +38,9 @@ from longtake.manifests.frames import frames_writer
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+# Bytes, and seconds of CPU: what 15 s of film hold and take, as a rule. For a guess of what a run comes to.
+_CLIP_BYTES, _CLIP_SECONDS = 9 * 2**20, 2.0
+_REMOTE_CLIPS = 8.0  # of a video whose size would have to be asked for
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
@@ -56,14 +60,12 @@ class Scan(Stage):
             run.recipe,
             all_scores=how.all_scores,
             retry_errors=how.retry_errors,
-            inline=how.inline,
             access=run.access,
         )
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         how = run.options
-        isolated = not how.inline
-        return job(run.workspace, run.recipe, batches, how.all_scores, isolated, (run.access or Access()).reach)
+        return job(run.workspace, run.recipe, batches, how.all_scores, (run.access or Access()).reach)
 
     def settle(self, run: Run) -> None:
         sync_clips(run.workspace, run.recipe)
@@ -75,7 +77,6 @@ def plan(
     *,
     all_scores: bool,
     retry_errors: bool,
-    inline: bool,
     access: Access | None = None,
 ) -> Job | None:
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
@@ -94,16 +95,23 @@ def plan(
     access = access or Access()
     todo = access.attached(todo.take(order))
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
-    return job(workspace, recipe, batches, all_scores, not inline, access.reach)
+    clips = sum(map(_clips, todo["uri"].to_pylist(), cost[order].tolist()))
+    return replace(job(workspace, recipe, batches, all_scores, access.reach), clips=clips)
 
 
-def job(
-    workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, isolated: bool, reach: Reach
-) -> Job:
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, reach: Reach) -> Job:
     """The job of these batches."""
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, isolated, reach)
+    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, reach)
     patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
-    return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib, patience=patience)
+    return Job(
+        "scan",
+        batches,
+        ScanWorker,
+        args,
+        memory_mib=recipe.scan.memory_limit_mib,
+        patience=patience,
+        clip_seconds=_CLIP_SECONDS,
+    )
 
 
 def _done(
@@ -152,6 +160,11 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
     return pc.unique(clips["video_id"].filter(pa.array(again)))
 
 
+def _clips(uri: str, size: int) -> float:
+    """How many clips a video of so many bytes comes to, as a guess."""
+    return max(0.1, size / _CLIP_BYTES) if local_path(uri) else _REMOTE_CLIPS
+
+
 def _bytes(uri: str) -> int:
     path = local_path(uri)
     try:
@@ -168,14 +181,13 @@ class ScanWorker:
         workspace: str,
         recipe: Mapping[str, Any],
         all_scores: bool,
-        isolated: bool,
         reach: Reach = ANYWHERE,
     ) -> None:
         self.manifest, self.clips = schemas.videos(workspace), schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.job = (workspace, dict(recipe), all_scores, reach)
         self.reach = reach
-        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS)) if isolated else None
+        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS))
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
@@ -231,10 +243,7 @@ class ScanWorker:
         try:
             if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
                 raise VideoError("input", row["error"])
-            if self.sandbox:
-                result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
-            else:
-                result = scan_row(row, *self.job)
+            result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
             return result
         except RowError as error:
             return self._failed(row, RowError(error.kind, source.redact(str(error))))

@@ -7,7 +7,7 @@ decodes the next and measures on it what needs no device. At most two parts are 
 from __future__ import annotations
 
 import json
-import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +36,9 @@ from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest
 
-_BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
+# Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
+# kill costs there.
+_PART_MS = 15_000
 AT_MOST = 32
 _PART = 8  # clips
 
@@ -63,7 +65,7 @@ class Score(Stage):
 
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         wanted = _wanted(clips, run.recipe, run.options.all_scores)
-        return _batches(clips.filter(wanted), run.recipe), clips.filter(pc.invert(wanted))
+        return _batches(clips.filter(wanted)), clips.filter(pc.invert(wanted))
 
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import deduplicate
@@ -89,7 +91,7 @@ def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | Non
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
-    return job(workspace, recipe, _batches(todo, recipe), all_scores)
+    return job(workspace, recipe, _batches(todo), all_scores)
 
 
 def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
@@ -100,11 +102,14 @@ def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
     return pa.array(wanted & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool))
 
 
-def _batches(todo: pa.Table, recipe: Recipe) -> list[pa.Table]:
-    filters = recipe.needing(Needs.FRAMES)
-    cost = sum(filter_.cost for filter_ in filters.values())
-    per_batch = math.inf if any(_on_gpu(filter_) for filter_ in filters.values()) else _BATCH_MS
-    return split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
+def _clip_ms(recipe: Recipe) -> float:
+    """CPU that a clip takes, by the filters' own cost."""
+    return sum(filter_.cost for filter_ in recipe.needing(Needs.FRAMES).values())
+
+
+def _batches(todo: pa.Table) -> list[pa.Table]:
+    """Of as many clips as a GPU likes. A worker that has none takes them in parts (`ScoreWorker.parts`)."""
+    return split(todo, [1.0] * todo.num_rows, per_batch=AT_MOST, at_most=AT_MOST)
 
 
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
@@ -112,7 +117,9 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
     filters = recipe.needing(Needs.FRAMES)
     args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
-    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu)
+    return Job(
+        "score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, clip_seconds=_clip_ms(recipe) / 1000
+    )
 
 
 def _cascade(recipe: Recipe) -> dict[str, Tier]:
@@ -124,11 +131,11 @@ def _cascade(recipe: Recipe) -> dict[str, Tier]:
 
 
 def _on_gpu(filter_: Filter[Any]) -> bool:
-    """Whether it will run there, as far as can be said without torch: the machine at hand is taken to be like those
-    that work."""
+    """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
         return False
-    return filter_.device == "cuda" or any(Path("/dev").glob("nvidia[0-9]*"))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # as Ray hides them from a worker that asked for none
+    return filter_.device == "cuda" or (not hidden and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class ScoreWorker:
@@ -171,6 +178,12 @@ class ScoreWorker:
             outcomes=tuple(outcomes),
             clips=carried(table, kept, batch),
         )
+
+    def parts(self, batch: pa.Table) -> list[pa.Table]:
+        """A batch as this machine takes it: as a whole for a GPU, and on a CPU in parts that do not take long."""
+        if any(map(_on_gpu, self.filters)):
+            return [batch]
+        return split(batch, [_clip_ms(self.recipe)] * batch.num_rows, per_batch=_PART_MS, at_most=AT_MOST)
 
     def give_up(self, batch: pa.Table, message: str) -> Report:
         """Errors in place of clips that nobody survives."""

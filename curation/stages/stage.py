@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,15 +52,17 @@ STAGES: tuple[Listed, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run. stages: their names, in order. workers: at once; None: as many as there are CPUs. sample: caption only so
-    many clips, always the same ones."""
+    """How to run. stages: their names, in order. engine: one of `engines.ENGINES`; None: by what there is to do. workers: at
+    once; None: as many as there are CPUs. gpus_per_worker: the part of a GPU that a worker with a model takes; None: one, or
+    less where there are too few. sample: caption only so many clips, always the same ones."""
 
     stages: Sequence[str] = tuple(listed.name for listed in STAGES)
     all_scores: bool = False
     retry_errors: bool = False
-    inline: bool = False
+    engine: str | None = None
     address: str | None = None
     workers: int | None = None
+    gpus_per_worker: float | None = None
     sample: int | None = None
 
 
@@ -72,6 +75,11 @@ class Run:
     recipe: Recipe
     options: Options
     access: Access | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """A name of its own, by which its workers know each other."""
+        return uuid4().hex
 
     @cached_property
     def datasets(self) -> dict[str, int]:

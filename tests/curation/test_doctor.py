@@ -117,7 +117,7 @@ def test_without_the_models_extra_statistics_still_work(tmp_path: Path) -> None:
 def test_what_a_later_stage_lacks_is_said_before_the_first_begins(tmp_path: Path) -> None:
     video = tmp_path / "a.mp4"
     video.write_bytes(b"x")
-    done = bare("curate", str(video), "-r", "embedded", "-o", str(tmp_path / "workspace"), "--inline")
+    done = bare("curate", str(video), "-r", "embedded", "-o", str(tmp_path / "workspace"), "--engine", "inline")
     assert done.returncode == 3
     assert re.search(r"recipe embedded.*pip install 'longtake\[models\]'", done.stderr, re.DOTALL)
     assert not Workspace(str(tmp_path / "workspace")).videos.parts()
