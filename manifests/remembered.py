@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.manifests.store import ABANDONED, FEW_PARTS, PART_ROWS, Manifest, Part, _as_dictionary, _Loaded
+from longtake.manifests.parts import Part, as_dictionary
+from longtake.manifests.store import ABANDONED, FEW_PARTS, Manifest, _Loaded
 
 
 class Remembered(Manifest):
@@ -22,7 +23,15 @@ class Remembered(Manifest):
     @classmethod
     def of(cls, manifest: Manifest) -> Remembered:
         """The same manifest, with a memory."""
-        return cls(manifest.workspace, manifest.name, manifest.key, manifest.schema, manifest.version, manifest.heavy)
+        return cls(
+            manifest.workspace,
+            manifest.name,
+            manifest.key,
+            manifest.schema,
+            manifest.version,
+            manifest.heavy,
+            manifest.part_rows,
+        )
 
     def read(
         self, columns: Sequence[str] | None = None, *, optional: Sequence[str] = (), encoded: Sequence[str] = ()
@@ -38,7 +47,7 @@ class Remembered(Manifest):
         for name in encoded:
             if name in table.column_names:
                 at = table.column_names.index(name)
-                field = _as_dictionary(table.schema.field(name))
+                field = as_dictionary(table.schema.field(name))
                 table = table.set_column(at, field, pc.dictionary_encode(table[name]).cast(field.type))
         return table
 
@@ -60,7 +69,7 @@ class Remembered(Manifest):
         """Whether a compaction would find nothing to do, as far as the last reading tells."""
         if self._table is None or self._parts != tuple(self.parts()):
             return False
-        small = sum(part.rows < PART_ROWS // 2 for part in self._parts)
+        small = sum(map(self._is_small, self._parts))
         if small > FEW_PARTS or sum(part.rows for part in self._parts) != self._table.num_rows:
             return False
         if len(self._parts) and self._schemas != {self._joined(self._schemas)}:
