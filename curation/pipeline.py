@@ -98,7 +98,7 @@ def run(
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
-    executor = Inline() if options.inline else Cluster(options.address, options.workers)
+    executor = Inline() if options.inline else Cluster(options.address, options.workers, getattr(watcher, "say", None))
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
@@ -118,12 +118,14 @@ def run(
             if not workspace.inputs.parts():
                 raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
             workspace.save_recipe(recipe)
+            workspace.make_readable(recipe)
             sync_clips(workspace, recipe)  # what a run that was killed left undone
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
                 result.stages |= _run_group(names, this, executor, watcher)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
+            workspace.make_readable(recipe)  # again: a compaction may have left no row
         finally:
             executor.close()
     return result

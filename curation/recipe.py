@@ -233,11 +233,11 @@ class Recipe(_Section):
                 tiers[tier][name] = gate
         return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source, check_captioner=False)
 
-    def with_formats(self, formats: Sequence[str]) -> Recipe:
-        """A copy that exports to these formats, and to Parquet. Raises RecipeError."""
+    def with_formats(self, formats: Sequence[str], source: str = "--format") -> Recipe:
+        """A copy that exports to these formats, and to Parquet. source: who asks, for the RecipeError."""
         chosen = list(dict.fromkeys(["parquet", *formats]))
         export = {**self.export.model_dump(), "formats": chosen}
-        return parse_recipe({**self.model_dump(), "export": export}, source="--format", check_captioner=False)
+        return parse_recipe({**self.model_dump(), "export": export}, source=source, check_captioner=False)
 
     def to_yaml(self) -> str:
         """The whole recipe, every default written out."""

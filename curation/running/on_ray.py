@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from longtake.curation.errors import SetupError
@@ -19,17 +23,22 @@ if TYPE_CHECKING:
 
 _KNOCK_SECONDS = 10.0
 AGAIN = "what is done is kept, and the same command goes on from here"
+# As in "[2026-11-25 22:20:58,769 I 13584 13607] logging.cc:303: …": time, level, process, thread.
+_OF_THE_CORE = re.compile(rb"\[[\d\- :,]+ [IWEDC] \d+ \d+\] (?:\([^)]*\) )?\w+\.cc:\d+:")
 _RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
 
 
 class Cluster:
     """Ray: an existing cluster by its address, or a local one that ends with this object.
 
-    workers: how many at once (None: as many as the cluster's resources carry).
+    workers: how many at once (None: as many as the cluster's resources carry). say: told when Ray is started or joined.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, workers: int | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
         self.address = address
+        self._say = say or (lambda text: None)
         self._asked = workers
         self._thread: threading.Thread | None = None
         self._ready, self._over = threading.Event(), threading.Event()
@@ -39,6 +48,7 @@ class Cluster:
     def start(self) -> None:
         """Begin to start Ray, which takes seconds, while this process reads lists and plans."""
         if self._thread is None:
+            self._say(f"joining the Ray cluster at {self.address}" if self.address else "starting Ray, some 10 s")
             self._thread = threading.Thread(target=self._start, daemon=True)
             self._thread.start()
 
@@ -56,7 +66,8 @@ class Cluster:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
-            ray.init(address=self.address or "local", **options)
+            with own_words_only():
+                ray.init(address=self.address or "local", **options)
             # Ray prints of each actor that is made anew, whatever it was told of logs.
             ray._private.worker.print_to_stdstream = lambda *told, **more: None
         except BaseException as error:
@@ -115,6 +126,27 @@ class Cluster:
             ray.shutdown()
             self._over.set()
             self._thread.join()
+
+
+@contextmanager
+def own_words_only() -> Iterator[None]:
+    """Within the block, lines of Ray's C++ core do not reach standard error, where they would tear a progress bar: it always
+    tells of its log level. All other lines are written at the end of the block."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as held:
+            os.dup2(held.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(before, 2)
+                held.seek(0)
+                for line in held:
+                    if not _OF_THE_CORE.match(line):
+                        os.write(2, line)
+    finally:
+        os.close(before)
 
 
 def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
