@@ -163,6 +163,21 @@ class Export(_Section):
     preset: str = "veryfast"
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
+    split: dict[str, PositiveFloat] = Field(
+        {}, description="split → share of the videos, such as `{validation: 0.01}`; the rest is `train`"
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _leaves_some(cls, split: dict[str, float]) -> dict[str, float]:
+        for name in split:
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name == "train":
+                raise ValueError(
+                    f"{name!r} is no name of a split (letters, digits and _; what is left over is called train)"
+                )
+        if sum(split.values()) >= 1:
+            raise ValueError("the shares must leave some videos to train on: their sum must be below 1")
+        return split
 
 
 class Recipe(_Section):

@@ -129,7 +129,7 @@ def words(error: BaseException) -> str:
         if isinstance(status, int) and 400 <= status < 600:
             return f"HTTP {status} {getattr(one, 'message', '') or ''}".strip()
     if any(isinstance(one, socket.gaierror) for one in chain):
-        host = next((str(one.host) for one in chain if getattr(one, "host", None)), "")
+        host = next((str(known) for one in chain if (known := getattr(one, "host", None))), "")
         return f"unknown host {host}".rstrip()
     if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
         error = chain[-1]  # fsspec's has the address only; what happened stands behind it
