@@ -242,3 +242,47 @@ def test_the_tab_key_knows_names(typed: str, offered: str, tmp_path: Path) -> No
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert [line for line in done.stdout.splitlines() if line.startswith(offered)], done
+
+
+# ── the price ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_price_is_told_before_the_run(films: Path, recipe: Path, tmp_path: Path) -> None:
+    """Of two films all is looked at: the ends of each interval are one, and they are what the run then takes."""
+    loose = {**STRICT, "tiers": {"pretrain": {"width": ">= 64"}}}
+    (tmp_path / "loose.yaml").write_text(yaml.safe_dump(loose))
+    arguments = [
+        "plan",
+        films,
+        "-r",
+        tmp_path / "loose.yaml",
+        "--inline",
+        "--price",
+        "cpu-hour=0.04",
+        "--price",
+        "gb=2",
+    ]
+    found = json.loads(longtake(*arguments, "--json").stdout)
+    assert (found["videos"], found["sampled"], found["clips"], found["kept"]) == (2, 2, 4, 4)
+    assert found["quantities"]["kept"] == pytest.approx(dict.fromkeys(("expected", "low", "high"), 8 / 3600), rel=0.05)
+    assert found["quantities"]["CPU"]["expected"] > 0
+    paid = 0.04 * found["quantities"]["CPU"]["expected"] + 2 * found["quantities"]["written"]["expected"]
+    assert found["money"]["expected"] == pytest.approx(paid)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loose.yaml"]
+    shown = longtake(*arguments).stdout
+    assert re.search(r"^kept \(hours\) +0\.0022", shown, re.MULTILINE)
+    assert "Unit costs, measured now on the sample:" in shown
+    assert "write NAME=AMOUNT" in longtake("plan", films, "--price", "cpu=1", code=2).stderr
+
+
+def test_a_plan_sends_no_request_unasked(films: Path, tmp_path: Path) -> None:
+    asks = {
+        **STRICT,
+        "captioning": {"captioner": "openai", "settings": {"endpoint": "http://127.0.0.1:9/v1", "model": "m"}},
+    }
+    asks["tiers"] = {"pretrain": {"width": ">= 64"}}
+    (tmp_path / "asks.yaml").write_text(yaml.safe_dump(asks))
+    found = json.loads(longtake("plan", films, "-r", tmp_path / "asks.yaml", "--inline", "--json").stdout)
+    assert found["quantities"]["requests"]["expected"] == 24
+    assert found["quantities"]["prompt tokens"] is None
+    assert "`--ask`" in found["notes"][0]
