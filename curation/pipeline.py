@@ -98,7 +98,9 @@ def run(
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
-    engines = Engines(options.engine, options.address, options.workers, options.gpus_per_worker)
+    engines = Engines(
+        options.engine, options.address, options.workers, options.gpus_per_worker, getattr(watcher, "say", None)
+    )
     result = RunResult()
     with WorkspaceLock(workspace.path):
         try:
@@ -118,12 +120,14 @@ def run(
             if not workspace.inputs.parts():
                 raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
             workspace.save_recipe(recipe)
+            workspace.make_readable(recipe)
             sync_clips(workspace, recipe)  # what a run that was killed left undone
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
                 result.stages |= _run_group(names, this, engines, watcher)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
+            workspace.make_readable(recipe)  # again: a compaction may have left no row
         finally:
             engines.close()
     return result

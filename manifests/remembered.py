@@ -69,6 +69,8 @@ class Remembered(Manifest):
         """Whether a compaction would find nothing to do, as far as the last reading tells."""
         if self._table is None or self._parts != tuple(self.parts()):
             return False
+        if len(self._parts) > 1 and not all(part.rows for part in self._parts):
+            return False
         small = sum(map(self._is_small, self._parts))
         if small > FEW_PARTS or sum(part.rows for part in self._parts) != self._table.num_rows:
             return False

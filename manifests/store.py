@@ -160,6 +160,14 @@ class Manifest:
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
         return self._write(table, lambda folder: self._next_time(after, folder)) if table.num_rows else None
 
+    def make_readable(self, further: Sequence[pa.Field] = ()) -> None:
+        """Where there is no part, write one without rows: pandas and DuckDB then read an empty table with these columns, and do
+        not fail at a folder that is not there. further: columns beyond the schema. A compaction removes the part once there
+        are rows."""
+        if not self.parts():
+            schema = self._joined([pa.schema(further)])
+            self._write(no_rows(schema), lambda folder: self._next_time(0, folder))
+
     def compact(self, without: pa.Array | pa.ChunkedArray | None = None) -> None:
         """Leave exactly one row per key in the files, in few files, all with the same columns.
 
@@ -176,6 +184,11 @@ class Manifest:
             self.folder.remove_abandoned(ABANDONED)
         with in_turn(self.folder):  # no append may be between its choice of a name and that name's appearance
             parts = self.parts()
+        if any(part.rows for part in parts):
+            for part in (part for part in parts if not part.rows):  # see `make_readable`
+                with self._in_plain_words("delete", self._file(part.name)):
+                    self.folder.remove(part.name)
+            parts = [part for part in parts if part.rows]
         if sum(map(self._is_small, parts)) > FEW_PARTS:
             parts = self._with_small_merged(parts)
         found, keys = self._keys(parts)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from longtake.manifests.dataset.splits import REST
 from longtake.presto import encoded
 from longtake.presto.config import Bucket
 from longtake.presto.dataset import Clip, read_dataset, usable
@@ -81,7 +82,10 @@ def plan(
     # so that training on what a stopped run has encoded counts the rest
     ahead = ClipError("not_encoded", "`encode` has not reached it: run it to its end")
     pending = [_row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in known]
-    rows.append(pa.Table.from_pylist([*failed, *pending], schema=encoded.SCHEMA))
+    now = {clip.clip_id: clip.split for clip in clips}
+    unchanged = known.keys() & now.keys() - {clip.clip_id for clip in todo}
+    moved = [known[key] | {"split": now[key]} for key in sorted(unchanged) if (known[key]["split"] or REST) != now[key]]
+    rows.append(pa.Table.from_pylist([*failed, *pending, *moved], schema=encoded.SCHEMA))
     todo.sort(key=lambda clip: clip.bucket)
     batches = [pa.Table.from_pylist([asdict(c) for c in todo[i : i + BATCH]]) for i in range(0, len(todo), BATCH)]
     return Todo(settings, batches, table.num_rows, len(clips) - len(todo), len(drops))
@@ -193,6 +197,7 @@ def _row(
         "text_encoder": settings.text_encoder,
         "segments": settings.segments,
         "tier": settings.tier,
+        "split": clip.split if clip else None,
     }
 
 

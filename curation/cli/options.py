@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longtake.curation.cli import completing
 from longtake.curation.stages.stage import STAGES
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ RecipeName = Annotated[
         "-r",
         metavar="NAME_OR_FILE",
         help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded.",
+        autocompletion=completing.recipes,
     ),
 ]
 UriColumn = Annotated[
@@ -129,8 +131,21 @@ Formats = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="webdataset, huggingface, fiftyone or lance, beside Parquet, which always is; again for another one. Those "
-        "not named go. The workspace's recipe keeps it. Default: the recipe's.",
+        help="Also write this format: webdataset, huggingface, fiftyone or lance. Parquet is always written. Repeat the option "
+        "for several formats; the workspace's recipe keeps them. Default: the recipe's.",
+        autocompletion=completing.formats,
+        show_default=False,
+    ),
+]
+OnlyFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="Write only this format beside Parquet, and remove the others from the datasets and the workspace's recipe. Repeat "
+        "the option for several formats; `--only parquet` leaves none of them.",
+        autocompletion=completing.formats,
+        show_default=False,
     ),
 ]
 Gates = Annotated[
@@ -138,10 +153,16 @@ Gates = Annotated[
     typer.Option(
         "--set",
         metavar="TIER.GATE=RANGE",
-        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off.",
+        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off. Repeat the option for "
+        "several gates.",
+        autocompletion=completing.gates,
+        show_default=False,
     ),
 ]
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.", autocompletion=completing.recipes),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
 AllowEndpoints = Annotated[
     list[str] | None,

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace, outside
+from longtake.curation.cli.app import (
+    ROW_ERRORS,
+    allow_all,
+    app,
+    command,
+    console,
+    errors,
+    examples,
+    one_workspace,
+    outside,
+)
 from longtake.curation.cli.options import (
     LAST_STAGE,
     AccessFile,
@@ -18,8 +28,10 @@ from longtake.curation.cli.options import (
     AllScores,
     Engine,
     Formats,
+    Gates,
     GpusPerWorker,
     ListFps,
+    OnlyFormats,
     OptionalOutput,
     Output,
     RecipeName,
@@ -54,6 +66,8 @@ def _run(
     sample: int | None = None,
     preview: bool = False,
     formats: list[str] | None = None,
+    only: list[str] | None = None,
+    gates: list[str] | None = None,
     list_fps: float | None = None,
     access: str | None = None,
     secret_query: list[str] | None = None,
@@ -72,20 +86,33 @@ def _run(
     allow_all(allow_endpoints)
     target = Workspace(workspace, remembers=True)
     chosen = target.recipe(recipe)
-    if formats:
-        chosen = chosen.with_formats(formats)
+    if formats or only:
+        chosen = chosen.with_formats(
+            [*(only or chosen.export.formats), *(formats or [])], "--only" if only else "--format"
+        )
+    if gates:
+        from longtake.curation.looking.tiering import parse_changes
+
+        chosen = chosen.with_gates(parse_changes(gates))
     options = Options(stages, all_scores, retry_errors, engine, address, workers, gpus_per_worker, sample)
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
         result = run(target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict)
-    show_summary(console, target, chosen, result)
+    found = show_summary(console, target, chosen, result)
     if preview:
         from longtake.curation.looking.preview import write_page
         from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
         console.print(f"preview: {outside(page)}", soft_wrap=True)
+    counts = found.summary["videos"]
+    if counts["total"] and not counts["ok"]:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
+        errors.print(
+            f"[bold red]error:[/] every video ended in an error ({kinds}); nothing was curated", soft_wrap=True
+        )
+        raise typer.Exit(ROW_ERRORS)
     if result.incomplete or (strict and result.errors):
         raise typer.Exit(ROW_ERRORS)
 
@@ -95,6 +122,7 @@ def _run(
         "longtake curate videos/ -o workspace",
         "longtake curate 's3://corpus/**/*.mp4' -r longtake-hd -o s3://me/workspace --address auto",
         "longtake curate list.csv -o workspace --until score",
+        "longtake curate -o workspace --set 'pretrain.flow=>= 20'",
         "longtake curate -o workspace --retry-errors",
     )
 )
@@ -103,6 +131,7 @@ def curate(
     videos: Videos = None,
     output: Output = ...,  # type: ignore[assignment]
     recipe: RecipeName = None,
+    changes: Gates = None,
     until: Annotated[StageName, typer.Option(help="Stop after this stage.")] = LAST_STAGE,
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
@@ -124,7 +153,7 @@ def curate(
     names = [listed.name for listed in STAGES]
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
-        stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
+        stages, output, videos, recipe, gates=changes, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
@@ -229,13 +258,14 @@ def export(
     workers: Workers = None,
     strict: Strict = False,
     formats: Formats = None,
+    only: OnlyFormats = None,
     access: AccessFile = None,
     allow_private: AllowPrivate = False,
 ) -> None:
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
-        workers=workers, strict=strict, formats=formats, access=access, allow_private=allow_private,
+        workers=workers, strict=strict, formats=formats, only=only, access=access, allow_private=allow_private,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from longtake.filters.verdicts import Alone, ClipScores, TierResult, Verdict, de
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.store import rows_in
 
+Floats = npt.NDArray[np.float64]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -61,9 +62,10 @@ class Statistics:
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
     """Read the manifests and count. near: how many near misses to name, see `near_misses`."""
     encoded = ["status", "error_kind", "host"]
-    videos = workspace.videos.read([*encoded, "tone_mapped"], encoded=encoded)
-    scores = clip_scores(workspace, recipe, ["host"])
+    videos = workspace.videos.read([*encoded, "tone_mapped", "duration"], encoded=encoded)
+    scores = clip_scores(workspace, recipe, ["host", "start", "end"])
     clips = scores.table
+    seconds = clip_seconds(clips)
     with ThreadPoolExecutor() as threads:  # Arrow leaves the lock to others meanwhile
         spread = dict(zip(recipe.filters, threads.map(partial(quantiles, scores), recipe.filters), strict=True))
     results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
@@ -86,6 +88,11 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         "error_hosts": {"videos": _hosts_of_errors(videos), "clips": _hosts_of_errors(clips)},
         "captions": caption_counts(workspace, recipe),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
+        "hours": {
+            "videos": (pc.sum(videos["duration"]).as_py() or 0.0) / 3600,
+            "clips": float(seconds.sum()) / 3600,
+            "tiers": {tier: hours_by_verdict(result, seconds) for tier, result in results.items()},
+        },
         "stages": stage_runs(workspace),
         "seconds_left_out": seconds_left_out(workspace),
         "lengths": length_notes(recipe, seconds_left_out(workspace), encoded_clips(workspace, recipe)),
@@ -95,7 +102,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
     }
     return Statistics(
         summary,
-        {tier: funnel(result) for tier, result in results.items()},
+        {tier: funnel(result, seconds) for tier, result in results.items()},
         spread,
         near_misses(clips, results, near),
     )
@@ -198,9 +205,28 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
     }
 
 
-def funnel(result: TierResult) -> list[dict[str, Any]]:
+def clip_seconds(clips: pa.Table) -> Floats:
+    """The length of each clip [clips], seconds. clips: with start and end."""
+    return np.asarray(pc.subtract(clips["end"], clips["start"]).to_numpy(), np.float64)
+
+
+def hours_by_verdict(result: TierResult, seconds: Floats) -> dict[str, float]:
+    """Hours of the clips of each verdict; by its name as `tier_counts` has it."""
+    return {
+        verdict.name.lower(): float(seconds[result.verdicts == verdict].sum()) / 3600
+        for verdict in (Verdict.KEPT, Verdict.REJECTED, Verdict.ERROR, Verdict.UNDECIDED)
+    }
+
+
+def hours(seconds: float) -> str:
+    """A length as hours, in words: with two decimals, or two digits where there is less than a hundredth."""
+    many = seconds / 3600
+    return f"{many:,.0f} h" if many >= 100 else f"{many:.2f} h" if many >= 0.01 or not many else f"{many:.2g} h"
+
+
+def funnel(result: TierResult, seconds: Floats | None = None) -> list[dict[str, Any]]:
     """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. `missing` are
-    those left that it has no score for."""
+    those left that it has no score for. seconds [clips]: their lengths; then also how many hours are left."""
     left = result.verdicts != Verdict.ERROR
     rows: list[dict[str, Any]] = []
     for name, gate in result.gates.items():
@@ -214,6 +240,7 @@ def funnel(result: TierResult) -> list[dict[str, Any]]:
                 "no score": _count(left & gate.missing),
                 "left": _count(left & ~falls),
             }
+            | ({} if seconds is None else {"hours left": float(seconds[left & ~falls].sum()) / 3600})
         )
         left = left & ~falls
     return rows

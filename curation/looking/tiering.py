@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from longtake.manifests.frames import frames_name
 
 @dataclass(frozen=True, slots=True)
 class TierChange:
-    """What another recipe does to one tier. undecided: clips that need scores which are not there yet."""
+    """What another recipe does to one tier. undecided: clips that need scores which are not there yet. seconds: of the clips that
+    are kept after it."""
 
     tier: str
     before: int
@@ -31,6 +32,7 @@ class TierChange:
     entering: int
     leaving: int
     undecided: int
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def _lists(members: npt.NDArray[np.bool_], values: pa.Array) -> pa.Array:
 def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
     """Apply both recipes' tiers to the scores that are there."""
     old, new = clip_scores(workspace, before), clip_scores(workspace, after)
+    seconds = pc.subtract(new.table["end"], new.table["start"]).to_numpy()
     changes = []
     for tier in dict.fromkeys([*before.tiers, *after.tiers]):
         none = np.zeros(old.table.num_rows, bool)
@@ -115,6 +118,7 @@ def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
                 int((kept_after & ~kept_before).sum()),
                 int((kept_before & ~kept_after).sum()),
                 int((now.verdicts == Verdict.UNDECIDED).sum()) if now else 0,
+                float(seconds[kept_after].sum()),
             )
         )
     return Retiering(changes, differences(before, after), stale_scores(before, after))

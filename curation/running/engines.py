@@ -17,7 +17,7 @@ LITTLE_SECONDS = 60.0
 
 class Engines:
     """The engines of one run. asked: one of ENGINES; None: by what there is to do. address: of a cluster, which is Ray in any
-    case. say: told what was chosen, and why, where it was not asked for."""
+    case. say: told when Ray is started or joined."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Engines:
         address: str | None = None,
         workers: int | None = None,
         gpus_per_worker: float | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         if asked not in (None, *ENGINES):
             raise SetupError(f"there is no engine {asked!r}: it is {' or '.join(ENGINES)}")
@@ -34,7 +35,7 @@ class Engines:
             )
         self._asked = RAY if address is not None else asked
         self._inline = Inline()
-        self._cluster = Cluster(address, workers, gpus_per_worker)
+        self._cluster = Cluster(address, workers, gpus_per_worker, say)
         self._used: Inline | Cluster | None = None
 
     def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import socket
@@ -32,13 +33,18 @@ class Cluster:
     """Ray: an existing cluster by its address, or a local one that ends with this object.
 
     workers: how many at once (None: as many as the cluster's resources carry). gpus_per_worker: what a worker with a model
-    takes of a GPU (None: what its job says).
+    takes of a GPU (None: what its job says). say: told when Ray is started or joined.
     """
 
     def __init__(
-        self, address: str | None = None, workers: int | None = None, gpus_per_worker: float | None = None
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.address = address
+        self._say = say or (lambda text: None)
         self._gpus = gpus_per_worker
         self._asked = workers
         self._thread: threading.Thread | None = None
@@ -49,6 +55,7 @@ class Cluster:
     def start(self) -> None:
         """Begin to start Ray, which takes seconds, while this process reads lists and plans."""
         if self._thread is None:
+            self._say(f"joining the Ray cluster at {self.address}" if self.address else "starting Ray, some 10 s")
             self._thread = threading.Thread(target=self._start, daemon=True)
             self._thread.start()
 
@@ -151,8 +158,7 @@ def _init(address: str | None, options: dict[str, Any]) -> None:
 def _quiet_core() -> Iterator[None]:
     """Ray's core tells the terminal which level of logs it was set to, before it heeds it. So what is written while it starts,
     which takes milliseconds, is written afterwards, without that line."""
-    from ray import _raylet  # type: ignore[attr-defined]
-
+    _raylet: Any = importlib.import_module("ray._raylet")
     core = _raylet.CoreWorker
 
     def started(*args: Any, **options: Any) -> Any:

@@ -60,6 +60,7 @@ from longtake.manifests.dataset.shards import (
     presto_problems,
     write_shards,
 )
+from longtake.manifests.dataset.splits import SPLIT, split_of
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
 from longtake.manifests.folder import Folder, local_path, whole_file
 from longtake.manifests.members import container_of
@@ -380,7 +381,9 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
     clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
-    schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
+    schema = dataset_schema(
+        tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
+    )
     rows = [
         _row(clip, file, captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
         for clip in clips
@@ -460,6 +463,7 @@ def _row(
         "licence": clip["licence"],
         "sha256": file["sha256"],
         "protocols": clip["protocols"],
+        **({SPLIT: split_of(clip["video_id"], recipe.export.split)} if recipe.export.split else {}),
         **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
     }
 

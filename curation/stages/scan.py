@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -153,11 +154,19 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
         if filter_.lower_bound is not None:
             low, _, _ = scores.span(name)
             lacking |= np.isnan(low)
-    needed = np.ones(len(ok), bool) if all_scores else alive(scores, recipe.tiers)
-    again = ok & lacking & needed
+    living = alive(scores, recipe.tiers)
+    needed = np.ones(len(ok), bool) if all_scores else living
+    again = ok & ((lacking & needed) | (_too_short(clips, recipe) & living))
     if retry_errors:
         again |= ~ok
     return pc.unique(clips["video_id"].filter(pa.array(again)))
+
+
+def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
+    """Clips that are the longest shot of their film, and shorter than a clip has to be: those of lists are as they are."""
+    seconds = np.asarray(pc.subtract(clips["end"], clips["start"]))
+    sought = pc.match_substring(clips["clip_protocol"], "+").fill_null(False).to_numpy().astype(bool)
+    return np.asarray((seconds < recipe.splitting.min_seconds - 1e-6) & ~sought)
 
 
 def _clips(uri: str, size: int) -> float:

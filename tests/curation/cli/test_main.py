@@ -104,7 +104,9 @@ def test_again_there_is_nothing_to_compute_and_strict_looks_at_this_run(
     assert [line for line in again.stdout.splitlines() if "nothing to compute" in line] == [
         f"{stage}: nothing to compute" for stage in ("scan", "score", "caption", "export")
     ]
-    longtake("scan", tmp_path / "nowhere.mp4", "-o", tmp_path / "w", "--engine", "inline")
+    longtake(
+        "scan", tmp_path / "nowhere.mp4", "-o", tmp_path / "w", "--engine", "inline", code=1
+    )  # every video is an error
     longtake("scan", "-o", tmp_path / "w", "--engine", "inline", "--retry-errors", "--strict", code=1)
 
 
