@@ -125,6 +125,11 @@ EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
 FURTHER = (EMBEDDING, DUPLICATE_OF)
 
+# What a captioner may write of a clip besides: overall captions of other lengths, and what it says of it in a few words.
+MORE_TEXTS = (
+    "caption_short", "caption_long", "subject", "action", "place", "light", "camera", "shot_size",
+)  # fmt: skip
+
 CAPTIONS = pa.schema(
     [
         _required("clip_id"),
@@ -134,6 +139,7 @@ CAPTIONS = pa.schema(
         pa.field("host", pa.string()),  # the machine that made the row
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
+        *(pa.field(name, pa.string()) for name in MORE_TEXTS),
         pa.field("model", pa.string()),
         pa.field("prompts", pa.string()),  # name@version
         pa.field("seed", pa.int64()),
@@ -158,6 +164,7 @@ CAPTIONS = pa.schema(
         pa.field("moves", pa.list_(pa.string())),  # measured
         pa.field("moves_named", pa.int32()),
         pa.field("moves_wrong", pa.int32()),
+        pa.field("camera_agrees", pa.bool_()),  # `camera` with what was measured; null: nobody can tell
         # Over the whole corpus: longtake.curation.stages.copies
         pa.field("copies", pa.int64()),
         pa.field("copy_of", pa.string()),

@@ -25,7 +25,7 @@ from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import Status
 from longtake.captioning.journal import ANSWERS, Journal
 from longtake.captioning.permission import Permission, PermissionFault
-from longtake.captioning.quality import measured_quality
+from longtake.captioning.quality import camera_agrees, measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
 from longtake.curation.clip_table import dump_protocols, rows_table, with_captions
@@ -55,7 +55,7 @@ SIMILARITY = "text_similarity"  # the filter that the captioner asks while it wo
 # What of a row stays when only its scores are measured again.
 _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
-    "moves",
+    "moves", *schemas.MORE_TEXTS,
 )  # fmt: skip
 
 
@@ -309,7 +309,8 @@ class CaptionWorker:
             for name in ("sub_captions", "moves"):
                 old[name] = None if old[name] is None else tuple(old[name])
             counts = {name: old[name] or 0 for name in ("attempts", "requests", "prompt_tokens", "completion_tokens")}
-            results[clip["clip_id"]] = Captions(clip["clip_id"], Status.OK, **{**old, **counts})
+            more = {name: text for name in schemas.MORE_TEXTS if (text := old.pop(name)) is not None}
+            results[clip["clip_id"]] = Captions(clip["clip_id"], Status.OK, more=more, **{**old, **counts})
         frames: list[ClipFrames] = []
         for video_id, together in groupby(todo, key=lambda clip: str(clip["video_id"])):
             of_video = list(together)
@@ -350,6 +351,7 @@ class CaptionWorker:
                 if isinstance(score, MeasureError):
                     row["status"], row["error_kind"], row["reason"] = "error", "caption", f"{name}: {score}"
                     row["caption"] = row["sub_captions"] = None
+                    row |= dict.fromkeys(schemas.MORE_TEXTS)
                 else:
                     row[name], row[f"{name}_detail"] = score.value, list(score.detail)
             for row in good:
@@ -378,6 +380,8 @@ class CaptionWorker:
             "moves": list(result.moves) if result.moves else None,
             "scan_id": clip["scan_id"],
             "caption_protocol": self.captioner.protocol,
+            **{name: text for name, text in result.more.items() if name in schemas.MORE_TEXTS},
+            "camera_agrees": camera_agrees(result.more.get("camera"), result.moves),
         }
         if result.status == Status.OK and result.caption is not None and result.sub_captions is not None:
             row |= measured_quality(

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from longtake.filters.base import Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
-from tests.captioning.server import Ask, Reply, Server, good, picture, story
+from tests.captioning.server import Ask, Reply, Server, good, picture, story, told
 from tests.curation.workbench import ROOT, RunningRay, environment, kill_driver, wait_for
 
 KEY = "sk-test-77aa0c51b3"
@@ -52,7 +53,7 @@ RECIPE: dict[str, Any] = {
     "name": "told",
     "filters": {"grayscale": {}},
     "tiers": {"pretrain": {"grayscale": "[0, 255]"}},
-    "captioning": {"captioner": "openai", "settings": {"model": "tiny", "concurrency": 8}},
+    "captioning": {"captioner": "openai", "settings": {"model": "tiny", "concurrency": 8, "method": "stepwise"}},
 }
 
 
@@ -178,6 +179,41 @@ def test_rows_hold_captions_tokens_and_checks_and_a_second_run_pays_nothing(tmp_
     assert runs["requests"].tolist() == [220, 0]
     assert runs["prompt_tokens"].tolist() == [22_000, 0]
     assert 0 < runs["busy_share"].iloc[0] <= 1
+
+
+def test_two_questions_a_clip_bring_all_that_the_recipe_asks_for_and_a_kept_row_keeps_it(tmp_path: Path) -> None:
+    """Two clips share their caption, so that their texts are put aside, and come back; no other question is paid for."""
+    place = Place(tmp_path, 8)
+
+    def script(ask: Ask) -> Reply:
+        answer = told(ask)
+        if ask.step == "watch" and ask.tag in ("clip2", "clip5"):
+            answer["caption"] = told(replace(ask, tag="clip2"))["caption"]
+        if ask.step == "watch" and ask.tag == "clip3":
+            answer["camera"] = "pan left"
+        return Reply(json.dumps(answer))
+
+    chosen = {"method": "joint", "lengths": ["short", "long"], "facts": True, "style": "release"}
+    with Server(script) as server:
+        place.run(place.recipe(server, max_copies=1, **chosen))
+        rows = place.rows()
+        assert rows["status"].eq("duplicate").sum() == 2
+        assert rows.loc[[2, 5], "caption_long"].isna().all()
+        place.run(place.recipe(server, **chosen))
+        rows = place.rows()
+        assert len(server.asked) == 16
+    assert (rows["status"] == "ok").all()
+    assert rows["requests"].eq(2).all()
+    assert rows["caption_protocol"].str.startswith("joint/1/openai:tiny/longtake@").all()
+    for number, row in rows.iterrows():
+        assert row["caption_short"].startswith(f"Scene clip{number}, overall 0:")
+        assert row["caption_long"].startswith(f"Scene clip{number}, overall 0:")
+        assert [t.startswith(f"Scene clip{number}, refine {i}:") for i, t in enumerate(row["sub_captions"], 1)] == [
+            True
+        ] * 5
+    assert rows["shot_size"].eq("wide shot").all()
+    assert rows["place"].eq("a harbour").all()
+    assert rows["camera_agrees"].tolist() == [number != 3 for number in rows.index], "measured: static"
 
 
 def test_another_seed_or_prompt_is_captioned_anew_another_endpoint_is_not(tmp_path: Path) -> None:
