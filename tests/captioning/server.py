@@ -12,8 +12,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -194,23 +195,31 @@ class Server:
         (text,) = texts
         keys = keys_of(body, text)
         self.cache.take(body["messages"][0]["content"], images, text)
-        if keys != ("caption",):
-            step, number = ("watch" if images else "tell"), 0
-        elif len(images) == 1:
-            step, number = "describe", int(re.findall(r"keyframe (\d) of 5", text)[0])
-        elif images:
-            step, number = "overall", 0
-        else:
-            step, number = "refine", int(re.findall(r"the caption of part (\d)", text)[0])
-        if images:
-            tags = sorted({tag_of(image) for image in images})
-            assert len(tags) == 1 or not any(tag.startswith("clip") for tag in tags), "pictures of several clips"
-            tag = tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()[:12]
-        else:
-            tag = re.findall(r"Scene (\w+),", text.partition("What is seen")[2])[0]
+        ask = asked(keys, text, images)
+        step, number, tag = ask.step, ask.number, ask.tag
         nth = self.counts[step, number, tag]
         self.counts[step, number, tag] += 1
-        return Ask(body, text, images, step, number, tag, nth, headers, keys)
+        return replace(ask, body=body, nth=nth, headers=headers)
+
+
+def asked(keys: Iterable[str], text: str, images: list[bytes]) -> Ask:
+    """A question by what is in it: the clip by its pictures, or, where there are none, by what was written of them."""
+    keys = tuple(keys)
+    if keys != ("caption",):
+        step, number = ("watch" if images else "tell"), 0
+    elif len(images) == 1:
+        step, number = "describe", int(re.findall(r"keyframe (\d) of 5", text)[0])
+    elif images:
+        step, number = "overall", 0
+    else:
+        step, number = "refine", int(re.findall(r"the caption of part (\d)", text)[0])
+    if images:
+        tags = sorted({tag_of(image) for image in images})
+        assert len(tags) == 1 or not any(tag.startswith("clip") for tag in tags), "pictures of several clips"
+        tag = tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()[:12]
+    else:
+        tag = re.findall(r"Scene (\w+),", text.partition("What is seen")[2])[0]
+    return Ask({}, text, images, step, number, tag, 0, {}, keys)
 
 
 def keys_of(body: dict[str, Any], text: str) -> tuple[str, ...]:
@@ -232,6 +241,7 @@ def picture(number: int, part: int) -> Image:
     return grey
 
 
+@lru_cache(4096)  # the same pictures are looked at several times
 def number_in(encoded: bytes) -> int:
     """The number of a `picture`."""
     grey = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -240,6 +250,7 @@ def number_in(encoded: bytes) -> int:
     return sum(1 << bit for bit, square in enumerate(squares) if square.mean() > 127)
 
 
+@lru_cache(4096)
 def tag_of(image: bytes) -> str:
     """What the server calls a clip: the number in the picture; of other pictures, their content."""
     grey = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
