@@ -27,7 +27,8 @@ Similarities = Gathered[tuple[str, ...], Sequence[float]]
 class Asker:
     """Puts questions to the models of a captioner, for any number of clips at once.
 
-    stop: called with the fault that ends the run. journal, similarities, similarity_limit: see `base.Captioner`.
+    system: the text that every question begins with; nothing: that of the prompts. stop: called with the fault that ends the
+    run. journal, similarities, similarity_limit: see `base.Captioner`.
     """
 
     settings: MethodSettings
@@ -39,10 +40,12 @@ class Asker:
     journal: Journal | None = None
     similarities: Similarities | None = None
     similarity_limit: float | None = None
+    system: str = ""
     shown: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.shown = tuple(self.prompts.templates.values())
+        self.system = self.system or self.prompts.fill(self.prompts.system, language=self.language)
 
     @property
     def language(self) -> str:
@@ -69,7 +72,7 @@ class Asker:
         left, more = list(wanted), ""
         for attempt in range(self.settings.tries):
             request = ChatRequest(
-                system=self.prompts.fill(self.prompts.system, language=self.language),
+                system=self.system,
                 text=prompt + more,
                 images=images,
                 schema=schema_of(left),

@@ -132,24 +132,35 @@ class Progressive(Captioner):
             backend.permit(permission)
 
     def close(self) -> None:
-        self._stop(CaptionerFault("captioning was stopped"))
+        self.stop(CaptionerFault("captioning was stopped"))
         with self._lock:
             flow, self._flow = self._flow, None
         if flow is not None:
             flow.settle(SETTLE_SECONDS)
             flow.close([backend.close() for backend in self.backends])
 
-    def _stop(self, fault: CaptionerFault) -> None:
+    def stop(self, fault: CaptionerFault) -> None:
         """From now on nothing is asked."""
         for backend in self.backends:
             backend.fault = backend.fault or fault
+
+    @property
+    def flow(self) -> Flow:
+        """The event loop that its models are asked in."""
+        with self._lock:
+            self._flow = self._flow or Flow()
+            return self._flow
+
+    def settle(self) -> None:
+        """Ask nothing more, and wait for what is in the air."""
+        self.stop(CaptionerFault("captioning was stopped"))
+        self.flow.settle(SETTLE_SECONDS)
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write(self, batch: Sequence[ClipFrames]) -> Iterable[Captions]:
         """Results as clips end. May be called from several threads at once: their clips flow side by side."""
-        with self._lock:
-            flow = self._flow = self._flow or Flow()
+        flow = self.flow
         futures = [flow.submit(self._clip(clip)) for clip in batch]
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -158,8 +169,7 @@ class Progressive(Captioner):
                 except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
                     raise CaptionerFault("captioning was stopped") from None
         except (CaptionerFault, KeyboardInterrupt):
-            self._stop(CaptionerFault("captioning was stopped"))
-            flow.settle(SETTLE_SECONDS)
+            self.settle()
             raise
         finally:
             for future in futures:
@@ -202,7 +212,7 @@ class Progressive(Captioner):
             self.standards,
             self.describer,
             self.refiner,
-            self._stop,
+            self.stop,
             self.journal,
             # batches of some clips are twice as fast as single ones
             None if self.similarity is None else Gathered(self.similarity, most=32, wait=0.05),

@@ -27,11 +27,16 @@ FIELDS: dict[str, frozenset[str]] = {
     "long": frozenset({"low", "high"}),
     "facts": frozenset({"cameras", "sizes"}),
     "tell": frozenset({"low", "high", "seconds", "overall", "notes"}),
-    "again": frozenset({"kept", "keys", "faults"}),  # added to watch and tell, after an answer of which some is no use
+    "judge": frozenset({"questions"}),
+    "questions": frozenset({"seconds", "keys"}),
+    "again": frozenset(
+        {"kept", "keys", "faults"}
+    ),  # added to watch, tell and questions, after an answer of which some is no use
 }
 # The prompts of each method: the system text first.
 ROLES: dict[str, tuple[str, ...]] = {
     "joint": ("writer", "watch", "short", "long", "facts", "tell", "again"),
+    "ask": ("judge", "questions", "again"),  # no method of writing captions, but questions that are filters
     "stepwise": ("system", "describe", "overall", "refine", "differ", "mend"),
 }
 DEFAULT = "longtake"

@@ -122,8 +122,11 @@ CLIPS = pa.schema(
 
 # Columns of clips beyond the scores, from the filters of that name.
 EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the space that the aesthetic filter sees
+# Of its keyframes, one after the other, in the same space.
+KEYFRAME_EMBEDDINGS = pa.field("keyframe_embeddings", pa.list_(pa.float16()))
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
-FURTHER = (EMBEDDING, DUPLICATE_OF)
+FURTHER = (EMBEDDING, KEYFRAME_EMBEDDINGS, DUPLICATE_OF)
+HEAVY = (EMBEDDING, KEYFRAME_EMBEDDINGS)  # of these, that are read only where they are asked for
 
 # What a captioner may write of a clip besides: overall captions of other lengths, and what it says of it in a few words.
 MORE_TEXTS = (
@@ -241,7 +244,7 @@ def videos(workspace: str) -> Manifest:
 
 def clips(workspace: str) -> Manifest:
     """One row per clip, a column per filter."""
-    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[EMBEDDING.name])
+    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[field.name for field in HEAVY])
 
 
 def captions(workspace: str) -> Manifest:

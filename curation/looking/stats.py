@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores, written_captions
+from longtake.curation.looking.questions import answer_counts
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
@@ -85,6 +86,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         },
         "error_hosts": {"videos": _hosts_of_errors(videos), "clips": _hosts_of_errors(clips)},
         "captions": caption_counts(workspace, recipe),
+        "questions": answer_counts(scores),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "stages": stage_runs(workspace),
         "seconds_left_out": seconds_left_out(workspace),

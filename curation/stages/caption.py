@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -28,7 +27,7 @@ from longtake.captioning.permission import Permission, PermissionFault
 from longtake.captioning.quality import camera_agrees, measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
-from longtake.curation.clip_table import dump_protocols, rows_table, with_captions
+from longtake.curation.clip_table import dump_protocols, rows_table, with_captions, with_embeddings
 from longtake.curation.errors import SetupError, is_of_the_world
 from longtake.curation.reading.samples import unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe
@@ -45,12 +44,13 @@ from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.running.on_ray import run_llm
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
+from longtake.filters.base import Captioned, Filter, FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest, open_folder
 
+EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 # What of a row stays when only its scores are measured again.
 _KEPT = (
@@ -137,6 +137,8 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
     todo = with_past(todo.append_column("tried", tried), "clip_id", old).filter(pc.invert(done))
     if not todo.num_rows:
         return None
+    if any(filter_.reads_embeddings for filter_ in on_captions.values()):
+        todo = with_embeddings(workspace, todo).drop_columns(schemas.EMBEDDING.name)
     todo = todo.sort_by("video_id")
     how = captioner.running
     batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
@@ -242,7 +244,7 @@ class CaptionWorker:
         except CaptionerFault as error:
             raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
         rows = [self._row(clip, results[clip["clip_id"]]) for clip in clips]
-        self._measure(rows)
+        self._measure(rows, clips)
         source = f"the captioner {self.captioner.name}"
         outcomes = [
             replace(outcome(clip, "", row["error_kind"], row["reason"]), source=source)
@@ -274,7 +276,7 @@ class CaptionWorker:
         """The clips of a batch with the verdict on their captions. A clip whose captions met a fault of the world waits."""
         good = captions.filter(pc.invert(of_the_world(captions["error_kind"])))
         here = batch.filter(pc.is_in(batch["clip_id"], value_set=good["clip_id"]))
-        ours = {f"old {name}" for name in _KEPT} | {"tried", HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS}
+        ours = {f"old {name}" for name in _KEPT} | {"tried", HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS, EMBEDDINGS}
         here = here.drop_columns([name for name in here.column_names if name in ours])
         fields = [field for name in self.filters for field in schemas.score_fields(name)]
         return with_captions(here, good, fields)
@@ -338,28 +340,39 @@ class CaptionWorker:
         self._scores |= {texts: score for texts, score in found.items() if isinstance(score, Score)}
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
-    def _measure(self, rows: list[dict[str, Any]]) -> None:
+    def _measure(self, rows: list[dict[str, Any]], clips: Sequence[Mapping[str, Any]]) -> None:
+        embeddings = {clip["clip_id"]: clip.get(EMBEDDINGS) for clip in clips}
         for name, filter_ in self.filters.items():
             good = [row for row in rows if row["status"] == Status.OK]
-            known = self._scores if name == SIMILARITY else {}
-            new = [texts for row in good if (texts := tuple(row["sub_captions"])) not in known]
-            with self._measuring:
-                scores = dict(zip(new, filter_.measure(new), strict=True))
-            for row in good:
-                texts = tuple(row["sub_captions"])
-                score = scores[texts] if texts in scores else known[texts]
+            if filter_.reads_embeddings:
+                items = [_captioned(row, embeddings[row["clip_id"]]) for row in good]
+                with self._measuring:
+                    scores = filter_.measure(items)
+            else:
+                scores = self._on_texts(name, filter_, [tuple(row["sub_captions"]) for row in good])
+            for row, score in zip(good, scores, strict=True):
                 if isinstance(score, MeasureError):
                     row["status"], row["error_kind"], row["reason"] = "error", "caption", f"{name}: {score}"
                     row["caption"] = row["sub_captions"] = None
                     row |= dict.fromkeys(schemas.MORE_TEXTS)
                 else:
-                    row[name], row[f"{name}_detail"] = score.value, list(score.detail)
-            for row in good:
-                with suppress(KeyError, TypeError):
-                    known.pop(tuple(row["sub_captions"]), None)
+                    row[name], row[f"{name}_detail"] = score.known, list(score.detail)
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in self.filters.items()})
         for row in rows:
             row["protocols"] = protocols
+
+    def _on_texts(
+        self, name: str, filter_: Filter[Any], texts: Sequence[tuple[str, ...]]
+    ) -> list[Score | MeasureError]:
+        """The scores of these sub-captions; those that were measured while they were written are not measured again."""
+        known = self._scores if name == SIMILARITY else {}
+        new = [one for one in texts if one not in known]
+        with self._measuring:
+            found: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
+        scores = [found[one] if one in found else known[one] for one in texts]
+        for one in texts:
+            known.pop(one, None)
+        return scores
 
     def _row(self, clip: Mapping[str, Any], result: Captions) -> dict[str, Any]:
         row = {
@@ -388,6 +401,12 @@ class CaptionWorker:
                 result.caption, result.sub_captions, self.captioner.standards, self.captioner.prompts, result.moves
             )
         return row
+
+
+def _captioned(row: Mapping[str, Any], embeddings: Sequence[float] | None) -> Captioned:
+    """What a filter on captions and pictures is given. embeddings: of the keyframes, one after the other."""
+    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(len(row["sub_captions"]), -1)
+    return Captioned(tuple(row["sub_captions"]), rows)
 
 
 def _frames(clip: Mapping[str, Any], stored: StoredFrames) -> ClipFrames:

@@ -39,6 +39,7 @@ from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.curation.running.jobs import Job
 from longtake.curation.stages.caption import CaptionWorker, plan
 from longtake.curation.workspace import Workspace
+from longtake.filters.alignment import Alignment
 from longtake.filters.base import Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
@@ -703,3 +704,40 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     assert [f"similarity to the one before {value:.2f}: above the gate at 0.75" for value in over] == [
         text for text in page.bad if text.startswith("similarity")
     ]
+
+
+def test_alignment_holds_each_sub_caption_against_its_own_keyframe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an encoder that is put in CLIP's place, and the keyframe embeddings that the aesthetic filter keeps; of clip 2 the
+    model swaps two parts, and clip 3 has no embeddings."""
+    directions = np.eye(8, dtype=np.float32)
+    monkeypatch.setattr("longtake.filters.alignment.weight_tag", lambda name: "text")
+    monkeypatch.setattr("longtake.filters.aesthetic.weight_tag", lambda name: "pictures")
+    monkeypatch.setattr(
+        Alignment,
+        "_embed",
+        lambda self, texts: np.stack([directions[int(text.partition("refine ")[2][0])] for text in texts]),
+    )
+    place = Place(tmp_path, 4)
+    rows = place.workspace.clips.read().to_pylist()
+    for row in rows:
+        row["aesthetic"], row["aesthetic_detail"] = 6.0, [6.0] * 5
+        if not row["clip_id"].endswith("3"):
+            row["embedding"], row["keyframe_embeddings"] = [1.0], directions[1:6].astype(np.float16).ravel()
+    place.workspace.clips.append(rows_table(rows, schemas.CLIPS, ["grayscale", "aesthetic"]))
+
+    def script(ask: Ask) -> Reply:
+        answer = told(ask)
+        if ask.tag == "clip2" and ask.step == "tell":
+            answer["part_1"], answer["part_4"] = answer["part_4"], answer["part_1"]
+        return Reply(json.dumps(answer))
+
+    gates = {"filters": {"aesthetic": {}, "alignment": {}}, "tiers": {"pretrain": {"alignment": ">= 0.2"}}}
+    with Server(script) as server:
+        place.run(place.recipe(server, method="joint", **gates))
+    captions = place.rows()
+    assert (captions["status"] == "ok").all()
+    assert captions["alignment_detail"][0].tolist() == [1.0] * 5
+    assert captions["alignment_detail"][2].tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert captions["alignment"].isna().tolist() == [False, False, False, True]
