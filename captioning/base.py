@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -93,6 +93,7 @@ class Captions:
     a model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: what wrote
     the captions; prompts, seed: with what; protocol: see `Captioner.protocol`. These four are set by `Captioner.caption`.
     fault: of an error, the kind of the fault of the world that is to blame (an endpoint that is away), None if none is.
+    more: further texts of an ok clip, by the column of the captions manifest that they are kept in.
     """
 
     clip_id: str
@@ -110,6 +111,7 @@ class Captions:
     seed: int | None = None
     protocol: str = ""
     fault: str | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
@@ -126,12 +128,12 @@ def checked(result: Captions) -> Captions:
     """`result` with cleaned captions if they pass every check, else without captions and with what is wrong."""
     if result.status != Status.OK:
         reason = result.reason or "no reason was given"
-        return replace(result, reason=reason, caption=None, sub_captions=None)
+        return replace(result, reason=reason, caption=None, sub_captions=None, more={})
     try:
         caption, sub_captions = check_captions(result.caption, result.sub_captions)
     except CaptionError as error:
         wrong = failed(result.clip_id, error)
-        return replace(result, status=wrong.status, reason=wrong.reason, caption=None, sub_captions=None)
+        return replace(result, status=wrong.status, reason=wrong.reason, caption=None, sub_captions=None, more={})
     return replace(result, reason=None, caption=caption, sub_captions=sub_captions)
 
 

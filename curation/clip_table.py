@@ -108,7 +108,7 @@ CARRIED = (ACCESS, NEEDS)  # columns that travel with clips from stage to stage,
 def carried(table: pa.Table, rows: Sequence[Mapping[str, Any]], batch: pa.Table) -> pa.Table:
     """The clips of a batch as they are stored, for the next stage: without embeddings, and with what travels with them. rows:
     of the batch, those of the table in its order."""
-    table = table.drop_columns([name for name in ("embedding",) if name in table.column_names])
+    table = table.drop_columns([field.name for field in schemas.HEAVY if field.name in table.column_names])
     for name in CARRIED:
         if name in batch.column_names:
             values = pa.array([row[name] for row in rows], batch.schema.field(name).type)
@@ -117,12 +117,14 @@ def carried(table: pa.Table, rows: Sequence[Mapping[str, Any]], batch: pa.Table)
 
 
 def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
-    """`clips` with the column `embedding`, null where there is none: rows that are written again must carry it."""
-    known = workspace.clips.read(["clip_id"], optional=[schemas.EMBEDDING.name])
-    if schemas.EMBEDDING.name not in known.column_names:
-        return clips.append_column(schemas.EMBEDDING, pa.nulls(clips.num_rows, schemas.EMBEDDING.type))
+    """`clips` with the columns of embeddings, null where there are none: rows that are written again must carry them."""
+    known = workspace.clips.read(["clip_id"], optional=[field.name for field in schemas.HEAVY])
     at = pc.index_in(clips["clip_id"], value_set=known["clip_id"].combine_chunks())
-    return clips.append_column(schemas.EMBEDDING, known[schemas.EMBEDDING.name].take(at))
+    for field in schemas.HEAVY:
+        there = field.name in known.column_names
+        values = known[field.name].take(at) if there else pa.nulls(clips.num_rows, field.type)
+        clips = clips.append_column(field, values)
+    return clips
 
 
 def score_columns(table: pa.Table) -> list[str]:
@@ -190,7 +192,7 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.
             if name in measured:
                 row[name], row[f"{name}_detail"] = before[name], before[f"{name}_detail"]
                 row[standard_error_of(name)] = before.get(standard_error_of(name))
-                row["embedding"] = before["embedding"]
+                row |= {field.name: before[field.name] for field in schemas.HEAVY}
                 row["protocols"] = dump_protocols({**json.loads(row["protocols"]), name: had[name]})
     return rows_table(rows, schemas.CLIPS, dict.fromkeys([*score_columns(new), *names]))
 

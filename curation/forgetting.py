@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.captioning.journal import ANSWERS
+from longtake.captioning.journal import ANSWERS, QUESTIONS
 from longtake.curation.access import Reach
 from longtake.curation.errors import SetupError
 from longtake.curation.folders import LeftOut
@@ -216,7 +216,7 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
         there = manifest.read(["clip_id"])["clip_id"]
         # Rows of clips that an earlier scan gave may be of these videos: nothing tells, and nothing reads them.
         found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
-    for kind in (ENCODED, ANSWERS):
+    for kind in (ENCODED, ANSWERS, QUESTIONS):
         found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
     found.clips = len(gone)
     found.rows += _compacted(workspace.clips, _ids(gone))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores, written_captions
+from longtake.curation.looking.questions import answer_counts
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
@@ -87,6 +88,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
         },
         "error_hosts": {"videos": _hosts_of_errors(videos), "clips": _hosts_of_errors(clips)},
         "captions": caption_counts(workspace, recipe),
+        "questions": answer_counts(scores),
         "tiers": {tier: tier_counts(result) for tier, result in results.items()},
         "hours": {
             "videos": (pc.sum(videos["duration"]).as_py() or 0.0) / 3600,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -25,10 +24,10 @@ from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import Status
 from longtake.captioning.journal import ANSWERS, Journal
 from longtake.captioning.permission import Permission, PermissionFault
-from longtake.captioning.quality import measured_quality
+from longtake.captioning.quality import camera_agrees, measured_quality
 from longtake.captioning.registry import make_captioner
 from longtake.captioning.waves import Vllm
-from longtake.curation.clip_table import dump_protocols, rows_table, with_captions
+from longtake.curation.clip_table import dump_protocols, rows_table, with_captions, with_embeddings
 from longtake.curation.errors import SetupError, is_of_the_world
 from longtake.curation.reading.samples import unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe
@@ -46,17 +45,18 @@ from longtake.curation.running.on_ray import run_llm
 from longtake.curation.running.shared import allowances
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
+from longtake.filters.base import Captioned, Filter, FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
 from longtake.manifests.store import Manifest, open_folder
 
+EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
 # What of a row stays when only its scores are measured again.
 _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
-    "moves",
+    "moves", *schemas.MORE_TEXTS,
 )  # fmt: skip
 
 
@@ -141,6 +141,8 @@ def plan(
     todo = with_past(todo.append_column("tried", tried), "clip_id", old).filter(pc.invert(done))
     if not todo.num_rows:
         return None
+    if any(filter_.reads_embeddings for filter_ in on_captions.values()):
+        todo = with_embeddings(workspace, todo).drop_columns(schemas.EMBEDDING.name)
     todo = todo.sort_by("video_id")
     how = captioner.running
     batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
@@ -248,7 +250,7 @@ class CaptionWorker:
         except CaptionerFault as error:
             raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
         rows = [self._row(clip, results[clip["clip_id"]]) for clip in clips]
-        self._measure(rows)
+        self._measure(rows, clips)
         source = f"the captioner {self.captioner.name}"
         outcomes = [
             replace(outcome(clip, "", row["error_kind"], row["reason"]), source=source)
@@ -280,7 +282,7 @@ class CaptionWorker:
         """The clips of a batch with the verdict on their captions. A clip whose captions met a fault of the world waits."""
         good = captions.filter(pc.invert(of_the_world(captions["error_kind"])))
         here = batch.filter(pc.is_in(batch["clip_id"], value_set=good["clip_id"]))
-        ours = {f"old {name}" for name in _KEPT} | {"tried", HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS}
+        ours = {f"old {name}" for name in _KEPT} | {"tried", HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS, EMBEDDINGS}
         here = here.drop_columns([name for name in here.column_names if name in ours])
         fields = [field for name in self.filters for field in schemas.score_fields(name)]
         return with_captions(here, good, fields)
@@ -315,7 +317,8 @@ class CaptionWorker:
             for name in ("sub_captions", "moves"):
                 old[name] = None if old[name] is None else tuple(old[name])
             counts = {name: old[name] or 0 for name in ("attempts", "requests", "prompt_tokens", "completion_tokens")}
-            results[clip["clip_id"]] = Captions(clip["clip_id"], Status.OK, **{**old, **counts})
+            more = {name: text for name in schemas.MORE_TEXTS if (text := old.pop(name)) is not None}
+            results[clip["clip_id"]] = Captions(clip["clip_id"], Status.OK, more=more, **{**old, **counts})
         frames: list[ClipFrames] = []
         for video_id, together in groupby(todo, key=lambda clip: str(clip["video_id"])):
             of_video = list(together)
@@ -343,27 +346,39 @@ class CaptionWorker:
         self._scores |= {texts: score for texts, score in found.items() if isinstance(score, Score)}
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
-    def _measure(self, rows: list[dict[str, Any]]) -> None:
+    def _measure(self, rows: list[dict[str, Any]], clips: Sequence[Mapping[str, Any]]) -> None:
+        embeddings = {clip["clip_id"]: clip.get(EMBEDDINGS) for clip in clips}
         for name, filter_ in self.filters.items():
             good = [row for row in rows if row["status"] == Status.OK]
-            known = self._scores if name == SIMILARITY else {}
-            new = [texts for row in good if (texts := tuple(row["sub_captions"])) not in known]
-            with self._measuring:
-                scores = dict(zip(new, filter_.measure(new), strict=True))
-            for row in good:
-                texts = tuple(row["sub_captions"])
-                score = scores[texts] if texts in scores else known[texts]
+            if filter_.reads_embeddings:
+                items = [_captioned(row, embeddings[row["clip_id"]]) for row in good]
+                with self._measuring:
+                    scores = filter_.measure(items)
+            else:
+                scores = self._on_texts(name, filter_, [tuple(row["sub_captions"]) for row in good])
+            for row, score in zip(good, scores, strict=True):
                 if isinstance(score, MeasureError):
                     row["status"], row["error_kind"], row["reason"] = "error", "caption", f"{name}: {score}"
                     row["caption"] = row["sub_captions"] = None
+                    row |= dict.fromkeys(schemas.MORE_TEXTS)
                 else:
-                    row[name], row[f"{name}_detail"] = score.value, list(score.detail)
-            for row in good:
-                with suppress(KeyError, TypeError):
-                    known.pop(tuple(row["sub_captions"]), None)
+                    row[name], row[f"{name}_detail"] = score.known, list(score.detail)
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in self.filters.items()})
         for row in rows:
             row["protocols"] = protocols
+
+    def _on_texts(
+        self, name: str, filter_: Filter[Any], texts: Sequence[tuple[str, ...]]
+    ) -> list[Score | MeasureError]:
+        """The scores of these sub-captions; those that were measured while they were written are not measured again."""
+        known = self._scores if name == SIMILARITY else {}
+        new = [one for one in texts if one not in known]
+        with self._measuring:
+            found: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
+        scores = [found[one] if one in found else known[one] for one in texts]
+        for one in texts:
+            known.pop(one, None)
+        return scores
 
     def _row(self, clip: Mapping[str, Any], result: Captions) -> dict[str, Any]:
         row = {
@@ -384,12 +399,20 @@ class CaptionWorker:
             "moves": list(result.moves) if result.moves else None,
             "scan_id": clip["scan_id"],
             "caption_protocol": self.captioner.protocol,
+            **{name: text for name, text in result.more.items() if name in schemas.MORE_TEXTS},
+            "camera_agrees": camera_agrees(result.more.get("camera"), result.moves),
         }
         if result.status == Status.OK and result.caption is not None and result.sub_captions is not None:
             row |= measured_quality(
                 result.caption, result.sub_captions, self.captioner.standards, self.captioner.prompts, result.moves
             )
         return row
+
+
+def _captioned(row: Mapping[str, Any], embeddings: Sequence[float] | None) -> Captioned:
+    """What a filter on captions and pictures is given. embeddings: of the keyframes, one after the other."""
+    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(len(row["sub_captions"]), -1)
+    return Captioned(tuple(row["sub_captions"]), rows)
 
 
 def _frames(clip: Mapping[str, Any], stored: StoredFrames) -> ClipFrames:

@@ -19,22 +19,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.captioning.base import ClipFrames, Spent
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.checks import CaptionError
+from longtake.captioning.journal import QUESTIONS, Journal
+from longtake.captioning.permission import Permission, PermissionFault
+from longtake.captioning.questions import Questioner, Questions
 from longtake.curation.clip_table import STORED, carried, dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
-from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.recipe import Recipe, parse_recipe, questioner
 from longtake.curation.running.faults import HAD_RESULT, outcome, this_host
 from longtake.curation.running.jobs import Job, Report, split
 from longtake.curation.stages.stage import Run, Stage
 from longtake.curation.workspace import Workspace
+from longtake.filters.ask import Ask
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
+from longtake.filters.base import Score as Measured
 from longtake.filters.batches import ModelFilter, cores
 from longtake.filters.gates import Tier
 from longtake.filters.verdicts import ClipScores, standard_error_of, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import Manifest
+from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
+from longtake.manifests.store import Manifest, open_folder
 
 # Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
 # kill costs there.
@@ -72,6 +81,11 @@ class Score(Stage):
 
         deduplicate.finish(run.workspace, run.recipe)
 
+    def check(self, run: Run) -> None:
+        super().check(run)
+        if any(filter_.asks for filter_ in run.recipe.built.values()):
+            _check_questions(run.recipe)
+
 
 def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
     """The clips that some tier may still keep and that lack a score of this stage. Raises SetupError if a filter cannot
@@ -103,8 +117,8 @@ def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
 
 
 def _clip_ms(recipe: Recipe) -> float:
-    """CPU that a clip takes, by the filters' own cost."""
-    return sum(filter_.cost for filter_ in recipe.needing(Needs.FRAMES).values())
+    """CPU that a clip takes, by the filters' own cost; a question costs none."""
+    return sum(filter_.cost for filter_ in recipe.needing(Needs.FRAMES).values() if not filter_.asks) or 1.0
 
 
 def _batches(todo: pa.Table) -> list[pa.Table]:
@@ -115,7 +129,17 @@ def _batches(todo: pa.Table) -> list[pa.Table]:
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
     """The job of these batches."""
     filters = recipe.needing(Needs.FRAMES)
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
+    plain = recipe.model_dump(mode="json")
+    permission = None
+    if any(filter_.asks for filter_ in filters.values()):
+        asked = _questioner(recipe)
+        try:
+            permission = Permission.of_user()
+        except PermissionFault as error:
+            raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+        # What it took from the environment: workers elsewhere may have another one.
+        plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
+    args = (workspace.path, plain, all_scores, permission)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
     return Job(
         "score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, clip_seconds=_clip_ms(recipe) / 1000
@@ -130,6 +154,21 @@ def _cascade(recipe: Recipe) -> dict[str, Tier]:
     }
 
 
+def _questioner(recipe: Recipe) -> Questioner:
+    try:
+        return questioner(recipe.captioning.captioner, recipe.captioning.settings)
+    except ValueError as error:
+        raise SetupError(f"recipe {recipe.name}: {error}") from error
+
+
+def _check_questions(recipe: Recipe) -> None:
+    """Raises SetupError unless the model that questions are put to is there."""
+    try:
+        _questioner(recipe).captioner.check()
+    except CaptionerFault as error:
+        raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+
+
 def _on_gpu(filter_: Filter[Any]) -> bool:
     """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
@@ -141,11 +180,21 @@ def _on_gpu(filter_: Filter[Any]) -> bool:
 class ScoreWorker:
     """Holds the models; measures batches of clips and appends their rows."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any], all_scores: bool) -> None:
+    def __init__(
+        self, workspace: str, recipe: Mapping[str, Any], all_scores: bool, permission: Permission | None = None
+    ) -> None:
         self.workspace = workspace
         self.manifest = schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.filters = list(self.recipe.needing(Needs.FRAMES).values())
+        measured = list(self.recipe.needing(Needs.FRAMES).values())
+        self.filters = [filter_ for filter_ in measured if not filter_.asks]
+        self.questions = {filter_.name: filter_ for filter_ in measured if isinstance(filter_, Ask)}
+        self.questioner: Questioner | None = None
+        if self.questions:
+            self.questioner = _questioner(self.recipe)
+            self.questioner.captioner.journal = Journal(open_folder(workspace) / QUESTIONS)
+            if permission is not None:
+                self.questioner.captioner.permit(permission)
         self.tiers = _cascade(self.recipe)
         self.all_scores = all_scores
         # cheapest first, so that what comes before the first model can be measured ahead
@@ -162,21 +211,27 @@ class ScoreWorker:
                 prepared = thread.submit(self._prepare, following)
                 for filter_ in self.filters[len(self.ahead) :]:
                     self._measure(filter_, part, samples)
-        names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters)])
+        spent = self._ask(rows)
+        names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters), *self.questions])
         outcomes = [outcome({**row, HAD_RESULT: True}, self.workspace, row["error_kind"], row["error"]) for row in rows]
         # A clip whose frames this machine cannot read now keeps the scores that it has.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
         table = rows_table(kept, schemas.CLIPS, names)
         self.manifest.append(table, pc.max(batch[STORED]).as_py() if STORED in batch.column_names else 0)
+        if self.questioner is not None and self.questioner.captioner.journal is not None:
+            self.questioner.captioner.journal.forget(row["clip_id"] for row in kept)
         return Report(
             rows=len(rows),
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
             cpu_seconds=time.process_time() - cpu,
             video_seconds=sum(row["end"] - row["start"] for row in rows),
             busy_seconds=self._busy_seconds() - busy,
             outcomes=tuple(outcomes),
-            clips=carried(table, kept, batch),
+            clips=self._carried(table, kept, batch),
         )
 
     def parts(self, batch: pa.Table) -> list[pa.Table]:
@@ -184,6 +239,14 @@ class ScoreWorker:
         if any(map(_on_gpu, self.filters)):
             return [batch]
         return split(batch, [_clip_ms(self.recipe)] * batch.num_rows, per_batch=_PART_MS, at_most=AT_MOST)
+
+    def _carried(self, table: pa.Table, rows: Sequence[Row], batch: pa.Table) -> pa.Table:
+        """The clips for the next stage, with the keyframe embeddings where a filter on captions reads them."""
+        clips = carried(table, rows, batch)
+        name = KEYFRAME_EMBEDDINGS.name
+        if name in table.column_names and any(f.reads_embeddings for f in self.recipe.built.values()):
+            clips = clips.append_column(KEYFRAME_EMBEDDINGS, table[name])
+        return clips
 
     def give_up(self, batch: pa.Table, message: str) -> Report:
         """Errors in place of clips that nobody survives."""
@@ -233,6 +296,66 @@ class ScoreWorker:
                     samples[row["clip_id"]] = loaded
         return samples
 
+    def close(self) -> None:
+        """End what is under way."""
+        if self.questioner is not None:
+            self.questioner.captioner.close()
+
+    def _ask(self, rows: Sequence[Row]) -> Spent:
+        """Ask about the clips that all other filters leave in; what it came to. One request a clip has all questions that it
+        lacks an answer to."""
+        if self.questioner is None:
+            return Spent()
+        before = self.questioner.captioner.spent
+        scores = ClipScores.of_rows(rows, self.recipe.built)
+        lacking = {name: to_measure(scores, [name], self.tiers, all_scores=self.all_scores) for name in self.questions}
+        asked = {at: [n for n, lacks in lacking.items() if lacks[at]] for at in range(len(rows))}
+        todo = [(rows[at], names) for at, names in asked.items() if names]
+        about, met = self._about(todo)
+        try:
+            answers = dict(zip(met, self.questioner.answers(about), strict=True))
+        except CaptionerFault as error:
+            raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
+        for row, names in todo:
+            given = answers.get(row["clip_id"])
+            if given is None:
+                continue
+            if isinstance(given, CaptionError) and given.fault is not None:
+                _fail(row, RowError(given.fault, f"the questions: {given}"))
+                continue
+            for name in names:
+                answer = MeasureError(str(given)) if isinstance(given, CaptionError) else given[name]
+                (score,) = self.questions[name].measure([answer])
+                _keep(row, self.questions[name], score)
+        return self.questioner.captioner.spent - before
+
+    def _about(self, todo: Sequence[tuple[Row, Sequence[str]]]) -> tuple[list[Questions], list[str]]:
+        """What is asked about each clip, and the ids of these clips: of those whose frames can be read."""
+        stored: dict[str, StoredFrames] = {}
+        for video in dict.fromkeys(row["video_id"] for row, _ in todo):
+            ids = [row["clip_id"] for row, _ in todo if row["video_id"] == video]
+            try:
+                stored |= read_frames(self.workspace, video, ids)
+            except Exception as error:
+                fault = unread_frames(error, self.workspace)
+                for row, _ in todo:
+                    if row["video_id"] == video:
+                        _fail(row, fault)
+        about = []
+        for row, names in todo:
+            if (frames := stored.get(row["clip_id"])) is not None:
+                clip = ClipFrames(
+                    row["clip_id"],
+                    frames.keyframes,
+                    frames.partners,
+                    np.array(frames.times),
+                    np.array(frames.partner_times),
+                    seconds=row["end"] - row["start"],
+                )
+                questions = {name: self.questions[name].question for name in names}
+                about.append(Questions(clip, {name: (q.text, q.answers) for name, q in questions.items()}))
+        return about, [questions.clip.clip_id for questions in about]
+
     def _measure(self, filter_: Filter[Sample], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
         scores = ClipScores.of_rows(rows, self.recipe.built)
         wanted = to_measure(scores, [filter_.name], self.tiers, all_scores=self.all_scores)
@@ -242,15 +365,22 @@ class ScoreWorker:
         except FilterUnavailable as error:  # a device that is not there, or too small
             raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, measured, strict=True):
-            if isinstance(score, MeasureError):
-                _fail(row, RowError("measure", f"{filter_.name}: {score}"))
-            else:
-                row[filter_.name], row[f"{filter_.name}_detail"] = score.known, list(score.detail)
-                row[standard_error_of(filter_.name)] = score.standard_error
-                if score.embedding is not None:
-                    row["embedding"] = score.embedding
-                protocols = json.loads(row["protocols"] or "{}")
-                row["protocols"] = dump_protocols({**protocols, filter_.name: score.protocol or filter_.protocol})
+            _keep(row, filter_, score)
+
+
+def _keep(row: Row, filter_: Filter[Any], score: Measured | MeasureError) -> None:
+    """Put a score into the row of its clip."""
+    if isinstance(score, MeasureError):
+        _fail(row, RowError("measure", f"{filter_.name}: {score}"))
+        return
+    row[filter_.name], row[f"{filter_.name}_detail"] = score.known, list(score.detail)
+    row[standard_error_of(filter_.name)] = score.standard_error
+    if score.embedding is not None:
+        row["embedding"] = score.embedding
+    if score.keyframe_embeddings is not None:
+        row[KEYFRAME_EMBEDDINGS.name] = score.keyframe_embeddings.ravel()
+    protocols = json.loads(row["protocols"] or "{}")
+    row["protocols"] = dump_protocols({**protocols, filter_.name: score.protocol or filter_.protocol})
 
 
 def _fail(row: Row, error: RowError) -> None:

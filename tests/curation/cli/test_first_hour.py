@@ -150,7 +150,16 @@ def test_head_is_quiet(nothing_kept: tuple[Path, str]) -> None:
 def test_every_input_an_error_is_no_success(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
     done = longtake(
-        "curate", tmp_path / "a.mp4", tmp_path / "b.mp4", "-r", "base", "-o", tmp_path / "w", "--engine", "inline", code=1
+        "curate",
+        tmp_path / "a.mp4",
+        tmp_path / "b.mp4",
+        "-r",
+        "base",
+        "-o",
+        tmp_path / "w",
+        "--engine",
+        "inline",
+        code=1,
     )
     assert "error: every video ended in an error (missing 1, not_video 1); nothing was curated" in done.stderr
 
@@ -170,7 +179,9 @@ def test_a_web_servers_answer_is_told(fault: str, words: str, tmp_path: Path) ->
 
 
 def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
-    longtake("curate", "https://no.such.host.invalid/a.mp4", "-r", "base", "-o", tmp_path / "w", "--engine", "inline", code=3)
+    longtake(
+        "curate", "https://no.such.host.invalid/a.mp4", "-r", "base", "-o", tmp_path / "w", "--engine", "inline", code=3
+    )
     (row,) = pd.read_parquet(tmp_path / "w" / "videos").to_dict("records")
     assert "unknown host no.such.host.invalid" in row["error"]
 
@@ -256,7 +267,8 @@ def test_the_price_is_told_before_the_run(films: Path, recipe: Path, tmp_path: P
         films,
         "-r",
         tmp_path / "loose.yaml",
-        "--engine", "inline",
+        "--engine",
+        "inline",
         "--price",
         "cpu-hour=0.04",
         "--price",
