@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _ALONE = (
     "[dim]fail this alone: every other gate passed the clip. alone so far: no other gate failed it, but some other gate "
-    "has no score of it, so it may fail that one, too. uncertain: the score lies nearer to an end of the gate than its standard "
-    "error.[/]"
+    "has no score of it, so it may fail that one, too. not known: the clip was measured, and its score cannot be told. "
+    "uncertain: the score lies nearer to an end of the gate than its standard error.[/]"
 )
 
 
@@ -127,9 +127,31 @@ def show_statistics(console: Console, found: Statistics) -> None:
     _show_counts(console, found)
     _show_funnels(console, found)
     for tier, counts in found.summary["tiers"].items():
-        keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
-        rows = [(name, *(gate[key] for key in keys)) for name, gate in counts["gates"].items()]
-        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone", "alone so far", "uncertain")
+        keys = (
+            "range",
+            "passed",
+            "failed",
+            "no score",
+            "not_known",
+            "only_failure",
+            "only_failure_so_far",
+            "uncertain",
+        )
+        gates = {
+            name: {**gate, "no score": gate["missing"] - gate["not_known"]} for name, gate in counts["gates"].items()
+        }
+        rows = [(name, *(gate[key] for key in keys)) for name, gate in gates.items()]
+        columns = (
+            "gate",
+            "range",
+            "pass",
+            "fail",
+            "no score",
+            "not known",
+            "fail this alone",
+            "alone so far",
+            "uncertain",
+        )
         print_table(console, f"{tier}: each gate by itself", columns, rows, left=2)
     console.print(_ALONE, "")
     shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
@@ -256,7 +278,7 @@ def statistics_csv(found: Statistics) -> str:
     """One line per tier and gate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
+    keys = ("range", "passed", "failed", "missing", "not_known", "only_failure", "only_failure_so_far", "uncertain")
     writer.writerow(["tier", "gate", *keys, "left"])
     for tier, counts in found.summary["tiers"].items():
         left = {row["gate"]: row["left"] for row in found.funnels[tier]}

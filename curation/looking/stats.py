@@ -183,7 +183,8 @@ def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:
-    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. uncertain: of those passed or failed, the
+    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. not_known: of the missing ones, the clips
+    that were measured, and whose score cannot be known. uncertain: of those passed or failed, the
     clips whose score lies nearer to an end of the gate than its standard error. only_failure: clips that this gate
     failed and every other passed; only_failure_so_far: that it failed and no other did, but some other has no score."""
     by_one, so_far = result.tally.by_one, result.tally.by_one_so_far
@@ -198,6 +199,7 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
                 "passed": _count(gate.passed),
                 "failed": _count(gate.failed),
                 "missing": _count(gate.missing),
+                "not_known": _count(gate.unknown),
                 "only_failure": _count(gate.failed & by_one),
                 "only_failure_so_far": _count(gate.failed & so_far),
                 "uncertain": _count(gate.uncertain),
@@ -227,8 +229,9 @@ def hours(seconds: float) -> str:
 
 
 def funnel(result: TierResult, seconds: Floats | None = None) -> list[dict[str, Any]]:
-    """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. `missing` are
-    those left that it has no score for. seconds [clips]: their lengths; then also how many hours are left."""
+    """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. Of
+    those left, "no score" are the clips that wait for one, "not known" those whose score cannot be known.
+    seconds [clips]: their lengths; then also how many hours are left."""
     left = result.verdicts != Verdict.ERROR
     rows: list[dict[str, Any]] = []
     for name, gate in result.gates.items():
@@ -239,7 +242,8 @@ def funnel(result: TierResult, seconds: Floats | None = None) -> list[dict[str, 
                 "range": str(gate.gate),
                 "reach it": _count(left),
                 "fall at it": _count(falls),
-                "no score": _count(left & gate.missing),
+                "no score": _count(left & gate.missing & ~gate.unknown),
+                "not known": _count(left & gate.unknown),
                 "left": _count(left & ~falls),
             }
             | ({} if seconds is None else {"hours left": float(seconds[left & ~falls].sum()) / 3600})
