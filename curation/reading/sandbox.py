@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from longtake.curation.cli.startup import leave_pandas_out
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import faults
 from longtake.manifests.store import StoreError
@@ -227,6 +228,7 @@ def _main() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    leave_pandas_out()  # half a second of CPU and 40 MiB, which no scan has any use for
     # the module that this process was started as is another one than what jobs import
     from longtake.curation.reading import sandbox
 

@@ -174,7 +174,8 @@ def test_what_the_scan_knows_of_the_video(full: Callable[[str], Scanned], name: 
     assert scan.info.duration == pytest.approx(truth.duration, abs=0.02)
     assert scan.count.corrupt == 0
     assert scan.count.packets == round(truth.duration * truth.fps)
-    assert scan.decoded_seconds == pytest.approx(truth.duration, abs=2.5 / truth.fps)
+    ends = scan.clips[-1].span.end if truth.clips else truth.duration  # what comes then may be too short for a clip
+    assert ends - 2.5 / truth.fps <= scan.decoded_seconds <= truth.duration
 
 
 @pytest.mark.parametrize("name", [name for name in WHOLE if name not in SLOW_CUTS])
