@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import concurrent.futures
 import fcntl
 import importlib
 import os
@@ -23,10 +24,15 @@ from benchmarks.simulation.world import Process, World
 
 MODULES = (
     "longtake.manifests.folder",
+    "longtake.manifests.keys",
+    "longtake.manifests.parts",
     "longtake.manifests.store",
     "longtake.manifests.lock",
     "longtake.captioning.journal",
 )
+
+# In a world of a dozen rows, what is many has to be few.
+SMALL = {"longtake.manifests.store": {"FEW_PARTS": 2, "MERGE_PARTS": 2, "PART_ROWS": 8}}
 
 
 @cache
@@ -74,6 +80,9 @@ class Copies:
                 **vars(builtins), "__import__": self._import, "open": self.machine.open,
             }  # fmt: skip
             exec(self._codes[name], module.__dict__)
+            for constant, value in SMALL.get(name, {}).items():
+                assert hasattr(module, constant), constant
+                setattr(module, constant, value)
         return self._loaded[name]
 
     def _import(
@@ -106,7 +115,6 @@ class _Over:
 
 
 def _shims(copies: Copies) -> dict[str, Any]:
-    import concurrent.futures
     import socket
     import time
     import uuid
@@ -155,6 +163,9 @@ def _shims(copies: Copies) -> dict[str, Any]:
         ftruncate=machine.ftruncate,
         pread=machine.pread,
         pwrite=machine.pwrite,
+        getxattr=machine.getxattr,
+        setxattr=machine.setxattr,
+        removexattr=machine.removexattr,
         getpid=lambda: process.pid,
         kill=_kill(world, process),
         register_at_fork=lambda **_: None,
@@ -211,6 +222,14 @@ class _OneThread:
 
     def map(self, function: Callable[..., Any], *items: Iterable[Any]) -> Iterable[Any]:
         return map(function, *items)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        try:
+            done.set_result(function(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class _Thread:

@@ -45,6 +45,7 @@ class Directory:
     synced: dict[str, File | Directory] = field(default_factory=dict)
     pending: list[tuple[str, File | Directory | None]] = field(default_factory=list)
     locked_by: Any = None
+    attributes: dict[str, bytes] = field(default_factory=dict)
 
     def put(self, name: str, what: File | Directory | None) -> None:
         """Add or replace an entry, or remove it (None)."""
@@ -66,6 +67,8 @@ class Directory:
                 entries[name] = what
         self.entries = entries
         self.sync()
+        if chance.random() < 0.5:  # attributes are not synced by anybody
+            self.attributes = {}
         self.locked_by = None
         for what in self.entries.values():
             what.power_cut(chance)
@@ -198,8 +201,10 @@ class Machine:
 
     # ── open ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open(self, path: Any, mode: str = "r", *_: Any, **__: Any) -> Handle:
+    def open(self, path: Any, mode: str = "r", *_: Any, **__: Any) -> Handle | io.BytesIO:
         path = os.fspath(path)
+        if path == "/proc/sys/kernel/random/boot_id":
+            return io.BytesIO(f"{self.process.host.name} {self.world.boots}".encode())
         self.step(f"open({mode})", path)
         if "r" in mode:
             file = self.disk.find(path)
@@ -265,6 +270,21 @@ class Machine:
         file.data = file.data[:offset] + bytes(data) + file.data[offset + len(data) :]
         return len(data)
 
+    def getxattr(self, number: int, name: str) -> bytes:
+        self.step("getxattr")
+        attributes: dict[str, bytes] = self._open[number].attributes
+        if name not in attributes:
+            raise error(errno.ENODATA)
+        return attributes[name]
+
+    def setxattr(self, number: int, name: str, value: bytes) -> None:
+        self.step("setxattr")
+        self._open[number].attributes[name] = value
+
+    def removexattr(self, number: int, name: str) -> None:
+        self.step("removexattr")
+        self._open[number].attributes.pop(name, None)
+
     # ── folders ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def replace(self, source: str, target: str) -> None:
@@ -319,7 +339,16 @@ class Machine:
         folder = self.disk.find(path)
         if not isinstance(folder, Directory):
             raise error(errno.ENOTDIR, path)
-        return list(in_pieces(sorted(folder.entries), lambda: set(folder.entries), self.pause, self.world.random))
+        chance = self.world.random
+        names = sorted(folder.entries)
+        chance.shuffle(names)  # a folder is in the order of a hash table
+        half = chance.randint(0, len(names))
+        seen = names[:half]
+        if len(names) > 1:
+            self.pause()
+        rest = [name for name in names[half:] if name in folder.entries]
+        new = [name for name in sorted(set(folder.entries) - set(names)) if chance.random() < 0.5]
+        return seen + rest + new
 
     def pause(self) -> None:
         """Others may run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FOLDER = "longtake.manifests.folder"
+_PARTS = "longtake.manifests.parts"
 _STORE = "longtake.manifests.store"
 _LOCK = "longtake.manifests.lock"
 
@@ -50,57 +51,64 @@ PLANTED = (
     Planted(
         "no second listing after a reading",
         _STORE,
-        "if not any(part.compacted for part in set(self.parts()) - set(parts)):",
-        "if True:",
+        """            if not any(part.compacted for part in set(self.parts()) - set(parts)):
+                break""",
+        "            break",
     ),
     Planted(
         "the last write wins by the clock alone",
         _STORE,
-        "now = max(time.time_ns(), self._latest + 1, after + 1)",
+        "now = max(time.time_ns(), self._latest + 1, (noted or 0) + 1, after + 1)",
         "now = time.time_ns()",
     ),
     Planted(
         "a compacted part is named after the clock",
         _STORE,
-        "after_all = parts[-1].time | 1",
-        "after_all = time.time_ns() | 1",
+        "self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)",
+        "self._replace([parts[i] for i in chosen], kept, schema, time.time_ns() | 1)",
     ),
     Planted(
         "a name is chosen, and taken later, with no turn",
-        _STORE,
+        _PARTS,
         "fcntl.flock(folder, fcntl.LOCK_EX)",
         "pass",
     ),
     Planted(
         "a compaction deletes what came meanwhile",
         _STORE,
-        """        for i in chosen:
-            with self._in_plain_words("delete", self._file(parts[i].name)):
-                self.folder.remove(parts[i].name)""",
-        """        for part in self.parts():
-            if not part.compacted:
-                self.folder.remove(part.name)""",
+        """            self._write(table, lambda _: when)
+        self._delete_all(parts)""",
+        """            self._write(table, lambda _: when)
+        self._delete_all([part for part in self.parts() if not part.compacted])""",
     ),
     Planted(
         "a compaction deletes before it writes",
         _STORE,
-        """        for table in _pieces(rows_to_keep(), PART_ROWS):
-            self._write(table, lambda: after_all)
-        for i in chosen:
-            with self._in_plain_words("delete", self._file(parts[i].name)):
-                self.folder.remove(parts[i].name)""",
-        """        tables = list(_pieces(rows_to_keep(), PART_ROWS))
-        for i in chosen:
-            with self._in_plain_words("delete", self._file(parts[i].name)):
-                self.folder.remove(parts[i].name)
+        """        for table in _pieces(rows_to_keep(), self._full):
+            self._write(table, lambda _: when)
+        self._delete_all(parts)""",
+        """        tables = list(_pieces(rows_to_keep(), self._full))
+        self._delete_all(parts)
         for table in tables:
-            self._write(table, lambda: after_all)""",
+            self._write(table, lambda _: when)""",
     ),
     Planted(
         "of two rows with one key the first wins",
+        "longtake.manifests.keys",
+        "mask[order[:-1][same]] = False",
+        "mask[order[1:][same]] = False",
+    ),
+    Planted(
+        "a merged part is newer than those behind it",
         _STORE,
-        "last[np.from_dlpack(codes.indices)] = np.arange(len(together))",
-        "last[np.from_dlpack(codes.indices)[::-1]] = np.arange(len(together))[::-1]",
+        "made = [self._write(table, lambda _: parts[-1].time | 1) for table in _pieces(tables, self._full)]",
+        "made = [self._write(table, lambda _: time.time_ns() | 1) for table in _pieces(tables, self._full)]",
+    ),
+    Planted(
+        "a note of the newest part that outlives a power cut",
+        _PARTS,
+        "return int(noted) if boot == _boot() else None",
+        "return int(noted)",
     ),
     Planted(
         "a lock that two can hold",

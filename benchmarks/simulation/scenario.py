@@ -137,6 +137,7 @@ class Bench:
                     rows = dict.fromkeys(batch, goal)
                     self._append(manifest, rows)
                     journal.forget(batch)
+                    manifest.merge()
                 if not lock.held:
                     raise store.StoreError("the lock was lost")
                 manifest.compact()
@@ -166,7 +167,7 @@ class Bench:
         """One that outlived its driver: it reads rows that are its own, and stores newer ones, without a lock."""
         modules = self.copies(process)
         store = modules["longtake.manifests.store"]
-        for _ in range(6):
+        for _ in range(14):
             try:
                 manifest = store.Manifest(self.place, "videos", "key", SCHEMA)
                 before = dict(self.facts.stored)
@@ -174,7 +175,7 @@ class Bench:
                 mine = [key for key in keys if key in values]
                 if mine:
                     self._append(manifest, {mine[0]: values[mine[0]] + 1})
-                self.world.sleep(process, self.world.random.expovariate(1.0))
+                self.world.sleep(process, self.world.random.expovariate(6.0))
             except (store.StoreError, ServerError, OSError) as error:
                 self._fair(error)
 
@@ -182,14 +183,14 @@ class Bench:
         """Somebody who looks at the statistics meanwhile."""
         modules = self.copies(process)
         store = modules["longtake.manifests.store"]
-        for _ in range(6):
+        for _ in range(12):
             manifest = store.Manifest(self.place, "videos", "key", SCHEMA)
             before = dict(self.facts.stored)
             try:
                 self.facts.saw(before, manifest.read(["key", "value"]).to_pylist(), process.name)
             except (store.StoreError, ServerError, OSError) as error:
                 self._fair(error)
-            self.world.sleep(process, self.world.random.expovariate(2.0))
+            self.world.sleep(process, self.world.random.expovariate(6.0))
 
     def alive(self) -> set[str]:
         """The names of the processes that live."""
@@ -218,7 +219,9 @@ class Bench:
             world.start("reader", hosts[1], self.reader)
         world.run()
         world.healed = True
-        goal = max([0, *self.facts.stored.values()]) + 1
+        world.start("same command", hosts[0], lambda process: self.driver(process, 1))
+        world.run()
+        goal = max([0, *self.facts.stored.values()]) + 10  # more than any row whose append did not return
         world.start("last run", Host("host9", chance.choice([0.0, -40.0])), lambda process: self.driver(process, goal))
         world.run()
         world.start("judge", Host("host8"), lambda process: self._judge(process, goal))

@@ -85,6 +85,7 @@ class World:
         self.faults = {(fault.site, fault.occurrence): fault for fault in faults or []}
         self.history: list[str] | None = [] if log else None
         self.healed = False
+        self.boots = 0  # how often the power came back
         self.power_cut: Callable[[], None] = lambda: None
         self._tasks: list[Task] = []
         self._back = threading.Semaphore(0)
@@ -184,6 +185,7 @@ class World:
             for task in self._tasks:
                 self.kill(task.process)
             self.power_cut()
+            self.boots += 1
             raise Killed
         if fault.kind == "freeze":
             process.frozen_until = self.now + self.random.choice([5.0, 150.0, 400.0])
