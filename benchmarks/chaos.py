@@ -53,7 +53,7 @@ HELD_SECONDS = 15.0  # that another job has the cores, or the machine
 FROZEN_SECONDS = 10.0  # that a driver is frozen: it goes on by itself, as a laptop does that was closed
 ROUND_SECONDS = 1800.0
 # A machine that is busy with other jobs must not take its own nodes for dead: half a minute.
-PATIENT = {"RAY_health_check_failure_threshold": "12"}
+PATIENT = {"RAY_health_check_failure_threshold": "12", "RAY_worker_register_timeout_seconds": "300"}
 # What two runs of the same may differ in.
 OF_THE_RUN = {"host", "scan_id", "cpu_seconds", "decoded_seconds", "path", "attempts", "bytes", "sha256", "seconds"}
 

@@ -50,9 +50,9 @@ def test_little_is_done_here_and_much_on_ray_and_either_is_said(no_ray: list[str
     assert isinstance(of_a_run.choose([job(10, 1.0)], said.append), Inline)
     assert isinstance(of_a_run.choose([job(11, 1.0)], said.append), Inline)
     assert not no_ray
-    assert said == ["in this process, since there is about 10 s of CPU to do (--engine ray: on a local Ray)"]
+    assert said == ["engine: this process, since there is about 10 s of CPU to do (--engine ray: a local Ray)"]
     assert isinstance(of_a_run.choose([job(600, 1.0)], said.append), Cluster)
-    assert said[1:] == ["on a local Ray, since there is about 10 min of CPU to do (--engine inline: in this process)"]
+    assert said[1:] == ["engine: a local Ray, since there is about 10 min of CPU to do (--engine inline: this process)"]
     assert isinstance(of_a_run.choose([job(1, 1.0)], said.append), Cluster), "Ray is there already"
     assert len(said) == 2
     assert no_ray
@@ -61,7 +61,7 @@ def test_little_is_done_here_and_much_on_ray_and_either_is_said(no_ray: list[str
 def test_a_captioner_that_needs_ray_gets_it(no_ray: list[str]) -> None:
     said: list[str] = []
     assert isinstance(Engines(None).choose([job(1, 0.1, on_driver=True)], said.append), Cluster)
-    assert said == ["on a local Ray, since the captioner needs one"]
+    assert said == ["engine: a local Ray, since the captioner needs one"]
 
 
 @pytest.mark.parametrize(("asked", "address"), [("ray", None), (None, "auto"), ("inline", None)])
