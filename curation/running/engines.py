@@ -17,7 +17,7 @@ LITTLE_SECONDS = 60.0
 
 class Engines:
     """The engines of one run. asked: one of ENGINES; None: by what there is to do. address: of a cluster, which is Ray in any
-    case. say: told when Ray is started or joined."""
+    case. workers, gpus_per_worker: see `on_ray.Cluster`. say: told when Ray is started or joined."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class Engines:
             self._cluster.start()
 
     def choose(self, jobs: Sequence[Job], say: Callable[[str], None]) -> Inline | Cluster:
-        """The engine for jobs that follow one another. A run that has begun to use Ray stays with it."""
+        """The engine for jobs that follow one another. A run that has begun to use Ray stays with it. say: told what was
+        chosen, and why, where nobody asked for it."""
         if self._asked is not None:
             chosen: Inline | Cluster = self._inline if self._asked == INLINE else self._cluster
         elif isinstance(self._used, Cluster):
@@ -59,17 +60,17 @@ class Engines:
 
     def _by_size(self, jobs: Sequence[Job]) -> tuple[Inline | Cluster, str]:
         if any(job.on_driver for job in jobs):
-            return self._cluster, "on a local Ray, since the captioner needs one"
+            return self._cluster, "engine: a local Ray, since the captioner needs one"
         seconds = cpu_seconds(jobs)
         if seconds < LITTLE_SECONDS:
             return (
                 self._inline,
-                f"in this process, since there is about {seconds:.0f} s of CPU to do (--engine ray: on a local Ray)",
+                f"engine: this process, since there is about {seconds:.0f} s of CPU to do (--engine ray: a local Ray)",
             )
         minutes = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
         return (
             self._cluster,
-            f"on a local Ray, since there is about {minutes} of CPU to do (--engine inline: in this process)",
+            f"engine: a local Ray, since there is about {minutes} of CPU to do (--engine inline: this process)",
         )
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import socket
@@ -158,7 +157,9 @@ def _init(address: str | None, options: dict[str, Any]) -> None:
 def _quiet_core() -> Iterator[None]:
     """Ray's core tells the terminal which level of logs it was set to, before it heeds it. So what is written while it starts,
     which takes milliseconds, is written afterwards, without that line."""
-    _raylet: Any = importlib.import_module("ray._raylet")
+    import ray._raylet
+
+    _raylet: Any = ray._raylet
     core = _raylet.CoreWorker
 
     def started(*args: Any, **options: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 import ray.data
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
@@ -287,6 +287,9 @@ def _be_quiet() -> None:
 
 
 def _last_line(error: BaseException) -> str:
+    """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
+    if isinstance(error, OutOfMemoryError):
+        return "a machine had no memory left, so Ray ended a process on it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

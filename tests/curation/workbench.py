@@ -273,6 +273,10 @@ def ray_cluster(cpus: int = 2, **settings: str) -> Iterator[RunningRay]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+class NodeNotStarted(AssertionError):
+    """`ray start` gave up."""
+
+
 def _ray_start(command: list[str], around: dict[str, str], tidy: Callable[[], None]) -> None:
     """`ray start`. It gives a node half a minute to come up, which is too little on a busy machine."""
     for _ in range(4):
@@ -282,7 +286,7 @@ def _ray_start(command: list[str], around: dict[str, str], tidy: Callable[[], No
         tidy()
         if "timed out during startup" not in done.stdout + done.stderr:
             break
-    raise AssertionError(done.stdout + done.stderr)
+    raise NodeNotStarted(done.stdout + done.stderr)
 
 
 def _kill(members: list[psutil.Process]) -> None:

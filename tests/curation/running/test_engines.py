@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from longtake.curation.running.engines import ENGINES, Engines
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Job, Report, cpu_seconds, parts_of
 from longtake.curation.running.on_ray import Cluster
+from longtake.curation.running.plugins import plugin_paths
 
 
 class Nothing:
@@ -48,9 +50,9 @@ def test_little_is_done_here_and_much_on_ray_and_either_is_said(no_ray: list[str
     assert isinstance(of_a_run.choose([job(10, 1.0)], said.append), Inline)
     assert isinstance(of_a_run.choose([job(11, 1.0)], said.append), Inline)
     assert not no_ray
-    assert said == ["in this process, since there is about 10 s of CPU to do (--engine ray: on a local Ray)"]
+    assert said == ["engine: this process, since there is about 10 s of CPU to do (--engine ray: a local Ray)"]
     assert isinstance(of_a_run.choose([job(600, 1.0)], said.append), Cluster)
-    assert said[1:] == ["on a local Ray, since there is about 10 min of CPU to do (--engine inline: in this process)"]
+    assert said[1:] == ["engine: a local Ray, since there is about 10 min of CPU to do (--engine inline: this process)"]
     assert isinstance(of_a_run.choose([job(1, 1.0)], said.append), Cluster), "Ray is there already"
     assert len(said) == 2
     assert no_ray
@@ -59,7 +61,7 @@ def test_little_is_done_here_and_much_on_ray_and_either_is_said(no_ray: list[str
 def test_a_captioner_that_needs_ray_gets_it(no_ray: list[str]) -> None:
     said: list[str] = []
     assert isinstance(Engines(None).choose([job(1, 0.1, on_driver=True)], said.append), Cluster)
-    assert said == ["on a local Ray, since the captioner needs one"]
+    assert said == ["engine: a local Ray, since the captioner needs one"]
 
 
 @pytest.mark.parametrize(("asked", "address"), [("ray", None), (None, "auto"), ("inline", None)])
@@ -95,3 +97,25 @@ def test_how_much_is_done_at_a_time_is_the_workers_word() -> None:
     for at_once in (1, 2):
         batches = Job("test", [batch, batch], Cutting, (), at_once=at_once)
         assert sorted(report.rows for report in Inline().run(batches)) == [1, 1, 2, 2, 2, 2]
+
+
+def test_workers_share_a_gpu_if_they_are_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster of one GPU, as it says itself: this machine may have none."""
+    from longtake.curation.running import streaming
+
+    monkeypatch.setattr(streaming, "resources", lambda: {"CPU": 16.0, "GPU": 1.0})
+    jobs = [job(1, 1.0), job(1, 1.0, on_gpu=True), job(1, 1.0, on_gpu=True)]
+    for asked, taken in ((None, 0.5), (0.25, 0.25), (1.0, 0.5)):
+        sized = Cluster("somewhere:1", gpus_per_worker=asked)._sized(jobs)
+        assert [share.gpus for share in streaming.shares(sized, ours=False)] == [0.0, taken, taken]
+
+
+def test_plug_ins_travel_with_what_they_are_found_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = tmp_path / "brought-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[longtake.filters]\nmine = brought.filters:Mine\n")
+    (tmp_path / "brought").mkdir()
+    (tmp_path / "brought" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {str(tmp_path / "brought"), str(metadata)} <= set(plugin_paths())

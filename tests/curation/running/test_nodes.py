@@ -17,6 +17,7 @@ from longtake.curation.running.jobs import Job, Report
 from longtake.curation.running.on_ray import Cluster
 from tests.curation.workbench import (
     IMPATIENT,
+    ROOT,
     Bench,
     RunningRay,
     add_node,
@@ -150,3 +151,11 @@ def test_cpu_and_gpu_are_busy_side_by_side(head: RunningRay, tmp_path: Path) -> 
     first, second = ([(int(a), int(b)) for a, b, _ in seen[name]] for name in ("first", "second"))
     overlaps = [(a, b) for a, b in second if any(c < b and a < d for c, d in first)]
     assert len(overlaps) >= 5
+
+
+def test_plug_ins_are_brought_to_nodes_that_have_none(films: Path, tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with ray_cluster(2, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}") as ray:
+        output = bench.run("curate", films / "000.mp4", "--address", ray.address, seconds=600)
+    assert_whole(bench, 1)
+    assert "with errors" not in output

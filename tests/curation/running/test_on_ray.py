@@ -188,6 +188,34 @@ def test_what_is_waited_for_is_said(cluster: Cluster, tmp_path: Path, monkeypatc
     assert not left, "a thread that is at Ray's core when Ray is left takes the process with it"
 
 
+class InParts:
+    """Takes a row at a time, and is killed once in the third."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def parts(self, batch: pa.Table) -> list[pa.Table]:
+        return [batch.slice(at, 1) for at in range(batch.num_rows)]
+
+    def __call__(self, part: pa.Table) -> Report:
+        row = part["row"][0].as_py()
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{row} ")
+        if row == 2 and not (self.folder / "killed").exists():
+            (self.folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Report(rows=part.num_rows)
+
+
+@pytest.mark.slow  # an actor is made twice
+@pytest.mark.cluster
+def test_a_kill_costs_the_part_in_hand_and_not_the_batch(cluster: Cluster, tmp_path: Path) -> None:
+    reports = list(cluster.run(Job("test", [pa.table({"row": [0, 1, 2, 3]})], InParts, (str(tmp_path),))))
+    assert sum(report.rows for report in reports) == 4
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "2", "2", "3"]
+    assert sum(report.repeated for report in reports) == 1
+
+
 class Passing(Worker):
     """Gives on what it did."""
 
