@@ -21,6 +21,7 @@ from longtake.curation.cli.options import (
     ListFps,
     OptionalOutput,
     Output,
+    Part,
     RecipeName,
     RequiredWorkspace,
     RetryErrors,
@@ -58,6 +59,7 @@ def _run(
     allow_scheme: list[str] | None = None,
     allow_private: bool = False,
     allow_endpoints: list[str] | None = None,
+    part: str | None = None,
 ) -> None:
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
@@ -72,7 +74,7 @@ def _run(
     chosen = target.recipe(recipe)
     if formats:
         chosen = chosen.with_formats(formats)
-    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
+    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample, part)  # type: ignore[arg-type]
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
@@ -108,6 +110,7 @@ def curate(
     inline: Inline = False,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -122,7 +125,7 @@ def curate(
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        inline=inline, address=address, workers=workers, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
@@ -140,6 +143,7 @@ def scan(
     inline: Inline = False,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -150,7 +154,7 @@ def scan(
     """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        inline=inline, address=address, workers=workers, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private,
     )  # fmt: skip
@@ -166,12 +170,13 @@ def score(
     inline: Inline = False,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
         ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
-        workers=workers, strict=strict,
+        workers=workers, part=part, strict=strict,
     )  # fmt: skip
 
 
@@ -187,6 +192,7 @@ def caption(
     inline: Inline = False,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     sample: Annotated[
         int | None,
@@ -205,7 +211,7 @@ def caption(
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
+        workers=workers, part=part, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -221,6 +227,7 @@ def export(
     inline: Inline = False,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     formats: Formats = None,
     access: AccessFile = None,
@@ -229,7 +236,7 @@ def export(
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, formats=formats, access=access, allow_private=allow_private,
+        workers=workers, part=part, strict=strict, formats=formats, access=access, allow_private=allow_private,
     )  # fmt: skip
 
 
@@ -245,11 +252,12 @@ def _add_command(name: str, about: str) -> None:
         inline: Inline = False,
         address: Address = None,
         workers: Workers = None,
+        part: Part = None,
         strict: Strict = False,
     ) -> None:
         _run(
             (name,), one_workspace(workspace, output), None, recipe, all_scores=all_scores, retry_errors=retry_errors,
-            inline=inline, address=address, workers=workers, strict=strict,
+            inline=inline, address=address, workers=workers, part=part, strict=strict,
         )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from longtake.curation.running.faults import Outcome
 
+AT_A_TIME = 200_000  # rows of a job; a thousandth of that is at work at any moment
+
 
 @dataclass(slots=True)
 class Report:
@@ -82,7 +84,8 @@ class Job:
     where the cluster has any; gpus: how much of one. workers: how many at most (None: as many as there is room for). at_once:
     batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
-    a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed.
+    a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. partial: there is
+    more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
     """
 
     stage: str
@@ -97,6 +100,7 @@ class Job:
     at_once: int = 1
     on_driver: bool = False
     patience: float = 1800.0
+    partial: bool = False
 
     @property
     def rows(self) -> int:
