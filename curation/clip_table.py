@@ -444,6 +444,14 @@ def written_captions(
     return (captions, fault) if protocol is None else (captions.filter(_by_captioner(captions, protocol)), None)
 
 
+def written_slices(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """What `written_captions` gives, a slice at a time."""
+    protocol, _ = _captioner_protocol(recipe)
+    wanted = list(dict.fromkeys([*columns, "caption_protocol"]))
+    for captions in workspace.captions.scan(wanted, encoded=["caption_protocol"]):
+        yield captions if protocol is None else captions.filter(_by_captioner(captions, protocol))
+
+
 def _captioner_protocol(recipe: Recipe) -> tuple[str | None, str | None]:
     """The protocol of the recipe's captions, or why this machine cannot tell."""
     try:

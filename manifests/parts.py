@@ -6,11 +6,11 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ PART = re.compile(r"\d{20}-(\d+)-[0-9a-f]{8}\.parquet")
 # An attribute of a local folder: the boot of the machine, and the time of the newest part.
 _NEWEST = "user.longtake.newest"
 _guards: dict[str, Guard] = {}
+_Read = TypeVar("_Read")
 HINTS = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "raise the quota or free some space, and run again",
@@ -43,6 +44,14 @@ class StoreError(Exception):
 
 class Overtaken(StoreError):
     """A compaction by another run replaced parts while they were being read. Read again from the beginning."""
+
+
+def steadily(read: Callable[[], _Read], tries: int = 5) -> _Read:
+    """What `read` gives, from the beginning again where another run compacts meanwhile. Raises Overtaken in the end."""
+    for _ in range(tries - 1):
+        with suppress(Overtaken):
+            return read()
+    return read()
 
 
 class Guard(Protocol):
