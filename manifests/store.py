@@ -514,7 +514,7 @@ class Manifest:
         """A part's file, and its schema."""
         local = self.folder.is_local
         try:
-            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open(part.name) as source:
+            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open_by_range(part.name) as source:
                 parquet = pq.ParquetFile(
                     source,
                     pre_buffer=not local,
