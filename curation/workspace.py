@@ -66,6 +66,11 @@ class Workspace:
     def runs(self) -> Manifest:
         return self._manifest(schemas.runs)
 
+    @property
+    def outputs(self) -> list[Manifest]:
+        """The manifests that workers append to."""
+        return [self.videos, self.clips, self.captions, self.exports]
+
     def _manifest(self, named: Callable[[str], Manifest]) -> Manifest:
         return Remembered.of(named(self.path)) if self.remembers else named(self.path)
 

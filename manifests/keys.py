@@ -62,6 +62,12 @@ def _mix(hashes: Hashes, words: npt.NDArray[np.uint64]) -> None:
         half ^= half >> np.uint64(shift)
 
 
+def in_part(keys: pa.Array | pa.ChunkedArray, part: tuple[int, int]) -> Bools:
+    """Which keys belong to the I-th of N parts (I from 1): each to one of them, always the same, and about as many to each."""
+    which, parts = part
+    return np.asarray(hashed(keys)[0] % np.uint64(parts) == np.uint64(which - 1))
+
+
 def newest(keys: Sequence[pa.ChunkedArray]) -> list[Bools] | None:
     """For the keys of each part, oldest first: a mask of the rows that no later row replaces. None: of all rows."""
     return newest_of([hashed(part) for part in keys])

@@ -7,9 +7,10 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,8 @@ METADATA = b"longtake.manifest"
 PART = re.compile(r"\d{20}-(\d+)-[0-9a-f]{8}\.parquet")
 # An attribute of a local folder: the boot of the machine, and the time of the newest part.
 _NEWEST = "user.longtake.newest"
-_guards: dict[str, Callable[[], None]] = {}
+_guards: dict[str, Guard] = {}
+_Read = TypeVar("_Read")
 HINTS = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "raise the quota or free some space, and run again",
@@ -44,19 +46,42 @@ class Overtaken(StoreError):
     """A compaction by another run replaced parts while they were being read. Read again from the beginning."""
 
 
-def guard(workspace: str, check: Callable[[], None] | None) -> None:
-    """Let `check` be called before this process compacts or merges a manifest of a workspace: it raises if the lock was
-    lost. None: no more."""
-    if check is None:
+def steadily(read: Callable[[], _Read], tries: int = 5) -> _Read:
+    """What `read` gives, from the beginning again where another run compacts meanwhile. Raises Overtaken in the end."""
+    for _ in range(tries - 1):
+        with suppress(Overtaken):
+            return read()
+    return read()
+
+
+class Guard(Protocol):
+    """Who holds the lock of a workspace in this process (longtake.manifests.lock)."""
+
+    def check(self) -> None:
+        """Raises if the lock was lost."""
+
+    def turn(self, wait: bool) -> AbstractContextManager[bool]:
+        """For the length of a compaction: whether it is ours to compact. wait: until it is. Raises if the lock was lost."""
+
+
+def guard(workspace: str, holder: Guard | None) -> None:
+    """Let compactions of a workspace by this process be allowed by the holder of its lock. None: no more."""
+    if holder is None:
         _guards.pop(workspace, None)
     else:
-        _guards[workspace] = check
+        _guards[workspace] = holder
 
 
 def check_guard(workspace: str) -> None:
-    """Raises what the guard of a workspace raises, if there is one."""
-    if (check := _guards.get(workspace)) is not None:
-        check()
+    """Raises if this process had the lock of a workspace, and lost it."""
+    if (holder := _guards.get(workspace)) is not None:
+        holder.check()
+
+
+def turn(workspace: str, wait: bool) -> AbstractContextManager[bool]:
+    """As `Guard.turn`; whoever has no lock compacts at once."""
+    holder = _guards.get(workspace)
+    return nullcontext(True) if holder is None else holder.turn(wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +99,16 @@ class Part:
     @property
     def compacted(self) -> bool:
         return self.time % 2 == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The parts of a manifest at one moment: their schemas, and of each a mask of the rows that count (None: all rows do)."""
+
+    parts: list[Part]
+    schemas: list[pa.Schema]
+    masks: list[npt.NDArray[np.bool_]] | None
+    keys: list[Hashes]
 
 
 def open_folder(place: str) -> Folder:

@@ -41,6 +41,7 @@ from longtake.manifests.parts import (
     PART,
     Overtaken,
     Part,
+    Snapshot,
     StoreError,
     as_dictionary,
     check_guard,
@@ -54,6 +55,7 @@ from longtake.manifests.parts import (
     open_folder,
     parquet,
     rows_in,
+    turn,
 )
 from longtake.manifests.parts import pieces as _pieces
 
@@ -81,16 +83,6 @@ class _Loaded:
 
     schema: pa.Schema
     table: pa.Table
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The parts of a manifest at one moment: their schemas, and of each a mask of the rows that count (None: all rows do)."""
-
-    parts: list[Part]
-    schemas: list[pa.Schema]
-    masks: list[npt.NDArray[np.bool_]] | None
-    keys: list[Hashes]
 
 
 class Manifest:
@@ -179,7 +171,10 @@ class Manifest:
 
         Raises StoreError if a part cannot be read or written; then nothing was lost.
         """
-        check_guard(self.workspace)
+        with turn(self.workspace, wait=True):
+            self._compact(without)
+
+    def _compact(self, without: pa.Array | pa.ChunkedArray | None) -> None:
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
         with in_turn(self.folder):  # no append may be between its choice of a name and that name's appearance
@@ -207,9 +202,8 @@ class Manifest:
     def merge(self) -> int:
         """Make one part of many small ones, while others append; how many parts are gone.
 
-        For the holder of the workspace's lock, as `compact`, but it looks only at small parts at the new end of the folder,
-        and at nothing where there are few of these. Rows that older parts hold and that were replaced stay until `compact`.
-        Raises StoreError if a part cannot be read or written; then nothing was lost.
+        As `compact`, but it looks only at small parts at the new end of the folder, and only where they are many. Rows that
+        older parts hold and that were replaced stay until `compact`.
         """
         with in_turn(self.folder):
             parts = self.parts()
@@ -225,9 +219,11 @@ class Manifest:
         chosen = parts[start:]
         if len(chosen) <= MERGE_PARTS:
             return 0
-        check_guard(self.workspace)
-        self._with_small_merged(chosen)
-        return len(chosen)
+        with turn(self.workspace, wait=False) as ours:
+            if ours and set(chosen) <= set(self.parts()):  # nobody else has compacted since
+                self._with_small_merged(chosen)
+                return len(chosen)
+        return 0
 
     def _with_small_merged(self, parts: Sequence[Part]) -> list[Part]:
         """Make one part of each run of small ones, which are read once; the parts there are then. A merged part is as old as the
@@ -254,7 +250,7 @@ class Manifest:
         return after
 
     def _merged(self, parts: Sequence[Part]) -> list[Part]:
-        """One part (or a few, where several of one age are many rows) in place of some."""
+        """One part in place of some; a few, where those of one age are many rows."""
         tables = [loaded.table for loaded in self._ahead(parts, lambda part: self._load(part, None, verify=True))]
         schema = self._joined([table.schema for table in tables])
         tables = [fit(table, schema, self._file(part.name)) for part, table in zip(parts, tables, strict=True)]
@@ -424,7 +420,7 @@ class Manifest:
         keys = [one[:, mask] for one, mask in zip(seen.keys, masks, strict=True)]
         return np.concatenate([np.zeros((2, 0), np.uint64), *keys], axis=1)
 
-    def _seen(self, keep: bool = False) -> _Seen:
+    def _seen(self, keep: bool = False) -> Snapshot:
         for _ in range(TRIES):
             parts = self.parts()
             try:
@@ -432,7 +428,7 @@ class Manifest:
             except FileNotFoundError:
                 continue
             if not any(part.compacted for part in set(self.parts()) - set(parts)):
-                return _Seen(parts, found, newest_of(keys), keys if keep else [])
+                return Snapshot(parts, found, newest_of(keys), keys if keep else [])
         raise Overtaken(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
 
     def _keys(self, parts: Sequence[Part]) -> tuple[list[pa.Schema], list[Hashes]]:
@@ -531,7 +527,7 @@ class Manifest:
         """A part's file, and its schema."""
         local = self.folder.is_local
         try:
-            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open(part.name) as source:
+            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open_by_range(part.name) as source:
                 parquet = pq.ParquetFile(
                     source,
                     pre_buffer=not local,

@@ -19,6 +19,15 @@ else:
 LAST_STAGE: StageName = StageName(STAGES[-1].name)
 
 
+def _part(text: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    if text is None or isinstance(text, tuple):
+        return text
+    which, slash, parts = text.partition("/")
+    if not (slash and which.isdecimal() and parts.isdecimal() and 1 <= int(which) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is no part: write I/N, such as 2/5, with I from 1 to N")
+    return int(which), int(parts)
+
+
 Videos = Annotated[
     list[str] | None,
     typer.Argument(
@@ -95,6 +104,17 @@ AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try again what ended in an error.")]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Only the I-th of N parts of the videos. All parts may run at once, on any machines, as tasks of their own; a run "
+        "without --part then finishes what needs the whole corpus, and whatever a part left.",
+        callback=_part,
+        show_default=False,
+    ),
+]
 Engine = Annotated[
     EngineName | None,
     typer.Option(

@@ -34,6 +34,7 @@ from longtake.curation.cli.options import (
     OnlyFormats,
     OptionalOutput,
     Output,
+    Part,
     RecipeName,
     RequiredWorkspace,
     RetryErrors,
@@ -74,6 +75,7 @@ def _run(
     allow_scheme: list[str] | None = None,
     allow_private: bool = False,
     allow_endpoints: list[str] | None = None,
+    part: str | None = None,
 ) -> None:
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
@@ -94,7 +96,7 @@ def _run(
         from longtake.curation.looking.tiering import parse_changes
 
         chosen = chosen.with_gates(parse_changes(gates))
-    options = Options(stages, all_scores, retry_errors, engine, address, workers, gpus_per_worker, sample)
+    options = Options(stages, all_scores, retry_errors, engine, address, workers, gpus_per_worker, sample, part)  # type: ignore[arg-type]
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
@@ -140,6 +142,7 @@ def curate(
     address: Address = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -154,7 +157,7 @@ def curate(
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, gates=changes, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
+        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
@@ -172,6 +175,7 @@ def scan(
     engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -182,7 +186,7 @@ def scan(
     """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        engine=engine, address=address, workers=workers, strict=strict,
+        engine=engine, address=address, workers=workers, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private,
     )  # fmt: skip
@@ -199,12 +203,13 @@ def score(
     address: Address = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
         ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, engine=engine, address=address,
-        workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
+        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
     )  # fmt: skip
 
 
@@ -221,6 +226,7 @@ def caption(
     address: Address = None,
     workers: Workers = None,
     gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
     sample: Annotated[
         int | None,
@@ -239,7 +245,7 @@ def caption(
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
         ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
-        workers=workers, gpus_per_worker=gpus_per_worker, strict=strict, sample=sample, preview=preview,
+        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, sample=sample, preview=preview,
         allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
@@ -256,6 +262,7 @@ def export(
     engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     formats: Formats = None,
     only: OnlyFormats = None,
@@ -265,7 +272,7 @@ def export(
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
-        workers=workers, strict=strict, formats=formats, only=only, access=access, allow_private=allow_private,
+        workers=workers, part=part, strict=strict, formats=formats, only=only, access=access, allow_private=allow_private,
     )  # fmt: skip
 
 
@@ -282,11 +289,12 @@ def _add_command(name: str, about: str) -> None:
         address: Address = None,
         workers: Workers = None,
         gpus_per_worker: GpusPerWorker = None,
+        part: Part = None,
         strict: Strict = False,
     ) -> None:
         _run(
             (name,), one_workspace(workspace, output), None, recipe, all_scores=all_scores, retry_errors=retry_errors,
-            engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, strict=strict,
+            engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
         )  # fmt: skip
 
 

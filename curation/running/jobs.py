@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from longtake.curation.running.faults import Outcome
 
+AT_A_TIME = 200_000  # rows of a job; a thousandth of that is at work at any moment
+
 
 @dataclass(slots=True)
 class Report:
@@ -91,7 +93,8 @@ class Job:
     batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
     a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. clip_seconds:
-    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one).
+    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial: there
+    is more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
     """
 
     stage: str
@@ -108,6 +111,7 @@ class Job:
     patience: float = 1800.0
     clip_seconds: float = 0.0
     clips: float | None = None
+    partial: bool = False
 
     @property
     def rows(self) -> int:

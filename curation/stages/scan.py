@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -27,15 +28,27 @@ from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import FAULT_BEFORE, HAD_RESULT, of_the_world, outcome, this_host, with_past
-from longtake.curation.running.jobs import Job, Report, allow, split
-from longtake.curation.stages.stage import Run, Stage
-from longtake.curation.workspace import Workspace, without_ids
+from longtake.curation.running.faults import (
+    FAULT_BEFORE,
+    HAD_RESULT,
+    of_the_world,
+    outcome,
+    source_of,
+    this_host,
+    untried,
+    with_past,
+)
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
+from longtake.curation.stages.stage import Run, Stage, of_part
+from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs, Sample
 from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
+from longtake.manifests.arrow import from_numpy
 from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer
+from longtake.manifests.keys import Index, Seen, hashed
+from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
@@ -62,6 +75,8 @@ class Scan(Stage):
             all_scores=how.all_scores,
             retry_errors=how.retry_errors,
             access=run.access,
+            part=how.part,
+            tried=run.tried.get(self.name),
         )
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
@@ -69,7 +84,7 @@ class Scan(Stage):
         return job(run.workspace, run.recipe, batches, how.all_scores, (run.access or Access()).reach)
 
     def settle(self, run: Run) -> None:
-        sync_clips(run.workspace, run.recipe)
+        sync_clips(run.workspace, run.recipe, run.options.part)
 
 
 def plan(
@@ -79,25 +94,56 @@ def plan(
     all_scores: bool,
     retry_errors: bool,
     access: Access | None = None,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
 ) -> Job | None:
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
-    of which needs a score or frames that a stricter recipe did without."""
-    wanted = workspace.inputs.read()
-    done = _done(workspace, wanted, recipe, all_scores, retry_errors)
-    todo = without_ids(wanted, "video_id", done)
+    of which needs a score or frames that a stricter recipe did without. Of very many the dearest, see `Job.partial`.
+
+    part: only of its videos. tried: rows that were tried in this run."""
+    names = ["status", "error_kind", "clip_protocol"]
+    videos = Lookup(workspace.videos, names, encoded=names)
+    again = incomplete_videos(workspace, recipe, all_scores, retry_errors, part)
+    working: Callable[[], pa.Array] = cache(lambda: _working(workspace, recipe))
+    todo, cost, cut = pa.table({}), np.zeros(0), False
+    for wanted in workspace.inputs.scan():
+        wanted = untried(of_part(wanted, part), tried)
+        rows, there = videos.of(wanted["video_id"])
+        done = there & _done(wanted, rows, recipe, retry_errors) & ~again.has(wanted["video_id"])
+        wanted = wanted.filter(from_numpy(~done))
+        if not wanted.num_rows:
+            continue
+        wanted = with_past(wanted, "video_id", videos.among(wanted["video_id"]), working)
+        costs = np.array([_bytes(uri) for uri in wanted["uri"].to_pylist()], float)
+        todo, cost = pa.concat_tables([todo, wanted] if todo.num_rows else [wanted]), np.append(cost, costs)
+        if todo.num_rows > 2 * at_a_time:
+            order, cut = _in_order(todo, cost)[:at_a_time], True
+            todo, cost = todo.take(order), cost[order]
     if not todo.num_rows:
         return None
-    videos = workspace.videos.read(["video_id", "uri", "status", "error_kind"])
-    good = videos.filter(pc.and_(pc.equal(videos["status"], "ok"), pc.is_in(videos["video_id"], value_set=done)))
-    todo = with_past(todo, "video_id", videos, lambda: good["uri"])
-    cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
-    # Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read.
-    order = np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
+    order = _in_order(todo, cost)
+    cut |= len(order) > at_a_time
+    order = order[:at_a_time]
     access = access or Access()
     todo = access.attached(todo.take(order))
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
     clips = sum(map(_clips, todo["uri"].to_pylist(), cost[order].tolist()))
-    return replace(job(workspace, recipe, batches, all_scores, access.reach), clips=clips)
+    return replace(job(workspace, recipe, batches, all_scores, access.reach), clips=clips, partial=cut)
+
+
+def _in_order(todo: pa.Table, cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read."""
+    return np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
+
+
+def _working(workspace: Workspace, recipe: Recipe) -> pa.Array:
+    """One URI for each source that gave a video what is asked for now."""
+    found: dict[str, str] = {}
+    for videos in workspace.videos.scan(["uri", "status", "clip_protocol"]):
+        good = pc.and_(pc.equal(videos["status"], "ok"), pc.starts_with(videos["clip_protocol"], recipe.clip_protocol))
+        found |= {source_of(uri): uri for uri in videos["uri"].filter(good).to_pylist()}
+    return pa.array(list(found.values()), pa.string())
 
 
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, reach: Reach) -> Job:
@@ -115,19 +161,19 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
     )
 
 
-def _done(
-    workspace: Workspace, inputs: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool
-) -> pa.ChunkedArray:
-    videos = workspace.videos.read(["video_id", "status", "error_kind", "clip_protocol"])
-    wanted = pa.array([clip_protocol(recipe, spans) for spans in inputs["spans"].to_pylist()], pa.string())
-    at = pc.index_in(videos["video_id"], value_set=inputs["video_id"].combine_chunks())
-    same = pc.fill_null(pc.equal(videos["clip_protocol"], wanted.take(at.combine_chunks())), False)
-    done = videos.filter(pc.or_(same, pc.equal(videos["status"], "error")))
-    done = done.filter(pc.invert(of_the_world(done["error_kind"])))
+def _done(wanted: pa.Table, videos: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
+    """Which of some inputs are scanned as the recipe asks, or ended in an error that is a fact. videos: their rows."""
+    protocols = np.full(wanted.num_rows, recipe.clip_protocol, object)
+    listed = np.flatnonzero(pc.fill_null(pc.greater(pc.list_value_length(wanted["spans"]), 0), False).to_numpy())
+    for row, spans in zip(listed.tolist(), wanted["spans"].take(from_numpy(listed)).to_pylist(), strict=True):
+        protocols[row] = clip_protocol(recipe, spans)
+    same = pc.fill_null(pc.equal(videos["clip_protocol"].cast(pa.string()), pa.array(protocols, pa.string())), False)
+    status = videos["status"].cast(pa.string())
     if retry_errors:
-        done = done.filter(pc.equal(done["status"], "ok"))
-    again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
-    return without_ids(done, "video_id", again)["video_id"]
+        done = pc.and_(same, pc.fill_null(pc.equal(status, "ok"), False))
+    else:
+        done = pc.or_(same, pc.fill_null(pc.equal(status, "error"), False))
+    return np.asarray(pc.and_(done, pc.invert(of_the_world(videos["error_kind"]))).to_numpy().astype(bool))
 
 
 def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> str:
@@ -140,11 +186,20 @@ def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> 
     return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
 
 
-def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.Array:
-    """Ids of videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
-    clips = workspace.clips.read()
-    if not clips.num_rows:
-        return pa.array([], pa.string())
+def incomplete_videos(
+    workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool, part: tuple[int, int] | None = None
+) -> Index:
+    """Videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
+    found = [np.zeros((2, 0), np.uint64)]
+    for clips in workspace.clips.scan():
+        clips = of_part(clips, part)
+        if clips.num_rows:
+            again = _incomplete(clips, recipe, all_scores, retry_errors)
+            found.append(hashed(pc.unique(clips["video_id"].filter(pa.array(again)))))
+    return Index(np.concatenate(found, axis=1))
+
+
+def _incomplete(clips: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool) -> npt.NDArray[np.bool_]:
     scores = ClipScores(clips, recipe.built)
     ok = pc.equal(clips["status"], "ok").to_numpy(zero_copy_only=False)
     lacking = ~clips["has_frames"].to_numpy(zero_copy_only=False)
@@ -157,9 +212,7 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
     living = alive(scores, recipe.tiers)
     needed = np.ones(len(ok), bool) if all_scores else living
     again = ok & ((lacking & needed) | (_too_short(clips, recipe) & living))
-    if retry_errors:
-        again |= ~ok
-    return pc.unique(clips["video_id"].filter(pa.array(again)))
+    return np.asarray(again | ~ok if retry_errors else again)
 
 
 def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,9 @@ from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe, questioner
-from longtake.curation.running.faults import HAD_RESULT, outcome, this_host
-from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.stage import Run, Stage
+from longtake.curation.running.faults import HAD_RESULT, outcome, this_host, untried
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
+from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.ask import Ask
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
@@ -42,6 +43,7 @@ from longtake.filters.gates import Tier
 from longtake.filters.verdicts import ClipScores, standard_error_of, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.keys import Seen
 from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
 from longtake.manifests.store import Manifest, open_folder
 
@@ -64,7 +66,8 @@ class Score(Stage):
         return workspace.clips
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
+        how, tried = run.options, run.tried.get(self.name)
+        return plan(run.workspace, run.recipe, all_scores=how.all_scores, part=how.part, tried=tried)
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         return job(run.workspace, run.recipe, batches, run.options.all_scores)
@@ -87,25 +90,42 @@ class Score(Stage):
             _check_questions(run.recipe)
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
-    """The clips that some tier may still keep and that lack a score of this stage. Raises SetupError if a filter cannot
-    work on this machine: a package or a weight is missing, or a weight is not the right file."""
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    all_scores: bool,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
+) -> Job | None:
+    """The clips that some tier may still keep and that lack a score of this stage; of very many some, see `Job.partial`. Raises
+    SetupError if a filter cannot work on this machine: a package or a weight is missing, or a weight is not the right file.
+
+    part: only clips of its videos. tried: rows that were tried in this run."""
     filters = recipe.needing(Needs.FRAMES)
-    clips = workspace.clips.read()
-    if not filters or not clips.num_rows:
+    if not filters or not workspace.clips.rows():
         return None
     for filter_ in filters.values():
         try:
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    todo = clips.filter(_wanted(clips, recipe, all_scores)).sort_by("video_id")
-    if not todo.num_rows:
+    found, rows = list[pa.Table](), 0
+    for clips in workspace.clips.scan():
+        clips = of_part(clips, part)
+        clips = untried(clips.filter(_wanted(clips, recipe, all_scores)), tried)
+        found.append(clips)
+        rows += clips.num_rows
+        if rows > at_a_time:
+            break
+    if not rows:
         return None
+    todo = pa.concat_tables(found).slice(0, at_a_time).sort_by("video_id")
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
-    return job(workspace, recipe, _batches(todo), all_scores)
+    return replace(job(workspace, recipe, _batches(todo), all_scores), partial=rows > at_a_time)
 
 
 def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:

@@ -218,10 +218,14 @@ def test_a_lost_lock_stops_a_compaction_before_it_writes(tmp_path: Path, monkeyp
         manifest.append(rows({f"clip-{i}": float(i)}))
     before = manifest.parts()
 
-    def lost() -> None:
-        raise RuntimeError("the lock was lost")
+    class Lost:
+        def check(self) -> None:
+            raise RuntimeError("the lock was lost")
 
-    parts_module.guard(str(tmp_path), lost)
+        def turn(self, wait: bool) -> Any:
+            self.check()
+
+    parts_module.guard(str(tmp_path), Lost())
     try:
         for action in (manifest.compact, manifest.merge):
             with pytest.raises(RuntimeError, match="lost"):
