@@ -89,8 +89,9 @@ e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
-docs: $(VENV)/.ready
+docs: $(VENV)/.ready  ## the page of filters, and the site from all pages: build/site/index.html
 	$(RUN)/python -m docs.filter_pages
+	$(RUN)/python -m docs.site build/site
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

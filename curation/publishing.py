@@ -194,7 +194,7 @@ def _commit(
 def _api() -> HfApi:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
         raise SetupError(f"publishing needs {error.name}: pip install 'longtake[publish]'") from error
     disable_progress_bars()
@@ -205,7 +205,7 @@ def _api() -> HfApi:
 def _plainly(repo: str) -> Iterator[None]:
     """Errors of the Hub and of the way there, in a sentence."""
     # The client of HTTP below the Hub's changes its name from version to version; its errors are named here, too.
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # type: ignore[attr-defined]
 
     again = "what was sent is there, and the same command goes on from here"
     try:

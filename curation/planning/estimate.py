@@ -94,7 +94,7 @@ def draws(values: Floats, sampled: Sampled, seed: int = 0) -> Floats:
     looked = int(np.sum(of >= 0))
     mean = totals.mean(axis=0)
     widened = mean + (totals - mean) * (1.0 + _WIDENED / math.sqrt(max(looked, 1)))
-    return np.maximum(widened, values.sum(axis=0))  # what was seen is there
+    return np.asarray(np.maximum(widened, values.sum(axis=0)))  # what was seen is there
 
 
 def estimate(totals: Floats) -> Estimate:
