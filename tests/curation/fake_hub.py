@@ -54,6 +54,8 @@ def fake_hub() -> Iterator[FakeHub]:
             if path == "/api/repos/create":
                 hub.private = json.loads(body).get("private", hub.private)
                 return self.answer({"url": f"{hub.url}/datasets/me/clips", "id": "me/clips", "name": "me/clips"})
+            if path == "/api/validate-yaml":
+                return self.answer({"errors": [], "warnings": []})
             if "/tree/" in path:
                 return self.answer([_entry(name, content) for name, content in sorted(hub.files.items())])
             if "/preupload/" in path:
