@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 @dataclass
 class FakeHub:
     """url: HF_ENDPOINT. files: path → content, of the one repository. objects: what was uploaded, by SHA-256. commits: the paths
-    of each. most: commits that go well; after these the server answers 500. token: that is asked for."""
+    of each. most: commits that go well; after these the server answers 409. token: that is asked for."""
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
@@ -52,7 +52,8 @@ def fake_hub() -> Iterator[FakeHub]:
 
         def api(self, path: str, body: bytes) -> None:
             if path == "/api/repos/create":
-                hub.private = json.loads(body).get("private", hub.private)
+                told = json.loads(body)
+                hub.private = told.get("private", told.get("visibility") == "private")
                 return self.answer({"url": f"{hub.url}/datasets/me/clips", "id": "me/clips", "name": "me/clips"})
             if path == "/api/validate-yaml":
                 return self.answer({"errors": [], "warnings": []})
@@ -79,7 +80,7 @@ def fake_hub() -> Iterator[FakeHub]:
 
         def commit(self, lines: list[dict[str, Any]]) -> None:
             if len(hub.commits) >= hub.most:
-                return self.answer({"error": "a bad day"}, 500)
+                return self.answer({"error": "a bad day"}, 409)
             paths = []
             for line in lines:
                 value = line["value"]

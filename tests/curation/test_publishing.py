@@ -82,17 +82,18 @@ def test_a_dataset_is_pushed_as_the_viewer_plays_it(tmp_path: Path) -> None:
 
 
 def test_a_push_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
 
     from longtake.curation.errors import SetupError
     from longtake.curation.workspace import Workspace
 
     workspace = Workspace(str(exported(tmp_path)))
     monkeypatch.setattr(publishing, "_COMMIT_FILES", 2)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with fake_hub() as hub:
         monkeypatch.setattr(publishing, "_api", lambda: HfApi(endpoint=hub.url, token="hf_secret"))
         hub.most = 2
-        with pytest.raises(SetupError, match=r"HTTP 500; what was sent is there"):
+        with pytest.raises(SetupError, match=r"HTTP 409; what was sent is there"):
             publishing.publish(workspace, workspace.recipe(None), "pretrain", "me/clips")
         assert len(hub.files) == 4
         assert not [path for path in hub.files if not path.endswith(".mp4")]  # no table of clips that are not there

@@ -119,8 +119,7 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
     for tier in columns.tiers:
         counts = columns.counts(tier)
         told = ", ".join(f"{counts[v]:,} {v}" for v in ("rejected", "undecided", "error") if counts[v])
-        long = hours(columns.kept_seconds(tier))
-        more = f"{long}; {_share(counts['kept'], len(columns))} of all; {told}"
+        more = f"{hours(columns.kept_seconds(tier))}; {_share(counts['kept'], len(columns))} of all; {told}"
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": more})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
     notes += length_notes(columns.recipe, seconds_left_out(workspace), encoded_clips(workspace, columns.recipe))

@@ -175,6 +175,16 @@ def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
     assert "unknown host no.such.host.invalid" in row["error"]
 
 
+@pytest.mark.parametrize("name", ["films.csv", "shard.tar"])
+def test_a_web_servers_answer_for_a_list_is_told(name: str, tmp_path: Path) -> None:
+    with faulty_server(tmp_path) as server:
+        server.fault = "403"
+        done = longtake(
+            "curate", f"{server.url}/{name}", "-r", "base", "-o", tmp_path / "w", "--inline", "--allow-private", code=3
+        )
+    assert "HTTP 403" in done.stderr, done.stderr
+
+
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
