@@ -73,6 +73,14 @@ def gates(ctx: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 @_quietly
+def tiers(ctx: typer.Context, incomplete: str) -> Iterator[str]:
+    """Tiers of the workspace that stands before."""
+    from longtake.curation.workspace import Workspace
+
+    yield from Workspace(_given(ctx, "workspace")).recipe(None).tiers
+
+
+@_quietly
 def clips(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     """Ids of clips of the workspace that stands before, or behind -o."""
     import pyarrow.compute as pc

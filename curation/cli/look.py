@@ -150,6 +150,44 @@ def show(
         show_clip(console, known)
 
 
+@app.command(
+    epilog=examples(
+        "longtake publish workspace pretrain me/my-clips", "longtake publish workspace pretrain me/my-clips --public"
+    )
+)
+@command
+def publish(
+    workspace: RequiredWorkspace,
+    tier: Annotated[str, typer.Argument(metavar="TIER", help="Whose dataset.", autocompletion=completing.tiers)],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="The dataset repository on the Hugging Face Hub: OWNER/NAME.")
+    ],
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public. Default: only you see it.")
+    ] = False,
+) -> None:
+    """Push a tier's dataset to the Hugging Face Hub, as its viewer plays it. Run it again to go on after a stop, or to bring
+    the repository up to a new export. The token is HF_TOKEN, or that of `hf auth login`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from longtake.curation.publishing import publish as push
+    from longtake.curation.workspace import Workspace
+
+    target = Workspace(workspace)
+    target.must_exist()
+    columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("clips", total=None)
+        done = push(
+            target, target.recipe(None), tier, repo, public=public,
+            advance=lambda have, total: bars.update(task, completed=have, total=total),
+        )  # fmt: skip
+    console.print(
+        f"published: {outside(done.url)} ({done.sent} clips sent, {done.there} were there, {done.removed} files removed)",
+        soft_wrap=True,
+    )
+
+
 FilterName = Annotated[
     str,
     typer.Argument(

@@ -28,10 +28,10 @@ from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_name
 
 SHARE, CLIPS = 0.01, 30  # A sample has so large a share of the videos, and so many clips, at least.
-_FIRST = 20  # Videos. How many clips a video gives is not known before; most give more than one.
-_MOST_CLIPS = 300  # The sample grows no further, however wide the interval is.
-_WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
-_GROWS = 1.5
+FIRST = 20  # Videos. How many clips a video gives is not known before; most give more than one.
+MOST_CLIPS = 300  # The sample grows no further, however wide the interval is.
+WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
+GROWS = 1.5
 _SUB_AND_OVERALL = 6  # Requests that a clip's captions cost at least: five sub-captions, and the overall one.
 _NONE_SEEN = 3.0  # Of n looked at none is kept: with 95 % certainty, fewer than 3 / n are.
 
@@ -97,15 +97,15 @@ def price(
     with tempfile.TemporaryDirectory(prefix="longtake-plan-") as folder:
         workspace = Workspace(folder, remembers=True)
         looked = _Looked(workspace, recipe, replace(options, stages=stages), watcher, access)
-        count = max(math.ceil(SHARE * table.num_rows), min(_FIRST, table.num_rows))
+        count = max(math.ceil(SHARE * table.num_rows), min(FIRST, table.num_rows))
         while True:
             sampled = draw(sizes, count, seed)
             values = looked.at(table.take(pa.array(sampled.chosen)))
             totals = draws(values, sampled, seed)
             clips = int(values[:, _CLIPS].sum())
-            if count >= table.num_rows or clips >= _MOST_CLIPS or (clips >= CLIPS and not _too_wide(totals)):
+            if count >= table.num_rows or clips >= MOST_CLIPS or (clips >= CLIPS and not _too_wide(totals)):
                 break
-            count = min(table.num_rows, math.ceil(count * _GROWS))
+            count = min(table.num_rows, math.ceil(count * GROWS))
     by_name = {name: totals[:, i] for i, name in enumerate(QUANTITIES)}
     quantities: dict[str, Estimate | None] = {
         name: estimate(by_name[name]).times(unit) for name, (_, unit) in QUANTITIES.items()
@@ -159,7 +159,7 @@ def _too_wide(totals: Floats) -> bool:
     """Whether the sample says too little of what the CPU does, or of what is kept, if any is."""
     for column in (0, _KEPT):
         found = estimate(totals[:, column])
-        if found.expected > 0 and found.high > _WIDE * found.low:
+        if found.expected > 0 and found.high > WIDE * found.low:
             return True
     return False
 

@@ -93,8 +93,8 @@ class Job:
     batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
     a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. clip_seconds:
-    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial: there
-    is more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
+    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial:
+    there is more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
     """
 
     stage: str

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores
+from longtake.curation.looking.stats import clip_seconds
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
@@ -108,6 +109,7 @@ class Columns:
     _whole: dict[str, list[int]] = field(default_factory=dict)
     _alone: dict[tuple[str, Gate], tuple[int, int, int, int]] = field(default_factory=dict)
     _repeats: npt.NDArray[np.int64] | None = None
+    _seconds: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def load(cls, workspace: Workspace, recipe: Recipe) -> Columns:
@@ -260,6 +262,12 @@ class Columns:
         """The selected clips that a tier keeps."""
         passing = self.passing(tier)
         return np.asarray(passing[self.tiers[tier].tally.of(passing).measured], np.int64)
+
+    def kept_seconds(self, tier: str) -> float:
+        """How long the selected clips that a tier keeps are together."""
+        if self._seconds is None:
+            self._seconds = clip_seconds(self.scores.table)
+        return float(self._seconds[self.kept(tier)].sum())
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""

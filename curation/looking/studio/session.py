@@ -142,6 +142,7 @@ class Session:
             columns.set(tiers)
             answer: dict[str, Any] = {
                 "counts": {each: columns.counts(each) | self._moved(each) for each in tiers},
+                "kept_seconds": {each: columns.kept_seconds(each) for each in tiers},
                 "funnel": columns.funnel(tier),
                 "histograms": {each: columns.histogram_of_others(tier, each) for each in columns.scales},
                 "selected": int(np.count_nonzero(columns.selected)),

@@ -136,6 +136,17 @@ def test_no_number_is_folded(tmp_path: Path, columns: int) -> None:
         assert "\x1b" not in narrow
 
 
+def test_lines_of_rays_core_do_not_show(capfd: pytest.CaptureFixture[str]) -> None:
+    from longtake.curation.running.on_ray import own_words_only
+
+    with own_words_only():
+        os.write(
+            2, b"[2026-11-25 22:20:58,769 I 13584 13607] logging.cc:303: Set ray log level from environment variable\n"
+        )
+        os.write(2, b"a word of ours\n")
+    assert capfd.readouterr().err == "a word of ours\n"
+
+
 def test_head_is_quiet(nothing_kept: tuple[Path, str]) -> None:
     workspace, _ = nothing_kept
     for command in ("stats", "tiers"):
@@ -184,6 +195,16 @@ def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
     )
     (row,) = pd.read_parquet(tmp_path / "w" / "videos").to_dict("records")
     assert "unknown host no.such.host.invalid" in row["error"]
+
+
+@pytest.mark.parametrize("name", ["films.csv", "shard.tar"])
+def test_a_web_servers_answer_for_a_list_is_told(name: str, tmp_path: Path) -> None:
+    with faulty_server(tmp_path) as server:
+        server.fault = "403"
+        done = longtake(
+            "curate", f"{server.url}/{name}", "-r", "base", "-o", tmp_path / "w", "--inline", "--allow-private", code=3
+        )
+    assert "HTTP 403" in done.stderr, done.stderr
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -81,8 +81,9 @@ function draw(tier, gate, answer) {
   if (tier !== state.tier) return;
   const counts = answer.counts[tier];
   const change = counts.entering || counts.leaving ? ` (+${count(counts.entering)} −${count(counts.leaving)})` : "";
+  const hours = (answer.kept_seconds[tier] / 3600).toPrecision(3);
   $("totals").replaceChildren(...["kept", "rejected", "undecided", "error"].map((verdict) => element("li", {"data-total": verdict},
-    element("b", {}, count(counts[verdict])), verdict + (verdict === "kept" ? change : ""))));
+    element("b", {}, count(counts[verdict])), verdict + (verdict === "kept" ? `, ${hours} h${change}` : ""))));
   for (const [name, shown] of Object.entries(cards)) {
     shown.draw(state.whole[name], answer.histograms[name], counts.gates[name]);
   }
