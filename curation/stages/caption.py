@@ -176,6 +176,11 @@ def sampled(workspace: Workspace, recipe: Recipe, count: int) -> list[str]:
     return clip_ids
 
 
+def ready(workspace: Workspace, recipe: Recipe) -> pa.ChunkedArray:
+    """The ids of all clips that are to be captioned, or are already."""
+    return _ready_clips(workspace, recipe)["clip_id"]
+
+
 def _first(clips: pa.Table, count: int) -> pa.Table:
     return clips.sort_by("clip_id").slice(0, count)
 

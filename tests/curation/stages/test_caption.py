@@ -576,7 +576,7 @@ def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> N
     chosen = sorted(range(30), key=Place.clip_id)[:5]
     bad = f"clip{chosen[2]}"
     with Server(script) as server:
-        recipe = place.recipe(server, tries=1)
+        recipe = place.recipe(server, tries=1, prompt_price=2.0, completion_price=10.0)
         output = place.run(recipe, "--sample", "5", "--preview")
         assert {ask.tag for ask in server.asked} == {f"clip{number}" for number in chosen}
         asked = len(server.asked)
@@ -587,6 +587,9 @@ def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> N
         assert len(server.asked) == asked
         place.run(recipe)
         assert {ask.tag for ask in server.asked[asked:]} == {f"clip{n}" for n in range(30) if n not in chosen}
+    cost = "5 clips so far: 9.4 requests, 940 prompt tokens and 94 completion tokens a clip, 0.00282 by the recipe's prices."
+    assert cost in page.text, "one clip was refused at its first step"
+    assert "25 clips are left: at this rate 23,500 prompt tokens and 2,350 completion tokens, 0.07." in page.text
     assert page.tags["img"] == 25
     assert page.tags["script"] == 0
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
