@@ -167,11 +167,12 @@ def score(
     address: Address = None,
     workers: Workers = None,
     strict: Strict = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
         ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
-        workers=workers, strict=strict,
+        workers=workers, strict=strict, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
