@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +56,18 @@ def schema_of(wanted: Sequence[Wanted]) -> dict[str, Any]:
 SCHEMA = schema_of([Wanted("caption", "the caption", (1, 1), 1)])
 
 
-def read_answer(answer: ChatAnswer, name: str, wanted: Sequence[Wanted]) -> dict[str, str | CaptionError]:
+def read_answer(
+    answer: ChatAnswer, name: str, wanted: Sequence[Wanted], settled: Collection[str] = ()
+) -> dict[str, str | CaptionError]:
     """What an answer says under each key that is wanted: the text, cleaned, or what is wrong with it. name: of the step, for
-    errors. Raises CaptionError if nothing of the answer can be used, with the status that says why: refused, truncated, or
-    error for anything else."""
+    errors. settled: keys of earlier answers, which a model may repeat; they are not read.
+
+    Raises CaptionError if nothing of the answer can be used, with the status that says why: refused, truncated, or error for
+    anything else.
+    """
     found = _object_of(answer, name)
     keys = [one.key for one in wanted]
+    found = {key: value for key, value in found.items() if key not in settled or key in keys}
     if len(keys) == 1 and set(found) != set(keys):
         raise CaptionError(f'{name}: the answer must have the one key "{keys[0]}", not the keys {_shown(found)}')
     if others := {key: value for key, value in found.items() if key not in keys}:

@@ -146,7 +146,7 @@ class Passed:
     def take(self, answer: ChatAnswer, step: str, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Take in an answer; what is still to be asked for."""
         try:
-            found = read_answer(answer, step, wanted)
+            found = read_answer(answer, step, wanted, {*self.stays, *self.good})
         except CaptionError as error:
             self.problems |= {one.key: error for one in wanted}
             return list(wanted)

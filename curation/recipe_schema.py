@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from longtake.captioning.registry import names, settings_model
-from longtake.filters.registry import NAME, available, entry_models, filter_class
+from longtake.filters.registry import available, entry_models, filter_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class TiersSchema:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
-        own = {"pattern": f"^{NAME.pattern}$"}  # a question of the recipe's own
-        schema["additionalProperties"]["propertyNames"] = {"anyOf": [{"enum": list(available())}, own]}
+        # A gate on a question of the recipe's own is marked in an editor, as a gate with a slip in its name is: it cannot tell.
+        schema["additionalProperties"]["propertyNames"] = {"enum": list(available())}
         schema["minProperties"] = 1
         return schema
 

@@ -6,7 +6,8 @@ request, after every other filter of the stage has left the clip in. The model i
 wrong_way_up, low_quality, blurred_region, shaking_camera, changed_speed, unsafe, content_type. Any other name with `backend: ask`
 and a `question` is a question of your own.
 
-Unit: 0 for no and 1 for yes, so that a gate is `slideshow: '<= 0'`; of a question with choices the number of the choice, from 1.
+Formula: none; the answer is the model's, at temperature 0. Unit: 0 for no and 1 for yes, so that a gate is `slideshow: '<= 0'`;
+of a question with choices the number of the choice, from 1.
 An answer of `not sure` is a score that cannot be known: the gate stays undecided, and `longtake stats --json` counts it apart.
 Detail: the score, or the lowest that there is where it is not known. Source: the questions are this project's own.
 Protocol: `ask/openai:MODEL,asked@…,1,question@…/mean`: the model, a hash of the prompt around the questions, one of the question

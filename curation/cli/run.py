@@ -205,11 +205,12 @@ def score(
     gpus_per_worker: GpusPerWorker = None,
     part: Part = None,
     strict: Strict = False,
+    allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
         ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, engine=engine, address=address,
-        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
+        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 

@@ -130,6 +130,29 @@ def test_a_note_of_a_keyframe_that_fails_is_asked_for_by_itself_with_the_picture
     assert cached > 3_400, "the pictures are computed once"
 
 
+def test_a_model_that_repeats_all_of_its_answer_is_read_where_it_was_asked() -> None:
+    """A server that holds a model to no schema: asked for one part, it writes five, of which four are not looked at."""
+
+    def script(ask: Ask) -> Reply:
+        if ask.step != "tell":
+            return good(ask)
+        every = told(replace(ask, keys=tuple(f"part_{i}" for i in range(1, 6))))
+        return Reply(json.dumps({**every, "part_2": "..."} if ask.nth == 0 else every))
+
+    with Server(script) as server:
+        (result,) = captioned(server, clips(1))
+        first = told(replace(server.asked[1], nth=0))
+    assert is_own(result)
+    assert result.requests == 3
+    assert [text == first[f"part_{i}"] for i, text in enumerate(result.sub_captions or (), 1)] == [
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("step", ["watch", "tell"])
 @pytest.mark.parametrize(
     ("name", "reason"),

@@ -40,7 +40,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def call(bench: Bench, *arguments: str | Path, code: int = 0) -> str:
-    result: Result = CliRunner().invoke(app, [*bench.command(*arguments)[3:], "--inline"], env={"COLUMNS": "200"})
+    result: Result = CliRunner().invoke(
+        app, [*bench.command(*arguments)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
+    )
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -99,7 +101,7 @@ def test_a_part_must_be_one(bench: Bench, films: Path) -> None:
 @pytest.mark.slow  # six runs of processes of their own
 def test_five_parts_at_once_two_of_which_are_killed(bench: Bench, films: Path, tmp_path: Path) -> None:
     bench.recipe(filters={"seen": {"pause": 0.3}, "looked": {"pause": 0.3}})
-    tasks = [bench.start("curate", films, "--part", f"{i}/5", "--inline") for i in range(1, 6)]
+    tasks = [bench.start("curate", films, "--part", f"{i}/5", "--engine", "inline") for i in range(1, 6)]
     try:
         wait_for(lambda: begun(bench, "scan") > 2, "the scan to work", process=tasks[4])
         for task in tasks[:2]:

@@ -202,7 +202,16 @@ def test_a_web_servers_answer_for_a_list_is_told(name: str, tmp_path: Path) -> N
     with faulty_server(tmp_path) as server:
         server.fault = "403"
         done = longtake(
-            "curate", f"{server.url}/{name}", "-r", "base", "-o", tmp_path / "w", "--inline", "--allow-private", code=3
+            "curate",
+            f"{server.url}/{name}",
+            "-r",
+            "base",
+            "-o",
+            tmp_path / "w",
+            "--engine",
+            "inline",
+            "--allow-private",
+            code=3,
         )
     assert "HTTP 403" in done.stderr, done.stderr
 

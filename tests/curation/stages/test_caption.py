@@ -576,17 +576,25 @@ def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> N
     chosen = sorted(range(30), key=Place.clip_id)[:5]
     bad = f"clip{chosen[2]}"
     with Server(script) as server:
-        recipe = place.recipe(server, tries=1)
+        recipe = place.recipe(server, tries=1, prompt_price=2.0, completion_price=10.0)
         output = place.run(recipe, "--sample", "5", "--preview")
         assert {ask.tag for ask in server.asked} == {f"clip{number}" for number in chosen}
         asked = len(server.asked)
         assert f"preview: {place.workspace.path}/captions.html" in output
         page = Page()
         page.feed(Path(place.workspace.path, "captions.html").read_text(encoding="utf-8"))
+        paid = int(place.rows()["requests"].sum())
         place.run(recipe, "--sample", "5", "--preview")
         assert len(server.asked) == asked
         place.run(recipe)
         assert {ask.tag for ask in server.asked[asked:]} == {f"clip{n}" for n in range(30) if n not in chosen}
+    # An answer is 100 and 10 tokens; how many the clip got that was refused depends on what was in the air.
+    tokens = 20 * paid
+    assert (
+        f"5 clips so far: {paid / 5:.1f} requests, {tokens:,} prompt tokens and {tokens / 10:,.0f} completion tokens a clip, "
+        f"{3 * tokens / 1e6:.5f} by the recipe's prices."
+    ) in page.text
+    assert f"25 clips are left: at this rate {25 * tokens:,} prompt tokens" in page.text
     assert page.tags["img"] == 25
     assert page.tags["script"] == 0
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
