@@ -16,8 +16,8 @@ from longtake.filters.text_boxes import Boxes
 Mask = npt.NDArray[np.bool_]
 
 SAME = 28  # levels of red, green or blue by which a plate may differ from its colour: compression
-MODE = 0.15  # share of a box that its ground must take
-FULL, EMPTY = 0.75, 0.5  # share of a row of that colour: at least of a plate's, at most of what is beyond
+MODE = 0.25  # share of a box that its ground must take
+FULL, EMPTY = 0.8, 0.5  # share of a row of that colour: at least of a plate's, at most of what is beyond
 ABOVE = 2.0  # line heights that a plate may reach above and below its text
 BESIDE = 6.0  # and to both sides
 EDGE = 3  # px within which a plate must end
