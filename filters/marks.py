@@ -9,7 +9,8 @@ dropped: a horizon in a level pan stands still too. An opaque ground is added: a
 edge of one direction in most frames (a flat sky never changes either, but things pass along its rim). So is what lies within a
 pale outline, see outlines.py.
 
-Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing is found then, and `known` is False.
+Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing but the joints of
+joints.py is found then, and `known` is False.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
+from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, panels
 from longtake.filters.stillness import moves, still_side
@@ -115,7 +117,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     everywhere = np.ones_like(under)
     if not moves(common, energy, n, everywhere) and not moves(common, energy, n, ~under):
         twins = _filled(chosen(found, fields, twins_only=True), energy.shape)
-        return Seen(_enlarged(twins, height, width), False)
+        return Seen(_enlarged(twins, height, width) | joined(frames), False)
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
     # The rim of an opaque ground: its strength and sign change with what is behind, its direction does not.

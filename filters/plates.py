@@ -18,10 +18,10 @@ Mask = npt.NDArray[np.bool_]
 SAME = 28  # levels of red, green or blue by which a plate may differ from its colour: compression
 MODE = 0.25  # share of a box that its ground must take
 FULL, EMPTY = 0.8, 0.5  # share of a row of that colour: at least of a plate's, at most of what is beyond
-ABOVE = 1.2  # line heights that a plate may reach above and below its text
+ABOVE = 2.0  # line heights that a plate may reach above and below its text
 BESIDE = 6.0  # and to both sides
 EDGE = 3  # px within which a plate must end
-LARGEST = 3.0  # times the box: what is larger is no plate of that line
+LARGEST = 4.0  # times the box: what is larger is no plate of that line
 
 
 def on_plates(image: Image, boxes: Boxes) -> Boxes:
@@ -48,8 +48,12 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         return box
     sides = [int(top) - limits[0], int(bottom) - limits[0], int(left) - limits[2], int(right) - limits[2]]
     grown = _rectangle(near, sides)
-    ends = ((grown[0], limits[0] == 0), (len(near) - grown[1], limits[1] == height))
-    ends += ((grown[2], limits[2] == 0), (near.shape[1] - grown[3], limits[3] == width))
+    ends = (
+        (grown[0], limits[0] == 0),
+        (len(near) - grown[1], limits[1] == height),
+        (grown[2], limits[2] == 0),
+        (near.shape[1] - grown[3], limits[3] == width),
+    )
     if any(room < EDGE and not at_border for room, at_border in ends) or not _ends_sharply(near, grown):
         return box
     top, bottom, left, right = grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]

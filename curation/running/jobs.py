@@ -94,7 +94,8 @@ class Job:
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
     a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. clip_seconds:
     of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial:
-    there is more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
+    there is more to do than these batches, which is planned when they are done: so a plan takes no more memory than that of
+    AT_A_TIME rows.
     """
 
     stage: str

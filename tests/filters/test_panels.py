@@ -264,6 +264,32 @@ def test_noise_of_one_grey_level_moves_no_verdict() -> None:
     assert (areas(blown_out_wall(pan())) < 0.02).all()
 
 
+UNDER_NOISE: dict[str, tuple[Callable[[], Frames], bool]] = {
+    "plate": (lambda: with_plate(shaken(), 0.06, 255, 0.25)[0], True),
+    "disc": (lambda: blended(shaken(), shape("disc", 0.08), 0.25), True),
+    "triangle": (lambda: blended(shaken(), shape("triangle", 0.08), 0.25), True),
+    "overcast": (lambda: overcast(pan()), False),
+    "blown-out wall": (lambda: blown_out_wall(pan()), False),
+    "slow pan": (lambda: slow_pan(pan()), False),
+}
+
+
+@pytest.mark.slow  # a hundred draws
+@pytest.mark.parametrize("name", UNDER_NOISE)
+def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name: str) -> None:
+    """Small pictures, as marks are sought in."""
+    made, over = UNDER_NOISE[name]
+    signed = np.stack([grey(resized(frame, WIDTH // 2, HEIGHT // 2)).astype(np.int16) for frame in made()])
+    rng = np.random.default_rng(0)
+    draws = [np.clip(signed + rng.integers(-1, 2, signed.shape), 0, 255).astype(np.uint8) for _ in range(100)]
+    verdicts = [float(seen(list(draw)).mask.mean()) > 0.05 for draw in draws]
+    assert verdicts.count(over) >= 99
+    plain = signed.astype(np.uint8)
+    for pair in range(5):  # frames lie as a sample's: keyframe, partner, keyframe, ...
+        left = [frame for i, frame in enumerate(plain) if i // 2 != pair]
+        assert (float(seen(left).mask.mean()) > 0.05) == over
+
+
 def test_seams_of_a_single_rectangle() -> None:
     frames, _ = with_plate(shaken(), 0.12, 255, 1.0)
     best = panels(gradients([reduced(grey(frame)) for frame in frames]))[0]
