@@ -1,8 +1,9 @@
 """How fast and how small a scan is. `make bench`, or `python -m benchmarks.scan [PART ...]`.
 
-Parts: decode (CPU of a scan against a full decode by ffmpeg), reject (cost of a clip that metadata rejects), memory (of one and
-two hours of 1080p), workers (one against two), start (Ray). Ratios are of one run on one machine; figures that do not
-compare are given with it. Needs `ffmpeg` on the PATH.
+Parts: decode (CPU of a scan, with and without --all-scores, against a full decode by ffmpeg), generated (CPU of a scan of the
+tests' corpus, of which over half is kept), reject (cost of a clip that metadata rejects), memory (of the sandbox's process on
+clips of 720p, and of one and two hours of 1080p), workers (one against two), start (Ray). Ratios are of one run on one machine;
+figures that do not compare are given with it. Needs `ffmpeg` on the PATH.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
+
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.recipe import Recipe, load_recipe
 from longtake.curation.stages.scan import scan_row
 from longtake.manifests import ids
@@ -122,30 +127,48 @@ def part_decode() -> None:
 
 
 def table(title: str, paths: list[Path], with_recipe: Recipe) -> None:
-    """Scan with all scores against a full decode, file by file, alternating; the ratio of the medians."""
+    """Scans with all scores, and with the cascade, against a full decode, file by file, alternating; ratios of the medians."""
     print(
-        f"\n{title}: scan with --all-scores, CPU s, against ffmpeg decoding everything on one thread (medians of {REPEATS})"
+        f"\n{title}: scan with --all-scores, and with the cascade, CPU s, against ffmpeg decoding everything on one thread"
+        f" (medians of {REPEATS})"
     )
-    print(f"{'file':44} {'ffmpeg':>8} {'scan':>8} {'ratio':>6}  clips")
-    totals = [0.0, 0.0]
+    print(f"{'file':44} {'ffmpeg':>8} {'scan':>8} {'ratio':>6} {'cascade':>8} {'ratio':>6}  clips")
+    cv2.setNumThreads(1)  # as in the sandbox
     scan(paths[0], with_recipe)  # imports
+    totals = [0.0, 0.0, 0.0]
     for path in paths:
-        decode, ours, clips = [], [], 0
-        for _ in range(REPEATS):
-            decode.append(full_decode(path))
-            try:
+        runs, clips = [], 0
+        try:
+            for _ in range(REPEATS):
+                decode = full_decode(path)
                 row = scan(path, with_recipe)
-            except Exception as error:
-                print(f"{path.name:44} {type(error).__name__}: {error}")
-                break
-            ours.append(row["cpu_seconds"])
-            clips = len(row["clips"])
-        if not ours:
+                cascade = scan(path, with_recipe, all_scores=False)
+                runs.append((decode, row["cpu_seconds"], cascade["cpu_seconds"]))
+                clips = len(row["clips"])
+        except VideoError as error:
+            print(f"{path.name:44} {error.kind}: {error}")
             continue
-        a, b = statistics.median(decode), statistics.median(ours)
-        totals = [totals[0] + a, totals[1] + b]
-        print(f"{path.name:44} {a:8.2f} {b:8.2f} {b / a:6.2f}  {clips}")
-    print(f"{'all':44} {totals[0]:8.2f} {totals[1]:8.2f} {totals[1] / totals[0]:6.2f}")
+        a, b, c = (statistics.median(column) for column in zip(*runs, strict=True))
+        totals = [total + more for total, more in zip(totals, (a, b, c), strict=True)]
+        print(f"{path.name:44} {a:8.2f} {b:8.2f} {b / a:6.2f} {c:8.2f} {c / a:6.2f}  {clips}", flush=True)
+    a, b, c = totals
+    print(f"{'all':44} {a:8.2f} {b:8.2f} {b / a:6.2f} {c:8.2f} {c / a:6.2f}")
+
+
+def part_generated() -> None:
+    """What the tests' corpus costs, to compare two commits with each other: medians, file by file."""
+    from tests.corpus import CASES, build
+
+    names = [name for name, case in CASES.items() if not case.truth.error]
+    paths = build(CACHE / "generated", names)
+    cv2.setNumThreads(1)
+    scan(paths[names[0]], recipe(), all_scores=False)
+    total, kept = 0.0, 0
+    for name in names:
+        rows = [scan(paths[name], recipe(), all_scores=False) for _ in range(REPEATS)]
+        total += statistics.median(row["cpu_seconds"] for row in rows)
+        kept += sum(clip["has_frames"] for clip in rows[0]["clips"])
+    print(f"\nthe generated corpus with the cascade: {total:.2f} CPU s, {kept} clips go on")
 
 
 def part_reject() -> None:
@@ -160,8 +183,12 @@ def part_reject() -> None:
 
 
 def part_memory() -> None:
-    """A pan again and again in one file, without encoding it again: a clip each time."""
+    """Real clips of 720p, each in a sandbox of its own; a pan again and again in one file, without encoding it again: a clip
+    each time."""
     print("\npeak memory of a scanning process, MiB")
+    for path in real_films():
+        if "720p" in path.name or path.name.startswith("sam2_"):
+            print(f"{path.name:44} {sandbox_peak(path):8.0f}", flush=True)
     source = build_pan()
     again = math.ceil(3600 / scan(source, recipe(), all_scores=False)["duration"])
     for hours in (1, 2):
@@ -179,6 +206,24 @@ def part_memory() -> None:
         out = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True).stdout
         clips, cpu, peak = out.split()
         print(f"{path.name:44} {float(peak):8.0f}  ({clips} clips, {float(cpu):.0f} CPU s)")
+
+
+def sandbox_peak(path: Path) -> float:
+    """Peak memory of the sandbox's process over one scan, MiB."""
+    uri = str(path.resolve())
+    row = {"uri": uri, "video_id": ids.video_id(uri), "licence": None, "spans": []}
+    sandbox = Sandbox()
+    try:
+        with tempfile.TemporaryDirectory() as workspace:
+            scan_and_peak = (row, workspace, recipe().model_dump(mode="json"))
+            return float(sandbox.run(_scan_and_peak, scan_and_peak, Limits(600, 4096)))
+    finally:
+        sandbox.close()
+
+
+def _scan_and_peak(row: dict[str, Any], workspace: str, recipe_data: dict[str, Any]) -> float:
+    scan_row(row, workspace, recipe_data, True)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def part_workers() -> None:
@@ -259,6 +304,7 @@ def _numbers(code: str) -> list[float]:
 PARTS: dict[str, Callable[[], None]] = {
     "reject": part_reject,
     "decode": part_decode,
+    "generated": part_generated,
     "start": part_start,
     "workers": part_workers,
     "memory": part_memory,

@@ -277,10 +277,17 @@ def table(colour: Colour) -> Floats:
 
 
 @lru_cache(maxsize=2)
-def _cube(colour: Colour) -> str:
-    """The table as a file of the `.cube` format."""
-    rows = table(colour).transpose(2, 1, 0, 3).reshape(-1, 3)  # red changes fastest
-    return f"LUT_3D_SIZE {SIDE}\n" + "".join(map("%.6f %.6f %.6f\n".__mod__, map(tuple, rows.tolist())))
+def _cube(colour: Colour) -> bytes:
+    """The table as a file of the `.cube` format: numbers as `%.6f` writes them, in a tenth of the time."""
+    rest = np.rint(table(colour).transpose(2, 1, 0, 3).reshape(-1, 3) * 1e6).astype(np.int32)  # red changes fastest
+    text = np.full((len(rest), 3, len("0.000000 ")), ord(" "), np.uint8)
+    text[:, :, 1] = ord(".")
+    for place in range(7, 1, -1):
+        rest, digit = np.divmod(rest, 10)
+        text[:, :, place] = digit + ord("0")
+    text[:, :, 0] = rest + ord("0")
+    text[:, -1, -1] = ord("\n")
+    return f"LUT_3D_SIZE {SIDE}\n".encode() + text.tobytes()
 
 
 def _for_scaler(colour: Colour) -> int:
@@ -294,7 +301,7 @@ def _graph(colour: Colour, width: int, height: int) -> av.filter.Graph:
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(_DEEP), time_base=Fraction(1))
     with tempfile.TemporaryDirectory() as folder:  # the filter reads a table from a file only
         path = os.path.join(folder, "table.cube")
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "wb") as file:
             file.write(_cube(colour))
         table_filter = graph.add("lut3d", f"file={path}:interp=tetrahedral")
         graph.link_nodes(source, table_filter, graph.add("buffersink")).configure()

@@ -57,6 +57,7 @@ class EarlyLook:
 
     def _measured(self, analysis: AnalysisFrames, frame: av.VideoFrame) -> dict[str, Measured]:
         picture = analysis.rgb(analysis.shrink(frame))[None]
+        analysis.forget()
         sample = Sample(picture, picture, np.zeros(1), np.zeros(1))
         found = [(filter_, filter_.measure([sample])[0]) for filter_ in self._filters]
         return {by.name: Measured(score, by.protocol) for by, score in found if isinstance(score, Score)}

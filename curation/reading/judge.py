@@ -13,7 +13,9 @@ from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
-from longtake.filters.verdicts import ClipScores, alive
+from longtake.filters.verdicts import ClipScores
+
+_ANSWERS = 1000  # are remembered at most, of scores and the tiers that they lose
 
 Keep = Callable[[Span, Sample], None]
 
@@ -58,6 +60,7 @@ class Judge:
     def __init__(self, recipe: Recipe, all_scores: bool) -> None:
         self.recipe = recipe
         self.all_scores = all_scores
+        self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
         self._on_probe = recipe.needing(Needs.PROBE)
         later = [f.lower_bound for f in recipe.built.values()]
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
@@ -111,10 +114,27 @@ class Judge:
         return self.all_scores or self._alive(scores)
 
     def _alive(self, scores: Mapping[str, Measured]) -> bool:
-        row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
-        for name, measured in scores.items():
-            row |= {name: measured.score.known, f"{name}_detail": measured.score.detail}
-        return bool(alive(ClipScores.of_rows([row], self.recipe.built), self.recipe.tiers)[0])
+        lost = {tier for name, measured in scores.items() for tier in self._lost(name, measured)}
+        return len(lost) < len(self.recipe.tiers)
+
+    def _lost(self, name: str, measured: Measured) -> frozenset[str]:
+        """The tiers that one score alone loses. It is asked again and again of one clip, so the answer is remembered: of all
+        gates at once, after each filter, the question would cost as much as a filter."""
+        if (name, measured) not in self._answers:
+            if len(self._answers) >= _ANSWERS:
+                self._answers.clear()
+            score = measured.score
+            row = {
+                "status": "ok",
+                "protocols": json.dumps({name: measured.protocol}),
+                name: score.known,
+                f"{name}_detail": score.detail,
+            }
+            alone = ClipScores.of_rows([row], {name: self.recipe.built[name]})
+            tiers = {tier: gates[name] for tier, gates in self.recipe.tiers.items() if name in gates}
+            lost = frozenset(tier for tier, gate in tiers.items() if alone.result(name, gate).failed[0])
+            self._answers[name, measured] = lost
+        return self._answers[name, measured]
 
 
 def _without(scores: dict[str, Measured], name: str) -> dict[str, Measured]:

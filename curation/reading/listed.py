@@ -265,6 +265,7 @@ class ListedPass:
         first = [place for place in sorted(listed.motion) if place % 2 == 0 and place + 1 in listed.motion]
         pairs: list[Pair] = [(*listed.motion[place], *listed.motion[place + 1]) for place in first]
         sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        self.analysis.forget()
         self.judge.add(self.info, clip, sample, self.keep)
         self.clips.append(clip)
         listed.motion.clear()

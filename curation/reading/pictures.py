@@ -20,6 +20,8 @@ from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
 
 ANALYSIS_SIDE = 960  # long side of analysis frames; never enlarged
+# Pictures that are remembered at most: a clip's motion has 30, a clip's sample ten of the same.
+_REMEMBERED = 32
 THUMB_SIDE = 128  # half of what PySceneDetect reduces to: the mean differences it looks at are the same, at a quarter of the cost
 _PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 
@@ -66,6 +68,7 @@ class AnalysisFrames:
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
         self._mappers: dict[Colour, Mapper] = {}
+        self._painted: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the identity of what `shrink` gave
 
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
@@ -90,7 +93,21 @@ class AnalysisFrames:
         return small
 
     def rgb(self, small: av.VideoFrame) -> Image:
-        """uint8 [h, w, 3], RGB, full range, upright, SDR, BT.709, of what `shrink` gave."""
+        """uint8 [h, w, 3], RGB, full range, upright, SDR, BT.709, of what `shrink` gave; not to be written to.
+
+        A frame may be asked for again, as a keyframe and for its motion, and HDR takes 13 ms: it is painted once, until `forget`.
+        """
+        if id(small) not in self._painted:
+            if len(self._painted) >= _REMEMBERED:
+                self._painted.clear()
+            self._painted[id(small)] = small, self._paint(small)
+        return self._painted[id(small)][1]
+
+    def forget(self) -> None:
+        """Hold no picture any more."""
+        self._painted.clear()
+
+    def _paint(self, small: av.VideoFrame) -> Image:
         colour = self._colour(small)
         if colour.mapped:
             if colour not in self._mappers:

@@ -345,7 +345,9 @@ class _Pass:
                 if moment not in greys:
                     greys[moment] = small_grey(small, self.analysis)
             pairs.append((time, greys[time], later, greys[later]))
-        return sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        sample = sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        self.analysis.forget()
+        return sample
 
     def _pairs(self, span: Span, moments: Sequence[float]) -> list[tuple[_Kept, _Kept]]:
         """The kept frame nearest to each moment, and the one nearest to half a second later, within `span`; where there are.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from longtake.curation.reading.colour import Colour, colour_of, shoulder, to_sdr
+from longtake.curation.reading.colour import SIDE, Colour, _cube, colour_of, shoulder, table, to_sdr
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
@@ -307,3 +307,15 @@ def test_the_scan_says_what_was_mapped(tmp_path: Path, name: str, hdr: float) ->
         "display p3": ("bt709", "smpte432"),
     }[name]
     assert [clip.scores["hdr"].score.value for clip in scan.clips] == [hdr]
+
+
+def test_the_table_is_written_as_numbers_of_six_digits() -> None:
+    """Red changes fastest; from black to white."""
+    pq = Colour(9, 16, 9, False, False)
+    lines = _cube(pq).decode("ascii").splitlines()
+    assert lines[0] == f"LUT_3D_SIZE {SIDE}"
+    assert len(lines) == 1 + SIDE**3
+    truth = table(pq)
+    for red, green, blue in ((0, 0, 0), (1, 0, 0), (0, 5, 64), (64, 64, 64), (17, 30, 50)):
+        row = lines[1 + red + SIDE * (green + SIDE * blue)]
+        assert row == " ".join(f"{value:.6f}" for value in truth[red, green, blue])

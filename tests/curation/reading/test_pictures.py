@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.filters.base import Image
 from tests.corpus import photograph
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (20, 40, 210), "sand": (194, 178, 128)}
@@ -232,3 +233,27 @@ def test_small_frames_are_yuv_of_eight_bits() -> None:
     assert (small.format.name, small.width, small.height) == ("yuv420p", 960, 540)
     turned = AnalysisFrames(replace(info_of(frame, 90))).shrink(frame)
     assert (turned.width, turned.height) == (960, 540)  # turned only when one is chosen
+
+
+def test_a_picture_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is forgotten, and of as many frames as a clip has; a new frame never gets another's picture."""
+    painted: list[av.VideoFrame] = []
+    paint = AnalysisFrames._paint
+
+    def counted(self: AnalysisFrames, small: av.VideoFrame) -> Image:
+        painted.append(small)
+        return paint(self, small)
+
+    def grey(level: int) -> Any:
+        return av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+
+    monkeypatch.setattr(AnalysisFrames, "_paint", counted)
+    frames = AnalysisFrames(info_of(grey(0)))
+    for level in range(50):
+        small = frames.shrink(grey(4 * level))
+        assert frames.rgb(small) is frames.rgb(small)
+        assert abs(frames.rgb(small).mean() - 4 * level) < 3
+    assert len(painted) == 50
+    frames.forget()
+    frames.rgb(small)
+    assert len(painted) == 51
