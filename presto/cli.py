@@ -288,19 +288,22 @@ def ab(
     output: Output,
     seed: int = 0,
 ) -> None:
-    """Write a page for a blind comparison: index.html to hand out, key.json to keep."""
+    """Write a page for a blind comparison: the folder to hand out, and beside it OUTPUT.key.json to keep."""
     from longtake.presto.ab import write_page
 
-    print(write_page(first, second, output, seed))
+    made = write_page(first, second, output, seed)
+    print(f"{made.pairs} pairs → {made.page}; the key, which judges must not see: {made.key}")
+    for path in made.alone:
+        print(f"left out, for no video of the other model has its prompts: {path}")
 
 
 @app.command()
 @guarded
 def tally(
-    key: Annotated[Path, typer.Argument(help="key.json of the page.")],
+    key: Annotated[Path, typer.Argument(help="The page's key, beside its folder: OUTPUT.key.json.")],
     votes: Annotated[list[Path], typer.Argument(help="The files that judges sent back.")],
 ) -> None:
-    """Count win, lose and tie of the first model, by criterion."""
+    """Count win, lose and tie of the first model, by criterion, with intervals and the agreement between judges."""
     from longtake.presto.ab import count_votes, tally_table
 
     print(tally_table(count_votes(key, votes)))
