@@ -130,8 +130,9 @@ def encode(
     from longtake.presto.encode import compact, encode_here, plan
     from longtake.presto.files import place
 
-    data, written = _config(recipe, sets).data, place(output)
-    todo = plan(place(dataset), model, written, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
+    config, written = _config(recipe, sets), place(output)
+    buckets, tolerance = config.data.buckets, config.data.aspect_tolerance
+    todo = plan(place(dataset), model, written, buckets, tolerance, config.encoding, retry_errors=retry_errors)
     print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
     if inline:
         rows, errors = encode_here(todo)
@@ -220,10 +221,15 @@ def sample(
     width: int = 1280,
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler (Euler ancestral).")] = 100,
     guidance: Annotated[float, typer.Option(min=1.0)] = 7.0,
+    template: Annotated[
+        str | None, typer.Option(help="Words around each prompt, {} for it, or a file of them; '{}' adds none.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of the file.")] = 15.0,
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible; expands a single prompt to five.")] = None,
     endpoint_model: Annotated[str, typer.Option(help="The model to ask there.")] = "default",
 ) -> None:
     """Sample videos: five prompts each, or one that a language model expands to five."""
+    from longtake.presto.config import POSITIVE, template_text
     from longtake.presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
 
     given = read_prompts(prompts) if prompts else [list(prompt or [])]
@@ -238,7 +244,11 @@ def sample(
             expand(idea, count, endpoint, endpoint_model) if idea else texts
             for idea, texts in zip(ideas, given, strict=True)
         ]
-    settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative)
+    try:
+        words = POSITIVE if template is None else template_text(template)
+    except ValueError as error:
+        raise PrestoError(f"--template: {error}") from error
+    settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative, words, fps)
     for path in sample_to_files(model, given, output, settings, seed or [0], ideas):
         print(path)
 

@@ -12,6 +12,13 @@ from longtake.presto.tiny import tiny_model
 torch.set_num_threads(1)  # products this small are slower on more
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _needs() -> None:
+    """What only the extra `presto` brings: the stand-in's tokenizer is a sentencepiece model, as the published one."""
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("bs4")
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
