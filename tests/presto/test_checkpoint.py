@@ -135,12 +135,12 @@ def test_a_checkpoint_of_another_version_is_named(run: Run) -> None:
 def test_two_ranks_hash_their_parts_and_agree(model: Path, data: Path, tmp_path: Path) -> None:
     """Slow: two times two processes. Either rank's part is damaged; both go on from the one before."""
     run = Run(config(), model, data, tmp_path / "run")
-    assert finish(start(run, 2), timeout=900) == [0, 0]
+    assert finish(start(run, 2), timeout=300) == [0, 0]
     whole = losses(run.output)
     parts = sorted(newest_folder(run).glob("*.distcp"))
     assert {part.name.split("_")[2] for part in parts} == {"0", "1"}
     flip(parts[-1])
-    assert finish(start(run, 2), timeout=900) == [0, 0]
+    assert finish(start(run, 2), timeout=300) == [0, 0]
     assert (run.output / checkpoint.FOLDER / "damaged-00000004").is_dir()
     assert losses(run.output) == whole
 
