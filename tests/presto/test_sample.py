@@ -161,6 +161,18 @@ def endpoint() -> Iterator[tuple[str, list[str]]]:
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             assert asked["messages"][1]["content"] == "a storm"
+            # The rules of the released director.
+            for rule in (
+                "5 scene",
+                "Coherent",
+                "Independent",
+                "Simple",
+                "differ little",
+                "smoothly",
+                "No atmosphere",
+                "No titles",
+            ):
+                assert rule in asked["messages"][0]["content"]
             body = json.dumps({"choices": [{"message": {"content": answers.pop(0)}}]}).encode()
             self.send_response(200)
             self.end_headers()
@@ -184,5 +196,10 @@ def test_one_prompt_becomes_five(endpoint: tuple[str, list[str]]) -> None:
     answers += ['["a", "a", "b", "c", "d"]'] * 3
     with pytest.raises(PrestoError, match="a prompt is repeated"):
         expand("a storm", 5, address, "m")
+    answers += [json.dumps([f"Scene {i}: {text}" for i, text in enumerate(PROMPTS)])] * 3
+    with pytest.raises(PrestoError, match="a prompt begins with a title or a number"):
+        expand("a storm", 5, address, "m")
+    answers += [json.dumps(["Two cars", "3 men walk", "a scene", "part of it", "shot of rain"])]
+    assert len(expand("a storm", 5, address, "m")) == 5
     with pytest.raises(PrestoError, match="endpoint is a URL such as"):
         expand("a storm", 5, "file:///etc/passwd", "m")
