@@ -184,9 +184,9 @@ class Trainer:
             write_ledger(self.prepared.drops, self.run.output / "drops.jsonl")
         for change in self.changed:
             log.info("changed since the checkpoint: %s", change)
-        for kind, told in (("changed", self.changed), ("damaged", self.damaged)):
-            if journal and told:
-                journal.note(self.step, kind, told)
+        for kind, words in (("changed", self.changed), ("damaged", self.damaged)):
+            if journal and words:
+                journal.note(self.step, kind, words)
         batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.rank, found.world)
         reading = loader(
             batches,
