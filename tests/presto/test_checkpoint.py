@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,30 @@ def test_a_run_goes_on_from_the_one_before_and_is_the_same(done: Run, run: Run) 
     assert "is not what was written" in note["told"][0]
     assert losses(run.output) == losses(done.output)
     assert {path.name: path.read_bytes() for path in newest_folder(run).glob("*.distcp")} == before
+
+
+def test_a_worker_of_ray_train_does_the_same(done: Run, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray Train calls, in a thread as there, without Ray: the damaged checkpoint is left; what torch raises comes out
+    as an Exception, which Ray reports, and not as a BaseException."""
+    import ray.train
+
+    from longtake.presto.launch import _fit
+
+    reported: list[float] = []
+    monkeypatch.setattr(ray.train, "report", lambda values: reported.append(values["step"]))
+    flip(next(newest_folder(run).glob("*.distcp")))
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_fit, {"run": run}).result()
+        assert losses(run.output) == losses(done.output)
+        assert reported == [4.0]
+
+        def fails(*_: Any, **__: Any) -> None:
+            raise CheckpointException("failed", {0: (ValueError("a bad file"), [])})  # type: ignore[dict-item,list-item]
+
+        monkeypatch.setattr(checkpoint, "dcp_load", fails)
+        error = pool.submit(_fit, {"run": run}).exception()
+    assert isinstance(error, PrestoError)
+    assert "ValueError: a bad file" in str(error)
 
 
 def test_where_none_is_whole_nothing_is_thrown_away(run: Run) -> None:
