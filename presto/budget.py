@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from longtake.presto.config import Bucket
+from longtake.presto.config import Bucket, Encoding
+from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
+from longtake.presto.text import MAX_TOKENS
+from longtake.presto.vae import tiles
+
+# Values that a block saves for its backward pass, per video token and channel, in the precision of the passes. Counted by
+# torch's hooks on a block of the published kind with overlapped attention: 25.9 (tests/presto/test_budget.py).
+SAVED = 26.0
+# Dense bf16, TFLOP/s, of the makers' data sheets; the first that fits a name counts.
+NOMINAL = {
+    "A100": 312.0,
+    "L40S": 362.0,
+    "H100 PCIe": 756.0,
+    "H100 NVL": 835.0,
+    "H100": 989.4,
+    "H200": 989.4,
+    "B200": 2250.0,
+}
 
 
 def parameters(config: Mapping[str, Any]) -> int:
@@ -58,27 +79,90 @@ def step_flops(config: Mapping[str, Any], bucket: Bucket, segmentation: Segmenta
 
 
 def memory_bytes(
-    config: Mapping[str, Any], bucket: Bucket, world: int, *, ema: bool, checkpointing: bool, precision: str
+    config: Mapping[str, Any],
+    bucket: Bucket,
+    world: int,
+    *,
+    ema: bool,
+    checkpointing: bool,
+    precision: str,
+    captions: int,
+    encoders: Encoders | None = None,
 ) -> dict[str, float]:
-    """An estimate of a rank's memory, in bytes, by part.
+    """An estimate of a rank's memory at its fullest, in bytes, by part. captions: per clip. encoders: of clips that are
+    encoded in the loop; None: they were encoded before.
 
-    Sharded float32: weights, gradients, AdamW's two moments, the average. Activations: per block its input (with
-    checkpointing) or some 34 values per token and channel (without; Korthikanti et al., arXiv 2205.05198), and the
-    block in hand, with its weights gathered.
+    Sharded float32: weights, gradients, AdamW's two moments, the average. Gathered, in the precision of the passes: two
+    blocks (FSDP fetches the next), what is no block; besides one block's gradients, with their float32 copy that is
+    reduced. Cast copies: the text, as it comes and projected. Activations: each block's input (with checkpointing) or
+    all that it saves, one block computed again, and the gradients in its feed-forward layer. Encoders come before the
+    passes, so the VAE's tile and the activations do not meet.
     """
     count, n = parameters(config), tokens(config, bucket) * bucket.micro_batch
     dim, layers = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
     width = 2 if precision == "bf16" else 4
-    block = count / layers
-    inside = 17.0 * n * dim * width
+    ends = parameters({**config, "num_layers": 0})
+    block = (count - ends) / layers
+    keys = captions * MAX_TOKENS * bucket.micro_batch
+    saved = (SAVED * n + 2 * keys) * dim * width  # Of the text, each block saves its keys and values.
+    again = saved + 2 * 4 * n * dim * width
+    activations = layers * n * dim * width + again if checkpointing else layers * saved + 2 * 4 * n * dim * width
     return {
         "weights": 4 * count / world,
         "gradients": 4 * count / world,
         "optimizer": 8 * count / world,
         "average": 4 * count / world if ema else 0.0,
-        "gathered": 2 * block * width + block * 4,
-        "activations": (layers * n * dim * width + inside) if checkpointing else layers * inside,
+        "gathered": (2 * block + ends) * width + block * (width + 4),
+        "cast copies": keys * (config["caption_channels"] + 2 * dim) * width,
+        "encoders": encoders.weights if encoders else 0.0,
+        "activations": max(activations, encoders.tile if encoders else 0.0),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """Memory of VAE and text encoder, bytes. weights: of both; tile: what the VAE holds while it encodes a tile."""
+
+    weights: float
+    tile: float
+
+
+def encoder_memory(model: Path, bucket: Bucket, encoding: Encoding, precision: str) -> Encoders:
+    """Of a model folder's encoders in the training loop, from the heads of their files. Raises PrestoError."""
+    path = model / "vae" / "config.json"
+    try:
+        vae = json.loads(path.read_text(encoding="utf-8"))
+        side, channels = int(vae["sample_size"]), int(vae["block_out_channels"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise PrestoError(f"{path} says no sample_size and block_out_channels: {error}") from error
+    width = 2 if encoding.vae_precision == "bf16" else 4
+    weights = width * stored_parameters(model / "vae")
+    weights += (2 if precision == "bf16" else 4) * stored_parameters(model / "text_encoder")
+    # The first block works at full size; three of its maps are there at once: its input, a normed copy and its output.
+    kernel, _ = tiles(side, (bucket.frames, bucket.height, bucket.width))
+    return Encoders(float(weights), 3.0 * math.prod(kernel) * channels * width)
+
+
+def stored_parameters(folder: Path) -> int:
+    """Numbers in the safetensors files of a folder. Raises PrestoError."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with open(path, "rb") as file:
+                head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            total += sum(math.prod(about["shape"]) for name, about in head.items() if name != "__metadata__")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            raise PrestoError(f"{path} is no safetensors file: {error}") from error
+    return total
+
+
+def nominal_peak(device: str, precision: str) -> float | None:
+    """Operations per second that the maker of a GPU states for dense products, which papers give MFU against; None for a
+    device that is not listed. device: as torch.cuda.get_device_name tells. Of float32, TF32's rate, which is half."""
+    for name, teraflops in NOMINAL.items():
+        if all(word in device.replace("-", " ").split() for word in name.split()):
+            return teraflops * 1e12 * (1.0 if precision == "bf16" else 0.5)
+    return None
 
 
 def measured_peak(device: torch.device, precision: str) -> float:

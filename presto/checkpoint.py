@@ -1,23 +1,29 @@
 """Checkpoints: sharded, by torch.distributed.checkpoint. One is there when its manifest is, and not before.
 
-    RUN/checkpoints/step-00000100/     DCP's files, and checkpoint.json: step, configuration, plan, files and sizes
+    RUN/checkpoints/step-00000100/     DCP's files, and checkpoint.json: step, configuration, plan, files, sizes and hashes
+    RUN/checkpoints/damaged-00000100/  one that was found damaged, out of the way
 
 A checkpoint is written to a hidden folder; the manifest comes last, and then the folder takes its name. So a kill at any
-moment leaves the one before, whole.
+moment leaves the one before, whole. Each rank hashes what it wrote, and on resuming its part of the files is hashed
+again: where a checkpoint is damaged, the run goes on from the one before it, and says so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
@@ -25,19 +31,25 @@ from longtake.manifests.folder import whole_file
 from longtake.presto.errors import PrestoError
 from longtake.presto.parallel import Ranks
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "checkpoint.json"
 FOLDER = "checkpoints"
-VERSION = 1
+VERSION = 2
 _NAME = re.compile(r"step-(\d{8})")
+# DCP tells of a missing key, another size or a bad file in several ways; CheckpointException is no Exception.
+_FAULTS = (Exception, CheckpointException)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that is whole. step: steps done. meta: config, plan and whatever else was given to `save`."""
+    """A checkpoint that is whole. step: steps done. meta: config, plan and whatever else was given to `save`. passed: what
+    was wrong with newer ones."""
 
     path: Path
     step: int
     meta: dict[str, Any]
+    passed: tuple[str, ...] = ()
 
 
 def save(run: Path, step: int, state: dict[str, Any], meta: dict[str, Any], keep: int, ranks: Ranks) -> Path:
@@ -48,9 +60,19 @@ def save(run: Path, step: int, state: dict[str, Any], meta: dict[str, Any], keep
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
     dist.barrier()
-    dcp_save(state, checkpoint_id=str(staged))
+    try:
+        dcp_save(state, checkpoint_id=str(staged))
+    except CheckpointException as error:  # No Exception: it would pass every `except Exception` on its way.
+        raise PrestoError(f"{final} cannot be written: {_told(error)}") from error
+    dist.barrier()
+    names = sorted(str(p.relative_to(staged)) for p in staged.rglob("*") if p.is_file())
+    hashed: list[dict[str, str]] = [{} for _ in range(ranks.world)]
+    # DCP's files are named __<rank>_<number>.distcp: a rank finds its own in the page cache.
+    mine = [name for name in names if _writer(name) % ranks.world == ranks.rank]
+    dist.all_gather_object(hashed, {name: _hash(staged / name) for name in mine})
     if ranks.first:
-        files = {str(p.relative_to(staged)): p.stat().st_size for p in sorted(staged.rglob("*")) if p.is_file()}
+        hashes = {name: value for part in hashed for name, value in part.items()}
+        files = {name: [(staged / name).stat().st_size, hashes[name]] for name in names}
         with whole_file(staged / MANIFEST) as part:
             part.write_text(json.dumps({"version": VERSION, "step": step, "files": files, **meta}), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
@@ -61,34 +83,92 @@ def save(run: Path, step: int, state: dict[str, Any], meta: dict[str, Any], keep
     return final
 
 
+def _writer(name: str) -> int:
+    found = re.match(r"__(\d+)_", name)
+    return int(found[1]) if found else 0
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _folders(run: Path) -> list[Path]:
     root = run / FOLDER
     return sorted(p for p in root.glob("step-*") if _NAME.fullmatch(p.name)) if root.is_dir() else []
 
 
-def newest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint of a run; None if it has none. Raises PrestoError if that one is damaged."""
-    folders = _folders(run)
-    return open_checkpoint(folders[-1]) if folders else None
+def newest(run: Path, ranks: Ranks | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint of a run; None if it has none at all. Damaged ones that are newer are put aside, and
+    that is logged. ranks: all of them call it, and each hashes its part of the files; None: this process is alone.
+
+    Raises PrestoError if every checkpoint is damaged, or one is of another version of this program.
+    """
+    damaged: list[tuple[Path, str]] = []
+    for folder in reversed(_folders(run)):
+        fault = _fault(folder, *((ranks.rank, ranks.world) if ranks else (0, 1)))
+        if ranks:
+            every: list[str | None] = [None] * ranks.world
+            dist.all_gather_object(every, fault)
+            fault = next((each for each in every if each), None)
+        if fault is None:
+            if ranks is None or ranks.first:
+                _put_aside(damaged, folder)
+            if ranks:
+                dist.barrier()
+            meta = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            return Checkpoint(folder, meta["step"], meta, tuple(fault for _, fault in damaged))
+        damaged.append((folder, fault))
+    if damaged:
+        raise PrestoError(
+            f"{run / FOLDER}: no checkpoint is whole ({'; '.join(fault for _, fault in damaged)}). Copy them again if you "
+            "can; delete them to begin the run anew"
+        )
+    return None
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Raises PrestoError, naming the file, if the checkpoint is not whole or of a newer program."""
-    again = f"delete {path} to go on from the checkpoint before it"
+def _put_aside(damaged: Sequence[tuple[Path, str]], whole: Path) -> None:
+    """Under another name damaged checkpoints are in nobody's way: `keep` would count them as the newest."""
+    for folder, fault in damaged:
+        aside = folder.with_name(folder.name.replace("step-", "damaged-"))
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        log.warning("%s: the folder is now called %s, and %s, the one before it, is taken", fault, aside.name, whole)
+
+
+def _fault(path: Path, rank: int, world: int) -> str | None:
+    """What is wrong with a checkpoint, as far as one rank's part of its files tells. Raises PrestoError for another
+    version."""
     try:
         meta = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, step, files = meta["version"], meta["step"], meta["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PrestoError(f"{path / MANIFEST} cannot be read ({error}): {again}") from error
-    if version > VERSION:
-        raise PrestoError(f"{path / MANIFEST}: version {version}, and this program knows {VERSION}")
-    for name, size in files.items():
-        there = (path / name).stat().st_size if (path / name).is_file() else None
-        if there != size:
-            raise PrestoError(
-                f"{path / name} " + ("is missing" if there is None else f"has {there} bytes, not {size}") + f": {again}"
-            )
-    return Checkpoint(path, step, meta)
+        version, files = meta["version"], sorted(meta["files"].items())
+        meta["step"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{path / MANIFEST} cannot be read ({error})"
+    if version != VERSION:
+        raise PrestoError(
+            f"{path / MANIFEST}: version {version}, and this program knows {VERSION}. Go on with the program that wrote it, "
+            "or export its weights with that one and start in a new folder from them"
+        )
+    for number, (name, (size, digest)) in enumerate(files):
+        file = path / name
+        try:
+            there = file.stat().st_size if file.is_file() else None
+            if there is None:
+                return f"{file} is missing"
+            if there != size:
+                return f"{file} has {there} bytes, not {size}"
+            if number % world == rank and _hash(file) != digest:
+                return f"{file} is not what was written"
+        except OSError as error:
+            return f"{file} cannot be read ({error})"
+    return None
+
+
+def _told(error: BaseException) -> str:
+    """In a line: CheckpointException's own text holds the traceback of every rank."""
+    causes = [cause for cause, _ in error._failures.values()] if isinstance(error, CheckpointException) else [error]
+    return "; ".join(dict.fromkeys(f"{type(cause).__name__}: {cause}".splitlines()[0] for cause in causes))
 
 
 def load(found: Checkpoint, state: dict[str, Any]) -> None:
@@ -96,8 +176,8 @@ def load(found: Checkpoint, state: dict[str, Any]) -> None:
     that wrote it. Raises PrestoError."""
     try:
         dcp_load(state, checkpoint_id=str(found.path))
-    except Exception as error:  # DCP reports a missing key, a size or a bad file in several ways
-        raise PrestoError(f"{found.path} does not fit this model: {error}") from error
+    except _FAULTS as error:
+        raise PrestoError(f"{found.path} does not fit this model: {_told(error)}") from error
 
 
 def load_weights(found: Checkpoint, state: dict[str, torch.Tensor], part: str) -> None:
@@ -107,5 +187,5 @@ def load_weights(found: Checkpoint, state: dict[str, torch.Tensor], part: str) -
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
             dcp_load(wanted, checkpoint_id=str(found.path), no_dist=True)
-    except Exception as error:
-        raise PrestoError(f"{found.path} holds no weights {part!r} of this model: {error}") from error
+    except _FAULTS as error:
+        raise PrestoError(f"{found.path} holds no weights {part!r} of this model: {_told(error)}") from error

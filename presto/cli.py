@@ -136,8 +136,9 @@ def encode(
     from longtake.presto.encode import compact, encode_here, plan
     from longtake.presto.files import place
 
-    data, written = _config(recipe, sets).data, place(output)
-    todo = plan(place(dataset), model, written, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
+    config, written = _config(recipe, sets), place(output)
+    buckets, tolerance = config.data.buckets, config.data.aspect_tolerance
+    todo = plan(place(dataset), model, written, buckets, tolerance, config.encoding, retry_errors=retry_errors)
     print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
     if engine == "inline":
         rows, errors = encode_here(todo)
@@ -226,10 +227,15 @@ def sample(
     width: int = 1280,
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler (Euler ancestral).")] = 100,
     guidance: Annotated[float, typer.Option(min=1.0)] = 7.0,
+    template: Annotated[
+        str | None, typer.Option(help="Words around each prompt, {} for it, or a file of them; '{}' adds none.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of the file.")] = 15.0,
     endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible; expands a single prompt to five.")] = None,
     endpoint_model: Annotated[str, typer.Option(help="The model to ask there.")] = "default",
 ) -> None:
     """Sample videos: five prompts each, or one that a language model expands to five."""
+    from longtake.presto.config import POSITIVE, template_text
     from longtake.presto.sample import NEGATIVE, Settings, read_prompts, sample_to_files
 
     given = read_prompts(prompts) if prompts else [list(prompt or [])]
@@ -244,7 +250,11 @@ def sample(
             expand(idea, count, endpoint, endpoint_model) if idea else texts
             for idea, texts in zip(ideas, given, strict=True)
         ]
-    settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative)
+    try:
+        words = POSITIVE if template is None else template_text(template)
+    except ValueError as error:
+        raise PrestoError(f"--template: {error}") from error
+    settings = Settings(frames, height, width, steps, guidance, NEGATIVE if negative is None else negative, words, fps)
     for path in sample_to_files(model, given, output, settings, seed or [0], ideas):
         print(path)
 
@@ -294,19 +304,22 @@ def ab(
     output: Output,
     seed: int = 0,
 ) -> None:
-    """Write a page for a blind comparison: index.html to hand out, key.json to keep."""
+    """Write a page for a blind comparison: the folder to hand out, and beside it OUTPUT.key.json to keep."""
     from longtake.presto.ab import write_page
 
-    print(write_page(first, second, output, seed))
+    made = write_page(first, second, output, seed)
+    print(f"{made.pairs} pairs → {made.page}; the key, which judges must not see: {made.key}")
+    for path in made.alone:
+        print(f"left out, for no video of the other model has its prompts: {path}")
 
 
 @app.command()
 @guarded
 def tally(
-    key: Annotated[Path, typer.Argument(help="key.json of the page.")],
+    key: Annotated[Path, typer.Argument(help="The page's key, beside its folder: OUTPUT.key.json.")],
     votes: Annotated[list[Path], typer.Argument(help="The files that judges sent back.")],
 ) -> None:
-    """Count win, lose and tie of the first model, by criterion."""
+    """Count win, lose and tie of the first model, by criterion, with intervals and the agreement between judges."""
     from longtake.presto.ab import count_votes, tally_table
 
     print(tally_table(count_votes(key, votes)))

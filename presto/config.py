@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
@@ -64,6 +64,18 @@ class Data(_Part):
     prefetch: int = Field(4, ge=1)
 
 
+class Encoding(_Part):
+    """How clips become what the model is trained on; part of the fingerprints of what `encode` writes.
+
+    vae_precision: of the video's autoencoder; float32 (TF32 on GPUs) as released: bf16 changes the latents by several
+    per cent. clean_captions: captions and prompts are cleaned as the released trainer does (addresses, markup, signs and
+    Chinese characters go); false: they are lower-cased only.
+    """
+
+    vae_precision: Literal["float32", "bf16"] = "float32"
+    clean_captions: bool = True
+
+
 class Loss(_Part):
     """gamma, noise_offset: see longtake.presto.objective. dropout: the share of clips that lose all captions together, which is
     what guidance needs. independent_dropout: the share of single captions that are lost besides."""
@@ -76,7 +88,9 @@ class Loss(_Part):
 
 class Optimizer(_Part):
     """AdamW, as released. warmup: steps over which the rate rises linearly to `rate`, which then stays. clip: largest
-    norm of the gradient. ema: decay of the averaged weights; null: none are kept."""
+    norm of the gradient. ema: decay of the averaged weights, which are then what is validated, sampled and exported;
+    null, as released: none are kept. The n-th step's decay is at most (1 + n) / (10 + n), so that a short run's average
+    is not the weights that it started from."""
 
     rate: float = Field(1e-4, gt=0)
     warmup: int = Field(0, ge=0)
@@ -84,7 +98,7 @@ class Optimizer(_Part):
     weight_decay: float = Field(1e-2, ge=0)
     eps: float = Field(1e-8, gt=0)
     clip: float = Field(1.0, gt=0)
-    ema: float | None = Field(0.999, ge=0, lt=1)
+    ema: float | None = Field(None, ge=0, lt=1)
 
 
 class Checkpoints(_Part):
@@ -103,14 +117,36 @@ class Validation(_Part):
     timesteps: tuple[int, ...] = (50, 250, 500, 750, 950)
 
 
+# The released sampler wraps each prompt in words for a good picture. Its own words are not ours to copy: these say the same.
+POSITIVE = (
+    "finely detailed footage without any watermark. {} sharp, rich in colour, shot on cinema film with great care."
+)
+
+
+def template_text(given: str) -> str:
+    """A template of prompts, "{}" for the prompt; given as it is, or as the path of a text file. Raises ValueError."""
+    text = given
+    if "{}" not in given:
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{given!r} has no {{}} where the prompt goes, and is no text file: {error}") from error
+    if text.count("{}") != 1:
+        raise ValueError(f"the template {given!r} must have one {{}}, where the prompt goes")
+    return text.strip()
+
+
 class Samples(_Part):
-    """every: steps between sample videos; 0: none. prompts: lists of as many prompts as there are segments. size: of
-    the first bucket unless given. inference_steps, guidance: see longtake.presto.sample."""
+    """every: steps between sample videos; 0: none. prompts: lists of as many prompts as there are segments; their size
+    is that of the first bucket. inference_steps, guidance, template, fps: see longtake.presto.sample; template: text with
+    {} for the prompt, or a file of it."""
 
     every: int = Field(0, ge=0)
     prompts: tuple[tuple[str, ...], ...] = ()
     inference_steps: int = Field(100, ge=1)
     guidance: float = Field(7.0, ge=1)
+    template: Annotated[str, AfterValidator(template_text)] = POSITIVE
+    fps: float = Field(15.0, gt=0)
 
 
 class TrainConfig(_Part):
@@ -124,6 +160,7 @@ class TrainConfig(_Part):
     tier: str | None = None
     attention: Segmentation = Segmentation()
     data: Data = Data()
+    encoding: Encoding = Encoding()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     steps: int = Field(500, ge=1)
@@ -167,16 +204,19 @@ class TrainConfig(_Part):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-# A resumed run may change these: they have no part in what a step computes.
-FREE = (
-    "description",
-    "steps",
-    "checkpoints",
-    "validation.every",
-    "samples",
-    "log_every",
-    "data.workers",
-    "data.prefetch",
+# Settings on which what a run has done rests: which clips it took in which order, with which captions and sizes, and the
+# model that they trained. A resumed run may not change them: it would be a run that never was. Whatever else it changes
+# holds from then on, and is logged.
+PAST = (
+    "tier",
+    "attention",
+    "data.buckets",
+    "data.captions",
+    "data.aspect_tolerance",
+    "encoding",
+    "seed",
+    "global_batch",
+    "validation.clips",
 )
 
 
@@ -229,15 +269,28 @@ def _set(found: dict[str, Any], key: str, value: Any) -> None:
     found[last] = value
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys, dotted, whose values differ and that a resumed run may not change: "optimizer.rate: 0.0001 → 0.001"."""
-    found = []
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs between two configurations: (what a resumed run may not change, what it may), each such as
+    "optimizer.rate: 0.0001 → 0.001"."""
+    refused: list[str] = []
+    allowed: list[str] = []
+    for key, a, b in _differing(old, new):
+        # An average that is kept from the middle on would be none of the steps before.
+        past = any(key == name or key.startswith(f"{name}.") for name in PAST) or (key == "optimizer.ema" and a is None)
+        if key == "data.buckets" and _without(a, "micro_batch") == _without(b, "micro_batch"):
+            past = False
+        (refused if past else allowed).append(f"{key}: {a} → {b}")
+    return refused, allowed
+
+
+def _without(rows: Any, key: str) -> Any:
+    return [{k: v for k, v in row.items() if k != key} for row in rows]
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     for key in dict.fromkeys([*old, *new]):
         name, a, b = f"{prefix}{key}", old.get(key), new.get(key)
-        if name in FREE or a == b:
-            continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{name}.")
-        else:
-            found.append(f"{name}: {a} → {b}")
-    return found
+            yield from _differing(a, b, f"{name}.")
+        elif a != b:
+            yield name, a, b

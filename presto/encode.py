@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from longtake.manifests.dataset.splits import REST
 from longtake.presto import encoded
-from longtake.presto.config import Bucket
+from longtake.presto.config import Bucket, Encoding
 from longtake.presto.dataset import Clip, read_dataset, usable
 from longtake.presto.errors import ClipError, PrestoError
 from longtake.presto.files import Place, exists
-from longtake.presto.folder import fingerprint, require_model_folder
+from longtake.presto.folder import require_model_folder, text_fingerprint, vae_fingerprint
 from longtake.presto.frames import read_frames
 
 BATCH = 4  # clips per task: what a kill loses
@@ -28,11 +28,13 @@ BATCH = 4  # clips per task: what a kill loses
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """model: a folder; output: a folder or a URI. vae, text_encoder: fingerprints. tier: of the dataset."""
+    """model: a folder; output: a folder or a URI. encoding: see config. vae, text_encoder: fingerprints. tier: of the
+    dataset."""
 
     model: str
     output: Place
     buckets: tuple[Bucket, ...]
+    encoding: Encoding
     vae: str
     text_encoder: str
     segments: int
@@ -51,7 +53,14 @@ class Todo:
 
 
 def plan(
-    data: Place, model: Path, output: Place, buckets: Sequence[Bucket], tolerance: float, *, retry_errors: bool = False
+    data: Place,
+    model: Path,
+    output: Place,
+    buckets: Sequence[Bucket],
+    tolerance: float,
+    encoding: Encoding,
+    *,
+    retry_errors: bool = False,
 ) -> Todo:
     """The clips of a dataset that are not encoded yet. Rows of clips that cannot be (too small, no caption, …) are
     written here. Raises PrestoError before any work where the set-up is at fault."""
@@ -64,8 +73,9 @@ def plan(
         str(model.resolve()),
         output,
         tuple(buckets),
-        fingerprint(model / "vae"),
-        fingerprint(model / "text_encoder"),
+        encoding,
+        vae_fingerprint(model, encoding),
+        text_fingerprint(model, encoding),
         segments,
         tiers[0] if len(tiers) == 1 else "",
     )
@@ -73,6 +83,12 @@ def plan(
     known = {row["clip_id"]: row for row in rows.read().to_pylist()}
     there = encoded.latents_there(output, known)
     todo = [clip for clip in clips if not _settled(known.get(clip.clip_id), clip, settings, there, retry_errors)]
+    if todo:
+        from longtake.presto.model import load_tokenizer
+        from longtake.presto.text import require_known
+
+        words = [text for clip in todo for text in clip.captions]
+        require_known(load_tokenizer(model), words, clean=encoding.clean_captions, where=f"the captions of {data}")
     videos = dict(zip(table["clip_id"].to_pylist(), table["video_id"].to_pylist(), strict=True))
     failed = [
         _row(drop.clip_id, videos[drop.clip_id], settings, error=ClipError(drop.reason, drop.message))
@@ -131,12 +147,14 @@ class EncodeWorker:
         import torch
 
         from longtake.presto.model import load_text_encoder, load_vae
+        from longtake.presto.vae import allow_tf32, vae_dtype
 
         self.settings = settings
+        allow_tf32()
         cuda = torch.cuda.is_available()
         self.device, dtype = ("cuda", torch.bfloat16) if cuda else ("cpu", torch.float32)
         model, self.output = Path(settings.model), settings.output
-        self.vae = load_vae(model, dtype).to(self.device)
+        self.vae = load_vae(model, vae_dtype(settings.encoding.vae_precision)).to(self.device)
         self.tokenizer, encoder = load_text_encoder(model, dtype)
         self.encoder = encoder.to(self.device)
         self.rows = encoded.manifest(self.output)
@@ -160,11 +178,12 @@ class EncodeWorker:
     def _texts(self, captions: Sequence[str]) -> list[Any]:
         from longtake.presto.text import encode_captions
 
-        return encode_captions(self.tokenizer, self.encoder, captions)
+        return encode_captions(self.tokenizer, self.encoder, captions, clean=self.settings.encoding.clean_captions)
 
     def _encode(self, clip: Clip) -> dict[str, Any]:
         import torch
 
+        from longtake.presto.text import prepared
         from longtake.presto.vae import encode_moments
 
         bucket = self.settings.buckets[clip.bucket]
@@ -173,6 +192,10 @@ class EncodeWorker:
             moments = encode_moments(self.vae, torch.from_numpy(frames)[None].to(self.device))[0]
             if not bool(torch.isfinite(moments).all()):
                 raise ClipError("unreadable", f"{clip.path}: the VAE gives no finite latents")
+            clean = self.settings.encoding.clean_captions
+            for before, after in zip(clip.captions, prepared(clip.captions, clean=clean), strict=True):
+                if before and not after:
+                    raise ClipError("captions", f"cleaning leaves nothing of the caption {before[:80]!r}")
             captions = self._texts(clip.captions)
             path = encoded.latents_path(self.output, clip.clip_id)
             size = encoded.write_encoding(path, encoded.Encoding(moments, captions), self.settings.vae)

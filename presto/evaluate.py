@@ -94,11 +94,12 @@ def _unit(x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A video and the captions of its segments. idea: the prompt that they were expanded from."""
+    """A video and the captions of its segments. idea: the prompt that they were expanded from. seed: of its noise."""
 
     path: Place
     captions: tuple[str, ...]
     idea: str = ""
+    seed: int | None = None
 
 
 def samples_of(folder: Path) -> list[Subject]:
@@ -109,10 +110,10 @@ def samples_of(folder: Path) -> list[Subject]:
         if video.is_file():
             try:
                 said = json.loads(about.read_text(encoding="utf-8"))
-                prompts, idea = said["prompts"], said.get("idea") or ""
+                prompts, idea, seed = said["prompts"], said.get("idea") or "", said.get("seed")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise PrestoError(f"{about} holds no prompts: {error}") from error
-            found.append(Subject(video, tuple(map(str, prompts)), str(idea)))
+            found.append(Subject(video, tuple(map(str, prompts)), str(idea), seed if isinstance(seed, int) else None))
     if not found:
         raise PrestoError(f"{folder} holds no samples: videos with a .json of their prompts beside them")
     return found

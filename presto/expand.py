@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 
 from longtake.captioning.chat import CaptionerFault, ChatFailed, ChatRequest, Finish
 from longtake.captioning.endpoint import Endpoint
@@ -14,11 +15,20 @@ from longtake.captioning.settings import EndpointSettings
 from longtake.presto.errors import PrestoError
 
 _SYSTEM = (
-    "You write prompts for a text-to-video model that makes one continuous shot of 15 seconds. From the user's idea, write "
-    "{count} prompts, one for each successive segment of the shot. They tell one story in order, keep subjects and place "
-    "consistent, each says what is newly seen and how the camera moves, none repeats another. Answer with JSON: an object "
-    'whose only key "prompts" holds an array of {count} strings, and nothing else.'
+    "You write prompts for a text-to-video model that makes one silent, continuous shot of 15 seconds. From the user's "
+    "idea, write {count} scene descriptions, one for each successive segment of the shot.\n"
+    "- Coherent: together they are one continuous story, in order, with the same subjects in the same place.\n"
+    "- Independent: each can be understood without the others.\n"
+    "- Alike: neighbouring scenes differ little, so that one passes smoothly into the next; none is a copy of another.\n"
+    "- Simple: scenes that are easy to generate. To a short idea add a few details, to a long one none, and none that has "
+    "nothing to do with it.\n"
+    "- Each says what changes: how the camera moves, what moves, what becomes visible. The camera moves smoothly, without "
+    "sudden turns or jumps to another side.\n"
+    "- Factual and brief: only what can be seen. No atmosphere, no mood, no guesses.\n"
+    "- No titles, no numbers, no headings.\n"
+    'Answer with JSON: an object whose only key "prompts" holds an array of {count} strings, and nothing else.'
 )
+_TITLE = re.compile(r"\W*(?:(?:scene|segment|shot|part|prompt)\s*\d+\b|\d+\s*[.:)])", re.IGNORECASE)
 _TRIES = 3
 _MOST_TOKENS = 4096  # Of an answer: five prompts of some 100 words are a fifth of it.
 
@@ -76,6 +86,8 @@ def _parse(text: str, count: int) -> tuple[str, list[str] | None]:
     prompts = [" ".join(p.split()) for p in found]
     if len(prompts) != count:
         return f"{len(prompts)} prompts", None
+    if any(_TITLE.match(p) for p in prompts):
+        return "a prompt begins with a title or a number", None
     if len({p.lower() for p in prompts}) != count:
         return "a prompt is repeated", None
     return "", prompts

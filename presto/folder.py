@@ -10,16 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from longtake.presto.config import Encoding
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
 
+# What these rules say is written where they are applied, in vae.py and frames.py. A new rule has a new name, so that
+# clips that were encoded by the old one are encoded again.
+TILE_RULE = "the VAE's own tiles where they cover the size, else tiles of whole frames"
+FRAME_RULE = "of evenly spaced moments, the frame that is shown"
+
 SETTINGS = "segmented_attention.json"
+WEIGHTS = "weights.json"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+# Embeddings have as many rows as the vocabulary has tokens, rounded up to a multiple of this (T5: 32,128 for 32,100).
+VOCABULARY_STEP = 128
 _SAMPLES = 64  # places of a weight file that its fingerprint reads
 _SAMPLE_BYTES = 1 << 16
 
@@ -32,6 +42,23 @@ def require_model_folder(folder: Path) -> None:
             f"{folder} is no Allegro model folder: {', '.join(missing)} missing. Take a download of rhymes-ai/Allegro, "
             "or an export of this trainer"
         )
+
+
+def write_weights_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Beside an export: which weights it holds, of which step and run, and how the run made its latents and texts."""
+    (folder / WEIGHTS).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def encoding_of(folder: Path) -> Encoding:
+    """How the weights of a model folder want captions and latents made: as an export says, else as released. Raises
+    PrestoError."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        return Encoding()
+    try:
+        return Encoding.model_validate(json.loads(path.read_text(encoding="utf-8"))["encoding"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PrestoError(f"{path} says no encoding: {error}") from error
 
 
 def transformer_config(folder: Path) -> dict[str, Any]:
@@ -62,6 +89,39 @@ def read_settings(path: Path) -> Segmentation:
         return Segmentation.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise PrestoError(f"{path} is no settings file of segmented attention: {error}") from error
+
+
+def vae_fingerprint(model: Path, encoding: Encoding) -> str:
+    """16 hex digits for what makes moments of a clip: the VAE of a model folder, the precision that it runs in, its rule
+    of tiles and that of frames. Raises PrestoError."""
+    return _together(fingerprint(model / "vae"), encoding.vae_precision, TILE_RULE, FRAME_RULE)
+
+
+def text_fingerprint(model: Path, encoding: Encoding) -> str:
+    """16 hex digits for what makes embeddings of a caption: the text encoder of a model folder, every file of its
+    tokenizer, and whether captions are cleaned. Raises PrestoError."""
+    files = sorted(path for path in (model / "tokenizer").rglob("*") if path.is_file())
+    if not files:
+        raise PrestoError(
+            f"{model / 'tokenizer'} holds no file: the tokenizer's spiece.model or tokenizer.json is missing"
+        )
+    names = [f"{path.relative_to(model)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return _together(
+        fingerprint(model / "text_encoder"), *names, "cleaned" if encoding.clean_captions else "as they are"
+    )
+
+
+def _together(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def vocabulary(folder: Path) -> int:
+    """Rows of the text encoder's table of embeddings, by its config.json. Raises PrestoError."""
+    path = folder / "text_encoder" / "config.json"
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PrestoError(f"{path} says no vocab_size: {error}") from error
 
 
 def fingerprint(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,6 +40,10 @@ class Log:
         self._file.write(json.dumps(line) + "\n")
         for name, value in values.items():
             self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def note(self, step: int, kind: str, told: Sequence[str]) -> None:
+        """A line of words, which TensorBoard does not get."""
+        self._file.write(json.dumps({"step": step, "kind": kind, "time": time.time(), "told": list(told)}) + "\n")
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

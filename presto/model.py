@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,19 @@ from torch import Tensor
 
 from longtake.presto.attention import segment, segmentation_of
 from longtake.presto.errors import PrestoError
-from longtake.presto.folder import SETTINGS, read_settings, require_model_folder, transformer_config
+from longtake.presto.folder import (
+    SETTINGS,
+    VOCABULARY_STEP,
+    read_settings,
+    require_model_folder,
+    transformer_config,
+    vocabulary,
+)
 from longtake.presto.segments import Segmentation
 
 disable_progress_bar()  # five bars per pipeline, in logs too
+
+_INSTALL = "pip install '.[presto]'"
 
 Rotary = tuple[tuple[Any, Any, Any], tuple[Tensor, Tensor, Tensor]]
 
@@ -69,13 +79,27 @@ def save_transformer(model: AllegroTransformer3DModel, folder: Path) -> None:
     (folder / SETTINGS).write_text(segmentation.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def load_pipeline(folder: Path, segmentation: Segmentation | None = None, dtype: torch.dtype = torch.float32) -> Any:
-    """The AllegroPipeline of a model folder, its transformer with segmented attention. Raises PrestoError."""
+def load_pipeline(
+    folder: Path,
+    segmentation: Segmentation | None = None,
+    dtype: torch.dtype = torch.float32,
+    vae_dtype: torch.dtype = torch.float32,
+) -> Any:
+    """The AllegroPipeline of a model folder, its transformer with segmented attention. dtype: of transformer and text
+    encoder; the VAE has its own, float32 as released. Raises PrestoError."""
     from diffusers import AllegroPipeline
 
     require_model_folder(folder)
-    transformer = load_transformer(folder, segmentation, dtype)
-    return _from_pretrained(AllegroPipeline, folder, transformer=transformer, dtype=dtype)
+    tokenizer, encoder = load_text_encoder(folder, dtype)
+    return _from_pretrained(
+        AllegroPipeline,
+        folder,
+        transformer=load_transformer(folder, segmentation, dtype),
+        vae=load_vae(folder, vae_dtype),
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        dtype=dtype,
+    )
 
 
 def load_vae(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
@@ -87,11 +111,32 @@ def load_vae(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 
 def load_text_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """(tokenizer, T5 encoder) of a model folder, for inference."""
-    from transformers import T5EncoderModel, T5Tokenizer
+    from transformers import T5EncoderModel
 
-    tokenizer = _from_pretrained(T5Tokenizer, folder / "tokenizer")
+    tokenizer = load_tokenizer(folder)
     encoder = _from_pretrained(T5EncoderModel, folder / "text_encoder", dtype=dtype)
     return tokenizer, encoder.eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The T5 tokenizer of a model folder. Raises PrestoError unless its vocabulary is that of the text encoder: with its
+    file gone, transformers makes one that knows nothing, and says nothing."""
+    from transformers import T5Tokenizer
+
+    path = folder / "tokenizer"
+    if not (path / "tokenizer.json").is_file():
+        if not (path / "spiece.model").is_file():
+            raise PrestoError(f"{path} holds no spiece.model and no tokenizer.json: download the folder again")
+        if find_spec("sentencepiece") is None:
+            raise PrestoError(f"{path} holds a sentencepiece model, which the package sentencepiece reads: {_INSTALL}")
+    tokenizer = _from_pretrained(T5Tokenizer, path)
+    rows, tokens = vocabulary(folder), len(tokenizer)
+    if not rows - VOCABULARY_STEP < tokens <= rows:
+        raise PrestoError(
+            f"{path} knows {tokens} tokens, and {folder / 'text_encoder'} has embeddings for {rows}: they are not of one "
+            "model, or the tokenizer's file is damaged. Download both folders again"
+        )
+    return tokenizer
 
 
 def _from_pretrained(cls: Any, folder: Path, **more: Any) -> Any:

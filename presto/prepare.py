@@ -13,7 +13,7 @@ from longtake.presto.dataset import Clip, Drop, divided, read_dataset, require_f
 from longtake.presto.encoded import is_encoded, read_encoded, read_null
 from longtake.presto.errors import DROPS, PrestoError
 from longtake.presto.files import Place
-from longtake.presto.folder import fingerprint, require_model_folder, transformer_config
+from longtake.presto.folder import require_model_folder, text_fingerprint, transformer_config, vae_fingerprint
 from longtake.presto.plan import Plan
 
 if TYPE_CHECKING:
@@ -55,16 +55,17 @@ def prepare(run: Run) -> Prepared:
     shape = transformer_config(run.model)
     _require_fits(config, shape, run.model)
     segments = config.attention.segments if config.data.captions == "sub" else None
-    vae = fingerprint(run.model / "vae")
+    vae = vae_fingerprint(run.model, config.encoding)
     null = None
     if is_encoded(run.data):
-        text_encoder = fingerprint(run.model / "text_encoder")
+        text_encoder = text_fingerprint(run.model, config.encoding)
         clips, drops, tiers = read_encoded(run.data, config.data.buckets, segments, vae, text_encoder)
         null = read_null(run.data, text_encoder)
     else:
         table = read_dataset(run.data)
         tiers = set(table["tier"].unique().to_pylist())
         clips, drops = usable(table, run.data, config.data.buckets, config.data.aspect_tolerance, segments)
+        _require_known(run, clips)
     if config.tier is not None and tiers != {config.tier}:
         raise PrestoError(
             f"{run.data}: the column 'tier' says {', '.join(sorted(map(str, tiers))) or 'nothing'}, and the recipe "
@@ -74,6 +75,15 @@ def prepare(run: Run) -> Prepared:
     kept, held = divided(clips, config.validation.clips)
     plan = Plan(kept, config.data.buckets, config.global_batch, config.seed)
     return Prepared(kept, held, drops, plan, null, vae, shape)
+
+
+def _require_known(run: Run, clips: Sequence[Clip]) -> None:
+    from longtake.presto.model import load_tokenizer
+    from longtake.presto.text import require_known
+
+    words = [text for clip in clips for text in clip.captions]
+    clean = run.config.encoding.clean_captions
+    require_known(load_tokenizer(run.model), words, clean=clean, where=f"the captions of {run.data}")
 
 
 def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> None:
@@ -86,7 +96,7 @@ def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> No
 
 def describe(run: Run, found: Prepared, world: int) -> str:
     """The bucket table, steps, memory and drops, as text for `--dry-run`."""
-    from longtake.presto.budget import memory_bytes, parameters, step_flops, tokens
+    from longtake.presto.budget import encoder_memory, memory_bytes, parameters, step_flops, tokens
     from longtake.presto.text import MAX_TOKENS
 
     config, shape = run.config, found.model
@@ -122,6 +132,10 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             ema=config.optimizer.ema is not None,
             checkpointing=config.activation_checkpointing,
             precision=config.precision,
+            captions=config.captions,
+            encoders=None
+            if found.null is not None
+            else encoder_memory(run.model, bucket, config.encoding, config.precision),
         )
         memory = max(memory, estimate, key=lambda m: sum(m.values()))
     parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.items())

@@ -2,6 +2,8 @@
 
 Caption k names one of six classes; segment k of the latent video has that class's mean. A model that attends by segment
 can put every class in its place; one that sees all captions at once, with nothing that tells it which is whose, cannot.
+So each is trained twice: on captions alone, and on captions that say which in order they are (`cue`: a vector for each
+place is added to the caption's), as captions such as "then, …" may do. What the cue mends is no merit of the attention.
 What comes out is sampled from pure noise (DDIM), and each latent frame is given the nearest class. Chance: 1/6.
 """
 
@@ -35,18 +37,20 @@ class Result:
     shared: float | None
 
 
-def examples(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """(latents (B, C, T, h, w), captions (B, N·L, D), class of each frame (B, T)); latents are means plus a little noise."""
+def examples(count: int, generator: torch.Generator, *, cue: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """(latents (B, C, T, h, w), captions (B, N·L, D), class of each frame (B, T)); latents are means plus a little noise.
+    cue: each caption tells its place in the order."""
     fixed = torch.Generator().manual_seed(1)
     means = 1.5 * torch.nn.functional.normalize(torch.randn(CLASSES, CHANNELS, generator=fixed), dim=1) * CHANNELS**0.5
     words = torch.randn(CLASSES, TOKENS, WIDTH, generator=fixed)
+    places = torch.randn(SEGMENTS, 1, WIDTH, generator=fixed) * float(cue)
     classes = torch.randint(CLASSES, (count, SEGMENTS), generator=generator)
     edges = Segmentation(segments=SEGMENTS).edges(FRAMES)
     owner = torch.tensor([i for i in range(SEGMENTS) for _ in range(edges[i + 1] - edges[i])])
     of_frame = classes[:, owner]
     latents = means[of_frame].transpose(1, 2)[..., None, None].expand(-1, -1, -1, SIDE, SIDE)
     latents = latents + 0.1 * torch.randn(latents.shape, generator=generator)
-    return latents, words[classes].flatten(1, 2), of_frame
+    return latents, (words[classes] + places).flatten(1, 2), of_frame
 
 
 def nearest_class(latents: Tensor) -> Tensor:
@@ -57,7 +61,7 @@ def nearest_class(latents: Tensor) -> Tensor:
     return torch.cdist(frames, means.expand(len(frames), -1, -1)).argmin(2)
 
 
-def train(variant: Variant | None, steps: int = 400, seed: int = 0) -> Any:
+def train(variant: Variant | None, steps: int = 400, seed: int = 0, *, cue: bool = False) -> Any:
     """A small transformer trained on the task; None: with the plain attention, on the captions one after the other."""
     model = tiny_transformer(seed, attention_head_dim=24, num_attention_heads=4, cross_attention_dim=96, num_layers=3)
     if variant is not None:
@@ -68,7 +72,7 @@ def train(variant: Variant | None, steps: int = 400, seed: int = 0) -> Any:
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
-        latents, text, _ = examples(16, generator)
+        latents, text, _ = examples(16, generator, cue=cue)
         noise = torch.stack([objective.noise(x.shape, generator) for x in latents])
         t = torch.randint(TIMESTEPS, (len(latents),), generator=generator)
         predicted = model(objective.noisy(latents, noise, t), text, t, image_rotary_emb=place, return_dict=False)[0]
@@ -94,11 +98,11 @@ def sample(model: Any, text: Tensor, generator: torch.Generator, steps: int = 20
     return x
 
 
-def run(variant: Variant | None, steps: int = 400, seed: int = 0) -> Result:
+def run(variant: Variant | None, steps: int = 400, seed: int = 0, *, cue: bool = False) -> Result:
     """Train, sample 64 videos, compare."""
-    model = train(variant, steps, seed)
+    model = train(variant, steps, seed, cue=cue)
     generator = torch.Generator().manual_seed(seed + 1000)
-    _, text, wanted = examples(64, generator)
+    _, text, wanted = examples(64, generator, cue=cue)
     right = nearest_class(sample(model, text, generator)) == wanted
     overlapped = Segmentation(variant="overlapped", segments=SEGMENTS)
     shared = torch.tensor(overlapped.coverage(FRAMES)) > 1
@@ -119,14 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)  # products this small are slower on more
-    print(
-        f"{'attention':<16} {'right':>6} {'inside':>7} {'shared':>7}   ({given.steps} steps, chance {1 / CLASSES:.2f})"
-    )
+    print(f"Share of frames with the right class after {given.steps} steps; chance {1 / CLASSES:.2f}.")
+    print(f"{'':<16} {'captions alone':>24} {'captions with a cue':>24}")
+    print(f"{'attention':<16}" + f" {'right':>8}{'inside':>8}{'shared':>8}" * 2)
     variants: tuple[Variant | None, ...] = (None, "sequential", "sequential-pair", "overlapped", "isolated")
     for variant in variants:
-        found = run(variant, given.steps, given.seed)
-        shared = "" if found.shared is None else f"{found.shared:.3f}"
-        print(f"{found.name:<16} {found.all:>6.3f} {found.inside:>7.3f} {shared:>7}", flush=True)
+        print(f"{variant or 'plain':<16}", end="", flush=True)
+        for cue in (False, True):
+            found = run(variant, given.steps, given.seed, cue=cue)
+            shared = "" if found.shared is None else f"{found.shared:.3f}"
+            print(f" {found.all:>8.3f}{found.inside:>8.3f}{shared:>8}", end="", flush=True)
+        print()
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from torch.distributed.checkpoint.state_dict import (
 
 from longtake.presto import checkpoint
 from longtake.presto.batches import Batch, Reader, StepBatches, loader, noises
-from longtake.presto.budget import measured_peak, step_flops, tokens
-from longtake.presto.config import differences
+from longtake.presto.budget import measured_peak, nominal_peak, step_flops, tokens
+from longtake.presto.config import changes
 from longtake.presto.dataset import Drop, write_ledger
 from longtake.presto.errors import PrestoError
 from longtake.presto.folder import scaling_factor
@@ -38,7 +38,7 @@ from longtake.presto.objective import TIMESTEPS, Objective
 from longtake.presto.parallel import Ranks, clip_gradients, local, ranks, shard
 from longtake.presto.prepare import Prepared, Run, prepare
 from longtake.presto.text import encode_captions, pad_captions
-from longtake.presto.vae import encode_moments, latents_of
+from longtake.presto.vae import allow_tf32, encode_moments, latents_of, vae_dtype
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def fit(run: Run, report: Report | None = None) -> Path:
     step in hand is finished, a checkpoint is written, and PrestoError says so. Raises PrestoError before the first step
     where something can be known by then.
     """
+    allow_tf32()
     with ranks() as found:
         prepared = prepare(run)
         prepared.plan.require_world(found.world)
@@ -79,14 +80,17 @@ class Trainer:
         self.reader = Reader(self.config, prepared.null)
         self.dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
         self.step = 0
+        self.changed: list[str] = []  # Settings that are not those of the checkpoint that the run goes on from.
+        self.damaged: tuple[str, ...] = ()  # What was wrong with newer checkpoints.
         self.drops: list[Drop] = []
         self.unreadable = 0  # clips of this epoch, over all ranks
         self._rotary: dict[int, Rotary] = {}
         self._text_length: dict[int, int] = {}
         self.sample_text: list[Any] | None = None
-        previous = checkpoint.newest(run.output)
+        previous = checkpoint.newest(run.output, found)
         if previous is not None:
             self._require_same(previous)
+            self.damaged = previous.passed
         self.model = self._sharded_model(load=previous is None)
         settings = self.config.optimizer
         self.optimizer = torch.optim.AdamW(
@@ -106,7 +110,7 @@ class Trainer:
         self.text: tuple[Any, Any] | None = None
         self.scale = scaling_factor(run.model)
         if prepared.null is None:
-            self.vae = load_vae(run.model, self.dtype).to(found.device)
+            self.vae = load_vae(run.model, vae_dtype(self.config.encoding.vae_precision)).to(found.device)
             tokenizer, encoder = load_text_encoder(run.model, self.dtype)
             self.text = tokenizer, encoder.to(found.device)
 
@@ -142,10 +146,11 @@ class Trainer:
 
     def _require_same(self, previous: checkpoint.Checkpoint) -> None:
         now = self._meta()
-        if changed := differences(previous.meta["config"], now["config"]):
+        refused, self.changed = changes(previous.meta["config"], now["config"])
+        if refused:
             raise PrestoError(
-                f"{previous.path / checkpoint.MANIFEST} is of another recipe: {'; '.join(changed)}. Resume with the same "
-                "one, or start in a new folder from an export of this run"
+                f"{previous.path / checkpoint.MANIFEST} is of another recipe: {'; '.join(refused)}. What the run has done "
+                "rests on this: resume with the same, or start in a new folder from an export of this run"
             )
         for key, what in (("plan", "the clips of the data"), ("vae", "the VAE of the model")):
             if previous.meta[key] != now[key]:
@@ -163,6 +168,9 @@ class Trainer:
         state = self._state()
         checkpoint.load(previous, state)
         set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        settings = self.config.optimizer  # The checkpoint brings its own back.
+        for group in self.optimizer.param_groups:
+            group.update(betas=settings.betas, weight_decay=settings.weight_decay, eps=settings.eps)
         self.step = previous.step
         log.info("resumed from %s", previous.path)
 
@@ -174,6 +182,11 @@ class Trainer:
         if found.first:
             (self.run.output / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
             write_ledger(self.prepared.drops, self.run.output / "drops.jsonl")
+        for change in self.changed:
+            log.info("changed since the checkpoint: %s", change)
+        for kind, words in (("changed", self.changed), ("damaged", self.damaged)):
+            if journal and words:
+                journal.note(self.step, kind, words)
         batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.rank, found.world)
         reading = loader(
             batches,
@@ -256,7 +269,7 @@ class Trainer:
         if self.average:
             kept = [local(a) for a in self.average.values()]
             now = [local(p.detach()) for p in self.model.parameters()]
-            torch._foreach_lerp_(kept, now, 1 - (config.optimizer.ema or 0.0))
+            torch._foreach_lerp_(kept, now, 1 - average_decay(config.optimizer.ema or 0.0, self.step))
         meter.add(totals, norm, rate, bucket)
         return totals.cpu()
 
@@ -289,7 +302,8 @@ class Trainer:
         assert batch.frames is not None
         assert self.text is not None
         latents = latents_of(encode_moments(self.vae, batch.frames), posterior, self.scale)
-        text, mask = pad_captions([encode_captions(*self.text, captions) for captions in batch.captions])
+        clean = self.config.encoding.clean_captions
+        text, mask = pad_captions([encode_captions(*self.text, captions, clean=clean) for captions in batch.captions])
         return latents, text, mask
 
     def _positions(self, bucket: int) -> Rotary:
@@ -324,9 +338,35 @@ class Trainer:
 
     # Looks
 
+    @contextmanager
+    def _exported_weights(self) -> Iterator[None]:
+        """The weights that will be exported in the place of those in training: averaged ones, where they are kept."""
+        self._swap_average()
+        try:
+            yield
+        finally:
+            self._swap_average()
+
     @torch.no_grad()
+    def _swap_average(self) -> None:
+        if not self.average:
+            return
+        for module in (*self.model.transformer_blocks, self.model):
+            module.reshard()  # Weights that were gathered for a forward pass would be used again.
+        for parameter, average in zip(self.model.parameters(), self.average.values(), strict=True):
+            mine, other = local(parameter.detach()), local(average)
+            held = mine.clone()
+            mine.copy_(other)
+            other.copy_(held)
+
     def validate(self) -> dict[str, float]:
-        """The loss of the held-out clips at fixed noise and timesteps; the same forward passes on every rank."""
+        """The loss of the held-out clips at fixed noise and timesteps, by the weights that will be exported; the same
+        forward passes on every rank."""
+        with self._exported_weights():
+            return self._held_out_losses()
+
+    @torch.no_grad()
+    def _held_out_losses(self) -> dict[str, float]:
         found, times = self.ranks, self.config.validation.timesteps
         self.model.eval()
         totals = torch.zeros(2, len(times), dtype=torch.float64, device=found.device)
@@ -353,12 +393,18 @@ class Trainer:
             return
         if self.sample_text is None:
             self.sample_text = embed_prompts(self.run, self.ranks, self.text)
-        sample_in_training(self.run, self.ranks, self.model, self.vae, self.sample_text, self.step)
+        with self._exported_weights():
+            sample_in_training(self.run, self.ranks, self.model, self.vae, self.sample_text, self.step)
 
     def _save(self) -> None:
         checkpoint.save(
             self.run.output, self.step, self._state(), self._meta(), self.config.checkpoints.keep, self.ranks
         )
+
+
+def average_decay(decay: float, step: int) -> float:
+    """Of the average at a step counted from 0: `decay`, and at first (1 + n) / (10 + n)."""
+    return min(decay, (1 + step) / (10 + step))
 
 
 class Meter:
@@ -403,6 +449,17 @@ class Meter:
         self.totals += totals.cpu()
         self.steps, self.norm, self.rate = self.steps + 1, norm, rate
 
+    def _utilization(self, seconds: float) -> dict[str, float]:
+        """mfu: against the device's nominal peak, as papers have it, where that is known; mfu_measured: against a matrix
+        product that was measured here, which is lower."""
+        found, config = self.trainer.ranks, self.trainer.config
+        rate = self.flops / seconds / found.world
+        values = {"mfu_measured": rate / (self.peak or 1.0)}
+        name = torch.cuda.get_device_name(found.device) if found.device.type == "cuda" else ""
+        if (nominal := nominal_peak(name, config.precision)) is not None:
+            values["mfu"] = rate / nominal
+        return values
+
     def write(self, journal: Log | None) -> None:
         """One entry; then from zero."""
         seconds = time.perf_counter() - self.started
@@ -413,7 +470,7 @@ class Meter:
             "rate": self.rate,
             "clips_per_second": clips / seconds,
             "tokens_per_second": self.tokens / seconds,
-            "mfu": self.flops / seconds / ((self.peak or 1.0) * found.world),
+            **self._utilization(seconds),
             "data_wait": self.waited / seconds,
             "step_seconds": seconds / max(self.steps, 1),
             "memory_gib": _memory(found.device) / 2**30,

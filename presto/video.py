@@ -26,6 +26,16 @@ def write_video(path: Path, frames: Frames, fps: float) -> None:
         out.mux(stream.encode(None))
 
 
+def video_shape(path: Path) -> tuple[int, int, float]:
+    """(height, width, frames per second) of a video, without decoding it. Raises PrestoError."""
+    try:
+        with av.open(str(path)) as source:
+            stream = source.streams.video[0]
+            return stream.height, stream.width, float(stream.average_rate or stream.guessed_rate or 0) or 1.0
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise PrestoError(f"{path} cannot be read: {error}") from error
+
+
 def read_video(path: Path, rate: float | None = None, most: int = 2000) -> tuple[Frames, float]:
     """(frames, frames per second) of a short video. rate: keep every k-th frame, k = round(fps / rate), as VBench does;
     the rate given back is then that of the frames kept. Raises PrestoError."""

@@ -12,12 +12,21 @@ from longtake.presto.tiny import tiny_model
 torch.set_num_threads(1)  # products this small are slower on more
 
 
+def _require_extra() -> None:
+    """What only the extra `presto` brings: the stand-in's tokenizer is a sentencepiece model, as the published one, and
+    captions are cleaned by way of bs4."""
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("bs4")
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    _require_extra()
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same shapes, other weights."""
+    _require_extra()
     return tiny_model(tmp_path_factory.mktemp("models") / "other", seed=1)

@@ -14,8 +14,8 @@ import torch
 
 from longtake.manifests.dataset.shards import dataset_schema, dataset_table, finish_dataset, write_shards
 from longtake.presto import encoded
-from longtake.presto.config import TrainConfig, parse_config
-from longtake.presto.folder import fingerprint
+from longtake.presto.config import Encoding, TrainConfig, parse_config
+from longtake.presto.folder import text_fingerprint, vae_fingerprint
 from longtake.presto.prepare import Run
 
 BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # latents 6×8×8
@@ -100,7 +100,7 @@ def encoded_folder(
 ) -> Path:
     """Random moments and captions of `count` clips, under the fingerprints of `model`. words: the least tokens of a
     caption; width: of an embedding. first: number of the first clip."""
-    vae, text = fingerprint(model / "vae"), fingerprint(model / "text_encoder")
+    vae, text = vae_fingerprint(model, Encoding()), text_fingerprint(model, Encoding())
     bucket = "x".join(map(str, (latent[0] * 4, latent[1] * 8, latent[2] * 8)))
     rows = []
     for number in range(first, first + count):

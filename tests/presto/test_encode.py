@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from longtake.presto import encoded
-from longtake.presto.config import Bucket
+from longtake.presto.config import Bucket, Encoding
 from longtake.presto.encode import EncodeWorker, compact, encode_here, left, plan
 from longtake.presto.errors import PrestoError
 from longtake.presto.frames import read_frames
@@ -41,7 +41,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def todo(shards: Path, model: Path, output: Path, **more: Any) -> Any:
-    return plan(shards, model, output, BUCKETS, 1.6, **more)
+    return plan(shards, model, output, BUCKETS, 1.6, more.pop("encoding", Encoding()), **more)
 
 
 def by_id(output: Path) -> dict[str, dict[str, Any]]:
@@ -68,7 +68,7 @@ def test_what_is_stored_is_what_the_encoders_give(shards: Path, model: Path, tmp
     captions = torch.split(found["text"], found["lengths"].tolist())
     frames = torch.from_numpy(read_frames(shards / wanted["path"], 24, 64, 64))[None]
     torch.testing.assert_close(found["moments"], encode_moments(load_vae(model), frames)[0].half())
-    texts = encode_captions(*load_text_encoder(model), [wanted["caption"], *wanted["sub_captions"]])
+    texts = encode_captions(*load_text_encoder(model), [wanted["caption"], *wanted["sub_captions"]], clean=True)
     assert len(captions) == 6
     for mine, theirs in zip(captions, texts, strict=True):
         torch.testing.assert_close(mine, theirs)
@@ -76,7 +76,7 @@ def test_what_is_stored_is_what_the_encoders_give(shards: Path, model: Path, tmp
     prepared = prepare(run)
     assert (len(prepared.clips), len(prepared.drops)) == (5, 2)
     assert prepared.null is not None
-    torch.testing.assert_close(prepared.null, encode_captions(*load_text_encoder(model), [""])[0])
+    torch.testing.assert_close(prepared.null, encode_captions(*load_text_encoder(model), [""], clean=True)[0])
 
 
 def test_other_weights_captions_or_files_are_encoded_again(

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from longtake.filters.weights import WEIGHTS
-from longtake.presto.ab import count_votes, write_page
 from longtake.presto.cli import app
 from longtake.presto.errors import PrestoError
 from longtake.presto.evaluate import (
@@ -343,65 +341,3 @@ def test_vbench_names(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "videos" / "a .. b c-3-1.mp4").is_file()
     with pytest.raises(PrestoError, match="holds no samples"):
         samples_of(videos)
-
-
-# ── blind comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Tags(HTMLParser):
-    def __init__(self, page: Path) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[str]]] = []
-        self.text = ""
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, [name for name, _ in attrs]))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_markup_in_a_prompt_makes_no_element(tmp_path: Path) -> None:
-    nasty = "</li><img src=x onerror='x'>\"<script>y</script> &lt;b&gt; {{ 7 * 7 }} \u202e"
-    pages = []
-    for name, prompt in (("hostile", nasty), ("harmless", "a prompt")):
-        (tmp_path / name).mkdir()
-        both = [samples(tmp_path / name / model, [[prompt] * 5], 2) for model in ("ours", "theirs")]
-        pages.append(Tags(write_page(both[0], both[1], tmp_path / name / "page")))
-    assert pages[0].found == pages[1].found
-    assert pages[0].text.count(nasty) == 5
-
-
-def test_a_blind_page_and_its_tally(tmp_path: Path) -> None:
-    prompts = [["<script>alert(1)</script>", str(i)] for i in range(6)]
-    first, second = samples(tmp_path / "ours", prompts, 2), samples(tmp_path / "theirs", prompts[::-1], 4)
-    page = write_page(first, second, tmp_path / "page")
-    text = page.read_text()
-    assert "<script>alert" not in text
-    assert "ours" not in text
-    assert "theirs" not in text
-    key = json.loads((tmp_path / "page" / "key.json").read_text())
-    assert {pair["left"] for pair in key["pairs"].values()} == {"first", "second"}
-    assert len(list((tmp_path / "page" / "videos").iterdir())) == 12
-    side = {n: "left" if pair["left"] == "first" else "right" for n, pair in key["pairs"].items()}
-    other = {"left": "right", "right": "left"}
-    votes = {f"{n}:diversity": side[n] for n in side} | {f"{n}:coherence": other[side[n]] for n in side}
-    votes |= {f"{n}:adherence": "tie" for n in side}
-    (tmp_path / "a.json").write_text(json.dumps({**votes, "judge": "a"}))
-    (tmp_path / "b.json").write_text(json.dumps({"0:diversity": other[side["0"]], "judge": "b"}))
-    counts = count_votes(tmp_path / "page" / "key.json", [tmp_path / "a.json", tmp_path / "b.json"])
-    assert counts == {
-        "diversity": {"win": 6, "lose": 1, "tie": 0},
-        "coherence": {"win": 0, "lose": 6, "tie": 0},
-        "adherence": {"win": 0, "lose": 0, "tie": 6},
-    }
-    arguments = ["tally", *map(str, (tmp_path / "page" / "key.json", tmp_path / "a.json", tmp_path / "b.json"))]
-    assert "6 (86%)" in runner.invoke(app, arguments).output
-    with pytest.raises(PrestoError, match="both of the judge 'a'"):
-        count_votes(tmp_path / "page" / "key.json", [tmp_path / "a.json", tmp_path / "a.json"])
-    (tmp_path / "c.json").write_text(json.dumps({"99:diversity": "left"}))
-    with pytest.raises(PrestoError, match=r"c\.json: '99:diversity'"):
-        count_votes(tmp_path / "page" / "key.json", [tmp_path / "c.json"])
-    with pytest.raises(PrestoError, match="no prompts are in both"):
-        write_page(first, samples(tmp_path / "else", [["x", "y"]], 2), tmp_path / "page2")

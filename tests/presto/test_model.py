@@ -154,7 +154,7 @@ def test_ragged_text_is_the_padded_text_of_the_pipeline(model: Path) -> None:
     """Against AllegroPipeline.encode_prompt, which pads to 512 tokens."""
     texts = ["A red car, moving.", "", "rain " * 20]
     tokenizer, encoder = load_text_encoder(model)
-    found = encode_captions(tokenizer, encoder, texts)
+    found = encode_captions(tokenizer, encoder, texts, clean=False)
     peer, mask, _, _ = load_pipeline(model, Segmentation()).encode_prompt(texts, False, clean_caption=False)
     assert [len(f) for f in found] == mask.sum(1).tolist()
     assert len(found[1]) == 1  # the null caption: the end of the sequence

@@ -14,8 +14,10 @@ from longtake.presto import checkpoint
 from longtake.presto.launch import fit_on_ray
 from longtake.presto.logs import read_log
 from longtake.presto.prepare import Run
+from longtake.presto.train import fit
 from tests.presto.made import config, encoded_folder
 from tests.presto.ranks import losses, steps_done, wait_until
+from tests.presto.test_checkpoint import flip
 
 
 def training_workers() -> list[psutil.Process]:
@@ -53,3 +55,20 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(model: Path, tmp_path: 
     times = [line["time"] for line in read_log(run.output) if line["kind"] == "train"]
     assert times == sorted(times)
     assert (exported / "transformer" / "segmented_attention.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.campaign
+@pytest.mark.cluster
+def test_a_damaged_checkpoint_is_left_under_ray_train_too(model: Path, tmp_path: Path) -> None:
+    """Campaign: it starts a Ray of its own. The newest of two checkpoints has sixteen other bytes."""
+    data = encoded_folder(tmp_path / "data", model, 8)
+    run = Run(config(), model, data, tmp_path / "run")
+    fit(run)
+    newest = run.output / checkpoint.FOLDER / "step-00000004"
+    flip(next(newest.glob("*.distcp")))
+    before = losses(run.output)
+    fit_on_ray(run, 1, gpus=False, retries=0)
+    assert newest.with_name("damaged-00000004").is_dir()
+    assert [line["step"] for line in read_log(run.output) if line["kind"] == "damaged"] == [2]
+    assert losses(run.output) == before

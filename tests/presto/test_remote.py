@@ -14,10 +14,11 @@ import pytest
 from safetensors.torch import load
 
 from longtake.presto import encoded, files
+from longtake.presto.config import Encoding
 from longtake.presto.dataset import read_dataset, usable
 from longtake.presto.encode import compact, encode_here, plan
 from longtake.presto.errors import ClipError, PrestoError
-from longtake.presto.folder import fingerprint
+from longtake.presto.folder import text_fingerprint, vae_fingerprint
 from longtake.presto.frames import read_frames
 from longtake.presto.prepare import Run, prepare
 from longtake.presto.train import fit
@@ -76,7 +77,11 @@ def test_a_run_on_remote_latents_is_the_run_on_the_disk(model: Path, tmp_path: P
     assert losses(tmp_path / "here") == losses(tmp_path / "there")
     (tmp_path / "data" / "latents").rename(tmp_path / "away")
     found = encoded.read_encoded(
-        f"{server}/data", settings.data.buckets, 5, fingerprint(model / "vae"), fingerprint(model / "text_encoder")
+        f"{server}/data",
+        settings.data.buckets,
+        5,
+        vae_fingerprint(model, settings.encoding),
+        text_fingerprint(model, settings.encoding),
     )
     assert (len(found[0]), {drop.reason for drop in found[1]}) == (0, {"missing"})
 
@@ -123,10 +128,10 @@ def test_encoding_into_a_store_and_training_from_it(model: Path, tmp_path: Path)
         return [encoded.latents_path(folder, clip_id) for folder in (store, tmp_path / "disk")]
 
     try:
-        assert encode_here(plan(tmp_path / "data", model, store, buckets, 1.6)) == (2, 0)
+        assert encode_here(plan(tmp_path / "data", model, store, buckets, 1.6, Encoding())) == (2, 0)
         compact(store)
-        encode_here(plan(tmp_path / "data", model, tmp_path / "disk", buckets, 1.6))
-        again = plan(tmp_path / "data", model, store, buckets, 1.6)
+        encode_here(plan(tmp_path / "data", model, tmp_path / "disk", buckets, 1.6, Encoding()))
+        again = plan(tmp_path / "data", model, store, buckets, 1.6, Encoding())
         assert (again.done, again.batches) == (2, [])
         for each in rows:
             there, here = (load(fsspec.open(str(p)).open().read()) for p in paths(each["clip_id"]))
@@ -134,6 +139,8 @@ def test_encoding_into_a_store_and_training_from_it(model: Path, tmp_path: Path)
         fit(Run(config(steps=1), model, store, tmp_path / "run"))
         path = str(paths(rows[0]["clip_id"])[0])
         fsspec.filesystem("memory").pipe_file(path.removeprefix("memory:/"), b"short")
-        assert plan(tmp_path / "data", model, store, buckets, 1.6).done == 1  # it has not the bytes of its row
+        assert (
+            plan(tmp_path / "data", model, store, buckets, 1.6, Encoding()).done == 1
+        )  # it has not the bytes of its row
     finally:
         fsspec.filesystem("memory").rm("/bucket", recursive=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longtake.presto.segments import Segmentation
-from longtake.presto.toy import FRAMES, SEGMENTS, examples, nearest_class, run
+from longtake.presto.toy import FRAMES, SEGMENTS, TOKENS, examples, nearest_class, run
 
 
 def test_the_task_has_its_answers() -> None:
@@ -19,6 +19,16 @@ def test_the_task_has_its_answers() -> None:
     assert all(bool((classes[:, a:b] == classes[:, a : a + 1]).all()) for a, b in pairwise(edges))
     same = classes[0, 0] == classes[:, 0]
     assert all(torch.equal(text[i, :2], text[0, :2]) == bool(same[i]) for i in range(64))
+
+
+def test_the_cue_tells_the_place_and_nothing_else() -> None:
+    alone, told = (examples(64, torch.Generator().manual_seed(0), cue=cue) for cue in (False, True))
+    assert torch.equal(alone[0], told[0])
+    assert torch.equal(alone[2], told[2])
+    added = (told[1] - alone[1]).unflatten(1, (SEGMENTS, TOKENS))
+    assert float((added - added[:1, :, :1]).abs().max()) < 1e-6  # whatever the clip and the caption
+    places = added[0, :, 0]
+    assert float(torch.pdist(places).min()) > 1
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +22,9 @@ from longtake.presto.export import export
 from longtake.presto.logs import read_log
 from longtake.presto.model import empty_transformer, load_pipeline, load_transformer, rotary
 from longtake.presto.objective import Objective
-from longtake.presto.parallel import ranks
+from longtake.presto.parallel import local, ranks
 from longtake.presto.prepare import Run, prepare
-from longtake.presto.train import Trainer, fit
+from longtake.presto.train import Trainer, average_decay, fit
 from longtake.presto.vae import latents_of
 from tests.presto.made import BUCKET, config, dataset, encoded_folder, row
 from tests.presto.ranks import finish, losses, start, steps_done, wait_until
@@ -82,7 +84,8 @@ def plain_loop(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor], list[flo
         optimizer.zero_grad()
         seen.append(float(loss.detach()))
         for name, p in model.named_parameters():
-            average[name] = settings.ema * average[name] + (1 - settings.ema) * p.detach()  # type: ignore[operator]
+            decay = min(0.9, (1 + step) / (10 + step))
+            average[name] = decay * average[name] + (1 - decay) * p.detach()
     return dict(model.state_dict()), average, seen
 
 
@@ -179,56 +182,6 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(model: Path, data: Path
     assert list(losses(run.output)) == list(range(1, found.step + 3))
 
 
-# ── what it refuses ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_resume_with_another_recipe_data_or_model_is_refused(
-    model: Path, other_model: Path, data: Path, tmp_path: Path
-) -> None:
-    run = Run(config(steps=2), model, data, tmp_path / "run")
-    fit(run)
-    other = config(steps=6, optimizer={"rate": 5e-4}, log_every=2)
-    with pytest.raises(
-        PrestoError, match=r"checkpoint\.json is of another recipe: optimizer\.rate: 0\.001 → 0\.0005\."
-    ):
-        fit(replace(run, config=other))
-    more = encoded_folder(tmp_path / "more", model, 9)
-    with pytest.raises(PrestoError, match="the clips of the data changed"):
-        fit(replace(run, data=more))
-    again = encoded_folder(tmp_path / "other", other_model, 8)
-    with pytest.raises(PrestoError, match="the VAE of the model changed"):
-        fit(replace(run, data=again, model=other_model))
-    fit(replace(run, config=config(steps=3)))  # more steps are the same run
-    assert list(losses(run.output)) == [1, 2, 3]
-
-
-def test_a_checkpoint_cut_short_is_named(model: Path, data: Path, tmp_path: Path) -> None:
-    run = Run(config(), model, data, tmp_path / "run")
-    fit(run)
-    found = checkpoint.newest(run.output)
-    assert found is not None
-    assert sorted(p.name for p in found.path.parent.iterdir()) == ["step-00000002", "step-00000004"]
-    part = next(found.path.glob("*.distcp"))
-    size = part.stat().st_size
-    os.truncate(part, size - 7)
-    with pytest.raises(PrestoError, match=rf"{part.name} has {size - 7} bytes, not {size}: delete .*step-00000004"):
-        fit(run)
-    (found.path / checkpoint.MANIFEST).write_text("{")
-    with pytest.raises(PrestoError, match=r"checkpoint\.json cannot be read"):
-        fit(run)
-    shutil.rmtree(found.path)
-    (found.path.parent / ".step-00000003").mkdir()  # what a kill in the middle of writing leaves
-    fit(run)
-    assert list(losses(run.output)) == [1, 2, 3, 4]
-
-
-def test_only_the_newest_are_kept(model: Path, data: Path, tmp_path: Path) -> None:
-    run = Run(config(steps=5, checkpoints={"every": 1, "keep": 2}), model, data, tmp_path / "run")
-    fit(run)
-    names = [p.name for p in sorted((run.output / checkpoint.FOLDER).iterdir())]
-    assert names == ["step-00000004", "step-00000005"]
-
-
 # ── frames, drops, looks ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -250,6 +203,52 @@ def test_a_clip_that_cannot_be_read_takes_no_part(model: Path, tmp_path: Path) -
         assert entry["loss"] == pytest.approx(float(alone[0].detach()), rel=1e-5)
     with pytest.raises(PrestoError, match=rf"step 0: 1 of 4 clips cannot be used.*{bad.clip_id}"):
         fit(Run(config(steps=1), model, folder, tmp_path / "strict"))
+
+
+def test_validation_and_samples_look_at_the_weights_that_are_exported(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an average: the loss of the held-out clips, and what a sampler is given, are the exported weights'; training
+    goes on with its own, as without any look."""
+    settings = {"steps": 3, "optimizer": {"ema": 0.9}, "validation": {"clips": 2, "every": 9}}
+    prompts = {"every": 2, "prompts": [["a"] * 5]}
+    run = Run(config(**settings, samples=prompts), model, data, tmp_path / "run")
+    given: list[dict[str, Tensor]] = []
+
+    def look(_run: Any, _ranks: Any, model: Any, *_: Any) -> None:
+        given.append({name: local(p.detach()).clone() for name, p in model.named_parameters()})
+
+    monkeypatch.setattr("longtake.presto.sample.sample_in_training", look)
+    exported = fit(run)
+    assert len(given) == 2  # at step 2 and at the end
+    assert_same_bits(given[1], dict(load_transformer(exported).named_parameters()))
+    with ranks() as found:
+        plain = Run(config(**{**settings, "optimizer": {"ema": None}}), model, data, tmp_path / "plain")
+        peer = Trainer(plain, prepare(plain), found)
+        weights_of(peer.model, load_transformer(exported))
+        assert looks(run)[3] == pytest.approx(peer.validate()["loss"], rel=1e-6)
+    unseen = Run(config(**{**settings, "validation": {"clips": 2, "every": 9}}), model, data, tmp_path / "unseen")
+    fit(unseen)
+    assert_same_bits(weights(unseen), weights(run))
+    assert losses(unseen.output) == losses(run.output)
+
+
+def weights_of(model: Any, other: Any) -> None:
+    with torch.no_grad():
+        for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            local(mine).copy_(theirs)
+
+
+def test_a_short_runs_average_is_not_its_start() -> None:
+    """Share of the first weights in the average: 61 % after 500 steps of 0.999 alone."""
+
+    def share(decay: Any, steps: int) -> float:
+        return math.prod(decay(n) for n in range(steps))
+
+    assert share(lambda _: 0.999, 500) == pytest.approx(0.606, abs=1e-3)
+    assert share(lambda n: average_decay(0.999, n), 500) < 1e-6
+    assert average_decay(0.999, 0) == 0.1
+    assert average_decay(0.999, 10**6) == 0.999
 
 
 def test_validation_is_at_fixed_noise(model: Path, data: Path, tmp_path: Path) -> None:
@@ -283,7 +282,13 @@ def test_the_rate_rises_and_stays(model: Path, data: Path, tmp_path: Path) -> No
     events = list((run.output / "tensorboard").glob("events.*"))
     assert events
     logged = read_log(run.output)[-1]
-    assert {"loss", "grad_norm", "clips_per_second", "tokens_per_second", "mfu", "memory_gib", "data_wait"} <= set(
-        logged
-    )
+    assert {
+        "loss",
+        "grad_norm",
+        "clips_per_second",
+        "tokens_per_second",
+        "mfu_measured",
+        "memory_gib",
+        "data_wait",
+    } <= set(logged)
     assert any(key.startswith("loss_t") for key in logged)
