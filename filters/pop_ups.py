@@ -26,7 +26,7 @@ EDGE = 8.0  # levels per px
 GAP = 5  # px: what may lie between the parts of one, letters of the median's own colour
 
 
-def pop_ups(keyframes: Sequence[Image], partners: Sequence[Image]) -> list[Mask]:
+def pop_ups(keyframes: Sequence[Image] | Image, partners: Sequence[Image] | Image) -> list[Mask]:
     """What pops up in each keyframe: bool [h, w]. Frames: RGB uint8 [h, w, 3]."""
     import cv2
 

@@ -22,7 +22,7 @@ class Calm:
     def step(self, process: object, call: str) -> None:
         """Nothing happens."""
 
-    def pause(self, process: object) -> None:
+    def linger(self, process: object) -> None:
         """Nobody else is there."""
 
 

@@ -84,7 +84,7 @@ class Bucket:
             if path in self.objects.stored:
                 return [path]
             raise FileNotFoundError(errno.ENOENT, "No such prefix", path)
-        pages = in_pieces(first, lambda: self._under(path), lambda: self.world.pause(self.process), self.world.random)
+        pages = in_pieces(first, lambda: self._under(path), lambda: self.world.linger(self.process), self.world.random)
         return [f"{path.rstrip('/')}/{name}" for name in pages]
 
     def isfile(self, path: str) -> bool:

@@ -352,7 +352,7 @@ class Machine:
 
     def pause(self) -> None:
         """Others may run."""
-        self.world.pause(self.process)
+        self.world.linger(self.process)
 
     def stat(self, path: Any, **_: Any) -> os.stat_result:
         self.step("stat", os.fspath(path))

@@ -208,6 +208,13 @@ class World:
         if process.dead:
             raise Killed
 
+    def linger(self, process: Process) -> None:
+        """In the middle of a long call: others may do one thing, or many."""
+        if self.random.random() < 0.3:
+            self.sleep(process, self.random.expovariate(10))
+        else:
+            self.pause(process)
+
     def sleep(self, process: Process, seconds: float) -> None:
         """Let so many seconds pass. Raises Killed."""
         if process.dead:
