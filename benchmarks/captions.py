@@ -1,16 +1,17 @@
-"""`make bench-captions`: what captioning costs besides the model, and how well an endpoint is kept busy.
+"""`make bench-captions`: what a clip's captions cost by each method, and how well an endpoint is kept busy.
 
-Two servers on loopback, in processes of their own, that answer at once, and after 1 s. The clips have stored frames of
-960×540 pixels; all else is the stage as it runs: frames read, camera movement measured, questions asked, rows written.
-Text similarity is left out of the first two: it is a filter, with a figure of its own, which the third adds.
+For each method, over the same clips, on the tests' own server in a process of its own: requests, prompt tokens (counted as
+tests/captioning/counting.py says: a picture has 650), how many of them a cache of prefixes has already, CPU, and the wall
+clock where an answer takes 1 s; once more with a model of whose texts one in fifty cannot be used. The clips have stored frames
+of 960×540 pixels; all else is the stage as it runs: frames read, camera movement measured, questions asked, rows written. Text
+similarity is left out: it is a filter, with a figure of its own, which the last line adds.
 
-    python -m benchmarks.captions [--clips 300]
+    python -m benchmarks.captions [--clips 200]
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import itertools
 import json
 import multiprocessing
@@ -18,6 +19,7 @@ import os
 import random
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
 
@@ -36,42 +38,28 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
+from tests.captioning.server import Ask, Reply, Server, told
 
 SIZE = (540, 960)
 PER_VIDEO = 10
-WORDS = ["harbour", "lantern", "market", "river", "tower", "garden", "bridge", "window", "orchard", "tram", "valley"]
 
 
-def serve(delay: float, pipe: Connection) -> None:
-    """An endpoint that answers after `delay` seconds, until it is told to stop."""
-    from aiohttp import web
+def serve(delay: float, spoiled: float, pipe: Connection) -> None:
+    """The tests' server, which answers after `delay` seconds, until it is told to stop; then it says what it counted. spoiled:
+    the share of texts that cannot be used."""
+    dice = random.Random(0)
 
-    served = itertools.count()
+    def script(ask: Ask) -> Reply:
+        answer: dict[str, str] = told(ask)
+        for key in answer:
+            if dice.random() < spoiled:
+                answer[key] = "A text that breaks off..."
+        return Reply(json.dumps(answer), delay=delay)
 
-    async def models(_: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "bench"}]})
-
-    async def complete(request: web.Request) -> web.Response:
-        await request.read()
-        if delay:
-            await asyncio.sleep(delay)
-        text = f"View {next(served)} has " + " ".join(random.choices(WORDS, k=40)) + "."
-        message = {"role": "assistant", "content": json.dumps({"caption": text})}
-        usage = {"prompt_tokens": 1500, "completion_tokens": 60}
-        return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
-
-    async def main() -> None:
-        app = web.Application(client_max_size=2**26)
-        app.router.add_get("/v1/models", models)
-        app.router.add_post("/v1/chat/completions", complete)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
-        while not pipe.poll():
-            await asyncio.sleep(0.1)
-
-    asyncio.run(main())
+    with Server(script, models=("bench",)) as server:
+        pipe.send(server.port)
+        pipe.recv()
+        pipe.send((server.cache.requests, server.cache.prompt_tokens, server.cache.cached_tokens))
 
 
 class NotedMeter(chat.Meter):
@@ -130,8 +118,9 @@ def workspace(folder: str, clips: int) -> Workspace:
     return place
 
 
-def recipe(url: str, concurrency: int, similarity: bool) -> Any:
-    settings = {"endpoint": url or "http://127.0.0.1/v1", "model": "bench", "concurrency": concurrency}
+def recipe(url: str, concurrency: int, similarity: bool, method: str = "joint") -> Any:
+    endpoint = url or "http://127.0.0.1/v1"
+    settings = {"endpoint": endpoint, "model": "bench", "concurrency": concurrency, "method": method}
     return parse_recipe(
         {
             "name": "bench",
@@ -143,27 +132,49 @@ def recipe(url: str, concurrency: int, similarity: bool) -> Any:
     )
 
 
+@dataclass
+class Done:
+    """One run of the stage. changes: the requests in flight, (time, how many), as they changed. requests, prompt_tokens, cached:
+    as the server counted them."""
+
+    clips: int
+    watcher: Quiet
+    changes: list[tuple[float, int]]
+    requests: int
+    prompt_tokens: int
+    cached: int
+
+    def __str__(self) -> str:
+        cpu = self.watcher.total.cpu_seconds / self.clips
+        return (
+            f"{self.requests / self.clips:.2f} requests, {self.prompt_tokens / self.clips:.0f} prompt tokens "
+            f"({self.cached / self.clips:.0f} of them cached, {(self.prompt_tokens - self.cached) / self.clips:.0f} to compute), "
+            f"{1000 * cpu:.0f} ms of CPU a clip; {self.watcher.seconds:.1f} s in all"
+        )
+
+
 def caption(
-    clips: int, delay: float, concurrency: int, similarity: bool = False
-) -> tuple[Quiet, list[tuple[float, int]]]:
-    """One run of the stage; what it came to, and the requests in flight, (time, how many), as they changed."""
+    clips: int, delay: float, concurrency: int, method: str, spoiled: float = 0.0, similarity: bool = False
+) -> Done:
+    """One run of the stage."""
     here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(delay, there), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(delay, spoiled, there), daemon=True)
     server.start()
     watcher = Quiet()
     with tempfile.TemporaryDirectory() as folder:
         place = workspace(folder, clips)
-        chosen = recipe(f"http://127.0.0.1:{here.recv()}/v1", concurrency, similarity)
+        chosen = recipe(f"http://127.0.0.1:{here.recv()}/v1", concurrency, similarity, method)
         if similarity:
             chosen.built["text_similarity"].measure([tuple("abcde")])  # loading is not what is measured
         NotedMeter.changes = [(time.monotonic(), 0)]
         chat.Meter = NotedMeter  # type: ignore[misc]
-        run(place, chosen, [], Options(("caption",), inline=True), watcher)
+        run(place, chosen, [], Options(("caption",), engine="inline"), watcher)
         done = place.captions.read(["status"])["status"].to_pylist()
-        assert done == ["ok"] * clips, f"{done.count('ok')} of {clips} are ok"
+        assert spoiled or done == ["ok"] * clips, f"{done.count('ok')} of {clips} are ok"
     here.send("stop")
+    counted = here.recv()
     server.join()
-    return watcher, NotedMeter.changes
+    return Done(clips, watcher, NotedMeter.changes, *counted)
 
 
 def share(changes: list[tuple[float, int]], concurrency: int, until: int) -> tuple[float, float]:
@@ -185,26 +196,27 @@ def share(changes: list[tuple[float, int]], concurrency: int, until: int) -> tup
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--clips", type=int, default=300)
+    parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=32)
     arguments = parser.parse_args()
     clips, concurrency = arguments.clips, arguments.concurrency
-    print(f"{os.cpu_count()} cores, {clips} clips of 11 questions; frames {SIZE[1]}×{SIZE[0]}")
-    for title, similarity in (("a server that answers at once", False), ("the same, with text similarity", True)):
-        watcher, _ = caption(clips, 0.0, concurrency, similarity)
-        cpu = watcher.total.cpu_seconds / clips
+    print(f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.0f}), {clips} clips, frames {SIZE[1]}×{SIZE[0]}")
+    for method in ("joint", "stepwise"):
+        print(f"{method}:")
+        print(f"  a server that answers at once: {caption(clips, 0.0, concurrency, method)}", flush=True)
+        spoiled = caption(clips, 0.0, concurrency, method, spoiled=0.02)
+        print(f"  the same, one text in fifty cannot be used: {spoiled}", flush=True)
+        done = caption(clips, 1.0, concurrency, method)
+        print(f"  a server that answers in 1 s, concurrency {concurrency}: {done}")
+        # Once so few requests are left that the last clips cannot fill all places, it is no longer ours to keep it busy.
+        per_clip = done.requests // clips
+        full, mean = share(done.changes, concurrency, until=per_clip * max(1, clips - 2 * concurrency))
         print(
-            f"{title}: {clips / watcher.seconds * 60:.0f} clips/min, {1000 * cpu:.0f} ms of CPU per clip: "
-            f"{60 / cpu:.0f} clips/min per core"
+            f"    in flight: {mean:.1%} of {concurrency} on average, all of them {full:.1%} of the time; busy over the whole "
+            f"run, start and end included: {done.watcher.total.busy_share or 0:.1%}",
+            flush=True,
         )
-    watcher, changes = caption(clips, 1.0, concurrency)
-    # once so few requests are left that the last clips cannot fill all places, it is no longer ours to keep it busy
-    full, mean = share(changes, concurrency, until=11 * (clips - 2 * concurrency))
-    print(
-        f"a server that answers in 1 s, concurrency {concurrency}: {watcher.total.requests} answers in "
-        f"{watcher.seconds:.1f} s; in flight: {mean:.1%} of {concurrency} on average, all of them {full:.1%} of the time; "
-        f"busy over the whole run, start and end included: {watcher.total.busy_share or 0:.1%}"
-    )
+    print(f"joint with the filter text_similarity: {caption(clips, 0.0, concurrency, 'joint', similarity=True)}")
 
 
 if __name__ == "__main__":

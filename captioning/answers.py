@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.captioning.checks import CaptionError, Status, check_text
 
-# Every step of the method asks for one text, so that no count, order or id in an answer has to be trusted.
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"caption": {"type": "string"}},
-    "required": ["caption"],
-    "additionalProperties": False,
-}
 MAX_ANSWER = 65_536  # characters that are looked at; a caption has some hundreds
 
 _FENCE = re.compile(r"^```[a-z]*\s*(.*?)\s*```$", re.DOTALL)
@@ -26,9 +21,79 @@ _REFUSAL = re.compile(
 )
 
 
-def read_caption(answer: ChatAnswer, name: str, max_chars: int) -> str:
-    """The caption in an answer, cleaned. name: of the step, for the error. Raises CaptionError with the status that says
-    what is wrong: refused, truncated, or error for anything else."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One text that a question asks for.
+
+    key: its name in the answer, so that no count and no order has to be trusted. name: what it is, for errors. band: from and
+    to how many words. most: characters. choices: it is one of these. required: without it the answer is of no use. styled: it
+    is kept, so that its style counts.
+    """
+
+    key: str
+    name: str
+    band: tuple[int, int]
+    most: int
+    choices: tuple[str, ...] = ()
+    required: bool = True
+    styled: bool = True
+
+
+def schema_of(wanted: Sequence[Wanted]) -> dict[str, Any]:
+    """The JSON Schema of an answer that has these texts, in this order."""
+    return {
+        "type": "object",
+        "properties": {
+            one.key: {"type": "string", "enum": list(one.choices)} if one.choices else {"type": "string"}
+            for one in wanted
+        },
+        "required": [one.key for one in wanted],
+        "additionalProperties": False,
+    }
+
+
+# Of a question that asks for one caption.
+SCHEMA = schema_of([Wanted("caption", "the caption", (1, 1), 1)])
+
+
+def read_answer(
+    answer: ChatAnswer, name: str, wanted: Sequence[Wanted], settled: Collection[str] = ()
+) -> dict[str, str | CaptionError]:
+    """What an answer says under each key that is wanted: the text, cleaned, or what is wrong with it. name: of the step, for
+    errors. settled: keys of earlier answers, which a model may repeat; they are not read.
+
+    Raises CaptionError if nothing of the answer can be used, with the status that says why: refused, truncated, or error for
+    anything else.
+    """
+    found = _object_of(answer, name)
+    keys = [one.key for one in wanted]
+    found = {key: value for key, value in found.items() if key not in settled or key in keys}
+    if len(keys) == 1 and set(found) != set(keys):
+        raise CaptionError(f'{name}: the answer must have the one key "{keys[0]}", not the keys {_shown(found)}')
+    if others := {key: value for key, value in found.items() if key not in keys}:
+        raise CaptionError(f"{name}: the answer must have the keys {keys}, not the keys {_shown(others)}")
+    return {one.key: _read(found.get(one.key), one) for one in wanted}
+
+
+def _shown(found: Mapping[str, Any]) -> list[str]:
+    return sorted(map(str, found))[:5]
+
+
+def _read(value: object, one: Wanted) -> str | CaptionError:
+    try:
+        text = check_text(value, one.name, one.most)
+    except CaptionError as error:
+        return error
+    if one.choices:
+        chosen = text.lower().rstrip(".")
+        return chosen if chosen in one.choices else CaptionError(f"{one.name} is none of the choices: {text[:80]!r}")
+    if _REFUSAL.match(text):
+        return CaptionError(f"{one.name}: the model refused: {text[:80]!r}", Status.REFUSED)
+    return text
+
+
+def _object_of(answer: ChatAnswer, name: str) -> dict[str, Any]:
+    """The JSON object that an answer is."""
     if answer.finish == Finish.REFUSED:
         raise CaptionError(f"{name}: the model refused", Status.REFUSED)
     if len(answer.text) > MAX_ANSWER:
@@ -49,10 +114,6 @@ def read_caption(answer: ChatAnswer, name: str, max_chars: int) -> str:
         if answer.finish == Finish.LENGTH:
             raise CaptionError(f"{name}: the answer was cut off at its token limit", Status.TRUNCATED) from None
         raise CaptionError(f"{name}: the answer is no JSON: {text[:80]!r}") from None
-    if not isinstance(found, dict) or set(found) != {"caption"}:
-        what = f"the keys {sorted(map(str, found))[:5]}" if isinstance(found, dict) else f"a {type(found).__name__}"
-        raise CaptionError(f'{name}: the answer must have the one key "caption", not {what}')
-    caption = check_text(found["caption"], name, max_chars)
-    if _REFUSAL.match(caption):
-        raise CaptionError(f"{name}: the model refused: {caption[:80]!r}", Status.REFUSED)
-    return caption
+    if not isinstance(found, dict):
+        raise CaptionError(f"{name}: the answer must be one object, not a {type(found).__name__}")
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from longtake.captioning.allowance import Allowing
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
 from longtake.captioning.journal import Journal
@@ -92,6 +93,7 @@ class Captions:
     a model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: what wrote
     the captions; prompts, seed: with what; protocol: see `Captioner.protocol`. These four are set by `Captioner.caption`.
     fault: of an error, the kind of the fault of the world that is to blame (an endpoint that is away), None if none is.
+    more: further texts of an ok clip, by the column of the captions manifest that they are kept in.
     """
 
     clip_id: str
@@ -109,6 +111,7 @@ class Captions:
     seed: int | None = None
     protocol: str = ""
     fault: str | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
@@ -125,12 +128,12 @@ def checked(result: Captions) -> Captions:
     """`result` with cleaned captions if they pass every check, else without captions and with what is wrong."""
     if result.status != Status.OK:
         reason = result.reason or "no reason was given"
-        return replace(result, reason=reason, caption=None, sub_captions=None)
+        return replace(result, reason=reason, caption=None, sub_captions=None, more={})
     try:
         caption, sub_captions = check_captions(result.caption, result.sub_captions)
     except CaptionError as error:
         wrong = failed(result.clip_id, error)
-        return replace(result, status=wrong.status, reason=wrong.reason, caption=None, sub_captions=None)
+        return replace(result, status=wrong.status, reason=wrong.reason, caption=None, sub_captions=None, more={})
     return replace(result, reason=None, caption=caption, sub_captions=sub_captions)
 
 
@@ -178,13 +181,15 @@ def match_to_clips(
 class Running:
     """How a captioner wants to be run. workers: how many of it at most (None: one per core or GPU). at_once: batches that
     one worker is given at a time, each in a thread of its own. on_gpu: each worker takes a GPU, where there are any.
-    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers."""
+    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers. clip_seconds: of
+    CPU that a clip takes, as a guess."""
 
     workers: int | None = None
     at_once: int = 1
     on_gpu: bool = False
     batch: int = 16
     on_driver: bool = False
+    clip_seconds: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +274,10 @@ class Captioner(ABC):
     def permit(self, permission: Permission) -> None:  # noqa: B027
         """Where it may send pictures and a key; the driver says so to its workers. Without it, what this user's own
         configuration says counts (longtake.captioning.permission)."""
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:  # noqa: B027
+        """Which run it works for, and what each endpoint, by its address, may be asked by all workers and runs together
+        (longtake.captioning.allowance). Without it, this captioner is alone."""
 
     def close(self) -> None:  # noqa: B027
         """End what is under way: nothing more is asked, what is in the air comes home to the journal, and whoever waits for

@@ -15,6 +15,7 @@ from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.manifests.folder import Folder
 
 ANSWERS = ".answers"  # in the workspace: the journal
+QUESTIONS = ".questions"  # that of questions which are filters, whose rows are stored before there are captions
 MAX_BYTES = 4 * 2**20  # of one clip's file: more is not ours
 
 

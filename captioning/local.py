@@ -2,8 +2,8 @@
 
 Requests of all clips that wait are put together by their number of pictures, and generated in batches. The folder's code is
 never run, its weights are safetensors, and nothing is fetched. transformers cannot hold a model to a schema, so the answer
-is begun for it, up to the first quotation mark, and ends at the next: the schema has one key, and that is all there is to
-hold it to. Sampling is seeded per batch: the same requests in the same batches give the same captions.
+is begun for it, up to the first quotation mark; at the next, the key that follows in the schema is put into its mouth; and after
+the last it ends. Sampling is seeded per batch: the same requests in the same batches give the same captions.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from longtake.captioning.folder import check_folder, content
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import LocalSettings, Settings
 
-BEGUN = '{"caption": "'
 GATHER_SECONDS = 0.02
+CLIP_SECONDS = 60.0  # of CPU: eleven answers of a small model
 
 
 class Transformers(Progressive):
@@ -43,7 +43,7 @@ class Transformers(Progressive):
         assert isinstance(self.describer, LocalModel)
         gpu = self.describer.settings.device != "cpu"
         at_once = 1 + -(-2 * self.describer.settings.batch_size // Running().batch)
-        return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu)
+        return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu, clip_seconds=CLIP_SECONDS)
 
 
 class LocalModel(Batched):
@@ -70,11 +70,6 @@ class LocalModel(Batched):
             if importlib.util.find_spec(name) is None:
                 raise CaptionerFault(f"the captioner transformers needs {name}: pip install 'longtake[models]'")
         check_folder(self.folder)
-        if self.settings.device == "cuda":
-            import torch
-
-            if not torch.cuda.is_available():
-                raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
@@ -83,6 +78,8 @@ class LocalModel(Batched):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         wanted = self.settings.device
+        if wanted == "cuda" and not torch.cuda.is_available():  # asked where it is to run: the driver may have none
+            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
         device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
         local = {"local_files_only": True, "trust_remote_code": False}
         dtype = self.settings.dtype
@@ -104,9 +101,9 @@ class LocalModel(Batched):
 
     def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
         """In batches of one number of pictures and one length: then nobody waits for another's tail."""
-        groups: dict[tuple[int, int, float], list[int]] = defaultdict(list)
+        groups: dict[tuple[int, int, float, int], list[int]] = defaultdict(list)
         for at, request in enumerate(requests):
-            groups[len(request.images), request.max_tokens, request.temperature].append(at)
+            groups[len(request.images), request.max_tokens, request.temperature, len(_keys(request))].append(at)
         results: dict[int, ChatAnswer | Exception] = {}
         for members in groups.values():
             done = 0
@@ -127,7 +124,7 @@ class LocalModel(Batched):
     def _generate(self, requests: list[ChatRequest]) -> list[ChatAnswer]:
         import torch
         from PIL import Image
-        from transformers import StoppingCriteria, StoppingCriteriaList
+        from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
         with self._loading:
             processor, model, device = self._loaded
@@ -139,23 +136,32 @@ class LocalModel(Batched):
                 {"role": "system", "content": [{"type": "text", "text": request.system}]},
                 {"role": "user", "content": content},
             ]
-            prompts.append(processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False) + BEGUN)
+            prompts.append(
+                processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+                + begun(_keys(request)[0])
+            )
             pictures.append([Image.open(io.BytesIO(image)).convert("RGB") for image in request.images])
         inputs = processor(
             text=prompts, images=pictures if pictures[0] else None, padding=True, return_tensors="pt"
         ).to(device, dtype=model.dtype)
         start = int(inputs["input_ids"].shape[1])
 
-        def said(row: Any) -> str:
-            return str(tokenizer.decode(row[start:], skip_special_tokens=True))
+        forms = [Form(_keys(request), tokenizer, start) for request in requests]
 
-        class Closed(StoppingCriteria):
+        class Ended(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                 last = tokenizer.batch_decode(input_ids[:, -1:])
-                ended = [
-                    '"' in new and _closing(said(row)) is not None for new, row in zip(last, input_ids, strict=True)
-                ]
+                ended = [form.take(row, new) for form, row, new in zip(forms, input_ids, last, strict=True)]
                 return torch.tensor(ended, dtype=torch.bool, device=input_ids.device)
+
+        class Held(LogitsProcessor):
+            def __call__(self, input_ids: Any, scores: Any) -> Any:
+                for form, row in zip(forms, scores, strict=True):
+                    if form.forced:
+                        token = form.forced.pop(0)
+                        row[:] = -torch.inf
+                        row[token] = 0.0
+                return scores
 
         first = requests[0]
         torch.manual_seed(first.seed)
@@ -165,30 +171,76 @@ class LocalModel(Batched):
                 **inputs,
                 max_new_tokens=first.max_tokens,
                 pad_token_id=tokenizer.pad_token_id,
-                stopping_criteria=StoppingCriteriaList([Closed()]),
+                stopping_criteria=StoppingCriteriaList([Ended()]),
+                logits_processor=LogitsProcessorList([Held()]),
                 **sampling,
             )
         asked = inputs["attention_mask"].sum(dim=1).tolist()
         answers = []
-        for row, count in zip(output, asked, strict=True):
-            text = said(row)
+        for form, row, count in zip(forms, output, asked, strict=True):
             written = int((row[start:] != tokenizer.pad_token_id).sum())
-            answers.append(_answer(text, int(count), written, first.max_tokens))
+            answers.append(form.answer(row, int(count), written, first.max_tokens))
         return answers
 
 
-def _answer(text: str, prompt_tokens: int, completion_tokens: int, limit: int) -> ChatAnswer:
-    """What was said after BEGUN, as the JSON that it was to be."""
-    end = _closing(text)
-    if end is None and completion_tokens >= limit:
-        return ChatAnswer(BEGUN + text, Finish.LENGTH, prompt_tokens, completion_tokens)
-    inner = text if end is None else text[:end]
-    try:
-        caption = json.loads(f'"{inner}"', strict=False)
-    except ValueError:
-        caption = None
-    whole = BEGUN + inner if caption is None else json.dumps({"caption": caption})
-    return ChatAnswer(whole, Finish.STOP, prompt_tokens, completion_tokens)
+def _keys(request: ChatRequest) -> list[str]:
+    return list(request.schema["properties"])
+
+
+def begun(key: str) -> str:
+    """The beginning of an answer, up to where its first text begins."""
+    return f'{{"{key}": "'
+
+
+class Form:
+    """One answer, held to its keys: what is a text is the model's, what is between two texts is put there.
+
+    tokens are those of a row, the prompt first. start: where the present text begins. forced: what has to come next. texts: as
+    they were written, within JSON's quotation marks.
+    """
+
+    def __init__(self, keys: list[str], tokenizer: Any, start: int) -> None:
+        self.keys, self.texts, self.forced = keys, list[str](), list[int]()
+        self._tokenizer, self._start = tokenizer, start
+
+    def take(self, row: Any, new: str) -> bool:
+        """Look at a row with one more token, which reads `new`; whether the answer has ended."""
+        if self.forced or '"' not in new or self._start >= len(row):
+            return len(self.texts) == len(self.keys)
+        text = self._said(row)
+        end = _closing(text)
+        if end is not None and len(self.texts) < len(self.keys):
+            self.texts.append(text[:end])
+            if len(self.texts) < len(self.keys):
+                between = f', "{self.keys[len(self.texts)]}": "'
+                self.forced = list(self._tokenizer.encode(between, add_special_tokens=False))
+                self._start = len(row) + len(self.forced)
+        return len(self.texts) == len(self.keys)
+
+    def _said(self, row: Any) -> str:
+        return str(self._tokenizer.decode(row[self._start :], skip_special_tokens=True))
+
+    def answer(self, row: Any, prompt_tokens: int, completion_tokens: int, limit: int) -> ChatAnswer:
+        """What was said, as the JSON that it was to be."""
+        finish = Finish.STOP
+        if len(self.texts) < len(self.keys):
+            if completion_tokens >= limit:
+                finish = Finish.LENGTH
+            self.texts.append(self._said(row))
+        return ChatAnswer(as_json(self.keys, self.texts, finish), finish, prompt_tokens, completion_tokens)
+
+
+def as_json(keys: list[str], texts: list[str], finish: Finish) -> str:
+    """The answer that has these texts; one that was cut off stays so. Texts that are no JSON stay as they are as well."""
+    found = {}
+    for key, text in zip(keys, texts, strict=False):
+        try:
+            found[key] = json.loads(f'"{text}"', strict=False)
+        except ValueError:
+            return begun(key) + text
+    if finish == Finish.LENGTH:
+        return json.dumps(found)[:-2]
+    return json.dumps(found)
 
 
 def _closing(text: str) -> int | None:

@@ -99,16 +99,29 @@ def difference(a: Look, b: Look) -> float:
 
 
 def light_word(light: float) -> str:
-    """An adjective for a mean L*, to be used after `a`."""
-    steps = ((12, "very dark"), (30, "dark"), (45, "dim"), (65, "moderately lit"), (85, "bright"))
+    """An adjective for a mean L*; none for what is neither bright nor dark."""
+    steps = ((12, "very dark"), (30, "dark"), (45, "dim"), (65, ""), (85, "bright"))
     return next((word for limit, word in steps if light < limit), "very bright")
 
 
-def detail_words(look: Look) -> str:
-    """A noun phrase: how much there is to see, and how strongly."""
-    detail = "little" if look.detail < 2.5 else "some" if look.detail < 6 else "much"
-    contrast = "low" if look.contrast < 12 else "moderate" if look.contrast < 25 else "strong"
-    return f"{detail} detail and {contrast} contrast"
+def detail_word(look: Look) -> str:
+    """An adjective for how much there is to see; none for what lies in between."""
+    return "plain" if look.detail < 2.5 else "" if look.detail < 6 else "busy"
+
+
+def contrast_word(look: Look) -> str:
+    """An adjective for contrast; none for what lies in between."""
+    return "low" if look.contrast < 12 else "" if look.contrast < 25 else "strong"
+
+
+def shades(names: tuple[str, ...]) -> str:
+    """Colours as they are said: `brown and tan`; several of one family together: `shades of grey and black`."""
+    families = [name.rpartition(" ")[2] for name in names]
+    said = [
+        f"shades of {family}" if families.count(family) > 1 else name
+        for name, family in zip(names, families, strict=True)
+    ]
+    return listed(tuple(dict.fromkeys(said)))
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -21,6 +21,23 @@ FIELDS: dict[str, frozenset[str]] = {
     "refine": frozenset({"number", "seconds", "camera", "overall", "earlier", "keyframe", "low", "high"}),
     "differ": frozenset({"rejected"}),  # added to refine
     "mend": frozenset({"faults"}),  # added to any, after an answer that could not be used
+    "writer": frozenset({"language"}),
+    "watch": frozenset({"note_low", "note_high", "low", "high", "more", "seconds", "camera"}),
+    "short": frozenset({"low", "high"}),  # within watch, where the recipe asks for it; so are the next two
+    "long": frozenset({"low", "high"}),
+    "facts": frozenset({"cameras", "sizes"}),
+    "tell": frozenset({"low", "high", "seconds", "overall", "notes"}),
+    "judge": frozenset({"questions"}),
+    "questions": frozenset({"seconds", "keys"}),
+    "again": frozenset(
+        {"kept", "keys", "faults"}
+    ),  # added to watch, tell and questions, after an answer of which some is no use
+}
+# The prompts of each method: the system text first.
+ROLES: dict[str, tuple[str, ...]] = {
+    "joint": ("writer", "watch", "short", "long", "facts", "tell", "again"),
+    "ask": ("judge", "questions", "again"),  # no method of writing captions, but questions that are filters
+    "stepwise": ("system", "describe", "overall", "refine", "differ", "mend"),
 }
 DEFAULT = "longtake"
 MAX_TEMPLATE = 20_000  # characters
@@ -28,10 +45,12 @@ MAX_TEMPLATE = 20_000  # characters
 
 @dataclass(frozen=True)
 class Prompts:
-    """The templates of one set. name: of the set; templates: by their role, see FIELDS."""
+    """The templates of one set that a method uses. name: of the set; templates: by their role, see FIELDS; method: one of
+    ROLES."""
 
     name: str
     templates: Mapping[str, str]
+    method: str
 
     def __post_init__(self) -> None:
         for role, text in self.templates.items():
@@ -45,8 +64,13 @@ class Prompts:
             if unknown := sorted(set(template.get_identifiers()) - FIELDS[role]):
                 known = ", ".join(f"${name}" for name in sorted(FIELDS[role]))
                 raise ValueError(f"prompts: {role} asks for ${unknown[0]}; it can have: {known}")
-        if missing := sorted(set(FIELDS) - set(self.templates)):
+        if missing := sorted(set(ROLES[self.method]) - set(self.templates)):
             raise ValueError(f"prompts: {self.name} lacks {missing[0]}.txt")
+
+    @property
+    def system(self) -> str:
+        """The role of the text that every question begins with."""
+        return ROLES[self.method][0]
 
     @cached_property
     def version(self) -> str:
@@ -61,26 +85,41 @@ class Prompts:
         return Template(self.templates[role].strip()).substitute({name: str(value) for name, value in values.items()})
 
 
-def load_prompts(chosen: str | Mapping[str, str]) -> Prompts:
+def load_prompts(chosen: str | Mapping[str, str], method: str) -> Prompts:
     """A set that ships, by its name; a folder of `ROLE.txt` files, where a missing one is that of `longtake`; or single
-    templates by role, in place of those, and a `name` for them. Raises ValueError."""
+    templates by role, in place of those, and a `name` for them. Raises ValueError, also where nothing of what was chosen is a
+    prompt of the method."""
     folder = Path(str(files("longtake.captioning") / "prompts"))
-    default = _read(folder / DEFAULT)
+    default = _of_method(_read(folder / DEFAULT), method)
     if not isinstance(chosen, str):
         own = dict(chosen)
         name = own.pop("name", "recipe" if own else DEFAULT)
-        return Prompts(name, {**default, **own})
+        if unused := [role for role in own if role in FIELDS and role not in ROLES[method]]:
+            raise ValueError(
+                f"prompts: the method {method} has no prompt {unused[0]!r}; it has: {', '.join(ROLES[method])}"
+            )
+        return Prompts(name, {**default, **own}, method)
     if chosen.isidentifier() and (folder / chosen).is_dir() and not chosen.startswith("_"):
-        return Prompts(chosen, _read(folder / chosen))
+        return Prompts(chosen, _of_method(_read(folder / chosen), method), method)
     path = Path(chosen)
     found = _read(path) if path.is_dir() else {}
     if not found:
         shipped = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("_"))
         raise ValueError(
             f"prompts: {chosen!r} is neither a set that ships ({', '.join(shipped)}) nor a folder with files such as "
-            "refine.txt"
+            f"{ROLES[method][-2]}.txt"
         )
-    return Prompts(path.resolve().name, {**default, **found})
+    if not set(found) & set(ROLES[method]) and set(found) <= set(FIELDS):
+        raise ValueError(
+            f"prompts: {chosen!r} holds no prompt of the method {method} ({', '.join(ROLES[method])}); set method to the "
+            "one that they were written for"
+        )
+    return Prompts(path.resolve().name, {**default, **_of_method(found, method)}, method)
+
+
+def _of_method(found: Mapping[str, str], method: str) -> dict[str, str]:
+    """Without the prompts of other methods, which a folder may hold as well."""
+    return {role: text for role, text in found.items() if role not in FIELDS or role in ROLES[method]}
 
 
 def _read(folder: Path) -> dict[str, str]:

@@ -111,7 +111,7 @@ def camera_claims(text: str) -> frozenset[str]:
 
 
 def contradicts(claims: frozenset[str], measured: str) -> bool:
-    """Whether named movements cannot be what was measured. measured: as `progressive.camera_words` gives it."""
+    """Whether named movements cannot be what was measured. measured: as `story.camera_words` gives it."""
     if not claims or measured == "unclear":
         return False
     moves = {part.rpartition(" (")[0] or part for part in measured.split(" and ")}
@@ -126,6 +126,21 @@ def contradicts(claims: frozenset[str], measured: str) -> bool:
         elif claim not in moves and (claim.split()[0] in families or not slow):
             return True
     return False
+
+
+def camera_agrees(camera: str | None, measured: Sequence[str] | None) -> bool | None:
+    """Whether the movement that is said of a whole clip fits what was measured in its parts. None: it is not said, or no part
+    could be measured. camera: one of `joint.CAMERA`."""
+    known = [move for move in measured or () if move != "unclear"]
+    if camera is None or not known:
+        return None
+    parts = [set(move.rpartition(" (")[0].split(" and ")) if "(" in move else {move} for move in known]
+    if camera == "several":
+        return len(set().union(*parts)) > 1
+    if camera == "static":
+        # What is called slow moves the picture by less than 8 % of its long side in a second: a steady hand does that.
+        return all(move == "static" or "slow" in move for move in known)
+    return any(camera in part for part in parts)
 
 
 @cache

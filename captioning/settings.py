@@ -31,18 +31,48 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class MethodSettings(Settings):
-    """What is the same for all backends of the progressive method."""
+# The length of a sub-caption that each style asks for, words from and to. `release`: the evaluation prompts that were published
+# with LongTake-HD have 42 to 81 words a sub-caption.
+STYLES: dict[str, tuple[int, int]] = {"plain": (20, 80), "release": (40, 90)}
+# Tokens that an answer may have: of one text, and of all texts of a question.
+ANSWER_TOKENS = {"stepwise": 1024, "joint": 4096}
 
+
+class MethodSettings(Settings):
+    """What is the same for all captioners that put questions to a model."""
+
+    method: Literal["joint", "stepwise"] = Field(
+        "joint",
+        description="`joint`: two questions a clip, for the keyframes with the overall caption, and for the five sub-captions; "
+        "`stepwise`: eleven, one for each text",
+    )
+    style: Literal["plain", "release"] = Field(
+        "plain",
+        description="length of a sub-caption: 20 to 80 words; `release`: 40 to 90, as the published prompts have",
+    )
     prompts: str | dict[str, str] = Field(
         DEFAULT, description="a set that ships; a folder with refine.txt and so on; or templates by role"
     )
     seed: int = Field(0, ge=0, description="every question has a seed of its own that follows from this one")
     temperature: float = Field(0.7, ge=0, le=2, description="of an answer")
-    max_tokens: int = Field(1024, ge=16, description="of an answer")
+    max_tokens: int | None = Field(
+        None, ge=16, description="of an answer; null: 4096 with the method joint, 1024 with stepwise"
+    )
     tries: int = Field(3, ge=1, le=10, description="answers asked for per step, until one can be used")
-    words: tuple[int, int] = Field((20, 80), description="length of a sub-caption, from and to")
+    words: tuple[int, int] | None = Field(
+        None, description="length of a sub-caption, from and to; null: what the style asks for"
+    )
     caption_words: tuple[int, int] = Field((30, 150), description="length of the overall caption, from and to")
+    lengths: tuple[Literal["short", "long"], ...] = Field(
+        (), description="also a short and a long overall caption, by the same question (joint only)"
+    )
+    short_words: tuple[int, int] = Field((5, 25), description="length of the short overall caption, from and to")
+    long_words: tuple[int, int] = Field((100, 300), description="length of the long overall caption, from and to")
+    facts: bool = Field(
+        False,
+        description="also subject, action, place, light, camera movement and shot size as columns, by the same question "
+        "(joint only)",
+    )
     language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="ISO 639-1")
     speculations: int = Field(0, ge=0, description="words of guessing that a text may have")
     refiner: dict[str, Any] | None = Field(
@@ -51,13 +81,46 @@ class MethodSettings(Settings):
         "another backend",
     )
 
-    @field_validator("words", "caption_words")
+    @field_validator("words", "caption_words", "short_words", "long_words")
     @classmethod
-    def _rising(cls, words: tuple[int, int]) -> tuple[int, int]:
-        low, high = words
-        if not 1 <= low <= high:
-            raise ValueError(f"words are [from, to], not [{low}, {high}]")
+    def _rising(cls, words: tuple[int, int] | None) -> tuple[int, int] | None:
+        if words is not None and not 1 <= words[0] <= words[1]:
+            raise ValueError(f"words are [from, to], not [{words[0]}, {words[1]}]")
         return words
+
+    @model_validator(mode="after")
+    def _only_joint(self) -> MethodSettings:
+        if self.method != "joint" and (self.lengths or self.facts):
+            name = "lengths" if self.lengths else "facts"
+            raise ValueError(f"{name}: only the method joint writes them")
+        return self
+
+    @property
+    def band(self) -> tuple[int, int]:
+        """Words of a sub-caption, from and to."""
+        return self.words or STYLES[self.style]
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens that an answer may have."""
+        return self.max_tokens or ANSWER_TOKENS[self.method]
+
+    def protocol(self) -> dict[str, Any]:
+        """What captions depend on besides model and prompts. Of `stepwise` the same as before there was another method, so that
+        captions that were paid for still count."""
+        asked: dict[str, Any] = {
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "max_tokens": self.answer_tokens,
+            "words": self.band,
+            "caption_words": self.caption_words,
+            "language": self.language,
+            "speculations": self.speculations,
+        }
+        if self.method == "joint":
+            asked["facts"] = self.facts
+            asked |= {name: getattr(self, f"{name}_words") for name in sorted(self.lengths)}
+        return asked
 
 
 class EndpointSettings(Settings):
@@ -70,19 +133,23 @@ class EndpointSettings(Settings):
     api_key_env: str = Field(
         KEY, description="the environment variable that holds the key, if one is needed: one of LONGTAKE_*"
     )
-    concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, over all workers")
-    requests_per_minute: float | None = Field(None, gt=0, description="where the provider limits them")
+    concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, of all workers and runs together")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="where the provider limits them: of all workers and runs together"
+    )
     timeout: float = Field(120.0, gt=0, description="seconds for one answer")
     patience: float = Field(900.0, gt=0, description="seconds in which a failing request is sent again")
     request_tries: int = Field(6, ge=1, le=50, description="times that a failing request is sent")
     max_answer_kib: int = Field(256, ge=1, description="a longer answer is refused")
     token_ceiling: int | None = Field(
-        None, ge=1, description="tokens of one run; at it the run stops, and only what is in flight is still paid"
+        None,
+        ge=1,
+        description="tokens of one run, over all its workers; at it the run stops, and only what is in flight is still paid",
     )
     cost_ceiling: float | None = Field(None, gt=0, description="the same in money")
     prompt_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
     completion_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
-    workers: int = Field(1, ge=1, description="processes that share the concurrency")
+    workers: int = Field(1, ge=1, description="processes that ask, at most; they share the limits")
 
     @model_validator(mode="before")
     @classmethod
@@ -155,11 +222,11 @@ def faults_in(name: str, settings: Mapping[str, Any], *, files: bool = False) ->
         found += error.faults
     if name not in BACKENDS:
         return found
-    prompts = settings.get("prompts")
+    prompts, method = settings.get("prompts"), settings.get("method", "joint")
     wrong = {fault.where[0] for fault in found if fault.where}
-    if "prompts" not in wrong and (isinstance(prompts, dict) or (files and isinstance(prompts, str))):
+    if not wrong & {"prompts", "method"} and (isinstance(prompts, dict) or (files and isinstance(prompts, str))):
         try:
-            load_prompts(prompts)
+            load_prompts(prompts, method)
         except ValueError as error:
             found.append(Fault(("prompts",), str(error).removeprefix("prompts: ")))
     if isinstance(settings.get("refiner"), dict):

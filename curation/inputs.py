@@ -149,6 +149,13 @@ def gather(
     return reading.gathered()
 
 
+def _words(error: BaseException) -> str:
+    """What a store's client tells: the status of an answer, or that nobody knows the host, rather than its own words."""
+    from longtake.curation.reading.faults import words
+
+    return words(error)
+
+
 def place_of(uri: str) -> str:
     """The list or folder that an input with an error came from."""
     return uri.rpartition(_ROW)[0] or uri
@@ -295,7 +302,7 @@ class _Reading:
             names = [str(filesystem.unstrip_protocol(name)) for name in found]
             names = [split_uri(name, self.access.reach.secret_keys)[0] for name in names]
         except Exception as error:
-            told = redact(str(error), [access], self.access.reach.secret_keys)
+            told = redact(_words(error), [access], self.access.reach.secret_keys)
             raise SetupError(f"{identity}: cannot be listed: {told}") from None
         self.places.add(identity)
         for workspace in sorted(_workspaces_in(names) | self.remote.below(names)) if whole else []:
@@ -348,7 +355,7 @@ class _Reading:
         except (MemberError, pa.ArrowException, SetupError) as error:
             self._bad(place, f"{shown}: {_after(str(error), shown)}")
         except Exception as error:  # each client raises its own
-            told = redact(str(error), [access, self.access.of(place)], self.access.reach.secret_keys)
+            told = redact(_words(error), [access, self.access.of(place)], self.access.reach.secret_keys)
             if local_path(place) is None:
                 raise SetupError(f"{shown}: cannot be read: {told}") from None
             self._bad(place, f"{shown}: cannot be read: {error.strerror if isinstance(error, OSError) else told}")

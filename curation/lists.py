@@ -130,7 +130,10 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
     except SetupError:
         raise
     except (VideoError, Exception) as error:
-        raise SetupError(f"{source.uri}: this list cannot be read: {source.redact(str(error))}") from None
+        from longtake.curation.reading.faults import words
+
+        told = str(error) if isinstance(error, VideoError) else words(error)
+        raise SetupError(f"{source.uri}: this list cannot be read: {source.redact(told)}") from None
 
 
 def names_videos(source: Source, name: str | None = None) -> bool | None:

@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -26,8 +26,9 @@ from pydantic import (
     field_validator,
 )
 
+from longtake.captioning.registry import make_captioner, settings_faults
 from longtake.captioning.registry import names as captioner_names
-from longtake.captioning.registry import settings_faults
+from longtake.captioning.settings import BACKENDS, MODELS
 from longtake.curation.errors import SetupError
 from longtake.curation.reading import shot_network
 from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
@@ -35,7 +36,11 @@ from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
 from longtake.filters.gates import Gate
 from longtake.filters.registry import UnknownFilter, build, filter_class
+from longtake.manifests import schemas
 from longtake.settings import Fault, closest, faults_of, near
+
+if TYPE_CHECKING:
+    from longtake.captioning.questions import Questioner
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
@@ -45,6 +50,7 @@ SAMPLE_VERSION = 2
 READING = "bt709-white203-knee0.8"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
+_NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
@@ -163,6 +169,21 @@ class Export(_Section):
     preset: str = "veryfast"
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
+    split: dict[str, PositiveFloat] = Field(
+        {}, description="split → share of the videos, such as `{validation: 0.01}`; the rest is `train`"
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _leaves_some(cls, split: dict[str, float]) -> dict[str, float]:
+        for name in split:
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name == "train":
+                raise ValueError(
+                    f"{name!r} is no name of a split (letters, digits and _; what is left over is called train)"
+                )
+        if sum(split.values()) >= 1:
+            raise ValueError("the shares must leave some videos to train on: their sum must be below 1")
+        return split
 
 
 class Recipe(_Section):
@@ -233,11 +254,11 @@ class Recipe(_Section):
                 tiers[tier][name] = gate
         return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source, check_captioner=False)
 
-    def with_formats(self, formats: Sequence[str]) -> Recipe:
-        """A copy that exports to these formats, and to Parquet. Raises RecipeError."""
+    def with_formats(self, formats: Sequence[str], source: str = "--format") -> Recipe:
+        """A copy that exports to these formats, and to Parquet. source: who asks, for the RecipeError."""
         chosen = list(dict.fromkeys(["parquet", *formats]))
         export = {**self.export.model_dump(), "formats": chosen}
-        return parse_recipe({**self.model_dump(), "export": export}, source="--format", check_captioner=False)
+        return parse_recipe({**self.model_dump(), "export": export}, source=source, check_captioner=False)
 
     def to_yaml(self) -> str:
         """The whole recipe, every default written out."""
@@ -367,11 +388,43 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
                 built[name] = _with_spacing(name, settings, spacing)
             except UnknownFilter as error:
                 found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
-    corpus = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS]
-    if corpus and not found and not any(filter_.embeds for filter_ in built.values()):
+    compares = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS or filter_.reads_embeddings]
+    embeds = next((filter_ for filter_ in built.values() if filter_.embeds), None)
+    if compares and not found and embeds is None:
         what = "compares embeddings, which the filter aesthetic makes: add it"
-        found += [Fault(("filters", name), what) for name in corpus]
+        found += [Fault(("filters", name), what) for name in compares]
+    for name, filter_ in built.items():
+        if filter_.asks:
+            vars(filter_)["asked_of"] = partial(_asked_of, _mapping(data.get("captioning")))
+            captioner = _mapping(data.get("captioning")).get("captioner", "descriptors")
+            if captioner in MODELS and captioner not in BACKENDS:
+                found.append(Fault(("filters", name), _NO_MODEL.format(captioner)))
+            if name in schemas.CLIPS.names:
+                found.append(Fault(("filters", name), "is the name of another column of the clips manifest"))
+        if filter_.reads_embeddings and embeds is not None:
+            vars(filter_)["embedded_by"] = embeds
     return built, found
+
+
+def _asked_of(captioning: Mapping[str, Any]) -> str:
+    """The model that questions are put to, for protocols. Raises FilterUnavailable."""
+    from longtake.captioning.chat import CaptionerFault
+
+    try:
+        return questioner(captioning.get("captioner", "descriptors"), _mapping(captioning.get("settings"))).identity
+    except (ValueError, CaptionerFault) as error:
+        raise FilterUnavailable(str(error)) from error
+
+
+def questioner(captioner: str, settings: Mapping[str, Any]) -> Questioner:
+    """What puts questions to the model of a captioner. Raises ValueError if there is no such captioner, or it has no model."""
+    from longtake.captioning.progressive import Progressive
+    from longtake.captioning.questions import Questioner
+
+    made = make_captioner(captioner, settings)
+    if not isinstance(made, Progressive):
+        raise ValueError(_NO_MODEL.format(captioner))
+    return Questioner(made)
 
 
 def keyframe_spacing(splitting: Splitting, sampling: Sampling) -> float | Literal["any"]:

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from longtake.captioning.registry import names, settings_model
-from longtake.filters.registry import available, entry_models
+from longtake.filters.registry import available, entry_models, filter_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,15 @@ class FiltersSchema:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         entries = {name: _entry(name, handler) for name in available()}
-        return {"type": "object", "properties": entries, "additionalProperties": False}
+        return {"type": "object", "properties": entries, "additionalProperties": _own_question(handler)}
+
+
+def _own_question(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    """What holds for a filter that is none of those there are: it asks a question of the recipe's own."""
+    model = filter_class("own", "ask").settings_model
+    backend: Any = Literal["ask"]
+    entry = create_model("own.ask", __base__=model, backend=(backend, ...), question=(str, ...))
+    return handler(entry.__pydantic_core_schema__)
 
 
 def _entry(name: str, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -41,6 +49,7 @@ class TiersSchema:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
+        # A gate on a question of the recipe's own is marked in an editor, as a gate with a slip in its name is: it cannot tell.
         schema["additionalProperties"]["propertyNames"] = {"enum": list(available())}
         schema["minProperties"] = 1
         return schema

@@ -62,8 +62,8 @@ class Aesthetic(ModelFilter):
     """LAION's predictor V2 on CLIP ViT-L/14. Detail: one rating per keyframe.
 
     The head always runs in float64. A score carries the clip's
-    embedding: the mean of its keyframes' normalised ones, normalised, float16 [dim]. A frame whose output is not finite
-    gives its clip a MeasureError.
+    embedding: the mean of its keyframes' normalised ones, normalised, float16 [dim]; and those of its keyframes. A frame whose
+    output is not finite gives its clip a MeasureError.
     """
 
     name: ClassVar[str] = "aesthetic"
@@ -94,6 +94,11 @@ class Aesthetic(ModelFilter):
         clip, head = (weight_tag(name) for name in self.weights)
         return f"{self.clip}@{clip}+head@{head},{self.settings.crop}{SIDE},keyframes{self.rounding}"
 
+    @property
+    def embedding_method(self) -> str:
+        """How the embeddings that its scores carry are made: the method without the head."""
+        return f"{self.clip}@{weight_tag(self.weights[0])},{self.settings.crop}{SIDE}{self.rounding}"
+
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, with its embedding, in order; keyframes go through CLIP in batches across clips."""
         clips = self.run_each([list(item.keyframes) for item in items], self._prepare, self._embed)
@@ -110,7 +115,9 @@ class Aesthetic(ModelFilter):
             return error
         weight, bias = self._head
         score = self.score(normal @ weight + bias)
-        return replace(score, embedding=embedding) if isinstance(score, Score) else score
+        if isinstance(score, Score):
+            score = replace(score, embedding=embedding, keyframe_embeddings=normal.astype(np.float16))
+        return score
 
     def _prepare(self, frame: Image) -> Image:
         return frame_to_square(frame, self.settings.crop)

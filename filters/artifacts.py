@@ -9,32 +9,39 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
-  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves. A shop sign that passes by moves
-  with the scene, and is not counted.
+  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, each with the plate of one colour
+  on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is not counted.
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
-picture) marks and panels cannot be told from the scene: only borders, pillars that mirror one another, and text can. The
-setting `not_known` says what becomes of such a clip. `text` (as it is by default): boxes of text count in full, also where
-nobody can say whose they are; other still edges do not. `null`: the score is stored as null,
-a gate on it stays undecided unless what is known fails it, and it is not measured again. `ignore`: what is not known counts as
-nothing. Backend `borders` looks at no text: there `text` is as `null`.
+picture) marks and most panels cannot be told from the scene. What can: borders, pillars that mirror one another, the joint of a
+split screen, exact as no camera is (`longtake.filters.joints`), and, with backend `rapidocr`, text, and rectangles that pop up in
+some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
+
+- `text` (as it is by default): boxes of text count in full, also where nobody can say whose they are; other still edges do not.
+- `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
+  again. `stats`, `show`, the report and the studio tell such clips apart ("not known") from those that wait ("no score").
+- `ignore`: what is not known counts as nothing.
+
+Backend `borders` looks at no text: there `text` is as `null`.
 
 Unit: share of the area. Range: 0 to 1. Source: gate ≤ 5 % in Table 4 of the Presto paper (arXiv 2412.01316), which
 does not say how it was measured. Reduced by the worst keyframe (`max`) unless set; the detail, one value per keyframe, also tells
 the share of keyframes concerned. `Borders` (backend `borders`) measures all but text in the scan, and is a lower
 bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan stored.
 
-Protocol: `borders/bars10+panels480+marks480.2/max`; `rapidocr/` the same, `+overlay.2,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.2+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 50 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it tells real clips with an area above 0.05 from others: docs/measured.md.
 
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
-nor is a round one at a quarter's opacity; subtitles are missed where they do not stay for 0.5 s; scrolling credits and karaoke
-move, and are not counted; a caption on a coloured plate counts by its letters; a far sign on the axis of a drive hardly moves,
-and may be counted; text of the scene in a tripod shot counts unless it leans; a picture put over a scene that stands still is
-not seen, nor are drawings that move with the scene; a light border above alone is taken for a sky unless the scene goes up and
-down.
+nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
+look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; scrolling credits and karaoke move, and
+are not counted; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts
+unless it leans; of a scene that stands still, a picture in it that stays from the first frame to the last is not seen, nor is a
+joint of two pictures that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a
+pop-up; drawings that move with the scene are not seen; a light border above alone is taken for a sky unless the scene goes up
+and down.
 """
 
 from __future__ import annotations
@@ -51,12 +58,14 @@ from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, R
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, seen
 from longtake.filters.overlaid_text import Judged, filled, judged
+from longtake.filters.plates import on_plates
+from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# Whoever changes a number in bars.py, panels.py, marks.py or stillness.py raises the number at the end of METHOD, and in
-# overlaid_text.py that of TEXT_METHOD.
-METHOD = "bars10+panels480+marks480.2"
-TEXT_METHOD = "overlay.2"
+# Whoever changes a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the end
+# of METHOD, and in overlaid_text.py, plates.py or pop_ups.py that of TEXT_METHOD.
+METHOD = "bars10+panels480.2+marks480.3"
+TEXT_METHOD = "overlay.3"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -142,18 +151,24 @@ class Artifacts(Filter[Sample]):
         try:
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
             # Whether marks could be told is not stored with a sample: it is seen again, and costs little beside the text.
-            found = Seen(_seen_in(item).mask, seen(frames).known)
-            boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
-            return self._united(found, judged(frames, boxes, found))
+            again = seen(frames)
+            found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
+            text = judged(frames, [text_boxes(keyframe) for keyframe in item.keyframes], found)
+            return self._united(item, found, text)
         except MeasureError as error:
             return error
 
-    def _united(self, found: Seen, text: Sequence[Judged]) -> Score:
-        """The union of marks and text, keyframe by keyframe."""
+    def _united(self, item: Sample, found: Seen, text: Sequence[Judged]) -> Score:
+        """The union of marks, pop-ups, and text with its plates, keyframe by keyframe."""
         counted = [lines.overlaid for lines in text]
         if self.settings.not_known == "text":
             counted = [np.concatenate([lines.overlaid, lines.unknown]) for lines in text]
-        detail = tuple(float((found.mask | filled(boxes, found.mask.shape)).mean()) for boxes in counted)
+        under = [found.mask] * len(counted)
+        if not found.known:
+            under = [found.mask | mask for mask in pop_ups(item.keyframes, item.partners)]
+        plates = [on_plates(*pair) for pair in zip(item.keyframes, counted, strict=True)]
+        pairs = zip(under, plates, strict=True)
+        detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)
         sure = found.known and not any(len(lines.unknown) for lines in text)
         unknown = self.settings.not_known == "null" and not sure
         return Score(math.nan if unknown else reduce_detail(detail, self.reduce), detail)

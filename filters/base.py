@@ -110,19 +110,33 @@ class Sample:
     changes: Changes | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Captioned:
+    """The captions of a clip, for a filter that holds them against its pictures.
+
+    texts: the sub-captions, in order. embeddings: float16 [n, dim], of its keyframes, each of length 1, from the filter of the
+    recipe that embeds; None: there are none.
+    """
+
+    texts: tuple[str, ...]
+    embeddings: npt.NDArray[np.float16] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
 
     value: nan if the filter looked, and it cannot be known of this clip: it is stored as null. The detail is then the least
     that it can be. embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is
-    kept. standard_error: of the value, where it is the mean over a sample of the clip's moments; else None. protocol: where this
-    clip could be measured under another protocol than the filter's only, that one.
+    kept, and so are those of its keyframes, float16 [n, dim]. standard_error: of the value, where it is the mean over a sample
+    of the clip's moments; else None. protocol: where this clip could be measured under another protocol than the filter's
+    only, that one.
     """
 
     value: float
     detail: tuple[float, ...] = ()
     embedding: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False)
+    keyframe_embeddings: npt.NDArray[np.float16] | None = field(default=None, compare=False, repr=False, kw_only=True)
     standard_error: float | None = None
     protocol: str | None = None
 
@@ -194,6 +208,8 @@ class Filter(ABC, Generic[Input]):
     needs: ClassVar[Needs]
     cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
     embeds: ClassVar[bool] = False  # its scores carry embeddings
+    asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
+    reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings

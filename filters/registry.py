@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
 from longtake.filters.base import Filter, FilterSettings
+from longtake.filters.questions import QUESTIONS, class_name
 from longtake.settings import Fault, SettingsError, checked, closest, near, one_of, quoted
 
 # Gates are shown in this order: what costs least comes first.
@@ -40,8 +42,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "squeeze": "longtake.filters.lpips:LpipsSqueeze",
     },
     "duplicates": {"clip": "longtake.filters.duplicates:Duplicates"},
+    **{name: {"ask": f"longtake.filters.ask:{class_name(name)}"} for name in QUESTIONS},
     "text_similarity": {"minilm": "longtake.filters.text_similarity:TextSimilarity"},
+    "alignment": {"clip": "longtake.filters.alignment:Alignment"},
 }
+
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")  # of a question of the recipe's own, which becomes a column
 
 
 class UnknownFilter(ValueError):
@@ -67,6 +74,10 @@ def available() -> dict[str, dict[str, str]]:
 def filter_class(name: str, backend: object = None) -> type[Filter[Any]]:
     """The class for a filter. backend None: the first one. Raises UnknownFilter."""
     filters = available()
+    if name not in filters and backend == "ask" and NAME.fullmatch(name):
+        from longtake.filters.ask import own_question
+
+        return own_question(name)
     if name not in filters:
         raise UnknownFilter(name, [Fault((), f"no filter is called {name!r}{near(name, filters)}")])
     backends = filters[name]
@@ -111,11 +122,15 @@ def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:
         meant = closest(backend, available().get(name, {}))
         raise UnknownFilter(name, [*error.faults, *(_faults(name, meant, options) if meant else [])]) from error
     try:
-        return cls(**options)
+        made = cls(**options)
     except SettingsError as error:
         raise UnknownFilter(name, error.faults) from error
     except (TypeError, ValueError) as error:  # of another package's class
         raise UnknownFilter(name, [Fault((), f"cannot be made: {error}")]) from error
+    if cls.asks and name not in available() and options.get("question") is None:
+        what = f"must be given, since no question that ships is called {name!r}{near(name, QUESTIONS)}"
+        raise UnknownFilter(name, [Fault(("question",), what)])
+    return made
 
 
 def entry_models(name: str) -> dict[str, type[FilterSettings]]:

@@ -122,8 +122,16 @@ CLIPS = pa.schema(
 
 # Columns of clips beyond the scores, from the filters of that name.
 EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the space that the aesthetic filter sees
+# Of its keyframes, one after the other, in the same space.
+KEYFRAME_EMBEDDINGS = pa.field("keyframe_embeddings", pa.list_(pa.float16()))
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
-FURTHER = (EMBEDDING, DUPLICATE_OF)
+FURTHER = (EMBEDDING, KEYFRAME_EMBEDDINGS, DUPLICATE_OF)
+HEAVY = (EMBEDDING, KEYFRAME_EMBEDDINGS)  # of these, that are read only where they are asked for
+
+# What a captioner may write of a clip besides: overall captions of other lengths, and what it says of it in a few words.
+MORE_TEXTS = (
+    "caption_short", "caption_long", "subject", "action", "place", "light", "camera", "shot_size",
+)  # fmt: skip
 
 CAPTIONS = pa.schema(
     [
@@ -134,6 +142,7 @@ CAPTIONS = pa.schema(
         pa.field("host", pa.string()),  # the machine that made the row
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
+        *(pa.field(name, pa.string()) for name in MORE_TEXTS),
         pa.field("model", pa.string()),
         pa.field("prompts", pa.string()),  # name@version
         pa.field("seed", pa.int64()),
@@ -158,6 +167,7 @@ CAPTIONS = pa.schema(
         pa.field("moves", pa.list_(pa.string())),  # measured
         pa.field("moves_named", pa.int32()),
         pa.field("moves_wrong", pa.int32()),
+        pa.field("camera_agrees", pa.bool_()),  # `camera` with what was measured; null: nobody can tell
         # Over the whole corpus: longtake.curation.stages.copies
         pa.field("copies", pa.int64()),
         pa.field("copy_of", pa.string()),
@@ -229,17 +239,17 @@ def inputs(workspace: str) -> Manifest:
 
 def videos(workspace: str) -> Manifest:
     """One row per scanned video, its clips nested."""
-    return Manifest(workspace, "videos", "video_id", VIDEOS)
+    return Manifest(workspace, "videos", "video_id", VIDEOS, part_rows=25_000)
 
 
 def clips(workspace: str) -> Manifest:
     """One row per clip, a column per filter."""
-    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[EMBEDDING.name])
+    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[field.name for field in HEAVY], part_rows=100_000)
 
 
 def captions(workspace: str) -> Manifest:
     """One row per captioned clip."""
-    return Manifest(workspace, "captions", "clip_id", CAPTIONS)
+    return Manifest(workspace, "captions", "clip_id", CAPTIONS, part_rows=100_000)
 
 
 def exports(workspace: str) -> Manifest:

@@ -154,7 +154,7 @@ def _built(name: str, entry: Mapping[str, Any]) -> Filter[Any]:
         raise SetupError(str(error)) from error
     except (FilterUnavailable, TypeError, ValueError) as error:
         raise SetupError(f"{name}: {error}") from error
-    if filter_.needs not in (Needs.SAMPLE, Needs.FRAMES):
+    if filter_.asks or filter_.needs not in (Needs.SAMPLE, Needs.FRAMES):
         raise SetupError(f"{name} is not measured on frames; there is nothing to compare")
     return filter_
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.clip_table import written_captions
 from longtake.curation.looking.html import render
 from longtake.curation.looking.report.clips import thumbnails
 from longtake.curation.recipe import Recipe
-from longtake.curation.stages.caption import similarity_limit
+from longtake.curation.stages.caption import ready, similarity_limit
 from longtake.curation.workspace import Workspace
 
 PAGE = "captions.html"  # in the workspace
@@ -50,6 +52,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
         for clip in clips.filter(pc.is_in(clips["clip_id"], ids)).sort_by("clip_id").to_pylist()
     ]
     statuses = Counter(rows[clip_id]["status"] if clip_id in rows else _NO_CAPTION for clip_id in clip_ids)
+    cost = cost_so_far(workspace, recipe)
     page = render(
         "preview.html.jinja",
         recipe=recipe.name,
@@ -57,11 +60,58 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
         workspace=workspace.path,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         statuses=", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
+        cost=cost.told() if cost else "",
         clips=found,
         longest=LONGEST,
     )
     workspace.folder.write_whole(PAGE, page.encode())
     return f"{workspace.path}/{PAGE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What captions have cost. clips: that were paid for by this captioner under these prompts; left: that have no captions yet.
+    money: in the currency of the recipe's prices; None: it names none."""
+
+    clips: int
+    left: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None
+
+    def told(self) -> str:
+        """In words, a clip on average, and all that is left at this rate."""
+        n = self.clips
+        each = (
+            f"{self.requests / n:.1f} requests, {self.prompt_tokens / n:,.0f} prompt tokens and "
+            f"{self.completion_tokens / n:,.0f} completion tokens a clip"
+        )
+        rest = (
+            f"{self.left:,} clips are left: at this rate {self.left * self.prompt_tokens / n:,.0f} prompt tokens and "
+            f"{self.left * self.completion_tokens / n:,.0f} completion tokens"
+        )
+        if self.money is not None:
+            each += f", {self.money / n:.5f} by the recipe's prices"
+            rest += f", {self.left * self.money / n:,.2f}"
+        return f"{n:,} clips so far: {each}. {rest}."
+
+
+def cost_so_far(workspace: Workspace, recipe: Recipe) -> Cost | None:
+    """The cost of the captions that were written under this recipe; None where no model was asked."""
+    columns = ["clip_id", "status", "requests", "prompt_tokens", "completion_tokens"]
+    written, _ = written_captions(workspace, recipe, columns)
+    paid = written.filter(pc.greater(pc.fill_null(written["requests"], 0), 0))
+    if not paid.num_rows:
+        return None
+    ids = ready(workspace, recipe)
+    left = len(ids) - pc.sum(pc.is_in(ids, value_set=written["clip_id"].combine_chunks())).as_py()
+    requests, prompt, completion = (int(pc.sum(paid[name]).as_py() or 0) for name in columns[2:])
+    settings = recipe.captioning.settings
+    prices = settings.get("prompt_price"), settings.get("completion_price")
+    known = isinstance(prices[0], int | float) and not isinstance(prices[0], bool)
+    money = (prompt * float(prices[0] or 0) + completion * float(prices[1] or 0)) / 1e6 if known else None
+    return Cost(paid.num_rows, left, requests, prompt, completion, money)
 
 
 def _clip(

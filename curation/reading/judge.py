@@ -81,6 +81,10 @@ class Judge:
         scores = self.probe_scores(info, span)
         return self.goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
 
+    def rejects(self, info: VideoInfo, span: Span) -> bool:
+        """Whether metadata alone rejects a clip in every tier; what is measured all the same (`all_scores`) does not count."""
+        return not self._alive(self.probe_scores(info, span))
+
     def measure(self, clip: ClipScan, sample: Sample) -> Sample:
         """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
         goes_on = self.goes_on(clip.scores)
@@ -107,8 +111,9 @@ class Judge:
 
     def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""
-        if self.all_scores:
-            return True
+        return self.all_scores or self._alive(scores)
+
+    def _alive(self, scores: Mapping[str, Measured]) -> bool:
         lost = {tier for name, measured in scores.items() for tier in self._lost(name, measured)}
         return len(lost) < len(self.recipe.tiers)
 

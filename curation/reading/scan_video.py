@@ -95,6 +95,13 @@ def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[
     return given + new, [], info.duration
 
 
+def too_short(seconds: float, least: float) -> RowError:
+    """The error of a film none of whose shots is long enough for a clip, where no gate tells that it is too short."""
+    return RowError(
+        "too_short", f"the longest shot lasts {seconds:.1f} s; a clip has {least:g} s at least (splitting.min_seconds)"
+    )
+
+
 def _whole(info: VideoInfo) -> Span:
     return Span(0.0, info.duration if math.isfinite(info.duration) else 0.0)
 
@@ -129,6 +136,7 @@ class _Pass:
         self.count = DecodeCount()
         self.clips: list[ClipScan] = []
         self.longest_short: tuple[ClipScan, Sample | None] | None = None
+        self.none_long_enough = False
         self.window_start = 0.0
         self.shot_start = 0.0
         self.time = 0.0
@@ -179,6 +187,8 @@ class _Pass:
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
+            if self.none_long_enough and not self.judge.rejects(self.info, clip.span):
+                clip.error, clip.has_frames = too_short(clip.span.seconds, self.splitting.min_seconds), False
 
     def _enough(self, last: float) -> bool:
         """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,
@@ -203,6 +213,7 @@ class _Pass:
             self._close_shot(end)
         if not self.clips:
             # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
+            self.none_long_enough = True
             clip, sample = self.longest_short or (self._new_clip(Span(0.0, end)), None)
             self._add(clip, sample)
 
@@ -287,8 +298,8 @@ class _Pass:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
                 clip = self._new_clip(rest)
-                # measured only where no gate on its length tells already why it is not kept
-                measured = self.judge.may_keep(self.info, rest)
+                # Where no gate rejects it, it is an error: it is too short for a clip. So measuring it tells nothing.
+                measured = self.judge.all_scores and self.judge.rejects(self.info, rest)
                 self.longest_short = (clip, self._sample(clip) if measured else None)
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────

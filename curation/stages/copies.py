@@ -24,8 +24,10 @@ from longtake.captioning.copies import copies
 from longtake.curation.clip_table import written_captions
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
+from longtake.manifests.schemas import MORE_TEXTS
 
 VERDICT = ("status", "copies", "copy_of", "sub_copies")
+_TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # that are put aside
 SLICE = 50_000  # rows that are written anew together
 
 Counts = npt.NDArray[np.int64]
@@ -112,9 +114,9 @@ def _rewritten(rows: pa.Table, now: pa.Table) -> pa.Table:
         rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), now[name])
     by_hand = []
     for row in rows.filter(other).to_pylist():
-        held = _held(row["withheld"]) if row["withheld"] else {name: row[name] for name in ("caption", "sub_captions")}
+        held = _held(row["withheld"]) if row["withheld"] else {name: row[name] for name in _TEXTS if row.get(name)}
         if row["status"] == Status.DUPLICATE:
-            row |= {"withheld": json.dumps(held), "caption": None, "sub_captions": None}
+            row |= {"withheld": json.dumps(held), **{name: None for name in _TEXTS if name in row}}
             row["reason"] = f"{row['copies']} clips have this caption, or nearly; {row['copy_of']} is the first of them"
         else:
             row |= {**held, "withheld": None, "reason": None}

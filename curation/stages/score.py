@@ -7,10 +7,11 @@ decodes the next and measures on it what needs no device. At most two parts are 
 from __future__ import annotations
 
 import json
-import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,24 +20,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.captioning.base import ClipFrames, Spent
+from longtake.captioning.chat import CaptionerFault
+from longtake.captioning.checks import CaptionError
+from longtake.captioning.journal import QUESTIONS, Journal
+from longtake.captioning.permission import Permission, PermissionFault
+from longtake.captioning.questions import Questioner, Questions
 from longtake.curation.clip_table import STORED, carried, dump_protocols, rows_table, score_columns, with_embeddings
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
-from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import HAD_RESULT, outcome, this_host
-from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.stage import Run, Stage
+from longtake.curation.recipe import Recipe, parse_recipe, questioner
+from longtake.curation.running.faults import HAD_RESULT, outcome, this_host, untried
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
+from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
+from longtake.filters.ask import Ask
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
+from longtake.filters.base import Score as Measured
 from longtake.filters.batches import ModelFilter, cores
 from longtake.filters.gates import Tier
 from longtake.filters.verdicts import ClipScores, standard_error_of, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
-from longtake.manifests.store import Manifest
+from longtake.manifests.keys import Seen
+from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
+from longtake.manifests.store import Manifest, open_folder
 
-_BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
+# Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
+# kill costs there.
+_PART_MS = 15_000
 AT_MOST = 32
 _PART = 8  # clips
 
@@ -53,7 +66,8 @@ class Score(Stage):
         return workspace.clips
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
+        how, tried = run.options, run.tried.get(self.name)
+        return plan(run.workspace, run.recipe, all_scores=how.all_scores, part=how.part, tried=tried)
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         return job(run.workspace, run.recipe, batches, run.options.all_scores)
@@ -63,33 +77,55 @@ class Score(Stage):
 
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         wanted = _wanted(clips, run.recipe, run.options.all_scores)
-        return _batches(clips.filter(wanted), run.recipe), clips.filter(pc.invert(wanted))
+        return _batches(clips.filter(wanted)), clips.filter(pc.invert(wanted))
 
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import deduplicate
 
         deduplicate.finish(run.workspace, run.recipe)
 
+    def check(self, run: Run) -> None:
+        super().check(run)
+        if any(filter_.asks for filter_ in run.recipe.built.values()):
+            _check_questions(run.recipe)
 
-def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
-    """The clips that some tier may still keep and that lack a score of this stage. Raises SetupError if a filter cannot
-    work on this machine: a package or a weight is missing, or a weight is not the right file."""
+
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    all_scores: bool,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
+) -> Job | None:
+    """The clips that some tier may still keep and that lack a score of this stage; of very many some, see `Job.partial`. Raises
+    SetupError if a filter cannot work on this machine: a package or a weight is missing, or a weight is not the right file.
+
+    part: only clips of its videos. tried: rows that were tried in this run."""
     filters = recipe.needing(Needs.FRAMES)
-    clips = workspace.clips.read()
-    if not filters or not clips.num_rows:
+    if not filters or not workspace.clips.rows():
         return None
     for filter_ in filters.values():
         try:
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    todo = clips.filter(_wanted(clips, recipe, all_scores)).sort_by("video_id")
-    if not todo.num_rows:
+    found, rows = list[pa.Table](), 0
+    for clips in workspace.clips.scan():
+        clips = of_part(clips, part)
+        clips = untried(clips.filter(_wanted(clips, recipe, all_scores)), tried)
+        found.append(clips)
+        rows += clips.num_rows
+        if rows > at_a_time:
+            break
+    if not rows:
         return None
+    todo = pa.concat_tables(found).slice(0, at_a_time).sort_by("video_id")
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
-    return job(workspace, recipe, _batches(todo, recipe), all_scores)
+    return replace(job(workspace, recipe, _batches(todo), all_scores), partial=rows > at_a_time)
 
 
 def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
@@ -100,19 +136,34 @@ def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
     return pa.array(wanted & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool))
 
 
-def _batches(todo: pa.Table, recipe: Recipe) -> list[pa.Table]:
-    filters = recipe.needing(Needs.FRAMES)
-    cost = sum(filter_.cost for filter_ in filters.values())
-    per_batch = math.inf if any(_on_gpu(filter_) for filter_ in filters.values()) else _BATCH_MS
-    return split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
+def _clip_ms(recipe: Recipe) -> float:
+    """CPU that a clip takes, by the filters' own cost; a question costs none."""
+    return sum(filter_.cost for filter_ in recipe.needing(Needs.FRAMES).values() if not filter_.asks) or 1.0
+
+
+def _batches(todo: pa.Table) -> list[pa.Table]:
+    """Of as many clips as a GPU likes. A worker that has none takes them in parts (`ScoreWorker.parts`)."""
+    return split(todo, [1.0] * todo.num_rows, per_batch=AT_MOST, at_most=AT_MOST)
 
 
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
     """The job of these batches."""
     filters = recipe.needing(Needs.FRAMES)
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores)
+    plain = recipe.model_dump(mode="json")
+    permission = None
+    if any(filter_.asks for filter_ in filters.values()):
+        asked = _questioner(recipe)
+        try:
+            permission = Permission.of_user()
+        except PermissionFault as error:
+            raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+        # What it took from the environment: workers elsewhere may have another one.
+        plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
+    args = (workspace.path, plain, all_scores, permission)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
-    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu)
+    return Job(
+        "score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, clip_seconds=_clip_ms(recipe) / 1000
+    )
 
 
 def _cascade(recipe: Recipe) -> dict[str, Tier]:
@@ -123,22 +174,47 @@ def _cascade(recipe: Recipe) -> dict[str, Tier]:
     }
 
 
+def _questioner(recipe: Recipe) -> Questioner:
+    try:
+        return questioner(recipe.captioning.captioner, recipe.captioning.settings)
+    except ValueError as error:
+        raise SetupError(f"recipe {recipe.name}: {error}") from error
+
+
+def _check_questions(recipe: Recipe) -> None:
+    """Raises SetupError unless the model that questions are put to is there."""
+    try:
+        _questioner(recipe).captioner.check()
+    except CaptionerFault as error:
+        raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
+
+
 def _on_gpu(filter_: Filter[Any]) -> bool:
-    """Whether it will run there, as far as can be said without torch: the machine at hand is taken to be like those
-    that work."""
+    """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
         return False
-    return filter_.device == "cuda" or any(Path("/dev").glob("nvidia[0-9]*"))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # as Ray hides them from a worker that asked for none
+    return filter_.device == "cuda" or (not hidden and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class ScoreWorker:
     """Holds the models; measures batches of clips and appends their rows."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any], all_scores: bool) -> None:
+    def __init__(
+        self, workspace: str, recipe: Mapping[str, Any], all_scores: bool, permission: Permission | None = None
+    ) -> None:
         self.workspace = workspace
         self.manifest = schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.filters = list(self.recipe.needing(Needs.FRAMES).values())
+        measured = list(self.recipe.needing(Needs.FRAMES).values())
+        self.filters = [filter_ for filter_ in measured if not filter_.asks]
+        self.questions = {filter_.name: filter_ for filter_ in measured if isinstance(filter_, Ask)}
+        self.questioner: Questioner | None = None
+        if self.questions:
+            self.questioner = _questioner(self.recipe)
+            self.questioner.captioner.journal = Journal(open_folder(workspace) / QUESTIONS)
+            if permission is not None:
+                self.questioner.captioner.permit(permission)
         self.tiers = _cascade(self.recipe)
         self.all_scores = all_scores
         # cheapest first, so that what comes before the first model can be measured ahead
@@ -155,22 +231,42 @@ class ScoreWorker:
                 prepared = thread.submit(self._prepare, following)
                 for filter_ in self.filters[len(self.ahead) :]:
                     self._measure(filter_, part, samples)
-        names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters)])
+        spent = self._ask(rows)
+        names = dict.fromkeys([*score_columns(batch), *(filter_.name for filter_ in self.filters), *self.questions])
         outcomes = [outcome({**row, HAD_RESULT: True}, self.workspace, row["error_kind"], row["error"]) for row in rows]
         # A clip whose frames this machine cannot read now keeps the scores that it has.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
         table = rows_table(kept, schemas.CLIPS, names)
         self.manifest.append(table, pc.max(batch[STORED]).as_py() if STORED in batch.column_names else 0)
+        if self.questioner is not None and self.questioner.captioner.journal is not None:
+            self.questioner.captioner.journal.forget(row["clip_id"] for row in kept)
         return Report(
             rows=len(rows),
+            requests=spent.requests,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
             cpu_seconds=time.process_time() - cpu,
             video_seconds=sum(row["end"] - row["start"] for row in rows),
             busy_seconds=self._busy_seconds() - busy,
             outcomes=tuple(outcomes),
-            clips=carried(table, kept, batch),
+            clips=self._carried(table, kept, batch),
         )
+
+    def parts(self, batch: pa.Table) -> list[pa.Table]:
+        """A batch as this machine takes it: as a whole for a GPU, and on a CPU in parts that do not take long."""
+        if any(map(_on_gpu, self.filters)):
+            return [batch]
+        return split(batch, [_clip_ms(self.recipe)] * batch.num_rows, per_batch=_PART_MS, at_most=AT_MOST)
+
+    def _carried(self, table: pa.Table, rows: Sequence[Row], batch: pa.Table) -> pa.Table:
+        """The clips for the next stage, with the keyframe embeddings where a filter on captions reads them."""
+        clips = carried(table, rows, batch)
+        name = KEYFRAME_EMBEDDINGS.name
+        if name in table.column_names and any(f.reads_embeddings for f in self.recipe.built.values()):
+            clips = clips.append_column(KEYFRAME_EMBEDDINGS, table[name])
+        return clips
 
     def give_up(self, batch: pa.Table, message: str) -> Report:
         """Errors in place of clips that nobody survives."""
@@ -220,6 +316,66 @@ class ScoreWorker:
                     samples[row["clip_id"]] = loaded
         return samples
 
+    def close(self) -> None:
+        """End what is under way."""
+        if self.questioner is not None:
+            self.questioner.captioner.close()
+
+    def _ask(self, rows: Sequence[Row]) -> Spent:
+        """Ask about the clips that all other filters leave in; what it came to. One request a clip has all questions that it
+        lacks an answer to."""
+        if self.questioner is None:
+            return Spent()
+        before = self.questioner.captioner.spent
+        scores = ClipScores.of_rows(rows, self.recipe.built)
+        lacking = {name: to_measure(scores, [name], self.tiers, all_scores=self.all_scores) for name in self.questions}
+        asked = {at: [n for n, lacks in lacking.items() if lacks[at]] for at in range(len(rows))}
+        todo = [(rows[at], names) for at, names in asked.items() if names]
+        about, met = self._about(todo)
+        try:
+            answers = dict(zip(met, self.questioner.answers(about), strict=True))
+        except CaptionerFault as error:
+            raise SetupError(f"{error}; what is done is kept, and the same command goes on from here") from error
+        for row, names in todo:
+            given = answers.get(row["clip_id"])
+            if given is None:
+                continue
+            if isinstance(given, CaptionError) and given.fault is not None:
+                _fail(row, RowError(given.fault, f"the questions: {given}"))
+                continue
+            for name in names:
+                answer = MeasureError(str(given)) if isinstance(given, CaptionError) else given[name]
+                (score,) = self.questions[name].measure([answer])
+                _keep(row, self.questions[name], score)
+        return self.questioner.captioner.spent - before
+
+    def _about(self, todo: Sequence[tuple[Row, Sequence[str]]]) -> tuple[list[Questions], list[str]]:
+        """What is asked about each clip, and the ids of these clips: of those whose frames can be read."""
+        stored: dict[str, StoredFrames] = {}
+        for video in dict.fromkeys(row["video_id"] for row, _ in todo):
+            ids = [row["clip_id"] for row, _ in todo if row["video_id"] == video]
+            try:
+                stored |= read_frames(self.workspace, video, ids)
+            except Exception as error:
+                fault = unread_frames(error, self.workspace)
+                for row, _ in todo:
+                    if row["video_id"] == video:
+                        _fail(row, fault)
+        about = []
+        for row, names in todo:
+            if (frames := stored.get(row["clip_id"])) is not None:
+                clip = ClipFrames(
+                    row["clip_id"],
+                    frames.keyframes,
+                    frames.partners,
+                    np.array(frames.times),
+                    np.array(frames.partner_times),
+                    seconds=row["end"] - row["start"],
+                )
+                questions = {name: self.questions[name].question for name in names}
+                about.append(Questions(clip, {name: (q.text, q.answers) for name, q in questions.items()}))
+        return about, [questions.clip.clip_id for questions in about]
+
     def _measure(self, filter_: Filter[Sample], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
         scores = ClipScores.of_rows(rows, self.recipe.built)
         wanted = to_measure(scores, [filter_.name], self.tiers, all_scores=self.all_scores)
@@ -229,15 +385,22 @@ class ScoreWorker:
         except FilterUnavailable as error:  # a device that is not there, or too small
             raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, measured, strict=True):
-            if isinstance(score, MeasureError):
-                _fail(row, RowError("measure", f"{filter_.name}: {score}"))
-            else:
-                row[filter_.name], row[f"{filter_.name}_detail"] = score.known, list(score.detail)
-                row[standard_error_of(filter_.name)] = score.standard_error
-                if score.embedding is not None:
-                    row["embedding"] = score.embedding
-                protocols = json.loads(row["protocols"] or "{}")
-                row["protocols"] = dump_protocols({**protocols, filter_.name: score.protocol or filter_.protocol})
+            _keep(row, filter_, score)
+
+
+def _keep(row: Row, filter_: Filter[Any], score: Measured | MeasureError) -> None:
+    """Put a score into the row of its clip."""
+    if isinstance(score, MeasureError):
+        _fail(row, RowError("measure", f"{filter_.name}: {score}"))
+        return
+    row[filter_.name], row[f"{filter_.name}_detail"] = score.known, list(score.detail)
+    row[standard_error_of(filter_.name)] = score.standard_error
+    if score.embedding is not None:
+        row["embedding"] = score.embedding
+    if score.keyframe_embeddings is not None:
+        row[KEYFRAME_EMBEDDINGS.name] = score.keyframe_embeddings.ravel()
+    protocols = json.loads(row["protocols"] or "{}")
+    row["protocols"] = dump_protocols({**protocols, filter_.name: score.protocol or filter_.protocol})
 
 
 def _fail(row: Row, error: RowError) -> None:

@@ -7,6 +7,7 @@ https://huggingface.co/docs/datasets/video_dataset). The clips are those of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,14 +29,18 @@ def write_metadata(table: pa.Table, dataset: Path) -> Path:
     return dataset / METADATA
 
 
-def front_matter(title: str, clips: int) -> str:
-    """The head of README.md: what the Hub reads. Says nothing of a licence, since each clip has its own (or none)."""
+def front_matter(title: str, clips: int, splits: Sequence[str] | None = None) -> str:
+    """The head of README.md: what the Hub reads. Says nothing of a licence, since each clip has its own (or none). splits: each
+    in a folder of its own, with its table; None: all in this folder."""
+    files = (
+        [{"split": "train", "path": [METADATA, "clips/*/*.mp4"]}]
+        if splits is None
+        else [{"split": split, "path": [f"{split}/{METADATA}", f"{split}/*/*.mp4"]} for split in splits]
+    )
     facts = {
         "pretty_name": title,
         "task_categories": ["text-to-video"],
         "size_categories": [next((name for most, name in _SIZES if clips < most), "1M<n<10M")],
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": [METADATA, "clips/*/*.mp4"]}]}
-        ],
+        "configs": [{"config_name": "default", "data_files": files}],
     }
     return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---\n"

@@ -12,14 +12,16 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 from aiohttp import web
 
+from tests.captioning.counting import PrefixCache
 from tests.captioning.frames import Image
 
 WORDS = [
@@ -32,8 +34,9 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Ask:
-    """One request as the server sees it. step: describe, overall or refine; number: of the part (0: the whole clip); tag:
-    of the clip; nth: how many requests with this step, number and tag there were before."""
+    """One request as the server sees it. step: describe, overall or refine, and of the method joint watch or tell; number: of
+    the part (0: the whole clip); tag: of the clip; nth: how many requests with this step, number and tag there were before.
+    keys: that the answer should have."""
 
     body: dict[str, Any]
     text: str
@@ -43,6 +46,7 @@ class Ask:
     tag: str
     nth: int
     headers: dict[str, str]
+    keys: tuple[str, ...] = ("caption",)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,30 @@ def story(ask: Ask) -> str:
     return f"Scene {ask.tag}, {ask.step} {ask.number}: {pairs}."
 
 
+# What is said of the whole clip in a few words or one of some choices.
+FACTS = {
+    "subject": "a lantern", "action": "swinging", "place": "a harbour", "light": "dim daylight", "camera": "static",
+    "shot_size": "wide shot",
+}  # fmt: skip
+
+
+def told(ask: Ask) -> dict[str, str]:
+    """A good answer: under each key what the question about that text alone would be answered by."""
+    if ask.step not in ("watch", "tell"):
+        return {"caption": story(ask)}
+    found = {}
+    for key in ask.keys:
+        what, _, number = key.partition("_")
+        step = {"keyframe": "describe", "part": "refine"}.get(what, "overall")
+        text = story(replace(ask, step=step, number=int(number) if number.isdigit() else 0))
+        if number in ("short", "long"):
+            text = {"short": " ".join(text.split()[:12]) + ".", "long": f"{text} {text[:-1]}, {text}"}[number]
+        found[key] = FACTS.get(key, text)
+    return found
+
+
 def good(ask: Ask) -> Reply:
-    return Reply(json.dumps({"caption": story(ask)}))
+    return Reply(json.dumps(told(ask)))
 
 
 class Server:
@@ -93,6 +119,7 @@ class Server:
         self.counts: Counter[tuple[str, int, str]] = Counter()
         self.answered: Counter[tuple[str, int, str]] = Counter()
         self.flying: list[tuple[float, int]] = [(time.monotonic(), 0)]
+        self.cache = PrefixCache()
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -166,21 +193,43 @@ class Server:
             base64.b64decode(p["image_url"]["url"].partition(",")[2]) for p in content if p["type"] == "image_url"
         ]
         (text,) = texts
-        if len(images) == 1:
-            step, number = "describe", int(re.findall(r"keyframe (\d) of 5", text)[0])
-        elif images:
-            step, number = "overall", 0
-        else:
-            step, number = "refine", int(re.findall(r"the caption of part (\d)", text)[0])
-        if images:
-            tags = sorted({tag_of(image) for image in images})
-            assert len(tags) == 1 or not any(tag.startswith("clip") for tag in tags), "pictures of several clips"
-            tag = tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()[:12]
-        else:
-            tag = re.findall(r"Scene (\w+),", text.partition("What is seen")[2])[0]
+        keys = keys_of(body, text)
+        self.cache.take(body["messages"][0]["content"], images, text)
+        ask = asked(keys, text, images)
+        step, number, tag = ask.step, ask.number, ask.tag
         nth = self.counts[step, number, tag]
         self.counts[step, number, tag] += 1
-        return Ask(body, text, images, step, number, tag, nth, headers)
+        return replace(ask, body=body, nth=nth, headers=headers)
+
+
+def asked(keys: Iterable[str], text: str, images: list[bytes]) -> Ask:
+    """A question by what is in it: the clip by its pictures, or, where there are none, by what was written of them."""
+    keys = tuple(keys)
+    if keys != ("caption",):
+        step, number = ("watch" if images else "tell"), 0
+    elif len(images) == 1:
+        step, number = "describe", int(re.findall(r"keyframe (\d) of 5", text)[0])
+    elif images:
+        step, number = "overall", 0
+    else:
+        step, number = "refine", int(re.findall(r"the caption of part (\d)", text)[0])
+    if images:
+        tags = sorted({tag_of(image) for image in images})
+        assert len(tags) == 1 or not any(tag.startswith("clip") for tag in tags), "pictures of several clips"
+        tag = tags[0] if len(tags) == 1 else hashlib.sha256("".join(tags).encode()).hexdigest()[:12]
+    else:
+        tag = re.findall(r"Scene (\w+),", text.partition("What is seen")[2])[0]
+    return Ask({}, text, images, step, number, tag, 0, {}, keys)
+
+
+def keys_of(body: dict[str, Any], text: str) -> tuple[str, ...]:
+    """The keys that an answer should have: from its schema, or from the words where a server takes none."""
+    form = body.get("response_format")
+    if form is not None:
+        return tuple(form["json_schema"]["schema"]["properties"])
+    last = text.rpartition("Answer now only with what is missing: ")[2]
+    found = re.findall(r"\b(keyframe_\d|part_\d|caption(?:_short|_long)?)\b(?!\")", last)
+    return tuple(dict.fromkeys(found)) or ("caption",)
 
 
 def picture(number: int, part: int) -> Image:
@@ -192,6 +241,7 @@ def picture(number: int, part: int) -> Image:
     return grey
 
 
+@lru_cache(4096)  # the same pictures are looked at several times
 def number_in(encoded: bytes) -> int:
     """The number of a `picture`."""
     grey = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -200,6 +250,7 @@ def number_in(encoded: bytes) -> int:
     return sum(1 << bit for bit, square in enumerate(squares) if square.mean() > 127)
 
 
+@lru_cache(4096)
 def tag_of(image: bytes) -> str:
     """What the server calls a clip: the number in the picture; of other pictures, their content."""
     grey = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)

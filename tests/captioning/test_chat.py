@@ -171,7 +171,7 @@ def test_clips_in_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         waves.append(len(rows))
         return engine(settings, rows)
 
-    captioner = make_captioner("vllm", {"path": str(model_folder(tmp_path))})
+    captioner = make_captioner("vllm", {"path": str(model_folder(tmp_path)), "method": "stepwise"})
     assert isinstance(captioner, Vllm)
     assert captioner.running.on_driver
     captioner.execute_with(counted)
@@ -202,7 +202,7 @@ def test_what_a_wave_answered_before_its_engine_died_is_kept(tmp_path: Path) -> 
     path = str(model_folder(tmp_path))
     clips = [clip_of(f"id{n}", [picture(n, 0)] * 5, [picture(n, 0)] * 5) for n in (3, 4)]
     for attempt in range(2):
-        captioner = make_captioner("vllm", {"path": path})
+        captioner = make_captioner("vllm", {"path": path, "method": "stepwise"})
         assert isinstance(captioner, Vllm)
         captioner.journal = Journal(Folder(tmp_path / "answers"))
         captioner.execute_with(dies)

@@ -36,7 +36,13 @@ def test_each_segment_is_described_by_its_own_movement() -> None:
     cameras: list[dict[str, float]] = [{"x": 60}, {"x": -60}, {"y": -50}, {"zoom": 1.12}, {}]
     keyframe = window(picture)
     result = captioned(clip([keyframe] * 5, [window(picture, **camera) for camera in cameras]))
-    said = ["pans steadily to the right", "pans steadily to the left", "tilts steadily up", "zooms", "holds still"]
+    said = [
+        "pans steadily to the right",
+        "now pans steadily to the left",
+        "now tilts steadily up",
+        "zooms",
+        "comes to rest",
+    ]
     assert result.sub_captions is not None
     for text, words in zip(result.sub_captions, said, strict=True):
         assert words in text
@@ -50,7 +56,10 @@ def test_one_movement_throughout_is_said_once() -> None:
     keyframes = [window(picture, x=x) for x in range(-100, 101, 50)]
     partners = [window(picture, x=x + 40) for x in range(-100, 101, 50)]
     result = captioned(clip(keyframes, partners))
-    assert (result.caption or "").startswith("Throughout, the camera pans steadily to the right.")
+    assert (result.caption or "").startswith("The camera pans steadily to the right throughout.")
+    first, *others = result.sub_captions or ()
+    assert first.startswith("The camera pans steadily to the right over ")
+    assert all("keeps panning steadily to the right" in text for text in others)
 
 
 def test_changes_of_light_and_colour_are_told() -> None:
@@ -63,18 +72,19 @@ def test_changes_of_light_and_colour_are_told() -> None:
     result = captioned(clip(frames, frames))
     one, two, three, four, five = result.sub_captions or ()
     assert "dark blue" in one
-    assert two.startswith("The picture grows brighter and dark blue gives way to blue")
-    assert "the view stays much as it was" in three
-    assert "blue gives way to red" in four
-    assert five.startswith("The picture grows darker and red gives way to dark red")
+    assert two.startswith("The picture brightens and dark blue gives way to blue")
+    assert "nothing new comes into view, and blue fills the frame" in three
+    assert four.startswith("Blue gives way to red, and ")
+    assert five.startswith("At the end the picture is dark, mostly in dark red, and ")
+    assert five.endswith("the picture darkens and red gives way to dark red.")
 
 
 def test_a_black_clip_is_captioned_and_claims_no_movement() -> None:
     black = np.zeros((90, 160, 3), np.uint8)
     result = captioned(clip([black] * 5, [black] * 5))
     assert result.caption == (
-        "Throughout, the camera cannot be followed. The picture is very dark, mostly in black, with little "
-        "detail and low contrast. The view stays much the same from start to end."
+        "No movement of the camera can be made out. It shows a very dark, plain scene with low contrast, mostly in black. "
+        "The view stays much the same from start to end."
     )
 
 
@@ -116,10 +126,10 @@ LOOKS = [look_at(np.broadcast_to(np.array(rgb, np.uint8), (9, 16, 3))) for _, rg
 def test_any_five_segments_give_five_distinct_well_formed_sentences(
     measured: list[tuple[CameraMotion, object]],
 ) -> None:
-    looks = [look for _, look in measured]
+    looks, motions = [look for _, look in measured], [motion for motion, _ in measured]
     segments = [
-        Segment(motion, look, before)  # type: ignore[arg-type]
-        for (motion, look), before in zip(measured, [None, *looks[:-1]], strict=True)
+        Segment(motion, look, *before)  # type: ignore[arg-type]
+        for (motion, look), before in zip(measured, [(None, None), *zip(looks, motions, strict=True)][:-1], strict=True)
     ]
     texts = sub_captions(segments)
     assert len({normalised(text) for text in texts}) == 5
@@ -130,17 +140,31 @@ def test_any_five_segments_give_five_distinct_well_formed_sentences(
 
 
 @pytest.mark.parametrize(
-    ("motion", "words"),
+    ("motion", "before", "words"),
     [
-        (CameraMotion(("pan left",), 0.05, 0), "the camera pans slowly to the left"),
-        (CameraMotion(("zoom in", "tilt up"), 0.5, 0), "the camera zooms quickly in and tilts up"),
-        (CameraMotion(("static",), 0, 0.3), "the camera holds still with parts of the scene in motion"),
-        (CameraMotion(("unclear",), 0.3, 0.9), "much of the scene moves in its own way"),
-        (CameraMotion(("unclear",), 0, 0), "the camera's movement cannot be told"),
+        (("pan left",), None, "the camera pans slowly to the left"),
+        (("zoom in", "tilt up"), None, "the camera zooms slowly in and tilts up"),
+        (("static",), None, "the camera holds still"),
+        (("unclear",), None, "no movement of the camera can be made out"),
+        (("pan left",), "static", "the camera begins to pan slowly to the left"),
+        (("pan left", "tilt up"), "pan left", "the camera keeps panning slowly to the left and tilting up"),
+        (("pan left",), "pan right", "the camera now pans slowly to the left"),
+        (("static",), "pan right", "the camera comes to rest"),
+        (("static",), "static", "the camera stays where it is"),
     ],
 )
-def test_movement_in_words(motion: CameraMotion, words: str) -> None:
-    assert motion_clause(motion) == words
+def test_movement_in_words(motion: tuple[Move, ...], before: Move | None, words: str) -> None:
+    moved = None if before is None else CameraMotion((before,), 0.05, 0)
+    speed = 0.0 if motion[0] in ("static", "unclear") else 0.05
+    segment = Segment(CameraMotion(motion, speed, 0), LOOKS[0], None if before is None else LOOKS[0], moved)
+    assert motion_clause(segment, 0) == words
+
+
+def test_what_moves_by_itself_is_told() -> None:
+    mixed = CameraMotion(("unclear",), 0.3, 0.9)
+    assert motion_clause(Segment(mixed, LOOKS[0], None), 0) == "much of the scene moves by itself"
+    pan = CameraMotion(("pan left",), 0.05, 0.3)
+    assert motion_clause(Segment(pan, LOOKS[0], LOOKS[0], pan), 1).endswith("as parts of the scene move")
 
 
 def test_no_quality_check_finds_fault_with_its_words() -> None:

@@ -57,7 +57,8 @@ def caption(script: Script, count: int = 1, journal: Journal | None = None, **se
 def captioned(
     server: Server, batch: list[ClipFrames], journal: Journal | None = None, **settings: Any
 ) -> list[Captions]:
-    captioner = make_captioner("openai", {"endpoint": server.url, "model": "tiny", **settings})
+    chosen = {"endpoint": server.url, "model": "tiny", "method": "stepwise", **settings}
+    captioner = make_captioner("openai", chosen)
     captioner.journal = journal
     captioner.permit(Permission(hosts=frozenset([host_of(server.url)])))
     try:
@@ -134,7 +135,8 @@ def test_no_caption_moves_whatever_the_order_delays_and_retries() -> None:
     rng.shuffle(everything)
     results: list[Captions] = []
     with Server(unruly) as server:
-        captioner = make_captioner("openai", {"endpoint": server.url, "model": "tiny", "concurrency": 24, "seed": 3})
+        chosen = {"endpoint": server.url, "model": "tiny", "concurrency": 24, "seed": 3, "method": "stepwise"}
+        captioner = make_captioner("openai", chosen)
         threads = [
             threading.Thread(target=lambda part=part: results.extend(captioner.caption(everything[part::4])))  # type: ignore[misc]
             for part in range(4)
@@ -407,7 +409,7 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
         ({"endpoint": f"http://me:{KEY}@host/v1"}, "without user, password or query"),
         ({"endpoint": f"http://host/v1?key={KEY}"}, "without user, password or query"),
         ({"api_key": KEY}, "api_key: unknown setting; did you mean 'api_key_"),
-        ({"concurrency": KEY, "prompts": {"describe": [KEY]}}, "concurrency: must be"),
+        ({"concurrency": KEY, "prompts": {"watch": [KEY]}}, "concurrency: must be"),
         ({"api_key_file": "/etc/passwd"}, "api_key_file: a recipe names no key file"),
         (
             {"api_key_env": "AWS_SECRET_ACCESS_KEY"},
@@ -415,7 +417,10 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
         ),
         ({"refiner": {"api_key_env": "HOME"}}, r"refiner\.api_key_env: a recipe may name only variables"),
         ({"words": [5, 2]}, "words are"),
-        ({"prompts": {"describe": "Look at $nothing"}}, r"describe asks for \$nothing; it can have: \$camera"),
+        ({"prompts": {"watch": "Look at $nothing"}}, r"watch asks for \$nothing; it can have: \$camera"),
+        ({"prompts": {"system": "Be brief."}}, "the method joint has no prompt 'system'; it has: writer"),
+        ({"method": "stepwise", "facts": True}, "facts: only the method joint writes them"),
+        ({"method": "together"}, "method: must be"),
         ({"refiner": {"modell": "x"}}, r"refiner\.modell: unknown setting; did you mean 'model'"),
         ({"refiner": {"captioner": "vllm"}}, r"refiner\.path: must be given"),
         ({"concurrency": 0, "refiner": {"model": 3}}, r"concurrency: must be [^;]*; refiner\.model: must be a text"),
@@ -546,10 +551,13 @@ def test_workers_share_the_concurrency() -> None:
 
 def test_the_protocol_names_model_prompts_and_settings_but_not_the_place() -> None:
     def of(**settings: Any) -> str:
-        return make_captioner("openai", {"endpoint": "http://h/v1", "model": "m", **settings}).protocol
+        chosen = {"endpoint": "http://h/v1", "model": "m", "method": "stepwise", **settings}
+        return make_captioner("openai", chosen).protocol
 
     base = of()
-    assert re.fullmatch(r"progressive/1/openai:m/longtake@[0-9a-f]{8}/[0-9a-f]{8}", base)
+    # As it was when there was no other method: captions that were paid for under it still count.
+    assert base == "progressive/1/openai:m/longtake@7cb83664/72ba388a"
+    assert of(method="joint").startswith("joint/1/openai:m/longtake@")
     assert base == of(endpoint="http://other/v1", concurrency=5, tries=2, timeout=3)
     for change in ({"model": "n"}, {"seed": 1}, {"temperature": 0.1}, {"words": [5, 9]}, {"refiner": {"model": "r"}},
                    {"prompts": {"system": "Be brief."}}):  # fmt: skip

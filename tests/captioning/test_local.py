@@ -19,7 +19,7 @@ from longtake.captioning.base import Captions
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, Finish
 from longtake.captioning.checks import Status
 from longtake.captioning.journal import Journal
-from longtake.captioning.local import BEGUN, LocalModel, LocalSettings, _answer, _closing
+from longtake.captioning.local import LocalModel, LocalSettings, _closing, as_json
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.registry import make_captioner
 from longtake.manifests.folder import Folder
@@ -31,7 +31,8 @@ from tests.curation.workbench import free_port
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-SHORT = {"max_tokens": 48, "words": [10, 60], "caption_words": [10, 80]}
+JOINT = {"words": [10, 60], "caption_words": [10, 80]}
+SHORT = {**JOINT, "max_tokens": 48, "method": "stepwise"}
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +187,22 @@ def test_where_a_string_ends(text: str, end: int | None) -> None:
 
 
 def test_an_answer_that_was_begun_is_whole_json_or_cut_off() -> None:
-    assert _answer('A dog."}', 5, 4, 10) == ChatAnswer('{"caption": "A dog."}', Finish.STOP, 5, 4)
-    assert _answer('A "quoted', 5, 4, 10).text == '{"caption": "A "}'
-    assert _answer("A dog runs", 5, 10, 10) == ChatAnswer(BEGUN + "A dog runs", Finish.LENGTH, 5, 10)
-    assert _answer("A line\nand a tab\t", 5, 4, 10).text == '{"caption": "A line\\nand a tab\\t"}'
+    assert as_json(["caption"], ["A dog."], Finish.STOP) == '{"caption": "A dog."}'
+    assert as_json(["caption"], ["A line\nand a tab\t"], Finish.STOP) == '{"caption": "A line\\nand a tab\\t"}'
+    assert as_json(["caption"], ["A dog runs"], Finish.LENGTH) == '{"caption": "A dog runs'
+    assert as_json(["caption"], ["A dog\\"], Finish.STOP) == '{"caption": "A dog\\'
+    assert as_json(["one", "two", "three"], ["A.", "B."], Finish.STOP) == '{"one": "A.", "two": "B."}'
+
+
+def test_the_joint_method_in_this_process_is_held_to_its_keys(speaker: Path) -> None:
+    captioner = make_captioner("transformers", {"path": str(speaker), "device": "cpu", **JOINT})
+    results = captioner.caption(clips(2))
+    captioner.close()
+    for result in results:
+        assert result.status == Status.OK, result.reason
+        assert all(map(spoken, [result.caption or "", *(result.sub_captions or ())]))
+        assert result.requests == 2
+        assert result.completion_tokens > 11 * 30
 
 
 def test_ctrl_c_keeps_what_was_under_way(speaker: Path, tmp_path: Path) -> None:

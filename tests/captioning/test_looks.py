@@ -8,7 +8,16 @@ import pytest
 import skimage.color
 import skimage.data
 
-from longtake.captioning.looks import COLOURS, detail_words, difference, light_word, listed, look_at
+from longtake.captioning.looks import (
+    COLOURS,
+    contrast_word,
+    detail_word,
+    difference,
+    light_word,
+    listed,
+    look_at,
+    shades,
+)
 
 
 def plain(*rgbs: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
@@ -82,13 +91,17 @@ def test_words_follow_the_measures() -> None:
         "very dark",
         "dark",
         "dim",
-        "moderately lit",
+        "",
         "bright",
         "very bright",
     ]
-    assert detail_words(look_at(plain((90, 90, 90)))) == "little detail and low contrast"
+    grey = look_at(plain((90, 90, 90)))
+    assert (detail_word(grey), contrast_word(grey)) == ("plain", "low")
     board = np.kron(np.indices((27, 48)).sum(0) % 2, np.full((4, 4), 255)).astype(np.uint8)
-    assert detail_words(look_at(np.repeat(board[..., None], 3, axis=2))) == "much detail and strong contrast"
+    chess = look_at(np.repeat(board[..., None], 3, axis=2))
+    assert (detail_word(chess), contrast_word(chess)) == ("busy", "strong")
+    assert shades(("light grey", "brown", "grey")) == "shades of grey and brown"
+    assert shades(("black", "white")) == "black and white"
     assert [listed(("a", "b", "c")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 
 

@@ -8,18 +8,39 @@ from pathlib import Path
 
 import pytest
 
-from longtake.captioning.prompting import FIELDS, load_prompts
+from longtake.captioning.prompting import FIELDS, ROLES, Prompts
+from longtake.captioning.prompting import load_prompts as load_of_method
 
 
-def test_the_set_that_ships_is_whole_and_has_a_version() -> None:
-    prompts = load_prompts("longtake")
-    assert set(prompts.templates) == set(FIELDS)
+def load_prompts(chosen: str | dict[str, str], method: str = "stepwise") -> Prompts:
+    return load_of_method(chosen, method)
+
+
+@pytest.mark.parametrize("method", ROLES)
+def test_the_set_that_ships_is_whole_and_has_a_version(method: str) -> None:
+    prompts = load_prompts("longtake", method)
+    assert tuple(prompts.templates) == tuple(sorted(ROLES[method]))
+    assert prompts.system == ROLES[method][0]
     assert re.fullmatch(r"longtake@[0-9a-f]{8}", prompts.version)
-    assert load_prompts("longtake").version == prompts.version == load_prompts({}).version
-    for role, fields in FIELDS.items():
+    assert load_prompts("longtake", method).version == prompts.version == load_prompts({}, method).version
+    for role in ROLES[method]:
+        fields = FIELDS[role]
         text = prompts.fill(role, **dict.fromkeys(fields, "Filled."))
         assert "$" not in text
         assert text.count("Filled.") >= len(fields), f"{role} leaves something out"
+
+
+def test_every_prompt_belongs_to_a_method_and_one_of_another_method_is_said(tmp_path: Path) -> None:
+    assert set().union(*ROLES.values()) == set(FIELDS)
+    with pytest.raises(ValueError, match=r"the method joint has no prompt 'refine'; it has: writer, watch"):
+        load_prompts({"refine": "Part $number."}, "joint")
+    (tmp_path / "refine.txt").write_text("Part $number.")
+    with pytest.raises(ValueError, match=r"holds no prompt of the method joint .* set method to the one"):
+        load_prompts(str(tmp_path), "joint")
+    (tmp_path / "tell.txt").write_text("All parts: $notes")
+    joint = load_prompts(str(tmp_path), "joint")
+    assert joint.fill("tell", notes="5") == "All parts: 5"
+    assert "refine" not in joint.templates
 
 
 def test_values_are_not_looked_into() -> None:

@@ -7,6 +7,7 @@ import pytest
 from longtake.captioning.prompting import load_prompts
 from longtake.captioning.quality import (
     Standards,
+    camera_agrees,
     camera_claims,
     contradicts,
     count_words,
@@ -63,7 +64,7 @@ def test_guesses_are_counted() -> None:
 
 
 def test_echoes_of_the_prompts_are_found_in_any_case_and_punctuation() -> None:
-    prompts = tuple(load_prompts("longtake").templates.values())
+    prompts = tuple(load_prompts("longtake", "stepwise").templates.values())
     assert echoes("It tells WHAT is happening now -- what has changed since then.", prompts)
     assert not echoes(PLAIN, prompts)
     assert not echoes("the whole shot", prompts)
@@ -130,6 +131,28 @@ def test_named_camera_movements_are_read(text: str, claims: set[str]) -> None:
 )
 def test_claims_against_what_was_measured(claims: set[str], measured: str, wrong: bool) -> None:
     assert contradicts(frozenset(claims), measured) == wrong
+
+
+@pytest.mark.parametrize(
+    ("camera", "measured", "agrees"),
+    [
+        ("pan left", ["pan left (slow)", "static", "static", "static", "unclear"], True),
+        ("pan right", ["pan left and tilt up (slow)"] * 5, False),
+        ("tilt up", ["pan left and tilt up (slow)"] * 5, True),
+        ("static", ["static"] * 4 + ["pan left (slow)"], True),
+        ("static", ["static"] * 4 + ["pan left (fast)"], False),
+        ("pan left", ["static"] * 5, False),
+        ("several", ["pan left (slow)", "zoom in (fast)", "static", "static", "static"], True),
+        ("several", ["pan left (slow)"] * 5, False),
+        ("pan left", ["unclear"] * 5, None),
+        ("pan left", None, None),
+        (None, ["static"] * 5, None),
+    ],
+)
+def test_the_camera_of_a_whole_clip_against_what_was_measured(
+    camera: str | None, measured: list[str] | None, agrees: bool | None
+) -> None:
+    assert camera_agrees(camera, measured) is agrees
 
 
 def test_every_check_is_a_column() -> None:

@@ -67,7 +67,14 @@ def test_vllm_serve(tmp_path: Path, speaks: bool) -> None:
                 assert time.monotonic() < end, "vllm serve does not start"
                 time.sleep(1)
         captioner = make_captioner(
-            "openai", {"endpoint": f"http://127.0.0.1:{port}/v1", "model": "tiny", "max_tokens": 200, "tries": 2}
+            "openai",
+            {
+                "endpoint": f"http://127.0.0.1:{port}/v1",
+                "model": "tiny",
+                "max_tokens": 200,
+                "tries": 2,
+                "method": "stepwise",
+            },
         )
         captioner.check()
         results = captioner.caption([clip(0), clip(1)])

@@ -44,7 +44,7 @@ def build_model(folder: Path, *, speaks: bool) -> Path:
     trainer = trainers.BpeTrainer(
         vocab_size=512, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    bare.train_from_iterator(load_prompts("longtake").templates.values(), trainer)
+    bare.train_from_iterator(load_prompts("longtake", "stepwise").templates.values(), trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<|system|>", "<|user|>", ANSWER]})
     tokenizer.add_tokens([BEGIN, END, *(f" {word}" for word in places)])
@@ -65,7 +65,8 @@ def build_model(folder: Path, *, speaks: bool) -> Path:
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config).eval()
     if speaks:
-        _make_speak(model, [ids[f" {word}"] for word in places], ids)
+        quotes = [token for text in (': "', ', "part_1": "') for token in tokenizer.encode(text)[-1:]]
+        _make_speak(model, [ids[f" {word}"] for word in places], ids, quotes)
     model.generation_config.eos_token_id = ids["</s>"]
     model.generation_config.pad_token_id = ids["<pad>"]
     model.generation_config.do_sample = True
@@ -91,8 +92,9 @@ def _name_as_published(file: Path) -> None:
     save_file(named, file, metadata={"format": "pt"})
 
 
-def _make_speak(model: Any, words: list[int], ids: dict[str, int]) -> None:
-    """What comes next depends on the last token alone: its embedding goes unchanged through the blocks."""
+def _make_speak(model: Any, words: list[int], ids: dict[str, int], quotes: list[int]) -> None:
+    """What comes next depends on the last token alone: its embedding goes unchanged through the blocks. quotes: tokens after
+    which a text begins."""
     import torch
 
     text = model.model.language_model
@@ -106,6 +108,7 @@ def _make_speak(model: Any, words: list[int], ids: dict[str, int]) -> None:
         rows = [words[i : i + CHOICES] for i in range(0, len(words), CHOICES)]
         steps = [([ids[ANSWER]], [ids[BEGIN]]), ([ids[BEGIN]], rows[0])]
         steps += [*itertools.pairwise(rows), (rows[-1], [ids[END]]), ([ids[END]], [ids["</s>"]])]
+        steps.append((list(dict.fromkeys(quotes)), rows[0]))
         for before, after in steps:
             for a in before:
                 for b in after:

@@ -163,7 +163,7 @@ def test_the_json_schema_refuses_what_does_not_load(schema: dict[str, Any], wron
         plain(filters={"width": {}, "psnr": {}, "flow": {"backend": "unimatch", "variant": "scale1", "batch": 2}}),
         plain(filters={"width": {}, "psnr": {}, "lpips": {"precision": "bfloat16"}}),
         plain(tiers={"a": {"width": [1, None]}}),
-        captioned("openai", words=[10, 20], concurrency=3, endpoint=None, prompts={"mend": "x"}),
+        captioned("openai", words=[10, 20], concurrency=3, endpoint=None, prompts={"tell": "x"}),
         captioned("transformers", path="x"),
     ],
 )
@@ -270,7 +270,7 @@ def test_every_fault_is_listed_by_its_line() -> None:
         "you mean 'webdataset'?",
         "  line 26: export.crf: must be a whole number from 0 to 51, not 99",
         "  line 34: captioning.settings: this key is given more than once, in the lines 29 and 34: leave one",
-        "  line 34: captioning.settings.max_tokens: must be a whole number from 16",
+        "  line 34: captioning.settings.max_tokens: must be a whole number from 16, or null",
         "  line 34: captioning.settings.modle: unknown setting; did you mean 'model'?",
     ]
     assert len(caught.value.faults) == 21
@@ -287,7 +287,7 @@ def test_every_fault_is_listed_by_its_line() -> None:
         (
             "{captioner: openai, settings: {prompts: nowhere, temperature: sk-secret, refiner: {captioner: sidecar}}}",
             [
-                "settings.prompts: 'nowhere' is neither a set that ships (longtake) nor a folder with files such as refine.txt",
+                "settings.prompts: 'nowhere' is neither a set that ships (longtake) nor a folder with files such as tell.txt",
                 "settings.temperature: must be a number from 0 to 2",
                 "settings.refiner.captioner: the captioner 'sidecar' does not answer questions",
             ],

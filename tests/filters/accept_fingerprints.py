@@ -74,6 +74,7 @@ def current() -> dict[str, Measured]:
                 if f"def {name}(" in path.read_text(encoding="utf-8"):
                     _everywhere(stack, f"longtake.filters.{path.stem}", name)
         stack.enter_context(patch("longtake.filters.text_similarity._model_folder", lambda path: Path("folder")))
+        stack.enter_context(patch("longtake.filters.ask._nobody", lambda: "model"))
         found = {
             f"{name}.{backend}": Measured(build(name, {"backend": backend}).protocol, _modules(_files(name, backend)))
             for name, backends in BUILT_IN.items()

@@ -126,6 +126,44 @@ def test_a_tiled_watermark_does_not_make_a_moving_scene_a_still_one() -> None:
     assert found.mask.mean() > 0.05
 
 
+def shape(kind: str, share: float) -> npt.NDArray[np.float32]:
+    """How much of each pixel a mark of this share of the area covers: float32 [h, w], 0 to 1."""
+    ink = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
+    side, middle = (share * ink.size) ** 0.5, np.array([1340, 640])
+    if kind == "disc":
+        cv2.circle(ink, tuple(middle.tolist()), round(side / np.pi**0.5), 255, -1)
+    elif kind == "ellipse":
+        axes = (round(side * (2 / np.pi) ** 0.5), round(side / (2 * np.pi) ** 0.5))
+        cv2.ellipse(ink, tuple(middle.tolist()), axes, 0, 0, 360, 255, -1)
+    else:
+        half = side / 2**0.5
+        corners = middle + np.array([(-half, half), (half, half), (0, -half)])
+        cv2.fillPoly(ink, [np.rint(corners).astype(np.int32)], 255)
+    return np.asarray(cv2.resize(ink, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) / np.float32(255), np.float32)
+
+
+def blended(frames: Frames, ink: npt.NDArray[np.float32], alpha: float, colour: int = 255) -> Frames:
+    weight = alpha * ink[..., None]
+    return [np.rint(frame * (1 - weight) + colour * weight).astype(np.uint8) for frame in frames]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("disc", 0.03), ("disc", 0.12), ("ellipse", 0.06), ("triangle", 0.06)])
+def test_a_mark_without_straight_sides_at_a_quarter_of_opacity(kind: str, share: float) -> None:
+    ink = shape(kind, share)
+    found = look(blended(shaken(), ink, 0.25))
+    assert found.mask.mean() == pytest.approx(ink.mean(), abs=POINTS)
+
+
+def test_a_tiled_watermark_at_a_quarter_of_opacity_counts_with_what_is_between_its_letters() -> None:
+    ink, area = np.zeros((HEIGHT, WIDTH), np.uint8), 0
+    for y in range(60, HEIGHT, 110):
+        for x in range(20 + y % 60, WIDTH - 200, 240):
+            cv2.putText(ink, "PREVIEW", (x, y), cv2.FONT_HERSHEY_DUPLEX, 1.1, 255, 3, cv2.LINE_AA)
+            area += 138 * 28  # its extent
+    found = look(blended(shaken(), np.asarray(ink / np.float32(255), np.float32), 0.25))
+    assert found.mask.mean() == pytest.approx(area / ink.size, abs=0.05)
+
+
 def test_the_loss_of_a_pair_changes_little() -> None:
     frames, area = with_plate(shaken(), 0.06, 255, 1.0)
     assert look(frames[2:]).mask.mean() == pytest.approx(area, abs=POINTS)
@@ -224,6 +262,32 @@ def test_noise_of_one_grey_level_moves_no_verdict() -> None:
     assert (areas(with_plate(shaken(), 0.06, 255, 0.25)[0]) > 0.05).all()
     assert (areas(overcast(pan())) < 0.02).all()
     assert (areas(blown_out_wall(pan())) < 0.02).all()
+
+
+UNDER_NOISE: dict[str, tuple[Callable[[], Frames], bool]] = {
+    "plate": (lambda: with_plate(shaken(), 0.06, 255, 0.25)[0], True),
+    "disc": (lambda: blended(shaken(), shape("disc", 0.08), 0.25), True),
+    "triangle": (lambda: blended(shaken(), shape("triangle", 0.08), 0.25), True),
+    "overcast": (lambda: overcast(pan()), False),
+    "blown-out wall": (lambda: blown_out_wall(pan()), False),
+    "slow pan": (lambda: slow_pan(pan()), False),
+}
+
+
+@pytest.mark.slow  # a hundred draws
+@pytest.mark.parametrize("name", UNDER_NOISE)
+def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name: str) -> None:
+    """Small pictures, as marks are sought in."""
+    made, over = UNDER_NOISE[name]
+    signed = np.stack([grey(resized(frame, WIDTH // 2, HEIGHT // 2)).astype(np.int16) for frame in made()])
+    rng = np.random.default_rng(0)
+    draws = [np.clip(signed + rng.integers(-1, 2, signed.shape), 0, 255).astype(np.uint8) for _ in range(100)]
+    verdicts = [float(seen(list(draw)).mask.mean()) > 0.05 for draw in draws]
+    assert verdicts.count(over) >= 99
+    plain = signed.astype(np.uint8)
+    for pair in range(5):  # frames lie as a sample's: keyframe, partner, keyframe, ...
+        left = [frame for i, frame in enumerate(plain) if i // 2 != pair]
+        assert (float(seen(left).mask.mean()) > 0.05) == over
 
 
 def test_seams_of_a_single_rectangle() -> None:

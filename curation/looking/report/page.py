@@ -18,7 +18,15 @@ from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.charts import bars, distributions, histogram
 from longtake.curation.looking.report.clips import PICTURE, ClipView, Looker
 from longtake.curation.looking.report.columns import Columns
-from longtake.curation.looking.stats import counted, encoded_clips, length_notes, seconds_left_out, stage_runs
+from longtake.curation.looking.stats import (
+    clip_seconds,
+    counted,
+    encoded_clips,
+    hours,
+    length_notes,
+    seconds_left_out,
+    stage_runs,
+)
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
@@ -98,9 +106,10 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
     videos = counted(workspace.videos.read(["status"], encoded=["status"])["status"])
     clips = counted(columns.scores.table["status"])
     captions = counted(looker.captions()["status"])
+    long = float(clip_seconds(columns.scores.table).sum())
     cards = [
         {"name": "videos", "count": sum(videos.values()), "more": f"{videos.get('error', 0):,} errors"},
-        {"name": "clips", "count": sum(clips.values()), "more": f"{clips.get('error', 0):,} errors"},
+        {"name": "clips", "count": sum(clips.values()), "more": f"{hours(long)}, {clips.get('error', 0):,} errors"},
         {
             "name": "captions",
             "count": sum(captions.values()),
@@ -110,7 +119,7 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
     for tier in columns.tiers:
         counts = columns.counts(tier)
         told = ", ".join(f"{counts[v]:,} {v}" for v in ("rejected", "undecided", "error") if counts[v])
-        more = f"{_share(counts['kept'], len(columns))} of all; {told}"
+        more = f"{hours(columns.kept_seconds(tier))}; {_share(counts['kept'], len(columns))} of all; {told}"
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": more})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
     notes += length_notes(columns.recipe, seconds_left_out(workspace), encoded_clips(workspace, columns.recipe))
@@ -129,7 +138,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
     whole = max(steps[0]["reach it"] if steps else 0, 1)
     rows = []
     for step in steps:
-        held = step["no score"] / whole
+        held = (step["no score"] + step["not known"]) / whole
         alone = counts["gates"][step["gate"]]
         rows.append(
             {
@@ -137,7 +146,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
                 "range": step["range"],
                 "parts": bars({"kept": step["left"] / whole - held, "hold": held, "fall": step["fall at it"] / whole}),
                 "counts": [
-                    *(step[name] for name in ("reach it", "fall at it", "no score", "left")),
+                    *(step[name] for name in ("reach it", "fall at it", "no score", "not known", "left")),
                     *(alone[name] for name in ("failed", "only_failure", "only_failure_so_far", "uncertain")),
                 ],
             }

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
+from longtake.curation.looking.questions import agreement_with_marks, answer_words
 from longtake.curation.looking.report.clips import Looker, thumbnails
 from longtake.curation.looking.report.columns import Bools, Columns, Rows
 from longtake.curation.looking.report.findings import sources
@@ -141,6 +142,7 @@ class Session:
             columns.set(tiers)
             answer: dict[str, Any] = {
                 "counts": {each: columns.counts(each) | self._moved(each) for each in tiers},
+                "kept_seconds": {each: columns.kept_seconds(each) for each in tiers},
                 "funnel": columns.funnel(tier),
                 "histograms": {each: columns.histogram_of_others(tier, each) for each in columns.scales},
                 "selected": int(np.count_nonzero(columns.selected)),
@@ -221,6 +223,7 @@ class Session:
             video = self._video(row["video_id"])
             codec = ", ".join(filter(None, (video.get("codec"), video.get("container"))))
             told["scores"] = {name: _shown(value) for name, value in view.scores.items()}
+            told["answers"] = answer_words(self.recipe.built, view.scores)
             told["failures"] = {
                 tier: [each | {"score": _shown(each["score"]), "excess": _shown(each["excess"])} for each in failures]
                 for tier, failures in told["failures"].items()
@@ -366,7 +369,13 @@ class Session:
                 }
             verdicts = columns.verdicts(tier)[rows]
             whole = agreement(verdicts == Verdict.KEPT, verdicts == Verdict.REJECTED, good)
-            return {"good": int(good.sum()), "bad": int((~good).sum()), "tier": _told(whole), "gates": gates}
+            return {
+                "good": int(good.sum()),
+                "bad": int((~good).sum()),
+                "tier": _told(whole),
+                "gates": gates,
+                "questions": agreement_with_marks(columns.scores, rows, good),
+            }
 
     # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

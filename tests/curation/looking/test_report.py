@@ -57,7 +57,8 @@ MADE = parse_recipe(
 
 
 def made_scores(clips: int = 400) -> ClipScores:
-    """Small whole numbers, so that scores lie on thresholds; some of each missing, old, of another reduction, a bound."""
+    """Small whole numbers, so that scores lie on thresholds; some of each missing, not to be known, old, of another reduction,
+    a bound."""
     rng = np.random.default_rng(6)
     rows = []
     for i in range(clips):
@@ -65,10 +66,13 @@ def made_scores(clips: int = 400) -> ClipScores:
         if rng.random() < 0.1:
             row |= {"status": "error", "error_kind": "caption" if i % 2 else "measure"}
         for name, filter_ in MADE.built.items():
-            kind = rng.choice(["fresh", "fresh", "fresh", "none", "old", "bound", "other"])
+            kind = rng.choice(["fresh", "fresh", "fresh", "none", "unknown", "old", "bound", "other"])
             detail = [float(v) for v in rng.integers(0, 10, 3)]
-            row |= {name: None if kind == "none" else float(np.mean(detail).round()), f"{name}_detail": detail}
-            protocols[name] = filter_.protocol if kind == "fresh" else "x/old/mean"
+            row |= {
+                name: None if kind in ("none", "unknown") else float(np.mean(detail).round()),
+                f"{name}_detail": detail,
+            }
+            protocols[name] = filter_.protocol if kind in ("fresh", "unknown") else "x/old/mean"
             if kind == "other":
                 protocols[name] = filter_.protocol.rpartition("/")[0] + "/min"
             if kind == "bound" and filter_.lower_bound:
@@ -181,7 +185,7 @@ def duplicates(folder: Path) -> tuple[Workspace, Recipe]:
     rows[8]["duplicate_of"] = clip_id("gone")
     workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width", "duplicates"]))
     told = [{"clip_id": clip_id("1"), "scan_id": "s", "status": "refused", "protocols": "{}"}]
-    told[0]["caption_protocol"] = "descriptors/1"
+    told[0]["caption_protocol"] = "descriptors/2"
     workspace.captions.append(rows_table(told, schemas.CAPTIONS, ["text_similarity"]))
     return workspace, chosen
 
@@ -310,7 +314,7 @@ def hostile(folder: Path) -> Workspace:
         writer.write(StoredFrames(clip_id("1"), [picture] * 5, [], [1.0, 4.0, 7.0, 10.0, 13.0], [], None))
     told = {"clip_id": clip_id("1"), "status": "ok", "caption": words, "sub_captions": [words] * 5, "scan_id": "scan"}
     told |= {
-        "caption_protocol": "descriptors/1",
+        "caption_protocol": "descriptors/2",
         "protocols": json.dumps({"text_similarity": chosen.built["text_similarity"].protocol}),
         "text_similarity": 0.1,
     }

@@ -453,6 +453,19 @@ def test_the_longest_shot_stands_for_a_video_without_long_ones(corpus: Corpus) -
     assert len(result.scan.cuts) == 2
 
 
+@pytest.mark.parametrize("all_scores", [False, True])
+def test_without_a_gate_on_its_length_a_short_film_is_no_clip(corpus: Corpus, all_scores: bool) -> None:
+    """A film of 10 s where clips have 15: no gate says that it is too short, so the error does."""
+    (clip,) = scanned(corpus["too_short"], recipe(tiers=ANY), all_scores=all_scores).scan.clips
+    assert clip.error is not None
+    assert clip.error.kind == "too_short"
+    assert "splitting.min_seconds" in str(clip.error)
+    assert not clip.has_frames
+    loose = {tier: {"duration": Gate(low=5)} for tier in ("pretrain", "finetune")}  # looser than min_seconds
+    (clip,) = scanned(corpus["too_short"], recipe(tiers=loose), all_scores=all_scores).scan.clips
+    assert clip.error is not None
+
+
 def test_windows_of_another_length(corpus: Corpus) -> None:
     other = recipe(splitting={"detector": "none", "min_seconds": 5, "window_seconds": 6}, tiers=ANY)
     clips = scanned(corpus["pan_right"], other).scan.clips

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.curation.running.jobs import Job
 from longtake.curation.stages.caption import CaptionWorker, plan
 from longtake.curation.workspace import Workspace
+from longtake.filters.alignment import Alignment
 from longtake.filters.base import Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
-from tests.captioning.server import Ask, Reply, Server, good, picture, story
+from tests.captioning.server import Ask, Reply, Server, good, picture, story, told
 from tests.curation.workbench import ROOT, RunningRay, environment, kill_driver, wait_for
 
 KEY = "sk-test-77aa0c51b3"
@@ -52,7 +54,7 @@ RECIPE: dict[str, Any] = {
     "name": "told",
     "filters": {"grayscale": {}},
     "tiers": {"pretrain": {"grayscale": "[0, 255]"}},
-    "captioning": {"captioner": "openai", "settings": {"model": "tiny", "concurrency": 8}},
+    "captioning": {"captioner": "openai", "settings": {"model": "tiny", "concurrency": 8, "method": "stepwise"}},
 }
 
 
@@ -108,7 +110,7 @@ class Place:
         path.write_text(yaml.safe_dump(plain))
         return path
 
-    def run(self, recipe: Path, *arguments: str, code: int = 0, how: str = "--inline") -> str:
+    def run(self, recipe: Path, *arguments: str, code: int = 0, how: str = "--engine=inline") -> str:
         command = ["caption", self.workspace.path, "-r", str(recipe), how, *arguments]
         result: Result = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
         if result.exception and not isinstance(result.exception, SystemExit):
@@ -135,7 +137,7 @@ def how(request: pytest.FixtureRequest) -> str:
     if request.param == "on the suite's Ray":
         running_ray: RunningRay = request.getfixturevalue("running_ray")
         return f"--address={running_ray.address}"
-    return "--inline" if request.param == "inline" else "--workers=2"
+    return "--engine=inline" if request.param == "inline" else "--engine=ray"
 
 
 def assert_own(rows: pd.DataFrame) -> None:
@@ -178,6 +180,41 @@ def test_rows_hold_captions_tokens_and_checks_and_a_second_run_pays_nothing(tmp_
     assert runs["requests"].tolist() == [220, 0]
     assert runs["prompt_tokens"].tolist() == [22_000, 0]
     assert 0 < runs["busy_share"].iloc[0] <= 1
+
+
+def test_two_questions_a_clip_bring_all_that_the_recipe_asks_for_and_a_kept_row_keeps_it(tmp_path: Path) -> None:
+    """Two clips share their caption, so that their texts are put aside, and come back; no other question is paid for."""
+    place = Place(tmp_path, 8)
+
+    def script(ask: Ask) -> Reply:
+        answer = told(ask)
+        if ask.step == "watch" and ask.tag in ("clip2", "clip5"):
+            answer["caption"] = told(replace(ask, tag="clip2"))["caption"]
+        if ask.step == "watch" and ask.tag == "clip3":
+            answer["camera"] = "pan left"
+        return Reply(json.dumps(answer))
+
+    chosen = {"method": "joint", "lengths": ["short", "long"], "facts": True, "style": "release"}
+    with Server(script) as server:
+        place.run(place.recipe(server, max_copies=1, **chosen))
+        rows = place.rows()
+        assert rows["status"].eq("duplicate").sum() == 2
+        assert rows.loc[[2, 5], "caption_long"].isna().all()
+        place.run(place.recipe(server, **chosen))
+        rows = place.rows()
+        assert len(server.asked) == 16
+    assert (rows["status"] == "ok").all()
+    assert rows["requests"].eq(2).all()
+    assert rows["caption_protocol"].str.startswith("joint/1/openai:tiny/longtake@").all()
+    for number, row in rows.iterrows():
+        assert row["caption_short"].startswith(f"Scene clip{number}, overall 0:")
+        assert row["caption_long"].startswith(f"Scene clip{number}, overall 0:")
+        assert [t.startswith(f"Scene clip{number}, refine {i}:") for i, t in enumerate(row["sub_captions"], 1)] == [
+            True
+        ] * 5
+    assert rows["shot_size"].eq("wide shot").all()
+    assert rows["place"].eq("a harbour").all()
+    assert rows["camera_agrees"].tolist() == [number != 3 for number in rows.index], "measured: static"
 
 
 def test_another_seed_or_prompt_is_captioned_anew_another_endpoint_is_not(tmp_path: Path) -> None:
@@ -418,7 +455,7 @@ def test_a_workspaces_own_recipe_sends_nothing_unasked(
     place.workspace.save_recipe(load_recipe(place.recipe(None, endpoint=FOREIGN)))
     monkeypatch.setattr(Endpoint, "_new_session", never)
     monkeypatch.setattr(socket, "getaddrinfo", never)
-    arguments = ["--inline"] if command != "doctor" else []
+    arguments = ["--engine", "inline"] if command != "doctor" else []
     if command == "caption":
         given = [command, place.workspace.path, *arguments]
     else:
@@ -483,7 +520,7 @@ def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path
     workspace = tmp_path / "new"
     for command in (
         ["caption", place.workspace.path],
-        ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--inline"],
+        ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--engine", "inline"],
     ):
         result = CliRunner().invoke(app, [*command, "-r", str(tmp_path / "hd.yaml")], env={"COLUMNS": "500"})
         assert result.exit_code == 3, result.output
@@ -539,17 +576,25 @@ def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> N
     chosen = sorted(range(30), key=Place.clip_id)[:5]
     bad = f"clip{chosen[2]}"
     with Server(script) as server:
-        recipe = place.recipe(server, tries=1)
+        recipe = place.recipe(server, tries=1, prompt_price=2.0, completion_price=10.0)
         output = place.run(recipe, "--sample", "5", "--preview")
         assert {ask.tag for ask in server.asked} == {f"clip{number}" for number in chosen}
         asked = len(server.asked)
         assert f"preview: {place.workspace.path}/captions.html" in output
         page = Page()
         page.feed(Path(place.workspace.path, "captions.html").read_text(encoding="utf-8"))
+        paid = int(place.rows()["requests"].sum())
         place.run(recipe, "--sample", "5", "--preview")
         assert len(server.asked) == asked
         place.run(recipe)
         assert {ask.tag for ask in server.asked[asked:]} == {f"clip{n}" for n in range(30) if n not in chosen}
+    # An answer is 100 and 10 tokens; how many the clip got that was refused depends on what was in the air.
+    tokens = 20 * paid
+    assert (
+        f"5 clips so far: {paid / 5:.1f} requests, {tokens:,} prompt tokens and {tokens / 10:,.0f} completion tokens a clip, "
+        f"{3 * tokens / 1e6:.5f} by the recipe's prices."
+    ) in page.text
+    assert f"25 clips are left: at this rate {25 * tokens:,} prompt tokens" in page.text
     assert page.tags["img"] == 25
     assert page.tags["script"] == 0
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
@@ -667,3 +712,40 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     assert [f"similarity to the one before {value:.2f}: above the gate at 0.75" for value in over] == [
         text for text in page.bad if text.startswith("similarity")
     ]
+
+
+def test_alignment_holds_each_sub_caption_against_its_own_keyframe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an encoder that is put in CLIP's place, and the keyframe embeddings that the aesthetic filter keeps; of clip 2 the
+    model swaps two parts, and clip 3 has no embeddings."""
+    directions = np.eye(8, dtype=np.float32)
+    monkeypatch.setattr("longtake.filters.alignment.weight_tag", lambda name: "text")
+    monkeypatch.setattr("longtake.filters.aesthetic.weight_tag", lambda name: "pictures")
+    monkeypatch.setattr(
+        Alignment,
+        "_embed",
+        lambda self, texts: np.stack([directions[int(text.partition("refine ")[2][0])] for text in texts]),
+    )
+    place = Place(tmp_path, 4)
+    rows = place.workspace.clips.read().to_pylist()
+    for row in rows:
+        row["aesthetic"], row["aesthetic_detail"] = 6.0, [6.0] * 5
+        if not row["clip_id"].endswith("3"):
+            row["embedding"], row["keyframe_embeddings"] = [1.0], directions[1:6].astype(np.float16).ravel()
+    place.workspace.clips.append(rows_table(rows, schemas.CLIPS, ["grayscale", "aesthetic"]))
+
+    def script(ask: Ask) -> Reply:
+        answer = told(ask)
+        if ask.tag == "clip2" and ask.step == "tell":
+            answer["part_1"], answer["part_4"] = answer["part_4"], answer["part_1"]
+        return Reply(json.dumps(answer))
+
+    gates = {"filters": {"aesthetic": {}, "alignment": {}}, "tiers": {"pretrain": {"alignment": ">= 0.2"}}}
+    with Server(script) as server:
+        place.run(place.recipe(server, method="joint", **gates))
+    captions = place.rows()
+    assert (captions["status"] == "ok").all()
+    assert captions["alignment_detail"][0].tolist() == [1.0] * 5
+    assert captions["alignment_detail"][2].tolist() == [0.0, 1.0, 1.0, 0.0, 1.0]
+    assert captions["alignment"].isna().tolist() == [False, False, False, True]

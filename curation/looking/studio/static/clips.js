@@ -97,7 +97,7 @@ export function large(clip, tier, mark, marked) {
       element("span", {dir: "auto"}, clip.sub_captions[i] || "")))));
   }
   const scores = Object.entries(clip.scores).map(([name, value]) =>
-    element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, digits(value))));
+    element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, clip.answers[name] ?? digits(value))));
   parts.push(element("table", {}, element("caption", {}, "scores"), element("tbody", {}, ...scores)));
   return parts;
 }
@@ -126,7 +126,10 @@ export function agreementTable(found, use) {
   const rows = Object.entries(found.gates).map(([name, row]) => line(name, row,
     row.range ? element("button", {type: "button", "data-propose": name, onclick: () => use(name, row.proposed)}, `use ${row.range}`) : "–"));
   const heads = ["gate", "precision", "recall", "let through: good / bad", "stopped: good / bad", "proposed"];
-  return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, element("table", {},
+  const answers = Object.entries(found.questions).map(([name, row]) => element("li", {},
+    `${name}: ${share(row.agrees)} of ${count(row.clips)} answers agree with the marks (95 % interval ${share(row.low)} to ${share(row.high)})`));
+  const told = answers.length ? element("ul", {class: "note", "aria-label": "answers and marks"}, ...answers) : "";
+  return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, told, element("table", {},
     element("caption", {}, "Of the marked clips that have a score"),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: i && i < 5 ? "n" : ""}, head)))),
     element("tbody", {}, line("the whole tier", found.tier, "–"), ...rows)));

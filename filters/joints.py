@@ -1,0 +1,83 @@
+"""Joints of split screens in a scene that stands still: level or upright lines from border to border, exact as no camera is.
+
+An edge of the scene leans by a tenth of a degree at least, bends in the lens, and ends where something stands before it. The
+joint of two pictures lies on one row of pixels over its whole length: in each of its parts the profile of the gradients across it
+has its peak there, to a fraction of a pixel, and the picture goes on on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Field = npt.NDArray[np.float32]
+
+PARTS = 16  # of its length that a joint is looked at in
+MOST_PARTS = 14  # of them must show it
+SPREAD = 0.2  # px by which the places in the parts may scatter, and
+LEAN = 0.2  # px between the ends
+AT_PEAK = 0.8  # share of the parts whose largest step lies on the row of all
+NEAR = 3  # px to both sides in which the peak must lie
+AWAY = 12  # px to both sides: what it must stand out of
+STANDS_OUT = 2.0  # times
+STEP = 4.0  # grey levels per px at the peak
+TEXTURE = (
+    2.0  # mean squared gradient across, of what lies on either side: beside a plain ground there is no second picture
+)
+
+
+MOST = 4  # rows looked at: the ones that stand out most
+SMALLEST, LARGEST = 0.03, 0.5  # of the frame: the smaller side of a joint is the inserted one
+
+
+def joined(frames: Sequence[Grey]) -> Mask:
+    """The smaller part of a frame beside the joint of two pictures, if there is one: bool [h, w]. frames: grey [h, w]."""
+    mean = np.mean(np.stack(frames), axis=0, dtype=np.float32)
+    for turned in (False, True):
+        place = _joint(np.ascontiguousarray(mean.T) if turned else mean)
+        if place is None:
+            continue
+        mask = np.zeros(mean.shape, np.bool_)
+        side = mask.T if turned else mask
+        side[slice(0, place) if 2 * place < len(side) else slice(place, None)] = True
+        return mask
+    return np.zeros(mean.shape, np.bool_)
+
+
+def _joint(mean: Field) -> int | None:
+    """The row at which a level joint begins its lower picture, in the mean [h, w] of all frames."""
+    height, width = mean.shape
+    if height < 4 * AWAY or width < 4 * PARTS:
+        return None
+    steps = np.abs(np.diff(mean, axis=0))
+    rows = steps.mean(axis=1)
+    beside = np.maximum(np.roll(rows, 2 * NEAR), np.roll(rows, -2 * NEAR))
+    stands_out = rows / np.maximum(beside, 0.5)
+    least = max(AWAY, round(SMALLEST * height))
+    stands_out[:least] = stands_out[len(rows) - least :] = 0.0
+    for row in np.argsort(-stands_out)[:MOST]:
+        if stands_out[row] > 1 and _is_joint(steps[row - AWAY : row + AWAY + 1]):
+            return int(row) + 1
+    return None
+
+
+def _is_joint(steps: Field) -> bool:
+    """Whether the middle row of the lengths of steps down [2 · AWAY + 1, w] is a joint."""
+    parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
+    middle = parts[AWAY - NEAR : AWAY + NEAR + 1]
+    beside = np.concatenate([parts[: AWAY - NEAR - 1], parts[AWAY + NEAR + 2 :]])
+    usual = np.median(beside, axis=0)
+    shows = (middle.max(axis=0) > np.maximum(STANDS_OUT * usual, STEP)) & (middle.max(axis=0) > beside.max(axis=0))
+    if shows.sum() < MOST_PARTS or min(float(np.square(side).mean()) for side in np.array_split(beside, 2)) < TEXTURE:
+        return False
+    above = np.maximum(middle - usual, 0.0)[:, shows]
+    peak = int(np.argmax(above.sum(axis=1)))
+    window = above[max(0, peak - 1) : peak + 2]
+    places = (np.arange(len(window))[:, None] * window).sum(axis=0) / np.maximum(window.sum(axis=0), 1e-6)
+    slope = np.polyfit(np.flatnonzero(shows), places, 1)[0]
+    at_peak = float((np.argmax(above, axis=0) == peak).mean())
+    return bool(places.std() <= SPREAD and abs(slope) * PARTS <= LEAN and at_peak > AT_PEAK)

@@ -1,0 +1,56 @@
+"""Split screens of two pictures that stand still, and edges of a scene that are no joint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from longtake.filters.base import Image
+from longtake.filters.grayscale import grey
+from longtake.filters.joints import joined
+from longtake.filters.marks import seen
+from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
+
+WIDTH, HEIGHT = 640, 360
+
+
+def take() -> Image:
+    return crop(1500, 200, WIDTH, HEIGHT)
+
+
+def other() -> Image:
+    return resized(photograph("immunohistochemistry"), WIDTH, HEIGHT)
+
+
+def filmed(picture: Image) -> list[Image]:
+    return [as_jpeg(noisy(picture, 1.5, i), 90) for i in range(10)]
+
+
+@pytest.mark.parametrize(("axis", "place"), [(0, 250), (0, 120), (1, 320), (1, 250)])
+def test_a_split_screen_of_two_tripod_shots_counts_by_its_smaller_part(axis: int, place: int) -> None:
+    picture = take()
+    side = (slice(place, None), slice(None)) if axis == 0 else (slice(None), slice(place, None))
+    picture[side] = other()[side]
+    found = seen([grey(frame) for frame in filmed(picture)])
+    whole = picture.shape[axis]
+    assert not found.known
+    assert found.mask.mean() == pytest.approx(min(place, whole - place) / whole, abs=0.01)
+
+
+@pytest.mark.parametrize("degrees", [0.1, 0.3, 1.0])
+def test_an_edge_of_the_scene_that_leans_is_no_joint(degrees: float) -> None:
+    table = 220 + np.arange(WIDTH) * np.tan(np.radians(degrees))
+    cover = np.clip(np.arange(HEIGHT)[:, None] - table[None], 0, 1)[..., None]
+    picture = np.rint(take() * (1 - cover) + (other() * 0.4 + 90) * cover).astype(np.uint8)
+    assert not joined([grey(frame) for frame in filmed(picture)]).any()
+
+
+def test_an_edge_that_something_stands_before_and_a_plain_ground_are_no_joints() -> None:
+    picture = take()
+    picture[250:, :] = other()[250:, :]
+    picture[200:300, 80:280] = take()[200:300, 80:280]
+    assert not joined([grey(frame) for frame in filmed(picture)]).any()
+    plain = take()
+    plain[250:] = 90
+    assert not joined([grey(frame) for frame in filmed(plain)]).any()
+    assert not joined([grey(frame) for frame in filmed(take())]).any()
