@@ -206,6 +206,7 @@ class _Tally:
         self.last: dict[str, float] = {}  # when a stage's last report came
         self.workers = 0
         self.shown: set[str] = set()
+        self.cut: set[str] = set()  # stages whose last job was only a part of what there is to do
         self.looked = 0.0
         self.reports = 0
 
@@ -214,7 +215,10 @@ class _Tally:
             if job.stage not in self.shown:
                 self.began[job.stage] = time.monotonic(), datetime.now(UTC)
                 self.watcher.begin(job.stage, job.rows)
+            elif job.stage in self.cut and (grow := getattr(self.watcher, "more", None)):
+                grow(job.stage, job.rows)
             self.shown.add(job.stage)
+        self.cut = {job.stage for job in jobs if job.partial}
 
     def add(self, report: Report) -> None:
         """Raises SetupError if the world is to blame for too much, and LockLost before the next batch once the lock is lost."""

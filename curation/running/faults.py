@@ -121,11 +121,11 @@ def key_of(row: Mapping[str, Any]) -> str:
 
 def keys_of(rows: pa.Table) -> pa.ChunkedArray:
     """As `key_of`, of many rows."""
-    none = pa.scalar("None", pa.large_string())
+    none, space = (pa.scalar(text, pa.large_string()) for text in ("None", " "))
     named = rows["clip_id"] if "clip_id" in rows.column_names else rows["video_id"]
     scans = rows["scan_id"].cast(pa.large_string()) if "scan_id" in rows.column_names else none
     return pc.binary_join_element_wise(
-        pc.fill_null(named.cast(pa.large_string()), none), pc.fill_null(scans, none), " "
+        pc.fill_null(named.cast(pa.large_string()), none), pc.fill_null(scans, none), space
     )
 
 
