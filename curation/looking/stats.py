@@ -92,6 +92,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
             "videos": (pc.sum(videos["duration"]).as_py() or 0.0) / 3600,
             "clips": float(seconds.sum()) / 3600,
             "tiers": {tier: hours_by_verdict(result, seconds) for tier, result in results.items()},
+            "left": {tier: [row["hours left"] for row in funnel(result, seconds)] for tier, result in results.items()},
         },
         "stages": stage_runs(workspace),
         "seconds_left_out": seconds_left_out(workspace),
@@ -102,7 +103,7 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
     }
     return Statistics(
         summary,
-        {tier: funnel(result, seconds) for tier, result in results.items()},
+        {tier: funnel(result) for tier, result in results.items()},
         spread,
         near_misses(clips, results, near),
     )
