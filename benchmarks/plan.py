@@ -1,7 +1,7 @@
 """How often the interval of `longtake plan` holds the truth: `python -m benchmarks.plan WORKSPACE [--only WORD]`.
 
 A workspace that is scanned tells what each of its videos cost and gave. Ten samples are drawn of it as `plan` draws them, and
-grown as it grows them; each interval is held against the total of all videos. No video is opened.
+grown as it grows them; each interval is held against the total of all videos. Only headers are read.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import argparse
 import math
 
 import numpy as np
+import pyarrow as pa
 
+from longtake.curation.access import Access
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.planning.estimate import draw, draws, estimate
-from longtake.curation.planning.price import CLIPS, FIRST, GROWS, MOST_CLIPS, SHARE, WIDE
+from longtake.curation.planning.price import CLIPS, FIRST, GROWS, MOST_VIDEOS, SHARE, WIDE
+from longtake.curation.planning.work import expected_work
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import decide
 
@@ -21,12 +24,10 @@ NAMES = ("scan CPU-s", "kept s", "clips")
 
 
 def values_of(workspace: Workspace, only: str) -> tuple[list[float], np.ndarray]:
-    """Bytes of each video, and what it cost and gave [videos, NAMES]. only: a word in its path."""
+    """The expected work of each video, and what it cost and gave [videos, NAMES]. only: a word in its path."""
     recipe = workspace.recipe(None)
     videos = [
-        row
-        for row in workspace.videos.read(["video_id", "uri", "bytes", "cpu_seconds"]).to_pylist()
-        if only in row["uri"]
+        row for row in workspace.videos.read(["video_id", "uri", "cpu_seconds"]).to_pylist() if only in row["uri"]
     ]
     at = {row["video_id"]: i for i, row in enumerate(videos)}
     values = np.zeros((len(videos), len(NAMES)))
@@ -36,7 +37,10 @@ def values_of(workspace: Workspace, only: str) -> tuple[list[float], np.ndarray]
     for row, keeps in zip(scores.table.to_pylist(), kept.tolist(), strict=True):
         if row["video_id"] in at:
             values[at[row["video_id"]], 1:] += (keeps * (row["end"] - row["start"]), 1.0)
-    return [float(row["bytes"] or 0) for row in videos], values
+    inputs = workspace.inputs.read()
+    at_input = {video: i for i, video in enumerate(inputs["video_id"].to_pylist())}
+    rows = inputs.take(pa.array([at_input[row["video_id"]] for row in videos]))
+    return expected_work(rows, recipe, Access.load()), values
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def main() -> None:
             found = [estimate(totals[:, i]) for i in range(2)]
             clips = values[sampled.chosen, 2].sum()
             wide = any(one.expected > 0 and one.high > WIDE * one.low for one in found)
-            if count >= len(sizes) or clips >= MOST_CLIPS or (clips >= CLIPS and not wide):
+            if count >= min(len(sizes), MOST_VIDEOS) or (clips >= CLIPS and not wide):
                 break
             count = min(len(sizes), math.ceil(count * GROWS))
         held += [one.low <= total <= one.high for one, total in zip(found, truth, strict=False)]

@@ -217,7 +217,13 @@ def _show_counts(console: Console, found: Statistics) -> None:
 def _show_funnels(console: Console, found: Statistics) -> None:
     for tier, rows in found.funnels.items():
         if rows:
-            print_table(console, f"{tier}: the funnel", list(rows[0]), [list(row.values()) for row in rows], left=2)
+            print_table(
+                console,
+                f"{tier}: the funnel",
+                [*rows[0], "hours left"],
+                [[*row.values(), long] for row, long in zip(rows, found.summary["hours"]["left"][tier], strict=True)],
+                left=2,
+            )
 
 
 def _rough(value: float | None) -> str | None:

@@ -92,7 +92,12 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
         "captions": caption_counts(workspace, recipe),
         "questions": clips.questions(),
         "tiers": clips.tiers,
-        "hours": {"videos": video_seconds / 3600, "clips": clips.seconds / 3600, "tiers": clips.hours},
+        "hours": {
+            "videos": video_seconds / 3600,
+            "clips": clips.seconds / 3600,
+            "tiers": clips.hours,
+            "left": {tier: [row["hours left"] for row in rows] for tier, rows in clips.funnels.items()},
+        },
         "stages": stage_runs(workspace),
         "seconds_left_out": left_out,
         "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, ["pace", "seconds_left_out"])),

@@ -1,7 +1,8 @@
 """Totals of a corpus from a sample of its videos, with an interval. Plain arithmetic on arrays; no video is opened.
 
-A sample is drawn in two parts. The few largest files are all taken, since any one of them could outweigh the rest. Of the others
-every k-th is taken in the order of their sizes, from a random start: small and large files then come in their true proportion.
+A sample is drawn in two parts, by a size of each video: what work it is expected to be. The few largest are all taken, since any
+one of them could outweigh the rest. Of the others every k-th is taken in the order of their sizes, from a random start: small and
+large ones then come in their true proportion.
 
 The interval is that of the Polya posterior (Ghosh and Meeden, "Bayesian Methods for Finite Population Sampling", 1997): what was
 not sampled is taken to be like what was, by drawing it many times from the sample's videos, each time with other weights
@@ -54,7 +55,7 @@ class Sampled:
 
 
 def draw(sizes: Sequence[float], count: int, seed: int = 0) -> Sampled:
-    """A sample of `count` of the videos whose files have these sizes (bytes; 0 where that is not known)."""
+    """A sample of `count` of the videos that have these sizes: expected work, or bytes; 0 where nothing is known."""
     size = np.asarray(sizes, np.float64)
     count = min(count, len(size))
     order = np.argsort(-size, kind="stable")

@@ -19,6 +19,7 @@ from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
 from longtake.curation.inputs import Gathered
 from longtake.curation.pipeline import RunResult, Watcher, add_inputs, run
+from longtake.curation.planning import work
 from longtake.curation.planning.estimate import Estimate, Floats, draw, draws, estimate, money
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import Options
@@ -29,7 +30,7 @@ from longtake.manifests.frames import frames_name
 
 SHARE, CLIPS = 0.01, 30  # A sample has so large a share of the videos, and so many clips, at least.
 FIRST = 20  # Videos. How many clips a video gives is not known before; most give more than one.
-MOST_CLIPS = 300  # The sample grows no further, however wide the interval is.
+MOST_VIDEOS = 400  # The sample grows no further for its interval's sake, however wide that is.
 WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
 GROWS = 1.5
 _SUB_AND_OVERALL = 6  # Requests that a clip's captions cost at least: five sub-captions, and the overall one.
@@ -93,7 +94,14 @@ def price(
     captioner = make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
     costs = captioner.name not in ("descriptors", "sidecar") and not ask
     stages = ("scan", "score") if costs else ("scan", "score", "caption", "export")
-    sizes = [_bytes(uri) for uri in table["uri"].to_pylist()]
+    notes = []
+    if table.num_rows <= work.MOST:
+        sizes = work.expected_work(table, recipe, access or Access())
+    else:
+        sizes = [_bytes(uri) for uri in table["uri"].to_pylist()]
+        notes.append(
+            f"Of more than {work.MOST:,} videos no header is looked at: the sample is drawn by the sizes of the files."
+        )
     with tempfile.TemporaryDirectory(prefix="longtake-plan-") as folder:
         workspace = Workspace(folder, remembers=True)
         looked = _Looked(workspace, recipe, replace(options, stages=stages), watcher, access)
@@ -103,14 +111,13 @@ def price(
             values = looked.at(table.take(pa.array(sampled.chosen)))
             totals = draws(values, sampled, seed)
             clips = int(values[:, _CLIPS].sum())
-            if count >= table.num_rows or clips >= MOST_CLIPS or (clips >= CLIPS and not _too_wide(totals)):
+            if count >= min(table.num_rows, MOST_VIDEOS) or (clips >= CLIPS and not _too_wide(totals)):
                 break
             count = min(table.num_rows, math.ceil(count * GROWS))
     by_name = {name: totals[:, i] for i, name in enumerate(QUANTITIES)}
     quantities: dict[str, Estimate | None] = {
         name: estimate(by_name[name]).times(unit) for name, (_, unit) in QUANTITIES.items()
     }
-    notes = []
     if costs:
         living = float(values[:, _CLIPS + 1].sum())
         by_name["requests"] = _SUB_AND_OVERALL * by_name["kept clips"]
