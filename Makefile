@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -67,6 +67,9 @@ bench-colour: $(VENV)/.ready  ## COLOURS=FOLDER with ref.mkv and the same film i
 bench-stats: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.stats_million
 
+bench-store: $(VENV)/.ready  ## the store and the plans on ROWS=200000 clips: CPU seconds, peak memory, bytes
+	$(RUN)/python -m benchmarks.store $(if $(ROWS),--rows $(ROWS)) $(if $(PARTS),--parts $(PARTS))
+
 bench-models: $(VENV)/.ready  ## random weights; on the GPU where there is one
 	$(RUN)/python -m benchmarks.models
 
@@ -82,9 +85,16 @@ bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the 
 bench-studio: $(VENV)/.ready  ## a million clips in the studio
 	$(RUN)/python -m benchmarks.studio_million
 
+bench-cluster: $(VENV)/.ready  ## a second node, and Ray's own share of the CPU
+	$(RUN)/python -m benchmarks.cluster
+
 e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
 	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[e2e]'
 	$(RUN)/python -m pytest tests/e2e
+
+simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, then faults planted on purpose
+	$(RUN)/python -m benchmarks.simulation
+	$(RUN)/python -m benchmarks.simulation --planted
 
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos

@@ -168,7 +168,7 @@ def caption(
             chosen.built["text_similarity"].measure([tuple("abcde")])  # loading is not what is measured
         NotedMeter.changes = [(time.monotonic(), 0)]
         chat.Meter = NotedMeter  # type: ignore[misc]
-        run(place, chosen, [], Options(("caption",), inline=True), watcher)
+        run(place, chosen, [], Options(("caption",), engine="inline"), watcher)
         done = place.captions.read(["status"])["status"].to_pylist()
         assert spoiled or done == ["ok"] * clips, f"{done.count('ok')} of {clips} are ok"
     here.send("stop")

@@ -1,160 +1,292 @@
-"""kill -9 at random moments, for a long time: `make chaos`, or `python -m benchmarks.chaos --rounds 5 --seed 1`.
+"""Faults at random moments, for a long time: `make chaos`, or `python -m benchmarks.chaos --rounds 5 --seed 1`.
 
-In each round a corpus is curated on Ray; in each stage, at a random moment, the driver is killed, or the driver with
-all that it started, or a Ray worker, or a decoding process. After the first two the same command is given again. At
-the end of the round the workspace must hold every row once, and nothing that was committed at the moment of a kill may
-have been measured again. Prints a line per kill; exits with 1 if anything was lost, there twice, or measured again.
+In each round a corpus is curated on a cluster of three nodes (three raylets on this machine), and in each stage, at random
+moments, faults happen: the driver, a worker, a decoding process or a whole node is killed or frozen, a node is added, another
+job takes the cores, or needs the machine. After a fault that ends the driver the same command is given again, and to nothing
+else: `--retry-errors` is never used. At the end of a round each input has one row, and all rows are those of a run in which
+nothing happened. Prints a line per fault; exits with 1 if anything was lost, there twice, or different.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
 from tests.curation.workbench import (
     CLIPS_EACH,
+    IMPATIENT,
+    MANIFESTS,
+    ROOT,
     Bench,
-    Committed,
+    NodeNotStarted,
+    RunningRay,
     actors,
-    assert_kept,
+    add_node,
     assert_whole,
     begun,
+    environment,
     kill_driver,
     kill_tree,
     processes,
+    ray_cluster,
+    signal_all,
     videos,
     wait_for,
 )
 
 STAGES = ("scan", "score", "caption", "export")
-VICTIMS = ("driver", "everything", "worker", "decoder")
+HELD_SECONDS = 15.0  # that another job has the cores, or the machine
+FROZEN_SECONDS = 10.0  # that a driver is frozen: it goes on by itself, as a laptop does that was closed
+ROUND_SECONDS = 1800.0
+# A machine that is busy with other jobs must not take its own nodes for dead: half a minute.
+PATIENT = {"RAY_health_check_failure_threshold": "12", "RAY_worker_register_timeout_seconds": "300"}
+# What two runs of the same may differ in.
+OF_THE_RUN = {"host", "scan_id", "cpu_seconds", "decoded_seconds", "path", "attempts", "bytes", "sha256", "seconds"}
+
+# Takes all cores of the cluster that are free, for a time.
+HOLD = """
+import sys, time, ray
+ray.init(sys.argv[1], log_to_driver=False, logging_level=50)
+@ray.remote(num_cpus=1)
+def hold(seconds): time.sleep(seconds)
+ray.get([hold.remote(float(sys.argv[2])) for _ in range(8)])
+"""
+BURN = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
 
-@dataclass(frozen=True)
-class Kill:
-    """One kill and what it hit."""
+@dataclass
+class Scene:
+    """A round under way: the cluster, its nodes besides the head, and what was started beside the run."""
 
-    stage: str
-    victim: str
-    committed: Committed
-    rows: dict[str, int]
+    bench: Bench
+    ray: RunningRay
+    corpus: Path
+    nodes: list[list[psutil.Process]]
+    process: subprocess.Popen[str]
+    beside: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    output: str = ""
+
+    def again(self) -> None:
+        """The same command, unless it is still running."""
+        if self.process.poll() is not None:
+            self.process = start(self.bench, self.corpus, self.ray)
+
+    def members(self) -> list[psutil.Process]:
+        """The cluster's processes, on all nodes."""
+        return [*self.ray.members, *(process for node in self.nodes for process in node)]
 
 
-def rows_of(bench: Bench) -> dict[str, int]:
-    return {name: len(bench.rows(name)) for name in ("videos", "clips", "captions", "exports")}
+def start(bench: Bench, corpus: Path, ray: RunningRay) -> subprocess.Popen[str]:
+    return bench.start("curate", corpus, "--address", ray.address)
 
 
-def kill_once(bench: Bench, process: subprocess.Popen[str], stage: str, victim: str, delay: float) -> Kill | None:
-    """Kill at a random moment of a stage. None if the run was over before."""
-    try:
-        before = begun(bench, stage)
-        wait_for(lambda: begun(bench, stage) > before, f"{stage} to begin", 300, process)
-    except AssertionError:
-        if process.poll() is None:
+def one_of(found: list[psutil.Process], chance: random.Random, how: signal.Signals) -> bool:
+    """A signal to one of several processes; whether there was one."""
+    if not found:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        chance.choice(found).send_signal(how)
+    return True
+
+
+def driver_killed(scene: Scene, chance: random.Random) -> bool:
+    kill_driver(scene.process)
+    return True
+
+
+def driver_frozen(scene: Scene, chance: random.Random) -> bool:
+    scene.process.send_signal(signal.SIGSTOP)
+    time.sleep(FROZEN_SECONDS)
+    scene.process.send_signal(signal.SIGCONT)
+    return True
+
+
+def worker(how: signal.Signals) -> Callable[[Scene, random.Random], bool]:
+    return lambda scene, chance: one_of(actors(scene.members()), chance, how)
+
+
+def decoder(how: signal.Signals) -> Callable[[Scene, random.Random], bool]:
+    mark = "longtake.curation.reading.sandbox"
+    return lambda scene, chance: one_of(processes(scene.members(), mark), chance, how)
+
+
+def node(how: signal.Signals) -> Callable[[Scene, random.Random], bool]:
+    """A raylet with all that it started; another node takes its place."""
+
+    def lose(scene: Scene, chance: random.Random) -> bool:
+        signal_all(scene.nodes.pop(chance.randrange(len(scene.nodes))), how)
+        scene.nodes.append(add_node(scene.ray, 1))
+        return True
+
+    return lose
+
+
+def node_added(scene: Scene, chance: random.Random) -> bool:
+    if len(scene.nodes) > 2:
+        return False
+    scene.nodes.append(add_node(scene.ray, 1))
+    return True
+
+
+def no_room(scene: Scene, chance: random.Random) -> bool:
+    command = [sys.executable, "-c", HOLD, scene.ray.address, str(HELD_SECONDS)]
+    scene.beside.append(subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL))
+    return True
+
+
+def load(scene: Scene, chance: random.Random) -> bool:
+    command = [sys.executable, "-c", BURN, str(HELD_SECONDS)]
+    scene.beside += [subprocess.Popen(command) for _ in range(2)]
+    return True
+
+
+FAULTS: dict[str, Callable[[Scene, random.Random], bool]] = {
+    "driver killed": driver_killed,
+    "driver frozen": driver_frozen,
+    "worker killed": worker(signal.SIGKILL),
+    "worker frozen": worker(signal.SIGSTOP),
+    "decoder killed": decoder(signal.SIGKILL),
+    "decoder frozen": decoder(signal.SIGSTOP),
+    "node killed": node(signal.SIGKILL),
+    "node frozen": node(signal.SIGSTOP),
+    "node added": node_added,
+    "no room": no_room,
+    "load": load,
+}
+WITHOUT_DECODERS = ("score", "caption")
+
+
+def rows_of(bench: Bench) -> dict[str, pd.DataFrame]:
+    """All manifests, by key, without what may differ from run to run."""
+    found = {}
+    for name, key in MANIFESTS.items():
+        table = bench.plain(name).set_index(key).sort_index()
+        table = table.drop(columns=[column for column in table.columns if column in OF_THE_RUN])
+        if "clips" in table.columns:  # they are in a manifest of their own
+            table = table.drop(columns="clips")
+        found[name] = table.reindex(sorted(table.columns), axis=1).astype(str)
+    return found
+
+
+def disturb(scene: Scene, stage: str, chance: random.Random) -> None:
+    """One fault at a random moment of a stage, if the run has not passed it yet."""
+    scene.again()
+    before = begun(scene.bench, stage)
+    with suppress(AssertionError):  # the run ended: what it left is looked at below
+        wait_for(lambda: begun(scene.bench, stage) > before, f"{stage} to begin", 600, scene.process)
+    time.sleep(chance.uniform(0, 3))
+    if scene.process.poll() is not None:
+        return
+    names = [name for name in FAULTS if not (stage in WITHOUT_DECODERS and name.startswith("decoder"))]
+    name = chance.choice(names)
+    if FAULTS[name](scene, chance):
+        scene.faults.append((stage, name))
+        print(f"       {stage:8} {name}", flush=True)
+
+
+def end(scene: Scene) -> None:
+    """Let the run end by itself; give the command again if its driver was killed. Raises AssertionError."""
+    limit = time.monotonic() + ROUND_SECONDS
+    scene.again()
+    output, _ = scene.process.communicate(timeout=max(1.0, limit - time.monotonic()))
+    assert scene.process.returncode == 0, f"exit status {scene.process.returncode}:\n{output[-3000:]}"
+
+
+def one_round(
+    folder: Path, corpus: Path, count: int, each: int, wanted: dict[str, pd.DataFrame], chance: random.Random
+) -> tuple[list[tuple[str, str]], str, int]:
+    """One corpus from nothing to the dataset; the faults, what was wrong, if anything, and how much was measured twice."""
+    bench = slow_bench(folder)
+    with ray_cluster(1, **(IMPATIENT | PATIENT)) as ray:
+        scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray))
+        try:
+            scene.nodes = [add_node(ray, 1), add_node(ray, 1)]
+            for stage in STAGES:
+                for _ in range(each):
+                    disturb(scene, stage, chance)
+            end(scene)
+            assert_whole(bench, count)
+            for name, table in rows_of(bench).items():
+                assert table.equals(wanted[name]), f"{name}: other rows than of the undisturbed run"
+            wrong = ""
+        except NodeNotStarted:
             raise
-        return None
-    time.sleep(delay)
-    if process.poll() is not None:
-        return None
-    ours = [psutil.Process(process.pid)]
-    if victim == "driver":
-        kill_driver(process)
-    elif victim == "everything":
-        kill_tree(process)
-    else:
-        found = actors(ours) if victim == "worker" else processes(ours, "longtake.curation.reading.sandbox")
-        if not found:
-            return None
-        with suppress(psutil.NoSuchProcess):
-            random.choice(found).kill()
-    return Kill(stage, victim, Committed.of(bench), rows_of(bench))
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            wrong = str(error) or "see above"
+        finally:
+            kill_tree(scene.process)
+            for process in scene.beside:
+                process.kill()
+                process.wait()
+            for members in scene.nodes:
+                signal_all(members, signal.SIGKILL)
+    lines = bench.lines()
+    return scene.faults, wrong, sum(lines.values()) - len(lines)
 
 
-def one_round(folder: Path, corpus: Path, count: int, chance: random.Random) -> tuple[list[Kill], str, Counts]:
-    """One corpus from nothing to the dataset, with a kill in each stage; what was wrong, if anything."""
+def slow_bench(folder: Path) -> Bench:
+    """A workspace whose measurements take long enough to be disturbed."""
     bench = Bench(folder)
     slow = {"pause": 0.1}
     bench.recipe(filters={"seen": slow, "looked": slow}, captioning={"settings": slow})
-    kills: list[Kill] = []
-    process: subprocess.Popen[str] | None = None
-    try:
-        for stage in STAGES:
-            victim = chance.choice(VICTIMS)
-            if victim == "decoder" and stage in ("score", "caption"):  # they have none
-                victim = "worker"
-            if process is None or process.poll() is not None:
-                process = bench.start("curate", corpus)
-            kill = kill_once(bench, process, stage, victim, chance.uniform(0, 4))
-            if kill is not None:
-                kills.append(kill)
-        assert process is not None
-        if process.poll() is None:
-            process.communicate(timeout=600)
-    except BaseException:
-        if process is not None:
-            kill_tree(process)
-        raise
-    try:
-        bench.run("curate", corpus, "--retry-errors", seconds=600)
-        assert_whole(bench, count)
-        for kill in kills:
-            assert_kept(kill.committed, bench)
-    except AssertionError as error:
-        return kills, str(error).splitlines()[0] or "see above", counts(bench)
-    return kills, "", counts(bench)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Measurements in all, and how many of them were of something that had been measured before."""
-
-    measured: int
-    repeated: int
-
-
-def counts(bench: Bench) -> Counts:
-    lines = bench.lines()
-    return Counts(sum(lines.values()), sum(lines.values()) - len(lines))
+    return bench
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--videos", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=13)
+    parser.add_argument("--faults", type=int, default=2, help="in each stage of a round")
+    parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--seed", type=int, default=None, help="to repeat a campaign; default: another one each time")
+    parser.add_argument("--minutes", type=float, default=None, help="begin no round after so many")
     given = parser.parse_args()
     seed = random.randrange(10**6) if given.seed is None else given.seed
-    chance = random.Random(seed)
-    print(f"{given.rounds} rounds over {given.videos} videos, {CLIPS_EACH * given.videos} clips; seed {seed}\n")
-    print("round  stage    killed      videos  clips  captions  exports")
-    wrong: list[str] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # by way of what ends the cluster
+    # Each run and each cluster of this campaign asks for one token: no other Ray of this user gets in the way.
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=f"{random.getrandbits(128):032x}")
+    began, faults, wrong, done = time.monotonic(), Counter[str](), 0, 0
+    print(
+        f"{given.rounds} rounds over {given.videos} videos, {CLIPS_EACH * given.videos} clips; seed {seed}", flush=True
+    )
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         corpus = Path(scratch) / "corpus"
         videos(corpus, given.videos)
+        calm = slow_bench(Path(scratch) / "calm")
+        calm.run("curate", corpus, "--engine", "inline", seconds=1800)
+        wanted = rows_of(calm)
         for number in range(1, given.rounds + 1):
-            began = time.monotonic()
-            kills, fault, total = one_round(Path(scratch) / f"round{number}", corpus, given.videos, chance)
-            for kill in kills:
-                have = "  ".join(f"{kill.rows[name]:>{len(name)}}" for name in kill.rows)
-                print(f"{number:>5}  {kill.stage:8} {kill.victim:11} {have}")
-            print(
-                f"{number:>5}  whole after {time.monotonic() - began:.0f} s; "
-                f"{total.repeated} of {total.measured} measurements were of batches in hand, done again"
-                if not fault
-                else f"{number:>5}  WRONG: {fault}",
-                flush=True,
-            )
-            wrong += [fault] if fault else []
-    print(f"\n{given.rounds - len(wrong)} of {given.rounds} rounds whole, nothing lost, nothing twice")
+            if given.minutes is not None and time.monotonic() - began > given.minutes * 60:
+                break
+            at = time.monotonic()
+            chance = random.Random(f"{seed} {number}")
+            try:
+                met, fault, twice = one_round(
+                    Path(scratch) / f"round{number}", corpus, given.videos, given.faults, wanted, chance
+                )
+            except NodeNotStarted:
+                print(f"{number:>5}  not counted: this machine is too busy to start a node of Ray", flush=True)
+                continue
+            faults.update(name for _, name in met)
+            done, wrong = done + 1, wrong + bool(fault)
+            how = f"WRONG: {fault}" if fault else f"whole; {twice} measurements were of batches in hand, done again"
+            print(f"{number:>5}  {len(met)} faults, {time.monotonic() - at:.0f} s: {how}", flush=True)
+    told = ", ".join(f"{name} {count}" for name, count in sorted(faults.items()))
+    print(f"\n{done - wrong} of {done} rounds whole after {faults.total()} faults ({told})")
     return 1 if wrong else 0
 
 

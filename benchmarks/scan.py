@@ -206,7 +206,7 @@ def _stage_seconds(folder: Path, workers: int) -> float:
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(scratch)
             add_inputs(workspace, read_inputs([str(folder)]))
-            job = stage.plan(workspace, recipe(), all_scores=True, retry_errors=False, inline=False)
+            job = stage.plan(workspace, recipe(), all_scores=True, retry_errors=False)
             assert job is not None
             warm = [batch for batch in job.batches for _ in range(1)]
             ends = [time.monotonic() for _ in cluster.run(type(job)(**{**_fields(job), "batches": warm}))]

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from longtake.captioning.allowance import Allowing
 from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.checks import SUB_CAPTIONS, CaptionError, Status, check_captions
 from longtake.captioning.journal import Journal
@@ -180,13 +181,15 @@ def match_to_clips(
 class Running:
     """How a captioner wants to be run. workers: how many of it at most (None: one per core or GPU). at_once: batches that
     one worker is given at a time, each in a thread of its own. on_gpu: each worker takes a GPU, where there are any.
-    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers."""
+    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers. clip_seconds: of
+    CPU that a clip takes, as a guess."""
 
     workers: int | None = None
     at_once: int = 1
     on_gpu: bool = False
     batch: int = 16
     on_driver: bool = False
+    clip_seconds: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +274,10 @@ class Captioner(ABC):
     def permit(self, permission: Permission) -> None:  # noqa: B027
         """Where it may send pictures and a key; the driver says so to its workers. Without it, what this user's own
         configuration says counts (longtake.captioning.permission)."""
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:  # noqa: B027
+        """Which run it works for, and what each endpoint, by its address, may be asked by all workers and runs together
+        (longtake.captioning.allowance). Without it, this captioner is alone."""
 
     def close(self) -> None:  # noqa: B027
         """End what is under way: nothing more is asked, what is in the air comes home to the journal, and whoever waits for

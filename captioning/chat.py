@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from longtake.captioning.allowance import Allowing
 from longtake.captioning.checks import CaptionError
 from longtake.captioning.permission import Permission
 
@@ -112,6 +113,9 @@ class ChatBackend(ABC):
 
     def permit(self, permission: Permission) -> None:  # noqa: B027
         """Where it may send pictures and a key. Without it, what this user's own configuration says counts."""
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:  # noqa: B027
+        """Which run it works for, and what an endpoint may be asked by all that work side by side."""
 
     @abstractmethod
     async def answer(self, request: ChatRequest) -> ChatAnswer:

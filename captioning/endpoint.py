@@ -16,13 +16,14 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from longtake.captioning.allowance import Admission, Allowance, Allowing, Terms
 from longtake.captioning.base import Running
 from longtake.captioning.chat import (
     CaptionerFault,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 CHECK_SECONDS = 10.0
+END_SECONDS = 5.0  # after its time limit, a request is over for certain
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds, of the back-off; the server may ask for more
 _MARK = f"@{secrets.token_hex(8)}@"  # where a picture goes; no text has it
 SHOWN = 200  # characters of a server's message in an error
@@ -104,8 +106,9 @@ class Endpoint(ChatBackend):
         self.permission: Permission | None = None
         self._session: aiohttp.ClientSession | None = None
         self._refused: set[str] = set()  # optional fields that this server does not take
-        self._not_before = 0.0  # the server asked for quiet until then
-        self._next_start = 0.0  # of a request, where they are limited per minute
+        self._allowances: Callable[[str], Allowing] | None = None
+        self._allowance: Allowing | None = None
+        self._run, self._worker = "", secrets.token_hex(8)
         self._slots: asyncio.Semaphore | None = None
 
     @property
@@ -150,6 +153,9 @@ class Endpoint(ChatBackend):
 
     def permit(self, permission: Permission) -> None:
         self.permission = permission
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:
+        self._run, self._allowances = run, allowances
 
     def _permitted(self) -> Permission:
         """What the driver said, or else what this user's own configuration says. Raises CaptionerFault."""
@@ -288,50 +294,58 @@ class Endpoint(ChatBackend):
             failures += outcome.counts
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, failures - 1)) * random.uniform(0.5, 1.5)
             if outcome.wait is not None:
-                # everybody waits: one more request would only be refused as well
-                wait = min(outcome.wait, self.settings.patience)
-                self._not_before = max(self._not_before, time.monotonic() + wait)
-                pause = wait + random.uniform(0, 0.25)
+                pause = min(outcome.wait, self.settings.patience) + random.uniform(0, 0.25)
             await self._rest(pause)
         raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent), fault)
 
     async def _in_turn(self, request: ChatRequest) -> ChatAnswer | _Failure:
-        self._slots = self._slots or asyncio.Semaphore(self.concurrency)
+        self._slots = self._slots or asyncio.Semaphore(self.settings.concurrency)  # not to stand in line with all clips
         async with self._slots:
-            while (wait := self._not_before - time.monotonic()) > 0 and self.fault is None:
-                await self._rest(wait)
-            if self.settings.requests_per_minute is not None:
-                at = max(time.monotonic(), self._next_start)
-                self._next_start = at + 60 / self.settings.requests_per_minute * self.settings.workers
-                await self._rest(at - time.monotonic())
+            ticket, quiet = await self._let_in(), 0.0
+            assert self._allowance is not None
+            try:
+                with self.meter:
+                    outcome = await self._send(request)
+                if isinstance(outcome, ChatAnswer):
+                    self.meter.paid(outcome)
+                elif outcome.wait is not None:
+                    # everybody waits: one more request would only be refused as well
+                    quiet = min(outcome.wait, self.settings.patience)
+            finally:
+                self._allowance.leave(ticket, quiet)
+            return outcome
+
+    async def _let_in(self) -> str:
+        """A place for a request. Raises CaptionerFault once nothing may be sent any more."""
+        if self._allowance is None:
+            assert self.url is not None
+            self._allowance = self._allowances(self.url) if self._allowances is not None else Allowance()
+        settings = self.settings
+        terms = Terms(
+            self._run,
+            self._worker,
+            settings.concurrency,
+            settings.timeout + END_SECONDS,
+            settings.requests_per_minute,
+            settings.token_ceiling,
+            settings.cost_ceiling,
+            (settings.prompt_price or 0.0, settings.completion_price or 0.0),
+        )
+        while True:
             if self.fault is not None:
                 raise self.fault
-            self._below_ceilings()
-            with self.meter:
-                outcome = await self._send(request)
-            if isinstance(outcome, ChatAnswer):
-                self.meter.paid(outcome)
-            return outcome
+            spent = self.meter.prompt_tokens, self.meter.completion_tokens
+            admission: Admission = await self._allowance.enter(terms, spent)
+            if admission.refusal is not None:
+                raise CaptionerFault(admission.refusal)
+            if admission.ticket is not None:
+                return admission.ticket
 
     async def _rest(self, seconds: float) -> None:
         """Sleep, but not on when the run stops."""
         until = time.monotonic() + seconds
         while self.fault is None and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 1.0))
-
-    def _below_ceilings(self) -> None:
-        prompt, completion = self.meter.prompt_tokens, self.meter.completion_tokens
-        share = self.settings.workers
-        ceiling = self.settings.token_ceiling
-        if ceiling is not None and (prompt + completion) * share >= ceiling:
-            raise CaptionerFault(
-                f"the token ceiling of this run is reached: {prompt + completion} of {ceiling // share}"
-            )
-        if (limit := self.settings.cost_ceiling) is not None:
-            prices = self.settings.prompt_price or 0.0, self.settings.completion_price or 0.0
-            cost = (prompt * prices[0] + completion * prices[1]) / 1e6
-            if cost * share >= limit:
-                raise CaptionerFault(f"the cost ceiling of this run is reached: {cost:.2f} of {limit / share:.2f}")
 
     async def _send(self, request: ChatRequest) -> ChatAnswer | _Failure:
         import aiohttp

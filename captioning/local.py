@@ -24,6 +24,7 @@ from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import LocalSettings, Settings
 
 GATHER_SECONDS = 0.02
+CLIP_SECONDS = 60.0  # of CPU: eleven answers of a small model
 
 
 class Transformers(Progressive):
@@ -42,7 +43,7 @@ class Transformers(Progressive):
         assert isinstance(self.describer, LocalModel)
         gpu = self.describer.settings.device != "cpu"
         at_once = 1 + -(-2 * self.describer.settings.batch_size // Running().batch)
-        return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu)
+        return Running(workers=None if gpu else 1, at_once=at_once, on_gpu=gpu, clip_seconds=CLIP_SECONDS)
 
 
 class LocalModel(Batched):
@@ -69,11 +70,6 @@ class LocalModel(Batched):
             if importlib.util.find_spec(name) is None:
                 raise CaptionerFault(f"the captioner transformers needs {name}: pip install 'longtake[models]'")
         check_folder(self.folder)
-        if self.settings.device == "cuda":
-            import torch
-
-            if not torch.cuda.is_available():
-                raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
@@ -82,6 +78,8 @@ class LocalModel(Batched):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         wanted = self.settings.device
+        if wanted == "cuda" and not torch.cuda.is_available():  # asked where it is to run: the driver may have none
+            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
         device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
         local = {"local_files_only": True, "trust_remote_code": False}
         dtype = self.settings.dtype

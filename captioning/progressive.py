@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from longtake.captioning import joint, stepwise
+from longtake.captioning.allowance import Allowing
 from longtake.captioning.asking import Asker
 from longtake.captioning.base import Captioner, Captions, ClipFrames, Spent, check_times, failed
 from longtake.captioning.chat import CaptionerFault, ChatBackend, Gathered
@@ -130,6 +131,10 @@ class Progressive(Captioner):
     def permit(self, permission: Permission) -> None:
         for backend in self.backends:
             backend.permit(permission)
+
+    def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:
+        for backend in self.backends:
+            backend.share(run, allowances)
 
     def close(self) -> None:
         self.stop(CaptionerFault("captioning was stopped"))

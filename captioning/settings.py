@@ -133,19 +133,23 @@ class EndpointSettings(Settings):
     api_key_env: str = Field(
         KEY, description="the environment variable that holds the key, if one is needed: one of LONGTAKE_*"
     )
-    concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, over all workers")
-    requests_per_minute: float | None = Field(None, gt=0, description="where the provider limits them")
+    concurrency: int = Field(32, ge=1, le=4096, description="requests in flight, of all workers and runs together")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="where the provider limits them: of all workers and runs together"
+    )
     timeout: float = Field(120.0, gt=0, description="seconds for one answer")
     patience: float = Field(900.0, gt=0, description="seconds in which a failing request is sent again")
     request_tries: int = Field(6, ge=1, le=50, description="times that a failing request is sent")
     max_answer_kib: int = Field(256, ge=1, description="a longer answer is refused")
     token_ceiling: int | None = Field(
-        None, ge=1, description="tokens of one run; at it the run stops, and only what is in flight is still paid"
+        None,
+        ge=1,
+        description="tokens of one run, over all its workers; at it the run stops, and only what is in flight is still paid",
     )
     cost_ceiling: float | None = Field(None, gt=0, description="the same in money")
     prompt_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
     completion_price: float | None = Field(None, ge=0, description="per million tokens, in the currency of the ceiling")
-    workers: int = Field(1, ge=1, description="processes that share the concurrency")
+    workers: int = Field(1, ge=1, description="processes that ask, at most; they share the limits")
 
     @model_validator(mode="before")
     @classmethod

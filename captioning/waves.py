@@ -76,7 +76,7 @@ class Waves(Batched):
 
     def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
         if self.execute is None:
-            raise CaptionerFault("the captioner vllm runs on a Ray cluster: without --inline")
+            raise CaptionerFault("the captioner vllm runs on a Ray cluster: without --engine inline")
         nothing: ChatAnswer | Exception = ChatFailed("vLLM gave no answer", 1)
         results = [nothing] * len(requests)
         rows = [{"number": number, **as_row(request)} for number, request in enumerate(requests)]

@@ -212,9 +212,10 @@ def curate(
     uri_column: str | None = None,
     all_scores: bool = False,
     retry_errors: bool = False,
-    inline: bool = False,
+    engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    gpus_per_worker: float | None = None,
     progress: bool | Watcher = False,
     strict: bool = False,
     list_fps: float | None = None,
@@ -232,9 +233,10 @@ def curate(
     `embedded`. It becomes the workspace's recipe.
 
     until: the last stage to run. uri_column: the column of URIs in lists. all_scores: measure also what is rejected
-    already. retry_errors: try again what ended in an error. inline: in this process, without Ray; otherwise on the Ray
-    cluster at `address` (`auto`, `HOST:PORT`), or on a local one that is started where there is something to compute.
-    workers: how many at once (None: one per CPU). progress: True shows how it goes on standard output; or an object with
+    already. retry_errors: try again what ended in an error. engine: `inline`, in this process, or `ray`: on the Ray cluster
+    at `address` (`auto`, `HOST:PORT`), or on a local one. None: a local Ray only where there is more than a minute of CPU to
+    do. workers: how many at once (None: one per CPU). gpus_per_worker: the part of a GPU that a worker with a model takes
+    (None: a whole one, or less where there are too few). progress: True shows how it goes on standard output; or an object with
     the methods `begin(stage, rows)`, `advance(report)` and `end(stage, total, seconds)`.
 
     strict: raise SetupError before any work if some row of a list, or a folder, cannot be used. list_fps: the rate that
@@ -258,7 +260,9 @@ def curate(
     _allow(allow_endpoints)
     target = Workspace(fspath(output), remembers=True)
     inputs = [fspath(v) for v in ([videos] if isinstance(videos, str | PathLike) else videos)]
-    options = Options(names[: names.index(until) + 1], all_scores, retry_errors, inline, address, workers)
+    options = Options(
+        names[: names.index(until) + 1], all_scores, retry_errors, engine, address, workers, gpus_per_worker
+    )
     chosen = _recipe(target, recipe)
     reads = Access.load(None if access is None else fspath(access), Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,16 @@ from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ACCESS, NEEDS
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
+from longtake.curation.stages.stage import of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
 from longtake.filters.registry import samples_time
 from longtake.filters.verdicts import ClipScores, decide, standard_error_of
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.keys import Hashes, Index, hashed
+from longtake.manifests.lookup import Lookup
+from longtake.manifests.store import Manifest
 
 
 def explode(videos: pa.Table) -> pa.Table:
@@ -118,7 +122,7 @@ def carried(table: pa.Table, rows: Sequence[Mapping[str, Any]], batch: pa.Table)
 
 def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
     """`clips` with the columns of embeddings, null where there are none: rows that are written again must carry them."""
-    known = workspace.clips.read(["clip_id"], optional=[field.name for field in schemas.HEAVY])
+    known = rows_of(workspace.clips, clips["clip_id"], ["clip_id"], optional=[field.name for field in schemas.HEAVY])
     at = pc.index_in(clips["clip_id"], value_set=known["clip_id"].combine_chunks())
     for field in schemas.HEAVY:
         there = field.name in known.column_names
@@ -147,33 +151,60 @@ def clip_row(workspace: Workspace, clips: pa.Table, clip_id: str) -> int:
     return int(at[0])
 
 
-def sync_clips(workspace: Workspace, recipe: Recipe) -> None:
-    """Bring the clips manifest up to the videos manifest: clips of new scans in, those of superseded scans out.
+def sync_clips(workspace: Workspace, recipe: Recipe, part: tuple[int, int] | None = None) -> None:
+    """Bring the clips manifest up to the videos manifest: clips of new scans in, those of superseded scans out. part: only of
+    its videos, since others are at work on those of other parts.
 
     Scores that the score stage measured on a clip stay with it when its video is scanned again: the frames are the
     same. Another anti-join, so it may be killed and repeated.
     """
-    videos = workspace.videos.read(["video_id", "scan_id"])
-    clips = workspace.clips.read(["clip_id", "scan_id"])
-    stale = pc.invert(pc.is_in(clips["scan_id"], value_set=videos["scan_id"]))
-    fresh = pc.invert(pc.is_in(videos["scan_id"], value_set=clips["scan_id"]))
-    outdated = clips["clip_id"].filter(stale)
-    if pc.any(fresh).as_py():
-        scans = videos["scan_id"].filter(fresh)
-        whole = workspace.videos.read(
-            ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts", "clips"]
-        )
-        new = explode(whole.filter(pc.is_in(whole["scan_id"], value_set=scans)))
-        if new.num_rows:
-            workspace.clips.append(_with_old_scores(workspace, recipe, new))
-            outdated = outdated.filter(pc.invert(pc.is_in(outdated, value_set=new["clip_id"])))
-    workspace.clips.compact(without=outdated)
+    scans = _scans(workspace.videos, part)
+    fresh = Index(scans[:, Index(_scans(workspace.clips, part)).find_hashed(scans) < 0])
+    if len(fresh):
+        there = Index(workspace.clips.keys())
+        for whole in workspace.videos.scan(_OF_VIDEO, rows=_VIDEOS):
+            whole = whole.filter(from_numpy(fresh.has(whole["scan_id"])))
+            if whole.num_rows and (new := explode(whole)).num_rows:
+                again = new.filter(from_numpy(there.has(new["clip_id"])))
+                workspace.clips.append(_with_old_scores(workspace, recipe, new, again["clip_id"]))
+        del there
+    current = Index(scans)
+    outdated = [pa.array([], pa.string())]
+    for clips in workspace.clips.scan(["clip_id", "video_id", "scan_id"]):
+        stale = clips.filter(from_numpy(~current.has(clips["scan_id"])))
+        outdated += of_part(stale, part)["clip_id"].chunks
+    workspace.clips.compact(without=pa.chunked_array(outdated))
 
 
-def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table) -> pa.Table:
+_OF_VIDEO = ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts", "clips"]
+_VIDEOS = 2000  # whose clips are made at a time: some ten thousand, of a few KB each
+
+
+def _scans(manifest: Manifest, part: tuple[int, int] | None) -> Hashes:
+    """The scans that a manifest holds rows of, as numbers, each once."""
+    found = [np.zeros((2, 0), np.uint64)]
+    for table in manifest.scan(["video_id", "scan_id"]):
+        scans = hashed(of_part(table, part)["scan_id"])
+        # The clips of a video mostly stand together.
+        first = np.append(np.ones(min(1, scans.shape[1]), bool), (scans[:, 1:] != scans[:, :-1]).any(axis=0))
+        found.append(scans[:, first])
+    return np.concatenate(found, axis=1)
+
+
+def rows_of(manifest: Manifest, keys: pa.ChunkedArray, columns: Sequence[str] | None = None, **more: Any) -> pa.Table:
+    """The rows of a manifest with these keys, read a slice at a time. more: as in `Manifest.scan`."""
+    wanted = Index.of(keys)
+    named = None if columns is None else list(dict.fromkeys([manifest.key, *columns]))
+    found = [table.filter(from_numpy(wanted.has(table[manifest.key]))) for table in manifest.scan(named, **more)]
+    return pa.concat_tables(found) if found else manifest.read(named, **more)
+
+
+def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table, known_before: pa.ChunkedArray) -> pa.Table:
+    """`new`, with the scores of the score stage that those of its clips have that were known before."""
     later = list(recipe.needing(Needs.FRAMES))
-    old = workspace.clips.read()
-    old = old.filter(pc.is_in(old["clip_id"], value_set=new["clip_id"]))
+    if not later or not len(known_before):
+        return new
+    old = rows_of(workspace.clips, known_before)
     names = [name for name in score_columns(old) if name in later]
     if not old.num_rows or not names:
         return new
@@ -225,6 +256,89 @@ def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | N
     return scores if current is clips else _joined(workspace, recipe, current, details)
 
 
+def score_slices(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[ClipScores]:
+    """What `clip_scores` gives, a slice of the clips at a time: memory for one, and some 100 bytes for each caption."""
+    needed = _details_needed(workspace, recipe)
+    captions = _WrittenCaptions(workspace, recipe, needed if columns is not None else list(recipe.filters))
+    orphans = _Orphans(workspace, recipe)
+    asked = {} if columns is None else _asked(recipe, columns, needed)
+    for clips in workspace.clips.scan(**asked):
+        yield captions.joined(orphans.removed(clips))
+
+
+def _details_needed(workspace: Workspace, recipe: Recipe) -> list[str]:
+    """The filters on clips whose details some verdict looks at."""
+    needed: dict[str, None] = {}
+    for clips in workspace.clips.scan(**_asked(recipe, (), ())):
+        needed |= dict.fromkeys(ClipScores(clips, recipe.built).details_needed())
+    fields = [schemas.score_fields(name)[0].name for name in recipe.needing(Needs.CAPTIONS)]
+    for captions in workspace.captions.scan(["protocols"], optional=fields, encoded=["protocols"]):
+        captions = captions.append_column("status", pa.nulls(captions.num_rows, pa.string()))
+        needed |= dict.fromkeys(ClipScores(captions, recipe.built).details_needed())
+    return list(needed)
+
+
+class _WrittenCaptions:
+    """What `written_captions` says of clips, found by clip."""
+
+    def __init__(self, workspace: Workspace, recipe: Recipe, details: Sequence[str]) -> None:
+        self.recipe = recipe
+        self.fields = []
+        for name in recipe.needing(Needs.CAPTIONS):
+            value, detail = schemas.score_fields(name)
+            self.fields += [value, detail] if name in details else [value]
+        protocol, self.fault = _captioner_protocol(recipe)
+        self.lookup = Lookup(
+            workspace.captions,
+            ["scan_id", "status", "reason", "error_kind", "host", "protocols", "caption_protocol"],
+            optional=[field.name for field in self.fields],
+            encoded=["status", "reason", "error_kind", "host", "protocols", "caption_protocol"],
+            only=None if protocol is None else lambda rows: _by_captioner(rows, protocol),
+        )
+
+    def joined(self, clips: pa.Table) -> ClipScores:
+        captions = _narrow(self.lookup.among(clips["clip_id"]))
+        unchecked = dict.fromkeys(self.recipe.needing(Needs.CAPTIONS), self.fault) if self.fault else {}
+        return ClipScores(with_captions(clips, captions, self.fields), self.recipe.built, unchecked)
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    """A few rows of a Lookup, as the manifest has them."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) or pa.types.is_large_string(field.type):
+            table = table.set_column(i, field.name, table[field.name].cast(pa.string()))
+    return table
+
+
+class _Orphans:
+    """Clips that repeat one which the gates, as they are now, reject: see `_without_orphans`."""
+
+    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
+        self.names = list(recipe.needing(Needs.CORPUS))
+        self.left: Index | None = None
+        if not self.names:
+            return
+        named = [np.zeros((2, 0), np.uint64)]
+        for clips in workspace.clips.scan(["clip_id"], optional=[schemas.DUPLICATE_OF.name]):
+            if schemas.DUPLICATE_OF.name in clips.column_names:
+                named.append(hashed(clips[schemas.DUPLICATE_OF.name].drop_null()))
+        wanted = Index(np.concatenate(named, axis=1))
+        if len(wanted):
+            left = [np.zeros((2, 0), np.uint64)]
+            for clips in workspace.clips.scan():
+                clips = clips.filter(from_numpy(wanted.has(clips["clip_id"])))
+                alive = tiers_left(ClipScores(clips, recipe.built), recipe) > 0
+                left.append(hashed(clips["clip_id"].filter(pa.array(alive))))
+            self.left = Index(np.concatenate(left, axis=1))
+
+    def removed(self, clips: pa.Table) -> pa.Table:
+        """`clips` without the scores of orphans."""
+        if self.left is None:
+            return clips
+        named = clips[schemas.DUPLICATE_OF.name]
+        return _unscored(clips, self.names, pc.and_(named.is_valid(), from_numpy(~self.left.has(named))))
+
+
 def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
     """How many tiers may still keep each clip [clips], duplicates and captions aside."""
     without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
@@ -243,6 +357,11 @@ def _without_orphans(clips: pa.Table, recipe: Recipe) -> pa.Table:
     left = pa.array(tiers_left(ClipScores(clips, recipe.built), recipe) > 0)
     named = clips[schemas.DUPLICATE_OF.name]
     orphans = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, value_set=clips["clip_id"].filter(left))))
+    return _unscored(clips, names, orphans)
+
+
+def _unscored(clips: pa.Table, names: Sequence[str], orphans: pa.ChunkedArray) -> pa.Table:
+    names = [name for name in names if name in clips.column_names]
     if not pc.any(orphans).as_py():
         return clips
     # The detail goes too: a score that is null beside a detail was measured, and cannot be known.
@@ -253,18 +372,23 @@ def _without_orphans(clips: pa.Table, recipe: Recipe) -> pa.Table:
 
 
 def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> pa.Table:
+    return workspace.clips.read(**_asked(recipe, columns, details))
+
+
+def _asked(recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> dict[str, Any]:
+    """What of clips is read for verdicts, and these columns."""
     on_clips = [name for name in recipe.built if name not in recipe.needing(Needs.CAPTIONS)]
     duplicate_of = [schemas.DUPLICATE_OF.name] if recipe.needing(Needs.CORPUS) else []
-    return workspace.clips.read(
-        list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
-        optional=[
+    return {
+        "columns": list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
+        "optional": [
             *on_clips,
             *(standard_error_of(name) for name in on_clips),
             *(f"{name}_detail" for name in details if name in on_clips),
             *duplicate_of,
         ],
-        encoded=["status", "error_kind", "error", "protocols", *(["host"] if "host" in columns else [])],
-    )
+        "encoded": ["status", "error_kind", "error", "protocols", *(["host"] if "host" in columns else [])],
+    }
 
 
 def _joined(workspace: Workspace, recipe: Recipe, clips: pa.Table, details: Iterable[str]) -> ClipScores:
@@ -318,11 +442,28 @@ def written_captions(
     count. What this machine cannot write it can still decide on: then all captions are believed, and the fault is told."""
     wanted = dict.fromkeys([*columns, "caption_protocol"])
     captions = workspace.captions.read(list(wanted), optional=list(optional), encoded=["caption_protocol"])
+    protocol, fault = _captioner_protocol(recipe)
+    return (captions, fault) if protocol is None else (captions.filter(_by_captioner(captions, protocol)), None)
+
+
+def written_slices(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """What `written_captions` gives, a slice at a time."""
+    protocol, _ = _captioner_protocol(recipe)
+    wanted = list(dict.fromkeys([*columns, "caption_protocol"]))
+    for captions in workspace.captions.scan(wanted, encoded=["caption_protocol"]):
+        yield captions if protocol is None else captions.filter(_by_captioner(captions, protocol))
+
+
+def _captioner_protocol(recipe: Recipe) -> tuple[str | None, str | None]:
+    """The protocol of the recipe's captions, or why this machine cannot tell."""
     try:
-        protocol = make_captioner(recipe.captioning.captioner, recipe.captioning.settings).protocol
+        return make_captioner(recipe.captioning.captioner, recipe.captioning.settings).protocol, None
     except (ValueError, CaptionerFault) as error:
-        return captions, str(error)
-    return captions.filter(pc.equal(captions["caption_protocol"], protocol)), None
+        return None, str(error)
+
+
+def _by_captioner(captions: pa.Table, protocol: str) -> pa.ChunkedArray:
+    return pc.fill_null(pc.equal(captions["caption_protocol"].cast(pa.string()), protocol), False)
 
 
 def _with(table: pa.Table, name: str, rows: npt.NDArray[np.int64], values: str | pa.ChunkedArray) -> pa.Table:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from longtake.curation.models import check_filter
+from longtake.curation.models import check_filter, runs_here
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import FilterUnavailable
 from longtake.manifests.store import StoreError, open_folder
@@ -95,12 +95,16 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
     from longtake.captioning.chat import CaptionerFault
     from longtake.captioning.registry import make_captioner
 
+    lacks = False
     for name, filter_ in recipe.built.items():
         try:
             check_filter(filter_)
             yield Finding(f"filter {name}", True, filter_.protocol, needed=True)
         except FilterUnavailable as error:
+            lacks = True
             yield Finding(f"filter {name}", False, str(error), needed=True)
+    if lacks and (instead := runs_here(without=recipe.name)):
+        yield Finding(f"recipe {instead}", True, f"runs here without what is missing: `longtake curate … -r {instead}`")
     captioner = recipe.captioning.captioner
     try:
         made = make_captioner(captioner, recipe.captioning.settings)

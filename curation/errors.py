@@ -41,7 +41,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),
-    "too_short": (Sort.FACT, "fewer than two frames; of a clip: fewer than `export.frames` asks for"),
+    "too_short": (
+        Sort.FACT,
+        "fewer than two frames; of a clip: fewer than `export.frames` asks for, or no shot of `splitting.min_seconds`",
+    ),
     "truncated": (Sort.FACT, "the file ends before the video does"),
     "corrupt": (Sort.FACT, "too much of it does not decode (`scan.max_corrupt`)"),
     "timeout": (Sort.FACT, "decoding took longer than `scan.time_limit` allows"),

@@ -115,13 +115,20 @@ def forget(workspace: Workspace, names: Sequence[str]) -> Forgotten:
 
 def complete(workspace: Workspace) -> None:
     """Erase what a killed `forget` left, for the holder of the workspace's lock. Costs nothing where nothing is left."""
+    if len(unfinished := left(workspace)):
+        _erase(workspace, unfinished, Forgotten(unfinished.to_pylist()))
+
+
+def left(workspace: Workspace) -> pa.Array:
+    """The ids of videos that were to be erased, and are not wholly."""
     if not workspace.forgotten.parts():
-        return
-    asked = workspace.forgotten.read(["video_id"])["video_id"]
-    inputs = workspace.inputs.read(["video_id"])["video_id"]
-    left = inputs.filter(pc.is_in(inputs, value_set=asked.combine_chunks())).combine_chunks()
-    if len(left):
-        _erase(workspace, left, Forgotten(left.to_pylist()))
+        return pa.array([], pa.string())
+    asked = workspace.forgotten.read(["video_id"])["video_id"].combine_chunks()
+    found = [
+        table["video_id"].filter(pc.is_in(table["video_id"], value_set=asked))
+        for table in workspace.inputs.scan(["video_id"])
+    ]
+    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for column in found for chunk in column.chunks)])
 
 
 def leave_out(workspace: Workspace, gathered: Gathered) -> None:

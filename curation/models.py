@@ -99,7 +99,25 @@ def check_filters(recipe: Recipe, filters: Mapping[str, Filter[Any]]) -> None:
         except FilterUnavailable as error:
             faults.append(f"filter {name}: {error}")
     if faults:
+        instead = runs_here(without=recipe.name)
+        if instead:
+            faults.append(f"The recipe {instead} runs here without that: longtake curate … -r {instead}")
         raise SetupError(f"recipe {recipe.name}: " + "\n".join(faults))
+
+
+def runs_here(without: str) -> str | None:
+    """The first shipped recipe all of whose filters this machine can measure, other than the one of this name; None if there is
+    none. It is looked for among those that need the least."""
+    for name in shipped():
+        if name == without:
+            continue
+        try:
+            for filter_ in load_recipe(name).built.values():
+                check_filter(filter_)
+        except FilterUnavailable:
+            continue
+        return name
+    return None
 
 
 def pull(name: str, mirror: str | None = None, progress: Progress = lambda have, total: None) -> Pulled:

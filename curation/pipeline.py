@@ -13,28 +13,34 @@ from datetime import UTC, datetime
 from typing import Protocol
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.curation import forgetting
 from longtake.curation.access import ACCESS, NEEDS, Access
-from longtake.curation.clip_table import sync_clips
+from longtake.curation.clip_table import rows_of, sync_clips
 from longtake.curation.errors import SetupError
 from longtake.curation.inputs import Gathered, InputReport, gather, place_of
 from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
-from longtake.curation.running.faults import KEYS, Faults, key_of
-from longtake.curation.running.inline import Inline
+from longtake.curation.running.engines import Engines
+from longtake.curation.running.faults import Faults, untried
 from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.on_ray import AGAIN, Cluster
 from longtake.curation.stages.flow import Flow, groups
-from longtake.curation.stages.stage import Options, Run, Stage, stage
+from longtake.curation.stages.stage import Options, Run, Stage, of_part, stage
 from longtake.curation.workspace import Workspace, without_ids
 from longtake.manifests import schemas
+from longtake.manifests.keys import Index, Seen
 from longtake.manifests.lock import WorkspaceLock
+from longtake.manifests.parts import check_guard
 from longtake.manifests.store import Manifest
 
 TRIES = 5  # that Ray may fail in a row without a batch done
+# How often it is looked whether the workspace's lock is still ours. Elsewhere than on a disk that asks a server.
+LOOK_SECONDS = 1.0
+MERGE_REPORTS = 64  # batches, each a part of a manifest, after which parts are merged
 
 
 class Watcher(Protocol):
@@ -98,35 +104,57 @@ def run(
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
-    executor = Inline() if options.inline else Cluster(options.address, options.workers)
+    engines = Engines(
+        options.engine, options.address, options.workers, options.gpus_per_worker, getattr(watcher, "say", None)
+    )
     result = RunResult()
-    with WorkspaceLock(workspace.path):
+    part = options.part
+    with WorkspaceLock(workspace.path, part):
         try:
-            forgetting.complete(workspace)
+            if part is None:
+                forgetting.complete(workspace)
+            elif forgetting.left(workspace):
+                raise SetupError(
+                    f"{workspace.path}: `longtake forget` was interrupted, and its work is completed by a run without --part: "
+                    "start one first"
+                )
             if inputs and not workspace.inputs.parts():
                 # there will be work: Ray, which takes its time, starts while the list is read
                 _check(Run(workspace, recipe, options, access))
-                executor.start()
+                engines.start()
             if inputs:
                 gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
                 forgetting.leave_out(workspace, gathered)
                 result.inputs = gathered.report
                 if tell := getattr(watcher, "inputs", None):
                     tell(gathered.report)
-                withdraw(workspace, gathered)
+                gathered.table = of_part(gathered.table, part)
+                withdraw(workspace, gathered, part)
                 add_inputs(workspace, gathered.table)
             if not workspace.inputs.parts():
                 raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
             workspace.save_recipe(recipe)
-            sync_clips(workspace, recipe)  # what a run that was killed left undone
+            if part is None:
+                workspace.make_readable(recipe)
+            sync_clips(workspace, recipe, part)  # what a run that was killed left undone
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
-                result.stages |= _run_group(names, this, executor, watcher)
+                if part is not None and result.stages and stage(names[0]).waits(this):
+                    this.notes.append(_WAITS.format(names[0]))
+                    break
+                result.stages |= _run_group(names, this, engines, watcher)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
+            workspace.make_readable(recipe)  # again: a compaction may have left no row
         finally:
-            executor.close()
+            engines.close()
     return result
+
+
+_WAITS = (
+    "This part ends here: {} waits for what is known of the whole corpus. Once all parts are done, run the command without "
+    "--part: it goes on from there."
+)
 
 
 def add_inputs(workspace: Workspace, table: pa.Table) -> None:
@@ -139,12 +167,13 @@ def add_inputs(workspace: Workspace, table: pa.Table) -> None:
     workspace.inputs.compact()
 
 
-def withdraw(workspace: Workspace, gathered: Gathered) -> None:
-    """Take out the error rows of lists and folders that were read again now, where they say so no more."""
+def withdraw(workspace: Workspace, gathered: Gathered, part: tuple[int, int] | None = None) -> None:
+    """Take out the error rows of lists and folders that were read again now, where they say so no more. part: of which the rows
+    of `gathered` are."""
     if not workspace.inputs.parts():
         return
     known = workspace.inputs.read(["video_id", "uri", "error"])
-    known = known.filter(pc.is_valid(known["error"]))
+    known = of_part(known.filter(pc.is_valid(known["error"])), part)
     now = dict(zip(gathered.table["video_id"].to_pylist(), gathered.table["error"].to_pylist(), strict=True))
     gone = [
         row["video_id"]
@@ -173,10 +202,12 @@ class _Tally:
         self.began = dict.fromkeys(names, now)
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
-        self.done: dict[str, set[str]] = {name: set() for name in names}  # rows that were tried in this run
+        self.done = {name: run.tried[name] for name in names}
         self.last: dict[str, float] = {}  # when a stage's last report came
         self.workers = 0
         self.shown: set[str] = set()
+        self.looked = 0.0
+        self.reports = 0
 
     def begin(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -186,15 +217,22 @@ class _Tally:
             self.shown.add(job.stage)
 
     def add(self, report: Report) -> None:
-        """Raises SetupError if the world is to blame for too much."""
+        """Raises SetupError if the world is to blame for too much, and LockLost before the next batch once the lock is lost."""
         self.total[report.stage] += report
         if grow := getattr(self.watcher, "more", None):
             for name, rows in report.more.items():
                 grow(name, rows)
         self.watcher.advance(report)
         self.last[report.stage] = time.monotonic()
-        self.done[report.stage].update(one.key for one in report.outcomes)
+        self.done[report.stage].update([one.key for one in report.outcomes])
         self.faults[report.stage].see(report.outcomes)
+        if time.monotonic() - self.looked >= LOOK_SECONDS:
+            check_guard(self.run.workspace.path)
+            self.looked = time.monotonic()
+        self.reports += 1
+        if self.reports % MERGE_REPORTS == 0:
+            for manifest in self.run.workspace.outputs:
+                manifest.merge()
 
     def say(self, text: str) -> None:
         if tell := getattr(self.watcher, "say", None):
@@ -208,16 +246,16 @@ class _Tally:
         _log(run.workspace, name, run.recipe, self.total[name], seconds, began, self.workers)
 
 
-def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watcher: Watcher) -> dict[str, Report]:
+def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watcher) -> dict[str, Report]:
     """Stages that run at once, as far as the executor can; then, one by one, what is left for each."""
     tally = _Tally(names, run, watcher)
     ended: set[str] = set()
     try:
-        if len(names) > 1 and isinstance(executor, Cluster):
-            _flow(names, run, executor, tally)
+        if len(names) > 1:
+            _flow(names, run, engines, tally)
         for name in names:
             this = stage(name)
-            _finish_job(this, run, executor, tally)
+            _finish_job(this, run, engines, tally)
             if tally.total[name].rows:
                 this.output(run.workspace).compact()
                 run.workspace.clear_leftovers()
@@ -225,7 +263,8 @@ def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watch
                 tally.faults[name].end(_anything_good(this.output(run.workspace)))
             tally.end(name)
             ended.add(name)
-            this.finish(run)
+            if run.options.part is None:
+                this.finish(run)
     except SetupError:
         for name in names:  # what faults a run met is to be known also if they stopped it
             if name not in ended and tally.total[name].rows:
@@ -234,7 +273,7 @@ def _run_group(names: Sequence[str], run: Run, executor: Inline | Cluster, watch
     return tally.total
 
 
-def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> None:
+def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> None:
     """A stage's rows reach the next one as they are done, and again while machines are lost meanwhile. What is left, for
     whatever reason, is left to `_finish_job`."""
     while True:
@@ -248,10 +287,10 @@ def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> N
         if len(jobs) < 2:
             return
         _check(run)
-        executor.start()
-        tally.workers = executor.workers
-        if not executor.fits(jobs):
+        executor = engines.choose(jobs, tally.say)
+        if not isinstance(executor, Cluster) or not executor.fits(jobs):
             return
+        tally.workers = executor.workers
         tally.begin(jobs)
         before = sum(map(len, tally.done.values()))
         following = Flow.of([job.stage for job in jobs], run)
@@ -259,7 +298,8 @@ def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> N
             with closing(executor.stream(jobs, following, tally.say)) as reports:
                 for report in reports:
                     tally.add(report)
-            return
+            if not any(job.partial for job in jobs):
+                return
         except NoRoom:
             return
         except Lost:
@@ -270,36 +310,52 @@ def _flow(names: Sequence[str], run: Run, executor: Cluster, tally: _Tally) -> N
             stage(name).settle(run)
 
 
-def _own(this: Stage, run: Run, before: Sequence[Job], done: set[str]) -> Job | None:
+def _untried(job: Job | None, done: Seen) -> Job | None:
+    """A job without the rows that were tried in this run."""
+    if job is None or not len(done):
+        return job
+    batches = [batch for batch in (untried(batch, done) for batch in job.batches) if batch.num_rows]
+    return replace(job, batches=batches) if batches else None
+
+
+def _own(this: Stage, run: Run, before: Sequence[Job], done: Seen) -> Job | None:
     """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor clips that later stages know."""
-    job = this.plan(run)
-    if job is not None and done:
-        job = job.only(lambda row: key_of(row) not in done, KEYS)
+    job = _untried(this.plan(run), done)
     if job is None or "clip_id" not in job.batches[0].column_names:
         return job
-    coming = {row for job in before for batch in job.batches for row in batch["video_id"].to_pylist()}
+    coming = [
+        pa.array([], pa.string()),
+        *(chunk for job in before for batch in job.batches for chunk in batch["video_id"].chunks),
+    ]
+    videos = pc.unique(pa.chunked_array(coming))
     manifests = {"captions": run.workspace.captions, "exports": run.workspace.exports}
-    ours = this.output(run.workspace).name
-    later = list(manifests.values())[list(manifests).index(ours) + 1 if ours in manifests else 0 :]
-    known = {clip for one in later for clip in one.read(["clip_id"])["clip_id"].to_pylist()}
-    job = job.only(lambda row: row["video_id"] not in coming and row["clip_id"] not in known, ("video_id", "clip_id"))
+    output = this.output(run.workspace).name
+    later = list(manifests.values())[list(manifests).index(output) + 1 if output in manifests else 0 :]
+    known = [Index(one.keys()) for one in later]
+    batches = []
+    for batch in job.batches:
+        theirs = np.any(
+            [pc.is_in(batch["video_id"], value_set=videos), *(one.has(batch["clip_id"]) for one in known)], axis=0
+        )
+        batches += [batch.filter(pa.array(~theirs))] if not theirs.all() else []
+    job = replace(job, batches=batches) if batches else None
     if job is None or ACCESS in job.batches[0].column_names:
         return job
-    needs, access = run.workspace.inputs.read(["video_id", NEEDS]), run.access or Access()
+    access = run.access or Access()
+    ours = pa.chunked_array([chunk for batch in job.batches for chunk in batch["video_id"].chunks])
+    needs = rows_of(run.workspace.inputs, ours, ["video_id", NEEDS])
     return replace(job, batches=[access.attached(batch, needs) for batch in job.batches])
 
 
-def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally) -> None:
+def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
     """Plan what is left for a stage and do it, and again while machines are lost meanwhile."""
     tries, done = 0, tally.done[this.name]
     while True:
-        job = this.plan(run)
-        if job is not None and done:
-            job = job.only(lambda row: key_of(row) not in done, KEYS)
+        job = _untried(this.plan(run), done)
         if job is None:
             return
         _check(run)
-        executor.start()
+        executor = engines.choose([job], tally.say)
         tally.workers = executor.workers
         tally.begin([job])
         before = len(done)
@@ -308,7 +364,8 @@ def _finish_job(this: Stage, run: Run, executor: Inline | Cluster, tally: _Tally
                 for report in reports:
                     report.stage = this.name
                     tally.add(report)
-            return
+            if not job.partial:
+                return
         except Lost as error:
             tries = tries + 1 if len(done) == before else 0
             if tries == TRIES:
@@ -321,7 +378,7 @@ def _anything_good(output: Manifest) -> bool:
     """Whether a manifest holds a result: a row that is no error, or any row where rows have no status."""
     if "status" not in output.schema.names:
         return output.rows() > 0
-    return bool(pc.any(pc.equal(output.read(["status"])["status"], "ok")).as_py())
+    return any(pc.any(pc.equal(rows["status"], "ok")).as_py() for rows in output.scan(["status"]))
 
 
 def _log(

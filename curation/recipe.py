@@ -169,6 +169,21 @@ class Export(_Section):
     preset: str = "veryfast"
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
+    split: dict[str, PositiveFloat] = Field(
+        {}, description="split → share of the videos, such as `{validation: 0.01}`; the rest is `train`"
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _leaves_some(cls, split: dict[str, float]) -> dict[str, float]:
+        for name in split:
+            if not re.fullmatch(r"[A-Za-z]\w*", name) or name == "train":
+                raise ValueError(
+                    f"{name!r} is no name of a split (letters, digits and _; what is left over is called train)"
+                )
+        if sum(split.values()) >= 1:
+            raise ValueError("the shares must leave some videos to train on: their sum must be below 1")
+        return split
 
 
 class Recipe(_Section):
@@ -239,11 +254,11 @@ class Recipe(_Section):
                 tiers[tier][name] = gate
         return parse_recipe({**self.model_dump(), "tiers": tiers}, source=source, check_captioner=False)
 
-    def with_formats(self, formats: Sequence[str]) -> Recipe:
-        """A copy that exports to these formats, and to Parquet. Raises RecipeError."""
+    def with_formats(self, formats: Sequence[str], source: str = "--format") -> Recipe:
+        """A copy that exports to these formats, and to Parquet. source: who asks, for the RecipeError."""
         chosen = list(dict.fromkeys(["parquet", *formats]))
         export = {**self.export.model_dump(), "formats": chosen}
-        return parse_recipe({**self.model_dump(), "export": export}, source="--format", check_captioner=False)
+        return parse_recipe({**self.model_dump(), "export": export}, source=source, check_captioner=False)
 
     def to_yaml(self) -> str:
         """The whole recipe, every default written out."""

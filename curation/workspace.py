@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe, load_recipe, parse_yaml
+from longtake.filters.base import Needs
+from longtake.filters.registry import samples_time
 from longtake.manifests import schemas
 from longtake.manifests.folder import Folder
 from longtake.manifests.remembered import Remembered
@@ -64,6 +66,11 @@ class Workspace:
     def runs(self) -> Manifest:
         return self._manifest(schemas.runs)
 
+    @property
+    def outputs(self) -> list[Manifest]:
+        """The manifests that workers append to."""
+        return [self.videos, self.clips, self.captions, self.exports]
+
     def _manifest(self, named: Callable[[str], Manifest]) -> Manifest:
         return Remembered.of(named(self.path)) if self.remembers else named(self.path)
 
@@ -84,6 +91,20 @@ class Workspace:
             self.folder.write_whole(_RECIPE, recipe.to_yaml().encode())
         except OSError as error:
             raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
+
+    def make_readable(self, recipe: Recipe) -> None:
+        """Every manifest's folder exists from the first command on, and reads as an empty table where it has no row yet; clips
+        and captions with a column for each score of the recipe."""
+        on_captions = recipe.needing(Needs.CAPTIONS)
+        for manifest in (self.videos, self.exports, self.forgotten, self.runs):
+            manifest.make_readable()
+        for manifest, names in (
+            (self.clips, [name for name in recipe.built if name not in on_captions]),
+            (self.captions, list(on_captions)),
+        ):
+            fields = [field for name in names for field in schemas.score_fields(name)]
+            errors = [schemas.standard_error_field(name) for name in names if samples_time(name)]
+            manifest.make_readable([*fields, *errors])
 
     def clear_leftovers(self) -> int:
         """Remove what killed writers left half done in the folders of frames and of encoded clips; how many files. On a local

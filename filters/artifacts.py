@@ -24,7 +24,7 @@ does not say how it was measured. Reduced by the worst keyframe (`max`) unless s
 the share of keyframes concerned. `Borders` (backend `borders`) measures all but text in the scan, and is a lower
 bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan stored.
 
-Protocol: `borders/bars10+panels480+marks480.2/max`; `rapidocr/` the same, `+overlay.2,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.2+marks480.3/max`; `rapidocr/` the same, `+overlay.2,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 50 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it tells real clips with an area above 0.05 from others: docs/measured.md.
@@ -53,9 +53,9 @@ from longtake.filters.marks import Seen, seen
 from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# Whoever changes a number in bars.py, panels.py, marks.py or stillness.py raises the number at the end of METHOD, and in
-# overlaid_text.py that of TEXT_METHOD.
-METHOD = "bars10+panels480+marks480.2"
+# Whoever changes a number in bars.py, panels.py, marks.py, outlines.py or stillness.py raises the number at the end of METHOD,
+# and in overlaid_text.py that of TEXT_METHOD.
+METHOD = "bars10+panels480.2+marks480.3"
 TEXT_METHOD = "overlay.2"
 
 NotKnown = Literal["text", "null", "ignore"]

@@ -253,6 +253,12 @@ class Filter(ABC, Generic[Input]):
         return None
 
     @property
+    def early(self) -> Filter[Sample] | None:
+        """A filter of the same name for an early look at a film, in which few pictures of it are seen: its detail holds the
+        least and the greatest that this one's value can be of any clip of the film. So it may reject, and lets nothing pass."""
+        return None
+
+    @property
     def on_stored(self) -> Filter[Any]:
         """The filter that measures stored frames in this one's way; itself, unless it needs what only the scan sees."""
         return self

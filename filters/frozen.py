@@ -60,7 +60,8 @@ class ChangeMeter:
             self._before = self._first = time, image
             return
         step = most_changed(self._before[1], image)
-        if step > HOLD or most_changed(self._first[1], image) > HOLD:
+        left = step if self._first[0] == self._before[0] else most_changed(self._first[1], image)
+        if step > HOLD or left > HOLD:
             self._first = time, image
         self._rows.append((self._before[0], time, step, self._first[0]))
         self._before = time, image

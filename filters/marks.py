@@ -4,9 +4,10 @@ panels of panels.py.
 For each pixel, with g the gradient (Sobel, long side 480): how much of its energy n frames have in common, |Σ g|² / (n Σ |g|²)
 (after the median of gradients in Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017). Strong edges of which
 85 % are common, and weaker ones (a watermark of a quarter's opacity) of which half is, where edges near them are such, too.
-Edges nearer than 4 px belong together. Marks with edges in one direction only are dropped: a horizon in a level pan stands
-still too. An opaque ground is added: an area that never changes, with a rim that is an edge of one direction in most frames (a
-flat sky never changes either, but things pass along its rim).
+Edges nearer than 4 px belong together; letters in a line count by their hull. Marks with edges in one direction only are
+dropped: a horizon in a level pan stands still too. An opaque ground is added: an area that never changes, with a rim that is an
+edge of one direction in most frames (a flat sky never changes either, but things pass along its rim). So is what lies within a
+pale outline, see outlines.py.
 
 Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing is found then, and `known` is False.
 """
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
+from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, panels
 from longtake.filters.stillness import moves, still_side
 
@@ -38,6 +40,13 @@ CLOSE = 4  # px (at 480): edges this near belong to one mark
 SMALLEST = 0.0003  # of the frame: less is no mark
 FAINT_AROUND = 15  # px (at 480), over which a pale mark's edge stands out of the mean by
 FAINT_SHARP = 2.0  # times: lights and shades of the scene have broad edges
+WEAK = 2.0  # grey levels per px, in the mean of all frames, of edges that count beside surer ones, and
+WEAK_CONSTANT = 0.35  # what they must have in common
+WEAK_WITHIN = 15  # px (at 480): the square in which a surer edge must lie
+SURE = 0.3  # share of a mark's edges that must be surer ones
+FILLS = (
+    0.7  # share of its convex hull that a mark must fill to be a line of letters: they count with what is between them
+)
 ROUND = 0.08  # a mark has edges in all directions: smaller / larger eigenvalue of its structure tensor
 OFTEN = 0.7  # share of the frames in which a rim is an edge
 STRAIGHT = 0.8  # coherence over time of a rim's direction: 1 always the same, 0 any
@@ -114,7 +123,9 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     rims = edges | ((often >= OFTEN * n) & (np.hypot(tensor[0] - tensor[1], 2 * both) > STRAIGHT * energy))
     low, high = extremes(frames)
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
-    marks = _marks_from_edges(edges | faint, rims, unchanged, tensor) | under
+    clipped = _clipped(fields)
+    weak = _weak(clipped, n)
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
     return Seen(_enlarged(marks, height, width), True)
 
 
@@ -157,6 +168,27 @@ def _sums(fields: Gradients) -> npt.NDArray[np.float32]:
     return sums
 
 
+def _clipped(fields: Gradients) -> npt.NDArray[np.float32]:
+    """Sums over the frames of clipped gradients (x, y), and of their squared lengths: float32 [3, h, w]."""
+    sums = np.zeros((3, *fields.shape[2:]), np.float32)
+    for field in fields:
+        clipped = np.clip(field, -MOST, MOST)
+        sums[:2] += clipped
+        clipped *= clipped
+        sums[2] += clipped[0]
+        sums[2] += clipped[1]
+    return sums
+
+
+def _weak(sums: npt.NDArray[np.float32], n: int) -> Mask:
+    """Edges that may be a pale mark's where surer ones are beside them. sums: see `outlined`."""
+    import cv2
+
+    right, down, energy = (cv2.blur(field, (3, 3)) for field in sums)
+    common = (right * right + down * down) / (n * energy + (n * NOISE) ** 2)
+    return np.asarray((common > WEAK_CONSTANT) & (cv2.magnitude(sums[0], sums[1]) > n * WEAK))
+
+
 def reduced(image: Grey) -> Grey:
     """A grey image with its long side at most 480."""
     import cv2
@@ -166,17 +198,21 @@ def reduced(image: Grey) -> Grey:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _marks_from_edges(edges: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
+def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
     """Marks bool [h, w], from still edges, likely rims, pixels that never change, and structure tensors [3, h, w]."""
     import cv2
 
     smallest = SMALLEST * edges.size
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSE + 1, 2 * CLOSE + 1))
     marks = np.zeros(edges.shape, dtype=np.bool_)
-    closed = np.asarray(cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, kernel), dtype=np.uint8)
+    beside = cv2.dilate(edges.astype(np.uint8), np.ones((WEAK_WITHIN, WEAK_WITHIN), np.uint8)) > 0
+    every = edges | (weak & beside)
+    closed = np.asarray(cv2.morphologyEx(every.astype(np.uint8), cv2.MORPH_CLOSE, kernel), dtype=np.uint8)
     for window, part in _areas(closed, smallest):
-        if _has_all_directions(tensor[(slice(None), *window)][:, part & edges[window]]):
-            marks[window] |= _without_holes(part, HOLE * edges.size)
+        if (part & edges[window]).sum() < SURE * (part & every[window]).sum():
+            continue
+        if _has_all_directions(tensor[(slice(None), *window)][:, part & every[window]]):
+            marks[window] |= _in_lines(_without_holes(part, HOLE * edges.size))
     near = cv2.dilate((rims | marks).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
         rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)
@@ -188,6 +224,19 @@ def _marks_from_edges(edges: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDAr
         if enclosed and _has_all_directions(tensor[:, rows, columns][:, rim]):
             marks[rows, columns] |= grown
     return marks
+
+
+def _in_lines(part: Mask) -> Mask:
+    """A mark that fills a good part of its convex hull, letters in a line, grown to that hull."""
+    import cv2
+
+    contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = np.zeros(part.shape, np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(contours)), 1)
+    if part.sum() < FILLS * hull.sum():
+        return part
+    # An edge is seen one px to both sides of where it is.
+    return np.asarray(cv2.erode(hull, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0)
 
 
 def _areas(mask: npt.NDArray[np.uint8], smallest: float) -> Iterator[tuple[tuple[slice, slice], Mask]]:

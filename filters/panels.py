@@ -27,14 +27,15 @@ OFTEN = 0.6  # share of the frames in which a pixel must stand out
 STEP_OF_MEAN = 3.0  # grey levels per px, the same in the mean of the gradients with their signs, each of
 MOST_STEP = 8.0  # grey levels per px at most
 BESIDE = 3  # px from a seam to what it is compared with
-ALONG = 15  # px along a seam over which it is averaged
+ALONG = 15  # px along a seam over which it is averaged,
+ROWS = 3  # of which so many are first taken together
 SHORTEST = 0.08  # of the frame's short side: a shorter seam is no side of a panel
 GAP = 0.04  # of the frame's short side: longer gaps end a seam
 COVERED = 0.6  # share of each side that must lie on seams
 OPEN = 0.12  # share of a side that may be missing at a corner
 COVERED_ALL = 0.75  # the same of all sides within the frame together
 THICKEST = 8  # px: what is broader is no line
-CORNER = 3  # px by which the ends of sides may miss one another
+CORNER = 5  # px by which the ends of sides may miss one another
 SMALLEST = 0.005  # of the frame's area: less is a mark, see marks.py
 LARGEST = 0.51  # of the frame's area: a larger part is the picture, not a panel
 WHOLE = 0.97  # of the frame's area: a larger rectangle is the frame
@@ -91,30 +92,42 @@ class Panel:
 
 
 def seam_map(across: Field) -> Mask:
-    """Pixels on upright seams: bool [h, w]. across: gradient to the right of each frame, float32 [n, h, w]."""
-    import cv2
+    """Pixels on upright seams: bool [h, w]. across: gradient to the right of each frame, float32 [n, h, w].
 
-    def along(field: Field) -> Field:
-        return np.asarray(cv2.blur(field, (1, ALONG), borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
-
-    often = np.zeros(across.shape[1:], np.uint8)
-    mean = np.zeros(across.shape[1:], np.float32)
+    Rows are looked at in threes: what is averaged along a seam need not be known more finely.
+    """
+    _, height, width = across.shape
+    often = np.zeros((height // ROWS, width - 2 * BESIDE), np.uint8)
+    mean = np.zeros((height // ROWS, width), np.float32)
     for frame in across:
         strength = np.abs(frame)
-        often += along(strength - _beside(strength)) > np.maximum(STEP, STEP_SHARE * along(strength))
-        mean += np.clip(along(frame), -MOST_STEP, MOST_STEP)
+        above = _along(strength[:, BESIDE:-BESIDE] - _beside(strength))
+        often += above > np.maximum(STEP, STEP_SHARE * _along(strength[:, BESIDE:-BESIDE]))
+        mean += np.clip(_along(frame), -MOST_STEP, MOST_STEP)
     # A plate is lighter than what is behind it in all frames, or darker: in their mean the picture behind fades away. No frame
     # counts for more than its share: the edge of a house that passes by is strong.
     mean = np.abs(mean / len(across))
-    on = np.asarray((often >= OFTEN * len(across)) | (mean - _beside(mean) > STEP_OF_MEAN))
-    on[:, :BESIDE] = on[:, -BESIDE:] = False
+    found = (often >= OFTEN * len(across)) | (mean[:, BESIDE:-BESIDE] - _beside(mean) > STEP_OF_MEAN)
+    on = np.zeros((height, width), np.bool_)
+    on[: height // ROWS * ROWS, BESIDE:-BESIDE] = np.repeat(found, ROWS, axis=0)
+    on[height // ROWS * ROWS :] = on[height // ROWS * ROWS - 1]
     return on
 
 
+def _along(field: Field) -> Field:
+    """A field averaged along its columns, at every third row: float32 [h // 3, w]."""
+    import cv2
+
+    rows = len(field) // ROWS * ROWS
+    thirds = field[0:rows:ROWS] + field[1:rows:ROWS]
+    thirds += field[2:rows:ROWS]
+    thirds *= np.float32(1 / ROWS)
+    return np.asarray(cv2.blur(thirds, (1, ALONG // ROWS), borderType=cv2.BORDER_REPLICATE), dtype=np.float32)
+
+
 def _beside(strength: Field) -> Field:
-    """The larger of what is to the left and to the right of each pixel."""
-    padded = np.pad(strength, ((0, 0), (BESIDE, BESIDE)), mode="edge")
-    return np.maximum(padded[:, : -2 * BESIDE], padded[:, 2 * BESIDE :])
+    """The larger of what is to the left and to the right of each pixel that has both: [h, w - 2 · BESIDE]."""
+    return np.maximum(strength[:, : -2 * BESIDE], strength[:, 2 * BESIDE :])
 
 
 def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:

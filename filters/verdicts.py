@@ -218,7 +218,7 @@ class ClipScores:
     filters: Mapping[str, Filter[Any]]
     unchecked: dict[str, str] = field(default_factory=dict)
     _spans: dict[str, tuple[Floats, Floats, Bools]] = field(default_factory=dict)
-    _kinds: dict[str, tuple[Bools, Bools, Bools, Bools]] = field(default_factory=dict)
+    _kinds: dict[str, tuple[Bools, Bools, Bools, Bools, Bools]] = field(default_factory=dict)
     _results: dict[tuple[str, Gate], GateResult] = field(default_factory=dict)
     _ok: Bools | None = None
     _errors: dict[str, Floats | None] = field(default_factory=dict)
@@ -243,7 +243,8 @@ class ClipScores:
 
     def span(self, name: str) -> tuple[Floats, Floats, Bools]:
         """(low, high, bound): the values a gate must hold for each clip, equal unless `reduce: every`; nan where there
-        is no score under the wanted protocol. bound: the value is only a lower bound of the score."""
+        is no score under the wanted protocol. bound: the value is only a lower bound of the score, or the score lies somewhere
+        between the two."""
         if name not in self._spans:
             self._spans[name] = self._span(name)
         return self._spans[name]
@@ -259,8 +260,13 @@ class ClipScores:
                 # The score itself can only be higher than a lower bound: that this lies within the gate or below it
                 # says nothing yet, and only its height is a failure.
                 passed &= ~bound
+                between = self._compare(name)[4]
+                above, below = low > gate.high, high < gate.low
                 failed = np.where(bound, ok & (high > gate.high), failed)
-                low = np.where(bound, high, low)
+                failed = np.where(between, ok & (above | below), failed)
+                # What is shown is the end that lies nearest to the gate: by so much it is missed at least.
+                low = np.where(bound & ~(between & above), high, low)
+                high = np.where(between & above, low, high)
             missing = ok & ~(passed | failed)
             self._results[name, gate] = GateResult(
                 gate, low, high, passed, failed, missing, missing & self.unknown(name), self.errors(name)
@@ -293,7 +299,7 @@ class ClipScores:
         """Clips that were measured under the wanted protocol, and of which this score cannot be known: null, with a detail."""
         if name not in self.table.column_names:
             return np.zeros(self.table.num_rows, bool)
-        fresh, other, _, _ = self._compare(name)
+        fresh, other, *_ = self._compare(name)
         return np.asarray((fresh | other) & self._null(name))
 
     def _null(self, name: str) -> Bools:
@@ -309,7 +315,7 @@ class ClipScores:
         if name not in self.table.column_names:
             none = np.full(self.table.num_rows, np.nan)
             return none, none, np.zeros(self.table.num_rows, bool)
-        fresh, other, bound, _ = self._compare(name)
+        fresh, other, bound, _, between = self._compare(name)
         value = self.table[name].to_numpy().astype(np.float64, copy=False)
         low = high = np.where(fresh | bound, value, np.nan)
         # Of a score that cannot be known the detail is a lower bound.
@@ -320,17 +326,20 @@ class ClipScores:
             how = self.filters[name].reduce
             least, most, known = self._ends(name, "min" if every else how, "max" if every else how)
             low, high = np.where(from_detail & known, least, low), np.where(from_detail & known, most, high)
-        return low, high, bound
+        if between.any():
+            least, most, known = self._ends(name, "min", "max")
+            low, high = np.where(between & known, least, low), np.where(between & known, most, high)
+        return low, high, bound | between
 
     def details_needed(self) -> list[str]:
         """The filters whose `<name>_detail` a verdict looks at: without that column it cannot be right."""
         needed = []
         for name, filter_ in self.filters.items():
             if name in self.table.column_names:
-                fresh, other, bound, _ = self._compare(name)
+                fresh, other, bound, _, between = self._compare(name)
                 every = filter_.reduce == "every"
                 null = pc.is_null(self.table[name]).to_numpy()
-                if (fresh | other | bound if every else other | ((fresh | bound) & null)).any():
+                if between.any() or (fresh | other | bound if every else other | ((fresh | bound) & null)).any():
                     needed.append(name)
         return needed
 
@@ -340,20 +349,21 @@ class ClipScores:
             return np.zeros(self.table.num_rows, bool)
         return self._compare(name)[3]
 
-    def _compare(self, name: str) -> tuple[Bools, Bools, Bools, Bools]:
-        """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's; and which is
-        none of these, but settled."""
+    def _compare(self, name: str) -> tuple[Bools, Bools, Bools, Bools, Bools]:
+        """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's; which is none of
+        these, but settled; and which is that of its early look."""
         if name in self._kinds:
             return self._kinds[name]
         wanted = self.filters[name]
         lower = wanted.lower_bound.protocol if wanted.lower_bound else None
+        early = wanted.early.protocol if wanted.early else None
         try:
             method = wanted.protocol.rpartition("/")[0]
         except FilterUnavailable as error:
             # What cannot be measured here can still be decided on: any method of the same backend is believed.
             method, self.unchecked[name] = None, str(error)
         unique, codes = self._stored()
-        kinds = np.zeros((4, len(unique)), bool)
+        kinds = np.zeros((5, len(unique)), bool)
         for i, protocols in enumerate(unique):
             stored, _, reduce = protocols.get(name, "").rpartition("/")
             same = wanted.counts(stored, method) if method is not None else stored.partition("/")[0] == wanted.backend
@@ -362,9 +372,12 @@ class ClipScores:
                 same and reduce != wanted.reduce,
                 lower is not None and protocols.get(name) == lower,
                 not same and method is not None and wanted.settles(stored, method),
+                early is not None and protocols.get(name) == early,
             )
-        fresh, other, bound, settled = (kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds)
-        self._kinds[name] = fresh, other, bound, settled
+        fresh, other, bound, settled, between = (
+            kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds
+        )
+        self._kinds[name] = fresh, other, bound, settled, between
         return self._kinds[name]
 
     def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int32]]:

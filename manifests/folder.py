@@ -36,6 +36,7 @@ _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "m
 _CONDITIONAL_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 _appending = threading.Lock()  # Two threads that read, add and write the same object would lose one addition.
+_on_disk: set[str] = set()  # The folders whose names this process has synced.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -153,6 +154,13 @@ class Folder:
         if self.is_local:
             return open(f"{self.root}/{name}", "rb")
         return cast(BinaryIO, self.filesystem.open(f"{self.root}/{name}", "rb"))
+
+    def open_by_range(self, name: str) -> BinaryIO:
+        """As `open`, for who reads a few ranges and knows which: of a remote file just these are fetched. By default its client
+        fetches megabytes around what is asked for, ahead of who reads on."""
+        if self.is_local:
+            return self.open(name)
+        return cast(BinaryIO, self.filesystem.open(f"{self.root}/{name}", "rb", cache_type="none"))
 
     def read(self, name: str, at_most: int | None = None) -> bytes:
         """The bytes of a file, or its first `at_most` ones. Raises as `open` does."""
@@ -312,7 +320,7 @@ class Folder:
                 self.write_whole(name, before + data)
             return
         path = f"{self.root}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make_folder(os.path.dirname(path))
         new = not os.path.exists(path)
         with open(path, "ab") as file:
             file.write(data)
@@ -390,7 +398,7 @@ class Folder:
     def _part(self, name: str) -> Iterator[str]:
         """A temporary path on the disk, beside the file it becomes; removed unless it was renamed."""
         folder, _, last = f"{self.root}/{name}".rpartition("/")
-        os.makedirs(folder, exist_ok=True)
+        _make_folder(folder)
         # A leading dot and another ending: neither a glob for *.parquet nor pandas on the folder takes it for a file.
         part = f"{folder}/{temporary_name(last)}"
         try:
@@ -504,6 +512,23 @@ def _seconds(info: dict[str, Any]) -> float | None:
         if isinstance(value, int | float):
             return float(value)
     return None
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder, and those above it, so that they survive a power cut: a file that is synced in a folder whose own name
+    is not on the disk is lost with it. A folder that is there may have been made by another process a moment ago, so the names
+    above it are synced once by each process that writes into it."""
+    there = os.path.exists(path)
+    if there and path in _on_disk:
+        return
+    if not there:
+        os.makedirs(path, exist_ok=True)
+    above = path
+    while (parent := os.path.dirname(above)) != above:
+        with suppress(OSError):  # a folder above the workspace that this user may not open is older than this run
+            _sync_folder(parent)
+        above = parent
+    _on_disk.add(path)
 
 
 def _sync_folder(path: str) -> None:

@@ -97,12 +97,21 @@ def _unwritten(path: str, error: OSError) -> StoreError:
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:
     """The samples of the clips named, of those that are there. Raises OSError, pyarrow.ArrowInvalid."""
-    found: dict[str, StoredFrames] = {}
     wanted = set(clip_ids)
-    with open_folder(workspace).open(frames_name(video_id)) as file:
-        parquet = pq.ParquetFile(file)
-        for group in range(parquet.num_row_groups):
-            if parquet.read_row_group(group, columns=["clip_id"])["clip_id"][0].as_py() in wanted:
-                row = parquet.read_row_group(group).to_pylist()[0]
-                found[row["clip_id"]] = StoredFrames(**row)
-    return found
+    folder = open_folder(workspace)
+    with folder.open_by_range(frames_name(video_id)) as file:
+        # A remote file is asked for all ranges at once; a local one is read as it is decoded.
+        parquet = pq.ParquetFile(file, pre_buffer=not folder.is_local)
+        groups = [group for group in range(parquet.num_row_groups) if _clip_of(parquet, group) in wanted]
+        if not groups:
+            return {}
+        rows = parquet.read_row_groups(groups, use_threads=False).to_pylist()
+    return {row["clip_id"]: StoredFrames(**row) for row in rows}
+
+
+def _clip_of(parquet: pq.ParquetFile, group: int) -> str:
+    """The clip that a row group holds: the file's index tells, by the least and greatest id in the group."""
+    statistics = parquet.metadata.row_group(group).column(0).statistics
+    if statistics is not None and statistics.has_min_max and statistics.min == statistics.max:
+        return str(statistics.min)
+    return str(parquet.read_row_group(group, columns=["clip_id"])["clip_id"][0].as_py())

@@ -1,10 +1,12 @@
-"""One writer per workspace: the second run is told who the first one is, and stops.
+"""One run per workspace, or several that each have a part of the videos: another is told who is there, and stops.
 
 On a local filesystem the lock is the kernel's (`flock` on `WORKSPACE/.lock`): exact, and lifted when its holder dies,
-however it dies. Elsewhere it is an object with a heartbeat, and **best effort**: object stores have no locks, so it
-rests on clocks that agree within a minute, and a holder that was frozen for two minutes can lose it without noticing at
-once (`held` tells). It is there to stop the mistake of starting a run twice; data stays right even so, since the parts
-of a manifest are only ever added, except when two runs compact at the same moment.
+however it dies. Elsewhere it is an object that is created by a conditional put and kept alive by a heartbeat. That rests on
+clocks that agree within a minute. A lock whose holder was silent for two minutes, or whose process on this machine is gone, is
+taken over, by one only (`_take_over`). A holder that was frozen so long learns of it from `check`, which a run calls before
+each batch and each compaction: appended rows do no harm, but two that compact at the same moment would.
+
+A run with `--part I/N` holds `.lock` together with the other parts, and its own part alone. One of them compacts at a time.
 """
 
 from __future__ import annotations
@@ -19,18 +21,23 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from longtake.manifests.store import StoreError, open_folder
+from longtake.manifests.parts import StoreError, guard, open_folder
 
 HEARTBEAT_SECONDS = 30.0  # how often the holder of a remote lock says that it lives
 STALE_SECONDS = 120.0  # silent for so long, it is taken for dead
 SETTLE_SECONDS = 1.0  # of two that take a remote lock at the same moment, the later one's object is there after this
 
 _NAME = ".lock"
+_LOCKS = ".locks"  # the folder of the locks of parts, and of the turn to compact
+_COMPACTING = f"{_LOCKS}/compacting"
+_TURN_SECONDS = 0.2  # how often it is looked whether it is our turn
 log = logging.getLogger(__name__)
 _held_files: set[int] = set()
 
@@ -46,19 +53,24 @@ class WorkspaceBusy(Exception):
         return str(self.args[0])
 
 
-class WorkspaceLock:
-    """`with WorkspaceLock(workspace):` for all that writes. The workspace is made if it is not there.
+class LockLost(WorkspaceBusy):
+    """The lock was ours, and another run has taken it over: this one must stop."""
+
+
+class _Lock:
+    """One name in a workspace that one process at a time has; or, on a disk, many that share it.
 
     Raises WorkspaceBusy if another run, or another lock in this process, has it; StoreError if it cannot be written.
     """
 
-    def __init__(self, workspace: str) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: str, name: str = _NAME, shared: bool = False) -> None:
+        self._workspace, self._name, self._shared = workspace, name, shared
         self._folder = open_folder(workspace)
-        self._path = self._folder.file(_NAME)
+        self._path = self._folder.file(name)
         self._file: int | None = None
         self._token = ""
         self._holder: dict[str, Any] = {}
+        self._process: str | None = None
         self._last_beat = 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,7 +82,30 @@ class WorkspaceLock:
             return self._file is not None
         return bool(self._token) and time.monotonic() - self._last_beat < STALE_SECONDS
 
-    def __enter__(self) -> WorkspaceLock:
+    def check(self) -> None:
+        """Raises LockLost unless the lock is still ours. Looks, and does not rely on the last heartbeat."""
+        if self._folder.is_local:
+            with suppress(OSError):
+                if self._file is not None and os.path.samestat(os.fstat(self._file), os.stat(self._path)):
+                    return
+            holder: dict[str, Any] = {}
+        else:
+            try:
+                holder = self._read_object()
+            except Exception:  # a bad connection: the last heartbeat tells
+                if self.held:
+                    return
+                holder = {}
+            if self._token and holder.get("token") == self._token:
+                return
+        self._token = ""
+        raise LockLost(
+            f"the lock of the workspace {self._workspace} was lost: {self._path} is {_who(holder) if holder else 'gone'}. "
+            "What is done is kept; see that no other run is there, and run the same command again",
+            holder,
+        )
+
+    def __enter__(self) -> Self:
         if self._file is not None or self._token:
             raise RuntimeError(f"this lock of {self._workspace} is already held")
         self._holder = {
@@ -79,6 +114,7 @@ class WorkspaceLock:
             "command": shlex.join(sys.argv),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        self._process = None if self._folder.is_local else _process()
         try:
             if self._folder.is_local:
                 self._take_file()
@@ -111,21 +147,22 @@ class WorkspaceLock:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.05)  # it may have taken it this instant, and be about to write who it is
             holder = _parsed(os.pread(file, 65536, 0))
             os.close(file)
-            raise self._busy(holder) from None
+            raise self._busy(holder or self._part_at_work()) from None
         except BaseException:
             os.close(file)
             raise
         self._file = file
         _held_files.add(file)
         # For the person who meets the lock; it is the kernel that holds it, so nothing depends on these bytes.
-        with suppress(OSError):
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps(self._holder).encode(), 0)
+        if not self._shared:
+            with suppress(OSError):
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(self._holder).encode(), 0)
 
     def _release_file(self) -> None:
         if self._file is None:
@@ -143,16 +180,14 @@ class WorkspaceLock:
 
     def _take_object(self) -> None:
         there = self._look()
-        holder = there or {}
-        age = time.time() - float(holder.get("heartbeat", 0.0))
-        if holder and abs(age) < STALE_SECONDS:
-            raise self._busy(holder)
+        if there is not None and self._is_alive(there):
+            raise self._busy(there)
         self._token = uuid.uuid4().hex
         try:
             if there is None:
                 self._create_object()
-            else:  # a dead holder's, which is taken over
-                self._write_object()
+            else:
+                self._take_over(there)
             time.sleep(SETTLE_SECONDS)
             holder = self._read_object()
             if holder.get("token") != self._token:
@@ -163,6 +198,42 @@ class WorkspaceLock:
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name="workspace-lock", daemon=True)
         self._thread.start()
+
+    def _is_alive(self, holder: dict[str, Any]) -> bool:
+        """Whether a lock's holder is to be respected."""
+        if not holder or abs(time.time() - float(holder.get("heartbeat", 0.0))) >= STALE_SECONDS:
+            return False
+        return not _is_gone(str(holder.get("process", "")))
+
+    def _take_over(self, dead: dict[str, Any]) -> None:
+        """Put our note in the place of a dead holder's. Of many that try, the one that creates a mark of the dead one's name may,
+        if the dead one's note is still there. Raises WorkspaceBusy."""
+        mark = f"{self._name}.{dead.get('token') or 'unknown'}"
+        try:
+            self._folder.create_only(mark, self._note())
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                other = _parsed(self._folder.read(mark))
+                if not self._is_alive(other):  # it died at this very point: the next one that tries may
+                    self._folder.remove(mark)
+                raise self._busy(other) from None
+            raise self._busy(self._read_object()) from None
+        try:
+            now = self._read_object()
+            if now.get("token") != dead.get("token"):
+                raise self._busy(now)
+            self._write_object()
+        finally:
+            with suppress(Exception):
+                self._folder.remove(mark)
+
+    def _part_at_work(self) -> dict[str, Any]:
+        """What the lock of some part says, if one is at work."""
+        for name in (self._folder / _LOCKS).names():
+            with suppress(OSError):
+                if holder := _parsed(self._folder.read(f"{_LOCKS}/{name}")):
+                    return holder
+        return {}
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -184,13 +255,13 @@ class WorkspaceLock:
         if self._token:
             with suppress(Exception):  # it goes stale by itself
                 if self._read_object().get("token") == self._token:
-                    self._folder.remove(_NAME)
+                    self._folder.remove(self._name)
             self._token = ""
 
     def _look(self) -> dict[str, Any] | None:
         """What the lock says; None if there is none."""
         try:
-            return _parsed(self._folder.read(_NAME))
+            return _parsed(self._folder.read(self._name))
         except FileNotFoundError:
             return None
 
@@ -199,28 +270,132 @@ class WorkspaceLock:
 
     def _create_object(self) -> None:
         try:
-            self._folder.create_only(_NAME, self._note())
+            self._folder.create_only(self._name, self._note())
         except FileExistsError:
             raise self._busy(self._read_object()) from None
         self._last_beat = time.monotonic()
 
     def _note(self) -> bytes:
-        return json.dumps({**self._holder, "token": self._token, "heartbeat": time.time()}).encode()
+        note = {**self._holder, "process": self._process, "token": self._token, "heartbeat": time.time()}
+        return json.dumps(note).encode()
 
     def _write_object(self) -> None:
-        self._folder.write_whole(_NAME, self._note())
+        self._folder.write_whole(self._name, self._note())
         self._last_beat = time.monotonic()
 
     def _busy(self, holder: dict[str, Any]) -> WorkspaceBusy:
-        if not holder:
-            who = "another process"
-        else:
-            who = f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
-            who += f" ({holder.get('command')})"
+        who = _who(holder) if holder else "another process"
         message = f"the workspace {self._workspace} is in use by {who}. Wait for it to end, or stop it"
         if not self._folder.is_local:
             message += f"; if it died, its lock {self._path} lapses within two minutes"
         return WorkspaceBusy(message, holder)
+
+
+class WorkspaceLock(_Lock):
+    """`with WorkspaceLock(workspace):` for all that writes. The workspace is made if it is not there.
+
+    part: (I, N): this run has the I-th of N parts of the videos, and shares the workspace with those of other parts. Without, it
+    has the workspace alone. Raises as `_Lock`; and within the block compactions of this process wait for their turn, or raise
+    LockLost.
+    """
+
+    def __init__(self, workspace: str, part: tuple[int, int] | None = None) -> None:
+        super().__init__(workspace, _NAME if part is None else f"{_LOCKS}/{part[0]}-of-{part[1]}")
+        self._part = part
+        self._together = _Lock(workspace, shared=True) if part is not None and self._folder.is_local else None
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            if self._together is not None:
+                self._together.__enter__()
+            elif not self._folder.is_local:
+                self._look_for_others()
+        except BaseException:
+            super().__exit__(None, None, None)
+            raise
+        guard(self._workspace, self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        guard(self._workspace, None)
+        if self._together is not None:
+            self._together.__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)
+
+    @contextmanager
+    def turn(self, wait: bool) -> Iterator[bool]:
+        """For the length of a compaction: whether it is ours to compact. Raises LockLost."""
+        self.check()
+        if self._part is None:
+            yield True
+            return
+        turn = _Lock(self._workspace, _COMPACTING)
+        while True:
+            try:
+                turn.__enter__()
+                break
+            except WorkspaceBusy:
+                if not wait:
+                    yield False
+                    return
+                self.check()
+                time.sleep(_TURN_SECONDS)
+        try:
+            yield True
+        finally:
+            turn.__exit__(None, None, None)
+
+    def _look_for_others(self) -> None:
+        """Elsewhere than on a disk: each writes its own note first and then looks for the others', so that of a whole run and a
+        part that start at the same moment not both go on. Raises WorkspaceBusy."""
+        if self._part is not None:
+            names = [_NAME]
+        else:
+            found = (self._folder / _LOCKS).names()
+            names = [f"{_LOCKS}/{name}" for name in found if f"{_LOCKS}/{name}" != _COMPACTING]
+        for name in names:
+            with suppress(FileNotFoundError):
+                if self._is_alive(holder := _parsed(self._folder.read(name))):
+                    raise self._busy(holder)
+
+
+def _who(holder: dict[str, Any]) -> str:
+    return (
+        f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')} ({holder.get('command')})"
+    )
+
+
+def _process() -> str | None:
+    """What tells this process from all others that this machine had since it was started: the start, the set of processes that it
+    sees, its number and its own start. None where this is not to be had."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino} {os.getpid()} {_started('self')}"
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _started(process: str) -> int:
+    """When a process was started, in the kernel's ticks. Raises OSError."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _is_gone(process: str) -> bool:
+    """Whether a process, by what `_process` called it, was one of this machine and lives no more. False: it lives, or nobody
+    here can tell."""
+    ours = (_process() or "").split()
+    theirs = process.split()
+    if len(ours) != 4 or len(theirs) != 4 or ours[:2] != theirs[:2]:
+        return False
+    try:
+        return _started(theirs[2]) != int(theirs[3])
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.manifests.store import ABANDONED, FEW_PARTS, PART_ROWS, Manifest, Part, _as_dictionary, _Loaded
+from longtake.manifests.parts import Part, as_dictionary
+from longtake.manifests.store import ABANDONED, FEW_PARTS, SCAN_ROWS, Manifest, _Loaded
+
+MANY_ROWS = 100_000  # of up to some KB each: more are not kept in memory
 
 
 class Remembered(Manifest):
     """A `Manifest` whose first reading takes all columns but the heavy ones; later ones are answered from it, as long as the
-    folder holds the same parts. Heavy columns are read each time."""
+    folder holds the same parts. Heavy columns are read each time, and so is everything of a manifest of very many rows."""
 
     _parts: tuple[Part, ...] | None = None
     _table: pa.Table | None = None
@@ -22,12 +25,23 @@ class Remembered(Manifest):
     @classmethod
     def of(cls, manifest: Manifest) -> Remembered:
         """The same manifest, with a memory."""
-        return cls(manifest.workspace, manifest.name, manifest.key, manifest.schema, manifest.version, manifest.heavy)
+        return cls(
+            manifest.workspace,
+            manifest.name,
+            manifest.key,
+            manifest.schema,
+            manifest.version,
+            manifest.heavy,
+            manifest.part_rows,
+        )
 
     def read(
         self, columns: Sequence[str] | None = None, *, optional: Sequence[str] = (), encoded: Sequence[str] = ()
     ) -> pa.Table:
         if not set(self.heavy).isdisjoint([*(columns or ()), *optional]):
+            return super().read(columns, optional=optional, encoded=encoded)
+        if self.rows() > MANY_ROWS:
+            self._table = self._parts = None
             return super().read(columns, optional=optional, encoded=encoded)
         table = self._remembered()
         if columns is not None:
@@ -38,9 +52,24 @@ class Remembered(Manifest):
         for name in encoded:
             if name in table.column_names:
                 at = table.column_names.index(name)
-                field = _as_dictionary(table.schema.field(name))
+                field = as_dictionary(table.schema.field(name))
                 table = table.set_column(at, field, pc.dictionary_encode(table[name]).cast(field.type))
         return table
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        optional: Sequence[str] = (),
+        encoded: Sequence[str] = (),
+        rows: int | None = None,
+    ) -> Iterator[pa.Table]:
+        if self.rows() > MANY_ROWS or not set(self.heavy).isdisjoint([*(columns or ()), *optional]):
+            yield from super().scan(columns, optional=optional, encoded=encoded, rows=rows)
+            return
+        table, size = self.read(columns, optional=optional, encoded=encoded), rows or SCAN_ROWS
+        for start in range(0, table.num_rows, size):
+            yield table.slice(start, size)
 
     def compact(self, without: pa.Array | pa.ChunkedArray | None = None) -> None:
         if self._is_compact(without):
@@ -60,7 +89,9 @@ class Remembered(Manifest):
         """Whether a compaction would find nothing to do, as far as the last reading tells."""
         if self._table is None or self._parts != tuple(self.parts()):
             return False
-        small = sum(part.rows < PART_ROWS // 2 for part in self._parts)
+        if len(self._parts) > 1 and not all(part.rows for part in self._parts):
+            return False
+        small = sum(map(self._is_small, self._parts))
         if small > FEW_PARTS or sum(part.rows for part in self._parts) != self._table.num_rows:
             return False
         if len(self._parts) and self._schemas != {self._joined(self._schemas)}:

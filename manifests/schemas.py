@@ -239,17 +239,17 @@ def inputs(workspace: str) -> Manifest:
 
 def videos(workspace: str) -> Manifest:
     """One row per scanned video, its clips nested."""
-    return Manifest(workspace, "videos", "video_id", VIDEOS)
+    return Manifest(workspace, "videos", "video_id", VIDEOS, part_rows=25_000)
 
 
 def clips(workspace: str) -> Manifest:
     """One row per clip, a column per filter."""
-    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[field.name for field in HEAVY])
+    return Manifest(workspace, "clips", "clip_id", CLIPS, heavy=[field.name for field in HEAVY], part_rows=100_000)
 
 
 def captions(workspace: str) -> Manifest:
     """One row per captioned clip."""
-    return Manifest(workspace, "captions", "clip_id", CAPTIONS)
+    return Manifest(workspace, "captions", "clip_id", CAPTIONS, part_rows=100_000)
 
 
 def exports(workspace: str) -> Manifest:

@@ -8,83 +8,73 @@ that true of the files too, for everyone else who reads the folder (pandas, Duck
 Ages. An append is named after the clock, or after the newest part if the clock lags behind it, and always at an even
 nanosecond. A compacted part takes the odd nanosecond right after the newest part that its maker saw: newer than all
 that it replaces, and older than any append that started later, such as one by a worker that outlived its driver.
+
+Costs. An append is O(1): on a disk the folder itself remembers its newest part, in an extended attribute, and is listed only
+where that is not believed. While a run appends, it calls `merge` now and then: parts of like size at the new end become one, so
+that a row is written a few times however many parts there are, and a reader holds some hundred parts. Keys are compared as
+numbers (longtake.manifests.keys), and `scan` gives the rows a slice at a time: what reads by it takes memory for one.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.folder import Folder, FolderError, folder_by_name
+from longtake.manifests.keys import Hashes, hashed, newest_of
+from longtake.manifests.keys import newest as _newest
+from longtake.manifests.keys import surely_distinct as _surely_distinct
+from longtake.manifests.parts import (
+    HINTS,
+    METADATA,
+    PART,
+    Overtaken,
+    Part,
+    Snapshot,
+    StoreError,
+    as_dictionary,
+    check_guard,
+    excluding,
+    fit,
+    in_turn,
+    joined,
+    no_rows,
+    note_time,
+    noted_time,
+    open_folder,
+    parquet,
+    rows_in,
+    turn,
+)
+from longtake.manifests.parts import pieces as _pieces
 
-PART_ROWS = 250_000  # rows of a full compacted part
-GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
+__all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "_surely_distinct", "open_folder", "rows_in"]
+
+PART_ROWS = 250_000  # rows of a full compacted part, unless the manifest says otherwise
+SCAN_ROWS = 50_000  # rows of a slice of `scan`
+FEW_ROWS = 2000  # Threads cost more than they save where a part has fewer rows.
 FEW_PARTS = 8  # so many small parts cost a reader nothing
+MERGE_PARTS = 64  # small parts that `merge` leaves alone: fewer are not worth the writing
+MERGE_GROWTH = (
+    4  # A merged part is merged again when the rows after it are four times as many: each row some five times.
+)
+# Seconds. A remote store tells nobody the order of two appends by machines whose clocks differ, and an upload takes a while:
+# parts that are younger are not merged.
+SETTLED = 600.0
 ABANDONED = 3600.0  # seconds: a temporary file of this age has no writer any more
 READERS = 8  # parts opened at once: hides the latency of an object store
 TRIES = 10  # readings until one is not overtaken by a compaction
-
-_METADATA = b"longtake.manifest"
-_PART = re.compile(r"\d{20}-(\d+)-[0-9a-f]{8}\.parquet")
-_HINTS = {
-    errno.ENOSPC: "free some space and run again",
-    errno.EDQUOT: "raise the quota or free some space, and run again",
-    errno.EROFS: "choose a workspace that can be written",
-    errno.EACCES: "allow writing there, or choose another workspace",
-    errno.EPERM: "allow writing there, or choose another workspace",
-    errno.ENOTDIR: "a file is where the folder should be: move it away",
-    errno.EEXIST: "a file is where the folder should be: move it away",
-}
-
-
-class StoreError(Exception):
-    """A manifest cannot be written or read, or is not what it should be. The message names the file and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file of a manifest: its name in the folder, and the number of rows in it."""
-
-    name: str
-    rows: int
-
-    @property
-    def time(self) -> int:
-        """Nanoseconds since 1970."""
-        return int(self.name[:20])
-
-    @property
-    def compacted(self) -> bool:
-        return self.time % 2 == 1
-
-
-def open_folder(place: str) -> Folder:
-    """The folder at a path or URI. Raises StoreError if the protocol is unknown or its package is not installed, and for
-    a URI with a secret in it."""
-    try:
-        return folder_by_name(place)
-    except FolderError as error:
-        raise StoreError(f"cannot open the workspace {error}") from error
-
-
-def rows_in(folder: Folder) -> int:
-    """The rows in all parts of the manifest that lies in a folder, by the parts' names. Reads no file. Raises OSError."""
-    return sum(int(match[1]) for match in map(_PART.fullmatch, folder.names()) if match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +95,23 @@ class Manifest:
     Nothing is created before the first append. A manifest can be pickled, and used by many threads and processes at
     once, except that `compact` is for the holder of the workspace's lock (longtake.manifests.lock).
 
-    heavy: further columns that `read` gives only when they are named.
+    heavy: further columns that `read` gives only when they are named. part_rows: of a full compacted part (None: PART_ROWS),
+    fewer where rows are large, since a compaction holds two such parts.
     """
 
     def __init__(
-        self, workspace: str, name: str, key: str, schema: pa.Schema, version: int = 1, heavy: Sequence[str] = ()
+        self,
+        workspace: str,
+        name: str,
+        key: str,
+        schema: pa.Schema,
+        version: int = 1,
+        heavy: Sequence[str] = (),
+        part_rows: int | None = None,
     ) -> None:
         if key not in schema.names:
             raise ValueError(f"manifest {name!r}: the key {key!r} is not in the schema {schema.names}")
-        stored = pq.read_schema(pa.BufferReader(_parquet(_no_rows(schema))))
+        stored = pq.read_schema(pa.BufferReader(parquet(no_rows(schema))))
         if changed := [f for f in schema if f != stored.field(f.name)]:
             raise ValueError(f"manifest {name!r}: Parquet does not keep the type of {changed}")
         self.name = name
@@ -121,6 +119,7 @@ class Manifest:
         self.schema = schema.remove_metadata()
         self.version = version
         self.heavy = tuple(heavy)
+        self.part_rows = part_rows
         self.workspace = workspace
         self.folder = open_folder(workspace) / name
         self._latest = 0
@@ -143,7 +142,7 @@ class Manifest:
         if the columns do not fit the schema or the part cannot be written.
         """
         rows = f"the rows to append to {self.path}"
-        table = self._fit(table, self._joined([table.schema]), rows)
+        table = fit(table, self._joined([table.schema]), rows)
         for field in self.schema:
             if table[field.name].null_count and (field.name == self.key or not field.nullable):
                 raise ValueError(f"{rows} have nulls in column {field.name!r}")
@@ -151,7 +150,15 @@ class Manifest:
         if newest is not None:
             example = table[self.key].filter(from_numpy(~newest[0]))[0]
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
-        return self._write(table, lambda: self._next_time(after)) if table.num_rows else None
+        return self._write(table, lambda folder: self._next_time(after, folder)) if table.num_rows else None
+
+    def make_readable(self, further: Sequence[pa.Field] = ()) -> None:
+        """Where there is no part, write one without rows: pandas and DuckDB then read an empty table with these columns, and do
+        not fail at a folder that is not there. further: columns beyond the schema. A compaction removes the part once there
+        are rows."""
+        if not self.parts():
+            schema = self._joined([pa.schema(further)])
+            self._write(no_rows(schema), lambda folder: self._next_time(0, folder))
 
     def compact(self, without: pa.Array | pa.ChunkedArray | None = None) -> None:
         """Leave exactly one row per key in the files, in few files, all with the same columns.
@@ -164,81 +171,151 @@ class Manifest:
 
         Raises StoreError if a part cannot be read or written; then nothing was lost.
         """
+        with turn(self.workspace, wait=True):
+            self._compact(without)
+
+    def _compact(self, without: pa.Array | pa.ChunkedArray | None) -> None:
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
-        with self._in_turn():  # no append may be between its choice of a name and that name's appearance
+        with in_turn(self.folder):  # no append may be between its choice of a name and that name's appearance
             parts = self.parts()
-        keys = self._load_all(parts, [self.key])
-        schema = self._joined([key.schema for key in keys])
-        newest = _newest([self._fit_key(part, key.table) for part, key in zip(parts, keys, strict=True)])
+        if any(part.rows for part in parts):
+            for part in (part for part in parts if not part.rows):  # see `make_readable`
+                with self._in_plain_words("delete", self._file(part.name)):
+                    self.folder.remove(part.name)
+            parts = [part for part in parts if part.rows]
+        if sum(map(self._is_small, parts)) > FEW_PARTS:
+            parts = self._with_small_merged(parts)
+        found, keys = self._keys(parts)
+        schema = self._joined(found)
+        masks = newest_of(keys)
         if without is not None and len(without):
-            newest = _excluding(newest, [key.table[self.key] for key in keys], without)
-        changed = [key.schema != schema or (newest is not None and not newest[i].all()) for i, key in enumerate(keys)]
-        small = [part.rows < PART_ROWS // 2 for part in parts]
+            masks = excluding(masks, keys, without)
+        del keys
+        changed = [one != schema or (masks is not None and not masks[i].all()) for i, one in enumerate(found)]
+        small = [self._is_small(part) for part in parts]
         chosen = [i for i in range(len(parts)) if changed[i] or (small[i] and sum(small) > FEW_PARTS)]
-        if not chosen:
-            return
+        if chosen:
+            kept = None if masks is None else [masks[i] for i in chosen]
+            self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)
+
+    def merge(self) -> int:
+        """Make one part of many small ones, while others append; how many parts are gone.
+
+        As `compact`, but it looks only at small parts at the new end of the folder, and only where they are many. Rows that
+        older parts hold and that were replaced stay until `compact`.
+        """
+        with in_turn(self.folder):
+            parts = self.parts()
+        if not self.folder.is_local:
+            settled = time.time_ns() - int(SETTLED * 1e9)
+            parts = [part for part in parts if part.time < settled]
+        first, start, after = len(parts), len(parts), 0
+        while first and self._is_small(parts[first - 1]):
+            first -= 1
+            if parts[first].rows * MERGE_GROWTH <= after:
+                start = first
+            after += parts[first].rows
+        chosen = parts[start:]
+        if len(chosen) <= MERGE_PARTS:
+            return 0
+        with turn(self.workspace, wait=False) as ours:
+            if ours and set(chosen) <= set(self.parts()):  # nobody else has compacted since
+                self._with_small_merged(chosen)
+                return len(chosen)
+        return 0
+
+    def _with_small_merged(self, parts: Sequence[Part]) -> list[Part]:
+        """Make one part of each run of small ones, which are read once; the parts there are then. A merged part is as old as the
+        youngest of its run: newer than all parts before, and older than all behind. So no run ends between parts of the same
+        age, or an old row of the run could pass for as new as one of those."""
+        runs: list[list[Part]] = [[]]
+        rows = 0
+        for part in parts:
+            whole = not runs[-1] or runs[-1][-1].time != part.time
+            small = self._is_small(part)
+            if whole and (
+                not small or not runs[-1] or rows + part.rows > self._full or not self._is_small(runs[-1][-1])
+            ):
+                runs.append([])
+                rows = 0
+            runs[-1].append(part)
+            rows += part.rows
+        after: list[Part] = []
+        for run in runs:
+            if len(run) > 1 and all(map(self._is_small, run)):
+                after += self._merged(run)
+            else:
+                after += run
+        return after
+
+    def _merged(self, parts: Sequence[Part]) -> list[Part]:
+        """One part in place of some; a few, where those of one age are many rows."""
+        tables = [loaded.table for loaded in self._ahead(parts, lambda part: self._load(part, None, verify=True))]
+        schema = self._joined([table.schema for table in tables])
+        tables = [fit(table, schema, self._file(part.name)) for part, table in zip(parts, tables, strict=True)]
+        masks = _newest([table[self.key] for table in tables])
+        if masks is not None:
+            tables = [table.filter(from_numpy(mask)) for table, mask in zip(tables, masks, strict=True)]
+        made = [self._write(table, lambda _: parts[-1].time | 1) for table in _pieces(tables, self._full)]
+        self._delete_all(parts)
+        return made
+
+    def _replace(
+        self, parts: Sequence[Part], masks: list[npt.NDArray[np.bool_]] | None, schema: pa.Schema, when: int
+    ) -> None:
+        """Write the rows of some parts that count into new ones, then delete these parts."""
 
         def rows_to_keep() -> Iterator[pa.Table]:
-            for i in chosen:
-                # The last reading of this file, so its checksums are looked at.
-                table = self._load(parts[i], None, verify=True).table
-                table = self._fit(table, schema, self._file(parts[i].name))
-                yield table if newest is None else table.filter(from_numpy(newest[i]))
+            # The last reading of these files, so their checksums are looked at.
+            for i, loaded in enumerate(self._ahead(parts, lambda part: self._load(part, None, verify=True))):
+                table = fit(loaded.table, schema, self._file(parts[i].name))
+                yield table if masks is None or masks[i].all() else table.filter(from_numpy(masks[i]))
 
-        after_all = parts[-1].time | 1
-        for table in _pieces(rows_to_keep(), PART_ROWS):
-            self._write(table, lambda: after_all)
-        for i in chosen:
-            with self._in_plain_words("delete", self._file(parts[i].name)):
-                self.folder.remove(parts[i].name)
+        for table in _pieces(rows_to_keep(), self._full):
+            self._write(table, lambda _: when)
+        self._delete_all(parts)
 
-    def _next_time(self, after: int) -> int:
-        """An even time later than every part's. To list 100,000 objects takes seconds, so a remote folder is listed
-        once, and from then on our clock and our own parts decide; a local one is listed each time."""
-        if self.folder.is_local or not self._latest:
-            self._latest = int(max(filter(_PART.fullmatch, self._names()), default="0")[:20])
-        now = max(time.time_ns(), self._latest + 1, after + 1)
+    def _delete_all(self, parts: Sequence[Part]) -> None:
+        check_guard(self.workspace)
+        at_once = 1 if self.folder.is_local else READERS
+        with self._in_plain_words("delete parts of", self.path), ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(self.folder.remove, [part.name for part in parts]))
+
+    @property
+    def _full(self) -> int:
+        return self.part_rows or PART_ROWS
+
+    def _is_small(self, part: Part) -> bool:
+        return part.rows < self._full // 2
+
+    def _next_time(self, after: int, folder: int | None) -> int:
+        """An even time later than every part's. folder: the local one, open, in which it is our turn. What it remembers counts
+        if it was noted since this machine was started: a power cut may have kept a part and lost the note.
+
+        A remote folder is listed once, since that takes seconds for 100,000 objects; from then on our clock and our own parts
+        decide."""
+        noted = noted_time(folder)
+        if noted is None and (self.folder.is_local or not self._latest):
+            noted = int(max(filter(PART.fullmatch, self._names()), default="0")[:20])
+        now = max(time.time_ns(), self._latest + 1, (noted or 0) + 1, after + 1)
         self._latest = now + now % 2
+        note_time(folder, self._latest)
         return self._latest
 
-    def _write(self, table: pa.Table, choose_time: Callable[[], int]) -> Part:
+    def _write(self, table: pa.Table, choose_time: Callable[[int | None], int]) -> Part:
         """One new part. Its time is chosen at the last moment, in turn with other writers."""
         try:
-            tag = {_METADATA: f"{self.name}/{self.version}".encode()}
-            data = _parquet(table.replace_schema_metadata(tag))
+            tag = {METADATA: f"{self.name}/{self.version}".encode()}
+            data = parquet(table.replace_schema_metadata(tag))
         except pa.ArrowException as error:
             raise StoreError(f"rows for {self.path} cannot be stored as Parquet: {error}") from error
         rest = f"{table.num_rows}-{uuid.uuid4().hex[:8]}.parquet"
         prepared = self.folder.prepared(rest, memoryview(data))
-        with self._in_plain_words("write to", self.path), prepared as give, self._in_turn():
-            name = f"{choose_time():020d}-{rest}"
+        with self._in_plain_words("write to", self.path), prepared as give, in_turn(self.folder) as folder:
+            name = f"{choose_time(folder):020d}-{rest}"
             give(name)
         return Part(name, table.num_rows)
-
-    @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        """One process at a time, from the choice of a name until a part has it: names are then in the order of events.
-
-        By a lock on the folder, which the kernel lifts when its holder dies. Where there are no such locks (object
-        stores, some network filesystems), two appends at the same moment may take either order, and the one thing
-        to avoid is a worker still appending while the workspace is compacted.
-        """
-        try:
-            folder = os.open(self.folder.path, os.O_RDONLY | os.O_DIRECTORY) if self.folder.is_local else None
-        except FileNotFoundError:
-            folder = None
-        if folder is None:
-            yield
-            return
-        try:
-            with suppress(OSError):
-                fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            with suppress(OSError):
-                fcntl.flock(folder, fcntl.LOCK_UN)
-            os.close(folder)
 
     # Reading
 
@@ -251,7 +328,7 @@ class Manifest:
         for name in self._names():
             if name.startswith((".", "_")) or not name.endswith(".parquet"):
                 continue  # as pandas does
-            match = _PART.fullmatch(name)
+            match = PART.fullmatch(name)
             if match is None:
                 raise StoreError(f"{self._file(name)} is not a part of the manifest {self.name!r}: move it elsewhere")
             parts.append(Part(name, int(match[1])))
@@ -285,15 +362,11 @@ class Manifest:
                 break
         else:
             raise StoreError(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
-        schema = self._joined([part.table.schema for part in loaded])
+        schema = self._chosen([part.table.schema for part in loaded], columns, optional, encoded)
         if columns is not None:
-            if unknown := [name for name in columns if name not in schema.names]:
-                raise StoreError(f"{self.path} has no column {', '.join(map(repr, unknown))} in any of its parts")
             columns = [*columns, *(name for name in optional if name in schema.names)]
-            schema = pa.schema([schema.field(name) for name in dict.fromkeys([self.key, *columns])])
-        schema = pa.schema([_as_dictionary(field) if field.name in encoded else field for field in schema])
         tables = [
-            self._fit(part_loaded.table, schema, self._file(part.name))
+            fit(part_loaded.table, schema, self._file(part.name))
             for part, part_loaded in zip(parts, loaded, strict=True)
         ]
         newest = _newest([table[self.key] for table in tables])
@@ -302,8 +375,109 @@ class Manifest:
                 table if mask.all() else table.filter(from_numpy(mask))
                 for table, mask in zip(tables, newest, strict=True)
             ]
-        whole = pa.concat_tables([_no_rows(schema), *tables])
+        whole = pa.concat_tables([no_rows(schema), *tables])
         return whole if columns is None else whole.select(list(columns))
+
+    def scan(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        optional: Sequence[str] = (),
+        encoded: Sequence[str] = (),
+        rows: int | None = None,
+    ) -> Iterator[pa.Table]:
+        """What `read` gives, in slices of at most so many rows (None: SCAN_ROWS), all with the same columns; none if there are no
+        rows. Memory: 17 bytes for each key, and two slices.
+
+        Raises Overtaken if another process compacts meanwhile; else as `read` does.
+        """
+        seen = self._seen()
+        if not seen.parts:
+            return
+        schema = self._chosen(seen.schemas, columns, optional, encoded, self.heavy if columns is None else ())
+        names = None if columns is None else [*columns, *(name for name in optional if name in schema.names)]
+        wanted = set(schema.names)
+
+        def slices() -> Iterator[pa.Table]:
+            for i, part in enumerate(seen.parts):
+                start = 0
+                try:
+                    for table in self._slices(part, wanted, encoded):
+                        table = fit(table, schema, self._file(part.name))
+                        mask = None if seen.masks is None else seen.masks[i][start : start + table.num_rows]
+                        start += table.num_rows
+                        yield table if mask is None or mask.all() else table.filter(from_numpy(mask))
+                except FileNotFoundError as error:
+                    raise Overtaken(f"{self.path} is being compacted by another run: read it again") from error
+
+        for table in _pieces(slices(), rows or SCAN_ROWS):
+            yield table if names is None else table.select(names)
+
+    def keys(self) -> Hashes:
+        """The keys as numbers (longtake.manifests.keys), each once, in the order of `scan`."""
+        seen = self._seen(keep=True)
+        masks = seen.masks or [np.ones(part.rows, bool) for part in seen.parts]
+        keys = [one[:, mask] for one, mask in zip(seen.keys, masks, strict=True)]
+        return np.concatenate([np.zeros((2, 0), np.uint64), *keys], axis=1)
+
+    def _seen(self, keep: bool = False) -> Snapshot:
+        for _ in range(TRIES):
+            parts = self.parts()
+            try:
+                found, keys = self._keys(parts)
+            except FileNotFoundError:
+                continue
+            if not any(part.compacted for part in set(self.parts()) - set(parts)):
+                return Snapshot(parts, found, newest_of(keys), keys if keep else [])
+        raise Overtaken(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
+
+    def _keys(self, parts: Sequence[Part]) -> tuple[list[pa.Schema], list[Hashes]]:
+        """The schema of each part, and the hashes of its keys. The keys themselves are not kept."""
+
+        def look(part: Part) -> tuple[pa.Schema, Hashes]:
+            loaded = self._load(part, [self.key])
+            return loaded.schema, hashed(self._fit_key(part, loaded.table))
+
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(look, parts))
+        return [one[0] for one in found], [one[1] for one in found]
+
+    def _ahead(self, parts: Sequence[Part], load: Callable[[Part], _Loaded]) -> Iterator[_Loaded]:
+        """Parts in order, each loaded while the one before is in use: small ones many at a time, large ones one."""
+        with ThreadPoolExecutor(1 if self.folder.is_local else READERS) as pool:
+            coming: deque[Future[_Loaded]] = deque()
+            held = 0
+            for part in parts:
+                coming.append(pool.submit(load, part))
+                held += part.rows
+                while len(coming) > 1 and (held > self._full or len(coming) > READERS):
+                    done = coming.popleft()
+                    table = done.result()
+                    held -= table.table.num_rows
+                    yield table
+            while coming:
+                yield coming.popleft().result()
+
+    def _chosen(
+        self,
+        schemas: Sequence[pa.Schema],
+        columns: Sequence[str] | None,
+        optional: Sequence[str],
+        encoded: Sequence[str],
+        without: Sequence[str] = (),
+    ) -> pa.Schema:
+        """The schema of what is read: the columns asked for, or all but some. Raises StoreError if one of them is nowhere."""
+        if columns is not None:  # others may disagree among themselves
+            wanted = {self.key, *columns, *optional}
+            schemas = [pa.schema([field for field in one if field.name in wanted]) for one in dict.fromkeys(schemas)]
+        schema = self._joined(schemas)
+        if columns is not None:
+            if unknown := [name for name in columns if name not in schema.names]:
+                raise StoreError(f"{self.path} has no column {', '.join(map(repr, unknown))} in any of its parts")
+            names = [*columns, *(name for name in optional if name in schema.names)]
+            schema = pa.schema([schema.field(name) for name in dict.fromkeys([self.key, *names])])
+        fields = [field for field in schema if field.name not in without]
+        return pa.schema([as_dictionary(field) if field.name in encoded else field for field in fields])
 
     def _load_all(
         self,
@@ -324,22 +498,46 @@ class Manifest:
         without: Sequence[str] = (),
     ) -> _Loaded:
         """A part's schema, and those of the columns that it has. FileNotFoundError passes: see `read`."""
+        with self._opened(part, encoded, verify) as (parquet, schema):
+            names = schema.names
+            wanted = names if columns is None else columns
+            present = [name for name in names if name in wanted and name not in without]
+            threads = part.rows > FEW_ROWS
+            if present == names:
+                table = parquet.read(use_threads=threads)
+            else:
+                table = parquet.read(present, use_threads=threads).select(present)
+            return _Loaded(schema, table.replace_schema_metadata())
+
+    def _slices(self, part: Part, columns: Iterable[str], encoded: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows of a part, a slice at a time. FileNotFoundError passes."""
+        wanted = set(columns)
+        if part.rows <= SCAN_ROWS:
+            yield self._load(part, wanted, encoded).table
+            return
+        with self._opened(part, encoded) as (parquet, schema):
+            present = [name for name in schema.names if name in wanted]
+            for batch in parquet.iter_batches(SCAN_ROWS, columns=present):
+                yield pa.Table.from_batches([batch]).select(present).replace_schema_metadata()
+
+    @contextmanager
+    def _opened(
+        self, part: Part, encoded: Sequence[str] = (), verify: bool = False
+    ) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
+        """A part's file, and its schema."""
         local = self.folder.is_local
         try:
-            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open(part.name) as source:
+            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open_by_range(part.name) as source:
                 parquet = pq.ParquetFile(
                     source,
                     pre_buffer=not local,
                     page_checksum_verification=verify,
                     read_dictionary=list(encoded) or None,
                 )
-                self._check(part, parquet)
-                schema = parquet.schema_arrow.remove_metadata()
-                wanted = schema.names if columns is None else columns
-                present = [name for name in schema.names if name in wanted and name not in without]
-                table = parquet.read(None if present == schema.names else present).select(present)
-                return _Loaded(schema, table.replace_schema_metadata())
-        except (StoreError, FileNotFoundError, MemoryError):
+                schema = parquet.schema_arrow
+                self._check(part, parquet.metadata.num_rows, schema)
+                yield parquet, schema.remove_metadata()
+        except (StoreError, FileNotFoundError, MemoryError, GeneratorExit):
             raise
         except Exception as error:
             # Arrow reports bad content as ArrowInvalid, or as an OSError without a number, which a remote filesystem
@@ -353,9 +551,9 @@ class Manifest:
                 f"Delete it: its {part.rows} rows are then computed again by the next run"
             ) from error
 
-    def _check(self, part: Part, parquet: pq.ParquetFile) -> None:
+    def _check(self, part: Part, rows: int, schema: pa.Schema) -> None:
         file = self._file(part.name)
-        tag = (parquet.schema_arrow.metadata or {}).get(_METADATA, b"").decode(errors="replace")
+        tag = (schema.metadata or {}).get(METADATA, b"").decode(errors="replace")
         name, _, version = tag.rpartition("/")
         if name != self.name or not version.isdecimal():
             what = f"a part of the manifest {tag!r}" if tag else "a Parquet file of another program"
@@ -365,48 +563,19 @@ class Manifest:
                 f"{file} was written as {tag}, and this program knows {self.name}/{self.version}: "
                 "use the newer program that wrote it, or another workspace"
             )
-        if parquet.metadata.num_rows != part.rows:
+        if rows != part.rows:
             raise StoreError(
-                f"{file} holds {parquet.metadata.num_rows} rows and not the {part.rows} of its name: it was changed. "
+                f"{file} holds {rows} rows and not the {part.rows} of its name: it was changed. "
                 "Delete it: its rows are then computed again by the next run"
             )
 
     # Columns
 
     def _joined(self, schemas: Iterable[pa.Schema]) -> pa.Schema:
-        """The manifest's columns, then the further ones of `schemas`, each with the widest of its types."""
-        known = set(self.schema.names)
-        further = [
-            pa.schema([field.with_nullable(True) for field in schema if field.name not in known])
-            for schema in dict.fromkeys(schemas)
-        ]
-        try:
-            found = pa.unify_schemas([pa.schema([]), *further], promote_options="permissive")
-        except pa.ArrowException as error:
-            raise StoreError(f"rows of {self.path} do not go together, leave this column out: {error}") from error
-        return pa.schema([*self.schema, *(field.remove_metadata() for field in found)])
-
-    def _fit(self, table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
-        """`table` with exactly the columns of `schema`, which has all of its names or selects from them."""
-        columns = []
-        for field in schema:
-            count = table.schema.names.count(field.name)
-            if count > 1:
-                raise StoreError(f"{what}: there is more than one column {field.name!r}")
-            if count == 0 and not field.nullable:
-                raise StoreError(f"{what}: the column {field.name!r} is missing")
-            try:
-                column = table[field.name] if count else pa.nulls(table.num_rows, field.type)
-                columns.append(column if column.type == field.type else column.cast(field.type))
-            except pa.ArrowException as error:
-                raise StoreError(
-                    f"{what}: the column {field.name!r} of type {table.schema.field(field.name).type} "
-                    f"does not fit {field.type}: {error}"
-                ) from error
-        return pa.Table.from_arrays(columns, schema=schema)
+        return joined(self.schema, schemas, self.path)
 
     def _fit_key(self, part: Part, table: pa.Table) -> pa.ChunkedArray:
-        return self._fit(table, pa.schema([self.schema.field(self.key)]), self._file(part.name))[self.key]
+        return fit(table, pa.schema([self.schema.field(self.key)]), self._file(part.name))[self.key]
 
     # Files
 
@@ -434,95 +603,7 @@ class Manifest:
                 raise
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if isinstance(number, int) else f"{type(error).__name__}: {error}"
-            hint = _HINTS.get(number or 0, "")
+            hint = HINTS.get(number or 0, "")
             raise StoreError(
                 f"cannot {verb} {what}: {reason}{f' ({hint})' if hint else ''}. What was stored before is intact"
             ) from error
-
-
-def _parquet(table: pa.Table) -> pa.Buffer:
-    """`table` as a Parquet file, in memory: whether it can be encoded is known before a file is touched."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP_ROWS, write_page_checksum=True)
-    return sink.getvalue()
-
-
-def _as_dictionary(field: pa.Field) -> pa.Field:
-    return field.with_type(pa.dictionary(pa.int32(), field.type))
-
-
-def _pieces(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The rows of `tables`, in order, in tables of `rows` rows; the last has what is left."""
-    held: pa.Table | None = None
-    for table in tables:
-        held = table if held is None else pa.concat_tables([held, table])
-        while held.num_rows >= rows:
-            yield held.slice(0, rows)
-            held = held.slice(rows)
-    if held is not None and held.num_rows:
-        yield held
-
-
-def _newest(keys: Sequence[pa.ChunkedArray]) -> list[npt.NDArray[np.bool_]] | None:
-    """For the keys of each part, oldest first: a mask of the rows that no later row replaces. None: of all rows."""
-    chunks = [chunk for part in keys for chunk in part.chunks if len(chunk)]
-    if not chunks:
-        return None
-    together = pa.chunked_array(chunks)
-    if _surely_distinct(together):
-        return None
-    if pa.types.is_string(together.type):
-        together = together.cast(pa.large_string())  # one array may then hold more than 2 GiB
-    codes = pa.concat_arrays(together.chunks).dictionary_encode(null_encoding="encode")
-    if len(codes.dictionary) == len(together):
-        return None
-    last = np.zeros(len(codes.dictionary), np.int64)
-    last[np.from_dlpack(codes.indices)] = np.arange(len(together))  # of repeated indices numpy keeps the last
-    mask = np.zeros(len(together), np.bool_)
-    mask[last] = True
-    return np.split(mask, np.cumsum([len(part) for part in keys])[:-1])
-
-
-def _no_rows(schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see longtake.manifests.arrow
-
-
-def _excluding(
-    masks: list[npt.NDArray[np.bool_]] | None, keys: Sequence[pa.ChunkedArray], without: pa.Array | pa.ChunkedArray
-) -> list[npt.NDArray[np.bool_]]:
-    """`masks` (None: of all rows) less the rows whose key is among `without`."""
-    gone = [pc.is_in(part, value_set=without).to_numpy().astype(np.bool_) for part in keys]
-    return [~out if masks is None else masks[i] & ~out for i, out in enumerate(gone)]
-
-
-def _surely_distinct(keys: pa.ChunkedArray) -> bool:
-    """True if no two keys are equal; False if that is unknown. A third of the time of a hash table of strings.
-
-    Equal keys have equal 64-bit numbers, made of their length, their last eight bytes and the words that all of them
-    have; so keys are distinct where their sorted numbers are.
-    """
-    if not (pa.types.is_string(keys.type) or pa.types.is_large_string(keys.type)) or keys.null_count:
-        return False
-    shortest = pc.min(pc.binary_length(keys)).as_py()
-    if shortest < 8:
-        return False
-    for starts in ([0], list(range(0, shortest - 7, 8))):  # of ids that are hashes the first word tells enough
-        numbers = np.sort(np.concatenate([_numbers(chunk, starts) for chunk in keys.chunks]))
-        if (numbers[1:] != numbers[:-1]).all():
-            return True
-    return False
-
-
-def _numbers(keys: pa.Array, starts: Sequence[int]) -> npt.NDArray[np.uint64]:
-    """A number per key, the same for equal keys whatever else is in `keys`, of the words of eight bytes that begin at
-    `starts` and the last. No key is shorter than the last of these."""
-    _, offsets, data = keys.buffers()
-    width = np.int64 if pa.types.is_large_string(keys.type) else np.int32
-    edges = np.frombuffer(offsets, width)[keys.offset : keys.offset + len(keys) + 1].astype(np.int64)
-    words = np.ndarray((len(data) - 7,), np.uint64, data, strides=(1,))  # the eight bytes from each byte on
-    numbers = np.diff(edges).astype(np.uint64)
-    for word in [*(edges[:-1] + start for start in starts), edges[1:] - 8]:
-        numbers *= np.uint64(0x9E3779B97F4A7C15)
-        numbers ^= numbers >> np.uint64(29)
-        numbers ^= words[word]
-    return numbers

@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 import yaml
@@ -19,6 +20,11 @@ from longtake.presto.errors import PrestoError
 from longtake.terminal import wrap_streams, wrapped_streams
 
 USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = StrEnum("EngineName", {"INLINE": "inline", "RAY": "ray"})
+RAY: EngineName = EngineName("ray")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -119,10 +125,10 @@ def encode(
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder to write, or a URI.")],
     recipe: RecipeName = "pretrain",
     sets: Sets = None,
-    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")] = False,
+    engine: Annotated[EngineName, typer.Option(help="Encode on Ray, or in this process (inline).")] = RAY,
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster; else one is started here.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Fewer than the cluster has GPUs (or pairs of CPUs).")
+        int | None, typer.Option(min=1, help="Fewer than the cluster has GPUs, or CPUs where it has none.")
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try clips again that failed before.")] = False,
 ) -> None:
@@ -133,7 +139,7 @@ def encode(
     data, written = _config(recipe, sets).data, place(output)
     todo = plan(place(dataset), model, written, data.buckets, data.aspect_tolerance, retry_errors=retry_errors)
     print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
-    if inline:
+    if engine == "inline":
         rows, errors = encode_here(todo)
     else:
         from longtake.presto.launch import encode_on_ray

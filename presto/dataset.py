@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtake.manifests.dataset.shards import INDEX
+from longtake.manifests.dataset.splits import REST, SPLIT
 from longtake.manifests.folder import whole_file
 from longtake.presto.config import Bucket
 from longtake.presto.errors import DROPS, ClipError, PrestoError
@@ -35,10 +36,14 @@ COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
 }
 
 
+VALIDATION = "validation"  # The split that a run looks at, and does not train on.
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """A clip that can be used. path: of its mp4, or of its encoding; may be a URI. bucket: number of its bucket. frames:
-    that its row states. captions: the overall one, then those of its segments. content: a hash of file and captions."""
+    that its row states. captions: the overall one, then those of its segments. content: a hash of file and captions. split: that
+    its dataset names; `train` where it names none."""
 
     clip_id: str
     video_id: str
@@ -47,6 +52,7 @@ class Clip:
     frames: int = 0
     captions: tuple[str, ...] = ()
     content: str = ""
+    split: str = REST
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,12 @@ def read_dataset(folder: Place) -> pa.Table:
                     raise PrestoError(f"{path} has no column {name!r}: it is no dataset of longtake export")
                 if not fits(schema.field(name).type):
                     raise PrestoError(f"{path}: the column {name!r} is of type {schema.field(name).type}")
-            tables.append(pq.read_table(source, columns=list(COLUMNS)))
-            _require_values(tables[-1], path)
+            named = [SPLIT] if SPLIT in schema.names else []
+            table = pq.read_table(source, columns=[*COLUMNS, *named])
+            _require_values(table, path)
+            tables.append(
+                table if named else table.append_column(SPLIT, pa.array([REST] * table.num_rows, pa.string()))
+            )
         except (OSError, pa.ArrowException) as error:
             raise PrestoError(f"{path} cannot be read: {error}. Export again, or copy it again") from error
     caps = {tuple(field.name for field in table.schema.field("cap").type) for table in tables}
@@ -146,7 +156,9 @@ def usable(
             continue
         texts = tuple((text or "").strip() for text in captions)
         content = hashlib.sha256(json.dumps([row["sha256"], *texts]).encode()).hexdigest()[:16]
-        clips.append(Clip(row["clip_id"], row["video_id"], str(path), bucket, row["num_frames"], texts, content))
+        clips.append(
+            Clip(row["clip_id"], row["video_id"], str(path), bucket, row["num_frames"], texts, content, row[SPLIT])
+        )
     return clips, drops
 
 
@@ -189,6 +201,15 @@ def held_out(clips: Sequence[Clip], count: int) -> set[str]:
             break
         chosen.update(of_video[video])
     return chosen
+
+
+def divided(clips: Sequence[Clip], count: int) -> tuple[list[Clip], list[Clip]]:
+    """The clips to train on, and those to validate on. Where the dataset names splits, these count: `train`, and `validation`;
+    what is in another one is left out of both. Where all is `train`: see `held_out`."""
+    if any(clip.split != REST for clip in clips):
+        return [c for c in clips if c.split == REST], [c for c in clips if c.split == VALIDATION]
+    held = held_out(clips, count)
+    return [c for c in clips if c.clip_id not in held], [c for c in clips if c.clip_id in held]
 
 
 def write_ledger(drops: Iterable[Drop], path: Path) -> None:

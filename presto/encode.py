@@ -8,12 +8,13 @@ with `retry_errors`. Kill it at any moment; the same command goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from longtake.manifests.dataset.splits import REST
 from longtake.presto import encoded
 from longtake.presto.config import Bucket
 from longtake.presto.dataset import Clip, read_dataset, usable
@@ -81,7 +82,10 @@ def plan(
     # so that training on what a stopped run has encoded counts the rest
     ahead = ClipError("not_encoded", "`encode` has not reached it: run it to its end")
     pending = [_row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in known]
-    rows.append(pa.Table.from_pylist([*failed, *pending], schema=encoded.SCHEMA))
+    now = {clip.clip_id: clip.split for clip in clips}
+    unchanged = known.keys() & now.keys() - {clip.clip_id for clip in todo}
+    moved = [known[key] | {"split": now[key]} for key in sorted(unchanged) if (known[key]["split"] or REST) != now[key]]
+    rows.append(pa.Table.from_pylist([*failed, *pending, *moved], schema=encoded.SCHEMA))
     todo.sort(key=lambda clip: clip.bucket)
     batches = [pa.Table.from_pylist([asdict(c) for c in todo[i : i + BATCH]]) for i in range(0, len(todo), BATCH)]
     return Todo(settings, batches, table.num_rows, len(clips) - len(todo), len(drops))
@@ -100,6 +104,23 @@ def _settled(
     if (row["vae"], row["text_encoder"], row["bucket"], row["content"]) != wanted:
         return False
     return row["status"] != "ok" or there.get(clip.clip_id, -1) in (row["bytes"], None)
+
+
+def _clip(row: Mapping[str, Any]) -> Clip:
+    """A clip from a row of a batch."""
+    return Clip(**{**row, "captions": tuple(row["captions"])})
+
+
+def left(todo: Todo) -> Todo:
+    """What of it is not done yet."""
+    known = {row["clip_id"]: row for row in encoded.manifest(todo.settings.output).read().to_pylist()}
+    there = encoded.latents_there(todo.settings.output, known)
+    batches = []
+    for batch in todo.batches:
+        clips = [_clip(row) for row in batch.to_pylist()]
+        keep = [not _settled(known.get(clip.clip_id), clip, todo.settings, there, False) for clip in clips]
+        batches.append(batch.filter(pa.array(keep, pa.bool_())))
+    return replace(todo, batches=[batch for batch in batches if batch.num_rows])
 
 
 class EncodeWorker:
@@ -124,9 +145,17 @@ class EncodeWorker:
 
     def __call__(self, batch: pa.Table) -> tuple[int, int]:
         """(rows, of them errors)."""
-        made = [self._encode(Clip(**{**row, "captions": tuple(row["captions"])})) for row in batch.to_pylist()]
+        made = [self._encode(_clip(row)) for row in batch.to_pylist()]
         self.rows.append(pa.Table.from_pylist(made, schema=encoded.SCHEMA))
         return len(made), sum(row["status"] == "error" for row in made)
+
+    def give_up(self, batch: pa.Table, message: str) -> tuple[int, int]:
+        """Errors in place of clips that nobody survives: (rows, of them errors)."""
+        clips = [_clip(row) for row in batch.to_pylist()]
+        fault = ClipError("crash", message)
+        made = [_row(clip.clip_id, clip.video_id, self.settings, clip, error=fault) for clip in clips]
+        self.rows.append(pa.Table.from_pylist(made, schema=encoded.SCHEMA))
+        return len(made), len(made)
 
     def _texts(self, captions: Sequence[str]) -> list[Any]:
         from longtake.presto.text import encode_captions
@@ -168,6 +197,7 @@ def _row(
         "text_encoder": settings.text_encoder,
         "segments": settings.segments,
         "tier": settings.tier,
+        "split": clip.split if clip else None,
     }
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.manifests.dataset.splits import REST
 from longtake.manifests.store import Manifest, StoreError
 from longtake.presto.config import Bucket
 from longtake.presto.dataset import Clip, Drop, require_names
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
         pa.field("tier", pa.string()),
         pa.field("tokens", pa.list_(pa.int32())),
         pa.field("bytes", pa.int64()),
+        pa.field("split", pa.string()),  # that the dataset names; null: train
     ]
 )
 
@@ -264,6 +266,7 @@ def read_encoded(
         elif (size := there[row["clip_id"]]) is not None and size != row["bytes"]:
             drops.append(Drop(row["clip_id"], path, "unreadable", f"{path} has {size} bytes, not {row['bytes']}"))
         else:
-            clips.append(Clip(row["clip_id"], row["video_id"], path, numbers[row["bucket"]], content=row["content"]))
+            number, split = numbers[row["bucket"]], row["split"] or REST
+            clips.append(Clip(row["clip_id"], row["video_id"], path, number, content=row["content"], split=split))
     tiers: set[Any] = set(table["tier"].to_pylist())
     return clips, drops, {tier for tier in tiers if tier}

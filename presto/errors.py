@@ -10,6 +10,7 @@ DROPS: dict[str, str] = {
     "aspect": "no bucket has nearly its aspect ratio",
     "captions": "a caption is missing or empty",
     "bucket": "it was encoded for a size that is no bucket of this configuration",
+    "crash": "whoever encoded it was killed by it",
     "not_encoded": "`encode` has not reached it",
 }
 

@@ -1,4 +1,4 @@
-"""The trainer's two launchers on Ray: `encode` as a Ray Data job, `fit` under Ray Train. Ray is imported here only.
+"""The trainer's two launchers on Ray: `encode` on the engine that curates (longtake.curation.running), `fit` under Ray Train.
 
 What is committed does not depend on Ray: encode's workers append their own rows, and a training worker that is lost is
 replaced and goes on from the newest checkpoint.
@@ -11,13 +11,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from longtake.presto.encode import EncodeSettings, EncodeWorker, Todo
+from longtake.presto.encode import EncodeSettings, EncodeWorker, Todo, left
 from longtake.presto.errors import PrestoError
 from longtake.presto.prepare import Run, prepare
+
+if TYPE_CHECKING:
+    from longtake.curation.running.jobs import Report
+
+_MEMORY_MIB = 4096  # of a worker on a cluster
+_PATIENCE_SECONDS = 1800.0  # for a batch of clips; on a CPU the VAE takes minutes to a clip
+_TRIES = 5  # that Ray may stop in a row without a batch done
 
 
 @contextmanager
@@ -41,57 +48,62 @@ def _cluster(address: str | None) -> Iterator[None]:
 
 
 def encode_on_ray(todo: Todo, address: str | None = None, workers: int | None = None) -> tuple[int, int]:
-    """Encode on a Ray cluster (None: one is started here), one worker per GPU, or per two CPUs where there is none:
-    (rows, of them errors). Raises PrestoError if a worker cannot be made; what is done is kept."""
-    if not todo.batches:
-        return 0, 0
-    import ray
-    import ray.data
+    """Encode on a Ray cluster (None: one is started here), one worker per GPU, or per CPU where there is none: (rows, of them
+    errors). A worker or a node that is lost costs the batch in hand; a clip that ends whoever takes it ends as an error. Raises
+    PrestoError if a worker cannot do its work; what is done is kept."""
+    from longtake.curation.errors import SetupError
+    from longtake.curation.running.jobs import Job, Lost
+    from longtake.curation.running.on_ray import AGAIN, Cluster
 
-    with _cluster(address):
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        gpus = int(have.get("GPU", 0))
-        size = min(workers or gpus or max(1, int(have.get("CPU", 1)) // 2), len(todo.batches))
-        done = ray.data.from_arrow(todo.batches).map_batches(
-            _Encode,
-            fn_constructor_args=(todo.settings,),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-            num_gpus=1 if gpus else 0,
-            num_cpus=1,
-        )
-        rows = errors = 0
-        blocks: Any = done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        for block in blocks:
-            for report in block.to_pylist():
-                if report["failure"]:
-                    raise PrestoError(f"encode: {report['failure']}")
-                rows, errors = rows + report["rows"], errors + report["errors"]
-        return rows, errors
+    rows = errors = tries = 0
+    cluster = Cluster(address, workers)
+    try:
+        while todo.batches:
+            job = Job(
+                "encode",
+                todo.batches,
+                _Encode,
+                (todo.settings,),
+                on_gpu=True,
+                memory_mib=_MEMORY_MIB,
+                workers=workers,
+                patience=_PATIENCE_SECONDS,
+            )
+            before = rows
+            try:
+                for report in cluster.run(job, say=print):
+                    rows, errors = rows + report.rows, errors + report.errors
+                break
+            except Lost as error:
+                tries = tries + 1 if rows == before else 0
+                if tries == _TRIES:
+                    raise PrestoError(f"encode: Ray stopped: {error}; {AGAIN}") from error
+            todo = left(todo)
+    except SetupError as error:
+        raise PrestoError(str(error)) from error
+    finally:
+        cluster.close()
+    return rows, errors
 
 
 class _Encode:
-    """EncodeWorker as Ray Data calls it. A fault of the set-up is a row too: Ray would make the actor again for ever."""
+    """EncodeWorker as the engine calls it (longtake.curation.running.jobs.Worker)."""
 
     def __init__(self, settings: EncodeSettings) -> None:
-        self._failure = ""
-        try:
-            self._worker = EncodeWorker(settings)
-        except Exception as error:
-            self._failure = f"{type(error).__name__}: {error}"
+        self._worker = EncodeWorker(settings)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = errors = 0
-        if not self._failure:
-            try:
-                rows, errors = self._worker(batch)
-            except Exception as error:
-                self._failure = f"{type(error).__name__}: {error}"
-        return pa.table({"rows": [rows], "errors": [errors], "failure": [self._failure]})
+    def __call__(self, batch: pa.Table) -> Report:
+        return _report(self._worker(batch))
+
+    def give_up(self, batch: pa.Table, message: str) -> Report:
+        """Errors in place of clips that nobody survives."""
+        return _report(self._worker.give_up(batch, message))
+
+
+def _report(counts: tuple[int, int]) -> Report:
+    from longtake.curation.running.jobs import Report
+
+    return Report(rows=counts[0], errors=counts[1])
 
 
 def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address: str | None = None) -> Path:

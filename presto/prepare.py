@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.presto.config import TrainConfig
-from longtake.presto.dataset import Clip, Drop, held_out, read_dataset, require_few_drops, summary, usable
+from longtake.presto.dataset import Clip, Drop, divided, read_dataset, require_few_drops, summary, usable
 from longtake.presto.encoded import is_encoded, read_encoded, read_null
 from longtake.presto.errors import DROPS, PrestoError
 from longtake.presto.files import Place
@@ -71,9 +71,7 @@ def prepare(run: Run) -> Prepared:
             f"{config.name} is for {config.tier}: give that tier's dataset, or set tier to null"
         )
     require_few_drops(drops, len(clips) + len(drops), config.data.max_dropped)
-    held_ids = held_out(clips, config.validation.clips)
-    kept = [clip for clip in clips if clip.clip_id not in held_ids]
-    held = [clip for clip in clips if clip.clip_id in held_ids]
+    kept, held = divided(clips, config.validation.clips)
     plan = Plan(kept, config.data.buckets, config.global_batch, config.seed)
     return Prepared(kept, held, drops, plan, null, vae, shape)
 

@@ -178,7 +178,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with Progress(Console(quiet=True)) as progress:
         inputs = [str(folder / "pan.mp4"), str(folder / "broken.mp4")]
-        result = run(Workspace(str(folder / "workspace")), recipe, inputs, Options(inline=True), progress)
+        result = run(Workspace(str(folder / "workspace")), recipe, inputs, Options(engine="inline"), progress)
     assert result.datasets == {"pretrain": 1}
     return folder
 

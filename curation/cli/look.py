@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from longtake.curation.cli import completing
 from longtake.curation.cli.app import app, command, console, examples, one_workspace, outside
 from longtake.curation.cli.options import (
     AccessFile,
@@ -111,11 +112,20 @@ def tiers(
         console.print("the workspace has this recipe now; `longtake curate` computes what it lacks")
 
 
-@app.command(epilog=examples("longtake show 4c8280 -o workspace"))
+@app.command(epilog=examples("longtake show workspace 4c8280"))
 @command
 def show(
-    clip_id: Annotated[str, typer.Argument(metavar="CLIP_ID", help="A clip's id, or its first digits.")],
-    output: Output = ...,  # type: ignore[assignment]
+    first: Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace; left out if it is given by -o.")],
+    second: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CLIP",
+            help="A clip's id, or its first digits.",
+            show_default=False,
+            autocompletion=completing.clips,
+        ),
+    ] = None,
+    output: OptionalOutput = None,
     recipe: RecipeName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -127,7 +137,10 @@ def show(
     from longtake.curation.looking.tiering import describe_clip
     from longtake.curation.workspace import Workspace
 
-    target = Workspace(output)
+    if second is None and output is None:
+        raise typer.BadParameter("give the workspace, and then the clip: longtake show WORKSPACE CLIP")
+    workspace, clip_id = (first, second) if second is not None else (None, first)
+    target = Workspace(one_workspace(workspace, output))
     target.must_exist()
     known = describe_clip(target, target.recipe(recipe), clip_id)
     if as_json:
@@ -137,7 +150,12 @@ def show(
         show_clip(console, known)
 
 
-FilterName = Annotated[str, typer.Argument(metavar="FILTER", help="A filter that is measured on frames, such as flow.")]
+FilterName = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILTER", help="A filter that is measured on frames, such as flow.", autocompletion=completing.filters
+    ),
+]
 Backends = Annotated[
     str, typer.Option(help="Two, and their settings: dis,unimatch or dis,raft:variant=small:source=princeton.")
 ]

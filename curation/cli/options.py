@@ -7,13 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longtake.curation.cli import completing
 from longtake.curation.stages.stage import STAGES
 
 if TYPE_CHECKING:
     StageName = str
+    EngineName = str
 else:
+    EngineName = StrEnum("EngineName", {"INLINE": "inline", "RAY": "ray"})
     StageName = StrEnum("StageName", {listed.name.upper(): listed.name for listed in STAGES})
 LAST_STAGE: StageName = StageName(STAGES[-1].name)
+
+
+def _part(text: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    if text is None or isinstance(text, tuple):
+        return text
+    which, slash, parts = text.partition("/")
+    if not (slash and which.isdecimal() and parts.isdecimal() and 1 <= int(which) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is no part: write I/N, such as 2/5, with I from 1 to N")
+    return int(which), int(parts)
 
 
 Videos = Annotated[
@@ -43,6 +55,7 @@ RecipeName = Annotated[
         "-r",
         metavar="NAME_OR_FILE",
         help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded.",
+        autocompletion=completing.recipes,
     ),
 ]
 UriColumn = Annotated[
@@ -91,14 +104,41 @@ AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try again what ended in an error.")]
-Inline = Annotated[
-    bool, typer.Option("--inline", help="In this process, without Ray and without protection from bad codecs.")
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Only the I-th of N parts of the videos. All parts may run at once, on any machines, as tasks of their own; a run "
+        "without --part then finishes what needs the whole corpus, and whatever a part left.",
+        callback=_part,
+        show_default=False,
+    ),
+]
+Engine = Annotated[
+    EngineName | None,
+    typer.Option(
+        help="Do the work in this process (inline), or on Ray. Default: inline where there is less than a minute of CPU to do "
+        "and no --address is given.",
+        show_default=False,
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.01,
+        metavar="PART",
+        help="The part of a GPU that a worker with a model takes: with 0.25, four share one. Default: a whole one, or less where "
+        "there are too few.",
+        show_default=False,
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option(
@@ -111,8 +151,21 @@ Formats = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="webdataset, huggingface, fiftyone or lance, beside Parquet, which always is; again for another one. Those "
-        "not named go. The workspace's recipe keeps it. Default: the recipe's.",
+        help="Also write this format: webdataset, huggingface, fiftyone or lance. Parquet is always written. Repeat the option "
+        "for several formats; the workspace's recipe keeps them. Default: the recipe's.",
+        autocompletion=completing.formats,
+        show_default=False,
+    ),
+]
+OnlyFormats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="Write only this format beside Parquet, and remove the others from the datasets and the workspace's recipe. Repeat "
+        "the option for several formats; `--only parquet` leaves none of them.",
+        autocompletion=completing.formats,
+        show_default=False,
     ),
 ]
 Gates = Annotated[
@@ -120,10 +173,16 @@ Gates = Annotated[
     typer.Option(
         "--set",
         metavar="TIER.GATE=RANGE",
-        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off.",
+        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off. Repeat the option for "
+        "several gates.",
+        autocompletion=completing.gates,
+        show_default=False,
     ),
 ]
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.", autocompletion=completing.recipes),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
 AllowEndpoints = Annotated[
     list[str] | None,

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from longtake.curation.cli.app import ROW_ERRORS, allow_all, app, command, console, examples, one_workspace, outside
+from longtake.curation.cli.app import (
+    ROW_ERRORS,
+    allow_all,
+    app,
+    command,
+    console,
+    errors,
+    examples,
+    one_workspace,
+    outside,
+)
 from longtake.curation.cli.options import (
     LAST_STAGE,
     AccessFile,
@@ -16,11 +26,15 @@ from longtake.curation.cli.options import (
     AllowPrivate,
     AllowScheme,
     AllScores,
+    Engine,
     Formats,
-    Inline,
+    Gates,
+    GpusPerWorker,
     ListFps,
+    OnlyFormats,
     OptionalOutput,
     Output,
+    Part,
     RecipeName,
     RequiredWorkspace,
     RetryErrors,
@@ -45,19 +59,23 @@ def _run(
     uri_column: str | None = None,
     all_scores: bool = False,
     retry_errors: bool = False,
-    inline: bool = False,
+    engine: str | None = None,
     address: str | None = None,
     workers: int | None = None,
+    gpus_per_worker: float | None = None,
     strict: bool = False,
     sample: int | None = None,
     preview: bool = False,
     formats: list[str] | None = None,
+    only: list[str] | None = None,
+    gates: list[str] | None = None,
     list_fps: float | None = None,
     access: str | None = None,
     secret_query: list[str] | None = None,
     allow_scheme: list[str] | None = None,
     allow_private: bool = False,
     allow_endpoints: list[str] | None = None,
+    part: str | None = None,
 ) -> None:
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
@@ -70,20 +88,33 @@ def _run(
     allow_all(allow_endpoints)
     target = Workspace(workspace, remembers=True)
     chosen = target.recipe(recipe)
-    if formats:
-        chosen = chosen.with_formats(formats)
-    options = Options(stages, all_scores, retry_errors, inline, address, workers, sample)
+    if formats or only:
+        chosen = chosen.with_formats(
+            [*(only or chosen.export.formats), *(formats or [])], "--only" if only else "--format"
+        )
+    if gates:
+        from longtake.curation.looking.tiering import parse_changes
+
+        chosen = chosen.with_gates(parse_changes(gates))
+    options = Options(stages, all_scores, retry_errors, engine, address, workers, gpus_per_worker, sample, part)  # type: ignore[arg-type]
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
         result = run(target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict)
-    show_summary(console, target, chosen, result)
+    found = show_summary(console, target, chosen, result)
     if preview:
         from longtake.curation.looking.preview import write_page
         from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
         console.print(f"preview: {outside(page)}", soft_wrap=True)
+    counts = found.summary["videos"]
+    if counts["total"] and not counts["ok"]:
+        kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
+        errors.print(
+            f"[bold red]error:[/] every video ended in an error ({kinds}); nothing was curated", soft_wrap=True
+        )
+        raise typer.Exit(ROW_ERRORS)
     if result.incomplete or (strict and result.errors):
         raise typer.Exit(ROW_ERRORS)
 
@@ -93,6 +124,7 @@ def _run(
         "longtake curate videos/ -o workspace",
         "longtake curate 's3://corpus/**/*.mp4' -r longtake-hd -o s3://me/workspace --address auto",
         "longtake curate list.csv -o workspace --until score",
+        "longtake curate -o workspace --set 'pretrain.flow=>= 20'",
         "longtake curate -o workspace --retry-errors",
     )
 )
@@ -101,13 +133,16 @@ def curate(
     videos: Videos = None,
     output: Output = ...,  # type: ignore[assignment]
     recipe: RecipeName = None,
+    changes: Gates = None,
     until: Annotated[StageName, typer.Option(help="Stop after this stage.")] = LAST_STAGE,
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -121,8 +156,8 @@ def curate(
     names = [listed.name for listed in STAGES]
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
-        stages, output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        stages, output, videos, recipe, gates=changes, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
+        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
@@ -137,9 +172,10 @@ def scan(
     uri_column: UriColumn = None,
     all_scores: AllScores = False,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
@@ -150,7 +186,7 @@ def scan(
     """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        inline=inline, address=address, workers=workers, strict=strict,
+        engine=engine, address=address, workers=workers, part=part, strict=strict,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private,
     )  # fmt: skip
@@ -163,16 +199,18 @@ def score(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     all_scores: AllScores = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
     """Measure what needs a model. On the stored frames: opens no video."""
     _run(
-        ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, inline=inline, address=address,
-        workers=workers, strict=strict, allow_endpoints=allow_endpoints,
+        ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, engine=engine, address=address,
+        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -185,9 +223,11 @@ def caption(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    part: Part = None,
     strict: Strict = False,
     sample: Annotated[
         int | None,
@@ -205,8 +245,9 @@ def caption(
 ) -> None:
     """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
     _run(
-        ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, sample=sample, preview=preview, allow_endpoints=allow_endpoints,
+        ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
+        workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, sample=sample, preview=preview,
+        allow_endpoints=allow_endpoints,
     )  # fmt: skip
 
 
@@ -219,18 +260,20 @@ def export(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     retry_errors: RetryErrors = False,
-    inline: Inline = False,
+    engine: Engine = None,
     address: Address = None,
     workers: Workers = None,
+    part: Part = None,
     strict: Strict = False,
     formats: Formats = None,
+    only: OnlyFormats = None,
     access: AccessFile = None,
     allow_private: AllowPrivate = False,
 ) -> None:
     """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
-        ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, inline=inline, address=address,
-        workers=workers, strict=strict, formats=formats, access=access, allow_private=allow_private,
+        ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
+        workers=workers, part=part, strict=strict, formats=formats, only=only, access=access, allow_private=allow_private,
     )  # fmt: skip
 
 
@@ -243,14 +286,16 @@ def _add_command(name: str, about: str) -> None:
         recipe: RecipeName = None,
         all_scores: AllScores = False,
         retry_errors: RetryErrors = False,
-        inline: Inline = False,
+        engine: Engine = None,
         address: Address = None,
         workers: Workers = None,
+        gpus_per_worker: GpusPerWorker = None,
+        part: Part = None,
         strict: Strict = False,
     ) -> None:
         _run(
             (name,), one_workspace(workspace, output), None, recipe, all_scores=all_scores, retry_errors=retry_errors,
-            inline=inline, address=address, workers=workers, strict=strict,
+            engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
         )  # fmt: skip
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
 from rich.console import Console
-from rich.table import Table
 
 from longtake.curation.cli.app import outside
-from longtake.curation.looking.stats import QUANTILES, Statistics, statistics
+from longtake.curation.cli.tables import print_table, text_of
+from longtake.curation.looking.nearest import BEST, Nearest, nearest
+from longtake.curation.looking.stats import QUANTILES, Statistics, hours, statistics
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone
+from longtake.manifests.dataset.switch import published
 from longtake.manifests.uris import redact
 
 if TYPE_CHECKING:
@@ -27,29 +31,13 @@ if TYPE_CHECKING:
 
 _ALONE = (
     "[dim]fail this alone: every other gate passed the clip. alone so far: no other gate failed it, but some other gate "
-    "has no score of it, so it may fail that one, too. uncertain: the score lies nearer to an end of the gate than its standard "
-    "error.[/]"
+    "has no score of it, so it may fail that one, too. not known: the clip was measured, and its score cannot be told. "
+    "uncertain: the score lies nearer to an end of the gate than its standard error.[/]"
 )
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        # names stay whole, whatever has to be folded beside them
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i == 0)
-    for row in rows:
-        table.add_row(*(outside(_text(cell)) for cell in row))
-    return table
-
-
-def _text(cell: object) -> str:
-    if cell is None:
-        return "–"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result: RunResult) -> None:
-    """The end of a run: the funnel, errors, and where the result lies."""
+def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result: RunResult) -> Statistics:
+    """The end of a run: the funnel, errors, where the result lies, and, where next to nothing is kept, how to go on."""
     found = statistics(workspace, recipe, near=0)
     console.print()
     _show_counts(console, found)
@@ -59,7 +47,10 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     for note in result.notes:
         console.print(outside(note), soft_wrap=True)
     for tier, clips in result.datasets.items():
-        console.print(f"dataset: {outside(redact(workspace.path))}/dataset/{tier} ({clips} clips)", soft_wrap=True)
+        long = _dataset_hours(workspace, tier)
+        console.print(
+            f"dataset: {outside(redact(workspace.path))}/dataset/{tier} ({clips} clips){long}", soft_wrap=True
+        )
     for tier, why in result.kept_back.items():
         console.print(f"[bold]dataset {outside(tier)} stays as it was:[/] {outside(why)}", soft_wrap=True)
     if result.faults:
@@ -67,6 +58,49 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
         console.print(
             f"{result.faults} rows met faults of the world{left}; the same command tries them again", soft_wrap=True
         )
+    if "export" in result.stages and (near := nearest(workspace, recipe)):
+        console.print()
+        _show_nearest(console, workspace, near)
+    return found
+
+
+def _dataset_hours(workspace: Workspace, tier: str) -> str:
+    index = published(workspace.folder / "dataset" / tier, ["num_frames", "fps"])
+    if index is None or not index.num_rows:
+        return ""
+    return f", {hours(pc.sum(pc.divide(pc.cast(index['num_frames'], 'float64'), index['fps'])).as_py())}"
+
+
+def _show_nearest(console: Console, workspace: Workspace, near: Nearest) -> None:
+    """How to go on where next to nothing is kept: at most eight lines."""
+    place = shlex.quote(redact(workspace.path))
+    line = f"{near.tier} keeps {near.kept} of {near.clips} clips, {hours(near.kept_seconds)} of {hours(near.seconds)}."
+    if near.decisive:
+        gate, range_, clips, seconds = near.decisive
+        line += f" Most fall at {gate} ({range_}): {clips} clips, {hours(seconds)}."
+    console.print(f"[bold]{outside(line)}[/]", soft_wrap=True)
+    for clip in near.near:
+        told = ", ".join(f"{name} {score:.4g} ({excess:+.3g})" for name, (score, excess) in clip.failed.items())
+        more = f", and {clip.unmeasured} gates have no score of it" if clip.unmeasured else ""
+        console.print(f"Near: {clip.clip_id} fails {outside(told or 'no gate')}{more}.", soft_wrap=True)
+    if near.changes:
+        sets = " ".join(f"--set {key}={shlex.quote(range_)}" for key, range_ in near.changes.items())
+        best = min(BEST, near.would_keep)
+        many = f"{near.would_keep} in all, {hours(near.would_keep_seconds)}"
+        if near.exact:
+            console.print(f"This keeps the best {best} ({many}):")
+        else:
+            console.print(f"This lets the best {best} through ({many}), as far as they are measured:")
+        console.print(f"  longtake curate -o {outside(place)} {outside(sets)}", soft_wrap=True)
+    elif near.too_short:
+        console.print("No shot is long enough for a clip. This takes every shot of 2 s and more, and rejects none:")
+        console.print(f"  longtake curate -o {outside(place)} -r explore", soft_wrap=True)
+    console.print(
+        f"  longtake report {outside(place)}  # one page: the clips on both sides of each gate", soft_wrap=True
+    )
+    console.print(
+        f"  longtake studio {outside(place)}  # move gates in a browser, and see what changes", soft_wrap=True
+    )
 
 
 def show_forgotten(console: Console, found: Forgotten) -> None:
@@ -93,15 +127,37 @@ def show_statistics(console: Console, found: Statistics) -> None:
     _show_counts(console, found)
     _show_funnels(console, found)
     for tier, counts in found.summary["tiers"].items():
-        keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
-        rows = [(name, *(gate[key] for key in keys)) for name, gate in counts["gates"].items()]
-        columns = ("gate", "range", "pass", "fail", "no score", "fail this alone", "alone so far", "uncertain")
-        console.print(_table(f"{tier}: each gate by itself", columns, rows, left=2), "")
+        keys = (
+            "range",
+            "passed",
+            "failed",
+            "no score",
+            "not_known",
+            "only_failure",
+            "only_failure_so_far",
+            "uncertain",
+        )
+        gates = {
+            name: {**gate, "no score": gate["missing"] - gate["not_known"]} for name, gate in counts["gates"].items()
+        }
+        rows = [(name, *(gate[key] for key in keys)) for name, gate in gates.items()]
+        columns = (
+            "gate",
+            "range",
+            "pass",
+            "fail",
+            "no score",
+            "not known",
+            "fail this alone",
+            "alone so far",
+            "uncertain",
+        )
+        print_table(console, f"{tier}: each gate by itself", columns, rows, left=2)
     console.print(_ALONE, "")
     shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
     assert len(shares) == len(QUANTILES)
     known = [(name, *values) for name, values in found.quantiles.items()]
-    console.print(_table("scores", ("score", *shares), known), "")
+    print_table(console, "scores", ("score", *shares), known)
     _show_near_misses(console, found)
     _show_stages(console, found)
     _show_not_applied(console, found)
@@ -121,7 +177,7 @@ def _show_near_misses(console: Console, found: Statistics) -> None:
         ]
         heads = ("clip", "tiers", "gate", "score", "outside by", "no score of")
         if near:
-            console.print(_table(title, heads[: len(near[0])], near, left=3), "")
+            print_table(console, title, heads[: len(near[0])], near, left=3)
 
 
 def _show_counts(console: Console, found: Statistics) -> None:
@@ -131,6 +187,7 @@ def _show_counts(console: Console, found: Statistics) -> None:
         console.print(
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
             + (f" ({outside(kinds)})" if kinds else "")
+            + (f", {hours(3600 * found.summary['hours'][name])}" if counts["total"] else "")
         )
         if counts.get("tone_mapped"):
             console.print(f"    HDR, mapped to SDR: {counts['tone_mapped']}")
@@ -146,21 +203,21 @@ def _show_counts(console: Console, found: Statistics) -> None:
         if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
             console.print(f"    of them with {faults}")
     for tier, counts in found.summary["tiers"].items():
+        lengths = found.summary["hours"]["tiers"][tier]
         parts = [
             f"{counts[v]} {v}"
             for v in ("kept", "rejected", "error", "undecided")
             if counts[v] or v in ("kept", "rejected")
         ]
-        console.print(f"{outside(tier)}: {', '.join(parts)}")
+        long = ", ".join(f"{hours(3600 * lengths[v])} {v}" for v in lengths if counts[v])
+        console.print(f"{outside(tier)}: {', '.join(parts)}" + (f" ({long})" if long else ""))
     console.print()
 
 
 def _show_funnels(console: Console, found: Statistics) -> None:
     for tier, rows in found.funnels.items():
         if rows:
-            console.print(
-                _table(f"{tier}: the funnel", list(rows[0]), [list(row.values()) for row in rows], left=2), ""
-            )
+            print_table(console, f"{tier}: the funnel", list(rows[0]), [list(row.values()) for row in rows], left=2)
 
 
 def _rough(value: float | None) -> str | None:
@@ -199,7 +256,7 @@ def _show_stages(console: Console, found: Statistics) -> None:
             "h/h",
             "per core",
         )
-        console.print(_table("the last run of each stage", columns, rows), "")
+        print_table(console, "the last run of each stage", columns, rows)
 
 
 def _show_not_applied(console: Console, found: Statistics) -> None:
@@ -221,7 +278,7 @@ def statistics_csv(found: Statistics) -> str:
     """One line per tier and gate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = ("range", "passed", "failed", "missing", "only_failure", "only_failure_so_far", "uncertain")
+    keys = ("range", "passed", "failed", "missing", "not_known", "only_failure", "only_failure_so_far", "uncertain")
     writer.writerow(["tier", "gate", *keys, "left"])
     for tier, counts in found.summary["tiers"].items():
         left = {row["gate"]: row["left"] for row in found.funnels[tier]}
@@ -233,8 +290,11 @@ def statistics_csv(found: Statistics) -> str:
 def show_changes(console: Console, found: Retiering) -> None:
     """`longtake tiers`."""
     show_differences(console, found.settings, found.stale)
-    rows = [(c.tier, c.before, c.after, f"+{c.entering}", f"−{c.leaving}", c.undecided) for c in found.tiers]
-    console.print(_table("kept", ("tier", "before", "after", "enter", "leave", "undecided"), rows))
+    rows = [
+        (c.tier, c.before, c.after, f"+{c.entering}", f"−{c.leaving}", c.undecided, hours(c.seconds))
+        for c in found.tiers
+    ]
+    print_table(console, "kept", ("tier", "before", "after", "enter", "leave", "undecided", "hours after"), rows)
     if any(c.undecided for c in found.tiers):
         console.print("undecided clips lack a score that the old gates made needless: `longtake curate` measures it")
 
@@ -242,7 +302,7 @@ def show_changes(console: Console, found: Retiering) -> None:
 def show_differences(console: Console, settings: Sequence[tuple[str, Any, Any]], stale: Sequence[str]) -> None:
     """Settings that differ, and what has to be measured again."""
     if settings:
-        console.print(_table("settings", ("key", "before", "after"), settings, left=3), "")
+        print_table(console, "settings", ("key", "before", "after"), settings, left=3)
     else:
         console.print("the recipes are the same")
     if stale:
@@ -253,7 +313,7 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     """`longtake show`."""
     for key, value in known.items():
         if key not in ("scores", "tiers", "captions", "exported") and value is not None:
-            console.print(f"{key}: {outside(_text(value))}", soft_wrap=True)
+            console.print(f"{key}: {outside(text_of(value))}", soft_wrap=True)
     console.print()
     rows = [
         (
@@ -265,7 +325,7 @@ def show_clip(console: Console, known: Mapping[str, Any]) -> None:
         )
         for name, s in known["scores"].items()
     ]
-    console.print(_table("scores", ("score", "value", "±", "detail", "protocol"), rows, left=5), "")
+    print_table(console, "scores", ("score", "value", "±", "detail", "protocol"), rows, left=5)
     for tier, verdict in known["tiers"].items():
         by = f" by one gate {verdict['alone']}" if verdict["alone"] in (Alone.YES, Alone.SO_FAR) else ""
         console.print(f"{outside(tier)}: {verdict['verdict']}{by}")
@@ -327,10 +387,8 @@ def show_calibration(console: Console, found: Calibration) -> None:
         console.print(outside(protocol), soft_wrap=True)
     console.print(f"{found.clips} clips" + (f"; {found.failed} could not be measured by both" if found.failed else ""))
     console.print(f"rank correlation (Spearman): {found.rank_correlation:.3f}")
-    table = Table("share below", left, right, box=None, pad_edge=False)
-    for share, a, b in found.quantiles:
-        table.add_row(f"{share:.0%}", f"{a:.4g}", f"{b:.4g}")
-    console.print(table)
+    rows = [(f"{share:.0%}", a, b) for share, a, b in found.quantiles]
+    print_table(console, "quantiles", ("share below", left, right), rows)
     for match in found.matches:
         kept = f"{match.of} {match.gate} keeps {match.kept:.1%}"
         if match.match is None:

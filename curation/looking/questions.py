@@ -17,6 +17,9 @@ from longtake.filters.verdicts import ClipScores
 Z = 1.96  # of a normal distribution, 95 % of which lies within it
 
 
+NOT_SURE_SHARE = "not_sure_share"
+
+
 def questions_of(built: Mapping[str, Filter[Any]]) -> dict[str, Ask]:
     """The questions among the filters of a recipe."""
     return {name: filter_ for name, filter_ in built.items() if isinstance(filter_, Ask)}
@@ -31,12 +34,16 @@ def answer_counts(scores: ClipScores) -> dict[str, dict[str, float]]:
         value, _, bound = scores.span(name)
         known = value[~np.isnan(value) & ~bound]
         counts = {answer: int(np.sum(known == question.score(answer))) for answer in question.choices}
-        unsure = int(scores.unknown(name).sum())
-        asked = len(known) + unsure
         if not question.yes_or_no:
             counts = {answer: count for answer, count in counts.items() if count}
-        found[name] = {**counts, NOT_SURE: unsure, "not_sure_share": unsure / asked if asked else 0.0}
+        found[name] = with_share({**counts, NOT_SURE: int(scores.unknown(name).sum())})
     return found
+
+
+def with_share(counts: Mapping[str, int]) -> dict[str, float]:
+    """How often each answer to a question was given, with the share of `not sure` among all of them."""
+    asked = sum(counts.values())
+    return {**counts, NOT_SURE_SHARE: counts[NOT_SURE] / asked if asked else 0.0}
 
 
 def answer_words(built: Mapping[str, Filter[Any]], values: Mapping[str, float]) -> dict[str, str]:

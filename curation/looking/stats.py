@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_scores, written_captions
-from longtake.curation.looking.questions import answer_counts
+from longtake.curation.clip_table import clip_scores, score_slices, written_slices
+from longtake.curation.looking.questions import NOT_SURE_SHARE, answer_counts, with_share
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, ClipScores, TierResult, Verdict, decide
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.parts import steadily
 from longtake.manifests.store import rows_in
 
+Floats = npt.NDArray[np.float64]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -60,60 +62,147 @@ class Statistics:
 
 
 def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statistics:
-    """Read the manifests and count. near: how many near misses to name, see `near_misses`."""
-    encoded = ["status", "error_kind", "host"]
-    videos = workspace.videos.read([*encoded, "tone_mapped"], encoded=encoded)
-    scores = clip_scores(workspace, recipe, ["host"])
-    clips = scores.table
-    with ThreadPoolExecutor() as threads:  # Arrow leaves the lock to others meanwhile
-        spread = dict(zip(recipe.filters, threads.map(partial(quantiles, scores), recipe.filters), strict=True))
-    results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
-    clip_status = counted(clips["status"])
+    """Read the manifests and count, a slice at a time. near: how many near misses to name, see `near_misses`."""
+    return steadily(lambda: _statistics(workspace, recipe, near))
+
+
+def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
+    (videos, video_seconds), clips = _videos(workspace), _OfClips(recipe, near)
+    for scores in score_slices(workspace, recipe, ["host", "start", "end"]) if workspace.clips.rows() else ():
+        clips.add(scores)
+    if not clips.slices:
+        clips.add(clip_scores(workspace, recipe, ["host", "start", "end"]))
+    left_out = seconds_left_out(workspace)
     summary = {
         "recipe": recipe.name,
         "videos": {
-            "total": videos.num_rows,
-            "ok": counted(videos["status"]).get("ok", 0),
-            "error": counted(videos["status"]).get("error", 0),
-            "error_kinds": counted(videos["error_kind"].drop_null()),
-            "tone_mapped": pc.sum(videos["tone_mapped"]).as_py() or 0,
+            "total": videos["status"].total(),
+            "ok": videos["status"]["ok"],
+            "error": videos["status"]["error"],
+            "error_kinds": dict(videos["error_kind"]),
+            "tone_mapped": videos["tone_mapped"]["True"],
         },
         "clips": {
-            "total": clips.num_rows,
-            "ok": clip_status.get("ok", 0),
-            "error": clip_status.get("error", 0),
-            "error_kinds": counted(clips["error_kind"].drop_null()),
+            "total": clips.misses.rows,
+            "ok": clips.status["ok"],
+            "error": clips.status["error"],
+            "error_kinds": dict(clips.kinds),
         },
-        "error_hosts": {"videos": _hosts_of_errors(videos), "clips": _hosts_of_errors(clips)},
+        "error_hosts": {"videos": dict(videos["host"]), "clips": dict(clips.hosts)},
         "captions": caption_counts(workspace, recipe),
-        "questions": answer_counts(scores),
-        "tiers": {tier: tier_counts(result) for tier, result in results.items()},
+        "questions": clips.questions(),
+        "tiers": clips.tiers,
+        "hours": {"videos": video_seconds / 3600, "clips": clips.seconds / 3600, "tiers": clips.hours},
         "stages": stage_runs(workspace),
-        "seconds_left_out": seconds_left_out(workspace),
-        "lengths": length_notes(recipe, seconds_left_out(workspace), encoded_clips(workspace, recipe)),
-        "other_spacing": {name: _count(scores.settled(name)) for name in recipe.filters if scores.settled(name).any()},
+        "seconds_left_out": left_out,
+        "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, ["pace", "seconds_left_out"])),
+        "other_spacing": {name: clips.settled[name] for name in recipe.filters if clips.settled[name]},
         "not_applied": recipe.not_applied,
-        "unchecked": scores.unchecked,
+        "unchecked": clips.unchecked,
     }
-    return Statistics(
-        summary,
-        {tier: funnel(result) for tier, result in results.items()},
-        spread,
-        near_misses(clips, results, near),
-    )
+    return Statistics(summary, clips.funnels, clips.quantiles(), clips.misses.named())
+
+
+def _videos(workspace: Workspace) -> tuple[dict[str, Counter[str]], float]:
+    """How often each status, kind of error, host of an error and so on stands in the videos manifest, and the seconds of all
+    videos."""
+    seconds = 0.0
+    found: dict[str, Counter[str]] = {name: Counter() for name in ("status", "error_kind", "host", "tone_mapped")}
+    names = ["status", "error_kind", "host"]
+    for videos in workspace.videos.scan([*names, "tone_mapped", "duration"], encoded=names):
+        seconds += pc.sum(videos["duration"]).as_py() or 0.0
+        found["status"].update(counted(videos["status"]))
+        found["error_kind"].update(counted(videos["error_kind"].drop_null()))
+        found["host"].update(_hosts_of_errors(videos))
+        found["tone_mapped"].update(counted(videos["tone_mapped"].drop_null()))
+    return found, seconds
+
+
+class _OfClips:
+    """What is counted of clips, slice by slice."""
+
+    def __init__(self, recipe: Recipe, near: int) -> None:
+        self.recipe = recipe
+        self.slices = 0
+        self.status, self.kinds, self.hosts = Counter[str](), Counter[str](), Counter[str]()
+        self.settled = Counter[str]()
+        self.tiers: dict[str, Any] = {}
+        self.funnels: dict[str, list[dict[str, Any]]] = {}
+        self.unchecked: dict[str, str] = {}
+        self.seconds = 0.0
+        self.hours: dict[str, dict[str, float]] = {}
+        self._answers: dict[str, Counter[str]] = {}
+        self.misses = _Misses(near)
+        self._known: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in recipe.filters}
+
+    def add(self, scores: ClipScores) -> None:
+        clips, recipe = scores.table, self.recipe
+        results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
+        self.status.update(counted(clips["status"]))
+        self.kinds.update(counted(clips["error_kind"].drop_null()))
+        self.hosts.update(_hosts_of_errors(clips))
+        self.settled.update({name: _count(scores.settled(name)) for name in recipe.filters})
+        for name in recipe.filters:
+            low, _, bound = scores.span(name)
+            self._known[name].append(low[~np.isnan(low) & ~bound])
+        tiers = {tier: tier_counts(result) for tier, result in results.items()}
+        seconds = clip_seconds(clips)
+        self.seconds += float(seconds.sum())
+        funnels = {tier: funnel(result, seconds) for tier, result in results.items()}
+        hours = {tier: hours_by_verdict(result, seconds) for tier, result in results.items()}
+        self.hours = _added(self.hours, hours) if self.slices else hours
+        for name, answers in answer_counts(scores).items():
+            counts = self._answers.setdefault(name, Counter())
+            counts.update({answer: int(count) for answer, count in answers.items() if answer != NOT_SURE_SHARE})
+        self.tiers = _added(self.tiers, tiers) if self.slices else tiers
+        self.funnels = _added(self.funnels, funnels) if self.slices else funnels
+        self.unchecked |= scores.unchecked
+        self.misses.add(clips, results)
+        self.slices += 1
+
+    def questions(self) -> dict[str, dict[str, float]]:
+        """What `answer_counts` says of all clips."""
+        return {name: with_share(counts) for name, counts in self._answers.items()}
+
+    def quantiles(self) -> dict[str, list[float | None]]:
+        """QUANTILES of each score over the clips that have it."""
+        with ThreadPoolExecutor(2) as threads:  # Arrow leaves the lock to others meanwhile
+            return dict(zip(self._known, threads.map(_quantiles, self._known.values()), strict=True))
+
+
+def _added(one: Any, other: Any) -> Any:
+    """Two nests of dicts and lists of one shape, their numbers added."""
+    if isinstance(one, dict):
+        return {key: _added(value, other[key]) for key, value in one.items()}
+    if isinstance(one, list):
+        return [_added(a, b) for a, b in zip(one, other, strict=True)]
+    return one + other if isinstance(one, int | float) else one
+
+
+def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
+    column = pa.chunked_array([from_numpy(values) for values in known], pa.float64())
+    if not len(column):
+        return [None] * len(QUANTILES)
+    found: list[float | None] = pc.quantile(column, q=list(QUANTILES)).to_pylist()  # np.quantile: numpy.ma
+    return found
 
 
 def seconds_left_out(workspace: Workspace) -> float:
     """Seconds at the ends of shots that gave clips and were longer than these, over all videos."""
-    return float(pc.sum(workspace.videos.read(["seconds_left_out"])["seconds_left_out"]).as_py() or 0.0)
+    slices = workspace.videos.scan(["seconds_left_out"])
+    return float(sum(pc.sum(videos["seconds_left_out"]).as_py() or 0.0 for videos in slices))
 
 
-def encoded_clips(workspace: Workspace, recipe: Recipe) -> pa.Table:
-    """Rows of the exports manifest of clips that are encoded as the recipe says: clip_id, pace, seconds_left_out, sha256."""
-    names = ["clip_id", "status", "export_protocol", "pace", "seconds_left_out", "sha256"]
-    table = workspace.exports.read(names)
-    ours = pc.and_(pc.equal(table["status"], "ok"), pc.equal(table["export_protocol"], recipe.export_protocol))
-    return table.filter(ours)
+def encoded_clips(
+    workspace: Workspace, recipe: Recipe, columns: Sequence[str] = ("clip_id", "pace", "seconds_left_out", "sha256")
+) -> pa.Table:
+    """Rows of the exports manifest of clips that are encoded as the recipe says, with these columns."""
+    found = [workspace.exports.read(list(columns))] if not workspace.exports.rows() else []
+    for table in workspace.exports.scan([*columns, "status", "export_protocol"], encoded=["status", "export_protocol"]):
+        status, protocol = (table[name].cast(pa.string()) for name in ("status", "export_protocol"))
+        ours = pc.and_(pc.equal(status, "ok"), pc.equal(protocol, recipe.export_protocol))
+        found.append(table.filter(ours).select(list(columns)))
+    return pa.concat_tables(found)
 
 
 def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
@@ -166,17 +255,21 @@ def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
     """Captions by the recipe's captioner: their status, their cost, and how many have faults (`captioning.quality`)."""
     numbers = ["requests", "prompt_tokens", "completion_tokens"]
     faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
-    table, _ = written_captions(workspace, recipe, ["status", *numbers, *faults])
-    return {
-        "total": table.num_rows,
-        "status": counted(table["status"]),
-        **{name: pc.sum(table[name].cast("int64"), min_count=0).as_py() for name in numbers},
-        "faults": {name: pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py() for name in faults},
-    }
+    found: dict[str, Any] = {"total": 0, "status": {}, **dict.fromkeys(numbers, 0), "faults": dict.fromkeys(faults, 0)}
+    for table in written_slices(workspace, recipe, ["status", *numbers, *faults]):
+        found["total"] += table.num_rows
+        for status, count in counted(table["status"]).items():
+            found["status"][status] = found["status"].get(status, 0) + count
+        for name in numbers:
+            found[name] += pc.sum(table[name].cast("int64"), min_count=0).as_py()
+        for name in faults:
+            found["faults"][name] += pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py()
+    return found
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:
-    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. uncertain: of those passed or failed, the
+    """Verdicts, and each gate by itself. An errored clip counts in none of the gates. not_known: of the missing ones, the clips
+    that were measured, and whose score cannot be known. uncertain: of those passed or failed, the
     clips whose score lies nearer to an end of the gate than its standard error. only_failure: clips that this gate
     failed and every other passed; only_failure_so_far: that it failed and no other did, but some other has no score."""
     by_one, so_far = result.tally.by_one, result.tally.by_one_so_far
@@ -191,6 +284,7 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
                 "passed": _count(gate.passed),
                 "failed": _count(gate.failed),
                 "missing": _count(gate.missing),
+                "not_known": _count(gate.unknown),
                 "only_failure": _count(gate.failed & by_one),
                 "only_failure_so_far": _count(gate.failed & so_far),
                 "uncertain": _count(gate.uncertain),
@@ -200,9 +294,29 @@ def tier_counts(result: TierResult) -> dict[str, Any]:
     }
 
 
-def funnel(result: TierResult) -> list[dict[str, Any]]:
-    """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. `missing` are
-    those left that it has no score for."""
+def clip_seconds(clips: pa.Table) -> Floats:
+    """The length of each clip [clips], seconds. clips: with start and end."""
+    return np.asarray(pc.subtract(clips["end"], clips["start"]).to_numpy(), np.float64)
+
+
+def hours_by_verdict(result: TierResult, seconds: Floats) -> dict[str, float]:
+    """Hours of the clips of each verdict; by its name as `tier_counts` has it."""
+    return {
+        verdict.name.lower(): float(seconds[result.verdicts == verdict].sum()) / 3600
+        for verdict in (Verdict.KEPT, Verdict.REJECTED, Verdict.ERROR, Verdict.UNDECIDED)
+    }
+
+
+def hours(seconds: float) -> str:
+    """A length as hours, in words: with two decimals, or two digits where there is less than a hundredth."""
+    many = seconds / 3600
+    return f"{many:,.0f} h" if many >= 100 else f"{many:.2f} h" if many >= 0.01 or not many else f"{many:.2g} h"
+
+
+def funnel(result: TierResult, seconds: Floats | None = None) -> list[dict[str, Any]]:
+    """Gate by gate in order: how many clips come to it (not rejected before), fall at it, and are left. Of
+    those left, "no score" are the clips that wait for one, "not known" those whose score cannot be known.
+    seconds [clips]: their lengths; then also how many hours are left."""
     left = result.verdicts != Verdict.ERROR
     rows: list[dict[str, Any]] = []
     for name, gate in result.gates.items():
@@ -213,62 +327,100 @@ def funnel(result: TierResult) -> list[dict[str, Any]]:
                 "range": str(gate.gate),
                 "reach it": _count(left),
                 "fall at it": _count(falls),
-                "no score": _count(left & gate.missing),
+                "no score": _count(left & gate.missing & ~gate.unknown),
+                "not known": _count(left & gate.unknown),
                 "left": _count(left & ~falls),
             }
+            | ({} if seconds is None else {"hours left": float(seconds[left & ~falls].sum()) / 3600})
         )
         left = left & ~falls
     return rows
 
 
-def quantiles(scores: ClipScores, name: str) -> list[float | None]:
-    """QUANTILES of a score over the clips that have it."""
-    low, _, bound = scores.span(name)
-    known = low[~np.isnan(low) & ~bound]
-    if not known.size:
-        return [None] * len(QUANTILES)
-    found: list[float | None] = pc.quantile(from_numpy(known), q=list(QUANTILES)).to_pylist()  # np.quantile: numpy.ma
-    return found
-
-
 def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -> list[NearMiss]:
     """Clips that a single gate fails. First those that every other gate passed, then those that some other gate has no
     score of; of each, the closest first, measured by the spread of that gate's scores."""
-    found: list[NearMiss] = []
-    for alone in (Alone.YES, Alone.SO_FAR):
-        found += _near_misses(clips, results, alone, most - len(found))
-    return found
+    misses = _Misses(most)
+    misses.add(clips, results)
+    return misses.named()
 
 
 _Miss = tuple[int, str, float, tuple[str, ...]]  # row, gate, excess, gates without a score
 
 
-def _near_misses(clips: pa.Table, results: Mapping[str, TierResult], alone: Alone, most: int) -> list[NearMiss]:
-    tiers: dict[_Miss, list[str]] = {}
-    found: dict[_Miss, tuple[float, float]] = {}
-    spreads: dict[str, float] = {}
-    for tier, result in results.items() if most > 0 else ():
-        by_one = result.tally.by_one if alone == Alone.YES else result.tally.by_one_so_far
-        for name, gate in result.gates.items():
-            at = np.flatnonzero(gate.failed & by_one)
-            if not at.size:
-                continue
-            score, excess = gate.outside(at)
-            if at.size > most:
-                closest = np.argpartition(np.abs(excess), most - 1)[:most]
-                at, score, excess = at[closest], score[closest], excess[closest]
-            if name not in spreads:
-                spreads[name] = float(np.std(gate.low[gate.passed | gate.failed])) or 1.0
-            for row, value, over in zip(at.tolist(), score.tolist(), excess.tolist(), strict=True):
-                key = row, name, over, result.missing(row)
-                tiers.setdefault(key, []).append(tier)
-                found[key] = abs(over) / spreads[name], value
-    order = sorted(found, key=lambda key: (found[key][0], key))[:most]
-    ids = clips["clip_id"].take(pa.array([key[0] for key in order], pa.int64())).to_pylist()
-    return [
-        NearMiss(clip_id, tuple(tiers[key]), key[1], found[key][1], key[2], alone, key[3])
-        for clip_id, key in zip(ids, order, strict=True)
-    ]
+class _Misses:
+    """Near misses as they are found, slice by slice: of each tier and gate the closest."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.rows = 0
+        self._tiers: list[str] = []
+        self._spreads: dict[str, _Spread] = {}
+        self._found: dict[tuple[Alone, str, str], list[tuple[float, _Miss, float, str]]] = {}
+
+    def add(self, clips: pa.Table, results: Mapping[str, TierResult]) -> None:
+        self._tiers = list(results)
+        measured: set[str] = set()
+        for tier, result in results.items() if self.most > 0 else ():
+            for name, gate in result.gates.items():
+                if name not in measured:
+                    self._spreads.setdefault(name, _Spread()).add(gate.low[gate.passed | gate.failed])
+                    measured.add(name)
+                for alone, mask in ((Alone.YES, result.tally.by_one), (Alone.SO_FAR, result.tally.by_one_so_far)):
+                    self._see(clips, result, (alone, tier, name), np.flatnonzero(gate.failed & mask))
+        self.rows += clips.num_rows
+
+    def _see(
+        self, clips: pa.Table, result: TierResult, where: tuple[Alone, str, str], at: npt.NDArray[np.int64]
+    ) -> None:
+        if not at.size:
+            return
+        score, excess = result.gates[where[2]].outside(at)
+        if at.size > self.most:
+            closest = np.argpartition(np.abs(excess), self.most - 1)[: self.most]
+            at, score, excess = at[closest], score[closest], excess[closest]
+        ids = clips["clip_id"].take(from_numpy(at)).to_pylist()
+        found = self._found.setdefault(where, [])
+        for row, value, over, clip in zip(at.tolist(), score.tolist(), excess.tolist(), ids, strict=True):
+            found.append((abs(over), (self.rows + row, where[2], over, result.missing(row)), value, clip))
+        found.sort()
+        del found[self.most :]
+
+    def named(self) -> list[NearMiss]:
+        found: list[NearMiss] = []
+        for alone in (Alone.YES, Alone.SO_FAR):
+            tiers: dict[_Miss, list[str]] = {}
+            values: dict[_Miss, tuple[float, float, str]] = {}
+            for (which, tier, name), misses in self._found.items():
+                for distance, miss, value, clip in misses if which == alone else ():
+                    tiers.setdefault(miss, []).append(tier)
+                    values[miss] = distance / (self._spreads[name].value or 1.0), value, clip
+            order = sorted(values, key=lambda miss: (values[miss][0], miss))[: self.most - len(found)]
+            for miss in order:
+                _, value, clip = values[miss]
+                named = tuple(sorted(tiers[miss], key=self._tiers.index))
+                found.append(NearMiss(clip, named, miss[1], value, miss[2], alone, miss[3]))
+        return found
+
+
+class _Spread:
+    """The standard deviation of numbers that come bit by bit."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        if not values.size:
+            return
+        mean, count = float(values.mean()), self._count + values.size
+        apart = mean - self._mean
+        self._squares += float(((values - mean) ** 2).sum()) + apart**2 * self._count * values.size / count
+        self._mean += apart * values.size / count
+        self._count = count
+
+    @property
+    def value(self) -> float:
+        return float(np.sqrt(self._squares / self._count)) if self._count else 0.0
 
 
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:

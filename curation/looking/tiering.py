@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_row, clip_scores, score_columns
+from longtake.curation.clip_table import clip_row, clip_scores, score_columns, score_slices
+from longtake.curation.looking.stats import clip_seconds
 from longtake.curation.recipe import Recipe, RecipeError, differences, stale_scores
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide, standard_error_of
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.frames import frames_name
+from longtake.manifests.parts import steadily
 
 
 @dataclass(frozen=True, slots=True)
 class TierChange:
-    """What another recipe does to one tier. undecided: clips that need scores which are not there yet."""
+    """What another recipe does to one tier. undecided: clips that need scores which are not there yet. seconds: of the clips that
+    are kept after it."""
 
     tier: str
     before: int
@@ -31,6 +34,7 @@ class TierChange:
     entering: int
     leaving: int
     undecided: int
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +104,36 @@ def _lists(members: npt.NDArray[np.bool_], values: pa.Array) -> pa.Array:
 
 def retier(workspace: Workspace, before: Recipe, after: Recipe) -> Retiering:
     """Apply both recipes' tiers to the scores that are there."""
-    old, new = clip_scores(workspace, before), clip_scores(workspace, after)
-    changes = []
-    for tier in dict.fromkeys([*before.tiers, *after.tiers]):
-        none = np.zeros(old.table.num_rows, bool)
-        was = decide(old, before.tiers[tier]) if tier in before.tiers else None
-        now = decide(new, after.tiers[tier]) if tier in after.tiers else None
-        kept_before, kept_after = was.kept if was else none, now.kept if now else none
-        changes.append(
-            TierChange(
-                tier,
-                int(kept_before.sum()),
-                int(kept_after.sum()),
-                int((kept_after & ~kept_before).sum()),
-                int((kept_before & ~kept_after).sum()),
-                int((now.verdicts == Verdict.UNDECIDED).sum()) if now else 0,
-            )
-        )
+    tiers = list(dict.fromkeys([*before.tiers, *after.tiers]))
+    counts = steadily(lambda: _retiered(workspace, before, after, tiers))
+    changes = [_change(tier, row) for tier, row in zip(tiers, counts, strict=True)]
     return Retiering(changes, differences(before, after), stale_scores(before, after))
+
+
+def _change(tier: str, row: npt.NDArray[np.float64]) -> TierChange:
+    kept_before, kept_after, enter, leave, undecided = map(int, row[:-1])
+    return TierChange(tier, kept_before, kept_after, enter, leave, undecided, float(row[-1]))
+
+
+def _retiered(workspace: Workspace, before: Recipe, after: Recipe, tiers: Sequence[str]) -> npt.NDArray[np.float64]:
+    """[tiers, 6]: clips kept before and after, entering, leaving, undecided, and the seconds of those kept after; added up over
+    slices of the clips."""
+    counts = np.zeros((len(tiers), 6))
+    for old, new in zip(
+        score_slices(workspace, before, ()), score_slices(workspace, after, ["start", "end"]), strict=True
+    ):
+        seconds = clip_seconds(new.table)
+        none = np.zeros(old.table.num_rows, bool)
+        for row, tier in enumerate(tiers):
+            was = decide(old, before.tiers[tier]) if tier in before.tiers else None
+            now = decide(new, after.tiers[tier]) if tier in after.tiers else None
+            kept, keeps = was.kept if was else none, now.kept if now else none
+            undecided = now.verdicts == Verdict.UNDECIDED if now else none
+            counts[row, :-1] += [
+                np.count_nonzero(one) for one in (kept, keeps, keeps & ~kept, kept & ~keeps, undecided)
+            ]
+            counts[row, -1] += seconds[keeps].sum()
+    return counts
 
 
 _OF_VIDEO = ["codec", "pixel_format", "transfer", "primaries", "tone_mapped"]

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import re
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -127,6 +128,9 @@ def words(error: BaseException) -> str:
         status = getattr(one, "status", None)
         if isinstance(status, int) and 400 <= status < 600:
             return f"HTTP {status} {getattr(one, 'message', '') or ''}".strip()
+    if any(isinstance(one, socket.gaierror) for one in chain):
+        host = next((str(known) for one in chain if (known := getattr(one, "host", None))), "")
+        return f"unknown host {host}".rstrip()
     if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
         error = chain[-1]  # fsspec's has the address only; what happened stands behind it
     if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):

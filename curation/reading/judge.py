@@ -76,11 +76,15 @@ class Judge:
     def may_keep(self, info: VideoInfo, span: Span) -> bool:
         """Whether decoding can still be worth it, by metadata alone. A span of no length is one of unknown length."""
         scores = self.probe_scores(info, span)
-        return self._goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
+        return self.goes_on(scores if span.seconds > 0 else _without(scores, "duration"))
+
+    def rejects(self, info: VideoInfo, span: Span) -> bool:
+        """Whether metadata alone rejects a clip in every tier; what is measured all the same (`all_scores`) does not count."""
+        return not self._alive(self.probe_scores(info, span))
 
     def measure(self, clip: ClipScan, sample: Sample) -> Sample:
         """Add the sample's scores to `clip`, as far as the cascade goes; the sample comes back with its marks."""
-        goes_on = self._goes_on(clip.scores)
+        goes_on = self.goes_on(clip.scores)
         for filter_ in self._on_sample:
             if not goes_on:
                 break
@@ -90,7 +94,7 @@ class Judge:
                 clip.error = RowError("measure", f"{filter_.name}: {score}")
                 break
             clip.scores[filter_.name] = Measured(score, score.protocol or filter_.protocol)
-            goes_on = self._goes_on(clip.scores)
+            goes_on = self.goes_on(clip.scores)
         clip.has_frames = clip.error is None and goes_on
         return sample
 
@@ -102,10 +106,11 @@ class Judge:
             if clip.has_frames:
                 keep(clip.span, sample)
 
-    def _goes_on(self, scores: Mapping[str, Measured]) -> bool:
+    def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""
-        if self.all_scores:
-            return True
+        return self.all_scores or self._alive(scores)
+
+    def _alive(self, scores: Mapping[str, Measured]) -> bool:
         row: dict[str, Any] = {"status": "ok", "protocols": json.dumps({n: m.protocol for n, m in scores.items()})}
         for name, measured in scores.items():
             row |= {name: measured.score.known, f"{name}_detail": measured.score.detail}

@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from longtake.curation.cli.startup import leave_pandas_out
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import faults
 from longtake.manifests.store import StoreError
@@ -47,12 +48,16 @@ class Limits:
     memory_mib: int
 
 
-_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent, or inline, there is nobody to ask)
+_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent there is nobody to ask)
 
 
 def allow_seconds(seconds: float) -> None:
     """Called by a job once it knows how long it may take, counted from now."""
     _extend(seconds)
+
+
+class _Disturbed(VideoError):
+    """Somebody killed or stopped the child. Whoever does so twice at one job is taken to have the job as their reason."""
 
 
 class Sandbox:
@@ -67,7 +72,14 @@ class Sandbox:
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
         """The function's result. Raises VideoError (timeout, timed_out, memory, no_memory, crash), and the RowError or
-        StoreError that the function raised."""
+        StoreError that the function raised. A child that somebody kills or stops tells nothing of the film: the job is done
+        once more."""
+        try:
+            return self._run(function, args, limits)
+        except _Disturbed:
+            return self._run(function, args, limits)
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
         connection, process = self._ready()
         killed_before = _killed_for_memory()
         try:
@@ -82,6 +94,8 @@ class Sandbox:
                     if process.poll() is not None and not connection.poll(0):
                         raise EOFError
                     if (now := time.monotonic()) > deadline:
+                        if watched.status() == psutil.STATUS_STOPPED:
+                            raise _Disturbed("crash", "the decoder was stopped from outside (SIGSTOP)")
                         raise _too_late(faults.seconds_waited(self._clock, now), now - began)
                     if watched.memory_info().rss > limits.memory_mib * _MIB:
                         limit = f"{limits.memory_mib} MiB"
@@ -102,10 +116,13 @@ class Sandbox:
                 raise VideoError(
                     "no_memory", "the kernel ended the decoder, since the machine had no memory left"
                 ) from error
-            raise VideoError("crash", f"the decoder died ({_cause(process.returncode)})") from error
+            # No codec ends itself so, and neither does this process, which would not be here.
+            fault = _Disturbed if process.returncode == -signal.SIGKILL else VideoError
+            raise fault("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
             # also on Ctrl-C: a child in the middle of a video is of no use any more
-            if not (isinstance(error, RowError) and error.kind not in ("timeout", "timed_out", "memory", "no_memory")):
+            ended = ("timeout", "timed_out", "memory", "no_memory")
+            if isinstance(error, _Disturbed) or not (isinstance(error, RowError) and error.kind not in ended):
                 self._stop()
             raise
 
@@ -211,6 +228,7 @@ def _main() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+    leave_pandas_out()  # half a second of CPU and 40 MiB, which no scan has any use for
     # the module that this process was started as is another one than what jobs import
     from longtake.curation.reading import sandbox
 

@@ -15,6 +15,7 @@ import av
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
 from longtake.curation.reading.listed import ListedPass, require_sound, sample_of
 from longtake.curation.reading.motion import Pair, small_grey
@@ -75,7 +76,7 @@ def scan_video(
             scanned = ListedPass(video, info, judge, keep, given, whole).run()
             scanned.clips += endless
             return scanned
-        return _Pass(video, info, judge, keep).run()
+        return _Pass(video, info, judge, keep, EarlyLook(uri, judge)).run()
 
 
 def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[ClipScan], float | None]:
@@ -92,6 +93,13 @@ def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[
     ends = [Span(start, info.duration) for start in open_ended]
     new = [span for span in ends if (round(span.start * 1e3), round(span.end * 1e3)) not in known]
     return given + new, [], info.duration
+
+
+def too_short(seconds: float, least: float) -> RowError:
+    """The error of a film none of whose shots is long enough for a clip, where no gate tells that it is too short."""
+    return RowError(
+        "too_short", f"the longest shot lasts {seconds:.1f} s; a clip has {least:g} s at least (splitting.min_seconds)"
+    )
 
 
 def _whole(info: VideoInfo) -> Span:
@@ -113,9 +121,9 @@ def _checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
 class _Pass:
     """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep) -> None:
+    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep, early: EarlyLook) -> None:
         recipe = judge.recipe
-        self.video, self.info, self.judge, self.keep = video, info, judge, keep
+        self.video, self.info, self.judge, self.keep, self.early = video, info, judge, keep, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
         self.analysis = AnalysisFrames(info)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
@@ -128,9 +136,11 @@ class _Pass:
         self.count = DecodeCount()
         self.clips: list[ClipScan] = []
         self.longest_short: tuple[ClipScan, Sample | None] | None = None
+        self.none_long_enough = False
         self.window_start = 0.0
         self.shot_start = 0.0
         self.time = 0.0
+        self.settled = 0.0  # no cut before this time will be found any more
         self.looked = -math.inf
         self.looks: list[tuple[float, Image]] = []  # that the detectors have not seen yet
         self.meter = ChangeMeter()
@@ -138,12 +148,11 @@ class _Pass:
 
     def run(self) -> VideoScan:
         started = False
-        for decoded in decode(self.video, self.info, self.count):
+        for decoded in decode(self.video, self.info, self.count, enough=self._enough):
             if not started:
                 started = True
-                if not self._first(decoded.frame):
-                    self.clips = [ClipScan(_whole(self.info), self.judge.probe_scores(self.info, _whole(self.info)))]
-                    return VideoScan(self.info, self.clips, [], self.count)
+                if (rejected := self._first(decoded.frame)) is not None:
+                    return VideoScan(self.info, [rejected], [], self.count)
             self.time = decoded.time
             self.buffer.push(decoded.time, decoded.frame)
             self._look_for_cuts(decoded.time, decoded.frame)
@@ -152,13 +161,17 @@ class _Pass:
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _first(self, frame: av.VideoFrame) -> bool:
-        """What only a frame can tell: how it is turned. False if the gates reject the video now."""
+    def _first(self, frame: av.VideoFrame) -> ClipScan | None:
+        """What only a frame can tell: how it is turned, and that the film begins as no clip may be. The row of the whole video,
+        if the gates reject it now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
             self.info, self.analysis = turned, AnalysisFrames(turned)
         self._open_shot(0.0)
-        return self.judge.may_keep(self.info, _whole(self.info))
+        whole = _whole(self.info)
+        if not self.judge.may_keep(self.info, whole):
+            return ClipScan(whole, self.judge.probe_scores(self.info, whole))
+        return self.early.rejected(self.info, self.analysis, frame)
 
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
@@ -174,15 +187,33 @@ class _Pass:
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
+            if self.none_long_enough and not self.judge.rejects(self.info, clip.span):
+                clip.error, clip.has_frames = too_short(clip.span.seconds, self.splitting.min_seconds), False
+
+    def _enough(self, last: float) -> bool:
+        """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,
+        where it is longer: what is left of the open shot is too short for a clip, and so is any shot that a cut may begin."""
+        by, began = self.splitting, self.window_start > self.shot_start
+        if by.longer == "faster":  # the end of the last window
+            return False
+        least, whole = by.min_seconds, by.window_seconds if began else by.min_seconds
+        if not self.clips:  # then the longest shot stands for the film
+            least = whole = self.longest_short[0].span.seconds if self.longest_short else 0.0
+        end = max(self.info.duration, last) + 1 / UNKNOWN_FPS  # nan, where the header does not say
+        return end - self.settled < least and (self._trimmed or end - self.window_start < whole)
 
     def _finish_clips(self, end: float) -> None:
-        self._detect()
-        for detector in self.detectors:
-            self.pending += detector.finish()
-        self._apply_cuts(math.inf)
-        self._close_shot(end)
+        if self.count.passed_over:
+            self.left_out += end - self.window_start if self.window_start > self.shot_start else 0.0
+        else:
+            self._detect()
+            for detector in self.detectors:
+                self.pending += detector.finish()
+            self._apply_cuts(math.inf)
+            self._close_shot(end)
         if not self.clips:
             # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
+            self.none_long_enough = True
             clip, sample = self.longest_short or (self._new_clip(Span(0.0, end)), None)
             self._add(clip, sample)
 
@@ -209,6 +240,7 @@ class _Pass:
             self._clip(Span(self.window_start, self.window_start + window))
             self.window_start += window
             self._want_windows(self.window_start)
+        self.settled = settled
         needed = settled if self._trimmed else min(self.window_start, settled)
         self.buffer.drop_before(needed)
         self.meter.drop_before(needed)
@@ -266,8 +298,8 @@ class _Pass:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
                 clip = self._new_clip(rest)
-                # measured only where no gate on its length tells already why it is not kept
-                measured = self.judge.may_keep(self.info, rest)
+                # Where no gate rejects it, it is an error: it is too short for a clip. So measuring it tells nothing.
+                measured = self.judge.all_scores and self.judge.rejects(self.info, rest)
                 self.longest_short = (clip, self._sample(clip) if measured else None)
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────

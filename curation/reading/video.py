@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TypeAlias
 
 import av
 import av.error
+import av.video.stream
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
@@ -18,11 +21,16 @@ from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track
 from longtake.curation.reading.progressive import whole_pictures
 from longtake.curation.reading.timeline import Rate, Timeline
 
+# Bytes. Packets that are held back, since nothing is wanted of them, may take so much memory.
+_HELD_BYTES = 64 * 2**20
 _NO_TIMESTAMPS = 0x80  # ffmpeg's AVFMT_NOTIMESTAMPS, of raw streams
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
     "`ffmpeg -i FILE -c copy FILE.mkv`"
 )
+
+
+_Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ class DecodedFrame:
 @dataclass(slots=True)
 class DecodeCount:
     """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first),
-    frames of a time that had passed, times that the clock started anew, the greatest time of a packet."""
+    frames of a time that had passed, times that the clock started anew, packets at the end that were read and not decoded
+    (passed_over), the greatest time of a packet."""
 
     packets: int = 0
     frames: int = 0
@@ -75,6 +84,7 @@ class DecodeCount:
     fault: str = ""
     disordered: int = 0
     restarts: int = 0
+    passed_over: int = 0
     last: float = -math.inf
     rate: Rate = field(default_factory=Rate)
 
@@ -165,21 +175,34 @@ def missing_tail(video: OpenVideo) -> bool:
 
 
 def decode(
-    video: OpenVideo, info: VideoInfo, count: DecodeCount, *, all_frames: bool = False, since: float = -math.inf
+    video: OpenVideo,
+    info: VideoInfo,
+    count: DecodeCount,
+    *,
+    all_frames: bool = False,
+    since: float = -math.inf,
+    enough: Callable[[float], bool] = lambda last: False,
 ) -> Iterator[DecodedFrame]:
     """Decode forward, one thread, to whole pictures; times strictly increase. Frames no other frame refers to are skipped,
     unless `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
 
     Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out. since:
-    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some. Raises
-    VideoError (unsupported) for a stream whose frames have no times.
+    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some. enough: whether
+    nothing more is wanted of a film whose packets go on to `last` seconds, as far as is known. From then on packets are held
+    back, and are decoded only if more come than the header promised. Raises VideoError (unsupported) for a stream whose frames
+    have no times.
     """
-    frames = _decoded(video, info, count, all_frames, since)
+    frames = _decoded(video, info, count, all_frames, since, enough)
     return (DecodedFrame(time, frame) for time, frame in whole_pictures(frames))
 
 
 def _decoded(
-    video: OpenVideo, info: VideoInfo, count: DecodeCount, all_frames: bool, since: float
+    video: OpenVideo,
+    info: VideoInfo,
+    count: DecodeCount,
+    all_frames: bool,
+    since: float,
+    enough: Callable[[float], bool],
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     context = video.stream.codec_context
     timeline = Timeline(video, info.fps)
@@ -187,20 +210,35 @@ def _decoded(
     restarts, last, time = count.restarts, -math.inf, -math.inf
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
+    held: list[_Packet] = []  # of which nothing is wanted, if the film ends where its header says
+    held_bytes = 0
+    waiting: deque[_Packet] = deque()
     while True:
         try:
-            packet = next(packets)
-            if raw and packet.size and packet.pts is None and packet.dts is None:
-                raise VideoError("unsupported", _TIMELESS)
-            raw = False
-            shown = timeline.place(packet)
-            count.restarts = restarts + timeline.restarts
-            if shown is not None:
-                time = shown
-                count.last = max(count.last, time)
-                count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
-            count.packets += bool(packet.size)
-            frames = packet.decode()
+            if not waiting:
+                packet = next(packets)
+                if raw and packet.size and packet.pts is None and packet.dts is None:
+                    raise VideoError("unsupported", _TIMELESS)
+                raw = False
+                shown = timeline.place(packet)
+                count.restarts = restarts + timeline.restarts
+                if shown is not None:
+                    time = shown
+                    count.last = max(count.last, time)
+                    count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
+                count.packets += bool(packet.size)
+                if held and not packet.size:  # the end
+                    count.passed_over = len(held)
+                    count.rate.finish()
+                    return
+                held.append(packet)
+                held_bytes += packet.size
+                if held_bytes < _HELD_BYTES and enough(count.last):
+                    continue
+                waiting.extend(held)
+                held.clear()
+                held_bytes = 0
+            frames = waiting.popleft().decode()
         except (StopIteration, av.error.EOFError):
             count.rate.finish()
             return

@@ -8,6 +8,7 @@ otherwise make the actor again for ever.
 from __future__ import annotations
 
 import io
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,11 +19,13 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from longtake import __version__
 from longtake.curation.errors import SetupError
 from longtake.curation.running.faults import this_host
-from longtake.curation.running.jobs import Report, Worker
+from longtake.curation.running.jobs import Report, Worker, parts_of
 from longtake.curation.running.ledger import Orders, Place
 from longtake.curation.running.minder import Minder
+from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 ITEM = pa.schema([("stage", pa.string()), ("key", pa.string()), ("batch", pa.large_binary())])
@@ -42,13 +45,16 @@ def item(stage: str, batch: pa.Table) -> pa.Table:
 @dataclass(frozen=True, slots=True)
 class Post:
     """A place in a pool. worker, args: as in a Job. follow: from a stage and the clips that it did to the batches that follow;
-    None: no stage follows."""
+    None: no stage follows. version: of the driver's longtake. models: where the driver has its weights; a node that says nothing
+    else has them there, too."""
 
     stage: str
     worker: Callable[..., Worker]
     args: tuple[Any, ...]
     patience: float
     follow: Follow | None
+    version: str = __version__
+    models: str | None = None
 
 
 class AtWork:
@@ -62,6 +68,7 @@ class AtWork:
         ray.get(ledger.starts.remote(post.stage))
         try:
             self._minder = Minder()
+            _check_place(post)
             with self._minder.within(_START_SECONDS, "start"):
                 self._worker = post.worker(*post.args)
         except Exception as error:
@@ -86,12 +93,29 @@ class AtWork:
         try:
             if orders.alone:
                 return self._one_by_one(key, batch)
-            with self._turns.together(), self._minder.within(self._post.patience, key):
-                report = self._worker(batch)
-            return self._ended(key, report)
+            return self._in_parts(key, batch)
         except Exception as error:
             self._fail(error)
             return []
+
+    def _in_parts(self, key: str, batch: pa.Table) -> list[pa.Table]:
+        """A batch as this worker takes it. Parts that another worker has done before it died are not done again."""
+        items: list[pa.Table] = []
+        at, parts = 0, parts_of(self._worker, batch)
+        for part in parts:
+            name, at = f"{key}:{at}-{at + part.num_rows}", at + part.num_rows
+            if len(parts) > 1:
+                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here))
+                if orders.stop:
+                    return items
+                if orders.done:
+                    continue
+            with self._turns.together(), self._minder.within(self._post.patience, key):
+                report = self._worker(part)
+            items += self._ended(name if len(parts) > 1 else key, report)
+        if len(parts) > 1:
+            ray.get(self._ledger.end.remote(key, Report(stage=self._post.stage)))
+        return items
 
     def _one_by_one(self, key: str, batch: pa.Table) -> list[pa.Table]:
         """The rows of a batch that has killed its workers. One that kills another one, alone, ends as an error."""
@@ -129,7 +153,7 @@ class AtWork:
 
     def _fail(self, error: Exception) -> None:
         self._worker = None
-        ray.get(self._ledger.fail.remote(self._post.stage, told(error)))
+        ray.get(self._ledger.fail.remote(self._post.stage, f"{told(error)} (on {self._here.host})"))
 
     def _close(self) -> None:
         """Once the run stops, end what is under way."""
@@ -137,6 +161,14 @@ class AtWork:
         if self._worker is not None:
             self._worker.close()
         ray.get(self._ledger.closed.remote(self._here.worker))
+
+
+def _check_place(post: Post) -> None:
+    """Raises SetupError if this node has another longtake than the driver. Says where weights are, if nobody else does."""
+    if post.version != __version__:
+        raise SetupError(f"this node has longtake {__version__}, and the command is of longtake {post.version}")
+    if post.models is not None:
+        os.environ.setdefault(FOLDER_VARIABLE, post.models)
 
 
 def told(error: Exception) -> str:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
 from longtake.manifests.folder import local_path
+from longtake.manifests.keys import Seen
 from longtake.manifests.members import file_of
 
 IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
@@ -116,6 +117,23 @@ KEYS = ("clip_id", "video_id", "scan_id")  # the columns that `key_of` looks at
 def key_of(row: Mapping[str, Any]) -> str:
     """What a row of a batch is called within a run: its clip, else its video, and the scan that it is of."""
     return f"{row.get('clip_id') or row.get('video_id')} {row.get('scan_id')}"
+
+
+def keys_of(rows: pa.Table) -> pa.ChunkedArray:
+    """As `key_of`, of many rows."""
+    none = pa.scalar("None", pa.large_string())
+    named = rows["clip_id"] if "clip_id" in rows.column_names else rows["video_id"]
+    scans = rows["scan_id"].cast(pa.large_string()) if "scan_id" in rows.column_names else none
+    return pc.binary_join_element_wise(
+        pc.fill_null(named.cast(pa.large_string()), none), pc.fill_null(scans, none), " "
+    )
+
+
+def untried(rows: pa.Table, tried: Seen | None) -> pa.Table:
+    """The rows that are not among those that were tried in this run. They have the columns that `key_of` looks at."""
+    if tried is None or not len(tried) or not rows.num_rows:
+        return rows
+    return rows.filter(pa.array(~tried.has(keys_of(rows))))
 
 
 class Faults:

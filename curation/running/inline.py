@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import pyarrow as pa
 
-from longtake.curation.running.jobs import Job, Report, Worker
+from longtake.curation.running.jobs import Job, Report, Worker, parts_of
 
 
 class Inline:
@@ -31,7 +31,7 @@ def in_this_process(job: Job) -> Generator[Report]:
     try:
         if job.at_once == 1:
             for batch in job.batches:
-                yield worker(batch)
+                yield from map(worker, parts_of(worker, batch))
         else:
             yield from _side_by_side(worker, job.batches, job.at_once)
     finally:
@@ -51,7 +51,8 @@ def _side_by_side(worker: Worker, batches: Sequence[pa.Table], at_once: int) -> 
                     batch = next(left, None)
                 if batch is None:
                     break
-                ended.put(worker(batch))
+                for part in parts_of(worker, batch):
+                    ended.put(worker(part))
         except BaseException as error:
             ended.put(error)
         ended.put(None)

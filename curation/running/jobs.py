@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from longtake.curation.running.faults import Outcome
 
+AT_A_TIME = 200_000  # rows of a job; a thousandth of that is at work at any moment
+
 
 @dataclass(slots=True)
 class Report:
@@ -50,7 +52,7 @@ class Report:
     @property
     def busy_share(self) -> float | None:
         """Of the workers' time, 0 to 1; None where no model ran."""
-        return self.busy_seconds / self.seconds if self.busy_seconds else None
+        return min(1.0, self.busy_seconds / self.seconds) if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
         for name in (one.name for one in fields(self) if one.name not in ("outcomes", "stage", "clips", "more")):
@@ -66,10 +68,18 @@ class NoRoom(Lost):
     """The pools of several stages are in each other's way: they have to follow one another."""
 
 
+def parts_of(worker: Worker, batch: pa.Table) -> list[pa.Table]:
+    """What a worker makes of a batch: its own rows, in order, in one table or in several."""
+    cut = getattr(worker, "parts", None)
+    return cut(batch) if cut is not None else [batch]
+
+
 class Worker(Protocol):
     """Made once per process, called with one batch after another (or several at once, see Job). If it has a method
     `close`, that ends what is under way, once no more batches come or the run has to stop. If it has a method
-    `give_up(batch, message) -> Report`, that stores the rows of a batch that nobody survives as errors of kind `crash`."""
+    `give_up(batch, message) -> Report`, that stores the rows of a batch that nobody survives as errors of kind `crash`. If it
+    has a method `parts(batch) -> list[Table]`, those are worked on one after another, each with a report of its own: how
+    much is done at a time is decided where it is done."""
 
     def __call__(self, batch: pa.Table) -> Report: ...
 
@@ -82,7 +92,9 @@ class Job:
     where the cluster has any; gpus: how much of one. workers: how many at most (None: as many as there is room for). at_once:
     batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
-    a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed.
+    a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. clip_seconds:
+    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial: there
+    is more to do than these batches, which is planned when they are done: so a plan takes no more memory than AT_A_TIME rows do.
     """
 
     stage: str
@@ -97,6 +109,9 @@ class Job:
     at_once: int = 1
     on_driver: bool = False
     patience: float = 1800.0
+    clip_seconds: float = 0.0
+    clips: float | None = None
+    partial: bool = False
 
     @property
     def rows(self) -> int:
@@ -127,6 +142,16 @@ def allow(seconds: float) -> None:
 def hears_allow(heard: Callable[[float], None] | None) -> None:
     """Who is told by `allow` in this thread."""
     _patient.heard = heard
+
+
+def cpu_seconds(jobs: Sequence[Job]) -> float:
+    """A guess of what stages that follow one another will take, in seconds of CPU: each has its own clips and those of the
+    stages before it."""
+    clips = total = 0.0
+    for job in jobs:
+        clips += job.rows if job.clips is None else job.clips
+        total += clips * job.clip_seconds
+    return total
 
 
 def split(table: pa.Table, cost: Sequence[float], per_batch: float, at_most: int) -> list[pa.Table]:

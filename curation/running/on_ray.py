@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.inline import in_this_process
 from longtake.curation.running.jobs import Job, Report
+from longtake.curation.running.plugins import plugin_paths
 
 if TYPE_CHECKING:
     from longtake.curation.running.at_work import Follow
 
 _KNOCK_SECONDS = 10.0
+_STARTS = 3  # that a local Ray is tried, on a machine too busy to start it in time
+_LINE_OF_THE_CORE = b"Set ray log level from environment variable"
 AGAIN = "what is done is kept, and the same command goes on from here"
 _RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
 
@@ -25,11 +31,20 @@ _RETRIES = 3  # of a wave whose engine died: one that dies of a question must no
 class Cluster:
     """Ray: an existing cluster by its address, or a local one that ends with this object.
 
-    workers: how many at once (None: as many as the cluster's resources carry).
+    workers: how many at once (None: as many as the cluster's resources carry). gpus_per_worker: what a worker with a model
+    takes of a GPU (None: what its job says). say: told when Ray is started or joined.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.address = address
+        self._say = say or (lambda text: None)
+        self._gpus = gpus_per_worker
         self._asked = workers
         self._thread: threading.Thread | None = None
         self._ready, self._over = threading.Event(), threading.Event()
@@ -39,6 +54,7 @@ class Cluster:
     def start(self) -> None:
         """Begin to start Ray, which takes seconds, while this process reads lists and plans."""
         if self._thread is None:
+            self._say(f"joining the Ray cluster at {self.address}" if self.address else "starting Ray, some 10 s")
             self._thread = threading.Thread(target=self._start, daemon=True)
             self._thread.start()
 
@@ -56,7 +72,10 @@ class Cluster:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
-            ray.init(address=self.address or "local", **options)
+            elif plugins := plugin_paths():
+                options["runtime_env"] = {"py_modules": plugins}
+            with _quiet_core():
+                _init(self.address, options)
             # Ray prints of each actor that is made anew, whatever it was told of logs.
             ray._private.worker.print_to_stdstream = lambda *told, **more: None
         except BaseException as error:
@@ -97,14 +116,17 @@ class Cluster:
             return
         from longtake.curation.running.streaming import stream
 
-        yield from stream(jobs, follow, say, self._asked, ours=self.address is None)
+        yield from stream(self._sized(jobs), follow, say, self._asked, ours=self.address is None)
 
     def fits(self, jobs: Sequence[Job]) -> bool:
         """Whether there is room for a worker of each of these jobs at once."""
         self._wait()
         from longtake.curation.running.streaming import fits
 
-        return fits(jobs, ours=self.address is None)
+        return fits(self._sized(jobs), ours=self.address is None)
+
+    def _sized(self, jobs: Sequence[Job]) -> list[Job]:
+        return [job if self._gpus is None else replace(job, gpus=self._gpus) for job in jobs]
 
     def close(self) -> None:
         """Leave the cluster; end it if it is ours."""
@@ -117,6 +139,57 @@ class Cluster:
             self._thread.join()
 
 
+def _init(address: str | None, options: dict[str, Any]) -> None:
+    """Join or start Ray. Its own patience with a node that starts is half a minute, which a busy machine passes."""
+    import ray
+
+    for left in range(_STARTS - 1, -1, -1):
+        try:
+            ray.init(address=address or "local", **options)
+            return
+        except Exception as error:
+            if address is not None or not left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Ray's core tells the terminal which level of logs it was set to, before it heeds it. So what is written while it starts,
+    which takes milliseconds, is written afterwards, without that line."""
+    import ray._raylet
+
+    _raylet: Any = ray._raylet
+    core = _raylet.CoreWorker
+
+    def started(*args: Any, **options: Any) -> Any:
+        with _later(1), _later(2):
+            return core(*args, **options)
+
+    _raylet.CoreWorker = started
+    try:
+        yield
+    finally:
+        _raylet.CoreWorker = core
+
+
+@contextmanager
+def _later(number: int) -> Iterator[None]:
+    """What is written to a file descriptor in here comes to it at the end, but for the line of Ray's core."""
+    with tempfile.TemporaryFile() as aside:
+        before = os.dup(number)
+        os.dup2(aside.fileno(), number)
+        try:
+            yield
+        finally:
+            os.dup2(before, number)
+            os.close(before)
+            aside.seek(0)
+            for line in aside:
+                if _LINE_OF_THE_CORE not in line:
+                    os.write(number, line)
+
+
 def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows through vLLM in actors of the cluster that this process is in: each row's `number`, and what became of it, in
     any order. engine: arguments of `ray.data.llm.vLLMEngineProcessorConfig`; rows: with `messages` and `sampling_params`.
@@ -124,7 +197,7 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
     import ray
 
     if not ray.is_initialized():
-        raise SetupError("the captioner vllm runs on a Ray cluster: leave --inline out")
+        raise SetupError("the captioner vllm runs on a Ray cluster: leave --engine inline out")
     if "placement_group_config" not in engine:
         needed = engine["engine_kwargs"].get("tensor_parallel_size", 1)
         if (there := _resources().get("GPU", 0)) < needed:  # Ray would wait for them, and say nothing

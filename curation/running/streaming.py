@@ -8,6 +8,7 @@ grows where there is work and room; what earlier runs left for a stage comes in 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -19,13 +20,15 @@ from typing import Any
 import ray
 import ray.data
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.at_work import AtWork, Follow, Post, item
 from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.ledger import Ledger, News
+from longtake.filters.weights import FOLDER_VARIABLE
+from longtake.manifests.uris import redact
 
 _POLL_SECONDS = 0.2
 _SAY_SECONDS = 15.0  # until it is said what is waited for
@@ -175,7 +178,8 @@ def _chain(
         if job.batches:
             own = ray.data.from_arrow([item(job.stage, batch) for batch in job.batches])
             data = own if data is None else data.union(own)
-        post = Post(job.stage, job.worker, job.args, job.patience, follow if job is not jobs[-1] else None)
+        onwards = follow if job is not jobs[-1] else None
+        post = Post(job.stage, job.worker, job.args, job.patience, onwards, models=_models())
         limits = [asked or _MANY, job.workers or _MANY]
         if ours:
             limits.append(max(1, int(resources().get("CPU", 1))))
@@ -199,6 +203,12 @@ def _chain(
             memory=takes.memory,
         )
     return data
+
+
+def _models() -> str | None:
+    """Where this machine has its weights, if somebody said so; not where that holds a secret, which is in no arguments."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return folder if folder and redact(folder) == folder else None
 
 
 class _Waits:
@@ -277,6 +287,9 @@ def _be_quiet() -> None:
 
 
 def _last_line(error: BaseException) -> str:
+    """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
+    if isinstance(error, OutOfMemoryError):
+        return "a machine had no memory left, so Ray ended a process on it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -38,20 +38,26 @@ from longtake.curation.running.faults import (
     of_the_world,
     outcome,
     this_host,
+    untried,
     with_past,
 )
-from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
 from longtake.curation.running.on_ray import run_llm
-from longtake.curation.stages.stage import Run, Stage
+from longtake.curation.running.shared import allowances
+from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Captioned, Filter, FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
+from longtake.manifests.arrow import from_numpy
 from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.keys import Index, Seen
+from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest, open_folder
 
 EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
 SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
+_STAYS = "stays"  # whether a clip's captions stay
 # What of a row stays when only its scores are measured again.
 _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
@@ -76,10 +82,20 @@ class Caption(Stage):
             raise SetupError(f"recipe {run.recipe.name}: captioning: {error}") from error
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, sample=run.options.sample)
+        how = run.options
+        tried = run.tried.get(self.name)
+        return plan(
+            run.workspace,
+            run.recipe,
+            retry_errors=how.retry_errors,
+            sample=how.sample,
+            part=how.part,
+            tried=tried,
+            run=run.id,
+        )
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
-        return job(run.workspace, run.recipe, batches)
+        return job(run.workspace, run.recipe, batches, run.id)
 
     def waits(self, run: Run) -> bool:
         corpus = run.recipe.needing(Needs.CORPUS)  # near-duplicates are not captioned
@@ -104,10 +120,21 @@ class Caption(Stage):
         copies.finish(run.workspace, run.recipe)
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: int | None = None) -> Job | None:
-    """The clips that pass every other gate of some tier, and are not captioned by this captioner yet.
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    retry_errors: bool,
+    sample: int | None = None,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
+    run: str = "",
+) -> Job | None:
+    """The clips that pass every other gate of some tier, and are not captioned by this captioner yet; of very many some, see
+    `Job.partial`.
 
-    sample: only among so many, those of `sampled`.
+    sample: only among so many, those of `sampled`. part: only clips of its videos. tried: rows that were tried in this run.
     """
     captioner = _captioner(recipe)
     on_captions = recipe.needing(Needs.CAPTIONS)
@@ -116,37 +143,65 @@ def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, sample: in
         protocols = dump_protocols({name: filter_.protocol for name, filter_ in on_captions.items()})
     except (FilterUnavailable, CaptionerFault) as error:
         raise SetupError(f"recipe {recipe.name}: {error}") from error
-    todo = _ready_clips(workspace, recipe)
-    if sample is not None:
-        todo = _first(todo, sample)
-    old = workspace.captions.read()
-    at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
-    same = pc.and_(
-        pc.equal(old["scan_id"].take(at), todo["scan_id"]), pc.equal(old["caption_protocol"].take(at), protocol)
-    )
-    written = pc.equal(old["status"].take(at), "ok")
-    measured = pc.equal(old["protocols"].take(at), protocols)
-    tried_in_vain = pc.and_(pc.invert(written), pc.invert(of_the_world(old["error_kind"].take(at))))
-    given_up = pc.and_(tried_in_vain, pa.scalar(not retry_errors))
-    done = pc.fill_null(pc.and_(same, pc.or_(pc.and_(written, measured), given_up)), False)
-    # captions that stay, and only need another measurement, travel along
-    keep = pc.fill_null(pc.and_(same, written), False)
-    for name in _KEPT:
-        todo = todo.append_column(f"old {name}", pc.if_else(keep, old[name].take(at), pa.scalar(None, old[name].type)))
-    tried = pc.if_else(pc.fill_null(same, False), pc.fill_null(old["attempts"].take(at), 0), 0)
-    todo = with_past(todo.append_column("tried", tried), "clip_id", old).filter(pc.invert(done))
-    if not todo.num_rows:
+    names = ["scan_id", "caption_protocol", "status", "protocols", "error_kind", "attempts"]
+    old = Lookup(workspace.captions, names, encoded=["caption_protocol", "status", "protocols", "error_kind"])
+    found, count = list[pa.Table](), 0
+    slices = _ready_slices(workspace, recipe) if sample is None else [_first(_ready_slices(workspace, recipe), sample)]
+    for ready in slices:
+        ready = untried(of_part(ready, part), tried)
+        ready, done = _with_old(ready, old, protocol, protocols, retry_errors)
+        found.append(ready.filter(pc.invert(done)))
+        count += found[-1].num_rows
+        if count > at_a_time:
+            break
+    if not count:
         return None
+    todo = _with_kept(workspace, pa.concat_tables(found).slice(0, at_a_time)).sort_by("video_id")
     if any(filter_.reads_embeddings for filter_ in on_captions.values()):
         todo = with_embeddings(workspace, todo).drop_columns(schemas.EMBEDDING.name)
-    todo = todo.sort_by("video_id")
     how = captioner.running
     batches = split(todo, [1.0] * todo.num_rows, per_batch=how.batch, at_most=how.batch)
-    return job(workspace, recipe, batches)
+    return replace(job(workspace, recipe, batches, run), partial=count > at_a_time)
 
 
-def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table]) -> Job:
-    """The job of these batches. Raises SetupError if what the user allowed cannot be read."""
+def _with_old(
+    todo: pa.Table, old: Lookup, protocol: str, protocols: str, retry_errors: bool
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Clips with what is known of their captions, and which of them are done."""
+    theirs, _ = old.of(todo["clip_id"])
+    theirs = theirs.set_column(0, "scan_id", theirs["scan_id"].cast(pa.string()))
+    texts = {name: theirs[name].cast(pa.string()) for name in ("caption_protocol", "status", "protocols", "error_kind")}
+    same = pc.and_(pc.equal(theirs["scan_id"], todo["scan_id"]), pc.equal(texts["caption_protocol"], protocol))
+    written = pc.equal(texts["status"], "ok")
+    measured = pc.equal(texts["protocols"], protocols)
+    tried_in_vain = pc.and_(pc.invert(written), pc.invert(of_the_world(texts["error_kind"])))
+    given_up = pc.and_(tried_in_vain, pa.scalar(not retry_errors))
+    done = pc.fill_null(pc.and_(same, pc.or_(pc.and_(written, measured), given_up)), False)
+    tried = pc.if_else(pc.fill_null(same, False), pc.fill_null(theirs["attempts"], 0), 0)
+    todo = todo.append_column(_STAYS, pc.fill_null(pc.and_(same, written), False)).append_column("tried", tried)
+    return with_past(todo, "clip_id", old.among(todo["clip_id"])), done
+
+
+def _with_kept(workspace: Workspace, todo: pa.Table) -> pa.Table:
+    """Clips with those captions that stay, and only need another measurement: they travel along."""
+    stay = todo["clip_id"].filter(todo[_STAYS])
+    wanted = Index.of(stay)
+    old = (
+        Lookup(workspace.captions, _KEPT, only=lambda rows: from_numpy(wanted.has(rows["clip_id"])))
+        if len(stay)
+        else None
+    )
+    if old is not None:
+        rows, _ = old.of(pc.if_else(todo[_STAYS], todo["clip_id"], ""))
+    for name in _KEPT:
+        kind = schemas.CAPTIONS.field(name).type
+        column = pa.nulls(todo.num_rows, kind) if old is None else rows[name].cast(kind)
+        todo = todo.append_column(f"old {name}", column)
+    return todo.drop_columns([_STAYS])
+
+
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], run: str = "") -> Job:
+    """The job of these batches. run: the run's id. Raises SetupError if what the user allowed cannot be read."""
     captioner = _captioner(recipe)
     _ = captioner.protocol  # which fills in what the captioner works out by itself
     try:
@@ -160,29 +215,35 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table]) -> Jo
         "caption",
         batches,
         CaptionWorker,
-        (workspace.path, plain, permission),
+        (workspace.path, plain, permission, run),
         on_gpu=how.on_gpu,
         memory_mib=3072,
         workers=how.workers,
         at_once=how.at_once,
         on_driver=how.on_driver,
+        clip_seconds=how.clip_seconds,
     )
 
 
 def sampled(workspace: Workspace, recipe: Recipe, count: int) -> list[str]:
     """So many of the clips to be captioned (all of them if there are fewer): those with the lowest ids, which is as good
     as at random, and always the same ones."""
-    clip_ids: list[str] = _first(_ready_clips(workspace, recipe), count)["clip_id"].to_pylist()
+    clip_ids: list[str] = _first(_ready_slices(workspace, recipe), count)["clip_id"].to_pylist()
     return clip_ids
 
 
 def ready(workspace: Workspace, recipe: Recipe) -> pa.ChunkedArray:
     """The ids of all clips that are to be captioned, or are already."""
-    return _ready_clips(workspace, recipe)["clip_id"]
+    slices = [clips["clip_id"].combine_chunks() for clips in _ready_slices(workspace, recipe)]
+    return pa.chunked_array(slices, pa.string())
 
 
-def _first(clips: pa.Table, count: int) -> pa.Table:
-    return clips.sort_by("clip_id").slice(0, count)
+def _first(slices: Iterable[pa.Table], count: int) -> pa.Table:
+    """Of all clips those with the lowest ids."""
+    first: list[pa.Table] = []
+    for clips in slices:
+        first = [pa.concat_tables([*first, clips]).sort_by("clip_id").slice(0, count)]
+    return first[0]
 
 
 def _captioner(recipe: Recipe) -> Captioner:
@@ -192,9 +253,12 @@ def _captioner(recipe: Recipe) -> Captioner:
         raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
 
 
-def _ready_clips(workspace: Workspace, recipe: Recipe) -> pa.Table:
-    clips = workspace.clips.read()
-    return clips.filter(pa.array(_ready(clips, recipe)))
+def _ready_slices(workspace: Workspace, recipe: Recipe) -> Iterator[pa.Table]:
+    """The clips that wait for captions, or have some; at least one table."""
+    if not workspace.clips.rows():
+        yield workspace.clips.read()
+    for clips in workspace.clips.scan():
+        yield clips.filter(pa.array(_ready(clips, recipe)))
 
 
 def _ready(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
@@ -218,15 +282,16 @@ class CaptionWorker:
     """Holds the captioner and the filters on captions; captions batches of clips and appends their rows.
 
     permission: where the captioner may send pictures and a key, as the driver's user said. The key itself comes from the
-    environment that this worker runs in."""
+    environment that this worker runs in. run: the run's id, whose workers share what an endpoint may be asked."""
 
-    def __init__(self, workspace: str, recipe: Mapping[str, Any], permission: Permission) -> None:
+    def __init__(self, workspace: str, recipe: Mapping[str, Any], permission: Permission, run: str = "") -> None:
         self.workspace = workspace
         self.manifest = schemas.captions(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.filters = self.recipe.needing(Needs.CAPTIONS)
         self.captioner = make_captioner(self.recipe.captioning.captioner, self.recipe.captioning.settings)
         self.captioner.permit(permission)
+        self.captioner.share(run, allowances())
         self.captioner.journal = Journal(open_folder(workspace) / ANSWERS)
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:

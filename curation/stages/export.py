@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
-from longtake.curation.clip_table import CARRIED, clip_scores, written_captions
+from longtake.curation.clip_table import CARRIED, clip_scores, rows_of, score_slices, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
@@ -39,17 +39,20 @@ from longtake.curation.running.faults import (
     SOURCE_WORKS,
     of_the_world,
     outcome,
+    source_of,
     this_host,
+    untried,
     with_past,
 )
-from longtake.curation.running.jobs import Job, Report, allow, split
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
 from longtake.curation.stages import kept_back
 from longtake.curation.stages.formats import NAMES, check_formats, write_formats
-from longtake.curation.stages.stage import Run, Stage
+from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
 from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
+from longtake.manifests.arrow import from_numpy
 from longtake.manifests.dataset.card import DatasetFacts, dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
 from longtake.manifests.dataset.shards import (
@@ -60,14 +63,18 @@ from longtake.manifests.dataset.shards import (
     presto_problems,
     write_shards,
 )
+from longtake.manifests.dataset.splits import SPLIT, split_of
 from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
 from longtake.manifests.folder import Folder, local_path, whole_file
+from longtake.manifests.keys import Seen
+from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
 ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # of video
+_CLIP_SECONDS = 12.0  # of CPU for a clip, as a rule: for a guess of what a run comes to
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit: its process starts, rows are written
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
 _OURS = (*OURS, *NAMES)  # in a dataset's folder
@@ -86,7 +93,10 @@ class Export(Stage):
         check_formats(recipe.export.formats)
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, retry_errors=run.options.retry_errors, access=run.access)
+        how, tried = run.options, run.tried.get(self.name)
+        return plan(
+            run.workspace, run.recipe, retry_errors=how.retry_errors, access=run.access, part=how.part, tried=tried
+        )
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         return job(run.workspace, run.recipe, batches, (run.access or Access()).reach)
@@ -137,31 +147,81 @@ def refuse_links(workspace: Workspace, tiers: Iterable[str]) -> None:
             )
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, retry_errors: bool, access: Access | None = None) -> Job | None:
-    """The clips that some tier keeps, with good captions, that are not encoded under these settings yet."""
-    scores = clip_scores(workspace, recipe)
-    if not scores.table.num_rows:
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    retry_errors: bool,
+    access: Access | None = None,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
+) -> Job | None:
+    """The clips that some tier keeps, with good captions, that are not encoded under these settings yet; of very many some, see
+    `Job.partial`. part: only clips of its videos. tried: rows that were tried in this run."""
+    if not workspace.clips.rows():
         return None
-    clips = scores.table.filter(pa.array(np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)))
-    old = workspace.exports.read(["clip_id", "status", "error_kind", "path", "scan_id", "export_protocol"])
-    given_up = pc.and_(pc.invert(of_the_world(old["error_kind"])), pa.scalar(not retry_errors))
-    settled = pc.or_(pc.equal(old["status"], "ok"), given_up)
-    done = old.filter(pc.and_(settled, pc.equal(old["export_protocol"], recipe.export_protocol)))
-    finished = pc.and_(
-        pc.is_in(clips["clip_id"], value_set=done["clip_id"]), pc.is_in(clips["scan_id"], value_set=done["scan_id"])
-    )
-    todo = clips.filter(pc.invert(finished)).select(
-        ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts"]
-    )
-    if not todo.num_rows:
+    encoded = ["status", "error_kind", "export_protocol"]
+    old = Lookup(workspace.exports, ["scan_id", *encoded], encoded=encoded)
+    working: set[str] = set()
+    found, count = list[pa.Table](), 0
+    for scores in score_slices(workspace, recipe, _OF_CLIPS):
+        keep = np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)
+        clips = of_part(scores.table.filter(pa.array(keep)).select(["clip_id", "scan_id", *_OF_CLIPS]), part)
+        rows, there = old.of(clips["clip_id"])
+        finished = from_numpy(there & _finished(clips, rows, recipe, retry_errors))
+        working.update(_sources(clips.filter(finished)))
+        todo = untried(clips.filter(pc.invert(finished)), tried)
+        found.append(with_past(todo, "clip_id", old.among(todo["clip_id"])))
+        count += todo.num_rows
+        if count > at_a_time:
+            break
+    if not count:
         return None
-    todo = with_past(todo, "clip_id", old, lambda: clips.filter(finished)["uri"])
-    encoded = pc.if_else(pc.equal(old["status"], "ok"), old["path"], pa.scalar(None, pa.string()))
-    at = pc.index_in(todo["clip_id"], value_set=old["clip_id"].combine_chunks())
-    todo = todo.append_column("old_path", encoded.take(at)).sort_by("video_id")
+    todo = _with_sources(pa.concat_tables(found).slice(0, at_a_time), working)
+    todo = _with_old_paths(workspace, todo, old).sort_by("video_id")
     access = access or Access()
-    todo = access.attached(todo, workspace.inputs.read(["video_id", NEEDS]))
-    return job(workspace, recipe, _batches(todo), access.reach)
+    todo = access.attached(todo, rows_of(workspace.inputs, todo["video_id"], ["video_id", NEEDS]))
+    return replace(job(workspace, recipe, _batches(todo), access.reach), partial=count > at_a_time)
+
+
+_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts"]
+
+
+def _finished(clips: pa.Table, rows: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
+    """Which clips are encoded under these settings, or ended in a fact. rows: theirs in the exports manifest."""
+    texts = {name: rows[name].cast(pa.string()) for name in rows.column_names}
+    given_up = pc.and_(pc.invert(of_the_world(texts["error_kind"])), pa.scalar(not retry_errors))
+    settled = pc.or_(pc.equal(texts["status"], "ok"), given_up)
+    same = pc.and_(
+        pc.equal(texts["export_protocol"], recipe.export_protocol), pc.equal(texts["scan_id"], clips["scan_id"])
+    )
+    return np.asarray(pc.fill_null(pc.and_(settled, same), False).to_numpy().astype(bool))
+
+
+def _sources(clips: pa.Table) -> set[str]:
+    """One URI for each source of some clips."""
+    return set({source_of(uri): uri for uri in pc.unique(clips["uri"]).to_pylist()}.values())
+
+
+def _with_sources(todo: pa.Table, working: set[str]) -> pa.Table:
+    """Clips, and whether their source gave others that are encoded."""
+    works = pa.nulls(todo.num_rows, pa.bool_())
+    if pc.any(pc.equal(todo[FAULT_BEFORE], "credentials")).as_py():
+        sources = {source_of(uri) for uri in working}
+        works = pa.array([source_of(uri) in sources for uri in todo["uri"].to_pylist()], pa.bool_())
+    return todo.set_column(todo.column_names.index(SOURCE_WORKS), SOURCE_WORKS, works)
+
+
+def _with_old_paths(workspace: Workspace, todo: pa.Table, old: Lookup) -> pa.Table:
+    """Clips, and where the file lies that each was encoded to before."""
+    again = todo["clip_id"].filter(from_numpy(old.index.has(todo["clip_id"])))
+    rows = rows_of(workspace.exports, again, ["clip_id", "status", "path"]) if len(again) else None
+    paths = pa.nulls(todo.num_rows, pa.string())
+    if rows is not None:
+        encoded = pc.if_else(pc.equal(rows["status"], "ok"), rows["path"], pa.scalar(None, pa.string()))
+        paths = encoded.take(pc.index_in(todo["clip_id"], value_set=rows["clip_id"].combine_chunks()))
+    return todo.append_column("old_path", paths)
 
 
 def _batches(todo: pa.Table) -> list[pa.Table]:
@@ -173,7 +233,7 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], reach
     """The job of these batches."""
     args = (workspace.path, recipe.model_dump(mode="json"), reach)
     patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
-    return Job("export", batches, ExportWorker, args, memory_mib=2048, patience=patience)
+    return Job("export", batches, ExportWorker, args, memory_mib=2048, patience=patience, clip_seconds=_CLIP_SECONDS)
 
 
 def kept(scores: ClipScores, recipe: Recipe, tier: str) -> npt.NDArray[np.bool_]:
@@ -379,7 +439,9 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
     clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
-    schema = dataset_schema(tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450)
+    schema = dataset_schema(
+        tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
+    )
     rows = [
         _row(clip, file, captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
         for clip in clips
@@ -459,6 +521,7 @@ def _row(
         "licence": clip["licence"],
         "sha256": file["sha256"],
         "protocols": clip["protocols"],
+        **({SPLIT: split_of(clip["video_id"], recipe.export.split)} if recipe.export.split else {}),
         **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
     }
 

@@ -8,10 +8,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,18 +28,33 @@ from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, parse_recipe
-from longtake.curation.running.faults import FAULT_BEFORE, HAD_RESULT, of_the_world, outcome, this_host, with_past
-from longtake.curation.running.jobs import Job, Report, allow, split
-from longtake.curation.stages.stage import Run, Stage
-from longtake.curation.workspace import Workspace, without_ids
+from longtake.curation.running.faults import (
+    FAULT_BEFORE,
+    HAD_RESULT,
+    of_the_world,
+    outcome,
+    source_of,
+    this_host,
+    untried,
+    with_past,
+)
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
+from longtake.curation.stages.stage import Run, Stage, of_part
+from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs, Sample
 from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
+from longtake.manifests.arrow import from_numpy
 from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer
+from longtake.manifests.keys import Index, Seen, hashed
+from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+# Bytes, and seconds of CPU: what 15 s of film hold and take, as a rule. For a guess of what a run comes to.
+_CLIP_BYTES, _CLIP_SECONDS = 9 * 2**20, 2.0
+_REMOTE_CLIPS = 8.0  # of a video whose size would have to be asked for
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
@@ -56,17 +74,17 @@ class Scan(Stage):
             run.recipe,
             all_scores=how.all_scores,
             retry_errors=how.retry_errors,
-            inline=how.inline,
             access=run.access,
+            part=how.part,
+            tried=run.tried.get(self.name),
         )
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         how = run.options
-        isolated = not how.inline
-        return job(run.workspace, run.recipe, batches, how.all_scores, isolated, (run.access or Access()).reach)
+        return job(run.workspace, run.recipe, batches, how.all_scores, (run.access or Access()).reach)
 
     def settle(self, run: Run) -> None:
-        sync_clips(run.workspace, run.recipe)
+        sync_clips(run.workspace, run.recipe, run.options.part)
 
 
 def plan(
@@ -75,50 +93,87 @@ def plan(
     *,
     all_scores: bool,
     retry_errors: bool,
-    inline: bool,
     access: Access | None = None,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
 ) -> Job | None:
     """The videos that have to be scanned: those never seen, those whose clips were made in another way, and those a clip
-    of which needs a score or frames that a stricter recipe did without."""
-    wanted = workspace.inputs.read()
-    done = _done(workspace, wanted, recipe, all_scores, retry_errors)
-    todo = without_ids(wanted, "video_id", done)
+    of which needs a score or frames that a stricter recipe did without. Of very many the dearest, see `Job.partial`.
+
+    part: only of its videos. tried: rows that were tried in this run."""
+    names = ["status", "error_kind", "clip_protocol"]
+    videos = Lookup(workspace.videos, names, encoded=names)
+    again = incomplete_videos(workspace, recipe, all_scores, retry_errors, part)
+    working: Callable[[], pa.Array] = cache(lambda: _working(workspace, recipe))
+    todo, cost, cut = pa.table({}), np.zeros(0), False
+    for wanted in workspace.inputs.scan():
+        wanted = untried(of_part(wanted, part), tried)
+        rows, there = videos.of(wanted["video_id"])
+        done = there & _done(wanted, rows, recipe, retry_errors) & ~again.has(wanted["video_id"])
+        wanted = wanted.filter(from_numpy(~done))
+        if not wanted.num_rows:
+            continue
+        wanted = with_past(wanted, "video_id", videos.among(wanted["video_id"]), working)
+        costs = np.array([_bytes(uri) for uri in wanted["uri"].to_pylist()], float)
+        todo, cost = pa.concat_tables([todo, wanted] if todo.num_rows else [wanted]), np.append(cost, costs)
+        if todo.num_rows > 2 * at_a_time:
+            order, cut = _in_order(todo, cost)[:at_a_time], True
+            todo, cost = todo.take(order), cost[order]
     if not todo.num_rows:
         return None
-    videos = workspace.videos.read(["video_id", "uri", "status", "error_kind"])
-    good = videos.filter(pc.and_(pc.equal(videos["status"], "ok"), pc.is_in(videos["video_id"], value_set=done)))
-    todo = with_past(todo, "video_id", videos, lambda: good["uri"])
-    cost = np.array([_bytes(uri) for uri in todo["uri"].to_pylist()])
-    # Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read.
-    order = np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
+    order = _in_order(todo, cost)
+    cut |= len(order) > at_a_time
+    order = order[:at_a_time]
     access = access or Access()
     todo = access.attached(todo.take(order))
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
-    return job(workspace, recipe, batches, all_scores, not inline, access.reach)
+    clips = sum(map(_clips, todo["uri"].to_pylist(), cost[order].tolist()))
+    return replace(job(workspace, recipe, batches, all_scores, access.reach), clips=clips, partial=cut)
 
 
-def job(
-    workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, isolated: bool, reach: Reach
-) -> Job:
+def _in_order(todo: pa.Table, cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Dearest first: no long tail. What met a fault before comes last: it must not hold up what can be read."""
+    return np.lexsort([-cost, todo[FAULT_BEFORE].is_valid().to_numpy()])
+
+
+def _working(workspace: Workspace, recipe: Recipe) -> pa.Array:
+    """One URI for each source that gave a video what is asked for now."""
+    found: dict[str, str] = {}
+    for videos in workspace.videos.scan(["uri", "status", "clip_protocol"]):
+        good = pc.and_(pc.equal(videos["status"], "ok"), pc.starts_with(videos["clip_protocol"], recipe.clip_protocol))
+        found |= {source_of(uri): uri for uri in videos["uri"].filter(good).to_pylist()}
+    return pa.array(list(found.values()), pa.string())
+
+
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, reach: Reach) -> Job:
     """The job of these batches."""
-    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, isolated, reach)
+    args = (workspace.path, recipe.model_dump(mode="json"), all_scores, reach)
     patience = recipe.scan.min_time_limit + _MARGIN_SECONDS
-    return Job("scan", batches, ScanWorker, args, memory_mib=recipe.scan.memory_limit_mib, patience=patience)
+    return Job(
+        "scan",
+        batches,
+        ScanWorker,
+        args,
+        memory_mib=recipe.scan.memory_limit_mib,
+        patience=patience,
+        clip_seconds=_CLIP_SECONDS,
+    )
 
 
-def _done(
-    workspace: Workspace, inputs: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool
-) -> pa.ChunkedArray:
-    videos = workspace.videos.read(["video_id", "status", "error_kind", "clip_protocol"])
-    wanted = pa.array([clip_protocol(recipe, spans) for spans in inputs["spans"].to_pylist()], pa.string())
-    at = pc.index_in(videos["video_id"], value_set=inputs["video_id"].combine_chunks())
-    same = pc.fill_null(pc.equal(videos["clip_protocol"], wanted.take(at.combine_chunks())), False)
-    done = videos.filter(pc.or_(same, pc.equal(videos["status"], "error")))
-    done = done.filter(pc.invert(of_the_world(done["error_kind"])))
+def _done(wanted: pa.Table, videos: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
+    """Which of some inputs are scanned as the recipe asks, or ended in an error that is a fact. videos: their rows."""
+    protocols = np.full(wanted.num_rows, recipe.clip_protocol, object)
+    listed = np.flatnonzero(pc.fill_null(pc.greater(pc.list_value_length(wanted["spans"]), 0), False).to_numpy())
+    for row, spans in zip(listed.tolist(), wanted["spans"].take(from_numpy(listed)).to_pylist(), strict=True):
+        protocols[row] = clip_protocol(recipe, spans)
+    same = pc.fill_null(pc.equal(videos["clip_protocol"].cast(pa.string()), pa.array(protocols, pa.string())), False)
+    status = videos["status"].cast(pa.string())
     if retry_errors:
-        done = done.filter(pc.equal(done["status"], "ok"))
-    again = incomplete_videos(workspace, recipe, all_scores, retry_errors)
-    return without_ids(done, "video_id", again)["video_id"]
+        done = pc.and_(same, pc.fill_null(pc.equal(status, "ok"), False))
+    else:
+        done = pc.or_(same, pc.fill_null(pc.equal(status, "error"), False))
+    return np.asarray(pc.and_(done, pc.invert(of_the_world(videos["error_kind"]))).to_numpy().astype(bool))
 
 
 def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> str:
@@ -131,11 +186,20 @@ def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> 
     return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
 
 
-def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool) -> pa.Array:
-    """Ids of videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
-    clips = workspace.clips.read()
-    if not clips.num_rows:
-        return pa.array([], pa.string())
+def incomplete_videos(
+    workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool, part: tuple[int, int] | None = None
+) -> Index:
+    """Videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
+    found = [np.zeros((2, 0), np.uint64)]
+    for clips in workspace.clips.scan():
+        clips = of_part(clips, part)
+        if clips.num_rows:
+            again = _incomplete(clips, recipe, all_scores, retry_errors)
+            found.append(hashed(pc.unique(clips["video_id"].filter(pa.array(again)))))
+    return Index(np.concatenate(found, axis=1))
+
+
+def _incomplete(clips: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool) -> npt.NDArray[np.bool_]:
     scores = ClipScores(clips, recipe.built)
     ok = pc.equal(clips["status"], "ok").to_numpy(zero_copy_only=False)
     lacking = ~clips["has_frames"].to_numpy(zero_copy_only=False)
@@ -145,11 +209,22 @@ def incomplete_videos(workspace: Workspace, recipe: Recipe, all_scores: bool, re
         if filter_.lower_bound is not None:
             low, _, _ = scores.span(name)
             lacking |= np.isnan(low)
-    needed = np.ones(len(ok), bool) if all_scores else alive(scores, recipe.tiers)
-    again = ok & lacking & needed
-    if retry_errors:
-        again |= ~ok
-    return pc.unique(clips["video_id"].filter(pa.array(again)))
+    living = alive(scores, recipe.tiers)
+    needed = np.ones(len(ok), bool) if all_scores else living
+    again = ok & ((lacking & needed) | (_too_short(clips, recipe) & living))
+    return np.asarray(again | ~ok if retry_errors else again)
+
+
+def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
+    """Clips that are the longest shot of their film, and shorter than a clip has to be: those of lists are as they are."""
+    seconds = np.asarray(pc.subtract(clips["end"], clips["start"]))
+    sought = pc.match_substring(clips["clip_protocol"], "+").fill_null(False).to_numpy().astype(bool)
+    return np.asarray((seconds < recipe.splitting.min_seconds - 1e-6) & ~sought)
+
+
+def _clips(uri: str, size: int) -> float:
+    """How many clips a video of so many bytes comes to, as a guess."""
+    return max(0.1, size / _CLIP_BYTES) if local_path(uri) else _REMOTE_CLIPS
 
 
 def _bytes(uri: str) -> int:
@@ -168,14 +243,13 @@ class ScanWorker:
         workspace: str,
         recipe: Mapping[str, Any],
         all_scores: bool,
-        isolated: bool,
         reach: Reach = ANYWHERE,
     ) -> None:
         self.manifest, self.clips = schemas.videos(workspace), schemas.clips(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.job = (workspace, dict(recipe), all_scores, reach)
         self.reach = reach
-        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS)) if isolated else None
+        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS))
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
@@ -231,10 +305,7 @@ class ScanWorker:
         try:
             if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
                 raise VideoError("input", row["error"])
-            if self.sandbox:
-                result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
-            else:
-                result = scan_row(row, *self.job)
+            result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
             return result
         except RowError as error:
             return self._failed(row, RowError(error.kind, source.redact(str(error))))

@@ -7,10 +7,11 @@ decodes the next and measures on it what needs no device. At most two parts are 
 from __future__ import annotations
 
 import json
-import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,9 @@ from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe, questioner
-from longtake.curation.running.faults import HAD_RESULT, outcome, this_host
-from longtake.curation.running.jobs import Job, Report, split
-from longtake.curation.stages.stage import Run, Stage
+from longtake.curation.running.faults import HAD_RESULT, outcome, this_host, untried
+from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
+from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.ask import Ask
 from longtake.filters.base import Filter, FilterUnavailable, MeasureError, Needs, Sample
@@ -42,10 +43,13 @@ from longtake.filters.gates import Tier
 from longtake.filters.verdicts import ClipScores, standard_error_of, to_measure
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, read_frames
+from longtake.manifests.keys import Seen
 from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
 from longtake.manifests.store import Manifest, open_folder
 
-_BATCH_MS = 15_000  # of CPU, by the filters' own cost; on a GPU, where that says nothing, batches are full
+# Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
+# kill costs there.
+_PART_MS = 15_000
 AT_MOST = 32
 _PART = 8  # clips
 
@@ -62,7 +66,8 @@ class Score(Stage):
         return workspace.clips
 
     def plan(self, run: Run) -> Job | None:
-        return plan(run.workspace, run.recipe, all_scores=run.options.all_scores)
+        how, tried = run.options, run.tried.get(self.name)
+        return plan(run.workspace, run.recipe, all_scores=how.all_scores, part=how.part, tried=tried)
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         return job(run.workspace, run.recipe, batches, run.options.all_scores)
@@ -72,7 +77,7 @@ class Score(Stage):
 
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         wanted = _wanted(clips, run.recipe, run.options.all_scores)
-        return _batches(clips.filter(wanted), run.recipe), clips.filter(pc.invert(wanted))
+        return _batches(clips.filter(wanted)), clips.filter(pc.invert(wanted))
 
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import deduplicate
@@ -85,25 +90,42 @@ class Score(Stage):
             _check_questions(run.recipe)
 
 
-def plan(workspace: Workspace, recipe: Recipe, *, all_scores: bool) -> Job | None:
-    """The clips that some tier may still keep and that lack a score of this stage. Raises SetupError if a filter cannot
-    work on this machine: a package or a weight is missing, or a weight is not the right file."""
+def plan(
+    workspace: Workspace,
+    recipe: Recipe,
+    *,
+    all_scores: bool,
+    part: tuple[int, int] | None = None,
+    tried: Seen | None = None,
+    at_a_time: int = AT_A_TIME,
+) -> Job | None:
+    """The clips that some tier may still keep and that lack a score of this stage; of very many some, see `Job.partial`. Raises
+    SetupError if a filter cannot work on this machine: a package or a weight is missing, or a weight is not the right file.
+
+    part: only clips of its videos. tried: rows that were tried in this run."""
     filters = recipe.needing(Needs.FRAMES)
-    clips = workspace.clips.read()
-    if not filters or not clips.num_rows:
+    if not filters or not workspace.clips.rows():
         return None
     for filter_ in filters.values():
         try:
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    todo = clips.filter(_wanted(clips, recipe, all_scores)).sort_by("video_id")
-    if not todo.num_rows:
+    found, rows = list[pa.Table](), 0
+    for clips in workspace.clips.scan():
+        clips = of_part(clips, part)
+        clips = untried(clips.filter(_wanted(clips, recipe, all_scores)), tried)
+        found.append(clips)
+        rows += clips.num_rows
+        if rows > at_a_time:
+            break
+    if not rows:
         return None
+    todo = pa.concat_tables(found).slice(0, at_a_time).sort_by("video_id")
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
-    return job(workspace, recipe, _batches(todo, recipe), all_scores)
+    return replace(job(workspace, recipe, _batches(todo), all_scores), partial=rows > at_a_time)
 
 
 def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
@@ -114,11 +136,14 @@ def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
     return pa.array(wanted & clips["has_frames"].to_numpy(zero_copy_only=False).astype(bool))
 
 
-def _batches(todo: pa.Table, recipe: Recipe) -> list[pa.Table]:
-    filters = recipe.needing(Needs.FRAMES)
-    cost = sum(filter_.cost for filter_ in filters.values() if not filter_.asks) or 1.0  # a question costs no CPU
-    per_batch = math.inf if any(_on_gpu(filter_) for filter_ in filters.values()) else _BATCH_MS
-    return split(todo, [cost] * todo.num_rows, per_batch=per_batch, at_most=AT_MOST)
+def _clip_ms(recipe: Recipe) -> float:
+    """CPU that a clip takes, by the filters' own cost; a question costs none."""
+    return sum(filter_.cost for filter_ in recipe.needing(Needs.FRAMES).values() if not filter_.asks) or 1.0
+
+
+def _batches(todo: pa.Table) -> list[pa.Table]:
+    """Of as many clips as a GPU likes. A worker that has none takes them in parts (`ScoreWorker.parts`)."""
+    return split(todo, [1.0] * todo.num_rows, per_batch=AT_MOST, at_most=AT_MOST)
 
 
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
@@ -136,7 +161,9 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
         plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
     args = (workspace.path, plain, all_scores, permission)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
-    return Job("score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu)
+    return Job(
+        "score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, clip_seconds=_clip_ms(recipe) / 1000
+    )
 
 
 def _cascade(recipe: Recipe) -> dict[str, Tier]:
@@ -163,11 +190,11 @@ def _check_questions(recipe: Recipe) -> None:
 
 
 def _on_gpu(filter_: Filter[Any]) -> bool:
-    """Whether it will run there, as far as can be said without torch: the machine at hand is taken to be like those
-    that work."""
+    """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
         return False
-    return filter_.device == "cuda" or any(Path("/dev").glob("nvidia[0-9]*"))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # as Ray hides them from a worker that asked for none
+    return filter_.device == "cuda" or (not hidden and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class ScoreWorker:
@@ -226,6 +253,12 @@ class ScoreWorker:
             outcomes=tuple(outcomes),
             clips=self._carried(table, kept, batch),
         )
+
+    def parts(self, batch: pa.Table) -> list[pa.Table]:
+        """A batch as this machine takes it: as a whole for a GPU, and on a CPU in parts that do not take long."""
+        if any(map(_on_gpu, self.filters)):
+            return [batch]
+        return split(batch, [_clip_ms(self.recipe)] * batch.num_rows, per_batch=_PART_MS, at_most=AT_MOST)
 
     def _carried(self, table: pa.Table, rows: Sequence[Row], batch: pa.Table) -> pa.Table:
         """The clips for the next stage, with the keyframe embeddings where a filter on captions reads them."""

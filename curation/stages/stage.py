@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from longtake.curation.running.jobs import Job
     from longtake.curation.workspace import Workspace
     from longtake.filters.base import Needs
+    from longtake.manifests.keys import Seen
     from longtake.manifests.store import Manifest
 
 
@@ -51,16 +53,20 @@ STAGES: tuple[Listed, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run. stages: their names, in order. workers: at once; None: as many as there are CPUs. sample: caption only so
-    many clips, always the same ones."""
+    """How to run. stages: their names, in order. engine: one of `engines.ENGINES`; None: by what there is to do. workers: at
+    once; None: as many as there are CPUs. gpus_per_worker: the part of a GPU that a worker with a model takes; None: one, or
+    less where there are too few. sample: caption only so many clips, always the same ones. part: (I, N): the I-th of N
+    parts of the videos, while others may be at work on other parts; what needs the whole corpus is left to a run without."""
 
     stages: Sequence[str] = tuple(listed.name for listed in STAGES)
     all_scores: bool = False
     retry_errors: bool = False
-    inline: bool = False
+    engine: str | None = None
     address: str | None = None
     workers: int | None = None
+    gpus_per_worker: float | None = None
     sample: int | None = None
+    part: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,18 @@ class Run:
     recipe: Recipe
     options: Options
     access: Access | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """A name of its own, by which its workers know each other."""
+        return uuid4().hex
+
+    @cached_property
+    def tried(self) -> dict[str, Seen]:
+        """Stage → the rows that it tried in this run, by `key_of`: what met a fault of the world is not tried twice."""
+        from longtake.manifests.keys import Seen
+
+        return {name: Seen() for name in self.options.stages}
 
     @cached_property
     def datasets(self) -> dict[str, int]:
@@ -87,6 +105,14 @@ class Run:
     def notes(self) -> list[str]:
         """What stages have to say at the end, in sentences."""
         return []
+
+
+def of_part(table: pa.Table, part: tuple[int, int] | None) -> pa.Table:
+    """The rows whose video is of a part; None: all of them. table: with the column video_id."""
+    from longtake.manifests.arrow import from_numpy
+    from longtake.manifests.keys import in_part
+
+    return table if part is None else table.filter(from_numpy(in_part(table["video_id"], part)))
 
 
 class Stage(ABC):

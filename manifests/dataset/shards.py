@@ -28,6 +28,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtake.manifests.dataset.splits import SPLIT
 from longtake.manifests.folder import whole_file
 
 FRAMES = 450
@@ -63,8 +64,8 @@ def caption_frames(frames: int = FRAMES, captions: int = CAPTIONS) -> tuple[int,
     return tuple((2 * i + 1) * frames // (2 * captions) for i in range(captions))
 
 
-def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES) -> pa.Schema:
-    """Schema of the exported table, with a float64 column for each of `scores`.
+def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES, split: bool = False) -> pa.Schema:
+    """Schema of the exported table, with a float64 column for each of `scores`. split: with a column for the clip's split.
 
     `cap` is the same struct in every shard and row: an Arrow map loads as a list, and keys that differ become null
     captions. So `frames` belongs to the dataset, not to the clip.
@@ -91,8 +92,9 @@ def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES) -> pa.S
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("licence", pa.string()),
         pa.field("sha256", pa.string(), nullable=False),
+        *([pa.field(SPLIT, pa.string(), nullable=False)] if split else []),
     ]
-    taken = {f.name for f in contract + ours} | {"protocols", "video"}
+    taken = {f.name for f in contract + ours} | {"protocols", "video", SPLIT}
     if clash := sorted(taken & set(scores)):
         raise DatasetError(f"a score cannot be called {clash[0]!r}: the exported clip has a column of that name")
     measured = [pa.field(score, pa.float64()) for score in scores]
@@ -120,6 +122,7 @@ MEANINGS: dict[str, str] = {
     "verdict": "what they said of it",
     "licence": "licence of the video as its source list gives it; null if it gives none",
     "sha256": "of the clip's file",
+    "split": "train, or another split that the recipe names; all clips of a video are in one",
     "source_width": "width of the video as displayed, pixels",
     "source_height": "height of the video as displayed, pixels",
     "source_fps": "frames per second of the video, on average",

@@ -123,7 +123,7 @@ def test_secrets_let_in_and_are_found_nowhere(bench: Bench, films: list[Path], h
     listed.parent.mkdir()
     listed.write_text("\n".join(signed(host, name) for name in (films[0].name, films[1].name, "nowhere.mp4")))
     formats = [f for name in ("webdataset", "huggingface", "fiftyone") for f in ("--format", name)]
-    args = ("-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     output = call("curate", listed, *args)
     output += call("export", "-o", bench.workspace, *formats)
     rows = bench.rows("videos").set_index("uri")
@@ -144,7 +144,7 @@ def test_secrets_let_in_and_are_found_nowhere(bench: Bench, films: list[Path], h
 
 
 def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path], host: str, tmp_path: Path) -> None:
-    args = ("-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     call("curate", signed(host, films[0].name), f"http://{host}/v/{films[1].name}", *args, "--until", "score", code=3)
     rows = bench.rows("videos").set_index("uri")
     told = rows.loc[f"http://{host}/v/{films[1].name}", "error"]
@@ -160,7 +160,7 @@ def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path]
     file.chmod(0o644)
     assert "chmod 600" in call("export", "-o", bench.workspace, "--access", file, code=3)
     file.chmod(0o600)
-    output = call("export", "-o", bench.workspace, "--retry-errors", "--access", file, "--inline")
+    output = call("export", "-o", bench.workspace, "--retry-errors", "--access", file, "--engine", "inline")
     assert f"export: {CLIPS_EACH} computed" in output
     assert set(bench.rows("exports")["status"]) == {"ok"}
     call("curate", *args, "--retry-errors", "--access", file)
@@ -237,7 +237,7 @@ def test_chains_are_refused(tmp_path: Path) -> None:
     for uri in ("simplecache::https://h/a.mp4", "zip://a.mp4::file:///x.zip", "https://h/a::file:///etc/passwd"):
         with pytest.raises(RowError, match="a chain of addresses"):
             open_source(Source(uri))
-        assert "a chain of addresses" in call("scan", uri, "-o", tmp_path / "w", "--inline", code=3)
+        assert "a chain of addresses" in call("scan", uri, "-o", tmp_path / "w", "--engine", "inline", code=3)
 
 
 # ── bad rows, whole films, workspaces ────────────────────────────────────────────────────────────────────────────────
@@ -245,7 +245,7 @@ def test_chains_are_refused(tmp_path: Path) -> None:
 
 def test_bad_rows_are_counted_and_go_when_they_are_mended(bench: Bench, films: list[Path], tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
-    args = (table, "-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    args = (table, "-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     bad = "path,start,end,caption\n{0},,,whole\n{0},1,3,part\n{0},1,3,again\n{1},5,2,\n{1},00:00:01:12,00:00:03:12,\n"
     table.write_text(bad.format(*films))
     assert "2 inputs cannot be used" in call("scan", *args, "--strict", code=3)
@@ -277,14 +277,14 @@ def test_a_workspace_inside_the_folder_of_videos_is_no_input(bench: Bench, films
     for film in films:
         os.link(film, folder / film.name)
     for _ in range(2):
-        output = call("curate", folder, "-o", folder / "ws", "-r", bench.recipe(), "--inline")
+        output = call("curate", folder, "-o", folder / "ws", "-r", bench.recipe(), "--engine", "inline")
     assert "left out, a workspace: 1" in output
     assert "scan: nothing to compute" in output
 
 
 def test_export_notices_equal_clips(bench: Bench, films: list[Path], host: str) -> None:
     uris = [f"http://{host}/open/{films[0].name}?copy={n}" for n in (1, 2)]
-    output = call("curate", *uris, "-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    output = call("curate", *uris, "-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     told = f"Equal byte for byte to another clip, by SHA-256: {CLIPS_EACH} of {2 * CLIPS_EACH} clips"
     assert told in output
     assert told in (bench.workspace / "dataset/pretrain/README.md").read_text()
@@ -293,7 +293,7 @@ def test_export_notices_equal_clips(bench: Bench, films: list[Path], host: str) 
 def test_a_workspace_with_a_password_in_its_address_is_refused(films: list[Path], bench: Bench) -> None:
     place = "s3://KEYAAA:hidden%2Fpass@bucket/ws"
     for arguments in (
-        ("curate", films[0], "-o", place), ("curate", films[0], "-o", place, "-r", bench.recipe(), "--inline"), ("stats", place),
+        ("curate", films[0], "-o", place), ("curate", films[0], "-o", place, "--engine", "inline"), ("stats", place),
         ("doctor", "-o", place), ("forget", place, films[0], "--yes"), ("studio", place),
     ):  # fmt: skip
         output = call(*arguments, code=3)

@@ -256,12 +256,14 @@ def test_curate_gives_counts_and_datasets_and_goes_on(tmp_path: Path, capfd: pyt
     film(video, pan("table", (2, 0), (200, 60), SMALL, 50), Encoding(size=SMALL))
     broken.write_bytes(b"not a video" * 100)
     (tmp_path / "moving.yaml").write_text(json.dumps(MOVING))
-    done = longtake.curate([video, str(broken)], tmp_path / "w", tmp_path / "moving.yaml", until="scan", inline=True)
+    done = longtake.curate(
+        [video, str(broken)], tmp_path / "w", tmp_path / "moving.yaml", until="scan", engine="inline"
+    )
     assert (done.computed, done.errors, done.datasets, done.exported) == ({"scan": 2}, {"scan": 1}, {}, {})
     assert capfd.readouterr() == ("", "")
     assert list(done.workspace.verdicts("wide").verdict) == ["rejected"]
 
-    done = longtake.curate([], tmp_path / "w", inline=True, progress=True)  # the workspace's own recipe and videos
+    done = longtake.curate([], tmp_path / "w", engine="inline", progress=True)  # the workspace's own recipe and videos
     assert done.workspace.recipe.name == "moving"
     assert done.computed == {"scan": 0, "score": 0, "caption": 1, "export": 1}
     assert done.errors == dict.fromkeys(done.computed, 0)
@@ -282,7 +284,7 @@ def test_curate_gives_counts_and_datasets_and_goes_on(tmp_path: Path, capfd: pyt
         def end(self, stage: str, total: Any, seconds: float) -> None:
             told.append(f"{stage} over")
 
-    longtake.curate(broken, tmp_path / "w", retry_errors=True, until="scan", inline=True, progress=Watcher())
+    longtake.curate(broken, tmp_path / "w", retry_errors=True, until="scan", engine="inline", progress=Watcher())
     assert told == ["scan 1", "1 done", "scan over"]
     assert capfd.readouterr() == ("", "")
 
@@ -293,14 +295,16 @@ def test_what_cannot_be_curated_is_an_error_of_the_api(tmp_path: Path) -> None:
     with pytest.raises(longtake.SetupError, match="until='scann': the stages are scan, score, caption, export"):
         longtake.curate([], tmp_path / "w", until="scann")  # type: ignore[arg-type]
     with pytest.raises(longtake.SetupError, match="no videos were given"):
-        longtake.curate([], tmp_path / "w", inline=True)
+        longtake.curate([], tmp_path / "w", engine="inline")
 
 
 def test_endpoints_are_allowed_as_by_the_command(tmp_path: Path) -> None:
     from longtake.captioning.permission import permissions_file
 
     with pytest.raises(longtake.SetupError, match="no videos were given"):
-        longtake.curate([], tmp_path / "w", inline=True, allow_endpoints=["api.vendor.example", "http://node7:8000/v1"])
+        longtake.curate(
+            [], tmp_path / "w", engine="inline", allow_endpoints=["api.vendor.example", "http://node7:8000/v1"]
+        )
     assert permissions_file().read_text().split() == ["api.vendor.example:443", "node7:8000"]
     with pytest.raises(longtake.SetupError, match="allow_endpoints: 'no host' is no host"):
         longtake.curate([], tmp_path / "w", allow_endpoints=["no host"])

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import av
+import pyarrow.parquet as pq
 import pytest
 
 from longtake.curation.doctor import examine
@@ -18,6 +19,7 @@ from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
 from longtake.filters.text_similarity import TextSimilarity
+from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.tables import RECIPE, fill, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,8 @@ def test_without_the_models_extra_the_doctor_says_what_to_install() -> None:
     lines = [line for line in done.stdout.splitlines() if line.strip().startswith("no")]
     assert [line.split(":")[0].split()[-1] for line in lines] == ["artifacts", "text_similarity"]
     assert all("pip install 'longtake[models]'" in line for line in lines)
+    assert "ok  recipe base: runs here without what is missing: `longtake curate … -r base`" in done.stdout
+    assert bare("doctor", "-r", "base").returncode == 0
 
 
 def test_without_the_models_extra_statistics_still_work(tmp_path: Path) -> None:
@@ -117,7 +121,21 @@ def test_without_the_models_extra_statistics_still_work(tmp_path: Path) -> None:
 def test_what_a_later_stage_lacks_is_said_before_the_first_begins(tmp_path: Path) -> None:
     video = tmp_path / "a.mp4"
     video.write_bytes(b"x")
-    done = bare("curate", str(video), "-r", "embedded", "-o", str(tmp_path / "workspace"), "--inline")
+    done = bare("curate", str(video), "-r", "embedded", "-o", str(tmp_path / "workspace"), "--engine", "inline")
     assert done.returncode == 3
     assert re.search(r"recipe embedded.*pip install 'longtake\[models\]'", done.stderr, re.DOTALL)
     assert not Workspace(str(tmp_path / "workspace")).videos.parts()
+    assert "The recipe base runs here without that: longtake curate … -r base" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["base", "explore"])
+def test_without_any_extra_a_shipped_recipe_runs(name: str, tmp_path: Path) -> None:
+    video = tmp_path / "pan.mp4"
+    film(video, pan("table", (2, 0), (200, 60), SMALL, 75), Encoding(size=SMALL))
+    workspace = str(tmp_path / "workspace")
+    done = bare("curate", str(video), "-r", name, "-o", workspace, "--engine", "inline")
+    assert done.returncode == 0, done.stderr
+    (clip,) = Workspace(workspace).clips.read().to_pylist()
+    assert clip["status"] == "ok"
+    index = pq.read_table(Path(workspace) / "dataset" / ("all" if name == "explore" else "pretrain") / "index.parquet")
+    assert index.num_rows == (name == "explore")

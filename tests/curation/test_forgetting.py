@@ -32,7 +32,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A curated workspace of small clips, in several formats, with marks, a page of captions, and what kills left."""
     bench = Bench(tmp_path_factory.mktemp("forget"))
     bench.recipe(**FORMATS)
-    bench.run("curate", "--inline", *videos(bench.folder / "films", FILMS))
+    bench.run("curate", "--engine", "inline", *videos(bench.folder / "films", FILMS))
     return bench
 
 
@@ -110,7 +110,7 @@ def test_nothing_but_the_note_is_left(bench: Bench, curated: Bench) -> None:
     assert f"{CLIPS_EACH} clips were erased after this card was written" in (dataset / "README.md").read_text()
 
     # It does not come back by its folder, and nothing else is computed again.
-    output = bench.run("curate", "--inline", curated.folder / "films")
+    output = bench.run("curate", "--engine", "inline", curated.folder / "films")
     assert "left out, forgotten on request: 1" in output
     assert traces(bench.workspace, words) == []
     assert len(bench.rows("videos")) == FILMS - 1
@@ -127,7 +127,7 @@ def test_what_was_never_here_is_noted_and_stays_out(bench: Bench, curated: Bench
     other = videos(tmp_path / "other", 1)[0]
     assert "never curated here; noted, so that it will not be" in forget(bench, str(other))
     before = len(bench.rows("videos"))
-    assert "left out, forgotten on request: 1" in bench.run("curate", "--inline", other, film(curated, 0))
+    assert "left out, forgotten on request: 1" in bench.run("curate", "--engine", "inline", other, film(curated, 0))
     assert len(bench.rows("videos")) == before
 
 
@@ -175,7 +175,7 @@ def test_a_dataset_that_is_damaged_keeps_nothing_of_it(bench: Bench, curated: Be
     assert ("its index cannot be read" in output) == ("index" in fault)
     assert ("1 further clips were missing" in output) == (fault == "a clip is missing")
     assert "was forgotten before" in forget(bench, film(curated, 1))
-    bench.run("curate", "--inline")
+    bench.run("curate", "--engine", "inline")
     assert (dataset / "mine.txt").read_text() == "of somebody"
     assert len(pd.read_parquet(dataset / "index.parquet")) == (FILMS - 1) * CLIPS_EACH
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dataset, check=True)

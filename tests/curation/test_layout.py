@@ -44,6 +44,8 @@ EXCEPT = {("captioning/motion.py", "longtake.filters.flow_dis")} | {
 EXCEPT |= {
     ("presto/expand.py", f"longtake.captioning.{name}") for name in ("chat", "endpoint", "permission", "settings")
 }
+# the trainer encodes on the engine that curates: what is killed when, and who is blamed, is one rule
+EXCEPT |= {("presto/launch.py", f"longtake.curation.{name}") for name in ("errors", "running.jobs", "running.on_ray")}
 DOOR = "longtake.manifests.folder"  # the one door to a place, for all of them
 HEAVY = {
     "torch",
@@ -169,7 +171,7 @@ def test_ray_is_imported_where_work_is_run() -> None:
         for _, module in imports(path)
         if module.split(".")[0] == "ray"
     }
-    running = {f"curation/running/{name}.py" for name in ("at_work", "on_ray", "streaming")}
+    running = {f"curation/running/{name}.py" for name in ("at_work", "on_ray", "shared", "streaming")}
     assert users == {*running, "presto/launch.py"}
 
 

@@ -61,7 +61,7 @@ def fill(folder: Path) -> tuple[Path, Path, bytes]:
 @pytest.mark.slow  # nine commands, of which three compute
 def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path: Path) -> None:
     archive, table, first = fill(tmp_path / "in")
-    args = ("-o", bench.workspace, "-r", bench.recipe(), "--inline")
+    args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     output = call("curate", tmp_path / "in", *args)
     assert "3 members of 1 archive" in output
     rows = bench.rows("videos").set_index("uri")
@@ -90,10 +90,12 @@ def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path
     call("report", bench.workspace, "-o", page)
     assert "b%20c.x.mp4" in page.read_text()
     call("stats", bench.workspace)
-    call("export", "-o", bench.workspace, "--format", "webdataset", "--inline")
+    call("export", "-o", bench.workspace, "--format", "webdataset", "--engine", "inline")
     # What a workspace made is no input, its own archives neither.
     assert list((bench.workspace / "dataset/pretrain").rglob("*.tar"))
-    assert "left out, a workspace" in call("curate", tmp_path, "-o", bench.workspace, "--inline", "--until", "scan")
+    assert "left out, a workspace" in call(
+        "curate", tmp_path, "-o", bench.workspace, "--engine", "inline", "--until", "scan"
+    )
 
 
 def test_the_studio_plays_a_member(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_films_in_an_archive_behind_a_signature(bench: Bench, tmp_path: Path) ->
     with faulty_server(tmp_path / "in") as server:
         uri = f"{server.url}/a.tar?v=2&X-Amz-Signature=hidden"
         args = ("-o", bench.workspace, "-r", bench.recipe(), "--allow-private")
-        call("curate", uri, *args, "--inline")
+        call("curate", uri, *args, "--engine", "inline")
         rows = bench.rows("videos").set_index("uri")
         assert (rows["status"] == "ok").sum() == 2
         assert f"{server.url}/a.tar?v=2#member=d.mp4" in rows.index

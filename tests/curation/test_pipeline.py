@@ -64,7 +64,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 def call(bench: Bench, *arguments: str | Path, code: int = 0) -> str:
     """`longtake …` in this process, inline; its output."""
-    result: Result = CliRunner().invoke(app, [*bench.command(*arguments)[3:], "--inline"], env={"COLUMNS": "200"})
+    result: Result = CliRunner().invoke(
+        app, [*bench.command(*arguments)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
+    )
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -296,10 +298,10 @@ def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_pat
     bad = {f"poison://{kind}{films[0]}": kind for kind in ("crash", "hang", "bloat")}
     table = tmp_path / "inputs.txt"
     table.write_text("\n".join([str(films[0]), *bad, str(films[1]), str(films[2])]))
-    recipe = load_recipe(bench.recipe(scan={"min_time_limit": 10.0, "memory_limit_mib": 600}))
+    recipe = load_recipe(bench.recipe(scan={"min_time_limit": 15.0, "memory_limit_mib": 600}))
     workspace = Workspace(str(bench.workspace))
     add_inputs(workspace, read_inputs([str(table)]))
-    job = scan.plan(workspace, recipe, all_scores=False, retry_errors=False, inline=False)
+    job = scan.plan(workspace, recipe, all_scores=False, retry_errors=False)
     assert job is not None
     assert sum(report.errors for report in Inline().run(job)) == 3
 
@@ -469,7 +471,7 @@ def test_the_counts_add_up_when_everything_happens_at_once(bench: Bench, films: 
 
 
 def test_until_and_time_of_an_idle_run(bench: Bench, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finished workspace again, without --inline: Ray is not even imported."""
+    """A finished workspace again, without --engine inline: Ray is not even imported."""
     call(bench, "curate", *films[:1])
     guard = bench.folder / "guard"
     guard.mkdir()

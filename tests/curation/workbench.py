@@ -209,11 +209,36 @@ def begun(bench: Bench, stage: str) -> int:
     return sum(bench.lines({"scan": "seen", "score": "looked", "caption": "teller"}[stage]).values())
 
 
+# Nodes are missed after some twelve seconds, and not after a minute.
+IMPATIENT = {
+    "RAY_health_check_initial_delay_ms": "3000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
 class RunningRay(NamedTuple):
     """A Ray cluster on this machine; members: the processes that it began with."""
 
     address: str  # HOST:PORT
     members: list[psutil.Process]
+
+
+def everyone(members: list[psutil.Process]) -> list[psutil.Process]:
+    """Processes and all that they started, the eldest first."""
+    found = []
+    for member in members:
+        with suppress(psutil.NoSuchProcess):
+            found += [member, *member.children(recursive=True)]
+    return found
+
+
+def signal_all(members: list[psutil.Process], how: signal.Signals) -> None:
+    """A node is gone: all its processes are killed, or frozen."""
+    for process in everyone(members):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(how)
 
 
 def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Process]:
@@ -223,10 +248,9 @@ def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Proce
         str(Path(sys.executable).with_name("ray")), "start", f"--address={ray.address}", f"--num-cpus={cpus}",
         f"--num-gpus={gpus}", "--disable-usage-stats",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
     port = ray.address.rpartition(":")[2]
     marks = re.compile(rf"[:=]{port}\b")
+    _ray_start(command, environment(), lambda: None)
     return [process for process in _members(marks) if process.pid not in before]
 
 
@@ -242,16 +266,35 @@ def ray_cluster(cpus: int = 2, **settings: str) -> Iterator[RunningRay]:
     ]  # fmt: skip
     try:
         around = {**environment(), **settings}
-        done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        _ray_start(command, around, lambda: _kill(_members(marks)))
         yield RunningRay(f"127.0.0.1:{port}", _members(marks))
     finally:
-        everyone = [child for member in _members(marks) for child in [*member.children(recursive=True), member]]
-        for process in everyone:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(everyone, timeout=10)
+        _kill(_members(marks))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class NodeNotStarted(AssertionError):
+    """`ray start` gave up."""
+
+
+def _ray_start(command: list[str], around: dict[str, str], tidy: Callable[[], None]) -> None:
+    """`ray start`. It gives a node half a minute to come up, which is too little on a busy machine."""
+    for _ in range(4):
+        done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        tidy()
+        if "timed out during startup" not in done.stdout + done.stderr:
+            break
+    raise NodeNotStarted(done.stdout + done.stderr)
+
+
+def _kill(members: list[psutil.Process]) -> None:
+    ended = everyone(members)
+    for process in ended:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(ended, timeout=10)
 
 
 def _members(marks: re.Pattern[str]) -> list[psutil.Process]:

@@ -90,7 +90,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     )
     workspace = Workspace(str(folder / "workspace"))
     with Progress(Console(quiet=True)) as progress:
-        run(workspace, small_recipe(), [str(videos)], Options(inline=True), progress)
+        run(workspace, small_recipe(), [str(videos)], Options(engine="inline"), progress)
     return workspace
 
 

@@ -126,6 +126,44 @@ def test_a_tiled_watermark_does_not_make_a_moving_scene_a_still_one() -> None:
     assert found.mask.mean() > 0.05
 
 
+def shape(kind: str, share: float) -> npt.NDArray[np.float32]:
+    """How much of each pixel a mark of this share of the area covers: float32 [h, w], 0 to 1."""
+    ink = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
+    side, middle = (share * ink.size) ** 0.5, np.array([1340, 640])
+    if kind == "disc":
+        cv2.circle(ink, tuple(middle.tolist()), round(side / np.pi**0.5), 255, -1)
+    elif kind == "ellipse":
+        axes = (round(side * (2 / np.pi) ** 0.5), round(side / (2 * np.pi) ** 0.5))
+        cv2.ellipse(ink, tuple(middle.tolist()), axes, 0, 0, 360, 255, -1)
+    else:
+        half = side / 2**0.5
+        corners = middle + np.array([(-half, half), (half, half), (0, -half)])
+        cv2.fillPoly(ink, [np.rint(corners).astype(np.int32)], 255)
+    return np.asarray(cv2.resize(ink, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) / np.float32(255), np.float32)
+
+
+def blended(frames: Frames, ink: npt.NDArray[np.float32], alpha: float, colour: int = 255) -> Frames:
+    weight = alpha * ink[..., None]
+    return [np.rint(frame * (1 - weight) + colour * weight).astype(np.uint8) for frame in frames]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("disc", 0.03), ("disc", 0.12), ("ellipse", 0.06), ("triangle", 0.06)])
+def test_a_mark_without_straight_sides_at_a_quarter_of_opacity(kind: str, share: float) -> None:
+    ink = shape(kind, share)
+    found = look(blended(shaken(), ink, 0.25))
+    assert found.mask.mean() == pytest.approx(ink.mean(), abs=POINTS)
+
+
+def test_a_tiled_watermark_at_a_quarter_of_opacity_counts_with_what_is_between_its_letters() -> None:
+    ink, area = np.zeros((HEIGHT, WIDTH), np.uint8), 0
+    for y in range(60, HEIGHT, 110):
+        for x in range(20 + y % 60, WIDTH - 200, 240):
+            cv2.putText(ink, "PREVIEW", (x, y), cv2.FONT_HERSHEY_DUPLEX, 1.1, 255, 3, cv2.LINE_AA)
+            area += 138 * 28  # its extent
+    found = look(blended(shaken(), np.asarray(ink / np.float32(255), np.float32), 0.25))
+    assert found.mask.mean() == pytest.approx(area / ink.size, abs=0.05)
+
+
 def test_the_loss_of_a_pair_changes_little() -> None:
     frames, area = with_plate(shaken(), 0.06, 255, 1.0)
     assert look(frames[2:]).mask.mean() == pytest.approx(area, abs=POINTS)

@@ -27,9 +27,15 @@ class Fake(Filter[Any]):
     unit: ClassVar[str] = "1"
     needs: ClassVar[Needs] = Needs.SAMPLE
 
-    def __init__(self, reduce: Reduce = "mean", method: str = "m1", bound: Filter[Sample] | None = None) -> None:
+    def __init__(
+        self,
+        reduce: Reduce = "mean",
+        method: str = "m1",
+        bound: Filter[Sample] | None = None,
+        early: Filter[Sample] | None = None,
+    ) -> None:
         super().__init__(reduce=reduce)
-        self._method, self._bound = method, bound
+        self._method, self._bound, self._early = method, bound, early
 
     @property
     def method(self) -> str:
@@ -38,6 +44,10 @@ class Fake(Filter[Any]):
     @property
     def lower_bound(self) -> Filter[Sample] | None:
         return self._bound
+
+    @property
+    def early(self) -> Filter[Sample] | None:
+        return self._early
 
 
 class Absent(Fake):
@@ -174,6 +184,23 @@ def test_a_lower_bound_rejects_from_above_and_never_passes() -> None:
     assert scores.missing("a").all()
     # it may not be taken for one where nobody says that it is a bound
     assert verdicts(ClipScores(table(rows), {"a": Fake()}), a="<= 0.05") == ["undecided"] * 3
+
+
+def test_an_early_look_rejects_on_both_sides_and_never_passes() -> None:
+    early = Fake(method="early")
+    ends = [(-5.0, 5.0), (3.0, 19.0), (10.0, 30.0), (40.0, 60.0), (175.0, 200.0), (181.0, 300.0)]
+    rows: list[dict[str, Stored]] = [{"a": ((low + high) / 2, [low, high], "one/early/mean")} for low, high in ends]
+    for reduce in REDUCES:
+        scores = ClipScores(table(rows), {"a": Fake(reduce, early=early)})
+        expected = ["rejected", "rejected", "undecided", "undecided", "undecided", "rejected"]
+        assert verdicts(scores, a="[20, 180]") == expected
+        assert scores.missing("a").all()
+        result = scores.result("a", Gate.parse("[20, 180]"))
+        value, excess = result.outside(slice(0, 6))
+        assert value[[0, 1, 5]].tolist() == [5, 19, 181]  # the end that lies nearest to the gate
+        assert excess[[0, 1, 5]].tolist() == [-15, -1, 1]
+    assert ClipScores(table(rows), {"a": Fake(early=early)}).details_needed() == ["a"]
+    assert verdicts(ClipScores(table(rows), {"a": Fake()}), a="[20, 180]") == ["undecided"] * 6
 
 
 def test_without_its_package_scores_of_the_same_backend_are_believed() -> None:

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from longtake.manifests import lock
-from longtake.manifests.lock import WorkspaceBusy, WorkspaceLock
-from longtake.manifests.store import StoreError
+from longtake.manifests.lock import LockLost, WorkspaceBusy, WorkspaceLock
+from longtake.manifests.store import Manifest, StoreError
 
 REPOSITORY = Path(__file__).parents[2]
 HOLDER = """
@@ -174,3 +176,114 @@ def test_a_remote_lock_that_was_taken_over_is_noticed_and_left_alone(memory: Mem
         put(memory, age=0, token="theirs")
         wait_until(lambda: not mine.held)
     assert json.loads(memory.cat_file(OBJECT))["token"] == "theirs"
+
+
+# A lock that is lost, or whose holder is dead
+
+
+def test_a_local_lock_whose_file_is_gone_is_lost(tmp_path: Path) -> None:
+    with WorkspaceLock(str(tmp_path)) as mine:
+        mine.check()
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(LockLost, match=r"lock of the workspace .* was lost.*\.lock is gone"):
+            mine.check()
+        with WorkspaceLock(str(tmp_path)) as other:
+            other.check()
+            with pytest.raises(LockLost):
+                mine.check()
+
+
+def test_who_lost_a_remote_lock_stops_before_a_compaction(memory: MemoryFileSystem) -> None:
+    with WorkspaceLock(REMOTE) as mine:
+        mine.check()
+        manifest = Manifest(REMOTE, "clips", "clip_id", pa.schema([("clip_id", pa.string())]))
+        for i in range(12):
+            manifest.append(pa.table({"clip_id": [f"clip {i}"]}))
+        put(memory, age=0, token="theirs")
+        for action in (mine.check, manifest.compact):
+            with pytest.raises(LockLost, match="is process 7 on elsewhere"):
+                action()
+        assert len(manifest.parts()) == 12
+    memory.rm("/locked", recursive=True)
+
+
+def test_a_dead_process_of_this_machine_is_seen_at_once(memory: MemoryFileSystem) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        boot, space, _, _ = (lock._process() or "no proc here at all").split()
+        if boot == "no":
+            pytest.skip("no /proc here")
+        theirs = f"{boot} {space} {child.pid} {lock._started(str(child.pid))}"
+        put(memory, age=0, process=theirs)
+        with pytest.raises(WorkspaceBusy), WorkspaceLock(REMOTE):
+            pass
+        put(memory, age=0, process=f"{boot} {space} {child.pid} 1")  # another had its number before
+        with WorkspaceLock(REMOTE):
+            pass
+        put(memory, age=0, process=f"another-start {space} {child.pid} 1")
+        with pytest.raises(WorkspaceBusy), WorkspaceLock(REMOTE):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    put(memory, age=0, process=theirs)
+    with WorkspaceLock(REMOTE):
+        pass
+
+
+def test_of_many_that_take_over_a_dead_holders_lock_one_has_it(memory: MemoryFileSystem) -> None:
+    put(memory, age=500, token="dead")
+    together, held, busy = threading.Barrier(6), list[int](), list[int]()
+
+    def take(who: int) -> None:
+        together.wait()
+        try:
+            with WorkspaceLock(REMOTE) as mine:
+                held.append(who)
+                time.sleep(0.3)
+                mine.check()
+        except WorkspaceBusy:
+            busy.append(who)
+
+    threads = [threading.Thread(target=take, args=[who]) for who in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(busy)) == (1, 5)
+    assert not memory.find("/locked")
+
+
+# Parts
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_parts_share_a_workspace_with_each_other_and_with_nobody_else(
+    where: str, tmp_path: Path, memory: MemoryFileSystem
+) -> None:
+    workspace = str(tmp_path) if where == "disk" else REMOTE
+    with WorkspaceLock(workspace, (1, 3)) as one, WorkspaceLock(workspace, (2, 3)) as two:
+        one.check()
+        two.check()
+        for part in (None, (2, 3)):
+            with pytest.raises(WorkspaceBusy, match=f"process {os.getpid()} "), WorkspaceLock(workspace, part):
+                pass
+        one.check()
+    with WorkspaceLock(workspace) as whole:
+        whole.check()
+        with pytest.raises(WorkspaceBusy, match=f"process {os.getpid()} "), WorkspaceLock(workspace, (3, 3)):
+            pass
+    with WorkspaceLock(workspace, (3, 3)):
+        pass
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_parts_take_turns_at_compacting(where: str, tmp_path: Path, memory: MemoryFileSystem) -> None:
+    workspace = str(tmp_path) if where == "disk" else REMOTE
+    with WorkspaceLock(workspace, (1, 2)) as one, WorkspaceLock(workspace, (2, 2)) as two:
+        with one.turn(wait=True) as ours:
+            assert ours
+            with two.turn(wait=False) as theirs:
+                assert not theirs
+        with two.turn(wait=True) as theirs:
+            assert theirs

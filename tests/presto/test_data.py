@@ -20,10 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from longtake.manifests.dataset.shards import dataset_schema, dataset_table, finish_dataset, write_shards
 from longtake.presto import encoded
 from longtake.presto.batches import Reader, StepBatches, draw, loader, noises
 from longtake.presto.config import Bucket, load_config, parse_config, recipes
-from longtake.presto.dataset import Clip, choose_bucket, held_out, read_dataset, usable
+from longtake.presto.dataset import Clip, choose_bucket, divided, held_out, read_dataset, usable
 from longtake.presto.errors import ClipError, PrestoError
 from longtake.presto.folder import fingerprint
 from longtake.presto.frames import fit, nearest, read_frames
@@ -182,6 +183,22 @@ def test_held_out_clips_are_whole_videos() -> None:
     assert chosen == {c.clip_id for c in clips if c.video_id in videos}
     assert held_out(clips[::-1], 4) == chosen
     assert held_out(clips, 0) == set()
+
+
+def test_the_splits_of_a_dataset_count(tmp_path: Path) -> None:
+    table = dataset_table(
+        [row(i, tmp_path) | {"split": ("train", "validation", "test")[min(i // 2, 2)]} for i in range(6)],
+        dataset_schema(frames=30, split=True),
+    )
+    write_shards(table, tmp_path)
+    finish_dataset(tmp_path)
+    clips, drops = usable(read_dataset(tmp_path), tmp_path, [SMALL], 2.0, None)
+    assert not drops
+    kept, held = divided(clips, 4)
+    assert sorted(clip.captions[0] for clip in kept) == ["clip 0", "clip 1"]
+    assert sorted(clip.captions[0] for clip in held) == ["clip 2", "clip 3"]
+    plain = [Clip(f"c{i}", f"v{i // 3}", "", 0) for i in range(30)]
+    assert {clip.clip_id for clip in divided(plain, 4)[1]} == held_out(plain, 4)
 
 
 # ── plan ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from longtake.presto import encoded
 from longtake.presto.config import Bucket
-from longtake.presto.encode import EncodeWorker, compact, encode_here, plan
+from longtake.presto.encode import EncodeWorker, compact, encode_here, left, plan
 from longtake.presto.errors import PrestoError
 from longtake.presto.frames import read_frames
-from longtake.presto.launch import encode_on_ray
+from longtake.presto.launch import _Encode, encode_on_ray
 from longtake.presto.model import load_text_encoder, load_vae
 from longtake.presto.prepare import Run, prepare
 from longtake.presto.text import encode_captions
@@ -93,6 +93,23 @@ def test_other_weights_captions_or_files_are_encoded_again(
     assert [b["clip_id"].to_pylist() for b in again.batches] == [[rows[0]["clip_id"]]]
     encoded.latents_path(tmp_path / "out", rows[1]["clip_id"]).unlink()
     assert sum(b.num_rows for b in todo(changed, model, tmp_path / "out").batches) == 2
+
+
+def test_what_ends_whoever_takes_it_is_an_error_and_what_is_left_is_known(
+    shards: Path, model: Path, tmp_path: Path
+) -> None:
+    """As on a cluster that loses its machines."""
+    work = todo(shards, model, tmp_path)
+    worker = _Encode(work.settings)
+    first = work.batches[0].slice(0, 1)
+    assert worker(first).rows == 1
+    rest = left(work)
+    assert sum(batch.num_rows for batch in rest.batches) == sum(batch.num_rows for batch in work.batches) - 1
+    deadly = rest.batches[0].slice(0, 1)
+    assert worker.give_up(deadly, "it ended two workers").errors == 1
+    found = by_id(tmp_path)[deadly["clip_id"][0].as_py()]
+    assert (found["status"], found["error_kind"], found["error"]) == ("error", "crash", "it ended two workers")
+    assert sum(batch.num_rows for batch in left(rest).batches) == sum(batch.num_rows for batch in rest.batches) - 1
 
 
 def test_a_folder_that_is_no_model_stops_before_any_work(shards: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def training_workers() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.cluster
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(model: Path, tmp_path: Path) -> None:
     data = encoded_folder(tmp_path / "data", model, 8)

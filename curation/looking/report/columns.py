@@ -106,7 +106,7 @@ class Columns:
     _shown: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     _whole: dict[str, list[int]] = field(default_factory=dict)
-    _alone: dict[tuple[str, Gate], tuple[int, int, int]] = field(default_factory=dict)
+    _alone: dict[tuple[str, Gate], tuple[int, int, int, int]] = field(default_factory=dict)
     _repeats: npt.NDArray[np.int64] | None = None
 
     @classmethod
@@ -278,9 +278,10 @@ class Columns:
                 self._alone[key] = (
                     _count(gate.failed & self.counted),
                     _count(gate.missing & self.counted),
+                    _count(gate.unknown & self.counted),
                     _count(gate.uncertain & self.counted) if gate.error is not None else 0,
                 )
-            failed, missing, uncertain = self._alone[key]
+            failed, missing, unknown, uncertain = self._alone[key]
             # No other gate fails these: what `_share` counts less those that this gate does not fail, either.
             alone, not_by_others = _count(gate.failed[by_one]), int(self._share(tier, name).sum())
             gates[name] = {
@@ -288,6 +289,7 @@ class Columns:
                 "passed": everything - failed - missing,
                 "failed": failed,
                 "missing": missing,
+                "not_known": unknown,
                 "only_failure": alone,
                 "only_failure_so_far": not_by_others - passing.size - alone,
                 "uncertain": uncertain,
@@ -311,20 +313,22 @@ class Columns:
                 now.steps = self._steps(now.gates, np.arange(len(self)))
         reach = _count(self.counted)
         rows: list[dict[str, Any]] = []
-        for (name, gate), (missing, stay) in zip(now.gates.items(), now.steps.tolist(), strict=True):
+        for (name, gate), (missing, unknown, stay) in zip(now.gates.items(), now.steps.tolist(), strict=True):
             row = {"gate": name, "range": str(gate.gate), "reach it": reach, "fall at it": reach - stay}
-            rows.append({**row, "no score": missing, "left": stay})
+            rows.append({**row, "no score": missing - unknown, "not known": unknown, "left": stay})
             reach = stay
         return rows
 
     def _steps(self, gates: Mapping[str, GateResult], rows: Rows) -> Counts:
-        """Of the counted ones among `rows` [gates, 2]: how many reach each gate without a score, and how many it leaves."""
+        """Of the counted ones among `rows` [gates, 3]: how many reach each gate without a score, of how many of
+        these it cannot be known, and how many it leaves."""
         left = rows[self.counted[rows]]
-        steps = np.zeros((len(gates), 2), np.int64)
+        steps = np.zeros((len(gates), 3), np.int64)
         for step, gate in zip(steps, gates.values(), strict=True):
             step[0] = _count(gate.missing[left])
+            step[1] = _count(gate.unknown[left])
             left = left[~gate.failed[left]]
-            step[1] = left.size
+            step[2] = left.size
         return steps
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────

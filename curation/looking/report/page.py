@@ -129,7 +129,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
     whole = max(steps[0]["reach it"] if steps else 0, 1)
     rows = []
     for step in steps:
-        held = step["no score"] / whole
+        held = (step["no score"] + step["not known"]) / whole
         alone = counts["gates"][step["gate"]]
         rows.append(
             {
@@ -137,7 +137,7 @@ def _funnel(columns: Columns, tier: str) -> dict[str, Any]:
                 "range": step["range"],
                 "parts": bars({"kept": step["left"] / whole - held, "hold": held, "fall": step["fall at it"] / whole}),
                 "counts": [
-                    *(step[name] for name in ("reach it", "fall at it", "no score", "left")),
+                    *(step[name] for name in ("reach it", "fall at it", "no score", "not known", "left")),
                     *(alone[name] for name in ("failed", "only_failure", "only_failure_so_far", "uncertain")),
                 ],
             }

@@ -62,11 +62,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def curated(corpus: Corpus, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A workspace made by `longtake curate --inline`, and what that printed."""
+    """A workspace made by `longtake curate --engine inline`, and what that printed."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "more.txt").write_text(ODD)  # given as an argument it would be a pattern
     videos = [corpus[name] for name in VIDEOS]
-    done = longtake("curate", *videos, folder / "more.txt", "-r", recipe, "-o", folder / "w", "--inline")
+    done = longtake("curate", *videos, folder / "more.txt", "-r", recipe, "-o", folder / "w", "--engine", "inline")
     return folder / "w", done.stdout
 
 
@@ -100,12 +100,14 @@ def test_every_video_ends_as_one_row_that_names_its_fault(curated: tuple[Path, s
 def test_again_there_is_nothing_to_compute_and_strict_looks_at_this_run(
     curated: tuple[Path, str], tmp_path: Path
 ) -> None:
-    again = longtake("curate", "-o", curated[0], "--inline", "--strict")
+    again = longtake("curate", "-o", curated[0], "--engine", "inline", "--strict")
     assert [line for line in again.stdout.splitlines() if "nothing to compute" in line] == [
         f"{stage}: nothing to compute" for stage in ("scan", "score", "caption", "export")
     ]
-    longtake("scan", tmp_path / "nowhere.mp4", "-o", tmp_path / "w", "--inline")
-    longtake("scan", "-o", tmp_path / "w", "--inline", "--retry-errors", "--strict", code=1)
+    longtake(
+        "scan", tmp_path / "nowhere.mp4", "-o", tmp_path / "w", "--engine", "inline", code=1
+    )  # every video is an error
+    longtake("scan", "-o", tmp_path / "w", "--engine", "inline", "--retry-errors", "--strict", code=1)
 
 
 def test_statistics_as_table_json_and_csv(curated: tuple[Path, str]) -> None:
@@ -197,8 +199,8 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["tiers", "{w}", "--set", "pretrian.psnr=off"], 2, r"no tier 'pretrian'; did you mean 'pretrain'\?"),
         (["tiers", "{w}", "--set", "pretrain.flow=>= 3"], 2, "no filter of that name"),
         (["show", "abcdef", "-o", "{w}"], 3, "no clip is called 'abcdef' in .*workspace"),
-        (["curate", "-o", "{w}/new", "--inline"], 3, "nothing to do: no videos were given"),
-        (["curate", "{w}/empty.csv", "-o", "{w}/new", "--inline"], 3, r"empty\.csv: there is no such list"),
+        (["curate", "-o", "{w}/new", "--engine", "inline"], 3, "nothing to do: no videos were given"),
+        (["curate", "{w}/empty.csv", "-o", "{w}/new", "--engine", "inline"], 3, r"empty\.csv: there is no such list"),
         (["curate", "x.mp4"], 2, "Missing option '--output'"),
         (["curate", "x.mp4", "-o", "w", "--until", "scoring"], 2, "scoring"),
         (["curate", "x.mp4", "-o", "w", "--workers", "0"], 2, "workers"),

@@ -59,7 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "not_applied": {f"x{COLOUR}": f"y{TITLE}\nerror: all is lost"},
     }
     (made / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True))
-    done = run("curate", str(made / "videos"), "-r", str(made / "recipe.yaml"), "-o", str(made / "ws"), "--inline")
+    done = run(
+        "curate", str(made / "videos"), "-r", str(made / "recipe.yaml"), "-o", str(made / "ws"), "--engine", "inline"
+    )
     assert "clips: 0 = 0 ok + 0 errors" in done.stdout
     assert "not applied: x␛[31m (y␛]0;owned␇␊error: all is lost)" in done.stdout
     assert harmless(done.stdout, done.stderr)
@@ -75,9 +77,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["tiers", "ws"], 0),
         (["doctor", "-r", "recipe.yaml", "-o", f"ws{TITLE}"], 0),
         (["recipe", "validate", "recipe.yaml"], 0),
-        (["curate", NAME, "-o", "other", "--inline"], 3),
+        (["curate", NAME, "-o", "other", "--engine", "inline"], 3),
         (["stats", f"no{TITLE}{RIGHT_TO_LEFT}\nerror: all is lost"], 3),
-        (["curate", f"no{TITLE}\nerror: all is lost/", "-o", "other", "--inline"], 3),
+        (["curate", f"no{TITLE}\nerror: all is lost/", "-o", "other", "--engine", "inline"], 3),
         (["show", f"{TITLE}{COLOUR}", "-o", "ws"], 3),
         (["recipe", "validate", f"{TITLE}\nerror: all is lost"], 2),
         ([f"{TITLE}{COLOUR}"], 2),  # click's own messages

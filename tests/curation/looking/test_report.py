@@ -57,7 +57,8 @@ MADE = parse_recipe(
 
 
 def made_scores(clips: int = 400) -> ClipScores:
-    """Small whole numbers, so that scores lie on thresholds; some of each missing, old, of another reduction, a bound."""
+    """Small whole numbers, so that scores lie on thresholds; some of each missing, not to be known, old, of another reduction,
+    a bound."""
     rng = np.random.default_rng(6)
     rows = []
     for i in range(clips):
@@ -65,10 +66,13 @@ def made_scores(clips: int = 400) -> ClipScores:
         if rng.random() < 0.1:
             row |= {"status": "error", "error_kind": "caption" if i % 2 else "measure"}
         for name, filter_ in MADE.built.items():
-            kind = rng.choice(["fresh", "fresh", "fresh", "none", "old", "bound", "other"])
+            kind = rng.choice(["fresh", "fresh", "fresh", "none", "unknown", "old", "bound", "other"])
             detail = [float(v) for v in rng.integers(0, 10, 3)]
-            row |= {name: None if kind == "none" else float(np.mean(detail).round()), f"{name}_detail": detail}
-            protocols[name] = filter_.protocol if kind == "fresh" else "x/old/mean"
+            row |= {
+                name: None if kind in ("none", "unknown") else float(np.mean(detail).round()),
+                f"{name}_detail": detail,
+            }
+            protocols[name] = filter_.protocol if kind in ("fresh", "unknown") else "x/old/mean"
             if kind == "other":
                 protocols[name] = filter_.protocol.rpartition("/")[0] + "/min"
             if kind == "bound" and filter_.lower_bound:

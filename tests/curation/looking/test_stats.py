@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from longtake.curation.cli.show import show_statistics, statistics_csv
-from longtake.curation.looking.stats import QUANTILES, Statistics, near_misses, statistics
+from longtake.curation.looking.stats import QUANTILES, Statistics, funnel, near_misses, statistics, tier_counts
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import reduce_detail
 from longtake.filters.gates import Gate
@@ -100,11 +101,42 @@ def test_counts_add_up(found: Statistics) -> None:
 def test_the_funnel_goes_gate_by_gate(found: Statistics) -> None:
     rows = [tuple(row.values()) for row in found.funnels["pretrain"]]
     assert rows == [
-        ("width", ">= 1280", 8, 2, 0, 6),
-        ("psnr", "[4, 20]", 6, 1, 1, 5),
-        ("artifacts", "<= 0.05", 5, 1, 1, 4),
-        ("text_similarity", "<= 0.98", 4, 1, 1, 3),
+        ("width", ">= 1280", 8, 2, 0, 0, 6),
+        ("psnr", "[4, 20]", 6, 1, 1, 0, 5),
+        ("artifacts", "<= 0.05", 5, 1, 1, 0, 4),
+        ("text_similarity", "<= 0.98", 4, 1, 1, 0, 3),
     ]
+
+
+def test_what_cannot_be_known_is_counted_apart_from_what_was_not_measured() -> None:
+    """Of four clips one has a score, two were measured and cannot be known (the least of one fails), one waits."""
+    rows: list[dict[str, Stored]] = [
+        {"a": (0.01, [0.01], "one/m1/max")},
+        {"a": (None, [0.01], "one/m1/max")},
+        {"a": (None, [0.3], "one/m1/max")},
+        {"a": (None, None, None)},
+    ]
+    result = decide(ClipScores(table(rows), {"a": Fake("max")}), {"a": Gate(high=0.05)})
+    gate = tier_counts(result)["gates"]["a"]
+    assert {key: gate[key] for key in ("passed", "failed", "missing", "not_known")} == {
+        "passed": 1, "failed": 1, "missing": 2, "not_known": 1,
+    }  # fmt: skip
+    (step,) = funnel(result)
+    assert {key: step[key] for key in ("fall at it", "no score", "not known", "left")} == {
+        "fall at it": 1, "no score": 1, "not known": 1, "left": 3,
+    }  # fmt: skip
+
+
+def test_stats_prints_what_cannot_be_known_in_a_column_of_its_own(found: Statistics) -> None:
+    gate = {**found.summary["tiers"]["pretrain"]["gates"]["width"], "missing": 7, "not_known": 3}
+    tier = {**found.summary["tiers"]["pretrain"], "gates": {"width": gate}}
+    console = Console(file=io.StringIO(), width=200)
+    show_statistics(console, replace(found, summary={**found.summary, "tiers": {"pretrain": tier}}))
+    printed = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (line,) = (i for i, text in enumerate(printed) if text.startswith("pretrain: each gate by itself"))
+    assert printed[line + 1].split("  ")[-1].strip() == "uncertain"
+    assert "no score  not known" in printed[line + 1]
+    assert printed[line + 2].split()[5:7] == ["4", "3"]
 
 
 def test_scores_at_another_distance_than_the_recipes_are_told(workspace: Workspace) -> None:
@@ -221,7 +253,7 @@ def test_csv_has_a_line_per_gate(found: Statistics) -> None:
     ]
     assert rows[1] == {
         "tier": "pretrain", "gate": "psnr", "range": "[4, 20]",
-        "passed": "4", "failed": "2", "missing": "2", "only_failure": "0", "only_failure_so_far": "1",
+        "passed": "4", "failed": "2", "missing": "2", "not_known": "0", "only_failure": "0", "only_failure_so_far": "1",
         "uncertain": "0", "left": "5",
     }  # fmt: skip
 

@@ -109,6 +109,27 @@ def test_what_becomes_of_the_rest_of_a_shot(
     assert protocols == {f"grey/bt601,neighbouring-keyframes{distance},cap100/mean" for distance in distances}
 
 
+@pytest.mark.parametrize(
+    ("splitting", "seconds"),
+    [
+        ({"min_seconds": 6, "window_seconds": 6}, (17.9, 18.5)),  # two seconds are left, too few for any clip
+        ({"min_seconds": 1, "window_seconds": 6}, (18.9, 20)),  # a cut could begin a clip until a second before the end
+        ({"min_seconds": 6, "window_seconds": 6, "longer": "trim"}, (13.9, 14.5)),
+        ({"min_seconds": 6, "window_seconds": 6, "longer": "faster"}, (19.8, 20)),  # the last clip takes the rest
+        ({"min_seconds": 30, "window_seconds": 30}, (19.8, 20)),  # no clip at all: the whole of it stands for the film
+    ],
+)
+def test_no_more_is_decoded_than_can_become_clips(
+    films: dict[str, Path], splitting: dict[str, Any], seconds: tuple[float, float]
+) -> None:
+    least, most = seconds
+    scan, _ = scanned(next(iter(films.values())), **splitting)
+    assert least <= scan.decoded_seconds <= most
+    assert scan.info.duration == pytest.approx(20)
+    assert scan.count.packets == 20 * RATE
+    assert scan.info.fps == pytest.approx(RATE)
+
+
 def test_a_shot_that_is_too_short_leaves_nothing_out(films: dict[str, Path]) -> None:
     scan, _ = scanned(next(iter(films.values())), min_seconds=30, window_seconds=30)
     assert len(scan.clips) == 1

@@ -57,6 +57,15 @@ def wants_too_much() -> None:
     raise MemoryError
 
 
+def disturbed(folder: str, times: int, how: int) -> str:
+    """Killed or stopped as if from outside, so many times."""
+    file = Path(folder) / str(os.getpid())
+    file.touch()
+    if len(list(file.parent.iterdir())) <= times:
+        os.kill(os.getpid(), how)
+    return "done"
+
+
 def refuse(kind: str) -> None:
     raise VideoError(kind, "as it was said")
 
@@ -181,6 +190,18 @@ def test_a_child_that_died_between_jobs(shared: Sandbox) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # leaves it for the sandbox to find
     assert shared.run(my_pid, (), EASY) != child
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_child_that_somebody_kills_or_stops_says_nothing_of_the_film(
+    shared: Sandbox, tmp_path: Path, how: int
+) -> None:
+    limits = Limits(seconds=1.0, memory_mib=1024)
+    for times in (1, 2):
+        (tmp_path / str(times)).mkdir()
+    assert shared.run(disturbed, (str(tmp_path / "1"), 1, how), limits) == "done"
+    assert len(list((tmp_path / "1").iterdir())) == 2
+    assert kind_of(shared, disturbed, str(tmp_path / "2"), 2, how, limits=limits) == "crash"
 
 
 def test_close_ends_the_child_and_may_be_repeated() -> None:

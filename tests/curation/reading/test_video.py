@@ -371,6 +371,26 @@ def test_all_frames_if_asked(corpus: Corpus) -> None:
     assert (count.rate.first, count.rate.last) == pytest.approx((0, 71 / 24))
 
 
+def test_what_nobody_wants_is_read_and_not_decoded(corpus: Corpus) -> None:
+    """Its packets are counted all the same, so that length and rate are those of the whole film."""
+    count = DecodeCount()
+    with open_video(str(corpus["quicktime"])) as video:
+        frames = list(decode(video, probe(video), count, all_frames=True, enough=lambda last: last >= 1))
+    assert 0 < len(frames) < 26
+    assert frames[-1].time < 1.1
+    assert (count.packets, count.frames) == (72, len(frames))
+    assert 48 <= count.passed_over <= 52  # frames are not read in the order in which they are shown
+    assert (count.last, count.fps) == pytest.approx((71 / 24, 24))
+
+
+def test_what_was_held_back_is_decoded_if_more_comes_than_was_told(corpus: Corpus) -> None:
+    count = DecodeCount()
+    with open_video(str(corpus["quicktime"])) as video:
+        frames = list(decode(video, probe(video), count, all_frames=True, enough=lambda last: 1 <= last < 2))
+    assert [decoded.time for decoded in frames] == pytest.approx([i / 24 for i in range(72)], abs=1e-3)
+    assert (count.packets, count.frames, count.passed_over, count.corrupt) == (72, 72, 0, 0)
+
+
 def test_variable_frame_rate(tmp_path: Path) -> None:
     path = tmp_path / "vfr.mp4"
     ticks = (2, 2, 2, 1, 1, 7)

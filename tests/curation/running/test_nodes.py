@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,14 +16,18 @@ import pytest
 from longtake.curation.running.jobs import Job, Report
 from longtake.curation.running.on_ray import Cluster
 from tests.curation.workbench import (
+    IMPATIENT,
+    ROOT,
     Bench,
     RunningRay,
     add_node,
     assert_whole,
     begun,
     command_line,
+    everyone,
     kill_tree,
     ray_cluster,
+    signal_all,
     videos,
     wait_for,
 )
@@ -36,14 +39,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.campaign,
 ]  # raylets take seconds to start and to be missed
-
-# Nodes are missed after some twelve seconds, and not after a minute.
-IMPATIENT = {
-    "RAY_health_check_initial_delay_ms": "3000",
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "4",
-}
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +54,6 @@ def head() -> Iterator[RunningRay]:
         yield started
 
 
-def everyone(members: list[psutil.Process]) -> list[psutil.Process]:
-    """Processes and all that they started, the eldest first."""
-    found = []
-    for member in members:
-        with suppress(psutil.NoSuchProcess):
-            found += [member, *member.children(recursive=True)]
-    return found
-
-
-def stop(members: list[psutil.Process], how: signal.Signals) -> None:
-    """A node is gone: all its processes are killed, or frozen."""
-    for process in everyone(members):
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(how)
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_a_node_is_lost_and_another_one_added(
     films: Path, head: RunningRay, tmp_path: Path, how: signal.Signals
@@ -88,7 +67,7 @@ def test_a_node_is_lost_and_another_one_added(
     added: list[psutil.Process] = []
     try:
         wait_for(lambda: begun(bench, "scan") > 4, "the scan to work", 240, process)
-        stop(node, how)
+        signal_all(node, how)
         added = add_node(head, 2)
         wait_for(lambda: any("MapWorker" in command_line(p) for p in living(added)), "work there", 240, process)
         output, _ = process.communicate(timeout=400)
@@ -96,7 +75,7 @@ def test_a_node_is_lost_and_another_one_added(
         kill_tree(process)
         raise
     finally:
-        stop([*node, *added], signal.SIGKILL)
+        signal_all([*node, *added], signal.SIGKILL)
     assert process.returncode == 0, output
     assert_whole(bench, COUNT)
     assert "with errors" not in output
@@ -165,10 +144,18 @@ def test_cpu_and_gpu_are_busy_side_by_side(head: RunningRay, tmp_path: Path) -> 
         reports = list(cluster.stream(jobs, on_to_the_gpu))
     finally:
         cluster.close()
-        stop(node, signal.SIGKILL)
+        signal_all(node, signal.SIGKILL)
     assert sum(report.rows for report in reports) == 80
     seen = {name: [path.read_text().split() for path in (tmp_path / name).iterdir()] for name in ("first", "second")}
     assert {gpu for _, _, gpu in seen["second"]} == {"0"}
     first, second = ([(int(a), int(b)) for a, b, _ in seen[name]] for name in ("first", "second"))
     overlaps = [(a, b) for a, b in second if any(c < b and a < d for c, d in first)]
     assert len(overlaps) >= 5
+
+
+def test_plug_ins_are_brought_to_nodes_that_have_none(films: Path, tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    with ray_cluster(2, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}") as ray:
+        output = bench.run("curate", films / "000.mp4", "--address", ray.address, seconds=600)
+    assert_whole(bench, 1)
+    assert "with errors" not in output

@@ -59,7 +59,7 @@ def test_the_largest_videos_come_first(tmp_path: Path) -> None:
         (tmp_path / f"{i}.mp4").write_bytes(bytes(size * 2**20))
     workspace = Workspace(str(tmp_path / "workspace"))
     add_inputs(workspace, read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")]))
-    job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False, inline=True)
+    job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
     assert job is not None
     names = [[Path(uri).stem for uri in batch["uri"].to_pylist()] for batch in job.batches]
     assert [name for batch in names for name in batch] == ["1", "4", "5", "6", "2", "0", "3", "missing"]
@@ -186,6 +186,34 @@ def test_what_is_waited_for_is_said(cluster: Cluster, tmp_path: Path, monkeypatc
     assert not list(tmp_path.iterdir())
     left = [thread.name for thread in threading.enumerate() if "Streaming" in thread.name or "flow" in thread.name]
     assert not left, "a thread that is at Ray's core when Ray is left takes the process with it"
+
+
+class InParts:
+    """Takes a row at a time, and is killed once in the third."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def parts(self, batch: pa.Table) -> list[pa.Table]:
+        return [batch.slice(at, 1) for at in range(batch.num_rows)]
+
+    def __call__(self, part: pa.Table) -> Report:
+        row = part["row"][0].as_py()
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{row} ")
+        if row == 2 and not (self.folder / "killed").exists():
+            (self.folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Report(rows=part.num_rows)
+
+
+@pytest.mark.slow  # an actor is made twice
+@pytest.mark.cluster
+def test_a_kill_costs_the_part_in_hand_and_not_the_batch(cluster: Cluster, tmp_path: Path) -> None:
+    reports = list(cluster.run(Job("test", [pa.table({"row": [0, 1, 2, 3]})], InParts, (str(tmp_path),))))
+    assert sum(report.rows for report in reports) == 4
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "2", "2", "3"]
+    assert sum(report.repeated for report in reports) == 1
 
 
 class Passing(Worker):

@@ -110,7 +110,7 @@ class Place:
         path.write_text(yaml.safe_dump(plain))
         return path
 
-    def run(self, recipe: Path, *arguments: str, code: int = 0, how: str = "--inline") -> str:
+    def run(self, recipe: Path, *arguments: str, code: int = 0, how: str = "--engine=inline") -> str:
         command = ["caption", self.workspace.path, "-r", str(recipe), how, *arguments]
         result: Result = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
         if result.exception and not isinstance(result.exception, SystemExit):
@@ -137,7 +137,7 @@ def how(request: pytest.FixtureRequest) -> str:
     if request.param == "on the suite's Ray":
         running_ray: RunningRay = request.getfixturevalue("running_ray")
         return f"--address={running_ray.address}"
-    return "--inline" if request.param == "inline" else "--workers=2"
+    return "--engine=inline" if request.param == "inline" else "--engine=ray"
 
 
 def assert_own(rows: pd.DataFrame) -> None:
@@ -455,7 +455,7 @@ def test_a_workspaces_own_recipe_sends_nothing_unasked(
     place.workspace.save_recipe(load_recipe(place.recipe(None, endpoint=FOREIGN)))
     monkeypatch.setattr(Endpoint, "_new_session", never)
     monkeypatch.setattr(socket, "getaddrinfo", never)
-    arguments = ["--inline"] if command != "doctor" else []
+    arguments = ["--engine", "inline"] if command != "doctor" else []
     if command == "caption":
         given = [command, place.workspace.path, *arguments]
     else:
@@ -520,7 +520,7 @@ def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path
     workspace = tmp_path / "new"
     for command in (
         ["caption", place.workspace.path],
-        ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--inline"],
+        ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--engine", "inline"],
     ):
         result = CliRunner().invoke(app, [*command, "-r", str(tmp_path / "hd.yaml")], env={"COLUMNS": "500"})
         assert result.exit_code == 3, result.output

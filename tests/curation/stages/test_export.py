@@ -48,7 +48,7 @@ FRAMES, FPS = 450, 30
 
 def export(workspace: Path, recipe: Path, *arguments: str | Path) -> None:
     result = CliRunner().invoke(
-        app, ["curate", *map(str, arguments), "-o", str(workspace), "-r", str(recipe), "--inline"]
+        app, ["curate", *map(str, arguments), "-o", str(workspace), "-r", str(recipe), "--engine", "inline"]
     )
     assert result.exit_code == 0, result.output
 
@@ -254,7 +254,7 @@ def test_another_captioners_captions_are_not_exported(
     monkeypatch.delenv("LONGTAKE_CAPTION_MODEL", raising=False)
     recipe = workspace.parent / "another.yaml"
     recipe.write_text(yaml.safe_dump({**RECIPE, "captioning": {"captioner": captioner}}))
-    result = CliRunner().invoke(app, ["export", str(workspace), "-r", str(recipe), "--inline"])
+    result = CliRunner().invoke(app, ["export", str(workspace), "-r", str(recipe), "--engine", "inline"])
     assert result.exit_code == 0, result.output
     folder = workspace / "dataset" / "pretrain"
     found = pd.read_parquet(folder / "index.parquet")
@@ -279,7 +279,7 @@ def test_a_link_in_place_of_a_dataset_is_refused_before_any_work(tmp_path: Path,
     link = Path(target.path, place)
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(elsewhere / "README.md" if place.endswith(".md") else elsewhere)
-    result = CliRunner().invoke(app, ["export", target.path, "--inline"])
+    result = CliRunner().invoke(app, ["export", target.path, "--engine", "inline"])
     assert result.exit_code == 3, result.output
     message = result.output.replace("\n", "")
     assert f"{link} is a symbolic link to {elsewhere}" in message

@@ -22,14 +22,14 @@ from tests.curation.workbench import CLIPS_EACH, ROOT, Bench, environment, video
 
 FILMS = 6
 ALL = ("huggingface", "fiftyone", "lance")
-COMMAND = (sys.executable, "-m", "longtake", "export", "--inline")
+COMMAND = (sys.executable, "-m", "longtake", "export", "--engine", "inline")
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A curated workspace of small clips, in no format but Parquet."""
     bench = Bench(tmp_path_factory.mktemp("formats"))
-    bench.run("curate", "--inline", *videos(bench.folder / "films", FILMS))
+    bench.run("curate", "--engine", "inline", *videos(bench.folder / "films", FILMS))
     return bench
 
 
@@ -83,7 +83,9 @@ def test_a_missing_package_is_told_before_any_work(tmp_path: Path, monkeypatch: 
     recipe.write_text(yaml.safe_dump(plain | {"export": {"formats": ["parquet", "lance"]}}))
     films = videos(tmp_path / "films", 1)
     workspace = tmp_path / "workspace"
-    result = CliRunner().invoke(app, ["curate", str(films[0]), "-o", str(workspace), "-r", str(recipe), "--inline"])
+    result = CliRunner().invoke(
+        app, ["curate", str(films[0]), "-o", str(workspace), "-r", str(recipe), "--engine", "inline"]
+    )
     assert result.exit_code == 3
     assert "pip install 'longtake[lance]'" in result.stderr
     assert not workspace.exists()

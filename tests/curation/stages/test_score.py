@@ -104,7 +104,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def scored(workspace: Workspace, recipe: Recipe) -> pd.DataFrame:
     """The clips after `longtake score`, by number."""
-    run(workspace, recipe, [], Options(stages=("score",), inline=True), Glance())
+    run(workspace, recipe, [], Options(stages=("score",), engine="inline"), Glance())
     table = workspace.clips.read(optional=["embedding"], columns=workspace.clips.read().column_names).to_pandas()
     return table.assign(number=[int(clip_id, 16) for clip_id in table["clip_id"]]).set_index("number").sort_index()
 
@@ -378,7 +378,7 @@ def test_the_next_part_is_ready_while_the_models_are_at_this_one(
             reports.append(report)
 
     chosen = recipe(lpips={"backend": "late"}, psnr={"backend": "early"})
-    run(workspace, chosen, [], Options(stages=("score",), inline=True), Notes())
+    run(workspace, chosen, [], Options(stages=("score",), engine="inline"), Notes())
     registry.available.cache_clear()
     assert Late.saw == [(2, 4), (2, 6), (2, 6)]
     table = workspace.clips.read()
@@ -515,3 +515,23 @@ def test_settings_of_a_recipe_reach_the_filters(workspace: Workspace) -> None:
     whole = scored(workspace, recipe(lpips=LPIPS))  # another protocol: measured again
     assert half["lpips"].tolist() == pytest.approx(whole["lpips"].tolist(), abs=0.01)
     assert half["lpips"].tolist() != whole["lpips"].tolist()
+
+
+# ── where it is measured ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("at_the_driver", [False, True], ids=["a driver without a GPU", "a driver with one"])
+def test_how_many_clips_are_taken_at_a_time_is_decided_where_they_are_measured(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, at_the_driver: bool
+) -> None:
+    """The aesthetic model takes 7 s of CPU to a clip: two clips at a time without a GPU, and whole batches with one."""
+    chosen = recipe(aesthetic={})
+    monkeypatch.setattr(score, "_on_gpu", lambda filter_: at_the_driver)
+    batches = score._batches(pa.table({"row": list(range(40))}))
+    assert [batch.num_rows for batch in batches] == [32, 8], "whatever the driver's machine is"
+    job = score.job(workspace, chosen, batches, all_scores=False)
+    assert job.on_gpu
+    worker = score.ScoreWorker(*job.args)
+    for at_the_worker, sizes in ((True, [32]), (False, [2] * 16)):
+        monkeypatch.setattr(score, "_on_gpu", lambda filter_, gpu=at_the_worker: gpu)
+        assert [part.num_rows for part in worker.parts(batches[0])] == sizes

@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def curate(workspace: Workspace, inputs: list[str], options: Options | None = None) -> Any:
     with Progress(Console(quiet=True)) as progress:
-        return run(workspace, recipe(), inputs, options or Options(inline=True), progress)
+        return run(workspace, recipe(), inputs, options or Options(engine="inline"), progress)
 
 
 def test_each_stage_is_listed_once_and_loads() -> None:
@@ -138,13 +138,13 @@ def follow(*arguments: str) -> str:
 
 def test_the_stage_to_add_works(finished: Path) -> None:
     assert "Find the mean colour of each clip." in follow("--help")
-    assert "palette: 1 computed" in follow("palette", str(finished), "--inline")
+    assert "palette: 1 computed" in follow("palette", str(finished), "--engine", "inline")
     row = pd.read_parquet(finished / "palette").iloc[0]
     (frames,) = Path(finished, "frames").rglob("*.parquet")
     pictures = pd.read_parquet(frames)["keyframes"][0]
     mean = np.mean([cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1].mean((0, 1)) for p in pictures], axis=0)
     assert [row["red"], row["green"], row["blue"]] == pytest.approx(mean.tolist(), abs=0.01)
-    assert "palette: nothing to compute" in follow("palette", str(finished), "--inline")
+    assert "palette: nothing to compute" in follow("palette", str(finished), "--engine", "inline")
     stages = json.loads(follow("stats", str(finished), "--json"))["stages"]
     assert stages["palette"]["rows"] == 1
     assert "--until" in follow("curate", "--help")

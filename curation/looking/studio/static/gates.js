@@ -156,7 +156,7 @@ export class GateCard {
     });
     const told = counts
       ? `rejects ${count(counts.failed)}; alone ${count(counts.only_failure)}, alone so far ${count(counts.only_failure_so_far)}; `
-        + `no score ${count(counts.missing)}` + (counts.uncertain ? `; uncertain ${count(counts.uncertain)}` : "")
+        + `no score ${count(counts.missing - counts.not_known)}` + (counts.not_known ? `; not known ${count(counts.not_known)}` : "") + (counts.uncertain ? `; uncertain ${count(counts.uncertain)}` : "")
       : "off";
     if (this.told.textContent !== told) this.told.textContent = told;
   }

@@ -94,6 +94,7 @@ function draw(tier, gate, answer) {
 function drawFunnel(rows) {
   const whole = Math.max(1, rows.length ? rows[0]["reach it"] : 1);
   const part = (n) => (1000 * n) / whole;
+  const told = rows.some((row) => row["not known"]);  // a column that is hardly ever needed
   const lines = rows.map((row) => {
     const svg = drawn("svg", {class: "bar", viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true"});
     svg.append(drawn("rect", {class: "whole", width: 1000, height: 10}),
@@ -101,12 +102,14 @@ function drawFunnel(rows) {
       drawn("rect", {class: "fall", x: part(row.left), width: part(row["fall at it"]), height: 10}));
     return element("tr", {"data-gate": row.gate},
       element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate, null, true)}, row.gate)),
-      element("td", {class: "w"}, svg), element("td", {class: "n"}, row["fall at it"] ? `−${count(row["fall at it"])}` : "0"), element("td", {class: "n left"}, count(row.left)));
+      element("td", {class: "w"}, svg), element("td", {class: "n"}, row["fall at it"] ? `−${count(row["fall at it"])}` : "0"),
+      ...(told ? [element("td", {class: "n"}, count(row["not known"]))] : []), element("td", {class: "n left"}, count(row.left)));
   });
   const focused = document.activeElement?.closest?.("#funnel tr")?.dataset.gate;
   $("funnel").replaceChildren(element("table", {},
     element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "gate"), element("td", {}),
-      element("th", {scope: "col", class: "n"}, "fall"), element("th", {scope: "col", class: "n"}, "left"))),
+      element("th", {scope: "col", class: "n"}, "fall"),
+      ...(told ? [element("th", {scope: "col", class: "n", title: "measured, and the score cannot be told"}, "not known")] : []), element("th", {scope: "col", class: "n"}, "left"))),
     element("tbody", {}, ...lines)));
   if (focused) $("funnel").querySelector(`tr[data-gate="${CSS.escape(focused)}"] button`)?.focus();
 }

@@ -1,0 +1,131 @@
+"""`make bench-cluster`: what a second node brings, and what Ray itself costs, in the scan.
+
+A Ray of several nodes on this machine: a head without a core for workers, where the driver is, and one or two nodes of one core.
+The same films are scanned with one worker and with two. Printed are the time from the first batch to the last, the share of
+that time in which workers had a batch in hand (which tells of the engine also where the machine has not enough cores for
+what runs on it), and the CPU of everything that is no decoding: Ray, the driver, and the workers themselves.
+
+    python -m benchmarks.cluster [--films 32] [--seconds 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from longtake.curation.inputs import read_inputs
+from longtake.curation.pipeline import add_inputs
+from longtake.curation.recipe import load_recipe
+from longtake.curation.running.on_ray import Cluster
+from longtake.curation.stages import scan
+from longtake.curation.workspace import Workspace
+from tests.corpus import Encoding, film, pan
+from tests.curation.workbench import RunningRay, add_node, everyone, ray_cluster, signal_all
+
+SIZE = (1280, 720)
+DECODER = "longtake.curation.reading.sandbox"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """films: scanned after the first batch had ended. seconds: from then to the last. in_hand: seconds in which workers had a
+    batch, added up; cpu: of everything; decoding: of the decoders alone."""
+
+    films: int
+    seconds: float
+    in_hand: float
+    cpu: float
+    decoding: float
+
+    @property
+    def rate(self) -> float:
+        return self.films / self.seconds
+
+
+def corpus(folder: Path, count: int, seconds: float) -> None:
+    """Films of one content, each a file of its own."""
+    folder.mkdir()
+    first = folder / "0000.mp4"
+    film(first, pan("table", (3, 0), (100, 60), SIZE, round(24 * seconds)), Encoding(size=SIZE))
+    for number in range(1, count):
+        shutil.copy(first, folder / f"{number:04}.mp4")
+
+
+def cpu_seconds(ray: RunningRay, nodes: list[list[psutil.Process]]) -> dict[int, tuple[float, bool]]:
+    """By process: CPU so far, and whether it decodes."""
+    found = {}
+    for process in everyone([psutil.Process(), *ray.members, *(one for node in nodes for one in node)]):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            found[process.pid] = times.user + times.system, DECODER in " ".join(process.cmdline())
+    return found
+
+
+def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.Process]]) -> Measured:
+    """Scan all films into a new workspace."""
+    workspace = Workspace(str(place))
+    add_inputs(workspace, read_inputs([str(films)]))
+    job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
+    assert job is not None
+    cluster = Cluster(ray.address)
+    try:
+        began, before = 0.0, dict[int, tuple[float, bool]]()
+        rows = in_hand = 0.0
+        for reports, report in enumerate(cluster.run(job), 1):
+            assert not report.errors
+            if reports == len(nodes):  # each worker has started, and is at its second batch
+                began, before = time.monotonic(), cpu_seconds(ray, nodes)
+            elif reports > len(nodes):
+                rows, in_hand = rows + report.rows, in_hand + report.seconds
+        seconds, after = time.monotonic() - began, cpu_seconds(ray, nodes)
+    finally:
+        cluster.close()
+    spent = {pid: (cpu - before.get(pid, (0.0, False))[0], decodes) for pid, (cpu, decodes) in after.items()}
+    decoding = sum(cpu for cpu, decodes in spent.values() if decodes)
+    return Measured(int(rows), seconds, in_hand, sum(cpu for cpu, _ in spent.values()), decoding)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--films", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each film")
+    given = parser.parse_args()
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=f"{random.getrandbits(128):032x}")
+    rates: dict[int, float] = {}
+    with tempfile.TemporaryDirectory(prefix="nodes-") as scratch, ray_cluster(0) as ray:
+        films = Path(scratch) / "films"
+        corpus(films, given.films, given.seconds)
+        nodes: list[list[psutil.Process]] = []
+        try:
+            for count in (1, 2):
+                nodes.append(add_node(ray, 1))
+                load = os.getloadavg()[0]
+                found = measure(Path(scratch) / f"workspace{count}", films, ray, nodes)
+                rates[count] = found.rate
+                print(
+                    f"{count} node{'s' if count > 1 else ''}: {found.films} films in {found.seconds:.0f} s, "
+                    f"{found.rate:.2f} a second; workers with a batch in hand {found.in_hand / found.seconds / count:.0%} of "
+                    f"the time; CPU {found.cpu:.0f} s, of which decoding {found.decoding:.0f} s, all else "
+                    f"{1 - found.decoding / found.cpu:.0%}; load of the machine before: {load:.1f} on {os.cpu_count()} cores",
+                    flush=True,
+                )
+        finally:
+            for node in nodes:
+                signal_all(node, signal.SIGKILL)
+    print(f"two nodes are {rates[2] / rates[1]:.2f} times as fast as one")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""`longtake plan`: the price of a run, before it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longtake.curation.cli.app import allow_all, app, command, console, errors, examples, outside
+from longtake.curation.cli.options import (
+    AccessFile,
+    Address,
+    AllowEndpoints,
+    AllowPrivate,
+    AllowScheme,
+    AsJson,
+    Engine,
+    ListFps,
+    RecipeName,
+    SecretQuery,
+    UriColumn,
+    Videos,
+    Workers,
+)
+from longtake.curation.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from longtake.curation.planning.price import Price
+
+
+@app.command(
+    epilog=examples(
+        "longtake plan videos/ -r base",
+        "longtake plan 's3://corpus/**/*.mp4' -r longtake-hd --price cpu-hour=0.04 --price gpu-hour=2.5",
+    )
+)
+@command
+def plan(
+    videos: Videos = None,
+    recipe: RecipeName = None,
+    prices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--price",
+            metavar="NAME=AMOUNT",
+            help="The price of one cpu-hour, gpu-hour, request, million-prompt-tokens, million-completion-tokens or gb; repeat "
+            "the option for several. The sum is told in the same money.",
+            show_default=False,
+        ),
+    ] = None,
+    ask: Annotated[
+        bool,
+        typer.Option(
+            "--ask",
+            help="Also send the requests for captions of the sample's clips, which may cost money. Default: none.",
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Another number draws another sample.")] = 0,
+    as_json: AsJson = False,
+    uri_column: UriColumn = None,
+    engine: Engine = None,
+    address: Address = None,
+    workers: Workers = None,
+    list_fps: ListFps = None,
+    access: AccessFile = None,
+    secret_query: SecretQuery = None,
+    allow_scheme: AllowScheme = None,
+    allow_private: AllowPrivate = False,
+    allow_endpoints: AllowEndpoints = None,
+) -> None:
+    """Say what a run will take, before it. Curates a sample (1 % of the videos and 30 clips, more where that says too
+    little), writes nothing that stays, and tells hours, requests, tokens, bytes and what is kept, each with an interval."""
+    from longtake.curation.access import Access, Reach
+    from longtake.curation.cli.progress import Progress
+    from longtake.curation.inputs import gather
+    from longtake.curation.lists import ListRules
+    from longtake.curation.planning.price import parse_prices, price
+    from longtake.curation.recipe import load_recipe
+    from longtake.curation.stages.stage import Options
+
+    allow_all(allow_endpoints)
+    amounts = parse_prices(prices or [], typer.BadParameter)
+    reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
+    gathered = gather(videos or [], ListRules(uri_column, list_fps), reads)
+    options = Options(engine=engine, address=address, workers=workers)
+    with Progress(errors if as_json else console) as progress:
+        progress.inputs(gathered.report)
+        found = price(
+            gathered, load_recipe(recipe or "embedded"), options, progress, amounts, ask=ask, seed=seed, access=reads
+        )
+    if as_json:
+        json.dump(asdict(found), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        _show(found)
+
+
+def _show(found: Price) -> None:
+    from longtake.curation.planning.estimate import LEVEL
+    from longtake.curation.planning.price import QUANTITIES
+
+    rows: list[tuple[object, ...]] = []
+    for name, told in found.quantities.items():
+        what = f"{name} ({QUANTITIES[name][0]})" if QUANTITIES[name][0] else name
+        rows.append(
+            (what, *(f"{value:,.3g}" for value in (told.expected, told.low, told.high))) if told else (what, *"???")
+        )
+    if found.money:
+        rows.append(
+            ("money", *(f"{value:,.3g}" for value in (found.money.expected, found.money.low, found.money.high)))
+        )
+    console.print()
+    print_table(console, "what all of it takes", ("", "expected", "from", "to"), rows)
+    console.print(
+        f"From a sample of {found.sampled} of {found.videos} videos with {found.clips} clips, of which {found.kept} are kept. "
+        f"The truth lies between the two ends {LEVEL:.0%} of the time, on machines like this one.",
+        soft_wrap=True,
+    )
+    console.print("Unit costs, measured now on the sample:")
+    for line in found.unit_costs:
+        console.print(f"  {outside(line)}", soft_wrap=True)
+    for note in found.notes:
+        console.print(outside(note), soft_wrap=True)

@@ -1,0 +1,82 @@
+"""An early look at a film that begins as no clip may be: at the keyframes of its container, before all of it is decoded.
+
+A pass over six minutes of black costs ten seconds, its keyframes half a second. A film that begins as clips may be pays nothing,
+and one that begins in the dark, as many do, a keyframe or two: the look ends at the first that a gate may let pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from longtake.curation.access import Source
+from longtake.curation.errors import RowError
+from longtake.curation.reading.judge import ClipScan, Judge, Measured
+from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.pictures import AnalysisFrames
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.video import VideoInfo
+from longtake.filters.base import Filter, Sample, Score
+
+
+class EarlyLook:
+    """Whether a film can be rejected by its keyframes alone, by filters that say what they tell of its clips (`Filter.early`)."""
+
+    def __init__(self, source: str | Source, judge: Judge) -> None:
+        self._source, self._judge = source, judge
+        self._filters: list[Filter[Any]] = [f.early for f in judge.recipe.built.values() if f.early is not None]
+        # A keyframe in every window: of a clip that holds none nothing would be known.
+        self._longest = judge.recipe.splitting.window_seconds
+
+    def rejected(self, info: VideoInfo, analysis: AnalysisFrames, first: av.VideoFrame) -> ClipScan | None:
+        """The row of the whole film, if it is rejected. first: its first frame, as it was decoded."""
+        if self._judge.all_scores or not self._filters or not math.isfinite(info.duration):
+            return None
+        whole = Span(0.0, info.duration)
+        known = self._judge.probe_scores(info, whole)
+        if self._judge.goes_on(known | self._measured(analysis, first)):
+            return None
+        scores: dict[str, Measured] = {}
+        count, last = 0, 0.0
+        try:
+            with open_video(self._source) as video:
+                for time, frame in _keyframes(video):
+                    count += 1
+                    scores = _united(scores, self._measured(analysis, frame), 1 / count)
+                    if time - last > self._longest or self._judge.goes_on(known | scores):
+                        return None
+                    last = time
+        except (RowError, av.error.FFmpegError, OSError, ValueError):
+            return None  # what is wrong with the film is for the pass to tell
+        return ClipScan(whole, known | scores) if count and info.duration - last <= self._longest else None
+
+    def _measured(self, analysis: AnalysisFrames, frame: av.VideoFrame) -> dict[str, Measured]:
+        picture = analysis.rgb(analysis.shrink(frame))[None]
+        sample = Sample(picture, picture, np.zeros(1), np.zeros(1))
+        found = [(filter_, filter_.measure([sample])[0]) for filter_ in self._filters]
+        return {by.name: Measured(score, by.protocol) for by, score in found if isinstance(score, Score)}
+
+
+def _united(known: dict[str, Measured], new: dict[str, Measured], share: float) -> dict[str, Measured]:
+    """What two looks tell together: the mean, and ends that hold both. share: of the new one in the mean."""
+    united = dict(new)
+    for name in known.keys() & new.keys():
+        old, now = known[name].score, new[name].score
+        ends = min(old.detail[0], now.detail[0]), max(old.detail[1], now.detail[1])
+        united[name] = Measured(Score(old.value + share * (now.value - old.value), ends), new[name].protocol)
+    return united
+
+
+def _keyframes(video: OpenVideo) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The keyframes of a video with their times, seconds; those that have none are left out."""
+    video.stream.codec_context.skip_frame = "NONKEY"
+    for packet in video.container.demux(video.stream):
+        if packet.is_keyframe or not packet.size:
+            for frame in packet.decode():
+                if frame.pts is not None:
+                    yield video.clock.seconds(frame.pts), frame

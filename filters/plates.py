@@ -1,0 +1,102 @@
+"""The plate under a line of text: a level rectangle of one colour that ends sharply on all sides, as editors put it there.
+
+The colour most frequent in the text's box is its ground. The box is grown side by side as long as the next row or column is of
+that colour. It is a plate if the growth ends on every side, within reach, at an edge or at the frame's; a wall behind a line
+without a plate goes on, or fades out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from longtake.filters.base import Image
+from longtake.filters.text_boxes import Boxes
+
+Mask = npt.NDArray[np.bool_]
+
+SAME = 28  # levels of red, green or blue by which a plate may differ from its colour: compression
+MODE = 0.25  # share of a box that its ground must take
+FULL, EMPTY = 0.8, 0.5  # share of a row of that colour: at least of a plate's, at most of what is beyond
+ABOVE = 1.2  # line heights that a plate may reach above and below its text
+BESIDE = 6.0  # and to both sides
+EDGE = 3  # px within which a plate must end
+LARGEST = 3.0  # times the box: what is larger is no plate of that line
+
+
+def on_plates(image: Image, boxes: Boxes) -> Boxes:
+    """Boxes [n, 4, 2] of text in an image RGB uint8 [h, w, 3], each grown to the plate on which it stands, if any."""
+    return np.array([_grown(image, box) for box in boxes], np.int32).reshape(-1, 4, 2)
+
+
+def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    height, width = image.shape[:2]
+    (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
+    line = min(right - left, bottom - top)
+    upright = bottom - top > right - left
+    if line < 4:
+        return box
+    reach = [round(line * (BESIDE if upright else ABOVE))] * 2 + [round(line * (ABOVE if upright else BESIDE))] * 2
+    limits = [
+        max(0, top - reach[0]),
+        min(height, bottom + reach[1]),
+        max(0, left - reach[2]),
+        min(width, right + reach[3]),
+    ]
+    near = _of_its_colour(image[limits[0] : limits[1], limits[2] : limits[3]], image[top:bottom, left:right])
+    if near is None:
+        return box
+    sides = [int(top) - limits[0], int(bottom) - limits[0], int(left) - limits[2], int(right) - limits[2]]
+    grown = _rectangle(near, sides)
+    ends = ((grown[0], limits[0] == 0), (len(near) - grown[1], limits[1] == height))
+    ends += ((grown[2], limits[2] == 0), (near.shape[1] - grown[3], limits[3] == width))
+    if any(room < EDGE and not at_border for room, at_border in ends) or not _ends_sharply(near, grown):
+        return box
+    top, bottom, left, right = grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]
+    if (bottom - top) * (right - left) > LARGEST * (sides[1] - sides[0]) * (sides[3] - sides[2]):
+        return box
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
+
+
+def _of_its_colour(around: Image, inside: Image) -> Mask | None:
+    """Where the surroundings of a box are of the colour most frequent in it; None where no colour is frequent."""
+    flat = inside.reshape(-1, 3)
+    codes = (flat >> 5).astype(np.int32) @ np.array([64, 8, 1], np.int32)
+    counts = np.bincount(codes, minlength=512)
+    most = int(np.argmax(counts))
+    colour = np.median(flat[codes == most], axis=0)
+    if (np.abs(flat - colour) <= SAME).all(axis=1).mean() < MODE:
+        return None
+    return np.asarray((np.abs(around - colour) <= SAME).all(axis=2))
+
+
+def _rectangle(near: Mask, sides: list[int]) -> list[int]:
+    """A rectangle (top, bottom, left, right) grown as long as the next line on a side is of the plate's colour."""
+    top, bottom, left, right = sides
+    grows = True
+    while grows:
+        grows = False
+        if top > 0 and near[top - 1, left:right].mean() >= FULL:
+            top, grows = top - 1, True
+        if bottom < near.shape[0] and near[bottom, left:right].mean() >= FULL:
+            bottom, grows = bottom + 1, True
+        if left > 0 and near[top:bottom, left - 1].mean() >= FULL:
+            left, grows = left - 1, True
+        if right < near.shape[1] and near[top:bottom, right].mean() >= FULL:
+            right, grows = right + 1, True
+    return [top, bottom, left, right]
+
+
+def _ends_sharply(near: Mask, sides: list[int]) -> bool:
+    """Whether there is little of the plate's colour a few px beyond each side that has something beyond it."""
+    top, bottom, left, right = sides
+    beyond = []
+    if top >= EDGE:
+        beyond.append(near[top - EDGE, left:right])
+    if bottom + EDGE <= near.shape[0]:
+        beyond.append(near[bottom + EDGE - 1, left:right])
+    if left >= EDGE:
+        beyond.append(near[top:bottom, left - EDGE])
+    if right + EDGE <= near.shape[1]:
+        beyond.append(near[top:bottom, right + EDGE - 1])
+    return all(float(line.mean()) <= EMPTY for line in beyond)

@@ -1,0 +1,79 @@
+"""Lines of text on plates of known size, and without one; pictures that pop up in a tripod shot, and what moves in it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from longtake.filters.base import Image
+from longtake.filters.plates import on_plates
+from longtake.filters.pop_ups import pop_ups
+from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
+
+WIDTH, HEIGHT = 480, 270
+LINE = (60, 200, 360, 236)  # left, top, right, bottom: about the extent of the letters
+
+
+def tripod(frames: int = 10) -> list[Image]:
+    return [noisy(crop(900, 250, WIDTH, HEIGHT), 1.5, i) for i in range(frames)]
+
+
+def written(image: Image, colour: tuple[int, int, int]) -> Image:
+    out = image.copy()
+    cv2.putText(out, "NEVER SAY GOODBYE", (60, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.98, colour, 3, cv2.LINE_AA)
+    return out
+
+
+def box() -> np.ndarray:
+    left, top, right, bottom = LINE
+    return np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]], np.int32)
+
+
+def area(boxes: np.ndarray) -> float:
+    return float(cv2.contourArea(boxes[0]))
+
+
+@pytest.mark.parametrize("colour", [(250, 240, 20), (20, 20, 20), (235, 235, 235), (30, 60, 190)])
+@pytest.mark.parametrize("plate", [(40, 190, 390, 246), (50, 194, 440, 240)])
+def test_a_line_counts_with_its_plate(colour: tuple[int, int, int], plate: tuple[int, int, int, int]) -> None:
+    image = tripod(1)[0]
+    left, top, right, bottom = plate
+    image[top:bottom, left:right] = colour
+    ink = (0, 0, 0) if sum(colour) > 400 else (255, 255, 255)
+    found = on_plates(as_jpeg(written(image, ink)), box())
+    assert area(found) == pytest.approx((right - left) * (bottom - top), rel=0.06)
+
+
+def test_a_line_without_a_plate_stays_as_it_is() -> None:
+    wall = (
+        np.repeat((120 + np.linspace(0, 60, WIDTH))[None, :, None], HEIGHT, axis=0).repeat(3, axis=2).astype(np.uint8)
+    )
+    for ground in (tripod(1)[0], wall, np.full_like(wall, 200)):
+        assert np.array_equal(on_plates(written(ground, (255, 255, 255)), box()), box())
+    assert len(on_plates(wall, np.zeros((0, 4, 2), np.int32))) == 0
+
+
+def masks(frames: list[Image]) -> list[float]:
+    return [float(mask.mean()) for mask in pop_ups(frames[:5], frames[5:])]
+
+
+def test_a_picture_that_pops_up_in_a_tripod_shot_counts_where_it_is_shown() -> None:
+    frames = tripod()
+    picture = resized(photograph("coffee"), 130, 90)
+    for i in (1, 6, 2, 7):
+        frames[i][100:190, 250:380] = picture
+    found = masks([as_jpeg(frame) for frame in frames])
+    assert [value > 0 for value in found] == [False, True, True, False, False]
+    assert found[1] == pytest.approx(130 * 90 / (WIDTH * HEIGHT), abs=0.006)
+
+
+def test_what_moves_in_a_tripod_shot_does_not_pop_up() -> None:
+    frames = tripod()
+    for i, frame in enumerate(frames):
+        cv2.circle(frame, (60 + 40 * i, 150), 45, (200, 30, 30), -1)
+        cv2.ellipse(frame, (420 - 30 * i, 180), (25, 80), 8, 0, 360, (40, 40, 160), -1)
+    assert masks(frames) == [0.0] * 5
+    assert masks(tripod()) == [0.0] * 5
+    lighter = [np.clip(frame.astype(np.int16) + 8 * i, 0, 255).astype(np.uint8) for i, frame in enumerate(tripod())]
+    assert masks(lighter) == [0.0] * 5
