@@ -234,8 +234,8 @@ def sampled(workspace: Workspace, recipe: Recipe, count: int) -> list[str]:
 
 def ready(workspace: Workspace, recipe: Recipe) -> pa.ChunkedArray:
     """The ids of all clips that are to be captioned, or are already."""
-    ids = [clips["clip_id"] for clips in _ready_slices(workspace, recipe)]
-    return pa.chunked_array([chunk for one in ids for chunk in one.chunks], pa.string())
+    slices = [clips["clip_id"].combine_chunks() for clips in _ready_slices(workspace, recipe)]
+    return pa.chunked_array(slices, pa.string())
 
 
 def _first(slices: Iterable[pa.Table], count: int) -> pa.Table:

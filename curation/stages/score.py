@@ -33,6 +33,7 @@ from longtake.curation.reading.samples import load_sample, unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe, questioner
 from longtake.curation.running.faults import HAD_RESULT, outcome, this_host, untried
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
+from longtake.curation.running.shared import allowances
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.ask import Ask
@@ -67,10 +68,10 @@ class Score(Stage):
 
     def plan(self, run: Run) -> Job | None:
         how, tried = run.options, run.tried.get(self.name)
-        return plan(run.workspace, run.recipe, all_scores=how.all_scores, part=how.part, tried=tried)
+        return plan(run.workspace, run.recipe, all_scores=how.all_scores, part=how.part, tried=tried, run=run.id)
 
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
-        return job(run.workspace, run.recipe, batches, run.options.all_scores)
+        return job(run.workspace, run.recipe, batches, run.options.all_scores, run.id)
 
     def waits(self, run: Run) -> bool:
         return False
@@ -98,6 +99,7 @@ def plan(
     part: tuple[int, int] | None = None,
     tried: Seen | None = None,
     at_a_time: int = AT_A_TIME,
+    run: str = "",
 ) -> Job | None:
     """The clips that some tier may still keep and that lack a score of this stage; of very many some, see `Job.partial`. Raises
     SetupError if a filter cannot work on this machine: a package or a weight is missing, or a weight is not the right file.
@@ -125,7 +127,7 @@ def plan(
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)
-    return replace(job(workspace, recipe, _batches(todo), all_scores), partial=rows > at_a_time)
+    return replace(job(workspace, recipe, _batches(todo), all_scores, run), partial=rows > at_a_time)
 
 
 def _wanted(clips: pa.Table, recipe: Recipe, all_scores: bool) -> pa.Array:
@@ -146,8 +148,8 @@ def _batches(todo: pa.Table) -> list[pa.Table]:
     return split(todo, [1.0] * todo.num_rows, per_batch=AT_MOST, at_most=AT_MOST)
 
 
-def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool) -> Job:
-    """The job of these batches."""
+def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, run: str = "") -> Job:
+    """The job of these batches. run: the run's id."""
     filters = recipe.needing(Needs.FRAMES)
     plain = recipe.model_dump(mode="json")
     permission = None
@@ -159,7 +161,7 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
             raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
         # What it took from the environment: workers elsewhere may have another one.
         plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
-    args = (workspace.path, plain, all_scores, permission)
+    args = (workspace.path, plain, all_scores, permission, run)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
     return Job(
         "score", batches, ScoreWorker, args, memory_mib=3072, on_gpu=on_gpu, clip_seconds=_clip_ms(recipe) / 1000
@@ -198,10 +200,16 @@ def _on_gpu(filter_: Filter[Any]) -> bool:
 
 
 class ScoreWorker:
-    """Holds the models; measures batches of clips and appends their rows."""
+    """Holds the models; measures batches of clips and appends their rows. permission: where questions may be sent, as the
+    driver's user said. run: the run's id, whose workers share what an endpoint may be asked."""
 
     def __init__(
-        self, workspace: str, recipe: Mapping[str, Any], all_scores: bool, permission: Permission | None = None
+        self,
+        workspace: str,
+        recipe: Mapping[str, Any],
+        all_scores: bool,
+        permission: Permission | None = None,
+        run: str = "",
     ) -> None:
         self.workspace = workspace
         self.manifest = schemas.clips(workspace)
@@ -213,6 +221,7 @@ class ScoreWorker:
         if self.questions:
             self.questioner = _questioner(self.recipe)
             self.questioner.captioner.journal = Journal(open_folder(workspace) / QUESTIONS)
+            self.questioner.captioner.share(run, allowances())
             if permission is not None:
                 self.questioner.captioner.permit(permission)
         self.tiers = _cascade(self.recipe)

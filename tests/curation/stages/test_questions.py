@@ -39,7 +39,7 @@ def recipe(place: Place, server: Server, filters: dict[str, Any], gates: dict[st
 
 
 def run(place: Place, command: str, path: Path, code: int = 0) -> str:
-    arguments = [command, place.workspace.path, "-r", str(path), "--engine", "inline"]
+    arguments = [command, place.workspace.path, "-r", str(path), "--engine=inline"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
