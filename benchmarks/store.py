@@ -173,7 +173,7 @@ def compact(folder: str, rows: int, parts: int) -> Any:
 def plan_scan(folder: str, rows: int, parts: int) -> Any:
     from longtake.curation.stages import scan
 
-    job = scan.plan(*place(folder), all_scores=False, retry_errors=False, inline=False)
+    job = scan.plan(*place(folder), all_scores=False, retry_errors=False)
     return job and f"{job.rows} videos in {len(job.batches)} batches"
 
 

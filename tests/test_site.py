@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source="test_site",
     )
     with Progress(Console(quiet=True)) as progress:
-        run(Workspace(str(folder / "workspace")), recipe, [str(folder / "demo")], Options(inline=True), progress)
+        run(Workspace(str(folder / "workspace")), recipe, [str(folder / "demo")], Options(engine="inline"), progress)
     return folder
 
 

@@ -144,6 +144,6 @@ def test_a_run_that_lost_its_lock_stops_before_its_next_batch(
     watcher = Deaf(bench.workspace)
     workspace, recipe = Workspace(str(bench.workspace), remembers=True), load_recipe(str(bench.recipe()))
     with pytest.raises(LockLost, match="was lost"):
-        pipeline.run(workspace, recipe, [str(films)], Options(("scan",), inline=True), watcher)
+        pipeline.run(workspace, recipe, [str(films)], Options(("scan",), engine="inline"), watcher)
     assert watcher.batches == 1
     assert 0 < len(bench.rows("videos")) < COUNT
