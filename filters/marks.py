@@ -137,13 +137,14 @@ def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[
 
     n = len(fields)
     length = cv2.magnitude(right, down)
-    to_right, to_down = right / np.maximum(length, 1e-9), down / np.maximum(length, 1e-9)
-    least = length * np.float32(FAINT_LEAST / n)
-    often = np.zeros(length.shape, np.uint8)
-    for x, y in fields:
-        often += x * to_right + y * to_down > least
     around = cv2.blur(length, (FAINT_AROUND, FAINT_AROUND))
-    return np.asarray((often >= FAINT_OFTEN * n) & (length > n * FAINT) & (length > FAINT_SHARP * around))
+    mask = (length > n * FAINT) & (length > FAINT_SHARP * around)
+    at = np.flatnonzero(mask)  # few: only they are looked at in every frame
+    x, y = fields.reshape(n, 2, -1)[:, :, at].swapaxes(0, 1)
+    long = length.ravel()[at]
+    pointing = x * (right.ravel()[at] / long) + y * (down.ravel()[at] / long)
+    mask.ravel()[at] = (pointing > long * np.float32(FAINT_LEAST / n)).sum(axis=0) >= FAINT_OFTEN * n
+    return np.asarray(mask)
 
 
 def _filled(found: Sequence[Panel], shape: tuple[int, ...]) -> Mask:

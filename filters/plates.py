@@ -64,14 +64,21 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 def _of_its_colour(around: Image, inside: Image) -> Mask | None:
     """Where the surroundings of a box are of the colour most frequent in it; None where no colour is frequent."""
+    import cv2
+
     flat = inside.reshape(-1, 3)
     codes = (flat >> 5).astype(np.int32) @ np.array([64, 8, 1], np.int32)
     counts = np.bincount(codes, minlength=512)
     most = int(np.argmax(counts))
     colour = np.median(flat[codes == most], axis=0)
-    if (np.abs(flat - colour) <= SAME).all(axis=1).mean() < MODE:
+    if cv2.inRange(np.ascontiguousarray(inside), *_range(colour)).mean() < 255 * MODE:
         return None
-    return np.asarray((np.abs(around - colour) <= SAME).all(axis=2))
+    return np.asarray(cv2.inRange(np.ascontiguousarray(around), *_range(colour)) > 0)
+
+
+def _range(colour: npt.NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What differs from a colour by SAME at most."""
+    return tuple(float(np.ceil(v - SAME)) for v in colour), tuple(float(np.floor(v + SAME)) for v in colour)
 
 
 def _rectangle(near: Mask, sides: list[int]) -> list[int]:

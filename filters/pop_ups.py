@@ -34,12 +34,21 @@ def pop_ups(keyframes: Sequence[Image] | Image, partners: Sequence[Image] | Imag
     scale = min(1.0, WORK_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in (*keyframes, *partners)])
-    usual = np.sort(small, axis=0)[len(small) // 2]
+    usual = _middle(small)
     found = []
     for frame in small[: len(keyframes)]:
         mask = _rectangles(frame, usual).astype(np.uint8)
         found.append(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
     return found
+
+
+def _middle(frames: Image) -> Image:
+    """The median (the upper one of two) of each level over frames [n, h, w, 3], by exchanges of whole frames: [h, w, 3]."""
+    levels = list(frames)
+    for turn in range(len(levels)):
+        for i in range(turn % 2, len(levels) - 1, 2):
+            levels[i], levels[i + 1] = np.minimum(levels[i], levels[i + 1]), np.maximum(levels[i], levels[i + 1])
+    return levels[len(levels) // 2]
 
 
 def _rectangles(frame: Image, usual: Image) -> Mask:
