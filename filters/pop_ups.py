@@ -48,7 +48,8 @@ def _middle(frames: Image) -> Image:
     for turn in range(len(levels)):
         for i in range(turn % 2, len(levels) - 1, 2):
             levels[i], levels[i + 1] = np.minimum(levels[i], levels[i + 1]), np.maximum(levels[i], levels[i + 1])
-    return levels[len(levels) // 2]
+    middle: Image = levels[len(levels) // 2]
+    return middle
 
 
 def _rectangles(frame: Image, usual: Image) -> Mask:

@@ -7,6 +7,7 @@ import concurrent.futures
 import fcntl
 import importlib
 import os
+import pathlib
 import posixpath
 import threading
 import types
@@ -139,6 +140,18 @@ def _shims(copies: Copies) -> dict[str, Any]:
         assert place.startswith("s3://"), place
         return copies._bucket, place.removeprefix("s3://")
 
+    class SimulatedPath(pathlib.PosixPath):
+        """A path, by which the files of /proc of the process's host can be read."""
+
+        def read_text(self, *_: Any, **__: Any) -> str:
+            *_, whose, what = self.parts
+            if what == "boot_id":
+                return f"{process.host.name}-{world.boots}"
+            pid = process.pid if whose == "self" else int(whose)
+            if what != "stat" or not world.lives(pid, process.host):
+                raise FileNotFoundError(str(self))
+            return f"{pid} (python) " + " ".join(["0"] * 19 + [str(1000 + pid)])
+
     path = _Over(
         posixpath,
         exists=machine.exists,
@@ -160,6 +173,7 @@ def _shims(copies: Copies) -> dict[str, Any]:
         mkdir=machine.mkdir,
         listdir=machine.listdir,
         stat=machine.stat,
+        fstat=machine.fstat,
         ftruncate=machine.ftruncate,
         pread=machine.pread,
         pwrite=machine.pwrite,
@@ -167,7 +181,6 @@ def _shims(copies: Copies) -> dict[str, Any]:
         setxattr=machine.setxattr,
         removexattr=machine.removexattr,
         getpid=lambda: process.pid,
-        kill=_kill(world, process),
         register_at_fork=lambda **_: None,
     )
 
@@ -191,21 +204,13 @@ def _shims(copies: Copies) -> dict[str, Any]:
             Lock=lambda: _Lock(world, process),
         ),
         "uuid": _Over(uuid, uuid4=lambda: types.SimpleNamespace(hex=f"{world.random.getrandbits(128):032x}")),
+        "pathlib": _Over(pathlib, Path=SimulatedPath),
         "socket": _Over(socket, gethostname=lambda: process.host.name),
         "pyarrow": _Over(pa, OSFile=lambda path, mode: pa.BufferReader(machine.open(path, mode).read())),
         "concurrent.futures": _Over(concurrent.futures, ThreadPoolExecutor=_OneThread),
         "fsspec": _Over(fsspec, core=types.SimpleNamespace(url_to_fs=url_to_fs)),
         "fsspec.implementations.local": _Over(fsspec.implementations.local, LocalFileSystem=SimulatedLocal),
     }
-
-
-def _kill(world: World, process: Process) -> Callable[[int, int], None]:
-    def kill(pid: int, number: int) -> None:
-        """Only whether a process lives is asked here."""
-        if number == 0 and not any(task.process.pid == pid and not task.process.dead for task in world._tasks):
-            raise ProcessLookupError(pid)
-
-    return kill
 
 
 class _OneThread:

@@ -204,7 +204,7 @@ class Machine:
     def open(self, path: Any, mode: str = "r", *_: Any, **__: Any) -> Handle | io.BytesIO:
         path = os.fspath(path)
         if path == "/proc/sys/kernel/random/boot_id":
-            return io.BytesIO(f"{self.process.host.name} {self.world.boots}".encode())
+            return io.BytesIO(f"{self.process.host.name}-{self.world.boots}".encode())
         self.step(f"open({mode})", path)
         if "r" in mode:
             file = self.disk.find(path)
@@ -355,12 +355,18 @@ class Machine:
         self.world.linger(self.process)
 
     def stat(self, path: Any, **_: Any) -> os.stat_result:
+        if os.fspath(path).startswith("/proc/"):
+            return os.stat_result((stat.S_IFREG | 0o755, 1, 1, 1, 0, 0, 0, 0.0, 0.0, 0.0))
         self.step("stat", os.fspath(path))
         what = self.disk.find(os.fspath(path))
         kind = stat.S_IFDIR if isinstance(what, Directory) else stat.S_IFREG
         size = 0 if isinstance(what, Directory) else len(what.data)
         modified = 0.0 if isinstance(what, Directory) else what.modified
         return os.stat_result((kind | 0o755, id(what), 1, 1, 0, 0, size, modified, modified, modified))
+
+    def fstat(self, number: int) -> os.stat_result:
+        what = self._open[number]
+        return os.stat_result((stat.S_IFREG | 0o755, id(what), 1, 1, 0, 0, 0, 0.0, 0.0, 0.0))
 
     def exists(self, path: Any) -> bool:
         try:

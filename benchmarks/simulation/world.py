@@ -196,6 +196,13 @@ class World:
             return None
         return fault.kind
 
+    def lives(self, pid: int, host: Host) -> bool:
+        """Whether a host has a living process of this number."""
+        return any(
+            task.process.pid == pid and task.process.host.name == host.name and not task.process.dead
+            for task in self._tasks
+        )
+
     def pause(self, process: Process) -> None:
         """Let others run. Raises Killed if this process died meanwhile."""
         if process.dead:
