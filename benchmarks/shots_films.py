@@ -6,14 +6,13 @@ cut: flashes, strobe, exposure steps, shaking, pop-ups, large things that pass, 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.likeness import LAGS, Look, compare, look_at
+from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 
 Picture = npt.NDArray[np.float32]
 Generator = np.random.Generator
@@ -65,12 +64,13 @@ class Film:
 
 
 def described(times: npt.NDArray[np.float64], pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    looks: deque[Look] = deque(maxlen=max(LAGS) + 1)
+    looks: list[Look] = []
     numbers = []
-    for time, picture in zip(times, pictures, strict=True):
-        looks.append(look_at(float(time), picture))
-        numbers.append(compare(looks))
-    return np.stack(numbers)
+    for at in range(0, len(pictures), 16):
+        before = looks[-REMEMBERED:]
+        looks = before + look_at([float(time) for time in times[at : at + 16]], pictures[at : at + 16])
+        numbers.append(compare(looks, len(before)))
+    return np.concatenate(numbers)
 
 
 def cards(rng: Generator, count: int) -> list[Take]:

@@ -1,12 +1,13 @@
 """How like two pictures of a film are: what the shot network is shown of them.
 
 Each picture is reduced once to a few small descriptions, none of which depends on its size. Compared are a picture and those
-before it, up to a second back. Every comparison is a plain function of arrays.
+before it, up to a second back. Many pictures are described and compared at once, since a call of numpy costs as much as its
+work on one picture of this size. Every comparison is a plain function of arrays.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -29,7 +30,12 @@ _ANGLES = 8
 _PARTS = (16 * 9, _COLOURS**3, 12 * _ANGLES, 6 * _ANGLES)
 _PART_STARTS = np.cumsum((0, *_PARTS[:-1]))
 _PART_SCALES = np.array([1, 1, 4, 8], np.float32)  # bring their unlikeness to one size
-_CELLS = (np.arange(36) * 3 // 36)[:, None] * 4 + (np.arange(64) * 4 // 64)[None]  # of each pixel, 4×3 to a picture
+# Of each pixel, 4×3 to a picture.
+_CELLS = ((np.arange(36) * 3 // 36)[:, None] * 4 + (np.arange(64) * 4 // 64)[None]).reshape(1, -1).astype(np.int32)
+_LEVELS = (np.arange(256) * _COLOURS >> 8).astype(np.int32)
+# Chroma is spread out, since most films keep to its middle.
+_CHROMA = (np.clip((np.arange(256) - 128) * 2 + 128, 0, 255) * _COLOURS >> 8).astype(np.int32)
+REMEMBERED = max(LAGS)  # pictures before those that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +56,117 @@ class Look:
     blocks: Vector
 
 
-def look_at(time: float, thumb: Image) -> Look:
-    """thumb: uint8 [h, w, 3], BGR."""
-    small = cv2.resize(thumb, _SIZE, interpolation=cv2.INTER_AREA)
-    yuv = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2YUV), np.uint8)
+def look_at(times: Sequence[float], thumbs: Sequence[Image]) -> list[Look]:
+    """thumbs: uint8 [h, w, 3], BGR."""
+    small = np.stack([cv2.resize(thumb, _SIZE, interpolation=cv2.INTER_AREA) for thumb in thumbs])
+    count, height, width, _ = small.shape
+    yuv = np.asarray(cv2.cvtColor(small.reshape(-1, width, 3), cv2.COLOR_BGR2YUV), np.uint8).reshape(small.shape)
     grey = np.ascontiguousarray(yuv[..., 0])
-    tiny = np.asarray(cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA), np.uint8)
-    layout = cv2.resize(grey, (16, 9), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
-    level, spread = cv2.mean(layout)[0], float(cv2.meanStdDev(grey)[1][0, 0])
+    tiny = [np.asarray(cv2.resize(g, (32, 18), interpolation=cv2.INTER_AREA), np.uint8) for g in grey]
+    layout = (
+        np.stack([cv2.resize(g, (16, 9), interpolation=cv2.INTER_AREA) for g in grey])
+        .reshape(count, -1)
+        .astype(np.float32)
+    )
+    exact = grey.astype(np.float32)
+    level = layout.mean(axis=1, dtype=np.float64)
+    spread = exact.std(axis=(1, 2), dtype=np.float64)
+    bands = exact.reshape(count, height // _BLOCK[1], _BLOCK[1], width // _BLOCK[0], _BLOCK[0])
+    blocks = bands.std(axis=(2, 4)).reshape(count, -1)
     edges, texture = _gradients(grey)
-    height, width = grey.shape
-    bands = grey.reshape(height // _BLOCK[1], _BLOCK[1], width // _BLOCK[0], _BLOCK[0])
-    blocks = bands.std(axis=(1, 3), dtype=np.float32).ravel()
-    parts = np.concatenate([_unit(layout - level), _histogram(yuv), edges, texture])
-    return Look(time, grey, tiny, parts, level, spread, blocks)
+    parts = np.concatenate([_unit(layout - level[:, None]), _histogram(yuv), edges, texture], axis=1).astype(np.float32)
+    return [
+        Look(times[i], grey[i], tiny[i], parts[i], float(level[i]), float(spread[i]), blocks[i]) for i in range(count)
+    ]
 
 
-def _histogram(yuv: Image) -> Vector:
-    """Chroma is spread out, since most films keep to its middle."""
-    y = yuv[..., 0].astype(np.int32) * _COLOURS >> 8
-    chroma = np.clip((yuv[..., 1:].astype(np.int32) - 128) * 2 + 128, 0, 255) * _COLOURS >> 8
-    index = (y * _COLOURS + chroma[..., 0]) * _COLOURS + chroma[..., 1]
-    counts = np.bincount(index.ravel(), minlength=_COLOURS**3)
-    return np.asarray(np.sqrt(counts / index.size), np.float32)
+def _histogram(yuv: npt.NDArray[np.uint8]) -> Vector:
+    index = (_LEVELS[yuv[..., 0]] * _COLOURS + _CHROMA[yuv[..., 1]]) * _COLOURS + _CHROMA[yuv[..., 2]]
+    counts = _counts(index.reshape(len(yuv), -1), None, _COLOURS**3)
+    return np.asarray(np.sqrt(counts / (yuv.shape[1] * yuv.shape[2])), np.float32)
+
+
+def _counts(index: npt.NDArray[np.int32], weights: Vector | None, size: int) -> Vector:
+    """index: [n, values], each below `size`. How often each is there, or with which weight: float32 [n, size]."""
+    count = len(index)
+    apart = index + np.arange(0, count * size, size, dtype=np.int32)[:, None]
+    heavy = None if weights is None else weights.ravel()
+    return np.bincount(apart.ravel(), weights=heavy, minlength=count * size).reshape(count, size).astype(np.float32)
 
 
 def _gradients(grey: npt.NDArray[np.uint8]) -> tuple[Vector, Vector]:
-    soft = cv2.GaussianBlur(grey, (3, 3), 0)
-    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    """grey: uint8 [n, 36, 64]. Directions in 4×3 cells, directions by strength."""
+    count, soft = len(grey), [cv2.GaussianBlur(g, (3, 3), 0) for g in grey]
+    dx, dy = (np.concatenate([cv2.Sobel(s, cv2.CV_32F, *way) for s in soft]) for way in ((1, 0), (0, 1)))
     size, angle = cv2.cartToPolar(dx, dy)
     bins = (angle * (2 * _ANGLES / (2 * np.pi))).astype(np.int32) % _ANGLES  # a direction and its opposite are one
-    edges = np.bincount((_CELLS * _ANGLES + bins).ravel(), weights=size.ravel(), minlength=12 * _ANGLES)
-    strength = np.minimum(np.log2(size / 8 + 1).astype(np.int32), 5)
-    texture = np.bincount((strength * _ANGLES + bins).ravel(), minlength=6 * _ANGLES)
-    return _unit(np.sqrt(edges).astype(np.float32)), _unit(np.sqrt(texture).astype(np.float32))
+    bins, strong = bins.reshape(count, -1), np.asarray(size, np.float32).reshape(count, -1)
+    strength = np.minimum(np.log2(strong / 8 + 1).astype(np.int32), 5)
+    edges = _counts(bins + _CELLS * _ANGLES, strong, 12 * _ANGLES)
+    texture = _counts(bins + strength * _ANGLES, None, 6 * _ANGLES)
+    return _unit(np.sqrt(edges)), _unit(np.sqrt(texture))
 
 
-def _unit(vector: Vector) -> Vector:
-    length = float(np.sqrt(vector @ vector))
-    return vector / length if length > 1e-3 else np.zeros_like(vector)
+def _unit(vectors: Vector) -> Vector:
+    """Each to a length of 1; what has next to none becomes zeros."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
 
 
-def found_again(before: Look, after: Look) -> tuple[float, float]:
-    """How well the blocks of a picture are found in another, moved by up to an eighth of the picture: mean and lower quartile
-    of the correlations, 1 for a block that is there as it was. Light and contrast do not matter."""
+def found_again(pairs: Sequence[tuple[Look, Look]]) -> Vector:
+    """How well the blocks of a picture are found in another, moved by up to an eighth of the picture, float32 [pairs, 2]: mean
+    and lower quartile of the correlations, 1 for a block that is there as it was. Light and contrast do not matter."""
     width, height = _SIZE
     (bw, bh), (sx, sy) = _BLOCK, _SEARCH
-    wide = cv2.copyMakeBorder(after.grey, sy, sy, sx, sx, cv2.BORDER_REPLICATE)
-    alike = np.ones(len(before.blocks), np.float32)
-    number = 0
-    for y in range(0, height, bh):
-        for x in range(0, width, bw):
-            if before.blocks[number] >= _FLAT:
-                where = wide[y : y + bh + 2 * sy, x : x + bw + 2 * sx]
-                block = before.grey[y : y + bh, x : x + bw]
-                alike[number] = cv2.minMaxLoc(cv2.matchTemplate(where, block, cv2.TM_CCOEFF_NORMED))[1]
-            number += 1
+    corners = [(x, y) for y in range(0, height, bh) for x in range(0, width, bw)]
+    blocks = np.stack([before.blocks for before, _ in pairs])
+    alike = np.ones(blocks.shape, np.float32)
+    for row, (before, after) in enumerate(pairs):
+        wide = cv2.copyMakeBorder(after.grey, sy, sy, sx, sx, cv2.BORDER_REPLICATE)
+        for number in np.nonzero(blocks[row] >= _FLAT)[0].tolist():
+            x, y = corners[number]
+            where, block = wide[y : y + bh + 2 * sy, x : x + bw + 2 * sx], before.grey[y : y + bh, x : x + bw]
+            alike[row, number] = cv2.minMaxLoc(cv2.matchTemplate(where, block, cv2.TM_CCOEFF_NORMED))[1]
     alike = np.clip(np.nan_to_num(alike, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
-    weight = np.minimum(before.blocks, _BUSY) + 0.1
-    return float((alike * weight).sum() / weight.sum()), float(np.partition(alike, 3)[3])
+    weight = np.minimum(blocks, _BUSY) + 0.1
+    mean, low = (alike * weight).sum(axis=1) / weight.sum(axis=1), np.partition(alike, 3, axis=1)[:, 3]
+    return np.stack([mean, low], axis=1)
 
 
-# How many numbers `compare` gives.
+# How many numbers `compare` gives to a picture.
 NUMBERS = 4 * len(LAGS) + 13
 
 
-def compare(looks: deque[Look]) -> Vector:
-    """The last of `looks` beside those before it, float32 [NUMBERS]. Pictures that are not there count as the first."""
-    now = looks[-1]
-    old = np.stack([looks[max(len(looks) - 1 - lag, 0)].parts for lag in LAGS])
-    unlike = _PART_SCALES * (1 - np.add.reduceat(old * now.parts, _PART_STARTS, axis=1))
-    last = looks[max(len(looks) - 2, 0)]
-    fourth = looks[max(len(looks) - 5, 0)]
-    mean, low = found_again(last, now)
-    far_mean, far_low = found_again(fourth, now)
-    apart = float(cv2.norm(now.tiny, last.tiny, cv2.NORM_L1)) / now.tiny.size
-    return np.array(
-        [
-            *unlike.ravel(),
-            2 * (1 - mean),
-            1 - low,
-            2 * (1 - far_mean),
-            1 - far_low,
-            np.log1p(apart) / 3,
-            np.log1p(float(cv2.norm(now.tiny, fourth.tiny, cv2.NORM_L1)) / now.tiny.size) / 3,
-            (now.level - last.level) / 40,
-            (now.level - fourth.level) / 40,
-            now.level / 255,
-            np.log1p(now.spread) / 4,
-            np.log1p(last.spread) / 4,
-            min(now.time - last.time, 1.0) * 4,
-            min(now.time - fourth.time, 2.0),
-        ],
-        np.float32,
-    )
+def compare(looks: Sequence[Look], first: int) -> Vector:
+    """The pictures from number `first` on beside those before them, float32 [n − first, NUMBERS]. Before them must lie as many as
+    are `REMEMBERED`, or all that the film has: pictures that are not there count as the first."""
+    here = np.arange(first, len(looks))
+    back = {lag: np.maximum(here - lag, 0) for lag in LAGS}
+    parts = np.stack([look.parts for look in looks])
+    unlike = [
+        _PART_SCALES * (1 - np.add.reduceat(parts[back[lag]] * parts[here], _PART_STARTS, axis=1)) for lag in LAGS
+    ]
+    last, fourth = back[1], back[4]
+    found = [
+        2 - 2 * near[:, :1] if k == 0 else 1 - near[:, 1:]
+        for near in _near(looks, here, (last, fourth))
+        for k in (0, 1)
+    ]
+    tiny = np.stack([look.tiny for look in looks]).astype(np.float32)
+    apart = [np.log1p(np.abs(tiny[here] - tiny[old]).mean(axis=(1, 2))) / 3 for old in (last, fourth)]
+    level, spread, times = (np.array([getattr(look, name) for look in looks]) for name in ("level", "spread", "time"))
+    others = [
+        *apart,
+        (level[here] - level[last]) / 40,
+        (level[here] - level[fourth]) / 40,
+        level[here] / 255,
+        np.log1p(spread[here]) / 4,
+        np.log1p(spread[last]) / 4,
+        np.minimum(times[here] - times[last], 1.0) * 4,
+        np.minimum(times[here] - times[fourth], 2.0),
+    ]
+    return np.concatenate([*unlike, *found, np.stack(others, axis=1)], axis=1).astype(np.float32)
+
+
+def _near(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: tuple[npt.NDArray[np.intp], ...]) -> list[Vector]:
+    return [found_again([(looks[a], looks[b]) for a, b in zip(old, here, strict=True)]) for old in olds]

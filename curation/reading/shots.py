@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.likeness import LAGS, Look, compare, look_at
+from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 from longtake.curation.reading.shot_network import REACH, judge
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
@@ -106,14 +106,16 @@ class NetworkCuts:
     # The first and the last of a transition can hardly be seen: this share of what was seen is left out on both sides, and at
     # most so many seconds. What passes faster than SUDDEN seconds is a hard cut, whose place is known.
     SLOPE, MOST, SUDDEN = 0.15, 0.3, 0.2
-    AT_ONCE = 32  # pictures judged in one go: another 2 * REACH are looked at anew each time
+    BATCH = 16  # pictures that are described and compared in one go
+    AT_ONCE = 48  # at least, pictures judged in one go: another 2 * REACH are looked at anew each time
     # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
     LONGEST = 6.0
 
     def __init__(self, threshold: float | None = None, hard: bool = True) -> None:
         self._threshold = 0.6 if threshold is None else threshold
         self._hard = hard
-        self._looks: deque[Look] = deque(maxlen=max(LAGS) + 1)
+        self._waiting: list[Image] = []  # pictures that are not described yet
+        self._looks: list[Look] = []  # the last that are
         self._numbers: list[npt.NDArray[np.float32]] = []
         self._times: list[float] = []
         self._judged = 0  # how many of them have their verdict
@@ -123,12 +125,16 @@ class NetworkCuts:
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
-        self._looks.append(look_at(time, thumb))
-        self._numbers.append(compare(self._looks))
+        self._waiting.append(thumb)
         self._times.append(time)
+        if len(self._waiting) < self.BATCH:
+            return []
+        self._describe()
         return self._judge(len(self._times) - REACH) if len(self._times) - self._judged >= REACH + self.AT_ONCE else []
 
     def finish(self) -> list[Cut]:
+        if self._waiting:
+            self._describe()
         cuts = self._judge(len(self._times)) if len(self._times) > self._judged else []
         if self._hot and self._times[-1] > self._before:
             cuts.append(self._widened(self._times[-1]))
@@ -145,6 +151,11 @@ class NetworkCuts:
     def forget(self, time: float) -> None:
         while self._doubts and self._doubts[0][1] < time:
             self._doubts.popleft()
+
+    def _describe(self) -> None:
+        looks = self._looks + look_at(self._times[-len(self._waiting) :], self._waiting)
+        self._numbers += list(compare(looks, len(self._looks)))
+        self._looks, self._waiting = looks[-REMEMBERED:], []
 
     def _judge(self, until: int) -> list[Cut]:
         """Verdicts on the pictures before number `until`."""
