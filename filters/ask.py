@@ -44,9 +44,13 @@ class AskSettings(FilterSettings):
     def _plain(cls, choices: Any) -> Any:
         if choices is None:
             return None
-        given = [str(choice).strip().lower() for choice in choices] if isinstance(choices, list | tuple) else []
-        if not 2 <= len(given) <= 100 or len(set(given)) != len(given) or not all(0 < len(c) <= 100 for c in given):
-            raise ValueError("choices are 2 to 100 different answers of 1 to 100 characters each")
+        given = list(choices) if isinstance(choices, list | tuple) else []
+        if any(isinstance(choice, bool) for choice in given):
+            raise ValueError("choices are texts, and YAML takes yes and no for true and false: put them in quotes")
+        if not all(isinstance(c, str) and 0 < len(c) <= 100 and c == c.strip().lower() for c in given):
+            raise ValueError("choices are texts of 1 to 100 characters in lower case, with no space at their ends")
+        if not 2 <= len(given) <= 100 or len(set(given)) != len(given):
+            raise ValueError("choices are 2 to 100 different answers")
         return tuple(given)
 
 

@@ -150,7 +150,7 @@ def test_any_settings_make_a_filter_or_are_refused_in_words(given_entry: tuple[s
         filter_ = registry.build(name, entry)
     except registry.UnknownFilter:
         return
-    kept = filter_.settings.model_dump()
+    kept = filter_.settings.model_dump(mode="json")
     assert {key: kept[key] for key in entry if key != "backend"} == {k: v for k, v in entry.items() if k != "backend"}
     again = registry.build(name, {"backend": filter_.backend, **json.loads(json.dumps(kept))})
     assert again.settings == filter_.settings
