@@ -36,7 +36,7 @@ SMALLEST, LARGEST = 0.03, 0.5  # of the frame: the smaller side of a joint is th
 
 def joined(frames: Sequence[Grey]) -> Mask:
     """The smaller part of a frame beside the joint of two pictures, if there is one: bool [h, w]. frames: grey [h, w]."""
-    mean: npt.NDArray[np.float32] = np.asarray(np.mean(np.stack(frames), axis=0, dtype=np.float32))
+    mean = np.asarray(np.mean(np.stack(frames), axis=0, dtype=np.float32))
     for turned in (False, True):
         place = _joint(np.ascontiguousarray(mean.T) if turned else mean)
         if place is None:

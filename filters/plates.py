@@ -48,12 +48,12 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         return box
     sides = [int(top) - limits[0], int(bottom) - limits[0], int(left) - limits[2], int(right) - limits[2]]
     grown = _rectangle(near, sides)
-    ends = (
+    ends = [
         (grown[0], limits[0] == 0),
         (len(near) - grown[1], limits[1] == height),
         (grown[2], limits[2] == 0),
         (near.shape[1] - grown[3], limits[3] == width),
-    )
+    ]
     if any(room < EDGE and not at_border for room, at_border in ends) or not _ends_sharply(near, grown):
         return box
     top, bottom, left, right = grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]

@@ -27,14 +27,14 @@ GAP = 5  # px: what may lie between the parts of one, letters of the median's ow
 
 
 def pop_ups(keyframes: Sequence[Image] | Image, partners: Sequence[Image] | Image) -> list[Mask]:
-    """What pops up in each keyframe: bool [h, w]. Frames: RGB uint8 [h, w, 3]."""
+    """What pops up in each keyframe: bool [h, w]. Frames: RGB uint8 [h, w, 3], or [n, h, w, 3]."""
     import cv2
 
     height, width = keyframes[0].shape[:2]
     scale = min(1.0, WORK_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in (*keyframes, *partners)])
-    usual = _middle(small)
+    usual = _middle(np.asarray(small, np.uint8))
     found = []
     for frame in small[: len(keyframes)]:
         mask = _rectangles(frame, usual).astype(np.uint8)
@@ -48,8 +48,7 @@ def _middle(frames: Image) -> Image:
     for turn in range(len(levels)):
         for i in range(turn % 2, len(levels) - 1, 2):
             levels[i], levels[i + 1] = np.minimum(levels[i], levels[i + 1]), np.maximum(levels[i], levels[i + 1])
-    middle: Image = levels[len(levels) // 2]
-    return middle
+    return np.asarray(levels[len(levels) // 2], np.uint8)
 
 
 def _rectangles(frame: Image, usual: Image) -> Mask:

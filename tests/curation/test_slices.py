@@ -45,7 +45,9 @@ def test_a_run_whose_plans_see_a_few_rows_at_a_time(
     videos(films, COUNT)
     bench = Bench(tmp_path)
     for _ in range(2):
-        result = CliRunner().invoke(app, [*bench.command("curate", films)[3:], "--engine", "inline"], env={"COLUMNS": "200"})
+        result = CliRunner().invoke(
+            app, [*bench.command("curate", films)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
+        )
         assert result.exit_code == 0, result.output
         assert_whole(bench, COUNT)
         assert set(bench.lines().values()) == {1}
