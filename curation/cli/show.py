@@ -220,8 +220,8 @@ def _show_funnels(console: Console, found: Statistics) -> None:
             print_table(
                 console,
                 f"{tier}: the funnel",
-                list(rows[0]),
-                [list(row.values()) for row in rows],
+                [*rows[0], "hours left"],
+                [[*row.values(), long] for row, long in zip(rows, found.summary["hours"]["left"][tier], strict=True)],
                 left=2,
             )
 

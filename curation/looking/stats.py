@@ -96,7 +96,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
             "videos": video_seconds / 3600,
             "clips": clips.seconds / 3600,
             "tiers": clips.hours,
-            "left": {tier: [row["hours left"] for row in rows] for tier, rows in clips.funnels.items()},
+            "left": clips.left,
         },
         "stages": stage_runs(workspace),
         "seconds_left_out": left_out,
@@ -136,6 +136,7 @@ class _OfClips:
         self.unchecked: dict[str, str] = {}
         self.seconds = 0.0
         self.hours: dict[str, dict[str, float]] = {}
+        self.left: dict[str, list[float]] = {}
         self._answers: dict[str, Counter[str]] = {}
         self.misses = _Misses(near)
         self._known: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in recipe.filters}
@@ -153,7 +154,9 @@ class _OfClips:
         tiers = {tier: tier_counts(result) for tier, result in results.items()}
         seconds = clip_seconds(clips)
         self.seconds += float(seconds.sum())
-        funnels = {tier: funnel(result, seconds) for tier, result in results.items()}
+        funnels = {tier: funnel(result) for tier, result in results.items()}
+        left = {tier: [row["hours left"] for row in funnel(result, seconds)] for tier, result in results.items()}
+        self.left = _added(self.left, left) if self.slices else left
         hours = {tier: hours_by_verdict(result, seconds) for tier, result in results.items()}
         self.hours = _added(self.hours, hours) if self.slices else hours
         for name, answers in answer_counts(scores).items():
