@@ -50,7 +50,11 @@ SAMPLE_VERSION = 2
 READING = "bt709-white203-knee0.8"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
+<<<<<<< HEAD
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
+=======
+_NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
+>>>>>>> wt-firsthour
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
@@ -272,7 +276,10 @@ def _digest(*parts: Mapping[str, Any]) -> str:
 def shipped() -> dict[str, Path]:
     """Recipes that come with the package: name → file."""
     folder = Path(str(files("longtake.curation") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    # Those that need no extra come first.
+    return {
+        path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem in _NEED_MORE, path.stem))
+    }
 
 
 def load_recipe(name_or_file: str | Path) -> Recipe:
