@@ -50,11 +50,8 @@ SAMPLE_VERSION = 2
 READING = "bt709-white203-knee0.8"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
-<<<<<<< HEAD
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
-=======
 _NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
->>>>>>> wt-firsthour
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
