@@ -156,10 +156,11 @@ class Progressive(Captioner):
             self._flow = self._flow or Flow()
             return self._flow
 
-    def settle(self) -> None:
-        """Ask nothing more, and wait for what is in the air."""
+    def settle(self, flow: Flow) -> None:
+        """Ask nothing more, and wait for what is in the air. flow: the loop that it flows in; after `close`, this captioner would
+        begin another one, and whoever waits would wait for nothing."""
         self.stop(CaptionerFault("captioning was stopped"))
-        self.flow.settle(SETTLE_SECONDS)
+        flow.settle(SETTLE_SECONDS)
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,7 +175,7 @@ class Progressive(Captioner):
                 except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
                     raise CaptionerFault("captioning was stopped") from None
         except (CaptionerFault, KeyboardInterrupt):
-            self.settle()
+            self.settle(flow)
             raise
         finally:
             for future in futures:

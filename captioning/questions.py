@@ -55,7 +55,7 @@ class Questioner:
         except concurrent.futures.CancelledError:
             raise CaptionerFault("the questions were stopped") from None
         except (CaptionerFault, KeyboardInterrupt):
-            self.captioner.settle()
+            self.captioner.settle(flow)
             raise
         finally:
             for future in futures:

@@ -62,12 +62,6 @@ PLANTED = (
         "now = time.time_ns()",
     ),
     Planted(
-        "a compacted part is named after the clock",
-        _STORE,
-        "self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)",
-        "self._replace([parts[i] for i in chosen], kept, schema, time.time_ns() | 1)",
-    ),
-    Planted(
         "a name is chosen, and taken later, with no turn",
         _PARTS,
         "fcntl.flock(folder, fcntl.LOCK_EX)",

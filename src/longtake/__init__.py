@@ -71,7 +71,7 @@ _HOME = {
     "Score": "longtake.filters.base",
     "SetupError": "longtake.curation.errors",
     "Status": "longtake.captioning.checks",
-    "StoreError": "longtake.manifests.store",
+    "StoreError": "longtake.manifests.parts",
     "WorkspaceBusy": "longtake.manifests.lock",
     "curate": "longtake.curation.api",
     "load_recipe": "longtake.curation.recipe",
@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     )
     from longtake.filters.gates import Gate
     from longtake.manifests.lock import WorkspaceBusy
-    from longtake.manifests.store import StoreError
+    from longtake.manifests.parts import StoreError
 
     __version__: str
 else:  # hidden from type checkers: to them, a module with a `__getattr__` has every attribute

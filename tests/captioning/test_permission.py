@@ -282,7 +282,7 @@ def test_the_refiner_needs_permission_too(listener: Listener, monkeypatch: pytes
 def test_expand_follows_no_redirect_with_the_key(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(endpoint.KEY, KEY)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-somebody-else")
-    prompts = [f"Part {n}." for n in range(5)]
+    prompts = [f"A storm comes near over {what}." for what in ("the sea", "a field", "a town", "a wood", "a hill")]
     listener.body = json.dumps({"choices": [{"message": {"content": json.dumps({"prompts": prompts})}}]}).encode()
     assert expand("a storm", 5, listener.url, "m") == prompts
     assert listener.seen == [("/v1/chat/completions", f"Bearer {KEY}")]

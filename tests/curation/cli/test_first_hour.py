@@ -136,17 +136,6 @@ def test_no_number_is_folded(tmp_path: Path, columns: int) -> None:
         assert "\x1b" not in narrow
 
 
-def test_lines_of_rays_core_do_not_show(capfd: pytest.CaptureFixture[str]) -> None:
-    from longtake.curation.running.on_ray import own_words_only
-
-    with own_words_only():
-        os.write(
-            2, b"[2026-11-25 22:20:58,769 I 13584 13607] logging.cc:303: Set ray log level from environment variable\n"
-        )
-        os.write(2, b"a word of ours\n")
-    assert capfd.readouterr().err == "a word of ours\n"
-
-
 def test_head_is_quiet(nothing_kept: tuple[Path, str]) -> None:
     workspace, _ = nothing_kept
     for command in ("stats", "tiers"):

@@ -60,7 +60,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (made / "recipe.yaml").write_text(yaml.safe_dump(recipe, allow_unicode=True))
     done = run(
-        "curate", str(made / "videos"), "-r", str(made / "recipe.yaml"), "-o", str(made / "ws"), "--engine", "inline"
+        "curate",
+        str(made / "videos"),
+        "-r",
+        str(made / "recipe.yaml"),
+        "-o",
+        str(made / "ws"),
+        "--engine",
+        "inline",
+        code=1,
     )
     assert "clips: 0 = 0 ok + 0 errors" in done.stdout
     assert "not applied: x␛[31m (y␛]0;owned␇␊error: all is lost)" in done.stdout

@@ -210,7 +210,7 @@ def test_borders_and_marks(full: Callable[[str], Scanned], name: str) -> None:
     side = truth.width if name == "pillarbox" else truth.height
     if truth.marks:
         _, _, wide, high = BADGE
-        rim = 4 / HD[0] * high / HD[1] * 2 + 4 / HD[1] * wide / HD[0] * 2
+        rim = 5 / HD[0] * high / HD[1] * 2 + 5 / HD[1] * wide / HD[0] * 2  # five pixels on each side
         assert truth.marks - rim <= found <= truth.marks + rim
     elif truth.text:
         assert found > 0.05  # letters that stay where they are: marks, in the scan's lower bound
@@ -548,10 +548,10 @@ def test_what_is_held_does_not_grow_with_the_video(
         scan = scanned(long_film(tmp_path / f"{seconds}.mp4", seconds), by).scan
         assert len(scan.clips) == seconds // 15
         peaks.append(most)
-    # the network judges 32 pictures at once: where that falls in a window differs by a few frames
-    assert peaks[1] <= peaks[0] + 8
+    # pictures are described 16 at once and judged 32 at once: where that falls in a window differs by some frames
+    assert peaks[1] <= peaks[0] + 16
     # a window of 15 s in moments half a second apart, what detectors are late, and what is trimmed
-    assert peaks[1] <= (15 + 8) / 0.5 + 14, peaks
+    assert peaks[1] <= (15 + 8) / 0.5 + 16, peaks
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -466,7 +466,7 @@ def test_a_workspaces_own_recipe_sends_nothing_unasked(
     assert "--allow-endpoint api.vendor.example:443" in output
     assert "LONGTAKE_CAPTION_KEY" in output
     assert KEY not in output
-    assert not place.workspace.captions.parts()
+    assert not place.workspace.captions.rows()
 
 
 def test_the_doctor_says_where_a_key_would_go_and_sends_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

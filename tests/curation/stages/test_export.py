@@ -283,7 +283,7 @@ def test_a_link_in_place_of_a_dataset_is_refused_before_any_work(tmp_path: Path,
     assert result.exit_code == 3, result.output
     message = result.output.replace("\n", "")
     assert f"{link} is a symbolic link to {elsewhere}" in message
-    assert not target.exports.parts()
+    assert not target.exports.rows()
     assert sorted(p.relative_to(elsewhere).as_posix() for p in elsewhere.rglob("*")) == [
         "README.md", "aa", "aa/mine.mp4", "mine.mp4",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,9 +34,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
-def run(bench: Bench, *formats: str) -> subprocess.CompletedProcess[str]:
-    """`longtake export --format …`, with the workspace's own recipe, which is what that changes."""
+def run(bench: Bench, *formats: str, only: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`longtake export --format …`, with the workspace's own recipe, which is what that changes. only: in `--only`."""
     named = [argument for name in formats for argument in ("--format", name)]
+    named += [] if only is None else ["--only", only]
     command = [*COMMAND, str(bench.workspace), *named]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
@@ -62,7 +64,8 @@ def test_formats_come_stay_and_go(bench: Bench) -> None:
     assert_whole(export(bench))
     assert {path.name: path.read_bytes() for path in (folder / "fiftyone").iterdir()} == before
 
-    export(bench, "parquet")
+    done = run(bench, only="parquet")
+    assert done.returncode == 0, done.stdout + done.stderr
     left = {"README.md", "SHA256SUMS", "clips", "index.parquet", "shards"}
     assert {path.name for path in folder.iterdir()} == left
     assert (folder / "README.md").read_text().startswith("# ")
@@ -72,7 +75,7 @@ def test_a_format_that_there_is_not(bench: Bench) -> None:
     done = run(bench, "avi")
     assert done.returncode == 2
     assert "--format: " in done.stderr
-    assert "export.formats.1: " in done.stderr
+    assert re.search(r"export\.formats\.\d: ", done.stderr)
     assert "fiftyone" in done.stderr
 
 

@@ -88,7 +88,7 @@ def test_a_finished_workspace_reads_each_manifest_at_most_twice(
     result = curate(workspace, films)
     assert {name: report.rows for name, report in result.stages.items()} == dict.fromkeys(result.stages, 0)
     statistics(workspace, recipe())
-    assert set(reads) == {"inputs", "videos", "clips", "captions", "exports", "runs"}
+    assert set(reads) == {"inputs", "videos", "clips", "captions", "exports", "runs", "forgotten"}
     assert not {name: count for name, count in reads.items() if count > 2}, reads
 
 
