@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +77,20 @@ def test_scores_by_slices_are_those_of_the_whole(workspace: Workspace, monkeypat
         assert ids == whole.table["clip_id"].to_pylist()
 
 
+def rounded(found: dict[str, Any]) -> Any:
+    """The same with nine digits behind the point: sums of hours depend on the order by less."""
+    return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 9))
+
+
 def test_statistics_and_tiers_do_not_depend_on_the_slices(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = recipe()
-    plain: dict[str, Any] = statistics(workspace, chosen).as_json()
+    plain = rounded(statistics(workspace, chosen).as_json())
     changes = retier(workspace, chosen, chosen)
     for size in (1, 3):
         monkeypatch.setattr(store, "SCAN_ROWS", size)
-        assert statistics(workspace, chosen).as_json() == plain
+        assert rounded(statistics(workspace, chosen).as_json()) == plain
         assert retier(workspace, chosen, chosen) == changes
 
 
