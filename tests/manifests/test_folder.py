@@ -241,9 +241,13 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", noted("fsync", sync))
     monkeypatch.setattr(os, "replace", noted("replace", replace))
     monkeypatch.setattr(os, "link", noted("link", link))
-    folder = Folder(tmp_path)
+    folder = Folder(tmp_path / "new" / "deeper")
     folder.write_whole("a", b"1")
-    assert calls == ["fsync", "replace", "fsync folder"]
+    above = len((tmp_path / "new" / "deeper").parents)
+    assert calls == [*["fsync folder"] * above, "fsync", "replace", "fsync folder"], "names of folders come first"
+    calls.clear()
+    folder.write_whole("a", b"1")
+    assert calls == ["fsync", "replace", "fsync folder"], "once for each process"
     calls.clear()
     with folder.whole_file("b") as part:
         part.write_bytes(b"2")
@@ -255,7 +259,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatc
     folder.append("d", b"4")
     assert calls == ["fsync", "fsync folder"]
     calls.clear()
-    with whole_file(tmp_path / "e") as part:
+    with whole_file(tmp_path / "new" / "deeper" / "e") as part:
         part.write_bytes(b"5")
     assert calls == ["fsync", "replace", "fsync folder"]
 
