@@ -147,6 +147,7 @@ def test_promises_hold_under_every_seed() -> None:
 _SOON = {planted.name: planted for planted in PLANTED if "compact" not in planted.name}
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "planted", [_SOON[name] for name in sorted(_SOON) if "turn" not in name and "second" not in name]

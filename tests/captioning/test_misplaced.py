@@ -44,7 +44,7 @@ def misplaced(result: Captions) -> bool:
 
 @pytest.mark.parametrize(
     "count",
-    [200, pytest.param(10_000, marks=pytest.mark.slow, id="ten thousand clips")],
+    [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.campaign], id="ten thousand clips")],
 )
 def test_no_caption_is_ever_given_to_another_clip(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches in any order from several threads, one clip in twenty twice; answers late, out of order, spoiled, asked again; and

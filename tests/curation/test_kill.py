@@ -67,6 +67,7 @@ def in_the_middle(bench: Bench, stage: str, process: object) -> None:
     wait_for(lambda: begun(bench, stage) > done, f"{stage} to go on", process=process)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """On a cluster that lives on: its workers may outlive the driver by a moment, while the next run starts."""

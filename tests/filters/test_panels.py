@@ -274,6 +274,7 @@ UNDER_NOISE: dict[str, tuple[Callable[[], Frames], bool]] = {
 }
 
 
+@pytest.mark.campaign
 @pytest.mark.slow  # a hundred draws
 @pytest.mark.parametrize("name", UNDER_NOISE)
 def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name: str) -> None:

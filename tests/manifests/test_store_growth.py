@@ -304,6 +304,7 @@ def test_without_attributes_the_folder_is_listed(tmp_path: Path, monkeypatch: py
     assert as_dict(clips(tmp_path).read()) == {"a": 2.0}
 
 
+@pytest.mark.campaign
 @pytest.mark.slow  # two thousand files
 def test_compaction_is_linear_in_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the tables that are handled, and not by the clock: a table of many pieces must not be put together again and again."""

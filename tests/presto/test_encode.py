@@ -148,6 +148,7 @@ def test_a_kill_loses_nothing_and_nothing_is_done_twice(shards: Path, model: Pat
     assert {clip: encoded.latents_path(tmp_path, clip).stat().st_mtime_ns for clip in before} == times
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_on_ray_it_is_the_same(shards: Path, model: Path, running_ray: RunningRay, tmp_path: Path) -> None:

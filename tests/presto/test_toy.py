@@ -31,6 +31,7 @@ def test_the_cue_tells_the_place_and_nothing_else() -> None:
     assert float(torch.pdist(places).min()) > 1
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_each_segment_learns_its_caption() -> None:
     """Goals: isolated at least 0.95, plain at most 0.4, overlapped inside its segments at least 0.85. Chance is 0.17."""

@@ -231,6 +231,7 @@ def follow(after: str, clips: pa.Table) -> list[tuple[str, pa.Table]]:
     return {"first": [("second", clips[:half]), ("third", clips[half:])], "second": [("third", clips)]}[after]
 
 
+@pytest.mark.campaign
 @pytest.mark.slow  # three pools of actors
 @pytest.mark.cluster
 def test_stages_flow_at_once_with_what_was_left_for_them(cluster: Cluster, tmp_path: Path) -> None:

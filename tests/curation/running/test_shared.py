@@ -20,7 +20,11 @@ from longtake.curation.running.shared import NAMESPACE, allowances, name_of
 from tests.captioning.server import Ask, Reply, Server, good
 from tests.curation.workbench import RunningRay
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]  # worker processes of Ray take seconds to start
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.slow,
+    pytest.mark.campaign,
+]  # worker processes of Ray take seconds to start
 
 
 @pytest.fixture(scope="module")

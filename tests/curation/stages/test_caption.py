@@ -128,7 +128,7 @@ class Place:
 @pytest.fixture(
     params=[
         "inline",
-        pytest.param("on the suite's Ray", marks=[pytest.mark.cluster, pytest.mark.slow]),
+        pytest.param("on the suite's Ray", marks=[pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign]),
         pytest.param("on a Ray of its own", marks=[pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign]),
     ]
 )
