@@ -209,6 +209,9 @@ def in_turn(place: Folder) -> Iterator[int | None]:
             locked = True
         yield folder if locked else None
     finally:
+        if not locked:  # this writer noted nothing, so no older note must be believed by those that can lock
+            with suppress(OSError, AttributeError):
+                os.removexattr(folder, _NEWEST)
         with suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_UN)
         os.close(folder)
