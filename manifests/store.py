@@ -358,7 +358,7 @@ class Manifest:
             except FileNotFoundError:
                 continue  # a compaction has replaced it since
             # A long listing is no snapshot: it can miss a part that has come and those that have gone meanwhile.
-            if not any(part.compacted for part in set(self.parts()) - set(parts)):
+            if not self._overtaken(parts):
                 break
         else:
             raise StoreError(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
@@ -427,7 +427,7 @@ class Manifest:
                 found, keys = self._keys(parts)
             except FileNotFoundError:
                 continue
-            if not any(part.compacted for part in set(self.parts()) - set(parts)):
+            if not self._overtaken(parts):
                 return Snapshot(parts, found, newest_of(keys), keys if keep else [])
         raise Overtaken(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
 
@@ -478,6 +478,12 @@ class Manifest:
             schema = pa.schema([schema.field(name) for name in dict.fromkeys([self.key, *names])])
         fields = [field for field in schema if field.name not in without]
         return pa.schema([as_dictionary(field) if field.name in encoded else field for field in fields])
+
+    def _overtaken(self, parts: Sequence[Part]) -> bool:
+        """Whether a listing may have missed what a compaction moved: there is a compacted part that it has not, or, on a disk,
+        where names are in the order of events, a part older than one that it has."""
+        newest = parts[-1].name if parts and self.folder.is_local else ""
+        return any(part.compacted or part.name < newest for part in set(self.parts()) - set(parts))
 
     def _load_all(
         self,

@@ -51,9 +51,8 @@ PLANTED = (
     Planted(
         "no second listing after a reading",
         _STORE,
-        """            if not any(part.compacted for part in set(self.parts()) - set(parts)):
-                break""",
-        "            break",
+        "return any(part.compacted or part.name < newest for part in set(self.parts()) - set(parts))",
+        "return False",
     ),
     Planted(
         "the last write wins by the clock alone",
