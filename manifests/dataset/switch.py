@@ -31,8 +31,9 @@ _AT_FDCWD = -100
 def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
     """These columns of a dataset's index (None: all); None if there is no dataset, or none that can be read."""
     try:
-        with place.open(INDEX) as file:
-            return pq.read_table(file, columns=columns)
+        # pq.read_table reads a Python file on threads that may end after the interpreter does: the process is aborted then.
+        with place.open(INDEX) as file, pq.ParquetFile(file) as index:
+            return index.read(columns)
     except (FileNotFoundError, NotADirectoryError, pa.ArrowException):
         return None
 
