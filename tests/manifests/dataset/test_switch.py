@@ -201,7 +201,10 @@ def test_what_is_published(tmp_path: Path) -> None:
 def test_a_process_that_read_an_index_ends_well(tmp_path: Path) -> None:
     """Arrow's own threads once let go of the file after the interpreter had ended: more than half of such processes aborted."""
     make(tmp_path, OLD, None)
-    program = "import sys, longtake.manifests.dataset.switch as s, longtake.manifests.parts as p; s.published(p.open_folder(sys.argv[1]))"
+    program = (
+        "import sys\nfrom longtake.manifests.dataset.switch import published\n"
+        "from longtake.manifests.parts import open_folder\npublished(open_folder(sys.argv[1]))"
+    )
     for _ in range(6):
         done = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
