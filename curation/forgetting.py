@@ -28,6 +28,7 @@ from longtake.curation.looking.preview import PAGE
 from longtake.curation.looking.studio.marks import FOLDER as MARKS
 from longtake.curation.looking.studio.marks import without_clips
 from longtake.curation.recipe import Export, RecipeError
+from longtake.curation.running.status import FOLDER as NOTES
 from longtake.curation.stages.export import ENCODED, refuse_links
 from longtake.curation.stages.formats import NAMES, formats_in, write_formats
 from longtake.curation.workspace import Workspace
@@ -217,6 +218,7 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
     found.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
     found.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
     without_clips(workspace.folder / MARKS, gone)
+    (workspace.folder / NOTES).remove_all()  # a run's command, or a batch that is late, may name a video
     _compare_again(workspace, gone)
     staying = set(workspace.clips.read(["clip_id"])["clip_id"].to_pylist()) - gone
     for manifest in (workspace.captions, workspace.exports):

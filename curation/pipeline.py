@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
@@ -28,6 +29,7 @@ from longtake.curation.running.engines import Engines
 from longtake.curation.running.faults import Faults, untried
 from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
 from longtake.curation.running.on_ray import AGAIN, Cluster
+from longtake.curation.running.status import Note
 from longtake.curation.stages.flow import Flow, groups
 from longtake.curation.stages.stage import Options, Run, Stage, of_part, stage
 from longtake.curation.workspace import Workspace, without_ids
@@ -104,12 +106,13 @@ def run(
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
+    part = options.part
+    note = Note(workspace, recipe.name, options.stages, part)
     engines = Engines(
-        options.engine, options.address, options.workers, options.gpus_per_worker, getattr(watcher, "say", None)
+        options.engine, options.address, options.workers, options.gpus_per_worker, partial(_say, watcher, note)
     )
     result = RunResult()
-    part = options.part
-    with WorkspaceLock(workspace.path, part):
+    with WorkspaceLock(workspace.path, part), note:
         try:
             if part is None:
                 forgetting.complete(workspace)
@@ -142,13 +145,20 @@ def run(
                 if part is not None and result.stages and stage(names[0]).waits(this):
                     this.notes.append(_WAITS.format(names[0]))
                     break
-                result.stages |= _run_group(names, this, engines, watcher)
+                result.stages |= _run_group(names, this, engines, watcher, note)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
             workspace.make_readable(recipe)  # again: a compaction may have left no row
         finally:
             engines.close()
     return result
+
+
+def _say(watcher: Watcher, note: Note, text: str) -> None:
+    """A sentence to all who watch."""
+    note.say(text)
+    if tell := getattr(watcher, "say", None):
+        tell(text)
 
 
 _WAITS = (
@@ -194,10 +204,10 @@ def _check(run: Run) -> None:
 
 
 class _Tally:
-    """What the stages of a group came to so far; tells the watcher and the log."""
+    """What the stages of a group came to so far; tells the watcher, the note and the log."""
 
-    def __init__(self, names: Sequence[str], run: Run, watcher: Watcher) -> None:
-        self.names, self.run, self.watcher = names, run, watcher
+    def __init__(self, names: Sequence[str], run: Run, watcher: Watcher, note: Note) -> None:
+        self.names, self.run, self.watcher, self.note = names, run, watcher, note
         now = time.monotonic(), datetime.now(UTC)
         self.began = dict.fromkeys(names, now)
         self.total = {name: Report() for name in names}
@@ -211,6 +221,7 @@ class _Tally:
         self.reports = 0
 
     def begin(self, jobs: Sequence[Job]) -> None:
+        self.note.begin(jobs)
         for job in jobs:
             if job.stage not in self.shown:
                 self.began[job.stage] = time.monotonic(), datetime.now(UTC)
@@ -227,6 +238,7 @@ class _Tally:
             for name, rows in report.more.items():
                 grow(name, rows)
         self.watcher.advance(report)
+        self.note.advance(report)
         self.last[report.stage] = time.monotonic()
         self.done[report.stage].update([one.key for one in report.outcomes])
         self.faults[report.stage].see(report.outcomes)
@@ -239,10 +251,10 @@ class _Tally:
                 manifest.merge()
 
     def say(self, text: str) -> None:
-        if tell := getattr(self.watcher, "say", None):
-            tell(text)
+        _say(self.watcher, self.note, text)
 
     def end(self, name: str) -> None:
+        self.note.end(name)
         started, began = self.began[name]
         seconds = self.last.get(name, time.monotonic()) - started
         self.watcher.end(name, self.total[name], seconds)
@@ -250,9 +262,9 @@ class _Tally:
         _log(run.workspace, name, run.recipe, self.total[name], seconds, began, self.workers)
 
 
-def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watcher) -> dict[str, Report]:
+def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watcher, note: Note) -> dict[str, Report]:
     """Stages that run at once, as far as the executor can; then, one by one, what is left for each."""
-    tally = _Tally(names, run, watcher)
+    tally = _Tally(names, run, watcher, note)
     ended: set[str] = set()
     try:
         if len(names) > 1:
@@ -299,7 +311,7 @@ def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> No
         before = sum(map(len, tally.done.values()))
         following = Flow.of([job.stage for job in jobs], run)
         try:
-            with closing(executor.stream(jobs, following, tally.say)) as reports:
+            with closing(executor.stream(jobs, following, tally.say, tally.note.see)) as reports:
                 for report in reports:
                     tally.add(report)
             if not any(job.partial for job in jobs):
@@ -364,7 +376,7 @@ def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
         tally.begin([job])
         before = len(done)
         try:
-            with closing(executor.run(job, tally.say)) as reports:
+            with closing(executor.run(job, tally.say, tally.note.see)) as reports:
                 for report in reports:
                     report.stage = this.name
                     tally.add(report)

@@ -114,7 +114,7 @@ class _Lock:
             "command": shlex.join(sys.argv),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._process = None if self._folder.is_local else _process()
+        self._process = None if self._folder.is_local else this_process()
         try:
             if self._folder.is_local:
                 self._take_file()
@@ -203,7 +203,7 @@ class _Lock:
         """Whether a lock's holder is to be respected."""
         if not holder or abs(time.time() - float(holder.get("heartbeat", 0.0))) >= STALE_SECONDS:
             return False
-        return not _is_gone(str(holder.get("process", "")))
+        return not is_gone(str(holder.get("process", "")))
 
     def _take_over(self, dead: dict[str, Any]) -> None:
         """Put our note in the place of a dead holder's. Of many that try, the one that creates a mark of the dead one's name may,
@@ -368,7 +368,7 @@ def _who(holder: dict[str, Any]) -> str:
     )
 
 
-def _process() -> str | None:
+def this_process() -> str | None:
     """What tells this process from all others that this machine had since it was started: the start, the set of processes that it
     sees, its number and its own start. None where this is not to be had."""
     try:
@@ -383,10 +383,10 @@ def _started(process: str) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def _is_gone(process: str) -> bool:
-    """Whether a process, by what `_process` called it, was one of this machine and lives no more. False: it lives, or nobody
+def is_gone(process: str) -> bool:
+    """Whether a process, by what `this_process` called it, was one of this machine and lives no more. False: it lives, or nobody
     here can tell."""
-    ours = (_process() or "").split()
+    ours = (this_process() or "").split()
     theirs = process.split()
     if len(ours) != 4 or len(theirs) != 4 or ours[:2] != theirs[:2]:
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,9 +63,10 @@ class AtWork:
 
     def __init__(self, post: Post, ledger: Any) -> None:
         self._post, self._ledger = post, ledger
-        self._here = Place(uuid.uuid4().hex, ray.get_runtime_context().get_node_id(), this_host())
+        self._here = Place(uuid.uuid4().hex, ray.get_runtime_context().get_node_id(), this_host(), post.stage)
         self._turns = _Turns()
         self._worker: Any = None
+        began = time.monotonic()
         ray.get(ledger.starts.remote(post.stage))
         try:
             self._minder = Minder()
@@ -74,7 +76,7 @@ class AtWork:
         except Exception as error:
             self._fail(error)
             return
-        ray.get(ledger.ready.remote(post.stage, self._here.worker))
+        ray.get(ledger.ready.remote(post.stage, self._here.worker, time.monotonic() - began))
         if hasattr(self._worker, "close"):
             threading.Thread(target=self._close, daemon=True).start()
 
@@ -87,7 +89,7 @@ class AtWork:
 
     def _done(self, key: str, batch: pa.Table) -> list[pa.Table]:
         """Work on a batch; the items that follow from it."""
-        orders: Orders = ray.get(self._ledger.begin.remote(key, self._here))
+        orders: Orders = ray.get(self._ledger.begin.remote(key, self._here, _first(batch)))
         if orders.stop or self._worker is None:
             return []
         try:
@@ -105,7 +107,7 @@ class AtWork:
         for part in parts:
             name, at = f"{key}:{at}-{at + part.num_rows}", at + part.num_rows
             if len(parts) > 1:
-                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here))
+                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here, _first(part)))
                 if orders.stop:
                     return items
                 if orders.done:
@@ -123,7 +125,7 @@ class AtWork:
         with self._turns.alone():
             for i in range(batch.num_rows):
                 row, name = batch.slice(i, 1), f"{key}-{i}"
-                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here))
+                orders: Orders = ray.get(self._ledger.begin.remote(name, self._here, _first(row)))
                 if orders.stop:
                     return items
                 if orders.done:
@@ -147,7 +149,7 @@ class AtWork:
         more: dict[str, int] = {}
         for stage, batch in batches:
             more[stage] = more.get(stage, 0) + batch.num_rows
-        told = replace(report, stage=self._post.stage, more=more, clips=None)
+        told = replace(report, stage=self._post.stage, more=more, clips=None, host=self._here.host)
         ray.get(self._ledger.end.remote(key, told))
         return [item(stage, batch) for stage, batch in batches]
 
@@ -161,6 +163,12 @@ class AtWork:
         if self._worker is not None:
             self._worker.close()
         ray.get(self._ledger.closed.remote(self._here.worker))
+
+
+def _first(batch: pa.Table) -> str:
+    """What a batch is called by those who watch: the identity of its first row's video, its clip, or nothing."""
+    name = next((name for name in ("uri", "clip_id", "video_id") if name in batch.column_names), None)
+    return redact(str(batch[name][0].as_py())) if name and batch.num_rows else ""
 
 
 def _check_place(post: Post) -> None:

@@ -111,6 +111,11 @@ def outcome(row: Mapping[str, Any], uri: str, kind: str | None, message: str | N
     )
 
 
+def kinds_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Kind → how many rows ended in an error of it."""
+    return dict(Counter(str(row["error_kind"]) for row in rows if row.get("error_kind")))
+
+
 KEYS = ("clip_id", "video_id", "scan_id")  # the columns that `key_of` looks at
 
 

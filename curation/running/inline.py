@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
-from longtake.curation.running.jobs import Job, Report, Worker, parts_of
+from longtake.curation.running.jobs import Hands, Job, Report, See, Worker, parts_of
 
 
 class Inline:
@@ -19,7 +20,11 @@ class Inline:
     def start(self) -> None:
         """Nothing to wait for."""
 
-    def run(self, job: Job, say: Callable[[str], None] | None = None) -> Generator[Report]:
+    def run(self, job: Job, say: Callable[[str], None] | None = None, see: See | None = None) -> Generator[Report]:
+        """The reports of a job's batches, as they end. see: told once that this process is at work."""
+        if see is not None:
+            gpus = 1.0 if job.on_gpu and any(Path("/dev").glob("nvidia[0-9]*")) else 0.0
+            see({job.stage: Hands(workers=1, batches=min(job.at_once, len(job.batches)), gpus=gpus)})
         yield from in_this_process(job)
 
     def close(self) -> None:

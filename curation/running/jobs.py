@@ -26,7 +26,8 @@ class Report:
     that a language model answered, read and wrote. repeated: rows of batches that were begun more than once, since a worker
     or a machine was lost. outcomes: of the rows, in order; a sum of reports has none, but counts those that met a fault of
     the world (`faults`), and of them those whose older result stays (`left`). stage: whose batch it was. more: stage → rows that
-    follow from it there. clips: as they are after the batch, for the stages that follow; they reach no driver."""
+    follow from it there. clips: as they are after the batch, for the stages that follow; they reach no driver. error_kinds: kind
+    → rows that ended so; host: the machine that the batch was done on (empty: the driver's). A sum of reports has neither."""
 
     rows: int = 0
     errors: int = 0
@@ -43,6 +44,8 @@ class Report:
     repeated: int = 0
     more: Mapping[str, int] = field(default_factory=dict)
     stage: str = ""
+    error_kinds: Mapping[str, int] = field(default_factory=dict)
+    host: str = ""
     clips: pa.Table | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,9 +58,40 @@ class Report:
         return min(1.0, self.busy_seconds / self.seconds) if self.busy_seconds else None
 
     def __iadd__(self, other: Report) -> Report:
-        for name in (one.name for one in fields(self) if one.name not in ("outcomes", "stage", "clips", "more")):
+        for name in (one.name for one in fields(self) if one.name not in _NOT_ADDED):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
+
+
+_NOT_ADDED = {"outcomes", "stage", "error_kinds", "host", "clips", "more"}
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A batch that is in hand for much longer than others of its stage were. what: its first row."""
+
+    host: str
+    seconds: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """The workers of a stage at one moment. workers: that are there; batches: that they have in hand; worker_seconds: that they
+    were there so far; gpus: that each of them takes; oldest_seconds: since the batch was begun that is in hand longest;
+    usual_seconds: a batch's median (None: none has ended); late: those in hand for much longer."""
+
+    workers: int = 0
+    batches: int = 0
+    worker_seconds: float = 0.0
+    gpus: float = 0.0
+    oldest_seconds: float = 0.0
+    usual_seconds: float | None = None
+    late: tuple[Late, ...] = ()
+
+
+# Told, of each stage that is at work, what its workers have in hand.
+See = Callable[[Mapping[str, Hands]], None]
 
 
 class Lost(Exception):

@@ -7,22 +7,40 @@ takes it does not go round for ever. On Ray it is an actor beside the driver.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import statistics
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
-from longtake.curation.running.jobs import Report
+from longtake.curation.running.jobs import Hands, Late, Report
 
 _BAD_STARTS = 5  # of a stage's workers, if none ever started: then it is no accident
 _ENOUGH = 4  # deaths over one batch, be they all on one machine
+_LAST = 200  # Batches of a stage that its median time is taken of: what was usual hours ago may be so no longer.
+# A batch is late that takes so many times the median, and so many seconds at least: those of a stage differ by some three times.
+_LATE_TIMES, _LATE_SECONDS = 5.0, 30.0
+_LATE_TOLD = (
+    10  # Late batches of a stage that are told of, the eldest ones: more are no accident, and one would read no more.
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A worker: its process, by an id of its own, and the machine that it is on."""
+    """A worker: its process, by an id of its own, the machine that it is on, and the stage that it works for."""
 
     worker: str
     node: str
     host: str
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _InHand:
+    """A batch that a worker has: since when, by the ledger's clock, and its first row."""
+
+    place: Place
+    since: float
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +56,13 @@ class Orders:
 
 @dataclass(slots=True)
 class News:
-    """What happened since it was asked for last. ready: stage → workers that are
-    there now or were. open: batches in hand. closing: workers that end what is under way. failure: why the run stops."""
+    """What happened since it was asked for last. ready: stage → workers that are there now or were. open: batches in hand.
+    hands: stage → what its workers have. closing: workers that end what is under way. failure: why the run stops."""
 
     reports: list[Report] = field(default_factory=list)
     ready: dict[str, int] = field(default_factory=dict)
     open: int = 0
+    hands: dict[str, Hands] = field(default_factory=dict)
     closing: int = 0
     failure: str | None = None
 
@@ -52,11 +71,16 @@ class Ledger:
     """Its methods are coroutines, since Ray runs those of an actor side by side."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Place] = {}
+        self._open: dict[str, _InHand] = {}
         self._ended: set[str] = set()
         self._deaths: dict[str, list[Place]] = {}
         self._starting: Counter[str] = Counter()
         self._ready: dict[str, set[str]] = {}
+        self._there: dict[
+            str, dict[str, float]
+        ] = {}  # stage → worker → since when, of those that are not known to be dead
+        self._were: dict[str, float] = {}  # stage → seconds that workers were there which are dead
+        self._took: dict[str, deque[float]] = {}  # stage → seconds of its last batches
         self._closing: set[str] = set()
         self._news = News()
         self._failure: str | None = None
@@ -69,18 +93,20 @@ class Ledger:
         if not self._ready.get(stage) and self._starting[stage] > _BAD_STARTS:
             await self.fail(stage, f"its workers died {_BAD_STARTS} times over while they started")
 
-    async def ready(self, stage: str, worker: str) -> None:
-        """A worker takes batches now."""
+    async def ready(self, stage: str, worker: str, seconds: float = 0.0) -> None:
+        """A worker takes batches now. seconds: that it took to be made."""
         self._ready.setdefault(stage, set()).add(worker)
+        self._there.setdefault(stage, {})[worker] = time.monotonic() - seconds
 
-    async def begin(self, key: str, place: Place) -> Orders:
-        """A worker takes a batch. If another had it and did not end it, that one is dead."""
+    async def begin(self, key: str, place: Place, what: str = "") -> Orders:
+        """A worker takes a batch. If another had it and did not end it, that one is dead. what: its first row."""
         before = self._open.get(key)
-        if before is not None and before.worker != place.worker:
-            self._deaths.setdefault(key, []).append(before)
+        if before is not None and before.place.worker != place.worker:
+            self._deaths.setdefault(key, []).append(before.place)
+            self._bury(before.place)
         if self._over.is_set():
             return Orders(stop=True)
-        self._open[key] = place
+        self._open[key] = _InHand(place, time.monotonic(), what)
         killed = self._deaths.get(key, [])
         several = len({one.node for one in killed}) >= min(2, self._nodes)
         alone = len(killed) >= _ENOUGH or (len(killed) >= 2 and several)
@@ -88,7 +114,9 @@ class Ledger:
 
     async def end(self, key: str, report: Report) -> None:
         """A batch was done. One that was done twice counts once."""
-        self._open.pop(key, None)
+        if (ended := self._open.pop(key, None)) is not None and report.rows:
+            took = self._took.setdefault(ended.place.stage, deque(maxlen=_LAST))
+            took.append(time.monotonic() - ended.since)
         again = report.rows if self._deaths.get(key) else 0
         if key in self._ended:
             report = Report(stage=report.stage, repeated=report.rows)
@@ -109,7 +137,7 @@ class Ledger:
     async def stopped(self, worker: str) -> None:
         """Returns once the run stops; the worker then ends what it has under way, and says so by `closed`."""
         await self._over.wait()
-        if any(place.worker == worker for place in self._open.values()):
+        if any(one.place.worker == worker for one in self._open.values()):
             self._closing.add(worker)
 
     async def closed(self, worker: str) -> None:
@@ -122,4 +150,27 @@ class Ledger:
         news, self._news = self._news, News()
         news.ready = {stage: len(workers) for stage, workers in self._ready.items()}
         news.open, news.closing, news.failure = len(self._open), len(self._closing), self._failure
+        news.hands = {stage: self._hands(stage) for stage in self._there}
         return news
+
+    def _bury(self, place: Place) -> None:
+        """A worker is dead, since when it is not known: until now it is taken to have been there."""
+        since = self._there.get(place.stage, {}).pop(place.worker, None)
+        if since is not None:
+            self._were[place.stage] = self._were.get(place.stage, 0.0) + time.monotonic() - since
+
+    def _hands(self, stage: str) -> Hands:
+        now, there = time.monotonic(), self._there[stage]
+        open_ = sorted((one for one in self._open.values() if one.place.stage == stage), key=lambda one: one.since)
+        took = self._took.get(stage)
+        usual = statistics.median(took) if took else None
+        limit = max(_LATE_SECONDS, _LATE_TIMES * (usual or 0.0))
+        late = [Late(one.place.host, now - one.since, one.what) for one in open_ if usual and now - one.since > limit]
+        return Hands(
+            workers=len(there),
+            batches=len(open_),
+            worker_seconds=self._were.get(stage, 0.0) + sum(now - since for since in there.values()),
+            oldest_seconds=now - open_[0].since if open_ else 0.0,
+            usual_seconds=usual,
+            late=tuple(late[:_LATE_TOLD]),
+        )

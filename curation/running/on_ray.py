@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.inline import in_this_process
-from longtake.curation.running.jobs import Job, Report
+from longtake.curation.running.jobs import Job, Report, See
 from longtake.curation.running.plugins import plugin_paths
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _KNOCK_SECONDS = 10.0
 _STARTS = 3  # that a local Ray is tried, on a machine too busy to start it in time
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's, in which a job's process finds its runtime_env
 _LINE_OF_THE_CORE = b"Set ray log level from environment variable"
 AGAIN = "what is done is kept, and the same command goes on from here"
 _RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
@@ -72,7 +74,7 @@ class Cluster:
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
-            elif plugins := plugin_paths():
+            elif (plugins := plugin_paths()) and not _brought_by_job():
                 options["runtime_env"] = {"py_modules": plugins}
             with _quiet_core():
                 _init(self.address, options)
@@ -98,16 +100,20 @@ class Cluster:
         self._wait()
         return self._asked or max(1, int(_resources().get("CPU", 1)))
 
-    def run(self, job: Job, say: Callable[[str], None] | None = None) -> Generator[Report]:
+    def run(self, job: Job, say: Callable[[str], None] | None = None, see: See | None = None) -> Generator[Report]:
         """The reports of a job's batches, as they end; see `stream`."""
-        return self.stream([job], say=say)
+        return self.stream([job], say=say, see=see)
 
     def stream(
-        self, jobs: Sequence[Job], follow: Follow | None = None, say: Callable[[str], None] | None = None
+        self,
+        jobs: Sequence[Job],
+        follow: Follow | None = None,
+        say: Callable[[str], None] | None = None,
+        see: See | None = None,
     ) -> Generator[Report]:
         """The reports of the batches of all jobs, as they end, each with its stage; what follows from a batch of one job comes
-        to the next. say: told what is waited for. Raises SetupError if a worker cannot do its work, and Lost if Ray lost the
-        thread: then what is left has to be planned anew."""
+        to the next. say: told what is waited for; see: what workers have in hand. Raises SetupError if a worker cannot do its
+        work, and Lost if Ray lost the thread: then what is left has to be planned anew."""
         self._wait()
         if jobs[0].on_driver:
             for report in in_this_process(jobs[0]):
@@ -116,7 +122,7 @@ class Cluster:
             return
         from longtake.curation.running.streaming import stream
 
-        yield from stream(self._sized(jobs), follow, say, self._asked, ours=self.address is None)
+        yield from stream(self._sized(jobs), follow, say, self._asked, ours=self.address is None, see=see)
 
     def fits(self, jobs: Sequence[Job]) -> bool:
         """Whether there is room for a worker of each of these jobs at once."""
@@ -137,6 +143,14 @@ class Cluster:
             ray.shutdown()
             self._over.set()
             self._thread.join()
+
+
+def _brought_by_job() -> bool:
+    """Whether this process is a job of the cluster that brought its packages along (`longtake submit`), plug-ins among them."""
+    try:
+        return "py_modules" in json.loads(os.environ.get(_JOB_VARIABLE, "{}")).get("runtime_env", {})
+    except (ValueError, AttributeError):
+        return False
 
 
 def _init(address: str | None, options: dict[str, Any]) -> None:

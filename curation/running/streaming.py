@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
 from longtake.curation.running.at_work import AtWork, Follow, Post, item
-from longtake.curation.running.jobs import Job, Lost, NoRoom, Report
+from longtake.curation.running.jobs import Job, Lost, NoRoom, Report, See
 from longtake.curation.running.ledger import Ledger, News
 from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
@@ -120,10 +120,16 @@ def _nodes() -> int:
 
 
 def stream(
-    jobs: Sequence[Job], follow: Follow | None, say: Callable[[str], None] | None, asked: int | None, *, ours: bool
+    jobs: Sequence[Job],
+    follow: Follow | None,
+    say: Callable[[str], None] | None,
+    asked: int | None,
+    *,
+    ours: bool,
+    see: See | None = None,
 ) -> Generator[Report]:
     """The reports of the batches of all jobs as they end. asked: workers of a stage at most. ours: this Ray was started for this
-    run. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
+    run. see: told what workers have in hand. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
     _be_quiet()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()
@@ -150,6 +156,9 @@ def stream(
                 news: News = ray.get(ledger.news.remote(_nodes()))
                 if interrupted.is_set():
                     raise KeyboardInterrupt
+                if see is not None:
+                    takes = {job.stage: one.gpus for job, one in zip(jobs, share, strict=True)}
+                    see({stage: replace(hands, gpus=takes.get(stage, 0.0)) for stage, hands in news.hands.items()})
                 yield from news.reports
                 if news.failure is not None:
                     raise SetupError(news.failure)

@@ -35,6 +35,7 @@ from longtake.curation.running.faults import (
     FAULT_BEFORE,
     HAD_RESULT,
     SOURCE_WORKS,
+    kinds_of,
     of_the_world,
     outcome,
     this_host,
@@ -331,6 +332,8 @@ class CaptionWorker:
         )
         report = replace(self._time(started), outcomes=tuple(outcomes))
         report.rows, report.errors = len(rows), sum(row["status"] != "ok" for row in rows)
+        told = [{"error_kind": row["error_kind"] or row["status"]} for row in rows if row["status"] != "ok"]
+        report.error_kinds = kinds_of(told)
         report.video_seconds = sum(clip["end"] - clip["start"] for clip in clips)
         report.clips = self._captioned(batch, table)
         return report
@@ -340,7 +343,8 @@ class CaptionWorker:
         clips = batch.to_pylist()
         rows = [self._row(clip, failed(clip["clip_id"], message)) | {"protocols": None} for clip in clips]
         self.manifest.append(rows_table(rows, schemas.CAPTIONS, self.filters))
-        return Report(len(rows), len(rows), outcomes=tuple(outcome(clip, "", None, None) for clip in clips))
+        outcomes = tuple(outcome(clip, "", None, None) for clip in clips)
+        return Report(len(rows), len(rows), outcomes=outcomes, error_kinds={"crash": len(rows)})
 
     def _captioned(self, batch: pa.Table, captions: pa.Table) -> pa.Table:
         """The clips of a batch with the verdict on their captions. A clip whose captions met a fault of the world waits."""

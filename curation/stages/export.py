@@ -37,6 +37,7 @@ from longtake.curation.running.faults import (
     FAULT_BEFORE,
     HAD_RESULT,
     SOURCE_WORKS,
+    kinds_of,
     of_the_world,
     outcome,
     source_of,
@@ -273,6 +274,7 @@ class ExportWorker:
             cpu_seconds=cpu,
             video_seconds=pc.sum(pc.subtract(batch["end"], batch["start"])).as_py(),
             outcomes=tuple(outcomes),
+            error_kinds=kinds_of(rows),
         )
 
     def give_up(self, batch: pa.Table, message: str) -> Report:
@@ -281,7 +283,7 @@ class ExportWorker:
         rows = [self._row(clip) | {"status": "error", "error_kind": "crash", "error": message} for clip in clips]
         self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.EXPORTS))
         outcomes = tuple(outcome(clip, clip["uri"], None, None) for clip in clips)
-        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes, error_kinds={"crash": len(rows)})
 
     def _row(self, clip: Mapping[str, Any]) -> dict[str, Any]:
         return {

@@ -31,6 +31,7 @@ from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import (
     FAULT_BEFORE,
     HAD_RESULT,
+    kinds_of,
     of_the_world,
     outcome,
     source_of,
@@ -270,6 +271,7 @@ class ScanWorker:
             cpu_seconds=sum(row["cpu_seconds"] for row in rows),
             video_seconds=sum(row["duration"] or 0.0 for row in rows),
             outcomes=tuple(outcomes),
+            error_kinds=kinds_of(rows),
             clips=self._clips(videos, batch),
         )
 
@@ -278,7 +280,7 @@ class ScanWorker:
         rows = [self._failed(row, VideoError("crash", message)) for row in batch.to_pylist()]
         self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
         outcomes = tuple(outcome(row, row["uri"], None, None) for row in batch.to_pylist())
-        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes, error_kinds={"crash": len(rows)})
 
     def _clips(self, videos: pa.Table, batch: pa.Table) -> pa.Table:
         """The clips of videos that are scanned for the first time, which go on at once, with what opens their videos. Those of

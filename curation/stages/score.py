@@ -31,7 +31,7 @@ from longtake.curation.errors import RowError, SetupError
 from longtake.curation.models import check_filters
 from longtake.curation.reading.samples import load_sample, unread_frames
 from longtake.curation.recipe import Recipe, parse_recipe, questioner
-from longtake.curation.running.faults import HAD_RESULT, outcome, this_host, untried
+from longtake.curation.running.faults import HAD_RESULT, kinds_of, outcome, this_host, untried
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, split
 from longtake.curation.running.shared import allowances
 from longtake.curation.stages.stage import Run, Stage, of_part
@@ -260,6 +260,7 @@ class ScoreWorker:
             video_seconds=sum(row["end"] - row["start"] for row in rows),
             busy_seconds=self._busy_seconds() - busy,
             outcomes=tuple(outcomes),
+            error_kinds=kinds_of(rows),
             clips=self._carried(table, kept, batch),
         )
 
@@ -284,7 +285,7 @@ class ScoreWorker:
             _fail(row, RowError("crash", message))
         self.manifest.append(rows_table(rows, schemas.CLIPS, score_columns(batch)))
         outcomes = tuple(outcome({**row, HAD_RESULT: True}, self.workspace, None, None) for row in rows)
-        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes)
+        return Report(rows=len(rows), errors=len(rows), outcomes=outcomes, error_kinds={"crash": len(rows)})
 
     def _busy_seconds(self) -> float:
         return sum(filter_.busy_seconds for filter_ in self.filters if isinstance(filter_, ModelFilter))

@@ -210,7 +210,7 @@ def test_who_lost_a_remote_lock_stops_before_a_compaction(memory: MemoryFileSyst
 def test_a_dead_process_of_this_machine_is_seen_at_once(memory: MemoryFileSystem) -> None:
     child = subprocess.Popen(["sleep", "60"])
     try:
-        boot, space, _, _ = (lock._process() or "no proc here at all").split()
+        boot, space, _, _ = (lock.this_process() or "no proc here at all").split()
         if boot == "no":
             pytest.skip("no /proc here")
         theirs = f"{boot} {space} {child.pid} {lock._started(str(child.pid))}"
