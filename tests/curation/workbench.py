@@ -255,15 +255,20 @@ def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Proce
 
 
 @contextmanager
-def ray_cluster(cpus: int = 2, **settings: str) -> Iterator[RunningRay]:
-    """A Ray cluster on this machine, ended by process id. settings: of its environment."""
+def ray_cluster(cpus: int = 2, dashboard: int | None = None, **settings: str) -> Iterator[RunningRay]:
+    """A Ray cluster on this machine, ended by process id. dashboard: the port of one, where `ray[default]` is installed.
+    settings: of its environment."""
     port = free_port()
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
-        "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
+        "--disable-usage-stats", f"--temp-dir={folder}",
     ]  # fmt: skip
+    if dashboard is None:
+        command.append("--include-dashboard=false")
+    else:
+        command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
     try:
         around = {**environment(), **settings}
         _ray_start(command, around, lambda: _kill(_members(marks)))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
@@ -20,7 +18,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running import submitting
 from longtake.curation.running.submitting import Submission
-from tests.curation.workbench import ROOT, environment, free_port, videos
+from tests.curation.workbench import free_port, ray_cluster, videos
 
 SECRET = "X-Amz-Signature=0123456789abcdef0123456789abcdef"
 
@@ -118,32 +116,13 @@ def test_a_dashboard_that_is_not_there_is_told() -> None:
 
 
 @pytest.fixture
-def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of the dashboard of a head, which is ended by process id."""
+def dashboard() -> Iterator[str]:
+    """The address of a head's dashboard. Jobs run `python`, which is that of the head's environment."""
     if importlib.util.find_spec("aiohttp_cors") is None:
         pytest.skip("needs ray[default]")
-    port, web, agent = free_port(), free_port(), free_port()
-    programs = Path(sys.executable).parent
-    around = {**environment(), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    command = [
-        str(programs / "ray"), "start", "--head", f"--port={port}", "--num-cpus=2", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={web}", f"--dashboard-agent-listen-port={agent}", "--disable-usage-stats",
-    ]  # fmt: skip
-    before = {process.pid for process in psutil.process_iter()}
-    subprocess.run(command, cwd=ROOT, env=around, check=True, capture_output=True)
-    ours = [
-        process
-        for process in psutil.process_iter()
-        if process.pid not in before and any(f"{number}" in " ".join(process.cmdline()) for number in (port, web))
-    ]
-    try:
-        yield f"http://127.0.0.1:{web}"
-    finally:
-        ended = [*ours, *(child for one in ours if one.is_running() for child in one.children(recursive=True))]
-        for process in ended:
-            if process.is_running():
-                process.kill()
-        psutil.wait_procs(ended, timeout=10)
+    port, programs = free_port(), Path(sys.executable).parent
+    with ray_cluster(2, dashboard=port, PATH=f"{programs}{os.pathsep}{os.environ['PATH']}"):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.slow  # a Ray with a dashboard
