@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
 API = ROOT / "docs" / "api.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+COMPUTE = ("curate", "scan", "score", "caption", "export")  # what `submit` takes, with options of its own
 PROGRAMS = {"longtake": app, "longtake-presto": trainer}
 BACKENDS = [(name, backend) for name, backends in BUILT_IN.items() for backend in backends]
 
@@ -125,6 +126,10 @@ def fault(line: str) -> str | None:
     command: click.Command = typer.main.get_command(PROGRAMS[program])
     options = {name for param in command.params for name in param.opts} | {"-h", "--help"}
     for argument in arguments:
+        if command.name == "submit" and argument in COMPUTE:
+            return fault(
+                f"{program} {line.partition(' submit ')[2].partition(argument)[1]}{line.partition(argument)[2]}"
+            )
         if argument.startswith("-"):
             if argument.partition("=")[0] not in options:
                 return f"no option {argument}"

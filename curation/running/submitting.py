@@ -6,6 +6,7 @@ of the environment in which Ray was started on each node.
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import shutil
@@ -86,6 +87,7 @@ def _client(address: str | None) -> Any:
     try:
         from ray.job_submission import JobSubmissionClient
 
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of each package that it sends
         return JobSubmissionClient(address)
     except (ImportError, ModuleNotFoundError) as error:
         raise SetupError(_NEEDED.format(error.name or error)) from error
