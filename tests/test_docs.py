@@ -125,11 +125,9 @@ def fault(line: str) -> str | None:
     program, *arguments = shlex.split(line, comments=True)
     command: click.Command = typer.main.get_command(PROGRAMS[program])
     options = {name for param in command.params for name in param.opts} | {"-h", "--help"}
-    for argument in arguments:
+    for i, argument in enumerate(arguments):
         if command.name == "submit" and argument in COMPUTE:
-            return fault(
-                f"{program} {line.partition(' submit ')[2].partition(argument)[1]}{line.partition(argument)[2]}"
-            )
+            return fault(shlex.join([program, *arguments[i:]]))
         if argument.startswith("-"):
             if argument.partition("=")[0] not in options:
                 return f"no option {argument}"

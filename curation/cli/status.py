@@ -145,7 +145,10 @@ def _show_run(run: RunStatus, now: float) -> None:
     if run.state == RUNNING:
         console.print(f"at work (beat {span(max(0.0, now - run.beat))} ago)", soft_wrap=True)
     elif run.state == DIED:
-        console.print(f"[bold red]died[/]: no beat since {ago}. What is done is kept; run it again:", soft_wrap=True)
+        console.print(
+            f"[bold red]died[/]: no beat since {ago}. What is done is kept, and the same command goes on:",
+            soft_wrap=True,
+        )
         console.print(f"  {outside(run.command)}", soft_wrap=True)
     elif run.state == FAILED:
         console.print(f"[bold red]failed[/] at {ago}: {outside(run.message or '')}", soft_wrap=True)

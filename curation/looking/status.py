@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from longtake.curation.running.status import FOLDER, RUNNING, RunStatus, StageStatus
+from longtake.curation.running.status import FOLDER, NO_ROOM, RUNNING, RunStatus, StageStatus
 from longtake.curation.workspace import Workspace
 from longtake.manifests.lock import is_gone
 from longtake.manifests.uris import redact
@@ -115,7 +115,7 @@ def limit(run: RunStatus) -> Limit | None:
     slowest = max(at_work, key=lambda stage: _or_ever(seconds_left(stage)))
     name = slowest.stage
     if not slowest.workers:
-        by = "room" if run.waits and run.waits.startswith("waiting for room") else "start"
+        by = "room" if run.waits and run.waits.startswith(NO_ROOM) else "start"
         return Limit(name, by, run.waits or f"the workers of {name} are being made")
     busy, computes = share(slowest, "busy_seconds"), share(slowest, "cpu_seconds")
     if busy is None or computes is None:

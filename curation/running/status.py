@@ -37,6 +37,7 @@ EVERY_SECONDS, EVERY_SECONDS_AWAY = 5.0, 15.0
 WINDOW_SECONDS = 300.0  # The rate of a stage is that of the last five minutes: long enough for a few slow films.
 _POINTS = 64  # Moments of that window that are remembered of each stage.
 _LAST_WORD_SECONDS = 20.0  # A run that ends waits so long for a note that is being written, and no longer.
+NO_ROOM = "waiting for room"  # So begins what an engine says that has no place for a worker.
 RUNNING, ENDED, FAILED, STOPPED = "running", "ended", "failed", "stopped"
 
 
@@ -226,6 +227,8 @@ class Note:
         """What workers have in hand."""
         now = time.monotonic()
         with self._turn:
+            if hands and not (self._run.waits or "").startswith(NO_ROOM):
+                self._run.waits = None  # whatever it was, workers are there now
             for stage, what in hands.items():
                 if stage in self._stages:
                     self._stages[stage].seen = now

@@ -87,7 +87,8 @@ def _client(address: str | None) -> Any:
     try:
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.ERROR)  # it would tell of each package that it sends
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # they would tell of each package that is sent
         return JobSubmissionClient(address)
     except (ImportError, ModuleNotFoundError) as error:
         raise SetupError(_NEEDED.format(error.name or error)) from error

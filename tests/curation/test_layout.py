@@ -171,7 +171,7 @@ def test_ray_is_imported_where_work_is_run() -> None:
         for _, module in imports(path)
         if module.split(".")[0] == "ray"
     }
-    running = {f"curation/running/{name}.py" for name in ("at_work", "on_ray", "shared", "streaming")}
+    running = {f"curation/running/{name}.py" for name in ("at_work", "on_ray", "shared", "streaming", "submitting")}
     assert users == {*running, "presto/launch.py"}
 
 
