@@ -7,6 +7,7 @@ takes it does not go round for ever. On Ray it is an actor beside the driver.
 from __future__ import annotations
 
 import asyncio
+import re
 import statistics
 import time
 from collections import Counter, deque
@@ -107,6 +108,7 @@ class Ledger:
         if self._over.is_set():
             return Orders(stop=True)
         self._open[key] = _InHand(place, time.monotonic(), what)
+        self._moved(key)
         killed = self._deaths.get(key, [])
         several = len({one.node for one in killed}) >= min(2, self._nodes)
         alone = len(killed) >= _ENOUGH or (len(killed) >= 2 and several)
@@ -117,6 +119,7 @@ class Ledger:
         if (ended := self._open.pop(key, None)) is not None and report.rows:
             took = self._took.setdefault(ended.place.stage, deque(maxlen=_LAST))
             took.append(time.monotonic() - ended.since)
+        self._moved(key)
         again = report.rows if self._deaths.get(key) else 0
         if key in self._ended:
             report = Report(stage=report.stage, repeated=report.rows)
@@ -153,6 +156,12 @@ class Ledger:
         news.hands = {stage: self._hands(stage) for stage in self._there}
         return news
 
+    def _moved(self, key: str) -> None:
+        """A part of a batch, or a row of it, was begun or ended: in hand since now. Their names begin with the batch's."""
+        whole = re.split("[:-]", key)[0]
+        if whole != key and (one := self._open.get(whole)) is not None:
+            self._open[whole] = replace(one, since=time.monotonic())
+
     def _bury(self, place: Place) -> None:
         """A worker is dead, since when it is not known: until now it is taken to have been there."""
         since = self._there.get(place.stage, {}).pop(place.worker, None)
@@ -161,7 +170,9 @@ class Ledger:
 
     def _hands(self, stage: str) -> Hands:
         now, there = time.monotonic(), self._there[stage]
-        open_ = sorted((one for one in self._open.values() if one.place.stage == stage), key=lambda one: one.since)
+        in_parts = {re.split("[:-]", key)[0] for key in self._open if not key.isalnum()}
+        ours = [one for key, one in self._open.items() if one.place.stage == stage and key not in in_parts]
+        open_ = sorted(ours, key=lambda one: one.since)
         took = self._took.get(stage)
         usual = statistics.median(took) if took else None
         limit = max(_LATE_SECONDS, _LATE_TIMES * (usual or 0.0))

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from longtake.curation.inputs import read_inputs
 from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
-from longtake.curation.running.jobs import Job, Report, split
+from longtake.curation.running.jobs import Hands, Job, Report, split
 from longtake.curation.running.on_ray import Cluster, why_not
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
@@ -126,8 +126,15 @@ def job(folder: Path, how: str = "", batches: int = 8, **more: float) -> Job:
 
 @pytest.mark.cluster
 def test_each_batch_is_done_once_by_workers(cluster: Cluster, tmp_path: Path) -> None:
-    reports = list(cluster.run(job(tmp_path)))
+    seen: list[Mapping[str, Hands]] = []
+    reports = list(cluster.run(job(tmp_path), see=seen.append))
     assert sum(report.rows for report in reports) == 16
+    assert {report.host for report in reports} == {os.uname().nodename}
+    hands = [what["test"] for what in seen if what]
+    assert 1 <= hands[-1].workers <= 2
+    assert max(what.batches for what in hands) >= 1
+    assert hands[0].worker_seconds < hands[-1].worker_seconds
+    assert hands[-1].usual_seconds is not None
     assert sum(report.errors for report in reports) == 8
     done = {int(path.name): path.read_text().split() for path in tmp_path.iterdir()}
     assert sorted(done) == list(range(8))

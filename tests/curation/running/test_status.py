@@ -137,5 +137,18 @@ def test_the_ledger_tells_who_is_late_and_for_how_long_workers_were_there(monkey
         now[0] += 1.0
         return (await ledger.news(1)).hands["scan"]
 
+    async def in_parts() -> Hands:
+        ledger = Ledger()
+        await ledger.ready("scan", "1")
+        await ledger.begin("batch", one, "a.mp4")
+        for i in range(20):
+            await ledger.begin(f"batch:{i}-{i + 1}", one, f"{i}.mp4")
+            now[0] += 10.0
+            assert (await ledger.news(1)).hands["scan"].batches == 1
+            await ledger.end(f"batch:{i}-{i + 1}", Report(1, stage="scan"))
+        return (await ledger.news(1)).hands["scan"]
+
+    whole = asyncio.run(in_parts())  # no part was late, so the batch is not
+    assert (whole.batches, whole.late, whole.oldest_seconds, whole.usual_seconds) == (1, (), 0.0, 10.0)
     after = asyncio.run(run())
     assert (after.workers, after.worker_seconds) == (1, 65.0 + 61.0)
