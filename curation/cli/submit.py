@@ -194,5 +194,6 @@ def _variables(given: list[str]) -> dict[str, str]:
         name, equals, value = one.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise typer.BadParameter(f"--env {name}: write NAME=VALUE")
+        _refuse_secrets(value)
         found[name] = value
     return found

@@ -98,6 +98,9 @@ def test_no_secret_goes_by_the_jobs_environment(name: str) -> None:
     assert found.exit_code == 3
     assert "looks like a secret" in found.output
     assert "hunter2" not in found.output
+    found = invoke("--env", "STORE=https://me:hunter2@store", "curate", "s3://b/f", "-o", "s3://b/ws")
+    assert found.exit_code == 3
+    assert "hunter2" not in found.output
     submitting.check_environment({"LONGTAKE_MODELS": "/models", "AWS_ENDPOINT_URL": "http://store"})
 
 
