@@ -84,7 +84,8 @@ AccessFile = Annotated[
         "--access",
         metavar="FILE",
         help="Take the secrets that open videos from this file: a JSON object or CSV lines, each with an identity or a host, "
-        "and a URI, user:password or ?query. The file has to be readable by its owner alone (mode 0600). Default: the file in LONGTAKE_ACCESS.",
+        "and a URI, user:password or ?query. The file has to be readable by its owner alone (mode 0600). "
+        "Default: the file in LONGTAKE_ACCESS.",
         show_default=False,
     ),
 ]
