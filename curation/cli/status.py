@@ -50,7 +50,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
     every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often it looks with --watch.")] = 5.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="As one JSON object; with --watch, as one line of JSON for each look.")
+        bool, typer.Option("--json", help="Print one JSON object; with --watch, one line of JSON for each look.")
     ] = False,
     metrics_port: Annotated[
         str | None,
@@ -71,7 +71,7 @@ def status(
 ) -> None:
     """Say how a run goes, from any machine that can read the workspace. Each stage with what is done and left, its rate, the
     time left, errors by kind and machine, batches that are late, GPUs held and busy, and what limits the run now. A run
-    that is over is told of until the next one. Exits with 1 if a run died or failed."""
+    that is over is shown until the next one begins. Exits with 1 if a run died or failed."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -117,7 +117,10 @@ def show(seen: Seen) -> None:
     from longtake.curation.looking.status import limit, together
 
     if not seen.runs:
-        console.print("No run has left a note here: none was started since this version is installed.", soft_wrap=True)
+        console.print(
+            "No run has left a note in this workspace: none was started since this version is installed.",
+            soft_wrap=True,
+        )
     for run in seen.runs:
         _show_run(run, seen.now)
         if len(seen.runs) == 1:

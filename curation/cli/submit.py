@@ -32,7 +32,7 @@ def submit(
         list[str],
         typer.Argument(
             metavar="COMMAND...",
-            help="curate, scan, score, caption or export, with its own arguments and options: all that stands after it is its.",
+            help="The command: curate, scan, score, caption or export, followed by its own arguments and options.",
             show_default=False,
         ),
     ],
@@ -70,9 +70,9 @@ def submit(
         ),
     ] = False,
 ) -> None:
-    """Submit a command to a Ray cluster, where it runs on the head and outlives this machine. It is checked before: its options,
-    and that the cluster can see what it names. Recipe files go along. Secrets come from each node's environment, and are
-    refused here. Watch it by `longtake status WORKSPACE`."""
+    """Run a command on a Ray cluster as a job, which outlives this machine. The command's options are checked first, and that the
+    cluster can see its paths. Recipe files are sent along. Secrets belong in the environment of each node, and are refused in
+    the command. Use `longtake status WORKSPACE` to watch the run."""
     from longtake.curation.running import submitting
 
     arguments, files, workspace = prepared(words)
