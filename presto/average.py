@@ -27,7 +27,7 @@ class Average:
         self.model, self.decay = model, decay
         self.weights: dict[str, Tensor] = {}
         if decay is not None:
-            self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+            self.weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
@@ -35,8 +35,11 @@ class Average:
         if self.decay is None:
             return
         kept = [local(a) for a in self.weights.values()]
-        now = [local(p.detach()) for p in self.model.parameters()]
+        now = [local(p.detach()) for p in self._trained()]
         torch._foreach_lerp_(kept, now, 1 - average_decay(self.decay, step))
+
+    def _trained(self) -> list[Any]:
+        return [p for p in self.model.parameters() if p.requires_grad]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -53,7 +56,7 @@ class Average:
             return
         for module in (*self.model.transformer_blocks, self.model):
             module.reshard()  # Weights that were gathered for a forward pass would be used again.
-        for parameter, average in zip(self.model.parameters(), self.weights.values(), strict=True):
+        for parameter, average in zip(self._trained(), self.weights.values(), strict=True):
             mine, other = local(parameter.detach()), local(average)
             held = mine.clone()
             mine.copy_(other)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from longtake.presto.config import Bucket, Encoding
+from longtake.presto.config import Bucket, Encoding, Parallel
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
 from longtake.presto.text import MAX_TOKENS
@@ -88,17 +88,21 @@ def memory_bytes(
     precision: str,
     captions: int,
     encoders: Encoders | None = None,
+    parallel: Parallel = Parallel(),  # noqa: B008 - it is frozen
+    accumulates: bool = False,
 ) -> dict[str, float]:
     """An estimate of a rank's memory at its fullest, in bytes, by part. captions: per clip. encoders: of clips that are
-    encoded in the loop; None: they were encoded before.
+    encoded in the loop; None: they were encoded before. accumulates: a step has several micro-batches on a rank.
 
-    Sharded float32: weights, gradients, AdamW's two moments, the average. Gathered, in the precision of the passes: two
+    Sharded float32: weights, gradients, AdamW's two moments, the average; and where gradients are reduced at the last of
+    several micro-batches (parallel.reduction), a whole gradient. Gathered, in the precision of the passes: two
     blocks (FSDP fetches the next), what is no block; besides one block's gradients, with their float32 copy that is
     reduced. Cast copies: the text, as it comes and projected. Activations: each block's input (with checkpointing) or
     all that it saves, one block computed again, and the gradients in its feed-forward layer. Encoders come before the
     passes, so the VAE's tile and the activations do not meet.
     """
-    count, n = parameters(config), tokens(config, bucket) * bucket.micro_batch
+    count, n = parameters(config), tokens(config, bucket) * bucket.micro_batch // parallel.sequence
+    shards, whole = world // parallel.replicas, accumulates and parallel.reduction == "last"
     dim, layers = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
     width = 2 if precision == "bf16" else 4
     ends = parameters({**config, "num_layers": 0})
@@ -108,10 +112,10 @@ def memory_bytes(
     again = saved + 2 * 4 * n * dim * width
     activations = layers * n * dim * width + again if checkpointing else layers * saved + 2 * 4 * n * dim * width
     return {
-        "weights": 4 * count / world,
-        "gradients": 4 * count / world,
-        "optimizer": 8 * count / world,
-        "average": 4 * count / world if ema else 0.0,
+        "weights": 4 * count / shards,
+        "gradients": 4 * count / shards + (4 * count if whole else 0),
+        "optimizer": 8 * count / shards,
+        "average": 4 * count / shards if ema else 0.0,
         "gathered": (2 * block + ends) * width + block * (width + 4),
         "cast copies": keys * (config["caption_channels"] + 2 * dim) * width,
         "encoders": encoders.weights if encoders else 0.0,

@@ -11,7 +11,7 @@ from longtake.presto.batches import Batch, noises
 from longtake.presto.config import TrainConfig
 from longtake.presto.folder import scaling_factor
 from longtake.presto.model import Rotary, load_text_encoder, load_vae, rotary
-from longtake.presto.objective import Objective
+from longtake.presto.objective import objective_of
 from longtake.presto.prepare import Run
 from longtake.presto.text import encode_captions, pad_captions
 from longtake.presto.vae import encode_moments, latents_of, vae_dtype
@@ -26,7 +26,7 @@ class Losses:
     def __init__(self, run: Run, model: Any, device: torch.device, *, encode: bool) -> None:
         self.config: TrainConfig = run.config
         self.model, self.device = model, device
-        self.objective = Objective(run.config.loss.gamma, run.config.loss.noise_offset)
+        self.objective = objective_of(run.config.loss)
         self.scale = scaling_factor(run.model)
         self.text_length: dict[int, int] = {}
         self._rotary: dict[int, Rotary] = {}
@@ -52,7 +52,7 @@ class Losses:
             image_rotary_emb=self._positions(batch.bucket),
             return_dict=False,
         )[0]
-        return self.objective.losses(predicted, noise, batch.t)
+        return self.objective.losses(predicted, self.objective.target(latents, noise), batch.t)
 
     def _conditions(self, batch: Batch, posterior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(latents, text, mask); of frames and captions, by the encoders."""

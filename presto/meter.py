@@ -17,20 +17,22 @@ from longtake.presto.objective import TIMESTEPS
 from longtake.presto.parallel import Ranks
 
 BINS = 10  # of timesteps, in the log
-_SIZES = {"loss": 1, "clips": 1, "dropped": 1, "stop": 1, "loss_by_time": BINS, "clips_by_time": BINS}
+_SIZES = {"loss": 1, "clips": 1, "dropped": 1, "stop": 1, "written": 1, "loss_by_time": BINS, "clips_by_time": BINS}
 
 
 class Totals:
     """Sums, float64. Each is a view of one vector, so that one all-reduce adds all of them up over the ranks.
 
     loss: of the clips that take part; clips: how many they are; dropped: those that cannot; stop: ranks that were told to;
+    written: ranks that have written a checkpoint in the background;
     loss_by_time, clips_by_time: the first two by bin of the timestep.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.vector = torch.zeros(sum(_SIZES.values()), dtype=torch.float64, device=device)
-        parts = dict(zip(_SIZES, self.vector.split(list(_SIZES.values())), strict=True))
-        self.loss, self.clips, self.dropped, self.stop = (parts[k] for k in ("loss", "clips", "dropped", "stop"))
+        parts = dict(zip(_SIZES, torch.split(self.vector, list(_SIZES.values())), strict=True))
+        self.loss, self.clips, self.dropped = parts["loss"], parts["clips"], parts["dropped"]
+        self.stop, self.written = parts["stop"], parts["written"]
         self.loss_by_time, self.clips_by_time = parts["loss_by_time"], parts["clips_by_time"]
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from longtake.presto import checkpoint
+from longtake.presto.adapter import adapt
 from longtake.presto.average import Average
 from longtake.presto.batches import Batch, Reader, StepBatches, loader
 from longtake.presto.config import changes
@@ -36,8 +38,10 @@ from longtake.presto.logs import Log
 from longtake.presto.losses import Losses
 from longtake.presto.meter import Meter, Totals
 from longtake.presto.model import empty_transformer, load_transformer
-from longtake.presto.parallel import Ranks, clip_gradients, local, ranks, shard
+from longtake.presto.parallel import Ranks, clip_gradients, local, master_dtype, ranks, reduce_gradients, shard
 from longtake.presto.prepare import Prepared, Run, prepare
+from longtake.presto.recompute import recompute
+from longtake.presto.sequence import share_tokens
 from longtake.presto.vae import allow_tf32
 from longtake.presto.validation import held_out_losses
 
@@ -57,9 +61,9 @@ def fit(run: Run, report: Report | None = None) -> Path:
     allow_tf32()
     with ranks() as found:
         prepared = prepare(run)
-        prepared.plan.require_world(found.world)
+        prepared.require_world(run.config.parallel, found.world)
         trainer = Trainer(run, prepared, found)
-        with Log(run.output, trainer.step) if found.first else nullcontext() as journal:
+        with Log(run.output, trainer.step, run.config) if found.first else nullcontext() as journal:
             trainer.train(journal, report)
         exported = run.output / "export"
         if found.first:
@@ -74,7 +78,8 @@ class Trainer:
     """Model, optimizer, average and position of a run on one rank."""
 
     def __init__(self, run: Run, prepared: Prepared, found: Ranks) -> None:
-        self.run, self.config, self.prepared, self.ranks = run, run.config, prepared, found
+        self.run, self.config, self.prepared = run, run.config, prepared
+        self.ranks = found = found.sharing(run.config.parallel)
         self.step = 0
         self.changed: list[str] = []  # Settings that are not those of the checkpoint that the run goes on from.
         self.damaged: tuple[str, ...] = ()  # What was wrong with newer checkpoints.
@@ -83,10 +88,10 @@ class Trainer:
         if previous is not None:
             self._require_same(previous)
             self.damaged = previous.passed
-        self.model = self._sharded_model(load=previous is None)
+        self.model = self._sharded_model(load=previous is None or self.config.lora is not None)
         settings = self.config.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [p for p in self.model.parameters() if p.requires_grad],
             lr=settings.rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -100,24 +105,35 @@ class Trainer:
         self.losses = Losses(run, self.model, found.device, encode=prepared.null is None)
         self.meter = Meter(self.config, prepared.model, found)
         self.ledger = Ledger(run, prepared, found)
+        kept = self.config.checkpoints
+        self.writer = checkpoint.Writer(run.output, kept.keep, found, in_background=kept.in_background)
 
     # Set-up
 
     def _sharded_model(self, *, load: bool) -> Any:
         """Only the first rank reads weights; the others receive their shards."""
+        precision = self.config.precision
         model = empty_transformer(self.run.model, self.config.attention)
+        torch.nn.Module.to(model, master_dtype(precision))  # diffusers' own warns of any cast.
+        if self.config.lora is not None:
+            adapt(model, self.config.lora)
         model.train()
         if self.config.activation_checkpointing:
-            model.enable_gradient_checkpointing()
+            recompute(model, "selective" if self.config.activation_checkpointing == "selective" else "all")
         if self.config.compile:
             for block in model.transformer_blocks:
                 block.compile()
-        shard(model, self.ranks, self.config.precision)
+        if self.ranks.sharers is not None:
+            share_tokens(model, self.ranks.sharers)
+        shard(model, self.ranks, precision)
         model.to_empty(device=self.ranks.device)
         if load:
             weights = {}
             if self.ranks.first:
-                weights = load_transformer(self.run.model, self.config.attention).state_dict()
+                loaded = load_transformer(self.run.model, self.config.attention, master_dtype(precision))
+                if self.config.lora is not None:
+                    adapt(loaded, self.config.lora, self.config.seed)
+                weights = loaded.state_dict()
             set_model_state_dict(
                 model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
             )
@@ -128,6 +144,7 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "plan": self.prepared.plan.digest,
             "vae": self.prepared.vae,
+            "base": self.prepared.base,
             "world": self.ranks.world,
         }
 
@@ -139,7 +156,12 @@ class Trainer:
                 f"{previous.path / checkpoint.MANIFEST} is of another recipe: {'; '.join(refused)}. What the run has done "
                 "rests on this: resume with the same, or start in a new folder from an export of this run"
             )
-        for key, what in (("plan", "the clips of the data"), ("vae", "the VAE of the model")):
+        whats = {
+            "plan": "the clips of the data",
+            "vae": "the VAE of the model",
+            "base": "the weights that adapters are for",
+        }
+        for key, what in whats.items():
             if previous.meta[key] != now[key]:
                 raise PrestoError(
                     f"{previous.path / checkpoint.MANIFEST}: {what} changed since ({key} {previous.meta[key]}, now "
@@ -148,13 +170,20 @@ class Trainer:
                 )
 
     def _state(self) -> dict[str, Any]:
-        model, optimizer = get_state_dict(self.model, self.optimizer)
+        options = StateDictOptions(ignore_frozen_params=True)
+        model, optimizer = get_state_dict(self.model, self.optimizer, options=options)
         return {"model": model, "optimizer": optimizer, "ema": self.average.weights}
 
     def _restore(self, previous: checkpoint.Checkpoint) -> None:
         state = self._state()
         checkpoint.load(previous, state)
-        set_state_dict(self.model, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=StateDictOptions(ignore_frozen_params=True, strict=self.config.lora is None),
+        )
         settings = self.config.optimizer  # The checkpoint brings its own back.
         for group in self.optimizer.param_groups:
             group.update(betas=settings.betas, weight_decay=settings.weight_decay, eps=settings.eps)
@@ -167,7 +196,7 @@ class Trainer:
         """All steps that are left."""
         config = self.config
         self._begin(journal)
-        with closing(self._reading()) as reading, _told_to_stop() as told:
+        with closing(self._reading()) as reading, closing(self.writer), _told_to_stop() as told:
             while self.step < config.steps:
                 totals = self.train_step(reading, stop=told.is_set())
                 self.step += 1
@@ -177,7 +206,9 @@ class Trainer:
                     if journal:
                         journal.write(self.step, "train", entry)
                 with self.meter.aside():
-                    self._between(journal, report, last=last, stop=stop)
+                    self._between(
+                        journal, report, last=last, stop=stop, written=int(totals.written) == self.ranks.world
+                    )
                 if stop and not last:
                     raise PrestoError(
                         f"told to stop: checkpoint of step {self.step} written, the same command goes on from it"
@@ -197,24 +228,28 @@ class Trainer:
     def _reading(self) -> Any:
         """This rank's micro-batches of the steps that are left, read ahead."""
         data, found = self.config.data, self.ranks
-        batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.rank, found.world)
+        batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.group, found.groups)
         pin = found.device.type == "cuda"
         return loader(batches, self.step, self.config.steps, workers=data.workers, prefetch=data.prefetch, pin=pin)
 
     def train_step(self, reading: Iterator[Batch], *, stop: bool) -> Totals:
         """Micro-batches forward and backward, then the optimizer; what it came to, over all ranks."""
         config, found = self.config, self.ranks
-        bucket, places, _ = self.prepared.plan.share(self.step, found.rank, found.world)
-        totals = Totals(found.device)
-        for _ in range(len(places) // config.data.buckets[bucket].micro_batch):
+        bucket, places, _ = self.prepared.plan.share(self.step, found.group, found.groups)
+        totals, count = Totals(found.device), len(places) // config.data.buckets[bucket].micro_batch
+        for i in range(count):
             with self.meter.waiting():
                 batch = next(reading)
-            self.ledger.drops += batch.drops
             batch = batch.to(found.device)
+            batch = replace(batch, weight=found.agreed(batch.weight))
+            reduce_gradients(self.model, config.parallel.reduction == "each" or i == count - 1)
             losses = self.losses(batch)
             ((losses * batch.weight).sum() / config.global_batch).backward()  # type: ignore[no-untyped-call]
-            totals.add(batch, losses)
+            if found.speaks:
+                totals.add(batch, losses)
+                self.ledger.drops += batch.drops
         totals.stop += float(stop)
+        totals.written += float(self.writer.written)
         found.sum(totals.vector)
         self.ledger.settle(self.step, float(totals.clips), int(totals.dropped))
         norm = self._update(float(totals.clips), batch.clip_ids)
@@ -241,27 +276,37 @@ class Trainer:
         return norm
 
     def rate(self) -> float:
-        """The learning rate of the step in hand: a linear rise, then constant."""
-        settings = self.config.optimizer
-        return settings.rate * min(1.0, (self.step + 1) / (settings.warmup + 1))
+        """The learning rate of the step in hand."""
+        return self.config.optimizer.rate_at(self.step, self.config.steps)
 
     # Between steps
 
-    def _between(self, journal: Log | None, report: Report | None, *, last: bool, stop: bool) -> None:
+    def _between(self, journal: Log | None, report: Report | None, *, last: bool, stop: bool, written: bool) -> None:
         """Validation, checkpoint and samples, each at its step; every rank takes part in each."""
         config = self.config
         if self.prepared.held and (self.step % config.validation.every == 0 or last):
             values = self.validate()
             if journal:
                 journal.write(self.step, "validation", values)
-        if self.step % config.checkpoints.every == 0 or last or stop:
-            checkpoint.save(
-                self.run.output, self.step, self._state(), self._meta(), config.checkpoints.keep, self.ranks
-            )
-            if report:
-                report({"step": float(self.step), **self.meter.latest})
+        self._keep(report, written=written, now=last or stop)
         if config.samples.every and (self.step % config.samples.every == 0 or last):
             self._sample()
+
+    def _keep(self, report: Report | None, *, written: bool, now: bool) -> None:
+        """A checkpoint at its steps, and `now`. written: all ranks have written the last one, in the background."""
+        due = now or self.step % self.config.checkpoints.every == 0
+        if self.writer.pending is not None and (written or due):
+            self._finish(report)
+        if due:
+            self.writer.begin(self.step, self._state(), self._meta())
+            if now or not self.config.checkpoints.in_background:
+                self._finish(report)
+
+    def _finish(self, report: Report | None) -> None:
+        step = self.writer.pending
+        self.writer.finish()
+        if report:
+            report({**self.meter.latest, "step": float(step or 0)})
 
     def validate(self) -> dict[str, float]:
         """The loss of the held-out clips by the weights that will be exported."""

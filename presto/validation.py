@@ -21,13 +21,13 @@ def held_out_losses(
     """The mean loss, and that at each timestep (`loss_t500`); all ranks call it and make the same forward passes."""
     losses.model.eval()
     totals = torch.zeros(2, len(timesteps), dtype=torch.float64, device=ranks.device)
-    for first in range(0, len(held), ranks.world):
-        mine = first + ranks.rank
+    for first in range(0, len(held), ranks.groups):
+        mine = first + ranks.group
         clip = held[mine] if mine < len(held) else held[first]
         for j, t in enumerate(timesteps):
             # FSDP gathers weights together: so all ranks must take the same bucket's pass, though sizes may differ
             batch = reader.batch([clip], [_NUMBERS + mine], dropout=False, t=t).to(ranks.device)
-            weight = batch.weight * float(mine < len(held))
+            weight = batch.weight * float(mine < len(held) and ranks.speaks)
             totals[0, j] += (losses(batch) * weight).sum()
             totals[1, j] += weight.sum()
     ranks.sum(totals)

@@ -256,7 +256,7 @@ def test_an_empty_bucket_and_a_batch_that_cannot_be_dealt_are_named() -> None:
     with pytest.raises(PrestoError, match="40x64x64 has 0"):
         Plan(clips, [SMALL, Bucket(frames=40, height=64, width=64)], 4, 0)
     with pytest.raises(PrestoError, match="global_batch = 4 is no multiple of 3 ranks"):
-        Plan(clips, [SMALL], 4, 0).require_world(3)
+        Plan(clips, [SMALL], 4, 0).require_groups(3)
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
