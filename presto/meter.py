@@ -80,7 +80,8 @@ class Meter:
             with self.aside():
                 self.peak = measured_peak(self.ranks.device, self.config.precision)
         size, clips = self.config.data.buckets[bucket], float(totals.clips)
-        self.flops += clips * step_flops(self.shape, size, self.config.attention, text_length)
+        adapters = self.config.lora is not None
+        self.flops += clips * step_flops(self.shape, size, self.config.attention, text_length, adapters=adapters)
         self.tokens += int(clips * tokens(self.shape, size))
         self.totals.vector += totals.vector.cpu()
         self.steps, self.norm, self.rate = self.steps + 1, norm, rate

@@ -167,6 +167,7 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             precision=config.precision,
             captions=config.captions,
             parallel=config.parallel,
+            lora=config.lora,
             accumulates=config.global_batch > groups * bucket.micro_batch,
             encoders=None
             if found.null is not None

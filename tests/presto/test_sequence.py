@@ -140,9 +140,9 @@ def test_what_cannot_be_divided_is_said_first(four_heads: Path, data: Path, tmp_
     run = made(four_heads, data, tmp_path, parallel={"sequence": 3})
     with pytest.raises(PrestoError, match=r"has 4 heads, no multiple of parallel\.sequence = 3"):
         prepare(run)
-    odd = made(four_heads, data, tmp_path, parallel={"sequence": 4}, data={"buckets": [{**SIZE, "width": 16 * 3}]})
-    with pytest.raises(PrestoError, match=r"no multiple of|cannot be used"):
-        prepare(odd)
+    odd = config(data={"buckets": [{"frames": 24, "height": 48, "width": 48}]}, parallel={"sequence": 4})
+    with pytest.raises(PrestoError, match=r"24x48x48 has 54 tokens, no multiple of parallel\.sequence = 4"):
+        prepare(Run(odd, four_heads, data, tmp_path))
     run = made(four_heads, data, tmp_path, parallel={"sequence": 4}, global_batch=1)
     with pytest.raises(PrestoError, match=r"6 ranks are no multiple of parallel\.sequence = 4"):
         describe(run, prepare(run), 6)
