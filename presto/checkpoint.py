@@ -65,7 +65,7 @@ class Writer:
         self.run, self.keep, self.ranks = run, keep, ranks
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if in_background else None
         # What the threads tell each other must not come between what the ranks do meanwhile.
-        self._group = dist.new_group(backend="gloo") if in_background else None
+        self._group: Any = dist.new_group(backend="gloo") if in_background else None
         self._begun: tuple[int, dict[str, Any], Future[dict[str, str]]] | None = None
 
     @property

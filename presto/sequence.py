@@ -78,13 +78,15 @@ class SharedAttnProcessor:
 
 def heads_for_tokens(x: Tensor, group: Group) -> Tensor:
     """(B, H, n/S, d), some tokens of all heads → (B, H/S, n, d), all tokens of some heads."""
-    sent = x.unflatten(1, (group.size(), -1)).movedim(1, 0)  # (S, B, H/S, n/S, d)
+    batch, _, tokens, width = x.shape
+    sent = x.reshape(batch, group.size(), -1, tokens, width).movedim(1, 0)  # (S, B, H/S, n/S, d)
     return _exchange(sent, group).movedim(0, 2).flatten(2, 3)
 
 
 def tokens_for_heads(x: Tensor, group: Group) -> Tensor:
     """(B, H/S, n, d) → (B, H, n/S, d): the way back."""
-    sent = x.unflatten(2, (group.size(), -1)).movedim(2, 0)
+    batch, heads, _, width = x.shape
+    sent = x.reshape(batch, heads, group.size(), -1, width).movedim(2, 0)  # (S, B, H/S, n/S, d)
     return _exchange(sent, group).movedim(0, 1).flatten(1, 2)
 
 
@@ -105,6 +107,6 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts, 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         rank, ranks = ctx.place
         return gradient.chunk(ranks, 1)[rank], None

@@ -196,19 +196,13 @@ def test_progress_is_a_line_now_and_then_with_the_time_left() -> None:
 
 def test_the_command_reports_as_a_stage_does(shards: Path, model: Path, tmp_path: Path) -> None:
     """From what is left to what came of it; a second time there is nothing to do, and the outcome is the same."""
-    given = [
-        "encode",
-        str(shards),
-        "-m",
-        str(model),
-        "-o",
-        str(tmp_path / "latents"),
-        "--engine",
-        "inline",
-        "-r",
-        "tiny",
-    ]
-    given += ["--set", "data.buckets=[{frames: 24, height: 64, width: 64}]", "--set", "data.aspect_tolerance=1.6"]
+    given = ["encode", str(shards), "-m", str(model), "-o", str(tmp_path / "latents"), "--engine", "inline"]
+    changes = (
+        "data.buckets=[{frames: 24, height: 64, width: 64}]",
+        "data.aspect_tolerance=1.6",
+        "attention.variant=isolated",
+    )
+    given += ["-r", "tiny", *(part for change in changes for part in ("--set", change))]
     dry, first, second = (
         CliRunner().invoke(app, [*given, *more]).stdout.splitlines() for more in (["--dry-run"], [], [])
     )
