@@ -28,8 +28,8 @@ from longtake.presto.recompute import recompute
 from longtake.presto.sample import Settings, sample, scheduler_of
 from longtake.presto.tiny import tiny_transformer
 from longtake.presto.train import fit
-from tests.presto.made import config, encoded_folder
-from tests.presto.ranks import losses
+from tests.presto.made import WORDS, config, encoded_folder
+from tests.presto.ranks import finish, losses, start
 
 LORA = {"rank": 4, "alpha": 8}
 
@@ -88,6 +88,27 @@ def test_a_resumed_run_is_the_same_bit_for_bit(model: Path, data: Path, tmp_path
     assert_same(state(kept(again, 4)), state(kept(whole, 4)))
     assert losses(again.output) == losses(whole.output)
     assert list(losses(again.output)) == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_all_options_at_once_on_two_ranks_that_share_a_clip(model: Path, data: Path, tmp_path: Path) -> None:
+    """Slow: two times two processes. Samples are drawn, too, and each once."""
+    pytest.importorskip("peft")
+    settings: dict[str, Any] = {
+        **{key: value for option in OPTIONS.values() for key, value in option.items()},
+        "parallel": {"sequence": 2},
+        "samples": {"every": 4, "prompts": [WORDS], "inference_steps": 2},
+        "validation": {"clips": 1, "every": 4},
+    }
+    whole = Run(config(**settings), model, data, tmp_path / "whole")
+    assert finish(start(whole, 2), timeout=600) == [0, 0]
+    assert [path.name for path in (whole.output / "samples" / "step-00000004").glob("*.mp4")] == ["0000.mp4"]
+    again = replace(whole, output=tmp_path / "again")
+    shutil.copytree(whole.output, again.output)
+    shutil.rmtree(kept(again, 4))
+    assert finish(start(again, 2), timeout=600) == [0, 0]
+    assert_same(state(kept(again, 4)), state(kept(whole, 4)))
+    assert losses(again.output) == losses(whole.output)
 
 
 # ── the rate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
