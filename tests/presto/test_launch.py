@@ -72,9 +72,9 @@ def test_a_slurm_job_that_is_out_of_time_is_queued_again_and_ends(model: Path, t
     job = subprocess.Popen(
         [str(SCRIPT), *given], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_until(lambda: steps_done(run) >= 2, timeout=300)
+    wait_until(lambda: steps_done(run) >= 2, timeout=900)
     job.send_signal(signal.SIGTERM)
-    said, _ = job.communicate(timeout=300)
+    said, _ = job.communicate(timeout=900)
     assert "the same command goes on from it" in said
     assert "requeued 77" in said
     assert job.returncode == 0
@@ -85,7 +85,7 @@ def test_a_slurm_job_that_is_out_of_time_is_queued_again_and_ends(model: Path, t
     Path(environment["STEPS"]).unlink()
     more = [*given, "--set", f"steps={found.step + 1}"]
     done = subprocess.run(
-        [str(SCRIPT), *more], env=environment, capture_output=True, text=True, timeout=300, check=True
+        [str(SCRIPT), *more], env=environment, capture_output=True, text=True, timeout=900, check=True
     )
     assert f"{found.step + 1} steps done" in done.stdout
     assert "requeued" not in done.stdout
@@ -104,7 +104,7 @@ def test_two_torchrun_agents_are_two_machines(model: Path, tmp_path: Path) -> No
         subprocess.Popen([*command, "-o", str(run.output)], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    end = time.monotonic() + 600
+    end = time.monotonic() + 900
     assert [agent.wait(timeout=end - time.monotonic()) for agent in agents] == [0, 0]
     found = checkpoint.newest(run.output)
     assert found is not None
