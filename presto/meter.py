@@ -41,7 +41,7 @@ class Totals:
         weighted, bins = (losses * batch.weight).double(), batch.t * BINS // TIMESTEPS
         self.loss += weighted.sum()
         self.clips += batch.weight.sum()
-        self.dropped += len(batch.drops)
+        self.dropped += (batch.weight == 0).sum()
         self.loss_by_time.index_add_(0, bins, weighted)
         self.clips_by_time.index_add_(0, bins, batch.weight.double())
 

@@ -245,9 +245,9 @@ class Trainer:
             reduce_gradients(self.model, config.parallel.reduction == "each" or i == count - 1)
             losses = self.losses(batch)
             ((losses * batch.weight).sum() / config.global_batch).backward()  # type: ignore[no-untyped-call]
+            self.ledger.drops += batch.drops
             if found.speaks:
                 totals.add(batch, losses)
-                self.ledger.drops += batch.drops
         totals.stop += float(stop)
         totals.written += float(self.writer.written)
         found.sum(totals.vector)
