@@ -30,7 +30,7 @@ from longtake.presto import checkpoint
 from longtake.presto.adapter import adapt
 from longtake.presto.average import Average
 from longtake.presto.batches import Batch, Reader, StepBatches, loader
-from longtake.presto.config import changes
+from longtake.presto.config import changes, parse_config
 from longtake.presto.dataset import write_ledger
 from longtake.presto.errors import PrestoError
 from longtake.presto.ledger import Ledger
@@ -150,7 +150,9 @@ class Trainer:
 
     def _require_same(self, previous: checkpoint.Checkpoint) -> None:
         now = self._meta()
-        refused, self.changed = changes(previous.meta["config"], now["config"])
+        # Settings that the program did not have then were as they are by default.
+        then = parse_config(previous.meta["config"], str(previous.path / checkpoint.MANIFEST))
+        refused, self.changed = changes(then.model_dump(mode="json"), now["config"])
         if refused:
             raise PrestoError(
                 f"{previous.path / checkpoint.MANIFEST} is of another recipe: {'; '.join(refused)}. What the run has done "
@@ -162,9 +164,9 @@ class Trainer:
             "base": "the weights that adapters are for",
         }
         for key, what in whats.items():
-            if previous.meta[key] != now[key]:
+            if (before := previous.meta.get(key, "")) != now[key]:
                 raise PrestoError(
-                    f"{previous.path / checkpoint.MANIFEST}: {what} changed since ({key} {previous.meta[key]}, now "
+                    f"{previous.path / checkpoint.MANIFEST}: {what} changed since ({key} {before}, now "
                     f"{now[key]}), so the run would not go on where it stopped. Resume with the same data ({self.run.data}), "
                     "or start in a new folder from an export of this run"
                 )
