@@ -16,16 +16,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtake.presto import checkpoint
+from longtake.presto.attention import segment
 from longtake.presto.batches import draw
 from longtake.presto.config import Loss, Optimizer
 from longtake.presto.errors import PrestoError
 from longtake.presto.export import export_adapter
 from longtake.presto.logs import read_log
-from longtake.presto.model import load_pipeline, load_transformer
+from longtake.presto.model import load_pipeline, load_transformer, rotary
 from longtake.presto.objective import Flow, shifted
 from longtake.presto.prepare import Run
 from longtake.presto.recompute import recompute
 from longtake.presto.sample import Settings, sample, scheduler_of
+from longtake.presto.segments import Segmentation
 from longtake.presto.tiny import tiny_transformer
 from longtake.presto.train import fit
 from tests.presto.made import WORDS, config, encoded_folder
@@ -201,8 +203,6 @@ def test_selective_recomputation_runs_self_attention_once() -> None:
         model = tiny_transformer()
         if each:
             recompute(model, each)
-        from longtake.presto.model import rotary
-
         place = rotary(model.config, 2, 8, 8)
         with Counted() as counted:
             model(video, text, t, None, None, place, return_dict=False)[0].square().sum().backward()
@@ -211,6 +211,26 @@ def test_selective_recomputation_runs_self_attention_once() -> None:
     assert counts == [(2, 2), (4, 4), (2, 4)]
     for found in gradients[1:]:
         assert all(torch.equal(found[name], gradients[0][name]) for name in gradients[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["all", "selective"])
+def test_compiled_blocks_compute_again_without_graph_breaks(which: Any) -> None:
+    """Slow: blocks are traced, forward and backward."""
+    gradients = []
+    video, text, t = torch.randn(1, 4, 10, 8, 8), torch.randn(1, 15, 32), torch.tensor([7])
+    for compiled in (False, True):
+        model = tiny_transformer()
+        segment(model, Segmentation())
+        recompute(model, which)
+        if compiled:
+            for block in model.transformer_blocks:
+                block.compile(backend="aot_eager", fullgraph=True)
+        place = rotary(model.config, 10, 8, 8)
+        model(video, text, t, None, None, place, return_dict=False)[0].square().sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, wanted in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
 def test_gradients_are_reduced_once_per_step(
