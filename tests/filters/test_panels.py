@@ -12,7 +12,7 @@ import pytest
 from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, gradients, reduced, seen
-from longtake.filters.panels import panels
+from longtake.filters.panels import panels, seam_maps
 from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, pan, photograph, resized
 
 Frames = list[Image]
@@ -293,7 +293,7 @@ def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name
 
 def test_seams_of_a_single_rectangle() -> None:
     frames, _ = with_plate(shaken(), 0.12, 255, 1.0)
-    best = panels(gradients([reduced(grey(frame)) for frame in frames]))[0]
+    best = panels(seam_maps(gradients([reduced(grey(frame)) for frame in frames])))[0]
     side = round((0.12 * HEIGHT * WIDTH / 4) ** 0.5)
     expected = np.array([36, 36 + side, 80, 80 + 4 * side]) / 2
     assert np.abs(np.array([best.top, best.bottom, best.left, best.right]) - expected).max() <= 2
