@@ -291,8 +291,8 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
 def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
-    found, fields, maps: see `panels` and `seam_maps`. Of panels that fill the frame, the one in which most edges move is the picture. twins_only: in
-    a scene that stands still, other seams are no evidence.
+    found, fields, maps: see `panels` and `seam_maps`. Of panels that fill the frame, the one in which most edges move is the
+    picture. twins_only: in a scene that stands still, other seams are no evidence.
     """
     height, width = fields.shape[2:]
     kept: list[Panel] = []

@@ -24,6 +24,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "shot_confidence": {"probe": "longtake.filters.shot_confidence:ShotConfidence"},
     "grayscale": {"mean": "longtake.filters.grayscale:Grayscale"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
+    "artifact_keyframes": {
+        "rapidocr": "longtake.filters.artifact_keyframes:ArtifactKeyframes",
+        "borders": "longtake.filters.artifact_keyframes:BordersKeyframes",
+    },
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
     "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},
