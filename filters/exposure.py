@@ -1,9 +1,9 @@
 """Exposure of the keyframes: rejects clips that are burnt out, lost in the dark, or flat.
 
-Formulas, on the grey keyframe (BT.601, full range): `burnt` is the share of pixels of 250 grey levels and more, `black` the
-share of 5 and less, `contrast` the standard deviation of all pixels (RMS contrast). Units: share, share, grey levels. Ranges:
+Formula, on the grey keyframe (BT.601, full range): `burnt` is the share of pixels of 250 grey levels and more, `black` the
+share of 5 and less, `contrast` the standard deviation of all pixels (RMS contrast). Unit: share, share, grey levels. Range:
 0 to 1, 0 to 1, 0 to 127.5. Source: for `contrast` Peli, "Contrast in complex images" (JOSA A 1990); the two limits are this
-project's: the last two per cent of the range at each end, where JPEG and video encoders leave no detail. Protocols:
+project's: the last two per cent of the range at each end, where JPEG and video encoders leave no detail. Protocol:
 `luma/bt601>=250,keyframes/REDUCE`, `luma/bt601<=5,keyframes/REDUCE` and `luma/bt601-deviation,keyframes/REDUCE`, one value
 per keyframe, reduced by their mean unless set. Cost: 1 ms per clip of five 960×540 keyframes, for each.
 
