@@ -185,8 +185,8 @@ def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level
     together = lengths.sum(axis=0)
     covered = (shares * lengths).sum(axis=0) / np.maximum(together, 1)
     good = (together > 0) & (shares.min(axis=0) >= COVERED) & (covered >= COVERED_ALL)
-    found = zip(np.stack(boxes, axis=1)[good].tolist(), covered[good].tolist(), strict=True)
-    return [Panel(*box, share) for box, share in found]
+    sides = (places[good].tolist() for places in boxes)
+    return [Panel(*panel) for panel in zip(*sides, covered[good].tolist(), strict=True)]
 
 
 def _boxes(upright: list[Seam], level: list[Seam], height: int, width: int) -> tuple[Places, Places, Places, Places]:

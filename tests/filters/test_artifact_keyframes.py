@@ -19,8 +19,8 @@ def still_scene() -> Sample:
     """Five keyframes and partners of one grey wall that differ in a level; nobody could tell a mark from it."""
     wall = np.clip(np.random.default_rng(1).normal(120, 12, (HEIGHT, WIDTH, 1)), 0, 255).astype(np.uint8)
     frames = np.stack([wall + np.uint8(i) for i in range(10)]).repeat(3, axis=3)
-    times = np.arange(5) * 3.0
-    return Sample(frames[::2], frames[1::2], times, times + 0.5)
+    times = np.arange(0, 15, 3, dtype=np.float64)
+    return Sample(frames[::2], frames[1::2], times, np.arange(0.5, 15, 3, dtype=np.float64))
 
 
 def score_of(name: str, sample: Sample, **settings: object) -> Score:
