@@ -99,8 +99,9 @@ simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, t
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
-docs: $(VENV)/.ready  ## the page of filters, and the site from all pages: build/site/index.html
+docs: $(VENV)/.ready  ## the pages of filters and funnels, and the site from all pages: build/site/index.html
 	$(RUN)/python -m docs.filter_pages
+	$(RUN)/python -m docs.funnel_pages
 	$(RUN)/python -m docs.site build/site
 
 clean:
