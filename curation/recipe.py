@@ -278,7 +278,9 @@ def shipped() -> dict[str, Path]:
     folder = Path(str(files("longtake.curation") / "recipes"))
     # Those that need no extra come first, the funnels of others last.
     last = {**dict.fromkeys(PUBLISHED, 2), **dict.fromkeys(_NEED_MORE, 1)}
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: (last.get(path.stem, 0), path.stem))}
+    return {
+        path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: (last.get(path.stem, 0), path.stem))
+    }
 
 
 def load_recipe(name_or_file: str | Path) -> Recipe:

@@ -1,6 +1,6 @@
 """Writes docs/funnels.md from the recipes that hold published funnels: `python -m docs.funnel_pages`.
 
-The source of a number is the comment behind its gate in the recipe's file; where there is none, what the recipe names as `source`.
+The source of a number is the comment behind its gate in the recipe's file, or else what the recipe names as its `source`.
 """
 
 from __future__ import annotations
@@ -78,11 +78,10 @@ def _section(name: str, recipe: Recipe) -> Iterator[str]:
     told: dict[tuple[str, str, str], list[str]] = {}
     for (tier, gate), source in sources(name).items():
         told.setdefault((gate, str(recipe.tiers[tier][gate]), source), []).append(tier)
-    backends = {gate: recipe.built[gate].backend for gate, _, _ in told}
-    rows = [
-        [f"`{gate}`", f"`{backends[gate]}`", f"`{range_}`", "all" if len(tiers) == len(recipe.tiers) else ", ".join(tiers), source]
-        for (gate, range_, source), tiers in sorted(told.items(), key=lambda pair: list(recipe.filters).index(pair[0][0]))
-    ]  # fmt: skip
+    rows = []
+    for (gate, range_, source), tiers in sorted(told.items(), key=lambda pair: list(recipe.filters).index(pair[0][0])):
+        whose = "all" if len(tiers) == len(recipe.tiers) else ", ".join(tiers)
+        rows.append([f"`{gate}`", f"`{recipe.built[gate].backend}`", f"`{range_}`", whose, source])
     yield _table(["gate", "backend", "range", "tiers", "source"], rows) if rows else "No gate of it can be applied."
     if recipe.not_applied:
         yield "Not applied:\n\n" + "\n".join(f"- {what}: {why}" for what, why in recipe.not_applied.items())
