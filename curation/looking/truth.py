@@ -4,9 +4,11 @@ many good ones it loses, and where it would have to stand for a wanted precision
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.errors import SetupError
 from longtake.curation.looking.questions import agreement_with_marks, interval
 from longtake.curation.looking.studio.marks import FEWEST, Agreement, Marks, agreement, let_through, this_user
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier
 from longtake.filters.verdicts import ClipScores, GateResult, Verdict, decide
+from longtake.manifests.folder import whole_file
 
+TRUTH = "truth.json"  # in the folder of a dataset
 WANTED = 0.9  # Precision, unless another one is asked for: of ten clips that are let through, nine are good.
 
 Bools = npt.NDArray[np.bool_]
@@ -88,6 +93,50 @@ class TierTruth:
         return asdict(self)
 
 
+def share_text(share: Share | None) -> str:
+    """A share with its interval and its counts, in words."""
+    if share is None:
+        return "–"
+    return f"{share.share:.2f} ({share.low:.2f} to {share.high:.2f}; {share.hits} of {share.of})"
+
+
+def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str, object]]]:
+    """For people to read: a paragraph, a row for the tier and for each gate, and a row for each question."""
+    said = (
+        f"{found.good} clips were marked good by eye and {found.bad} bad. Precision is the share of good ones among the marked "
+        "clips that a gate lets through, recall the share of the good ones that it lets through, each with its 95 % interval "
+        "(Wilson). The clips that people mark are no random ones, so these are shares of what was marked."
+    )
+    if silent := [one.gate for one in found.gates if one.silent]:
+        said += f" The marks say nothing about {', '.join(silent)}."
+    rows: list[dict[str, object]] = [
+        {
+            "gate": one.gate,
+            "range": one.range,
+            "marked": one.clips,
+            "precision": share_text(one.precision),
+            "recall": share_text(one.recall),
+            f"for precision {found.wanted:g}": _reached(one),
+            "silent": one.silent or "",
+        }
+        for one in (found.whole, *found.gates)
+    ]
+    answers: list[dict[str, object]] = [
+        {
+            "question": name,
+            "answered": int(one["clips"]),
+            "agrees with the marks": f"{one['agrees']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
+        }
+        for name, one in found.questions.items()
+    ]
+    return said, rows, answers
+
+
+def _reached(one: Truth) -> str:
+    reached = one.for_precision
+    return f"{reached.range}, recall {reached.recall.share:.2f}" if reached else ""
+
+
 def agreed(workspace: Workspace) -> dict[str, bool]:
     """Clip id → good, by all raters; clips that one calls good and another bad are left out. Raises SetupError."""
     said: dict[str, set[bool]] = {}
@@ -117,6 +166,21 @@ def truth(scores: ClipScores, tier: str, gates: Tier, marks: Mapping[str, bool],
         [gate_truth(name, one.of(rows), good, wanted) for name, one in result.gates.items()],
         agreement_with_marks(scores, rows, good),
     )
+
+
+def write_truth(workspace: Workspace, scores: ClipScores, tier: str, gates: Tier, folder: Path) -> dict[str, Any]:
+    """Write what marks say of a tier into the folder of its dataset, and give what its card says of it: `marks`, `truth` and
+    `answers` of DatasetFacts, none where nobody marked a clip."""
+    try:
+        found = truth(scores, tier, gates, agreed(workspace))
+    except SetupError as error:  # A file of marks that cannot be read costs no dataset.
+        return {"marks": f"What marks say is left out: {error}."}
+    if not found.good + found.bad:
+        return {}
+    with whole_file(folder / TRUTH) as part:
+        part.write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    said, rows, answers = told(found)
+    return {"marks": f"{said} All numbers: {TRUTH}.", "truth": rows, "answers": answers}
 
 
 def gate_truth(name: str, gate: GateResult, good: Bools, wanted: float = WANTED) -> Truth:
