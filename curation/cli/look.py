@@ -240,17 +240,29 @@ def report(
     workspace: RequiredWorkspace,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
     recipe: RecipeName = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="RECIPE",
+            help="Also say what this recipe, or RECIPE:TIER, would keep. Repeat the option for several. Default: all that were "
+            "published.",
+            show_default=False,
+            autocompletion=completing.recipes,
+        ),
+    ] = None,
 ) -> None:
     """Write a page that shows it all. One HTML file: funnels, scores, clips on both sides of each gate, errors."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
+    from longtake.curation.looking.compare import named_recipes
     from longtake.curation.looking.report.page import write_report
     from longtake.curation.workspace import Workspace
 
     target = Workspace(workspace)
     target.must_exist()
-    page = write_report(target, target.recipe(recipe))
+    page = write_report(target, target.recipe(recipe), named_recipes(target, others or ())[1:])
     try:
         output.write_bytes(page)
     except OSError as error:
