@@ -37,11 +37,13 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A recipe to compare, as the user calls it. tier: the only one that is wanted; None: all of them."""
+    """A recipe to compare, as the user calls it. tier: the only one that is wanted; None: all of them. own: it is the one that
+    the others are compared with."""
 
     name: str
     recipe: Recipe
     tier: str | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ class Loss:
 @dataclass(frozen=True, slots=True)
 class ToMeasure:
     """A score that gates look at and clips lack. wanted: its protocol, None where this machine cannot tell (why). backend: with
-    how its values are reduced. here: the protocols that clips have it under. clips: that lack it; undecided: of some set for want
-    of it. recipes: whose gates want it."""
+    how its values are reduced, and how far apart keyframes are. here: the protocols that clips have it under. clips: that lack
+    it; undecided: of some set for want of it. recipes: whose gates want it."""
 
     filter: str
     backend: str
@@ -142,7 +144,7 @@ class Comparison:
 def named_recipes(workspace: Workspace, texts: Sequence[str]) -> list[Named]:
     """The recipes to compare: the workspace's own, and NAME_OR_FILE or NAME_OR_FILE:TIER for each text; without any, those that
     were published. Raises RecipeError."""
-    found = [Named(OWN, workspace.recipe(None))]
+    found = [Named(OWN, workspace.recipe(None), own=True)]
     for text in texts or PUBLISHED:
         name, tier = text, None
         try:
@@ -197,7 +199,7 @@ def _sets(recipes: Sequence[Named]) -> Iterator[tuple[str, str, Recipe, bool]]:
 
 
 def _says_something(named: Named, tier: str) -> bool:
-    return bool(named.recipe.tiers[tier]) or not named.recipe.not_applied or named.name == OWN
+    return named.own or bool(named.recipe.tiers[tier]) or not named.recipe.not_applied
 
 
 @dataclass(slots=True)
@@ -361,7 +363,14 @@ class _Counts:
                     self.unchecked[name] = why
             if not clips:
                 continue
-            backend = filter_.backend if filter_.reduce == "mean" else f"{filter_.backend} {filter_.reduce}"
+            apart = getattr(filter_.settings, "spacing", None)  # seconds between keyframes, or `any`
+            backend = " ".join(
+                [
+                    filter_.backend,
+                    *([] if filter_.reduce == "mean" else [filter_.reduce]),
+                    *([] if apart is None else [f"@{apart if apart == 'any' else f'{apart:g}s'}"]),
+                ]
+            )
             here = [protocol for protocol, _ in self.here.get(name, Counter()).most_common()]
             key = name, backend, wanted, why
             old = found.get(key, ToMeasure(*key[:2], wanted, why, here, 0, 0, []))

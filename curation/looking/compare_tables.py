@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from longtake.curation.looking.compare import OWN, Comparison, Kept, Loss
+from longtake.curation.looking.compare import Comparison, Kept, Loss
 from longtake.curation.looking.stats import hours
 
 MOST_LOSSES = 12  # rows of the table of losses; the JSON has all of them
@@ -32,7 +32,7 @@ def tables(found: Comparison) -> Iterator[Told]:
     """What each set keeps; what becomes of marked clips; what sets have in common; what one removes that another keeps; what
     lacks a score. In the tables below the first, a letter stands for a set."""
     letters = dict(zip((one.name for one in found.sets), _letters(), strict=False))
-    named = {name: f"{letter}  {name}" for name, letter in letters.items()}
+    named = {name: f"{letter}: {name}" for name, letter in letters.items()}
     leading = [one for one in found.sets if one.leading]
     yield Told(
         "what each tier keeps of these clips",
@@ -82,7 +82,7 @@ def _overlap(found: Comparison, leading: Sequence[Kept], letters: dict[str, str]
     for one in leading:
         both = [found.overlap[at[one.name]][at[other.name]] for other in leading]
         shares = [f"{100 * clips / one.kept:.0f}%" if one.kept else "–" for clips in both]
-        rows.append((f"{letters[one.name]}  {one.recipe}", *shares))
+        rows.append((f"{letters[one.name]}: {one.recipe}", *shares))
     heads = ("", *(letters[one.name] for one in leading))
     return Told("of what a row keeps, so much do columns keep", heads, rows)
 
@@ -137,6 +137,10 @@ def notes(found: Comparison) -> Iterator[str]:
         yield f"{more} more pairs of recipes, and all gates of each: `longtake compare --json`."
     if missing := dict.fromkeys(one.filter for one in found.to_measure if one.why):
         yield f"This machine cannot measure {', '.join(missing)}: `longtake doctor -r RECIPE` says why."
-    left = [f"{name}: {', '.join(reasons)}" for name, reasons in found.not_applied.items() if reasons and name != OWN]
+    left = [
+        f"{name}: {', '.join(reasons)}"
+        for name, reasons in found.not_applied.items()
+        if reasons and name != found.sets[0].recipe
+    ]
     if left:
         yield f"Left out, with the reason under not_applied (`longtake recipe print NAME`). {'; '.join(left)}."

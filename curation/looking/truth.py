@@ -173,8 +173,12 @@ def write_truth(workspace: Workspace, scores: ClipScores, tier: str, gates: Tier
     `answers` of DatasetFacts, none where nobody marked a clip."""
     try:
         found = truth(scores, tier, gates, agreed(workspace))
-    except SetupError as error:  # A file of marks that cannot be read costs no dataset.
-        return {"marks": f"What marks say is left out: {error}."}
+    except (
+        SetupError
+    ):  # This costs no dataset. The fault names paths of this machine, which are nobody's business on a card.
+        return {
+            "marks": "What marks say is left out, since a file of marks could not be read: `longtake studio` says which."
+        }
     if not found.good + found.bad:
         return {}
     with whole_file(folder / TRUTH) as part:

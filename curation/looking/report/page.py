@@ -102,7 +102,7 @@ def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] =
 
 
 def _compared(workspace: Workspace, recipe: Recipe, others: Sequence[Named]) -> dict[str, Any]:
-    found = compare(workspace, [Named(OWN, recipe), *others])
+    found = compare(workspace, [Named(OWN, recipe, own=True), *others])
     return {"headline": headline(found), "tables": list(tables(found)), "notes": list(notes(found))}
 
 

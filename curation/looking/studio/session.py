@@ -395,7 +395,7 @@ class Session:
             raise StudioError("recipes is a list of recipes that there are")
         here = self.recipe_with(self.parse_tiers(question.get("tiers")), self.recipe.name)
         chosen = [Named(name, self._named(name)) for name in names if name != BEGAN]
-        found = compare(self.workspace, [Named("as set here", here), *chosen])
+        found = compare(self.workspace, [Named("as set here", here, own=True), *chosen])
         told = [asdict(table) for table in tables(found)]
         return {"headline": headline(found), "tables": told, "notes": list(notes(found))}
 
