@@ -32,7 +32,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="RECIPE",
-            help="Shipped recipes or YAML files, each with :TIER for one tier only. Default: all that were published.",
+            help="Shipped recipes or YAML files. RECIPE:TIER takes one tier of a recipe. Default: all published recipes.",
             show_default=False,
             autocompletion=completing.recipes,
         ),
