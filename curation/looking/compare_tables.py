@@ -84,7 +84,7 @@ def _overlap(found: Comparison, leading: Sequence[Kept], letters: dict[str, str]
         shares = [f"{100 * clips / one.kept:.0f}%" if one.kept else "–" for clips in both]
         rows.append((f"{letters[one.name]}: {one.recipe}", *shares))
     heads = ("", *(letters[one.name] for one in leading))
-    return Told("of what a row keeps, so much do columns keep", heads, rows)
+    return Told("share of a row that a column keeps", heads, rows)
 
 
 def _losses(found: Comparison, leading: Sequence[Kept], letters: dict[str, str]) -> Iterator[Told]:
