@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos simulate bench-cluster bench-store docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -67,6 +67,9 @@ bench-colour: $(VENV)/.ready  ## COLOURS=FOLDER with ref.mkv and the same film i
 bench-stats: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.stats_million
 
+bench-compare: $(VENV)/.ready  ## `longtake compare` on a million clips, all published recipes
+	$(RUN)/python -m benchmarks.compare_million
+
 bench-store: $(VENV)/.ready  ## the store and the plans on ROWS=200000 clips: CPU seconds, peak memory, bytes
 	$(RUN)/python -m benchmarks.store $(if $(ROWS),--rows $(ROWS)) $(if $(PARTS),--parts $(PARTS))
 
@@ -102,8 +105,9 @@ simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, t
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
-docs: $(VENV)/.ready  ## the page of filters, and the site from all pages: build/site/index.html
+docs: $(VENV)/.ready  ## the pages of filters and funnels, and the site from all pages: build/site/index.html
 	$(RUN)/python -m docs.filter_pages
+	$(RUN)/python -m docs.funnel_pages
 	$(RUN)/python -m docs.site build/site
 
 clean:

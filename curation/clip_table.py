@@ -18,7 +18,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import of_part
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import Needs
+from longtake.filters.base import Filter, Needs
 from longtake.filters.registry import samples_time
 from longtake.filters.verdicts import ClipScores, decide, standard_error_of
 from longtake.manifests import schemas
@@ -258,36 +258,99 @@ def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | N
 
 def score_slices(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | None = None) -> Iterator[ClipScores]:
     """What `clip_scores` gives, a slice of the clips at a time: memory for one, and some 100 bytes for each caption."""
-    needed = _details_needed(workspace, recipe)
-    captions = _WrittenCaptions(workspace, recipe, needed if columns is not None else list(recipe.filters))
-    orphans = _Orphans(workspace, recipe)
-    asked = {} if columns is None else _asked(recipe, columns, needed)
+    for (scores,) in slices_of_each(workspace, [recipe], columns):
+        yield scores
+
+
+def slices_of_each(
+    workspace: Workspace,
+    recipes: Sequence[Recipe],
+    columns: Sequence[str] | None = None,
+    details: Sequence[str] | None = None,
+) -> Iterator[list[ClipScores]]:
+    """What `score_slices` gives for each recipe, of the same clips: each slice is read once, whatever the number of recipes.
+    details: the filters whose details are read; None: those that some verdict looks at, for which all is read once before."""
+    needed = list(_details_needed(workspace, recipes)) if details is None else list(details)
+    built = _interned(recipes)
+    kinds: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        kinds.setdefault(_captioner(recipe), []).append(recipe)
+    captions = {
+        kind: _WrittenCaptions(
+            workspace, alike, needed if columns is not None else [n for r in alike for n in r.filters]
+        )
+        for kind, alike in kinds.items()
+    }
+    orphans = [_Orphans(workspace, recipe) for recipe in recipes]
+    asked = {} if columns is None else _asked_by_each(recipes, columns, needed)
     for clips in workspace.clips.scan(**asked):
-        yield captions.joined(orphans.removed(clips))
+        joined: dict[str, ClipScores] = {}
+        found = []
+        for recipe, filters, repeated in zip(recipes, built, orphans, strict=True):
+            kind = _captioner(recipe)
+            if repeated.left is not None:
+                found.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
+            elif kind in joined:
+                found.append(joined[kind].under(filters))
+            else:
+                joined[kind] = captions[kind].joined(clips, recipe, filters)
+                found.append(joined[kind])
+        yield found
 
 
-def _details_needed(workspace: Workspace, recipe: Recipe) -> list[str]:
-    """The filters on clips whose details some verdict looks at."""
+def _captioner(recipe: Recipe) -> str:
+    """Captions of one count for all recipes that name it."""
+    return json.dumps([recipe.captioning.captioner, recipe.captioning.settings], sort_keys=True, default=str)
+
+
+def _interned(recipes: Sequence[Recipe]) -> list[dict[str, Filter[Any]]]:
+    """The filters of each recipe; two that read scores alike are the same object."""
+    known: dict[str, list[Filter[Any]]] = {}
+    return [
+        {name: _same(known.setdefault(name, []), each) for name, each in recipe.built.items()} for recipe in recipes
+    ]
+
+
+def _same(known: list[Filter[Any]], filter_: Filter[Any]) -> Filter[Any]:
+    if not (filter_.asks or filter_.reads_embeddings):  # whose protocols depend on more than their settings
+        for other in known:
+            if type(other) is type(filter_) and other.settings == filter_.settings:
+                return other
+    known.append(filter_)
+    return filter_
+
+
+def _details_needed(workspace: Workspace, recipes: Sequence[Recipe]) -> dict[str, None]:
+    """The filters whose details some verdict looks at."""
     needed: dict[str, None] = {}
-    for clips in workspace.clips.scan(**_asked(recipe, (), ())):
-        needed |= dict.fromkeys(ClipScores(clips, recipe.built).details_needed())
-    fields = [schemas.score_fields(name)[0].name for name in recipe.needing(Needs.CAPTIONS)]
-    for captions in workspace.captions.scan(["protocols"], optional=fields, encoded=["protocols"]):
+    for clips in workspace.clips.scan(**_asked_by_each(recipes, (), ())):
+        for recipe in recipes:
+            needed |= dict.fromkeys(ClipScores(clips, recipe.built).details_needed())
+    named = dict.fromkeys(name for recipe in recipes for name in recipe.needing(Needs.CAPTIONS))
+    fields = [schemas.score_fields(name)[0].name for name in named]
+    for captions in workspace.captions.scan(["protocols"], optional=fields, encoded=["protocols"]) if fields else ():
         captions = captions.append_column("status", pa.nulls(captions.num_rows, pa.string()))
-        needed |= dict.fromkeys(ClipScores(captions, recipe.built).details_needed())
-    return list(needed)
+        for recipe in recipes:
+            needed |= dict.fromkeys(ClipScores(captions, recipe.built).details_needed())
+    return needed
+
+
+def _asked_by_each(recipes: Sequence[Recipe], columns: Sequence[str], details: Iterable[str]) -> dict[str, Any]:
+    """What `_asked` says of each recipe, together."""
+    each = [_asked(recipe, columns, details) for recipe in recipes]
+    return {key: list(dict.fromkeys(name for asked in each for name in asked[key])) for key in each[0]}
 
 
 class _WrittenCaptions:
     """What `written_captions` says of clips, found by clip."""
 
-    def __init__(self, workspace: Workspace, recipe: Recipe, details: Sequence[str]) -> None:
-        self.recipe = recipe
+    def __init__(self, workspace: Workspace, recipes: Sequence[Recipe], details: Sequence[str]) -> None:
+        """recipes: that name the same captioner."""
         self.fields = []
-        for name in recipe.needing(Needs.CAPTIONS):
+        for name in dict.fromkeys(name for recipe in recipes for name in recipe.needing(Needs.CAPTIONS)):
             value, detail = schemas.score_fields(name)
             self.fields += [value, detail] if name in details else [value]
-        protocol, self.fault = _captioner_protocol(recipe)
+        protocol, self.fault = _captioner_protocol(recipes[0])
         self.lookup = Lookup(
             workspace.captions,
             ["scan_id", "status", "reason", "error_kind", "host", "protocols", "caption_protocol"],
@@ -296,10 +359,12 @@ class _WrittenCaptions:
             only=None if protocol is None else lambda rows: _by_captioner(rows, protocol),
         )
 
-    def joined(self, clips: pa.Table) -> ClipScores:
-        captions = _narrow(self.lookup.among(clips["clip_id"]))
-        unchecked = dict.fromkeys(self.recipe.needing(Needs.CAPTIONS), self.fault) if self.fault else {}
-        return ClipScores(with_captions(clips, captions, self.fields), self.recipe.built, unchecked)
+    def joined(self, clips: pa.Table, recipe: Recipe, filters: Mapping[str, Filter[Any]]) -> ClipScores:
+        """`clips` as a recipe reads them, whose filters these are."""
+        unchecked = dict.fromkeys(recipe.needing(Needs.CAPTIONS), self.fault) if self.fault else {}
+        if len(self.lookup):
+            clips = with_captions(clips, _narrow(self.lookup.among(clips["clip_id"])), self.fields)
+        return ClipScores(clips, filters, unchecked)
 
 
 def _narrow(table: pa.Table) -> pa.Table:

@@ -3,6 +3,7 @@
     SPLIT/metadata.parquet      the table; its column `file_name` leads to the clip, and loads as the column `video`
     SPLIT/ab/CLIP_ID.mp4        the clips, by the first digits of their ids
     README.md, croissant.json   the card, and the same for programs
+    truth.json                  what marks say of the gates, where somebody marked clips
 
 Clips go first, in commits of their own; table, card and Croissant file last, in one commit, which also takes out what is no part
 of the dataset any more. So whoever looks finds the old table with its clips, or the new one with its own. A push that was stopped
@@ -27,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from longtake.curation.errors import SetupError
+from longtake.curation.looking.truth import TRUTH
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.manifests.dataset.croissant import CROISSANT, Published, croissant
@@ -94,6 +96,7 @@ def publish(
             have += batch.num_rows
             advance(have, table.num_rows)
         told = _texts(table, recipe, tier, repo, url, place.read("README.md").decode())
+        told |= {TRUTH: place.read(TRUTH)} if place.exists(TRUTH) else {}
         stale = sorted(path for path in there if path not in names and path not in told and path != ".gitattributes")
         _commit(api, repo, list(told.items()), stale, f"{table.num_rows} clips of the tier {tier}")
     return Pushed(todo.num_rows, table.num_rows - todo.num_rows, len(stale), url)

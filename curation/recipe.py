@@ -52,6 +52,8 @@ READING = "bt709-white203-knee0.8"
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
 _NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
+# Shipped recipes that hold the gates of a publication, by name.
+PUBLISHED = ("longtake-hd", "allegro", "cosmos", "koala", "mug-v", "open-sora-2", "open-sora-plan", "ultravideo")
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
@@ -193,6 +195,7 @@ class Recipe(_Section):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
+    source: str = Field("", description="the publication that the gates come from")
     not_applied: dict[str, str] = Field({}, description="gates of the paper left out, and why")
     scan: Scan = Scan()
     splitting: Splitting = Splitting()
@@ -273,9 +276,10 @@ def _digest(*parts: Mapping[str, Any]) -> str:
 def shipped() -> dict[str, Path]:
     """Recipes that come with the package: name → file."""
     folder = Path(str(files("longtake.curation") / "recipes"))
-    # Those that need no extra come first.
+    # Those that need no extra come first, the funnels of others last.
+    last = {**dict.fromkeys(PUBLISHED, 2), **dict.fromkeys(_NEED_MORE, 1)}
     return {
-        path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem in _NEED_MORE, path.stem))
+        path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: (last.get(path.stem, 0), path.stem))
     }
 
 

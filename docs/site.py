@@ -40,6 +40,7 @@ NAV = {
     "First look": "first-look.md",
     "Commands": "commands.md",
     "Filters": "filters.md",
+    "Published funnels": "funnels.md",
     "Clusters": "clusters.md",
     "Captioning": "captioning.md",
     "Report and studio": "report-and-studio.md",

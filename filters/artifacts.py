@@ -26,12 +26,13 @@ Backend `borders` looks at no text: there `text` is as `null`.
 
 Unit: share of the area. Range: 0 to 1. Source: gate ≤ 5 % in Table 4 of the Presto paper (arXiv 2412.01316), which
 does not say how it was measured. Reduced by the worst keyframe (`max`) unless set; the detail, one value per keyframe, also tells
-the share of keyframes concerned. `Borders` (backend `borders`) measures all but text in the scan, and is a lower
-bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan stored.
+the share of keyframes concerned, which is a filter of its own (`artifact_keyframes`). `Borders` (backend `borders`) measures all
+but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
+stored.
 
 Protocol: `borders/bars10+panels480.2+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
-Cost: borders, panels and marks 50 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
+Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it tells real clips with an area above 0.05 from others: docs/measured.md.
 
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,

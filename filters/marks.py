@@ -24,7 +24,7 @@ import numpy.typing as npt
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import Panel, chosen, panels
+from longtake.filters.panels import Panel, chosen, panels, seam_maps
 from longtake.filters.stillness import moves, still_side
 
 Mask = npt.NDArray[np.bool_]
@@ -109,14 +109,15 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     fields = gradients(small)
     right, down, energy, across, both, often = _sums(fields)
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
-    found = panels(fields)
-    under = _filled(chosen(found, fields, twins_only=False), energy.shape)
+    maps = seam_maps(fields)
+    found = panels(maps)
+    under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
     half = still_side(common, energy, n)
     if half is not None:
         under = half
     everywhere = np.ones_like(under)
     if not moves(common, energy, n, everywhere) and not moves(common, energy, n, ~under):
-        twins = _filled(chosen(found, fields, twins_only=True), energy.shape)
+        twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         return Seen(_enlarged(twins, height, width) | joined(frames), False)
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)

@@ -12,7 +12,6 @@ as a mirror image of one another (pillars, banners above and below). What else i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]  # px
 
 STEP = 1.5  # grey levels per px by which a seam stands out of what is beside it
 STEP_SHARE = 0.25  # the same as a share of the mean gradient on it: in busy pictures chance makes larger steps
@@ -147,82 +147,79 @@ def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
     return sorted(found[:MOST], key=lambda seam: seam.place)
 
 
-def panels(fields: Field) -> list[Panel]:
-    """The rectangles on seams, the best covered first. fields: gradients, float32 [n, 2, h, w] (right, down)."""
-    across, down = fields[:, 0], fields[:, 1]
-    height, width = across.shape[1:]
+def seam_maps(fields: Field) -> tuple[Mask, Mask]:
+    """Pixels on upright seams, bool [h, w], and on level ones, bool [w, h]. fields: gradients, float32 [n, 2, h, w] (right,
+    down)."""
+    return seam_map(fields[:, 0]), seam_map(np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))
+
+
+def panels(maps: tuple[Mask, Mask]) -> list[Panel]:
+    """The rectangles on seams, the best covered first. maps: see `seam_maps`."""
+    upright_map, level_map = maps
+    height, width = upright_map.shape
     short = min(height, width)
     shortest, gap = max(8, round(SHORTEST * short)), max(3, round(GAP * short))
-    upright_map, level_map = seam_map(across), seam_map(np.ascontiguousarray(down.transpose(0, 2, 1)))
     upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap), Seam(width, 0, height)]
     level = [Seam(0, 0, width), *seams(level_map, shortest, gap), Seam(height, 0, width)]
-    found = list(_rectangles(upright, level, upright_map, level_map.T))
+    found = _rectangles(upright, level, upright_map, level_map.T)
     return sorted(found, key=lambda panel: (-panel.covered, panel.area))
 
 
-def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> Iterator[Panel]:
+def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> list[Panel]:
+    """All at once: a busy picture has thousands of boxes."""
     height, width = upright_map.shape
-    slack = CORNER + round(GAP * min(height, width))
-    for i, left in enumerate(upright):
-        for right in upright[i + 1 :]:
-            if right.place - left.place < 4:
-                continue
-            for j, top in enumerate(level):
-                if not _spans(top, left.place, right.place, width, slack) or not (
-                    _reaches(left, top.place) and _reaches(right, top.place)
-                ):
-                    continue
-                for bottom in level[j + 1 :]:
-                    if bottom.place - top.place < 4 or not _spans(bottom, left.place, right.place, width, slack):
-                        continue
-                    if not (_reaches(left, bottom.place) and _reaches(right, bottom.place)):
-                        continue
-                    area = (bottom.place - top.place) * (right.place - left.place)
-                    short = SHORTEST * min(height, width)
-                    if bottom.place - top.place < short and not left.place == width - right.place == 0:
-                        continue
-                    if right.place - left.place < short and not top.place == height - bottom.place == 0:
-                        continue
-                    if not SMALLEST * height * width <= area <= WHOLE * height * width:
-                        continue
-                    box = (top.place, bottom.place, left.place, right.place)
-                    covered = _coverage(box, upright_map, level_map)
-                    if covered is not None:
-                        yield Panel(*box, covered)
+    top, bottom, left, right = boxes = _boxes(upright, level, height, width)
+    shares, lengths = np.ones((4, len(top))), np.zeros((4, len(top)), np.int64)
+    for k, (on, places, end, start, stop) in enumerate(
+        (
+            (upright_map, left, width, top, bottom),
+            (upright_map, right, width, top, bottom),
+            (level_map.T, top, height, left, right),
+            (level_map.T, bottom, height, left, right),
+        )
+    ):
+        within = (places > 0) & (places < end)
+        sums = _seam_sums(on, places[within])
+        lengths[k, within] = length = (stop - start)[within]
+        shares[k, within] = (sums[places[within], stop[within]] - sums[places[within], start[within]]) / length
+    together = lengths.sum(axis=0)
+    covered = (shares * lengths).sum(axis=0) / np.maximum(together, 1)
+    good = (together > 0) & (shares.min(axis=0) >= COVERED) & (covered >= COVERED_ALL)
+    sides = (places[good].tolist() for places in boxes)
+    return [Panel(*panel) for panel in zip(*sides, covered[good].tolist(), strict=True)]
 
 
-def _spans(seam: Seam, start: int, stop: int, whole: int, slack: int) -> bool:
-    """Whether a seam reaches over [start, stop), but for `slack` px at an end on the frame's border, and some more at a corner
-    within.
+def _boxes(upright: list[Seam], level: list[Seam], height: int, width: int) -> tuple[Places, Places, Places, Places]:
+    """The boxes between two upright and two level seams that reach from one another to the other, but for `slack` px at an end
+    on the frame's border, and some more at a corner within: top, bottom, left, right of each."""
+    slack, short = CORNER + round(GAP * min(height, width)), SHORTEST * min(height, width)
+    columns, tops, stops = (np.array([getattr(seam, name) for seam in upright]) for name in ("place", "start", "stop"))
+    rows, lefts, rights = (np.array([getattr(seam, name) for seam in level]) for name in ("place", "start", "stop"))
+    first, second = np.triu_indices(len(upright), 1)
+    begin, end = columns[first], columns[second]
+    corner = np.maximum(slack, np.rint(OPEN * (end - begin)).astype(np.int64))
+    latest, earliest = begin + np.where(begin == 0, slack, corner), end - np.where(end == width, slack, corner)
+    spans = (lefts <= latest[:, None]) & (rights >= earliest[:, None])
+    reached = (tops[:, None] - CORNER <= rows) & (rows <= stops[:, None] + CORNER)
+    sides = spans & reached[first] & reached[second]  # which level seams may be a side between two upright ones
+    above, below = np.triu_indices(len(level), 1)
+    pair, sort = np.nonzero(sides[:, above] & sides[:, below])
+    top, bottom, left, right = rows[above[sort]], rows[below[sort]], begin[pair], end[pair]
+    tall, wide = bottom - top, right - left
+    good = (tall >= 4) & (wide >= 4)
+    good &= (tall >= short) | ((left == 0) & (right == width))
+    good &= (wide >= short) | ((top == 0) & (bottom == height))
+    good &= (tall * wide >= SMALLEST * height * width) & (tall * wide <= WHOLE * height * width)
+    return top[good], bottom[good], left[good], right[good]
 
-    whole: the length of the frame along the seam.
-    """
-    corner = max(slack, round(OPEN * (stop - start)))
-    first, last = (slack if start == 0 else corner), (slack if stop == whole else corner)
-    return seam.start <= start + first and seam.stop >= stop - last
 
-
-def _reaches(seam: Seam, end: int) -> bool:
-    return seam.start - CORNER <= end <= seam.stop + CORNER
-
-
-def _coverage(box: tuple[int, int, int, int], upright: Mask, level: Mask) -> float | None:
-    """The share of the sides within the frame that lies on seams; None if it is too small."""
-    height, width = upright.shape
-    top, bottom, left, right = box
-    shares, lengths = [], []
-    for place, end, near in ((left, width, upright[top:bottom]), (right, width, upright[top:bottom])):
-        if 0 < place < end:
-            shares.append(float(near[:, max(0, place - 2) : place + 2].any(axis=1).mean()))
-            lengths.append(bottom - top)
-    for place, end, near in ((top, height, level[:, left:right]), (bottom, height, level[:, left:right])):
-        if 0 < place < end:
-            shares.append(float(near[max(0, place - 2) : place + 2].any(axis=0).mean()))
-            lengths.append(right - left)
-    if not shares or min(shares) < COVERED:
-        return None
-    covered = float(np.average(shares, weights=lengths))
-    return covered if covered >= COVERED_ALL else None
+def _seam_sums(on: Mask, places: Places) -> npt.NDArray[np.int64]:
+    """At the columns `places` of a map bool [length, across]: on how many of the px before each one a seam lies within 2 px of
+    the column, [across, length + 1]."""
+    sums = np.zeros((on.shape[1] + 1, len(on) + 1), np.int64)
+    for place in set(places.tolist()):
+        sums[place, 1:] = np.cumsum(on[:, max(0, place - 2) : place + 2].any(axis=1))
+    return sums
 
 
 def strips(panel: Panel, height: int, width: int) -> tuple[Panel, Panel] | None:
@@ -247,15 +244,14 @@ def is_twin(panel: Panel, height: int, width: int) -> bool:
     return abs(taller) <= TWIN and abs(wider) <= TWIN
 
 
-def mirrored(fields: Field) -> list[Panel]:
+def mirrored(fields: Field, maps: tuple[Mask, Mask]) -> list[Panel]:
     """Pillars, or banners, of one width at two opposite sides, on a ground with fewer edges than the picture between them.
 
     Their seams may be missing where the picture and the ground are of one brightness: in a scene that stands still they stay so.
     """
     height, width = fields.shape[2:]
     edges = np.square(fields).sum(axis=(0, 1))
-    for axis, across in ((0, fields[:, 0]), (1, np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))):
-        on = seam_map(across)
+    for axis, on in enumerate(maps):
         near = on.copy()
         near[:, 1:] |= on[:, :-1]
         near[:, :-1] |= on[:, 1:]
@@ -292,11 +288,11 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
     return [Panel(*box, covered) for box in boxes]
 
 
-def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel]:
+def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
-    found, fields: see `panels`. Of panels that fill the frame, the one in which most edges move is the picture. twins_only: in
-    a scene that stands still, other seams are no evidence.
+    found, fields, maps: see `panels` and `seam_maps`. Of panels that fill the frame, the one in which most edges move is the
+    picture. twins_only: in a scene that stands still, other seams are no evidence.
     """
     height, width = fields.shape[2:]
     kept: list[Panel] = []
@@ -311,17 +307,32 @@ def chosen(found: list[Panel], fields: Field, *, twins_only: bool) -> list[Panel
     if inset and not middles:
         return surround(inset, height, width)
     if twins_only:
-        return kept or mirrored(fields)
-    for panel in sorted(found, key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area)):
-        if panel.area > LARGEST * height * width or any(panel.overlap(other) > SAME for other in (*kept, *middles)):
+        return kept or mirrored(fields, maps)
+    small = [panel for panel in found if panel.area <= LARGEST * height * width]
+    small.sort(key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area))
+    sides = np.array([(panel.top, panel.bottom, panel.left, panel.right) for panel in small], np.int64).reshape(-1, 4).T
+    new = np.ones(len(small), np.bool_)  # those that are no other reading of a part that is known
+    for part in (*kept, *middles):
+        new &= _overlaps(sides, part) <= SAME
+    for number, panel in enumerate(small):
+        if not new[number] or any(_remains_of(panel, other, height, width) for other in kept):
             continue
-        if any(_remains_of(panel, other, height, width) for other in kept) or _may_be_a_horizon(panel, fields):
-            continue
-        kept.append(panel)
+        if not _may_be_a_horizon(panel, fields):
+            kept.append(panel)
+            new &= _overlaps(sides, panel) <= SAME
     if not middles and sum(panel.area for panel in kept) > FULL * height * width:
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
         kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
     return kept
+
+
+def _overlaps(sides: Places, other: Panel) -> npt.NDArray[np.float64]:
+    """`Panel.overlap` of many with another. sides: top, bottom, left, right, [4, n]."""
+    top, bottom, left, right = sides
+    rows = np.minimum(bottom, other.bottom) - np.maximum(top, other.top)
+    columns = np.minimum(right, other.right) - np.maximum(left, other.left)
+    areas = np.minimum((bottom - top) * (right - left), other.area)
+    return np.asarray(np.maximum(rows, 0) * np.maximum(columns, 0) / np.maximum(areas, 1))
 
 
 def _remains_of(panel: Panel, band: Panel, height: int, width: int) -> bool:

@@ -32,6 +32,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "blur": {"laplacian": "longtake.filters.blur:Blur"},
     "blurred": {"laplacian": "longtake.filters.blur:Blurred"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
+    "artifact_keyframes": {
+        "rapidocr": "longtake.filters.artifact_keyframes:ArtifactKeyframes",
+        "borders": "longtake.filters.artifact_keyframes:BordersKeyframes",
+    },
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
     "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},

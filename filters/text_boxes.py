@@ -28,6 +28,10 @@ UNCLIP = 1.0
 
 Boxes = npt.NDArray[np.int32]
 
+# Pictures whose boxes are remembered, since two filters ask for the same: those of a hundred clips.
+_REMEMBERED = 512
+_known: dict[bytes, Boxes] = {}
+
 
 def text_boxes(image: Image) -> Boxes:
     """Boxes around the lines of text in one RGB uint8 [h, w, 3] image: int32 [n, 4, 2], corners as (x, y) in pixels.
@@ -35,6 +39,17 @@ def text_boxes(image: Image) -> Boxes:
     Images whose long side is over 960 px are reduced for the network, others go as they are (to the next multiple of
     32). A box over 30 % of the area is dropped. Raises FilterUnavailable without rapidocr or its model.
     """
+    key = hashlib.blake2b(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).digest()
+    boxes = _known.get(key)
+    if boxes is None:
+        boxes = _detected(image)
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        _known[key] = boxes
+    return boxes.copy()
+
+
+def _detected(image: Image) -> Boxes:
     # RapidOCR takes OpenCV's order of channels.
     import cv2
 

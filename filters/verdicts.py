@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from longtake.filters.gates import Bools, Floats, Gate, Tier
 
 Counts8 = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64] | slice
+_Made = TypeVar("_Made")
 
 
 def standard_error_of(name: str) -> str:
@@ -223,6 +224,8 @@ class ClipScores:
     _ok: Bools | None = None
     _errors: dict[str, Floats | None] = field(default_factory=dict)
     _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int32]] | None = None
+    # By what, and by the identity of a filter: what others read of the same table by the same filter. None: nobody else does.
+    _shared: dict[tuple[Any, ...], Any] | None = None
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Any]], filters: Mapping[str, Filter[Any]]) -> ClipScores:
@@ -241,37 +244,64 @@ class ClipScores:
                     columns[error] = pa.array([row.get(error) for row in rows], pa.float64())
         return cls(pa.table(columns), filters)
 
+    def under(self, filters: Mapping[str, Filter[Any]]) -> ClipScores:
+        """The same clips, read by other filters. What both read by one filter (the same object) is worked out once."""
+        if self._shared is None:
+            self._shared = {}
+        stored = self._stored()
+        return ClipScores(
+            self.table, filters, dict(self.unchecked), _ok=self.ok(), _protocols=stored, _shared=self._shared
+        )
+
+    def _once(self, what: str, name: str, make: Callable[[], _Made], *further: object) -> _Made:
+        """What `make` gives, or has given to others that read by the same filter."""
+        if self._shared is None:
+            return make()
+        key = (what, id(self.filters[name]), *further)
+        if key not in self._shared:
+            self._shared[key] = make()
+        made: _Made = self._shared[key]
+        return made
+
+    def stored_protocols(self) -> list[tuple[dict[str, str], int]]:
+        """The different protocols there are (filter → protocol), and how many clips have them."""
+        unique, codes = self._stored()
+        counts = np.bincount(codes, minlength=len(unique)).tolist()
+        return [(protocols, clips) for protocols, clips in zip(unique, counts, strict=True) if clips]
+
     def span(self, name: str) -> tuple[Floats, Floats, Bools]:
         """(low, high, bound): the values a gate must hold for each clip, equal unless `reduce: every`; nan where there
         is no score under the wanted protocol. bound: the value is only a lower bound of the score, or the score lies somewhere
         between the two."""
         if name not in self._spans:
-            self._spans[name] = self._span(name)
+            self._spans[name] = self._once("span", name, lambda: self._span(name))
         return self._spans[name]
 
     def result(self, name: str, gate: Gate) -> GateResult:
         """One gate over all clips; computed once, since tiers share most of their gates."""
         if (name, gate) not in self._results:
-            low, high, bound = self.span(name)
-            ok = self.ok()
-            passed = gate.passes(low, high) & ok
-            failed = ~np.isnan(low) & ok & ~passed
-            if bound.any():
-                # The score itself can only be higher than a lower bound: that this lies within the gate or below it
-                # says nothing yet, and only its height is a failure.
-                passed &= ~bound
-                between = self._compare(name)[4]
-                above, below = low > gate.high, high < gate.low
-                failed = np.where(bound, ok & (high > gate.high), failed)
-                failed = np.where(between, ok & (above | below), failed)
-                # What is shown is the end that lies nearest to the gate: by so much it is missed at least.
-                low = np.where(bound & ~(between & above), high, low)
-                high = np.where(between & above, low, high)
-            missing = ok & ~(passed | failed)
-            self._results[name, gate] = GateResult(
-                gate, low, high, passed, failed, missing, missing & self.unknown(name), self.errors(name)
-            )
+            self._results[name, gate] = self._once("result", name, lambda: self._result(name, gate), gate)
         return self._results[name, gate]
+
+    def _result(self, name: str, gate: Gate) -> GateResult:
+        low, high, bound = self.span(name)
+        ok = self.ok()
+        passed = gate.passes(low, high) & ok
+        failed = ~np.isnan(low) & ok & ~passed
+        if bound.any():
+            # The score itself can only be higher than a lower bound: that this lies within the gate or below it
+            # says nothing yet, and only its height is a failure.
+            passed &= ~bound
+            between = self._compare(name)[4]
+            above, below = low > gate.high, high < gate.low
+            failed = np.where(bound, ok & (high > gate.high), failed)
+            failed = np.where(between, ok & (above | below), failed)
+            # What is shown is the end that lies nearest to the gate: by so much it is missed at least.
+            low = np.where(bound & ~(between & above), high, low)
+            high = np.where(between & above, low, high)
+        missing = ok & ~(passed | failed)
+        unknown = missing & self.unknown(name)
+        return GateResult(gate, low, high, passed, failed, missing, unknown, self.errors(name))
 
     def errors(self, name: str) -> Floats | None:
         """The standard error of each clip's score, nan where it has none; None where no clip has one."""
@@ -352,8 +382,11 @@ class ClipScores:
     def _compare(self, name: str) -> tuple[Bools, Bools, Bools, Bools, Bools]:
         """Which clips' protocol of `name` is the wanted one, the wanted one but for `reduce`, its lower bound's; which is none of
         these, but settled; and which is that of its early look."""
-        if name in self._kinds:
-            return self._kinds[name]
+        if name not in self._kinds:
+            self._kinds[name] = self._once("kinds", name, lambda: self._compared(name))
+        return self._kinds[name]
+
+    def _compared(self, name: str) -> tuple[Bools, Bools, Bools, Bools, Bools]:
         wanted = self.filters[name]
         lower = wanted.lower_bound.protocol if wanted.lower_bound else None
         early = wanted.early.protocol if wanted.early else None
@@ -377,8 +410,7 @@ class ClipScores:
         fresh, other, bound, settled, between = (
             kind[codes] if kind.any() else np.zeros(len(codes), bool) for kind in kinds
         )
-        self._kinds[name] = fresh, other, bound, settled, between
-        return self._kinds[name]
+        return fresh, other, bound, settled, between
 
     def _stored(self) -> tuple[list[dict[str, str]], npt.NDArray[np.int32]]:
         """The different protocols there are, and which one each clip has."""

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 
 import longtake
+from docs import funnel_pages
 from docs.filter_pages import PAGE, documented_modules, page
 from longtake.curation import recipe as recipes
 from longtake.curation.cli.main import app
@@ -61,6 +62,19 @@ def words(cell: str) -> list[str]:
 
 def test_filters_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_funnels_page_is_up_to_date() -> None:
+    assert funnel_pages.PAGE.read_text(encoding="utf-8") == funnel_pages.page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", recipes.PUBLISHED)
+def test_each_number_of_a_funnel_names_its_source(name: str) -> None:
+    recipe = recipes.load_recipe(name)
+    assert re.search(r"arXiv \d{4}\.\d{5}", recipe.source)
+    told = funnel_pages.sources(name)
+    assert set(told) == {(tier, gate) for tier, gates in recipe.tiers.items() for gate in gates}
+    assert all(told.values())
 
 
 @pytest.mark.parametrize(("name", "backend"), BACKENDS)

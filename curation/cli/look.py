@@ -247,17 +247,29 @@ def report(
     workspace: RequiredWorkspace,
     output: Annotated[Path, typer.Option("--output", "-o", help="Write this file.")] = Path("report.html"),
     recipe: RecipeName = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="RECIPE",
+            help="Add what this recipe, or RECIPE:TIER, would keep. Repeat the option for several recipes. Default: all "
+            "published recipes.",
+            show_default=False,
+            autocompletion=completing.recipes,
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML file with funnels, scores, clips on both sides of each gate, and errors."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
+    from longtake.curation.looking.compare import named_recipes
     from longtake.curation.looking.report.page import write_report
     from longtake.curation.workspace import Workspace
 
     target = Workspace(workspace)
     target.must_exist()
-    page = write_report(target, target.recipe(recipe))
+    page = write_report(target, target.recipe(recipe), named_recipes(target, others or ())[1:])
     try:
         output.write_bytes(page)
     except OSError as error:

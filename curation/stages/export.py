@@ -29,6 +29,7 @@ from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_
 from longtake.curation.clip_table import CARRIED, clip_scores, rows_of, score_slices, written_captions
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
+from longtake.curation.looking.truth import write_truth
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
@@ -470,6 +471,7 @@ def _write_dataset(
     believed = {**made.scores.unchecked, **({"captions": made.fault} if made.fault else {})}
     size = sum(made.files[clip_id]["bytes"] for clip_id in paths.values())
     facts = _facts(workspace, recipe, made.tier, len(made.scores.table), made.result, table, size, believed)
+    facts = replace(facts, **write_truth(workspace, made.scores, made.tier, recipe.tiers[made.tier], folder))
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
     with whole_file(folder / "README.md") as part:
         part.write_text(head + dataset_card(facts), encoding="utf-8")

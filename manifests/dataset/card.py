@@ -27,7 +27,8 @@ class DatasetFacts:
     videos, clips: read in. kept: clips in the dataset, `seconds` long together, `size` bytes. funnel: one mapping per
     gate, all with the same keys, which become the table's head. recipe: YAML. licences: clips by licence, None for
     those of which the source list says nothing. problems: clips that the published trainer would not take, by reason.
-    schema: of the table. notes: whatever else must be said, a paragraph each.
+    schema: of the table. notes: whatever else must be said, a paragraph each. marks: a paragraph on clips that were marked
+    by eye; truth, answers: what they say of each gate, and of each question to a model, one mapping each as in funnel.
     """
 
     title: str
@@ -44,6 +45,9 @@ class DatasetFacts:
     problems: Mapping[str, int] = field(default_factory=dict)
     schema: pa.Schema = DATASET_SCHEMA
     notes: Sequence[str] = ()
+    marks: str = ""
+    truth: Sequence[Mapping[str, object]] = ()
+    answers: Sequence[Mapping[str, object]] = ()
 
 
 def dataset_card(facts: DatasetFacts) -> str:
@@ -53,6 +57,7 @@ def dataset_card(facts: DatasetFacts) -> str:
         *_counts(facts),
         "## Funnel",
         _funnel(facts.funnel),
+        *_truth(facts),
         "## Licences",
         *_licences(facts.licences, facts.kept),
         "## Loading",
@@ -97,6 +102,13 @@ def _funnel(rows: Sequence[Mapping[str, object]]) -> str:
     if not rows:
         return "No gates."
     return _table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def _truth(facts: DatasetFacts) -> list[str]:
+    if not facts.marks:
+        return []
+    tables = [_funnel(rows) for rows in (facts.truth, facts.answers) if rows]
+    return ["## Gates beside marks", escape(facts.marks), *tables]
 
 
 def _licences(licences: Mapping[str | None, int], kept: int) -> list[str]:

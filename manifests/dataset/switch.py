@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from longtake.manifests.dataset.shards import CHECKSUMS, INDEX
 from longtake.manifests.folder import Folder
 
-OURS = (INDEX, CHECKSUMS, "README.md", "shards", "clips")  # of a dataset's folder, and what formats write
+OURS = (INDEX, CHECKSUMS, "README.md", "truth.json", "shards", "clips")  # of a dataset's folder, and what formats write
 _EXCHANGE = 2  # RENAME_EXCHANGE
 _AT_FDCWD = -100
 

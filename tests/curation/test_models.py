@@ -313,12 +313,13 @@ def test_the_shared_weights_are_a_mirror(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_list_says_who_needs_what(folder: Path) -> None:
     rows = {row["name"]: row for row in json.loads(call("models", "list", "--json"))}
     assert set(rows) == set(WEIGHTS)
+    rated = ["longtake-hd", "allegro", "cosmos", "mug-v", "open-sora-plan"]
     users = {name: row["needed_by"] for name, row in rows.items() if row["needed_by"]}
     assert users == {
-        "clip-vit-l-14": ["longtake-hd: aesthetic"],
-        "aesthetic-v2": ["longtake-hd: aesthetic"],
-        "alexnet": ["longtake-hd: lpips"],
-        "unimatch": ["longtake-hd: flow"],
+        "clip-vit-l-14": [f"{recipe}: aesthetic" for recipe in rated],
+        "aesthetic-v2": [f"{recipe}: aesthetic" for recipe in rated],
+        "alexnet": ["longtake-hd: lpips", "allegro: lpips"],
+        "unimatch": ["longtake-hd: flow", "allegro: flow"],
     }
     said = call("models", "list")
     for weight in WEIGHTS.values():

@@ -12,7 +12,7 @@ import pytest
 from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, gradients, reduced, seen
-from longtake.filters.panels import panels
+from longtake.filters.panels import panels, seam_maps
 from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, pan, photograph, resized
 
 Frames = list[Image]
@@ -293,7 +293,21 @@ def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name
 
 def test_seams_of_a_single_rectangle() -> None:
     frames, _ = with_plate(shaken(), 0.12, 255, 1.0)
-    best = panels(gradients([reduced(grey(frame)) for frame in frames]))[0]
+    best = panels(seam_maps(gradients([reduced(grey(frame)) for frame in frames])))[0]
     side = round((0.12 * HEIGHT * WIDTH / 4) ** 0.5)
     expected = np.array([36, 36 + side, 80, 80 + 4 * side]) / 2
     assert np.abs(np.array([best.top, best.bottom, best.left, best.right]) - expected).max() <= 2
+
+
+def test_all_rectangles_of_a_grid() -> None:
+    """Two upright and two level seams from border to border: two of four columns by two of four rows, but the whole frame."""
+    upright, level = np.zeros((120, 180), np.bool_), np.zeros((180, 120), np.bool_)
+    upright[:, [60, 120]] = level[:, [40, 80]] = True
+    found = panels((upright, level))
+    assert len({(panel.top, panel.bottom, panel.left, panel.right) for panel in found}) == len(found) == 35
+    assert {panel.covered for panel in found} == {1.0}
+    assert [panel.area for panel in found] == sorted(panel.area for panel in found)
+    upright[40:80, 60] = False  # a third of that seam is missing, and so is the side of whatever lies there alone
+    left = {(panel.top, panel.bottom, panel.left, panel.right) for panel in panels((upright, level))}
+    assert (40, 80, 60, 120) not in left
+    assert (40, 80, 0, 120) in left

@@ -96,7 +96,8 @@ def test_what_is_forgotten_is_named_until_the_protocol_changes(now: dict[str, Me
         for name, measured in now.items()
     }
     assert set(forgotten(old, edited)) == {
-        "grayscale.mean", "artifacts.rapidocr", "artifacts.borders", "psnr.grey", "ssim.grey", "flow.dis", "flow.unimatch",
+        "grayscale.mean", "artifacts.rapidocr", "artifacts.borders", "artifact_keyframes.rapidocr",
+        "artifact_keyframes.borders", "psnr.grey", "ssim.grey", "flow.dis", "flow.unimatch",
         "flow.raft", "captions.descriptors", "burnt.luma", "black.luma", "contrast.luma", "blur.laplacian", "blurred.laplacian",
         "jitter.global", "camera.global", "camera_confidence.global",
     }  # fmt: skip
@@ -117,6 +118,7 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
     ("grayscale", {"reduce": "every"}, "mean/rgb601,keyframes+partners/every"),
     ("artifacts", {"backend": "borders"}, "borders/bars10+panels480.2+marks480.3/max"),
     ("artifacts", {"backend": "borders", "reduce": "mean"}, "borders/bars10+panels480.2+marks480.3/mean"),
+    ("artifact_keyframes", {"backend": "borders"}, "borders/bars10+panels480.2+marks480.3,over0.02/mean"),
     ("psnr", {}, "grey/bt601,neighbouring-keyframes@3s,cap100/mean"),
     ("psnr", {"spacing": "any"}, "grey/bt601,neighbouring-keyframes@any,cap100/mean"),
     ("ssim", {"spacing": 2.4}, "grey/bt601,uniform7,neighbouring-keyframes@2.4s/mean"),

@@ -6,13 +6,15 @@ are shown, each once. What is on the page is worked out here; `report.html.jinja
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from longtake.curation.looking.compare import OWN, Named, compare
+from longtake.curation.looking.compare_tables import headline, notes, tables
 from longtake.curation.looking.html import render
 from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.charts import bars, distributions, histogram
@@ -71,8 +73,8 @@ class _Sheets:
         return found
 
 
-def write_report(workspace: Workspace, recipe: Recipe) -> bytes:
-    """The page, as UTF-8."""
+def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] = ()) -> bytes:
+    """The page, as UTF-8. others: the recipes to compare with."""
     columns = Columns.load(workspace, recipe)
     looker = Looker(workspace, columns)
     sheets = _Sheets(looker)
@@ -85,6 +87,7 @@ def write_report(workspace: Workspace, recipe: Recipe) -> bytes:
         summary=_summary(workspace, columns, looker),
         funnels=[_funnel(columns, tier) for tier in columns.tiers],
         scores=[_score(columns, name) for name in columns.scales],
+        compared=_compared(workspace, recipe, others),
         together=_together(columns),
         # A clip has its pictures where it is chosen first, so these three are in the order of the page.
         kept=list(_kept(columns, sheets)),
@@ -96,6 +99,11 @@ def write_report(workspace: Workspace, recipe: Recipe) -> bytes:
         time=findings.seconds_of(stage_runs(workspace)),
     )
     return page.encode()
+
+
+def _compared(workspace: Workspace, recipe: Recipe, others: Sequence[Named]) -> dict[str, Any]:
+    found = compare(workspace, [Named(OWN, recipe, own=True), *others])
+    return {"headline": headline(found), "tables": list(tables(found)), "notes": list(notes(found))}
 
 
 def _share(part: int, whole: int) -> str:

@@ -71,10 +71,24 @@ def agreement(passed: npt.NDArray[np.bool_], failed: npt.NDArray[np.bool_], good
     )
 
 
-def propose(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> Gate | None:
-    """The gate with the same open ends that tells good from bad best: of the largest mean of the share of good ones let
-    through and the share of bad ones stopped, the one nearest to `gate`. Its ends are round numbers between two scores.
-    None with fewer than FEWEST of either. values, good: [marked clips]; nan is left out."""
+@dataclass(frozen=True, slots=True)
+class LetThrough:
+    """Gates with low and high ends (each sorted), and how many marked clips each lets through [low, high]. away: how far its ends
+    are from those of the gate as it is."""
+
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    good: npt.NDArray[np.int64]
+    bad: npt.NDArray[np.int64]
+    n_good: int
+    n_bad: int
+    away: npt.NDArray[np.float64]
+
+
+def let_through(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> LetThrough | None:
+    """All gates with the same open ends as `gate` that decide some marked clip otherwise than another one does: their ends are
+    round numbers between two scores. None with fewer than FEWEST good or bad ones. values, good: [marked clips]; nan is left
+    out."""
     known = ~np.isnan(values)
     values, good = values[known], good[known]
     n_good, n_bad = int(good.sum()), int((~good).sum())
@@ -89,21 +103,30 @@ def propose(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[np.bo
     highs = [math.inf] if math.isinf(gate.high) else [*cuts, gate.high, -_below(-float(order[-1]), span)]
     low, high = np.array(sorted(lows)), np.array(sorted(highs))
     # clips below each low end, and up to each high end: what lies between is let through
-    shares = []
-    for chosen, count in ((good, n_good), (~good, n_bad)):
+    counts = []
+    for chosen in (good, ~good):
         sorted_values = np.sort(values[chosen])
         under, up_to = np.searchsorted(sorted_values, low, "left"), np.searchsorted(sorted_values, high, "right")
-        shares.append(np.maximum(up_to[None, :] - under[:, None], 0) / count)
-    quality = (shares[0] + 1 - shares[1]) / 2
-    quality[low[:, None] > high[None, :]] = -1
-    away = np.zeros_like(quality)
+        counts.append(np.maximum(up_to[None, :] - under[:, None], 0))
+    away = np.zeros((low.size, high.size))
     if not math.isinf(gate.low):
         away += np.abs(low - gate.low)[:, None]
     if not math.isinf(gate.high):
         away += np.abs(high - gate.high)[None, :]
+    return LetThrough(low, high, counts[0], counts[1], n_good, n_bad, away)
+
+
+def propose(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> Gate | None:
+    """The gate with the same open ends that tells good from bad best: of the largest mean of the share of good ones let
+    through and the share of bad ones stopped, the one nearest to `gate`. None as of `let_through`."""
+    found = let_through(gate, values, good)
+    if found is None:
+        return None
+    quality = (found.good / found.n_good + 1 - found.bad / found.n_bad) / 2
+    quality[found.low[:, None] > found.high[None, :]] = -1
     best = quality >= quality.max() - 1e-12
-    i, j = np.unravel_index(int(np.argmin(np.where(best, away, np.inf))), quality.shape)
-    return Gate(float(low[i]), float(high[j]))
+    i, j = np.unravel_index(int(np.argmin(np.where(best, found.away, np.inf))), quality.shape)
+    return Gate(float(found.low[i]), float(found.high[j]))
 
 
 def _below(value: float, span: float) -> float:

@@ -50,6 +50,7 @@ _ASSETS = {
     "studio.js": ("studio/static", "text/javascript"),
     "gates.js": ("studio/static", "text/javascript"),
     "clips.js": ("studio/static", "text/javascript"),
+    "funnels.js": ("studio/static", "text/javascript"),
 }
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits: an exabyte
 
@@ -216,6 +217,7 @@ def _answer(session: Session, what: str, question: dict[str, Any]) -> Response:
         "clips": lambda: session.clips(question),
         "mark": lambda: session.mark(word(question, "clip") or "", word(question, "mark")),
         "agreement": lambda: session.agreement(word(question, "tier") or ""),
+        "funnels": lambda: session.funnels(question),
         "compare": lambda: session.compare(word(question, "recipe") or ""),
         "save": lambda: session.save(question),
     }

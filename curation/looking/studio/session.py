@@ -20,13 +20,16 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
+from longtake.curation.looking.compare import Named, compare
+from longtake.curation.looking.compare_tables import headline, notes, tables
 from longtake.curation.looking.questions import agreement_with_marks, answer_words
 from longtake.curation.looking.report.clips import Looker, thumbnails
 from longtake.curation.looking.report.columns import Bools, Columns, Rows
 from longtake.curation.looking.report.findings import sources
 from longtake.curation.looking.stats import counted
-from longtake.curation.looking.studio.marks import Marks, agreement, propose, this_user, write_whole
-from longtake.curation.recipe import Recipe, load_recipe, parse_recipe, parse_yaml, shipped
+from longtake.curation.looking.studio.marks import Agreement, Marks, agreement, propose, this_user, write_whole
+from longtake.curation.looking.truth import WANTED, Share, gate_truth
+from longtake.curation.recipe import PUBLISHED, Recipe, load_recipe, parse_recipe, parse_yaml, shipped
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier
 from longtake.filters.verdicts import Verdict, decide
@@ -34,6 +37,7 @@ from longtake.filters.verdicts import Verdict, decide
 NEAR = 6  # clips on each side of a threshold
 SHOWN = 12  # clips of a list
 SOURCES = 500
+BEGAN = "as it began"  # the recipe that the studio began with, among those to compare with
 PICTURE = 320  # pixels wide
 REMEMBERED = 400  # clips whose pictures stay in memory: some 30 MB
 _FOLDER = "studio"  # in the workspace
@@ -109,6 +113,7 @@ class Session:
                 "marks": _words(marks.pop(self.marks.who, {})),
                 "others": {who: len(made) for who, made in sorted(marks.items())},
                 "recipes": self._recipes(),
+                "published": list(PUBLISHED),
                 "not_applied": self.recipe.not_applied,
                 "unchecked": columns.scores.unchecked,
                 "videos": counted(self.workspace.videos.read(["status"], encoded=["status"])["status"]),
@@ -361,9 +366,12 @@ class Session:
             now = columns.tiers[tier]
             gates = {}
             for name, result in now.gates.items():
-                found = agreement(result.passed[rows], result.failed[rows], good)
+                found = gate_truth(name, result.of(rows), good)
                 proposed = propose(result.gate, columns.values(name, rows), good)
-                gates[name] = _told(found) | {
+                gates[name] = _told(found.agreement) | {
+                    "silent": found.silent,
+                    "for_precision": None if found.for_precision is None else found.for_precision.range,
+                    "wanted": WANTED,
                     "proposed": None if proposed is None else _ends(proposed),
                     "range": None if proposed is None else str(proposed),
                 }
@@ -377,10 +385,24 @@ class Session:
                 "questions": agreement_with_marks(columns.scores, rows, good),
             }
 
+    # ── other recipes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def funnels(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """What other recipes keep of all clips, beside the tiers as they are set. question: tiers, recipes (names among `state`'s
+        `recipes`)."""
+        names = question.get("recipes")
+        if not isinstance(names, list) or not all(isinstance(name, str) and name in self._recipes() for name in names):
+            raise StudioError("recipes is a list of recipes that there are")
+        here = self.recipe_with(self.parse_tiers(question.get("tiers")), self.recipe.name)
+        chosen = [Named(name, self._named(name)) for name in names if name != BEGAN]
+        found = compare(self.workspace, [Named("as set here", here, own=True), *chosen])
+        told = [asdict(table) for table in tables(found)]
+        return {"headline": headline(found), "tables": told, "notes": list(notes(found))}
+
     # ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _recipes(self) -> list[str]:
-        return ["as it began", *self._saved(), *shipped()]
+        return [BEGAN, *self._saved(), *shipped()]
 
     def _saved(self) -> list[str]:
         names = (self.workspace.folder / _FOLDER).names()
@@ -390,18 +412,19 @@ class Session:
         """Count who enters and who leaves against another recipe: one of `state`'s `recipes`."""
         if name not in self._recipes():
             raise StudioError(f"no recipe {name!r}")
-        if name == "as it began":
-            recipe = self.recipe
-        elif name in shipped():
-            recipe = load_recipe(name)
-        else:
-            recipe = self._read_saved(name)
+        recipe = self._named(name)
         with self._lock:
             scores = clip_scores(self.workspace, recipe, [])
             if not scores.table["clip_id"].equals(self.columns.scores.table["clip_id"]):
                 raise StudioError("the workspace has changed since the studio began: start it again")
             self._baseline = {tier: np.flatnonzero(decide(scores, gates).kept) for tier, gates in recipe.tiers.items()}
         return {"name": name, "unchecked": scores.unchecked}
+
+    def _named(self, name: str) -> Recipe:
+        """One of `_recipes`."""
+        if name == BEGAN:
+            return self.recipe
+        return load_recipe(name) if name in shipped() else self._read_saved(name)
 
     def _read_saved(self, name: str) -> Recipe:
         return parse_yaml(self.workspace.folder.read(name), source=name)
@@ -485,5 +508,12 @@ def _shown(value: float) -> float | str:
     return value if math.isfinite(value) else f"{value}"
 
 
-def _told(found: Any) -> dict[str, Any]:
-    return asdict(found) | {"precision": found.precision, "recall": found.recall}
+def _told(found: Agreement) -> dict[str, Any]:
+    """The agreement of a gate or a tier: its counts, and its shares with their intervals."""
+    shares = {
+        "precision": Share.among(found.good_passed, found.good_passed + found.bad_passed),
+        "recall": Share.among(found.good_passed, found.good_passed + found.good_failed),
+    }
+    told = {name: None if share is None else share.share for name, share in shares.items()}
+    spans = {f"{name}_interval": None if share is None else [share.low, share.high] for name, share in shares.items()}
+    return asdict(found) | told | spans

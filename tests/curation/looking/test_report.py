@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import longtake
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores, rows_table
+from longtake.curation.looking.compare import named_recipes
 from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.clips import ClipView, Looker
 from longtake.curation.looking.report.columns import BINS, Columns
@@ -339,6 +340,14 @@ def test_the_page_says_what_stats_says(workspace: Workspace) -> None:
         assert reason in page.text
     assert "not_video" in page.text
     assert "not applied: aesthetic (no weights)" in page.text
+
+
+def test_the_page_compares_with_other_recipes(workspace: Workspace) -> None:
+    page = Page(write_report(workspace, recipe(), named_recipes(workspace, ["open-sora-2", "allegro:finetune"])[1:]))
+    for row in ("a: this workspace/pretrain", "c: open-sora-2/preprocessing", "d: allegro/finetune"):
+        assert row in page.text
+    assert "what would have to be measured" in page.text
+    assert "allegro: dover, CLIP similarity" in page.text
 
 
 def test_the_page_needs_nothing_else(workspace: Workspace) -> None:

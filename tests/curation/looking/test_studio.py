@@ -200,7 +200,7 @@ def test_numbers_that_are_none_are_refused(served: Studio) -> None:
         '{"tier": "pretrain"}'.encode("utf-16"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "funnels", "save"])
 def test_what_is_no_question_is_refused(served: Studio, what: str, body: bytes) -> None:
     answer = served.ask(f"/api/{what}", body)
     assert (answer.status, len(answer.body) < 1000) == (400, True), answer.body[:500]
@@ -213,9 +213,24 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 # What a question may hold, so that arbitrary values stand at places where they are looked at.
-KEYS = ("tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "name", "replace")
+KEYS = (
+    "tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "recipes", "name", "replace",
+)  # fmt: skip
 SENSIBLE = st.sampled_from(
-    [TIERS, "pretrain", "psnr", "low", {"uri": "v"}, True, "alone", "good", clip_id("a"), "as it began", {"uri": [1]}]
+    [
+        TIERS,
+        "pretrain",
+        "psnr",
+        "low",
+        {"uri": "v"},
+        True,
+        "alone",
+        "good",
+        clip_id("a"),
+        "as it began",
+        ["base"],
+        {"uri": [1]},
+    ]
 )
 TIERS_GONE_WRONG = st.fixed_dictionaries(
     {"pretrain": st.dictionaries(st.sampled_from(["psnr", "x"]), VALUES), "finetune": VALUES}
@@ -223,7 +238,7 @@ TIERS_GONE_WRONG = st.fixed_dictionaries(
 QUESTIONS = st.dictionaries(st.sampled_from(KEYS), SENSIBLE | VALUES | TIERS_GONE_WRONG)
 
 
-@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "save"])
+@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "funnels", "save"])
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=QUESTIONS | VALUES)
 def test_no_question_is_a_fault_of_the_server(played: Studio, what: str, question: Any) -> None:
@@ -356,9 +371,29 @@ def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
     psnr = found["gates"]["psnr"]  # c has no psnr; d alone is stopped
     assert [psnr[k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [3, 0, 1, 1]
     assert (psnr["precision"], psnr["recall"]) == (3 / 4, 1)
+    low, high = psnr["precision_interval"]
+    assert (round(low, 2), round(high, 2)) == (0.30, 0.95)  # Wilson's of 3 out of 4
+    assert psnr["silent"] == "too few marks: 3 good, 2 bad, of each 3 are needed"
+    assert found["gates"]["width"]["for_precision"] is None  # b is as wide as the good ones
     assert [found["tier"][k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [2, 0, 0, 3]
     assert served.ask("/api/mark", {"clip": "nonsense", "mark": "good"}).status == 404
     assert served.ask("/api/mark", {"clip": clip_id("a"), "mark": "<b>"}).status == 400
+
+
+def test_other_recipes_over_http(served: Studio) -> None:
+    decide(served)
+    tiers = served.ask("/api/state").data["tiers"]
+    tiers["finetune"] = {"width": [1900, None]}  # as set here, which is saved nowhere
+    found = served.ask("/api/funnels", {"tiers": tiers, "recipes": ["open-sora-2", "cosmos"]}).data
+    kept = found["tables"][0]
+    rows = {row[0]: dict(zip(kept["heads"][1:], row[1:], strict=True)) for row in kept["rows"]}
+    assert list(rows) == [
+        "a: as set here/pretrain", "b: as set here/finetune", "c: open-sora-2/preprocessing", "d: cosmos/pretrain",
+    ]  # fmt: skip
+    assert rows["b: as set here/finetune"]["kept"] == 6  # a, b, g, h, j and 1 are 1920 wide, and i is an error
+    assert served.ask("/api/funnels", {"tiers": tiers, "recipes": ["nonsense"]}).status == 400
+    assert served.ask("/api/funnels", {"tiers": tiers, "recipes": "cosmos"}).status == 400
+    assert served.ask("/api/funnels", {"recipes": ["cosmos"]}).status == 400
 
 
 def marked(workspace: Workspace) -> dict[str, dict[str, bool]]:

@@ -32,6 +32,17 @@ FACTS = DatasetFacts(
 )
 
 
+def test_what_marks_say_stands_below_the_funnel() -> None:
+    assert "beside marks" not in dataset_card(FACTS)
+    truth = [{"gate": "flow", "range": ">= 40", "precision": "0.80 (0.38 to 0.96; 4 of 5)", "silent": ""}]
+    answers = [{"question": "slideshow", "answered": 5, "agrees with the marks": "1.00 (0.57 to 1.00)"}]
+    card = dataset_card(replace(FACTS, marks="4 clips were marked <good>.", truth=truth, answers=answers))
+    assert card.index("## Funnel") < card.index("## Gates beside marks") < card.index("## Licences")
+    assert "4 clips were marked &lt;good&gt;." in card
+    assert "| flow | &gt;= 40 | 0.80 (0.38 to 0.96; 4 of 5) |" in card
+    assert "| slideshow | 5 | 1.00 (0.57 to 1.00) |" in card
+
+
 class Page(HTMLParser):
     """The tags and the text of a page."""
 

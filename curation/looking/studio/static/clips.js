@@ -120,17 +120,22 @@ function player(clip) {
 
 export function agreementTable(found, use) {
   const share = (x) => (x === null ? "–" : `${(100 * x).toFixed(0)} %`);
+  const within = (x, ends) => (x === null ? "–" : `${share(x)} (${ends.map((end) => (100 * end).toFixed(0)).join("–")})`);
   const line = (name, row, proposal) => element("tr", {}, element("th", {scope: "row"}, name),
-    ...[share(row.precision), share(row.recall), `${count(row.good_passed)} / ${count(row.bad_passed)}`, `${count(row.good_failed)} / ${count(row.bad_failed)}`]
-      .map((text) => element("td", {class: "n"}, text)), element("td", {}, proposal));
+    ...[within(row.precision, row.precision_interval), within(row.recall, row.recall_interval), `${count(row.good_passed)} / ${count(row.bad_passed)}`, `${count(row.good_failed)} / ${count(row.bad_failed)}`]
+      .map((text) => element("td", {class: "n"}, text)), element("td", {}, proposal),
+    element("td", {class: "end"}, row.for_precision ?? "–"));
   const rows = Object.entries(found.gates).map(([name, row]) => line(name, row,
     row.range ? element("button", {type: "button", "data-propose": name, onclick: () => use(name, row.proposed)}, `use ${row.range}`) : "–"));
-  const heads = ["gate", "precision", "recall", "let through: good / bad", "stopped: good / bad", "proposed"];
+  const wanted = Object.values(found.gates)[0]?.wanted ?? 0.9;
+  const heads = ["gate", "precision", "recall", "good / bad let through", "stopped", "proposed", `for precision ${share(wanted)}`];
   const answers = Object.entries(found.questions).map(([name, row]) => element("li", {},
     `${name}: ${share(row.agrees)} of ${count(row.clips)} answers agree with the marks (95 % interval ${share(row.low)} to ${share(row.high)})`));
+  const silent = Object.entries(found.gates).filter(([, row]) => row.silent).map(([name, row]) => `${name} (${row.silent})`).join(", ");
   const told = answers.length ? element("ul", {class: "note", "aria-label": "answers and marks"}, ...answers) : "";
   return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, told, element("table", {},
-    element("caption", {}, "Of the marked clips that have a score"),
+    element("caption", {}, "Of the marked clips that have a score; in brackets the 95 % interval"),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: i && i < 5 ? "n" : ""}, head)))),
-    element("tbody", {}, line("the whole tier", found.tier, "–"), ...rows)));
+    element("tbody", {}, line("the whole tier", found.tier, "–"), ...rows)),
+    silent ? element("p", {class: "note"}, `The marks say nothing about ${silent}.`) : "");
 }

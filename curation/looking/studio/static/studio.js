@@ -1,6 +1,7 @@
 // The studio's page: state, questions to the server, and what is drawn of the answers.
 
 import {GateCard, count, digits, drawn, element} from "./gates.js";
+import {funnelChoice, funnelTables} from "./funnels.js";
 import {agreementTable, card, large, rest, scoreOf, showMarks} from "./clips.js";
 
 const $ = (id) => document.getElementById(id);
@@ -296,6 +297,22 @@ function options(select, values, now) {
   select.replaceChildren(...values.map(([value, text]) => element("option", {value, selected: value === now}, text)));
 }
 
+function showRecipes(names, now) {
+  options($("compare"), names.map((name) => [name, name]), now);
+  funnelChoice($("others"), names.slice(1), state.published);
+}
+
+const funnels = guarded(async () => {
+  const recipes = [...$("others").querySelectorAll("input:checked")].map((box) => box.value);
+  $("compared").replaceChildren(element("p", {class: "note"}, "deciding…"));
+  try {
+    $("compared").replaceChildren(...funnelTables(await ask("/api/funnels", {tiers: state.tiers, recipes})));
+  } catch (error) {
+    $("compared").replaceChildren();
+    throw error;
+  }
+});
+
 const save = guarded(async (replace) => {
   const form = $("save");
   const done = await ask("/api/save", {tiers: state.tiers, name: form.elements.name.value, replace});
@@ -309,7 +326,7 @@ const save = guarded(async (replace) => {
     element("p", {}, "Saved: ", element("code", {}, done.saved)),
     element("p", {}, element("code", {}, `longtake tiers '${state.workspace}' -r '${done.saved}'`)),
     element("p", {}, element("a", {href: file, download: `${form.elements.name.value}.yaml`}, "download the recipe")));
-  options($("compare"), done.recipes.map((name) => [name, name]), $("compare").value);
+  showRecipes(done.recipes, $("compare").value);
 });
 
 const begin = guarded(async () => {
@@ -332,7 +349,8 @@ const begin = guarded(async () => {
     cards[name] = new GateCard(name, filter, changed, (each, end) => choose(each, end));
     $("gates").append(cards[name].root);
   }
-  options($("compare"), found.recipes.map((name) => [name, name]), "as it began");
+  state.published = found.published;
+  showRecipes(found.recipes, found.recipes[0]);
   $("save").elements.name.value = `${found.recipe}-mine`;
   showTier();
   performance.mark("studio ready");
@@ -354,6 +372,10 @@ $("filter").addEventListener("submit", (event) => event.preventDefault());
 $("save").addEventListener("submit", (event) => {
   event.preventDefault();
   save(false);
+});
+$("funnels").addEventListener("submit", (event) => {
+  event.preventDefault();
+  funnels();
 });
 $("reset").addEventListener("click", () => {
   state.tiers = copied(state.start);
