@@ -95,7 +95,7 @@ bench-cluster: $(VENV)/.ready  ## a second node, and Ray's own share of the CPU
 	$(RUN)/python -m benchmarks.cluster
 
 e2e: $(VENV)/.ready  ## in a real browser: apt-get install chromium
-	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[e2e]'
+	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[e2e]'
 	$(RUN)/python -m pytest tests/e2e
 
 simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, then faults planted on purpose
@@ -117,5 +117,5 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 3; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 3; }
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
-	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --constraint constraints.txt --editable '.[models,presto,studio,dev]'
+	VIRTUAL_ENV="$(abspath $(VENV))" $(RUN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[models,presto,studio,dev]'
 	@touch $@
