@@ -31,11 +31,13 @@ from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 1.0  # after which it is looked again which nodes are to go
 _SAY_SECONDS = 15.0  # until it is said what is waited for
 _SAY_AGAIN_SECONDS = 60.0
 _STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
 _CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
 _END_SECONDS = 30.0  # that Ray Data's own threads have to end
+_AT_ONCE = 100_000  # calls of the ledger: each worker has two that wait there
 _MANY = 1000  # workers of a stage: a cluster may grow
 
 
@@ -126,7 +128,7 @@ def stream(
     run. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
     _be_quiet()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()
+    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=_AT_ONCE, scheduling_strategy=here).remote()
     share = shares(jobs, ours)
     over, faults = threading.Event(), list[BaseException]()
     data = _chain(jobs, share, follow, ledger, asked, ours)
@@ -144,10 +146,10 @@ def stream(
     try:
         with _interrupts() as interrupted:
             flowing.start()
-            waits = _Waits(jobs, share, say)
+            waits, leaving = _Waits(jobs, share, say), _Leaving(say)
             while True:
                 ended = over.wait(_POLL_SECONDS)
-                news: News = ray.get(ledger.news.remote(_nodes()))
+                news: News = ray.get(ledger.news.remote(_nodes(), leaving.see()))
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 yield from news.reports
@@ -242,6 +244,44 @@ class _Waits:
             self._say(f"waiting for room: {self._needs[without[0]].words(without[0])}")
         if len(self._needs) > 1 and now - self._moved > _STALLED_SECONDS:
             raise NoRoom(f"no room for a {without[0]} worker beside the others")
+
+
+class _Leaving:
+    """Sees which nodes are to go: those that Ray was told to drain, by whoever takes them away (`ray drain-node`, an autoscaler,
+    a SIGTERM to `ray start --block`)."""
+
+    def __init__(self, say: Callable[[str], None] | None) -> None:
+        self._say = say or (lambda text: None)
+        self._known: list[str] = []
+        self._looked = 0.0
+
+    def see(self) -> list[str]:
+        """The nodes that are to go now or went. Says so of each, once."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            for node, until in _draining().items():
+                if node not in self._known:
+                    self._known.append(node)
+                    when = f" within {max(0.0, until / 1000 - time.time()):.0f} s" if until else ""
+                    self._say(
+                        f"the node {_host(node)} is to go{when}: its workers end what they have in hand and begin nothing more"
+                    )
+        return self._known
+
+
+def _draining() -> dict[str, int]:
+    """Nodes that are drained → until when, in milliseconds since 1970; 0: not known."""
+    found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # type: ignore[attr-defined]
+    return found
+
+
+def _host(node: str) -> str:
+    """A node's name and address, as people know them."""
+    for one in ray.nodes():  # type: ignore[no-untyped-call]
+        if one["NodeID"] == node:
+            return f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
+    return node
 
 
 def _pending() -> list[dict[str, float]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pytest
+import ray
 
 from longtake.curation.running.jobs import Job, Report
 from longtake.curation.running.on_ray import Cluster
@@ -24,6 +27,7 @@ from tests.curation.workbench import (
     assert_whole,
     begun,
     command_line,
+    environment,
     everyone,
     kill_tree,
     ray_cluster,
@@ -153,9 +157,74 @@ def test_cpu_and_gpu_are_busy_side_by_side(head: RunningRay, tmp_path: Path) -> 
     assert len(overlaps) >= 5
 
 
+class Lasting:
+    """Notes who had each batch, and on which node; takes a second."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, batch: pa.Table) -> Report:
+        began = time.time_ns()
+        time.sleep(1.0)
+        node = ray.get_runtime_context().get_node_id()
+        name = f"{batch['row'][0].as_py()} {began}"
+        (self.folder / name).write_text(node)
+        return Report(rows=batch.num_rows)
+
+
+@pytest.mark.parametrize("how", ["a notice", "SIGTERM"])
+def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningRay, tmp_path: Path, how: str) -> None:
+    """By `ray drain-node`, as an autoscaler does it, and by a SIGTERM to `ray start --block`, as Kubernetes does. The node ends
+    by itself once its workers have left it."""
+    rays = str(Path(sys.executable).with_name("ray"))
+    node = subprocess.Popen(
+        [rays, "start", "--block", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats"],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    cluster, said, drained = Cluster(head.address), list[str](), ""
+    reports = []
+    try:
+        assert cluster.workers >= 1
+        (there,) = wait_for(lambda: others(head), "the node to come up", 120)
+        job = Job("test", [pa.table({"row": [i]}) for i in range(40)], Lasting, (str(tmp_path),))
+        for report in cluster.run(job, said.append):
+            reports.append(report)
+            if not drained and any(path.read_text() == there for path in tmp_path.iterdir()):
+                drained = there
+                if how == "SIGTERM":
+                    node.send_signal(signal.SIGTERM)
+                else:
+                    notice = ["--node-id", there, "--deadline-remaining-seconds", "300", "--reason-message", "spot"]
+                    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--address", head.address]
+                    subprocess.run([rays, "drain-node", *notice, *reason], env=environment(), check=True, timeout=60)
+                told = time.time_ns()
+        node.wait(60)
+    finally:
+        cluster.close()
+        signal_all([psutil.Process(node.pid)] if node.poll() is None else [], signal.SIGKILL)
+        node.wait()
+    assert sum(report.rows for report in reports) == 40
+    assert sum(report.repeated for report in reports) == 0, "no batch was cut off"
+    assert len(list(tmp_path.iterdir())) == 40
+    assert [text for text in said if "is to go within" in text and "begin nothing more" in text]
+    late = [
+        path for path in tmp_path.iterdir() if path.read_text() == drained and int(path.name.split()[1]) > told + 8e9
+    ]
+    assert not late, "a few seconds until it is seen, and the batches that were in hand then"
+
+
+def others(head: RunningRay) -> list[str]:
+    """The nodes that live beside the head."""
+    return [
+        node["NodeID"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and "node:__internal_head__" not in node["Resources"]
+    ]
+
+
 def test_plug_ins_are_brought_to_nodes_that_have_none(films: Path, tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    with ray_cluster(2, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}") as ray:
-        output = bench.run("curate", films / "000.mp4", "--address", ray.address, seconds=600)
+    with ray_cluster(2, PYTHONPATH=f"{ROOT / 'src'}{os.pathsep}{ROOT}") as running:
+        output = bench.run("curate", films / "000.mp4", "--address", running.address, seconds=600)
     assert_whole(bench, 1)
     assert "with errors" not in output
