@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from longtake.curation.running.jobs import Job, Report
 from longtake.curation.running.on_ray import Cluster
 from tests.curation.workbench import (
     IMPATIENT,
+    RAY,
     ROOT,
     Bench,
     RunningRay,
@@ -27,7 +27,7 @@ from tests.curation.workbench import (
     assert_whole,
     begun,
     command_line,
-    environment,
+    drain,
     everyone,
     kill_tree,
     ray_cluster,
@@ -176,16 +176,15 @@ class Lasting:
 def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningRay, tmp_path: Path, how: str) -> None:
     """By `ray drain-node`, as an autoscaler does it, and by a SIGTERM to `ray start --block`, as Kubernetes does. The node ends
     by itself once its workers have left it."""
-    rays = str(Path(sys.executable).with_name("ray"))
     node = subprocess.Popen(
-        [rays, "start", "--block", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats"],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [*RAY, "start", "--block", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats"], cwd=ROOT,
+        env=head.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     cluster, said, drained = Cluster(head.address), list[str](), ""
     reports = []
     try:
         assert cluster.workers >= 1
-        (there,) = wait_for(lambda: others(head), "the node to come up", 120)
+        (there,) = wait_for(lambda: others(head), "the node to come up", 300)
         job = Job("test", [pa.table({"row": [i]}) for i in range(40)], Lasting, (str(tmp_path),))
         for report in cluster.run(job, said.append):
             reports.append(report)
@@ -194,9 +193,7 @@ def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningR
                 if how == "SIGTERM":
                     node.send_signal(signal.SIGTERM)
                 else:
-                    notice = ["--node-id", there, "--deadline-remaining-seconds", "300", "--reason-message", "spot"]
-                    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--address", head.address]
-                    subprocess.run([rays, "drain-node", *notice, *reason], env=environment(), check=True, timeout=60)
+                    drain(head, there)
                 told = time.time_ns()
         node.wait(60)
     finally:
