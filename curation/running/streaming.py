@@ -20,7 +20,7 @@ from typing import Any
 import ray
 import ray.data
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfDiskError, OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
@@ -330,6 +330,11 @@ def _last_line(error: BaseException) -> str:
     """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
     if isinstance(error, OutOfMemoryError):
         return "a machine had no memory left, so Ray ended a process on it"
+    if isinstance(error, OutOfDiskError):
+        return (
+            "the disk of Ray's scratch folder on a machine is too full for what does not fit into Ray's memory there: free "
+            "some, or start Ray with another folder (RAY_TMPDIR, ray start --temp-dir)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

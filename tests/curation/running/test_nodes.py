@@ -157,6 +157,34 @@ def test_cpu_and_gpu_are_busy_side_by_side(head: RunningRay, tmp_path: Path) -> 
     assert len(overlaps) >= 5
 
 
+class Sharing:
+    """Notes which process it is and which GPU it has; keeps its first batch until there are four like it, or for two minutes."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, batch: pa.Table) -> Report:
+        (self.folder / f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}").touch()
+        end = time.monotonic() + 120
+        while len(list(self.folder.iterdir())) < 4 and time.monotonic() < end:
+            time.sleep(0.2)
+        return Report(rows=batch.num_rows)
+
+
+def test_four_workers_share_a_gpu(head: RunningRay, tmp_path: Path) -> None:
+    """There are cores for seven of them."""
+    node = add_node(head, 6, gpus=1)
+    cluster = Cluster(head.address, gpus_per_worker=0.25)
+    try:
+        batches = [pa.table({"row": [i]}) for i in range(16)]
+        reports = list(cluster.run(Job("test", batches, Sharing, (str(tmp_path),), on_gpu=True, memory_mib=256)))
+    finally:
+        cluster.close()
+        signal_all(node, signal.SIGKILL)
+    assert sum(report.rows for report in reports) == 16
+    assert [path.name.split()[1] for path in tmp_path.iterdir()] == ["0"] * 4, "no fewer, and no more"
+
+
 class Lasting:
     """Notes who had each batch, and on which node; takes a second."""
 
