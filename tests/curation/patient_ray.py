@@ -1,5 +1,6 @@
 """`ray`, with ten minutes of patience for a node that starts: its own half a minute is a number in its code, and too little on a
-machine that is busy with other jobs. `python -m tests.curation.patient_ray start …`"""
+machine that is busy with other jobs. And without the server of Ray Client, which nobody asks here, and which takes seconds to
+start. `python -m tests.curation.patient_ray start …`"""
 
 from __future__ import annotations
 
@@ -23,4 +24,5 @@ def wait_longer(seconds: int = 600) -> None:
 
 if __name__ == "__main__":
     wait_longer()
+    node.Node.start_ray_client_server = lambda self: None  # type: ignore[method-assign]
     sys.exit(main())

@@ -218,6 +218,8 @@ IMPATIENT = {
 }
 
 
+# Each process that a node is spared takes seconds to start.
+PLAIN = ["--include-log-monitor=false", "--disable-usage-stats"]
 RAY = [sys.executable, "-m", "tests.curation.patient_ray"]
 # On a machine that is busy with other jobs, a node must not take what it starts for dead.
 PATIENT = {"RAY_worker_register_timeout_seconds": "300", "RAY_agent_register_timeout_ms": "600000"}
@@ -266,7 +268,7 @@ def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Proce
     """Another node of a cluster, on this machine; its processes."""
     before = {process.pid for process in psutil.process_iter()}
     command = [
-        *RAY, "start", f"--address={ray.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats",
+        *RAY, "start", f"--address={ray.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", *PLAIN,
     ]  # fmt: skip
     port = ray.address.rpartition(":")[2]
     marks = re.compile(rf"[:=]{port}\b")
@@ -282,7 +284,7 @@ def ray_cluster(cpus: int = 2, **settings: str) -> Iterator[RunningRay]:
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
     command = [
         *RAY, "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
-        "--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}",
+        "--include-dashboard=false", "--no-monitor", f"--temp-dir={folder}", *PLAIN,
     ]  # fmt: skip
     try:
         around = {**environment(), **PATIENT, **settings}

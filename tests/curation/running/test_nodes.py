@@ -19,6 +19,7 @@ from longtake.curation.running.jobs import Job, Report
 from longtake.curation.running.on_ray import Cluster
 from tests.curation.workbench import (
     IMPATIENT,
+    PLAIN,
     RAY,
     ROOT,
     Bench,
@@ -55,6 +56,13 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def head() -> Iterator[RunningRay]:
     with ray_cluster(1, **IMPATIENT) as started:
+        yield started
+
+
+@pytest.fixture
+def calm_head() -> Iterator[RunningRay]:
+    """One that does not take a node for dead which is only slow: no node is lost without a word in these tests."""
+    with ray_cluster(1, RAY_health_check_failure_threshold="30") as started:
         yield started
 
 
@@ -171,10 +179,10 @@ class Sharing:
         return Report(rows=batch.num_rows)
 
 
-def test_four_workers_share_a_gpu(head: RunningRay, tmp_path: Path) -> None:
+def test_four_workers_share_a_gpu(calm_head: RunningRay, tmp_path: Path) -> None:
     """There are cores for seven of them."""
-    node = add_node(head, 6, gpus=1)
-    cluster = Cluster(head.address, gpus_per_worker=0.25)
+    node = add_node(calm_head, 6, gpus=1)
+    cluster = Cluster(calm_head.address, gpus_per_worker=0.25)
     try:
         batches = [pa.table({"row": [i]}) for i in range(16)]
         reports = list(cluster.run(Job("test", batches, Sharing, (str(tmp_path),), on_gpu=True, memory_mib=256)))
@@ -201,18 +209,20 @@ class Lasting:
 
 
 @pytest.mark.parametrize("how", ["a notice", "SIGTERM"])
-def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningRay, tmp_path: Path, how: str) -> None:
+def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(
+    calm_head: RunningRay, tmp_path: Path, how: str
+) -> None:
     """By `ray drain-node`, as an autoscaler does it, and by a SIGTERM to `ray start --block`, as Kubernetes does. The node ends
     by itself once its workers have left it."""
     node = subprocess.Popen(
-        [*RAY, "start", "--block", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats"], cwd=ROOT,
-        env=head.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [*RAY, "start", "--block", f"--address={calm_head.address}", "--num-cpus=1", *PLAIN], cwd=ROOT,
+        env=calm_head.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    cluster, said, drained = Cluster(head.address), list[str](), ""
+    cluster, said, drained = Cluster(calm_head.address), list[str](), ""
     reports = []
     try:
         assert cluster.workers >= 1
-        (there,) = wait_for(lambda: others(head), "the node to come up", 300)
+        (there,) = wait_for(others, "the node to come up", 300)
         job = Job("test", [pa.table({"row": [i]}) for i in range(40)], Lasting, (str(tmp_path),))
         for report in cluster.run(job, said.append):
             reports.append(report)
@@ -221,7 +231,7 @@ def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningR
                 if how == "SIGTERM":
                     node.send_signal(signal.SIGTERM)
                 else:
-                    drain(head, there)
+                    drain(calm_head, there)
                 told = time.time_ns()
         node.wait(60)
     finally:
@@ -238,7 +248,7 @@ def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(head: RunningR
     assert not late, "a few seconds until it is seen, and the batches that were in hand then"
 
 
-def others(head: RunningRay) -> list[str]:
+def others() -> list[str]:
     """The nodes that live beside the head."""
     return [
         node["NodeID"]
