@@ -214,37 +214,38 @@ def test_a_node_that_is_to_go_ends_its_batches_and_begins_no_more(
 ) -> None:
     """By `ray drain-node`, as an autoscaler does it, and by a SIGTERM to `ray start --block`, as Kubernetes does. The node ends
     by itself once its workers have left it."""
-    node = subprocess.Popen(
-        [*RAY, "start", "--block", f"--address={calm_head.address}", "--num-cpus=1", *PLAIN], cwd=ROOT,
-        env=calm_head.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    cluster, said, drained = Cluster(calm_head.address), list[str](), ""
+    cluster, said, told = Cluster(calm_head.address), list[str](), 0
+    blocking, node = None, list[psutil.Process]()
     reports = []
     try:
-        assert cluster.workers >= 1
+        assert cluster.workers == 1
+        if how == "SIGTERM":
+            blocking = subprocess.Popen(
+                [*RAY, "start", "--block", f"--address={calm_head.address}", "--num-cpus=1", *PLAIN], cwd=ROOT,
+                env=calm_head.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        else:
+            node = add_node(calm_head, 1)
         (there,) = wait_for(others, "the node to come up", 300)
-        job = Job("test", [pa.table({"row": [i]}) for i in range(40)], Lasting, (str(tmp_path),))
+        job = Job("test", [pa.table({"row": [i]}) for i in range(80)], Lasting, (str(tmp_path),))
         for report in cluster.run(job, said.append):
             reports.append(report)
-            if not drained and any(path.read_text() == there for path in tmp_path.iterdir()):
-                drained = there
-                if how == "SIGTERM":
-                    node.send_signal(signal.SIGTERM)
+            if not told and any(path.read_text() == there for path in tmp_path.iterdir()):
+                if blocking is not None:
+                    blocking.send_signal(signal.SIGTERM)
                 else:
                     drain(calm_head, there)
                 told = time.time_ns()
-        node.wait(60)
+        wait_for(lambda: there not in others(), "the node to end", 120)
     finally:
         cluster.close()
-        signal_all([psutil.Process(node.pid)] if node.poll() is None else [], signal.SIGKILL)
-        node.wait()
-    assert sum(report.rows for report in reports) == 40
+        node += [psutil.Process(blocking.pid)] if blocking is not None and blocking.poll() is None else []
+        signal_all(node, signal.SIGKILL)
+    assert sum(report.rows for report in reports) == 80
     assert sum(report.repeated for report in reports) == 0, "no batch was cut off"
-    assert len(list(tmp_path.iterdir())) == 40
+    assert len(list(tmp_path.iterdir())) == 80
     assert [text for text in said if "is to go within" in text and "begin nothing more" in text]
-    late = [
-        path for path in tmp_path.iterdir() if path.read_text() == drained and int(path.name.split()[1]) > told + 8e9
-    ]
+    late = [path for path in tmp_path.iterdir() if path.read_text() == there and int(path.name.split()[1]) > told + 8e9]
     assert not late, "a few seconds until it is seen, and the batches that were in hand then"
 
 
