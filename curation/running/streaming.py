@@ -272,7 +272,7 @@ class _Leaving:
 
 def _draining() -> dict[str, int]:
     """Nodes that are drained → until when, in milliseconds since 1970; 0: not known."""
-    found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # type: ignore[attr-defined]
+    found: dict[str, int] = ray._private.state.state.get_draining_nodes()
     return found
 
 

@@ -233,13 +233,15 @@ def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
 def _clips(todo: pa.Table, sizes: Sequence[float], reach: Reach) -> float:
     """How many clips the videos come to, as a guess. sizes: in bytes, of those that are local."""
     remote = np.array([local_path(uri) is None for uri in todo["uri"].to_pylist()])
-    here = sum(max(0.1, size / _CLIP_BYTES) for size in np.asarray(sizes)[~remote].tolist())
+    here: float = sum(max(0.1, size / _CLIP_BYTES) for size in np.asarray(sizes)[~remote].tolist())
     if not remote.any():
         return here
     several = np.flatnonzero(remote)
     some = several[np.linspace(0, len(several) - 1, min(_ASKED, len(several))).astype(int)]
     sources = [source_of_row(row, reach) for row in todo.take(some).to_pylist()]
-    each = [_REMOTE_CLIPS if size is None else max(0.1, size / _CLIP_BYTES) for size in remote_sizes(sources)]
+    each: list[float] = [
+        _REMOTE_CLIPS if size is None else max(0.1, size / _CLIP_BYTES) for size in remote_sizes(sources)
+    ]
     return here + len(several) * sum(each) / len(each)
 
 
