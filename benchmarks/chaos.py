@@ -38,9 +38,11 @@ from tests.curation.workbench import (
     add_node,
     assert_whole,
     begun,
+    drain,
     environment,
     kill_driver,
     kill_tree,
+    node_id,
     processes,
     ray_cluster,
     signal_all,
@@ -52,8 +54,9 @@ STAGES = ("scan", "score", "caption", "export")
 HELD_SECONDS = 15.0  # that another job has the cores, or the machine
 FROZEN_SECONDS = 10.0  # that a driver is frozen: it goes on by itself, as a laptop does that was closed
 ROUND_SECONDS = 1800.0
-# A machine that is busy with other jobs must not take its own nodes for dead: half a minute.
-PATIENT = {"RAY_health_check_failure_threshold": "12", "RAY_worker_register_timeout_seconds": "300"}
+PATIENT = {
+    "RAY_health_check_failure_threshold": "12"
+}  # A busy machine must not take its own nodes for dead: half a minute.
 # What two runs of the same may differ in.
 OF_THE_RUN = {"host", "scan_id", "cpu_seconds", "decoded_seconds", "path", "attempts", "bytes", "sha256", "seconds"}
 
@@ -143,6 +146,17 @@ def node_added(scene: Scene, chance: random.Random) -> bool:
     return True
 
 
+def node_to_go(scene: Scene, chance: random.Random) -> bool:
+    """A notice that a node is taken away within ten seconds, as for a spot machine; and so it is. Another one takes its place."""
+    members = scene.nodes.pop(chance.randrange(len(scene.nodes)))
+    with suppress(subprocess.CalledProcessError):  # it is no more
+        drain(scene.ray, node_id(members), 10)
+    time.sleep(10)
+    signal_all(members, signal.SIGKILL)
+    scene.nodes.append(add_node(scene.ray, 1))
+    return True
+
+
 def no_room(scene: Scene, chance: random.Random) -> bool:
     command = [sys.executable, "-c", HOLD, scene.ray.address, str(HELD_SECONDS)]
     scene.beside.append(subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL))
@@ -165,6 +179,7 @@ FAULTS: dict[str, Callable[[Scene, random.Random], bool]] = {
     "node killed": node(signal.SIGKILL),
     "node frozen": node(signal.SIGSTOP),
     "node added": node_added,
+    "node told to go": node_to_go,
     "no room": no_room,
     "load": load,
 }

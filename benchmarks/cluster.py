@@ -76,7 +76,8 @@ def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.P
     """Scan all films into a new workspace."""
     workspace = Workspace(str(place))
     add_inputs(workspace, read_inputs([str(films)]))
-    job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
+    # All scores: a film that gates reject by its container alone would not be decoded.
+    job = scan.plan(workspace, load_recipe("embedded"), all_scores=True, retry_errors=False)
     assert job is not None
     cluster = Cluster(ray.address)
     try:

@@ -13,12 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayError
 
 from longtake import __version__
 from longtake.curation.errors import SetupError
@@ -31,6 +32,8 @@ from longtake.manifests.uris import redact
 
 ITEM = pa.schema([("stage", pa.string()), ("key", pa.string()), ("batch", pa.large_binary())])
 _START_SECONDS = 1800.0  # to load models, from a slow disk
+# Seconds. Between the end of a worker's last batch and its own, on a node that is to go: Ray fetches what came of the batch.
+_LEAVE_SECONDS = 2.0
 
 Follow = Callable[[str, pa.Table], list[tuple[str, pa.Table]]]
 
@@ -77,6 +80,7 @@ class AtWork:
             self._fail(error)
             return
         ray.get(ledger.ready.remote(post.stage, self._here.worker, time.monotonic() - began))
+        threading.Thread(target=self._leave, daemon=True).start()
         if hasattr(self._worker, "close"):
             threading.Thread(target=self._close, daemon=True).start()
 
@@ -89,13 +93,14 @@ class AtWork:
 
     def _done(self, key: str, batch: pa.Table) -> list[pa.Table]:
         """Work on a batch; the items that follow from it."""
-        orders: Orders = ray.get(self._ledger.begin.remote(key, self._here, _first(batch)))
-        if orders.stop or self._worker is None:
-            return []
         try:
-            if orders.alone:
-                return self._one_by_one(key, batch)
-            return self._in_parts(key, batch)
+            with self._turns.together():
+                orders: Orders = ray.get(self._ledger.begin.remote(key, self._here, _first(batch)))
+                if orders.stop or self._worker is None:
+                    return []
+                if not orders.alone:
+                    return self._in_parts(key, batch)
+            return self._one_by_one(key, batch)
         except Exception as error:
             self._fail(error)
             return []
@@ -112,7 +117,7 @@ class AtWork:
                     return items
                 if orders.done:
                     continue
-            with self._turns.together(), self._minder.within(self._post.patience, key):
+            with self._minder.within(self._post.patience, key):
                 report = self._worker(part)
             items += self._ended(name if len(parts) > 1 else key, report)
         if len(parts) > 1:
@@ -156,6 +161,16 @@ class AtWork:
     def _fail(self, error: Exception) -> None:
         self._worker = None
         ray.get(self._ledger.fail.remote(self._post.stage, f"{told(error)} (on {self._here.host})"))
+
+    def _leave(self) -> None:
+        """Once this node is to go, end the batches in hand and then this process. Ray makes its actor anew on a node that stays,
+        and a node without workers ends by itself."""
+        with suppress(RayError):  # the run is over, and the ledger with it
+            ray.get(self._ledger.leaves.remote(self._here.node))
+            with self._turns.alone():
+                time.sleep(_LEAVE_SECONDS)
+                ray.get(self._ledger.left.remote(self._here))
+                os._exit(1)
 
     def _close(self) -> None:
         """Once the run stops, end what is under way."""

@@ -127,7 +127,7 @@ class Job:
     batches that a worker is given at a time, each in a thread of its own: for those that wait for others, not for a core.
     on_driver: in this process also on a cluster, since the worker has workers of its own there. patience: seconds after which
     a worker that is at a batch, and did not say that it needs more (`allow`), is taken to hang, and is killed. clip_seconds:
-    of CPU that a clip takes here, as a rule; clips: how many the batches come to, as a guess (None: each row is one). partial:
+    of CPU that a clip takes here, as a rule; clips: guesses how many the batches come to (None: each row is one). partial:
     there is more to do than these batches, which is planned when they are done: so a plan takes no more memory than that of
     AT_A_TIME rows.
     """
@@ -145,7 +145,7 @@ class Job:
     on_driver: bool = False
     patience: float = 1800.0
     clip_seconds: float = 0.0
-    clips: float | None = None
+    clips: Callable[[], float] | None = None
     partial: bool = False
 
     @property
@@ -184,7 +184,7 @@ def cpu_seconds(jobs: Sequence[Job]) -> float:
     stages before it."""
     clips = total = 0.0
     for job in jobs:
-        clips += job.rows if job.clips is None else job.clips
+        clips += job.rows if job.clips is None else job.clips()
         total += clips * job.clip_seconds
     return total
 

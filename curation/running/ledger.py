@@ -11,6 +11,7 @@ import re
 import statistics
 import time
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from longtake.curation.running.jobs import Hands, Late, Report
@@ -86,6 +87,7 @@ class Ledger:
         self._news = News()
         self._failure: str | None = None
         self._nodes = 1
+        self._leaving: dict[str, asyncio.Event] = {}  # by node
         self._over = asyncio.Event()
 
     async def starts(self, stage: str) -> None:
@@ -137,6 +139,15 @@ class Ledger:
         """No batch is begun any more."""
         self._over.set()
 
+    async def leaves(self, node: str) -> None:
+        """Returns once a node is to go."""
+        await self._leaving.setdefault(node, asyncio.Event()).wait()
+
+    async def left(self, place: Place) -> None:
+        """A worker ends, as its node is to go. That is no fault of what it had not begun in earnest."""
+        self._open = {key: one for key, one in self._open.items() if one.place.worker != place.worker}
+        self._bury(place)
+
     async def stopped(self, worker: str) -> None:
         """Returns once the run stops; the worker then ends what it has under way, and says so by `closed`."""
         await self._over.wait()
@@ -147,9 +158,11 @@ class Ledger:
         """A worker has ended what was under way."""
         self._closing.discard(worker)
 
-    async def news(self, nodes: int) -> News:
-        """What the driver does not know yet. nodes: that the cluster has."""
+    async def news(self, nodes: int, leaving: Collection[str] = ()) -> News:
+        """What the driver does not know yet. nodes: that the cluster has; leaving: those of them that are to go."""
         self._nodes = nodes
+        for node in leaving:
+            self._leaving.setdefault(node, asyncio.Event()).set()
         news, self._news = self._news, News()
         news.ready = {stage: len(workers) for stage, workers in self._ready.items()}
         news.open, news.closing, news.failure = len(self._open), len(self._closing), self._failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -27,6 +28,7 @@ _STARTS = 3  # that a local Ray is tried, on a machine too busy to start it in t
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's, in which a job's process finds its runtime_env
 _LINE_OF_THE_CORE = b"Set ray log level from environment variable"
 AGAIN = "what is done is kept, and the same command goes on from here"
+_FULL = 0.95  # of a disk: above it, Ray writes nothing there (its local_fs_capacity_threshold).
 _RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
 
 
@@ -73,6 +75,8 @@ class Cluster:
 
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
+                if (full := full_scratch()) is not None:
+                    self._say(full)
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
             elif (plugins := plugin_paths()) and not _brought_by_job():
                 options["runtime_env"] = {"py_modules": plugins}
@@ -151,6 +155,19 @@ def _brought_by_job() -> bool:
         return "py_modules" in json.loads(os.environ.get(_JOB_VARIABLE, "{}")).get("runtime_env", {})
     except (ValueError, AttributeError):
         return False
+
+
+def full_scratch() -> str | None:
+    """What to say of the disk on which a local Ray has its scratch folder, if that is so full that Ray writes nothing there."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    disk = shutil.disk_usage(folder)
+    share = 1 - disk.free / disk.total
+    if share < _FULL:
+        return None
+    return (
+        f"the disk of {folder}, where Ray has its scratch folder, is {share:.0%} full: above {_FULL:.0%} Ray writes nothing "
+        "there, and a run that needs more than fits into its memory stops; free some, or name another folder in RAY_TMPDIR"
+    )
 
 
 def _init(address: str | None, options: dict[str, Any]) -> None:

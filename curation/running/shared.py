@@ -21,12 +21,13 @@ _IDLE_SECONDS = 900.0  # after which the actor ends: no run of anybody asks that
 _TRIES = 60  # to reach the actor or to make it anew, a second or so apart
 # It takes next to nothing, and lives on the head of the cluster, which no run survives the loss of.
 _ON_THE_HEAD = {"node:__internal_head__": 0.0001}
+_HERE = Here()  # without Ray: of this process, whose stages follow one another
 
 
 def allowances() -> Callable[[str], Allowing]:
     """From an endpoint's address to what it may be asked: for the whole cluster on Ray, for this process elsewhere."""
     ray = sys.modules.get("ray")
-    return Elsewhere if ray is not None and ray.is_initialized() else Here()
+    return Elsewhere if ray is not None and ray.is_initialized() else _HERE
 
 
 def name_of(address: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 import ray.data
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import OutOfDiskError, OutOfMemoryError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from longtake.curation.errors import SetupError
@@ -31,11 +31,13 @@ from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 1.0  # after which it is looked again which nodes are to go
 _SAY_SECONDS = 15.0  # until it is said what is waited for
 _SAY_AGAIN_SECONDS = 60.0
 _STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
 _CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
 _END_SECONDS = 30.0  # that Ray Data's own threads have to end
+_AT_ONCE = 100_000  # calls of the ledger: each worker has two that wait there
 _MANY = 1000  # workers of a stage: a cluster may grow
 
 
@@ -132,7 +134,7 @@ def stream(
     run. see: told what workers have in hand. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
     _be_quiet()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=10_000, scheduling_strategy=here).remote()
+    ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=_AT_ONCE, scheduling_strategy=here).remote()
     share = shares(jobs, ours)
     over, faults = threading.Event(), list[BaseException]()
     data = _chain(jobs, share, follow, ledger, asked, ours)
@@ -150,10 +152,10 @@ def stream(
     try:
         with _interrupts() as interrupted:
             flowing.start()
-            waits = _Waits(jobs, share, say)
+            waits, leaving = _Waits(jobs, share, say), _Leaving(say)
             while True:
                 ended = over.wait(_POLL_SECONDS)
-                news: News = ray.get(ledger.news.remote(_nodes()))
+                news: News = ray.get(ledger.news.remote(_nodes(), leaving.see()))
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 if see is not None:
@@ -253,6 +255,44 @@ class _Waits:
             raise NoRoom(f"no room for a {without[0]} worker beside the others")
 
 
+class _Leaving:
+    """Sees which nodes are to go: those that Ray was told to drain, by whoever takes them away (`ray drain-node`, an autoscaler,
+    a SIGTERM to `ray start --block`)."""
+
+    def __init__(self, say: Callable[[str], None] | None) -> None:
+        self._say = say or (lambda text: None)
+        self._known: list[str] = []
+        self._looked = 0.0
+
+    def see(self) -> list[str]:
+        """The nodes that are to go now or went. Says so of each, once."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            for node, until in _draining().items():
+                if node not in self._known:
+                    self._known.append(node)
+                    when = f" within {max(0.0, until / 1000 - time.time()):.0f} s" if until else ""
+                    self._say(
+                        f"the node {_host(node)} is to go{when}: its workers end what they have in hand and begin nothing more"
+                    )
+        return self._known
+
+
+def _draining() -> dict[str, int]:
+    """Nodes that are drained → until when, in milliseconds since 1970; 0: not known."""
+    found: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    return found
+
+
+def _host(node: str) -> str:
+    """A node's name and address, as people know them."""
+    for one in ray.nodes():  # type: ignore[no-untyped-call]
+        if one["NodeID"] == node:
+            return f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
+    return node
+
+
 def _pending() -> list[dict[str, float]]:
     """What was asked of the cluster, by whomever, and has no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
@@ -299,6 +339,11 @@ def _last_line(error: BaseException) -> str:
     """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
     if isinstance(error, OutOfMemoryError):
         return "a machine had no memory left, so Ray ended a process on it"
+    if isinstance(error, OutOfDiskError):
+        return (
+            "the disk of Ray's scratch folder on a machine is too full for what does not fit into Ray's memory there: free "
+            "some, or start Ray with another folder (RAY_TMPDIR, ray start --temp-dir)"
+        )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, source_of_row
+from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, Source, open_source, source_of_row
 from longtake.curation.clip_table import STORED, explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.faults import kind_of, words
@@ -50,12 +51,16 @@ from longtake.manifests.folder import local_path
 from longtake.manifests.frames import frames_writer
 from longtake.manifests.keys import Index, Seen, hashed
 from longtake.manifests.lookup import Lookup
+from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
 # Bytes, and seconds of CPU: what 15 s of film hold and take, as a rule. For a guess of what a run comes to.
 _CLIP_BYTES, _CLIP_SECONDS = 9 * 2**20, 2.0
-_REMOTE_CLIPS = 8.0  # of a video whose size would have to be asked for
+_REMOTE_CLIPS = 8.0  # of a remote video whose size is not known
+# Remote videos whose size is asked for, as a sample of all, and seconds that their servers have to tell it. An address that leads
+# nowhere says so within this time, and a local Ray takes longer than that to start.
+_ASKED, _ASK_SECONDS = 8, 5.0
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
@@ -129,8 +134,11 @@ def plan(
     access = access or Access()
     todo = access.attached(todo.take(order))
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
-    clips = sum(map(_clips, todo["uri"].to_pylist(), cost[order].tolist()))
-    return replace(job(workspace, recipe, batches, all_scores, access.reach), clips=clips, partial=cut)
+    return replace(
+        job(workspace, recipe, batches, all_scores, access.reach),
+        clips=partial(_clips, todo, cost[order].tolist(), access.reach),
+        partial=cut,
+    )
 
 
 def _in_order(todo: pa.Table, cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -223,9 +231,42 @@ def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
     return np.asarray((seconds < recipe.splitting.min_seconds - 1e-6) & ~sought)
 
 
-def _clips(uri: str, size: int) -> float:
-    """How many clips a video of so many bytes comes to, as a guess."""
-    return max(0.1, size / _CLIP_BYTES) if local_path(uri) else _REMOTE_CLIPS
+def _clips(todo: pa.Table, sizes: Sequence[float], reach: Reach) -> float:
+    """How many clips the videos come to, as a guess. sizes: in bytes, of those that are local."""
+    remote = np.array([local_path(uri) is None for uri in todo["uri"].to_pylist()])
+    here: float = sum(max(0.1, size / _CLIP_BYTES) for size in np.asarray(sizes)[~remote].tolist())
+    if not remote.any():
+        return here
+    several = np.flatnonzero(remote)
+    some = several[np.linspace(0, len(several) - 1, min(_ASKED, len(several))).astype(int)]
+    sources = [source_of_row(row, reach) for row in todo.take(some).to_pylist()]
+    each: list[float] = [
+        _REMOTE_CLIPS if size is None else max(0.1, size / _CLIP_BYTES) for size in remote_sizes(sources)
+    ]
+    return here + len(several) * sum(each) / len(each)
+
+
+def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> list[float | None]:
+    """What their servers say of the sizes of files, in bytes, all asked at once: 0 for one that cannot be opened, None for one
+    that nobody told in time, or that lies in an archive or a table, where to ask means to read."""
+    sizes: list[float | None] = [None] * len(sources)
+
+    def ask(number: int) -> None:
+        try:
+            with open_source(sources[number]) as file:
+                sizes[number] = file.seek(0, os.SEEK_END)
+        except Exception:  # whatever it is, the scan meets it again, and tells it
+            sizes[number] = 0
+
+    asked = [number for number, source in enumerate(sources) if container_of(source.uri) is None]
+    # Daemons: a server that never answers keeps no command from ending.
+    threads = [threading.Thread(target=ask, args=[number], daemon=True) for number in asked]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return list(sizes)
 
 
 def _bytes(uri: str) -> int:

@@ -4,6 +4,7 @@ holds goes, and the same command makes what was asked for once the world is well
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ import pandas as pd
 import pytest
 
 from longtake.curation import access
+from longtake.curation.access import Source
 from longtake.curation.errors import SetupError
 from longtake.curation.running.faults import IN_A_ROW, LAST, Faults, Outcome, source_of
 from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
+from longtake.curation.stages.scan import remote_sizes
 from longtake.filters import registry
 from tests.curation.faulty_server import FAULTS, KINDS, Faulty, faulty_server
 from tests.curation.test_pipeline import NOTHING, call, computed, stats
@@ -116,13 +119,35 @@ def test_refused_on_ray_the_run_stops_and_replaces_nothing(bench: Bench, films: 
     before = held(bench)
     server.fault = "403"
     bench.recipe(**OTHER_WINDOWS)
-    said = bench.run("curate", "--workers=2", code=3).splitlines()[-1]
+    said = bench.run("curate", "--engine=ray", "--workers=2", code=3).splitlines()[-1]
     assert "credentials" in said
     assert socket.gethostname() in said
     assert held(bench) == before
     server.fault = None
-    bench.run("curate", "--workers=2")
+    bench.run("curate", "--engine=ray", "--workers=2")
     assert_dataset(bench, 3)
+
+
+def test_addresses_that_lead_nowhere_end_at_once_and_start_no_ray(tmp_path: Path) -> None:
+    """A port of this machine that nobody listens on; by the number of remote films alone, a local Ray would be started."""
+    pytest.importorskip("aiohttp")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        said = Bench(tmp_path).run("curate", *(f"{url}/{number}.mp4" for number in range(12)), code=3)
+    assert "engine: this process" in said
+    assert "starting Ray" not in said
+    assert re.search(rf"12 rows of 12 could not be read: unreachable .* at {url}", said.splitlines()[-1])
+
+
+def test_the_size_of_remote_films_is_asked_for_a_few_of_them(films: list[Path], server: Faulty) -> None:
+    """Servers tell it, tell that there is nothing, or tell nothing in time."""
+    assert remote_sizes([Source(f"{server.url}/shard.tar#member=film.mp4")]) == [None]
+    assert not server.asked, "what lies in an archive would have to be read"
+    sources = [Source(f"{server.url}/{name}") for name in (films[0].name, "none.mp4")]
+    assert remote_sizes(sources) == [films[0].stat().st_size, 0]
+    server.fault = "hang"
+    assert remote_sizes(sources[:1], seconds=0.3) == [None]
 
 
 def test_other_windows_while_the_folder_is_away(bench: Bench, tmp_path: Path) -> None:

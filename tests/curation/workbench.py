@@ -218,11 +218,19 @@ IMPATIENT = {
 }
 
 
+# Each process that a node is spared takes seconds to start.
+PLAIN = ["--include-log-monitor=false", "--disable-usage-stats"]
+RAY = [sys.executable, "-m", "tests.curation.patient_ray"]
+# On a machine that is busy with other jobs, a node must not take what it starts for dead.
+PATIENT = {"RAY_worker_register_timeout_seconds": "300", "RAY_agent_register_timeout_ms": "600000"}
+
+
 class RunningRay(NamedTuple):
-    """A Ray cluster on this machine; members: the processes that it began with."""
+    """A Ray cluster on this machine; members: the processes that it began with; environment: of its nodes."""
 
     address: str  # HOST:PORT
     members: list[psutil.Process]
+    environment: dict[str, str]
 
 
 def everyone(members: list[psutil.Process]) -> list[psutil.Process]:
@@ -241,16 +249,30 @@ def signal_all(members: list[psutil.Process], how: signal.Signals) -> None:
             process.send_signal(how)
 
 
+def node_id(members: list[psutil.Process]) -> str:
+    """What Ray calls a node, by its processes."""
+    (found,) = {match[1] for process in members if (match := re.search(r"--node_id=(\w+)", command_line(process)))}
+    return str(found)
+
+
+def drain(ray: RunningRay, node: str, seconds: int = 300) -> None:
+    """Tell Ray that a node is to go, as an autoscaler does."""
+    command = [
+        *RAY, "drain-node", f"--address={ray.address}", f"--node-id={node}", "--reason=DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message=a spot notice", f"--deadline-remaining-seconds={seconds}",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=ROOT, env=ray.environment, check=True, capture_output=True, timeout=300)
+
+
 def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Process]:
     """Another node of a cluster, on this machine; its processes."""
     before = {process.pid for process in psutil.process_iter()}
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", f"--address={ray.address}", f"--num-cpus={cpus}",
-        f"--num-gpus={gpus}", "--disable-usage-stats",
+        *RAY, "start", f"--address={ray.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", *PLAIN,
     ]  # fmt: skip
     port = ray.address.rpartition(":")[2]
     marks = re.compile(rf"[:=]{port}\b")
-    _ray_start(command, environment(), lambda: None)
+    _ray_start(command, ray.environment)
     return [process for process in _members(marks) if process.pid not in before]
 
 
@@ -262,17 +284,17 @@ def ray_cluster(cpus: int = 2, dashboard: int | None = None, **settings: str) ->
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
-        "--disable-usage-stats", f"--temp-dir={folder}",
+        *RAY, "start", "--head", f"--port={port}", f"--num-cpus={cpus}",
+        "--no-monitor", f"--temp-dir={folder}", *PLAIN,
     ]  # fmt: skip
     if dashboard is None:
         command.append("--include-dashboard=false")
     else:
         command += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
     try:
-        around = {**environment(), **settings}
-        _ray_start(command, around, lambda: _kill(_members(marks)))
-        yield RunningRay(f"127.0.0.1:{port}", _members(marks))
+        around = {**environment(), **PATIENT, **settings}
+        _ray_start(command, around)
+        yield RunningRay(f"127.0.0.1:{port}", _members(marks), around)
     finally:
         _kill(_members(marks))
         shutil.rmtree(folder, ignore_errors=True)
@@ -282,16 +304,11 @@ class NodeNotStarted(AssertionError):
     """`ray start` gave up."""
 
 
-def _ray_start(command: list[str], around: dict[str, str], tidy: Callable[[], None]) -> None:
-    """`ray start`. It gives a node half a minute to come up, which is too little on a busy machine."""
-    for _ in range(4):
-        done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-        tidy()
-        if "timed out during startup" not in done.stdout + done.stderr:
-            break
-    raise NodeNotStarted(done.stdout + done.stderr)
+def _ray_start(command: list[str], around: dict[str, str]) -> None:
+    """`ray start`, until the node is there."""
+    done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NodeNotStarted(done.stdout + done.stderr)
 
 
 def _kill(members: list[psutil.Process]) -> None:

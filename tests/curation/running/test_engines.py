@@ -41,7 +41,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_guess_counts_what_comes_to_later_stages() -> None:
     assert cpu_seconds([job(10, 2.0)]) == 20
-    assert cpu_seconds([job(3, 2.0, clips=10.0), job(0, 1.0), job(5, 3.0)]) == 20 + 10 + 45
+    assert cpu_seconds([job(3, 2.0, clips=lambda: 10.0), job(0, 1.0), job(5, 3.0)]) == 20 + 10 + 45
 
 
 def test_little_is_done_here_and_much_on_ray_and_either_is_said(no_ray: list[str]) -> None:

@@ -73,3 +73,22 @@ def test_workers_that_die_while_they_start_end_the_run() -> None:
         return (await ledger.news(1)).failure
 
     assert asyncio.run(run()) == "score: its workers died 5 times over while they started"
+
+
+def test_whoever_leaves_with_its_node_is_no_death() -> None:
+    async def run() -> tuple[bool, Orders, Orders]:
+        ledger, _ = await begun(2, A1)
+        waiting = asyncio.create_task(ledger.leaves("a"))
+        await ledger.news(2, ["b"])
+        await asyncio.sleep(0)
+        early = waiting.done()
+        await ledger.news(2, ["a", "b"])
+        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(ledger.leaves("b"), 5)
+        await ledger.left(A1)
+        return early, await ledger.begin("batch", B1), await ledger.begin("batch", A2)
+
+    early, first, second = asyncio.run(run())
+    assert not early
+    assert first == Orders()
+    assert second.killed == ("host-b",), "who was not told to leave is"

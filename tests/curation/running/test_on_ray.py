@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.inputs import read_inputs
 from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
+from longtake.curation.running import on_ray
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Hands, Job, Report, split
 from longtake.curation.running.on_ray import Cluster, why_not
@@ -269,6 +271,20 @@ def test_stages_flow_at_once_with_what_was_left_for_them(cluster: Cluster, tmp_p
 )
 def test_why_a_cluster_cannot_be_joined(fault: str, words: str) -> None:
     assert re.search(words, why_not(RuntimeError(fault)))
+
+
+def test_a_disk_too_full_for_rays_scratch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import OutOfDiskError
+
+    from longtake.curation.running import streaming
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    for free, said in ((51, None), (49, f"the disk of {tmp_path}, where Ray has its scratch folder, is 95% full")):
+        usage = shutil._ntuple_diskusage(1000, 1000 - free, free)  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", {str(tmp_path): usage}.__getitem__)
+        told = on_ray.full_scratch()
+        assert told is None if said is None else told is not None and told.startswith(said)
+    assert "the disk of Ray's scratch folder on a machine is too full" in streaming._last_line(OutOfDiskError("put"))
 
 
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:

@@ -54,8 +54,9 @@ def test_a_ray_of_its_own_is_quiet_and_has_secrets_in_its_environment_alone(tmp_
         assert {ask.headers.get("Authorization") for ask in server.asked} == {f"Bearer {SECRET}"}, "the workers have it"
     assert any("MapWorker" in line for line in lines), "the worker was seen"
     assert not [line for line in lines if SECRET in line]
-    (session,) = {found[1] for line in lines if (found := re.search(r"--session-dir=(\S+)", line))}
-    logs = [path for path in Path(session).rglob("*") if path.is_file()]
+    # On a busy machine a Ray may be started more than once until it comes up in time.
+    sessions = {found[1] for line in lines if (found := re.search(r"--session-dir=(\S+)", line))}
+    logs = [path for session in sessions for path in Path(session).rglob("*") if path.is_file()]
     assert logs
     assert not [path for path in logs if SECRET.encode() in path.read_bytes()]
 

@@ -47,7 +47,7 @@ class Asking:
 
         async def all_of_them() -> tuple[int, str]:
             texts = [f"the caption of part 1. What is seen: Scene clip{i}, a street" for i in range(count)]
-            requests = [ChatRequest("", text, (), {}, 1, 0.5, 20) for text in texts]
+            requests = [ChatRequest("", text, (), {"properties": {"caption": {}}}, 1, 0.5, 20) for text in texts]
             ended = await asyncio.gather(*map(self.endpoint.answer, requests), return_exceptions=True)
             await self.endpoint.close()
             faults = [str(one) for one in ended if isinstance(one, CaptionerFault)]

@@ -14,10 +14,14 @@ import yaml
 from typer.testing import CliRunner
 
 from longtake.captioning import endpoint
+from longtake.curation import pipeline
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
+from longtake.curation.errors import SetupError
 from longtake.curation.looking.questions import agreement_with_marks, answer_counts, answer_words
 from longtake.curation.recipe import RecipeError, load_recipe, parse_recipe
+from longtake.curation.running.jobs import Report
+from longtake.curation.stages.stage import Options
 from longtake.filters.questions import QUESTIONS
 from tests.captioning.server import Ask, Reply, Server, good
 from tests.curation.stages.test_caption import Place
@@ -28,6 +32,16 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
     for name in (endpoint.ENDPOINT, endpoint.MODEL, endpoint.KEY, endpoint.KEY_FILE):
         monkeypatch.delenv(name, raising=False)
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def begin(self, stage: str, rows: int) -> None: ...
+
+    def advance(self, report: Report) -> None: ...
+
+    def end(self, stage: str, total: Report, seconds: float) -> None: ...
 
 
 def recipe(place: Place, server: Server, filters: dict[str, Any], gates: dict[str, str], **settings: Any) -> Path:
@@ -102,6 +116,25 @@ def test_all_questions_go_into_one_request_and_captions_are_paid_for_clips_that_
     assert stats["questions"]["watermark"] == {"no": 7, "yes": 0, "not sure": 1, "not_sure_share": 0.125}
     assert stats["questions"]["content_type"]["video game"] == 1
     assert not list(Path(place.workspace.path).rglob(".questions/**/*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "engine", ["inline", pytest.param("ray", marks=[pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign])]
+)
+def test_questions_and_captions_keep_the_endpoints_limits_together(
+    tmp_path: Path, request: pytest.FixtureRequest, engine: str
+) -> None:
+    """A request is 110 tokens. Questions take 6 requests and captions 12, so the ceiling is reached by both together only."""
+    address = request.getfixturevalue("running_ray").address if engine == "ray" else None
+    place = Place(tmp_path, 6)
+    options = Options(("score", "caption"), engine=None if address else engine, address=address)
+    with Server(answers({})) as server:
+        limits = {"concurrency": 2, "token_ceiling": 14 * 110}
+        path = recipe(place, server, {"slideshow": {}}, {"slideshow": "<= 0"}, **limits)
+        with pytest.raises(SetupError, match="the token ceiling of this run is reached"):
+            pipeline.run(place.workspace, load_recipe(path), [], options, Quiet())
+        assert max(flying for _, flying in server.flying) <= 2
+        assert 6 < sum("slideshow" not in ask.keys for ask in server.asked) + 6 == len(server.asked) < 18
 
 
 def test_a_question_more_is_asked_alone_and_another_wording_anew(tmp_path: Path) -> None:
