@@ -80,6 +80,10 @@ class Descriptors(Captioner):
         # when longtake.filters.flow_dis gives other vectors.
         return "descriptors/2"
 
+    @property
+    def least_requests(self) -> int:
+        return 0
+
     def write_one(self, clip: ClipFrames) -> Captions:
         check_frames(clip)
         segments = measure(clip)

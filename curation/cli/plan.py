@@ -55,7 +55,8 @@ def plan(
         bool,
         typer.Option(
             "--ask",
-            help="Also send the requests for captions of the sample's clips, which may cost money. Default: none.",
+            help="Also send the questions about the sample's clips and the requests for their captions, which may cost money. "
+            "Default: none.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Another number draws another sample.")] = 0,

@@ -557,7 +557,7 @@ def test_the_protocol_names_model_prompts_and_settings_but_not_the_place() -> No
     base = of()
     # As it was when there was no other method: captions that were paid for under it still count.
     assert base == "progressive/1/openai:m/longtake@7cb83664/72ba388a"
-    assert of(method="joint").startswith("joint/1/openai:m/longtake@")
+    assert of(method="joint").startswith("joint/2/openai:m/longtake@")
     assert base == of(endpoint="http://other/v1", concurrency=5, tries=2, timeout=3)
     for change in ({"model": "n"}, {"seed": 1}, {"temperature": 0.1}, {"words": [5, 9]}, {"refiner": {"model": "r"}},
                    {"prompts": {"system": "Be brief."}}):  # fmt: skip
