@@ -124,8 +124,7 @@ def price(
         quantities |= {"requests": estimate(by_name["requests"]), "prompt tokens": None, "completion tokens": None}
         notes.append(
             f"No model was asked. Requests are at least {sum(each)} for each clip that scores let through ({each[0]} for "
-            f"questions, {each[1]} for captions); tokens were not measured, nor was encoding, and gates on answers and texts keep "
-            "fewer. "
+            f"questions, {each[1]} for captions); tokens and encoding were not measured, and gates on them keep fewer. "
             f"`--ask` sends those of the {living:.0f} clips of the sample, and measures them."
         )
     if not values[:, _KEPT].any() and len(sampled.chosen) < table.num_rows:
