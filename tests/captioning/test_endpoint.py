@@ -3,6 +3,7 @@ for, nothing is paid beyond the ceilings, and the key is nowhere."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -314,6 +315,18 @@ def test_a_bad_request_is_not_sent_again() -> None:
     assert result.status == Status.ERROR
     assert result.reason == "the overall caption: HTTP 400: picture too large (sent 1 times)"
     assert len(asked) == 2, "with and without a schema"
+
+
+def test_a_notebook_whose_thread_has_a_loop_can_look_whether_the_model_is_there() -> None:
+    async def in_a_cell(url: str) -> None:
+        captioner = make_captioner("openai", {"endpoint": url, "model": "tiny"})
+        captioner.check()
+        assert "a run sends" in captioner.examine()[0]
+        with pytest.raises(CaptionerFault, match="other"):
+            make_captioner("openai", {"endpoint": url, "model": "other"}).check()
+
+    with Server() as server:
+        asyncio.run(in_a_cell(server.url))
 
 
 def test_a_slow_clip_holds_nobody_up() -> None:

@@ -213,3 +213,4 @@ def test_answers_in_words_and_their_agreement_with_marks(tmp_path: Path) -> None
     values = {"slideshow": 1.0, "content_type": 23.0}
     assert answer_words(loaded.built, values) == {"slideshow": "yes", "content_type": "video game"}
     assert answer_words(loaded.built, {"slideshow": math.nan}) == {}
+    assert answer_words(loaded.built, {}, {"slideshow", "flow"}) == {"slideshow": "not sure"}
