@@ -150,7 +150,8 @@ def sentence(segment: Segment, index: int) -> str:
         rest = f", still mostly in {colours}" if _quiet(segment) else ""
         forms = (change + fill, change + rest, change, end)
     else:
-        link = ", and" if segment.motion.moves[0] == "unclear" else " while"
+        kind, mixed = segment.motion.moves[0], segment.motion.own_motion >= OWN_SHARE
+        link = ", and" if kind == "unclear" or (kind == "static" and mixed) else " while"
         forms = (f"{change}, and {moves}", f"{moves}; {change}{fill}", f"{change}{link} {moves}", f"{end}, and {moves}")
     return as_sentence(forms[index % len(ORDINALS) - 1])
 
@@ -257,6 +258,8 @@ def _camera_summary(segments: list[Segment]) -> str:
     moves = [move for move, _ in groupby(motion.moves[0] for motion in known)]
     seen = [MOVES[move][SEEN].format("") for move in moves]
     if len(moves) > 3 and len(set(moves)) == 2:
+        if "static" in moves:
+            return f"The camera {seen[moves[0] == 'static']} now and then."
         return f"The camera {seen[0]} and {seen[1]} by turns."
     if len(moves) > 1:
         again = " again" if len(moves) == 3 and moves[0] == moves[2] else ""
@@ -264,6 +267,8 @@ def _camera_summary(segments: list[Segment]) -> str:
     paces = {PACES[motion.pace] for motion in known}
     pace = paces.pop() if len(paces) == 1 else ""
     throughout = " throughout" if len(known) == len(segments) else ""
+    if 2 * len(known) < len(segments):
+        return f"For a part of the shot the camera {MOVES[moves[0]][SEEN].format(pace)}."
     return f"The camera {MOVES[moves[0]][SEEN].format(pace)}{throughout}."
 
 

@@ -87,6 +87,8 @@ def test_changes_of_light_and_colour_are_told() -> None:
         ),
         (("pan left", "tilt up", "pan left", "tilt up", "pan left"), "pans to the left and tilts up by turns"),
         (("static", "static", "zoom in", "zoom in", "static"), "holds still, then zooms in, then holds still again"),
+        (("static", "tilt up", "static", "tilt up", "static"), "tilts up now and then"),
+        (("tilt up", "static", "tilt up", "static", "static"), "tilts up now and then"),
         (("zoom in", "unclear", "zoom in", "zoom in", "zoom in"), "zooms in slowly"),
     ],
 )
@@ -94,6 +96,12 @@ def test_the_camera_over_the_whole_clip_as_a_person_tells_it(moves: tuple[Move, 
     motions = [CameraMotion((move,), 0.0 if move in ("static", "unclear") else 0.05, 0) for move in moves]
     segments = [Segment(motion, LOOKS[0], LOOKS[0]) for motion in motions]
     assert overall_caption(segments).startswith(f"The camera {said}.")
+
+
+def test_what_the_camera_does_in_one_part_of_five_is_not_said_of_the_whole() -> None:
+    motions = [CameraMotion(("unclear",), 0.0, 0.4)] * 4 + [CameraMotion(("tilt up",), 0.05, 0)]
+    segments = [Segment(motion, LOOKS[0], LOOKS[0]) for motion in motions]
+    assert overall_caption(segments).startswith("For a part of the shot the camera tilts up slowly.")
 
 
 def test_that_no_movement_can_be_made_out_is_said_once() -> None:
