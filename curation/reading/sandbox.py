@@ -31,7 +31,9 @@ from longtake.curation.reading import faults
 from longtake.manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
-_START_SECONDS = 60.0
+# Seconds. To start takes one of CPU; on Ray at the lowest priority, so that on a busy machine minutes pass. A process that
+# fails while it starts is noticed at once.
+_START_SECONDS = 600.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
@@ -156,7 +158,10 @@ class Sandbox:
             self._connection = Connection(ours.detach())
             if not self._connection.poll(_START_SECONDS):
                 self._stop()
-                raise RuntimeError("the decoding process does not start")
+                raise RuntimeError(
+                    f"the decoding process did not start within {_START_SECONDS:.0f} s, so busy is this machine; what is done is "
+                    "kept, and the same command goes on from there"
+                )
             self._connection.recv()
         return self._connection, self._process
 
