@@ -30,8 +30,8 @@ def told(folder: Path, gate: str) -> Nearest | None:
     rows = [
         {
             "clip_id": f"{n:032x}", "video_id": "v", "uri": "/v.mp4", "start": 0.0, "end": 15.0, "status": "ok",
-            "has_frames": False, "scan_id": "scan", "protocols": protocols, "clip_protocol": "c", "width": 640.0 if n % 2 else 1920.0,
-            "width_detail": [0.0], "flow": float(n), "flow_detail": [float(n)],
+            "has_frames": False, "scan_id": "scan", "protocols": protocols, "clip_protocol": "c",
+            "width": 640.0 if n % 2 else 1920.0, "width_detail": [0.0], "flow": float(n), "flow_detail": [float(n)],
         }
         for n in range(CLIPS)
     ]  # fmt: skip
