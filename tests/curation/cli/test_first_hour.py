@@ -110,6 +110,28 @@ def test_films_without_a_long_shot_are_told_of_explore(films: Path, tmp_path: Pa
     assert counts["tiers"]["pretrain"]["kept"] == 0
 
 
+def test_clips_that_could_not_be_encoded_are_told_with_the_command_that_tries_again(
+    films: Path, tmp_path: Path
+) -> None:
+    """The film of two kept clips is gone when they are encoded: a kind of error that the same command does not try again."""
+    loose = {**STRICT, "tiers": {"pretrain": {"width": ">= 64"}}}
+    (tmp_path / "loose.yaml").write_text(yaml.safe_dump(loose))
+    (tmp_path / "films").mkdir()
+    for film_ in films.iterdir():
+        (tmp_path / "films" / film_.name).write_bytes(film_.read_bytes())
+    longtake("scan", tmp_path / "films", "-r", tmp_path / "loose.yaml", "-o", tmp_path / "w", "--engine", "inline")
+    (tmp_path / "films" / "0.mp4").write_bytes(b"no video any more" * 100)
+    done = longtake("export", tmp_path / "w", "-r", tmp_path / "loose.yaml", "--engine", "inline")
+    told = re.search(
+        r"^not encoded: 2 clips \(\w+ 2\)\. This tries them again:\n  longtake (.*)$", done.stdout, re.MULTILINE
+    )
+    assert told, done.stdout
+    (tmp_path / "films" / "0.mp4").write_bytes((films / "0.mp4").read_bytes())
+    again = longtake(*told[1].split(), "--engine", "inline")
+    assert "not encoded" not in again.stdout
+    assert len(pd.read_parquet(tmp_path / "w" / "dataset" / "pretrain" / "index.parquet")) == 4
+
+
 def test_hours_stand_beside_clips(nothing_kept: tuple[Path, str]) -> None:
     workspace, printed = nothing_kept
     assert re.search(r"^videos: 2 = 2 ok \+ 0 errors, 0.0023 h$", printed, re.MULTILINE)
