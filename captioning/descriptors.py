@@ -150,8 +150,8 @@ def sentence(segment: Segment, index: int) -> str:
         rest = f", still mostly in {colours}" if _quiet(segment) else ""
         forms = (change + fill, change + rest, change, end)
     else:
-        kind, mixed = segment.motion.moves[0], segment.motion.own_motion >= OWN_SHARE
-        link = ", and" if kind == "unclear" or (kind == "static" and mixed) else " while"
+        kind, stirs = segment.motion.moves[0], segment.motion.own_motion >= OWN_SHARE
+        link = ", and" if kind == "unclear" or (kind == "static" and stirs) else " while"
         forms = (f"{change}, and {moves}", f"{moves}; {change}{fill}", f"{change}{link} {moves}", f"{end}, and {moves}")
     return as_sentence(forms[index % len(ORDINALS) - 1])
 
