@@ -91,7 +91,7 @@ def price(
     if not table.num_rows:
         raise SetupError("nothing to plan: no videos were given")
     each, costs = _requests(recipe), False
-    if not ask and sum(each):
+    if not ask and sum(each) > 0:
         recipe, costs = _without_questions(recipe), True
     stages = ("scan", "score") if costs and each[1] else ("scan", "score", "caption", "export")
     notes = []
