@@ -105,10 +105,12 @@ simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, t
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
 
+SITE ?= build/site
+
 docs: $(VENV)/.ready  ## the pages of filters and funnels, and the site from all pages: build/site/index.html
 	$(RUN)/python -m docs.filter_pages
 	$(RUN)/python -m docs.funnel_pages
-	$(RUN)/python -m docs.site build/site
+	$(RUN)/python -m docs.site "$(SITE)"
 
 clean:
 	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

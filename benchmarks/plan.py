@@ -1,7 +1,9 @@
-"""How often the interval of `longtake plan` holds the truth: `python -m benchmarks.plan WORKSPACE [--only WORD]`.
+"""How often the interval of `longtake plan` holds the truth: `python -m benchmarks.plan WORKSPACE --kept-in WORD`.
 
 A workspace that is scanned tells what each of its videos cost and gave. Ten samples are drawn of it as `plan` draws them, and
-grown as it grows them; each interval is held against the total of all videos. Only headers are read.
+grown as it grows them; each interval is held against the total of all videos. Only headers are read. Once for the videos whose
+path has the word, since a corpus has to keep clips for this to say anything; once for all; and for larger corpora that are drawn
+from these with replacement, so many of them from the first ones, the CPU time of each video scattered by a fifth.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from longtake.filters.verdicts import decide
 NAMES = ("scan CPU-s", "kept s", "clips")
 
 
-def values_of(workspace: Workspace, only: str) -> tuple[list[float], np.ndarray]:
-    """The expected work of each video, and what it cost and gave [videos, NAMES]. only: a word in its path."""
+# Videos of a drawn corpus, and the share of those that are drawn from videos with the word.
+DRAWN = ((500, 1.0), (1000, 1.0), (600, 0.5), (1000, 0.5), (1000, 0.2), (1000, 0.1), (4500, 0.5))
+
+
+def values_of(workspace: Workspace, word: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The expected work of each video, what it cost and gave [videos, NAMES], and whether its path has the word."""
     recipe = workspace.recipe(None)
-    videos = [
-        row for row in workspace.videos.read(["video_id", "uri", "cpu_seconds"]).to_pylist() if only in row["uri"]
-    ]
+    videos = workspace.videos.read(["video_id", "uri", "cpu_seconds"]).to_pylist()
     at = {row["video_id"]: i for i, row in enumerate(videos)}
     values = np.zeros((len(videos), len(NAMES)))
     values[:, 0] = [row["cpu_seconds"] or 0.0 for row in videos]
@@ -40,23 +44,24 @@ def values_of(workspace: Workspace, only: str) -> tuple[list[float], np.ndarray]
     inputs = workspace.inputs.read()
     at_input = {video: i for i, video in enumerate(inputs["video_id"].to_pylist())}
     rows = inputs.take(pa.array([at_input[row["video_id"]] for row in videos]))
-    return expected_work(rows, recipe, Access.load()), values
+    has = np.array([word in row["uri"] for row in videos])
+    return np.array(expected_work(rows, recipe, Access.load())), values, has
 
 
-def main() -> None:
-    """Print one line per quantity."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workspace")
-    parser.add_argument("--only", default="", help="videos whose path has this word")
-    parser.add_argument("--samples", type=int, default=10)
-    arguments = parser.parse_args()
-    sizes, values = values_of(Workspace(arguments.workspace), arguments.only)
+def drawn(has: np.ndarray, count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Rows of a corpus of `count` videos, a share of which have the word."""
+    some = round(share * count)
+    return np.concatenate([rng.choice(np.flatnonzero(has), some), rng.choice(np.flatnonzero(~has), count - some)])
+
+
+def told(name: str, sizes: np.ndarray, values: np.ndarray, samples: int) -> str:
+    """One row of a table in Markdown."""
     truth = values.sum(axis=0)
     held, widths, looked = np.zeros(2), [], []
-    for seed in range(arguments.samples):
+    for seed in range(samples):
         count = max(math.ceil(SHARE * len(sizes)), min(FIRST, len(sizes)))
         while True:
-            sampled = draw(sizes, count, seed)
+            sampled = draw(sizes.tolist(), count, seed)
             totals = draws(values[sampled.chosen], sampled, seed)
             found = [estimate(totals[:, i]) for i in range(2)]
             clips = values[sampled.chosen, 2].sum()
@@ -67,13 +72,33 @@ def main() -> None:
         held += [one.low <= total <= one.high for one, total in zip(found, truth, strict=False)]
         widths.append([one.high / max(one.low, 1e-9) for one in found])
         looked.append(len(sampled.chosen))
-    print(f"{len(sizes)} videos, {int(truth[2])} clips; samples of {min(looked)} to {max(looked)} videos")
-    for i, name in enumerate(NAMES[:2]):
-        told = [width[i] for width in widths]
-        print(
-            f"{name}: {truth[i]:.1f}; {held[i]:.0f} of {arguments.samples} intervals hold it; "
-            f"upper by lower end {np.median(told):.2f} (at most {max(told):.2f})"
-        )
+    cells = [f"{name} | {len(sizes)} | {np.median(looked):.0f}"]
+    for i in range(2):
+        wide_by = [width[i] for width in widths]
+        cells.append(f"{held[i]:.0f}; {np.median(wide_by):.2f}, {max(wide_by):.2f}")
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print a row per corpus."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workspace")
+    parser.add_argument("--kept-in", required=True, help="a word in the path of the videos that keep clips")
+    parser.add_argument("--samples", type=int, default=10)
+    arguments = parser.parse_args()
+    sizes, values, has = values_of(Workspace(arguments.workspace), arguments.kept_in)
+    print(
+        "| corpus | videos | sample | CPU: intervals that hold it; upper by lower end (median, most) | kept: the same |"
+    )
+    print("|---|---|---|---|---|")
+    print(told("with the word", sizes[has], values[has], arguments.samples))
+    print(told("all", sizes, values, arguments.samples))
+    rng = np.random.default_rng(0)
+    for count, share in DRAWN:
+        rows = drawn(has, count, share, rng)
+        scattered = values[rows]
+        scattered[:, 0] *= rng.lognormal(0.0, 0.2, count)
+        print(told(f"drawn, {share:.0%} with the word", sizes[rows], scattered, arguments.samples), flush=True)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def _captions(rng: np.random.Generator, recipe: Recipe, clips: pa.Table, kept: n
         "caption": pa.array([text] * n),
         "sub_captions": pa.array([[text] * 5] * n),
         "scan_id": rows["scan_id"],
-        "caption_protocol": pa.array(["descriptors/2"] * n),
+        "caption_protocol": pa.array(["descriptors/3"] * n),
         "protocols": pa.array([protocols] * n),
         "text_similarity": pa.array(value),
         "text_similarity_detail": _detail(rng, value, np.ones(n, bool), 4),

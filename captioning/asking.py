@@ -21,6 +21,8 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", 
 
 # The likeness of the neighbours of each clip's sub-captions.
 Similarities = Gathered[tuple[str, ...], Sequence[float]]
+# Of what is still wanted and of what was wrong with it: a cheaper question, its prompt and pictures; None where there is none.
+Cheaper = Callable[[Sequence[Wanted], str], tuple[str, tuple[bytes, ...]] | None]
 
 
 @dataclass
@@ -61,20 +63,22 @@ class Asker:
         images: tuple[bytes, ...],
         wanted: Sequence[Wanted],
         stays: Mapping[str, str] | None = None,
+        cheaper: Cheaper | None = None,
     ) -> dict[str, str]:
         """The texts that are wanted, by their keys; one that is optional may be missing. Asks again for what cannot be used,
         with what was wrong; and once for what could be better. Raises CaptionError.
 
         step: the name of the step, for its seed and its errors. stays: texts of an earlier answer by their keys, which a
-        model that is asked again is shown as good.
+        model that is asked again is shown as good. cheaper: what to ask in place of the whole question with another end,
+        where little of its answer is still wanted.
         """
         passed = Passed(self, dict(stays or {}))
-        left, more = list(wanted), ""
+        left, asked = list(wanted), (prompt, images)
         for attempt in range(self.settings.tries):
             request = ChatRequest(
                 system=self.system,
-                text=prompt + more,
-                images=images,
+                text=asked[0],
+                images=asked[1],
                 schema=schema_of(left),
                 seed=story.seed(self.settings.seed, step, attempt),
                 temperature=self.settings.temperature,
@@ -89,7 +93,10 @@ class Asker:
             left = passed.take(answer, step, left)
             if not left:
                 break
-            more = "\n\n" + passed.asked_again(left, multiple=len(wanted) > 1)
+            asked = (cheaper(left, passed.wrong_with(left)) if cheaper else None) or (
+                f"{prompt}\n\n{passed.asked_again(left, multiple=len(wanted) > 1)}",
+                images,
+            )
         return passed.texts(wanted)
 
     async def answered(self, story: Story, backend: ChatBackend, request: ChatRequest) -> ChatAnswer:
@@ -178,8 +185,12 @@ class Passed:
             "again",
             kept=kept or "(none yet)",
             keys=", ".join(one.key for one in left),
-            faults="; ".join(f"{one.key}: {self._wrong(one.key, multiple=True)}" for one in left),
+            faults=self.wrong_with(left),
         )
+
+    def wrong_with(self, left: Sequence[Wanted]) -> str:
+        """What was wrong with each of these texts, by their keys."""
+        return "; ".join(f"{one.key}: {self._wrong(one.key, multiple=True)}" for one in left)
 
     def _wrong(self, key: str, *, multiple: bool) -> str:
         if (problem := self.problems.get(key)) is not None:

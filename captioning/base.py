@@ -238,6 +238,11 @@ class Captioner(ABC):
         return Running()
 
     @property
+    def least_requests(self) -> int:
+        """Requests to a model that the captions of a clip take where every answer can be used; 0: it asks none."""
+        return 1
+
+    @property
     def spent(self) -> Spent:
         """What its models did since it was made."""
         return Spent()

@@ -33,10 +33,10 @@ MOVES: dict[Move, tuple[str, str, str]] = {
     "static": ("holds still", "holding still", "hold still"),
     "pan left": ("pans{} to the left", "panning{} to the left", "pan{} to the left"),
     "pan right": ("pans{} to the right", "panning{} to the right", "pan{} to the right"),
-    "tilt up": ("tilts{} up", "tilting{} up", "tilt{} up"),
-    "tilt down": ("tilts{} down", "tilting{} down", "tilt{} down"),
-    "zoom in": ("zooms{} in", "zooming{} in", "zoom{} in"),
-    "zoom out": ("zooms{} out", "zooming{} out", "zoom{} out"),
+    "tilt up": ("tilts up{}", "tilting up{}", "tilt up{}"),
+    "tilt down": ("tilts down{}", "tilting down{}", "tilt down{}"),
+    "zoom in": ("zooms in{}", "zooming in{}", "zoom in{}"),
+    "zoom out": ("zooms out{}", "zooming out{}", "zoom out{}"),
     "roll left": ("rolls{} to the left", "rolling{} to the left", "roll{} to the left"),
     "roll right": ("rolls{} to the right", "rolling{} to the right", "roll{} to the right"),
 }
@@ -44,7 +44,7 @@ SEEN, GOES_ON, BEGINS = range(3)
 PACES: dict[Pace, str] = {"still": "", "slow": " slowly", "medium": " steadily", "fast": " quickly"}
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 # What is said where nothing changes, part by part.
-RESTS = ("stays where it is", "does not move", "remains at rest", "keeps still", "has not moved")
+RESTS = ("stays where it is", "does not move", "remains at rest", "keeps still", "holds its place")
 SAME_VIEW = (
     "the view stays as it was",
     "hardly anything changes",
@@ -52,6 +52,28 @@ SAME_VIEW = (
     "the scene remains the same",
     "the view has not changed",
 )
+# The same where the camera moves: what it shows then is never all as it was.
+SAME_SCENE = (
+    "the scene is as it was",
+    "little else changes",
+    "the scene stays as it was",
+    "the scene remains the same",
+)
+# The same where the view shifts: by a camera that shows what was outside of the picture, otherwise; and where it is another one.
+REVEALING = ("pan left", "pan right", "tilt up", "tilt down", "zoom out")
+MORE_COMES = (
+    "the view moves on",
+    "more of the scene comes into view",
+    "the view moves on a little",
+    "the view shifts a little",
+)
+SHIFTS = (
+    "the picture changes",
+    "something in the picture changes",
+    "the picture changes a little",
+    "a few things change",
+)
+OTHER_VIEWS = ("the view is another one", "another view comes up", "the view is a different one", "the view changes")
 
 OWN_SHARE = 0.15  # share of the picture that moves by itself, from which it is mentioned
 BRIGHTER = 6.0  # change of L* that is mentioned
@@ -78,7 +100,11 @@ class Descriptors(Captioner):
     def protocol(self) -> str:
         # Raise the number whenever a sentence, a word or a threshold changes, here, in motion.py or in looks.py, and
         # when longtake.filters.flow_dis gives other vectors.
-        return "descriptors/2"
+        return "descriptors/3"
+
+    @property
+    def least_requests(self) -> int:
+        return 0
 
     def write_one(self, clip: ClipFrames) -> Captions:
         check_frames(clip)
@@ -107,25 +133,36 @@ def sub_captions(segments: list[Segment]) -> tuple[str, ...]:
 
 def sentence(segment: Segment, index: int) -> str:
     """What a segment shows: the first sets the scene, those after it tell what changes and how the camera goes on, each in a form
-    of its own, so that neighbours do not read alike even when they look alike."""
-    look, unclear = segment.look, segment.motion.moves[0] == "unclear"
+    of its own, so that neighbours do not read alike even when they look alike. That the camera's movement cannot be made out is
+    said once."""
+    look = segment.look
     moves, change, colours = motion_clause(segment, index), change_clause(segment, index), shades(look.main_colours)
+    silent = segment.motion.moves[0] == "unclear" and segment.motion.own_motion < OWN_SHARE
     if index % len(ORDINALS) == 0:
-        if unclear:
+        if segment.motion.moves[0] == "unclear":
             return as_sentence(f"{scene(look, colours)}; {moves}")
         mixed = ", parts of which move" if segment.motion.own_motion >= OWN_SHARE else ""
-        over = "on" if segment.motion.moves[0] == "static" else "over"
+        over = {"static": "on", "zoom in": "on", "zoom out": "from"}.get(segment.motion.moves[-1], "over")
         return as_sentence(f"{moves} {over} {scene(look, colours)}{mixed}")
     fill = f", and {colours} {'fills' if len(look.main_colours) == 1 else 'fill'} the frame" if _quiet(segment) else ""
-    light = light_word(look.light)
-    end = "" if _quiet(segment) else f"; {change}"
-    forms = (
-        f"{change}, and {moves}",
-        f"{moves}; {change}{fill}",
-        f"{change}, and {moves}" if unclear else f"{change} while {moves}",
-        f"at the end the picture is {f'{light}, ' if light else ''}mostly in {colours}, and {moves}{end}",
-    )
+    end = f"at the end the picture {_end(segment, colours)}"
+    if silent:
+        rest = f", still mostly in {colours}" if _quiet(segment) else ""
+        forms = (change + fill, change + rest, change, end)
+    else:
+        kind, stirs = segment.motion.moves[0], segment.motion.own_motion >= OWN_SHARE
+        link = ", and" if kind == "unclear" or (kind == "static" and stirs) else " while"
+        forms = (f"{change}, and {moves}", f"{moves}; {change}{fill}", f"{change}{link} {moves}", f"{end}, and {moves}")
     return as_sentence(forms[index % len(ORDINALS) - 1])
+
+
+def _end(segment: Segment, colours: str) -> str:
+    """How the picture is in the last part: `has darkened and is mostly in dark red`."""
+    before, light = segment.before, segment.look.light
+    if before is not None and abs(light - before.light) >= BRIGHTER:
+        return f"has {'brightened' if light > before.light else 'darkened'} and is mostly in {colours}"
+    word = light_word(light)
+    return f"is {f'{word}, ' if word else ''}mostly in {colours}"
 
 
 def scene(look: Look, colours: str = "") -> str:
@@ -157,7 +194,8 @@ def motion_clause(segment: Segment, index: int) -> str:
     mixed = motion.own_motion >= OWN_SHARE
     if first == "unclear":
         if mixed:
-            return "much of the scene moves by itself" if before is None else "much of it keeps moving by itself"
+            goes_on = before is not None and before.own_motion >= OWN_SHARE
+            return "much of it keeps moving by itself" if goes_on else "much of the scene moves by itself"
         return "no movement of the camera can be made out" if index % 2 == 0 else "how the camera moves cannot be told"
     goes_on = before is not None and before.moves[0] == first
     if first == "static":
@@ -172,7 +210,8 @@ def motion_clause(segment: Segment, index: int) -> str:
         clause = f"the camera now {_moves(motion, SEEN)}"
     else:
         clause = f"the camera {_moves(motion, SEEN)}"
-    return clause + (" as parts of the scene move" if mixed and before is not None else "")
+    beside = " though parts of the scene move" if first == "static" else " as parts of the scene move"
+    return clause + (beside if mixed and before is not None else "")
 
 
 def _moves(motion: CameraMotion, form: int) -> str:
@@ -198,8 +237,12 @@ def change_clause(segment: Segment, index: int) -> str:
         return " and ".join(changes)
     changed = difference(before, look)
     if changed < SAME:
-        return SAME_VIEW[index % len(SAME_VIEW)]
-    return "the view shifts a little" if changed < SHIFTED else "another view comes up"
+        same = SAME_VIEW if segment.motion.moves[0] in ("static", "unclear") else SAME_SCENE
+        return same[index % len(same)]
+    if changed >= SHIFTED:
+        return OTHER_VIEWS[index % len(OTHER_VIEWS)]
+    shifts = MORE_COMES if segment.motion.moves[0] in REVEALING else SHIFTS
+    return shifts[index % len(shifts)]
 
 
 def as_sentence(text: str) -> str:
@@ -213,11 +256,19 @@ def _camera_summary(segments: list[Segment]) -> str:
         mixed = any(segment.motion.own_motion >= OWN_SHARE for segment in segments)
         return "Much of the scene moves by itself." if mixed else "No movement of the camera can be made out."
     moves = [move for move, _ in groupby(motion.moves[0] for motion in known)]
+    seen = [MOVES[move][SEEN].format("") for move in moves]
+    if len(moves) > 3 and len(set(moves)) == 2:
+        if "static" in moves:
+            return f"The camera {seen[moves[0] == 'static']} now and then."
+        return f"The camera {seen[0]} and {seen[1]} by turns."
     if len(moves) > 1:
-        return f"The camera {', then '.join(MOVES[move][SEEN].format('') for move in moves)}."
+        again = " again" if len(moves) == 3 and moves[0] == moves[2] else ""
+        return f"The camera {', then '.join(seen)}{again}."
     paces = {PACES[motion.pace] for motion in known}
     pace = paces.pop() if len(paces) == 1 else ""
     throughout = " throughout" if len(known) == len(segments) else ""
+    if 2 * len(known) < len(segments):
+        return f"For a part of the shot the camera {MOVES[moves[0]][SEEN].format(pace)}."
     return f"The camera {MOVES[moves[0]][SEEN].format(pace)}{throughout}."
 
 
@@ -231,10 +282,11 @@ def _look_summary(looks: list[Look]) -> str:
     main = (ranked[0], *(name for name in ranked[1:3] if shares[name] >= 0.1))
     middle = looks[len(looks) // 2]
     if first and last and first != last:
-        return f"It goes from {first} to {last}, mostly in {shades(main)}."
-    if not (light_word(middle.light) or detail_word(middle) or contrast_word(middle)):
-        return f"It is mostly in {shades(main)}."
-    return f"It shows {scene(middle)}, mostly in {shades(main)}."
+        return f"The picture goes from {first} to {last}, mostly in {shades(main)}."
+    words = " and ".join(word for word in (light_word(middle.light), detail_word(middle)) if word)
+    contrast = contrast_word(middle)
+    end = f", with {contrast} contrast" if contrast else ""
+    return f"The scene is {f'{words}, ' if words else ''}mostly in {shades(main)}{end}."
 
 
 def _change_summary(segments: list[Segment]) -> str:
@@ -246,4 +298,4 @@ def _change_summary(segments: list[Segment]) -> str:
     total = difference(segments[0].look, segments[-1].look)
     if total < SAME:
         return "The view changes on the way and comes back to where it began."
-    return "The view changes little by little." if max(steps) < SHIFTED else "At times another view comes up."
+    return "The view changes little by little." if max(steps) < SHIFTED else "Now and then the view changes."

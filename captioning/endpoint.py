@@ -16,7 +16,8 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -90,6 +91,12 @@ class OpenAI(Progressive):
         return found
 
 
+def _at_once(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Wait for it, in a loop of its own in a thread of its own: in a notebook this thread has a loop that runs."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, coroutine).result()
+
+
 class Endpoint(ChatBackend):
     """One model at one endpoint."""
 
@@ -134,13 +141,13 @@ class Endpoint(ChatBackend):
         """Configured, allowed, reachable, the key accepted, and the model served, where the server tells."""
         self._check_settings()
         self._check_permission()
-        asyncio.run(self._look(self._sent_key()))
+        _at_once(self._look(self._sent_key()))
 
     def examine(self) -> list[str]:
         """As `check`, with no key sent; says what a run would send where."""
         self._check_settings()
         self._check_permission()
-        asyncio.run(self._look(None))
+        _at_once(self._look(None))
         return [f"a run sends {self._what()} to {self.url}{self._withheld()}"]
 
     def _check_settings(self) -> None:

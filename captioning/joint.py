@@ -2,19 +2,22 @@
 answered by a note of each, the overall caption, and what else the recipe asks for. The second is answered by the five
 sub-captions, written in order from those notes: in an answer, what comes first cannot depend on what comes after it.
 
-Whatever cannot be used is asked for again by itself, at the end of the same question, so that a server which caches prefixes
-computes the instructions and the pictures once. For that the prompts begin with what is the same for all clips, go on with the
-pictures, and end with what changes.
+Whatever cannot be used is asked for again by itself: notes of keyframes with the pictures of these keyframes alone, all else at
+the end of the same question, so that a server which caches prefixes computes the instructions and the pictures once. For that
+the prompts begin with what is the same for all clips, go on with the pictures, and end with what changes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from longtake.captioning.answers import Wanted
 from longtake.captioning.asking import Asker
 from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS
 from longtake.captioning.story import Story, Told
 
-VERSION = "joint/1"  # raise it when the steps or what they are shown change
+VERSION = "joint/2"  # raise it when the steps or what they are shown change
+QUESTIONS = 2  # of a clip where every answer can be used
 
 NOTE_WORDS = (10, 60)  # of the note of a keyframe: it is read by a model, and by nobody else
 # Texts of a few words about the whole clip, kept in columns of these names.
@@ -86,7 +89,17 @@ async def _watch(asker: Asker, story: Story) -> dict[str, str]:
         wanted.append(Wanted("camera", "the camera's movement", FACT_WORDS, MAX_FACT, CAMERA, required=False))
         wanted.append(Wanted("shot_size", "the shot size", FACT_WORDS, MAX_FACT, SHOT_SIZES, required=False))
     images = tuple(story.clip.encoded_keyframes)
-    return await asker.ask(story, asker.describer, "the keyframes", prompt, images, wanted)
+
+    def notes_alone(left: Sequence[Wanted], faults: str) -> tuple[str, tuple[bytes, ...]] | None:
+        """A question for notes of some keyframes, which shows no other pictures: a picture is most of what a question costs."""
+        parts = [wanted.index(one) for one in left]
+        if max(parts) >= SUB_CAPTIONS:
+            return None
+        keys = ", ".join(one.key for one in left)
+        look = asker.prompts.fill("look", keys=keys, note_low=note_low, note_high=note_high, faults=faults)
+        return look, tuple(images[i] for i in parts)
+
+    return await asker.ask(story, asker.describer, "the keyframes", prompt, images, wanted, cheaper=notes_alone)
 
 
 async def _told_apart(

@@ -33,10 +33,11 @@ from longtake.captioning.settings import MethodSettings, Settings
 from longtake.captioning.story import Story, Told, camera_movements
 from longtake.settings import checked
 
-# Of each method its name and version in the protocol, and what writes the captions of a clip.
-METHODS: dict[str, tuple[str, Callable[[Asker, Story], Awaitable[Told]]]] = {
-    "joint": (joint.VERSION, joint.tell),
-    "stepwise": (stepwise.VERSION, stepwise.tell),
+# Of each method its name and version in the protocol, what writes the captions of a clip, and how many questions it asks
+# where every answer can be used.
+METHODS: dict[str, tuple[str, Callable[[Asker, Story], Awaitable[Told]], int]] = {
+    "joint": (joint.VERSION, joint.tell, joint.QUESTIONS),
+    "stepwise": (stepwise.VERSION, stepwise.tell, stepwise.QUESTIONS),
 }
 
 # Seconds. When a run stops, requests already sent may take this long to answer: each is paid for, so it is waited for.
@@ -110,6 +111,10 @@ class Progressive(Captioner):
     @property
     def seed(self) -> int:
         return self.method.seed
+
+    @property
+    def least_requests(self) -> int:
+        return METHODS[self.method.method][2]
 
     @property
     def spent(self) -> Spent:
@@ -207,7 +212,7 @@ class Progressive(Captioner):
         if self.journal is not None:
             story.answers = await loop.run_in_executor(None, self.journal.read, story.clip.clip_id)
         story.moves = await loop.run_in_executor(self._small, camera_movements, story.clip)
-        _, tell = METHODS[self.method.method]
+        _, tell, _ = METHODS[self.method.method]
         return await tell(self._asker, story)
 
     @cached_property

@@ -23,6 +23,9 @@ FIELDS: dict[str, frozenset[str]] = {
     "mend": frozenset({"faults"}),  # added to any, after an answer that could not be used
     "writer": frozenset({"language"}),
     "watch": frozenset({"note_low", "note_high", "low", "high", "more", "seconds", "camera"}),
+    "look": frozenset(
+        {"keys", "note_low", "note_high", "faults"}
+    ),  # in place of watch, where only notes are wanted again
     "short": frozenset({"low", "high"}),  # within watch, where the recipe asks for it; so are the next two
     "long": frozenset({"low", "high"}),
     "facts": frozenset({"cameras", "sizes"}),
@@ -35,7 +38,7 @@ FIELDS: dict[str, frozenset[str]] = {
 }
 # The prompts of each method: the system text first.
 ROLES: dict[str, tuple[str, ...]] = {
-    "joint": ("writer", "watch", "short", "long", "facts", "tell", "again"),
+    "joint": ("writer", "watch", "look", "short", "long", "facts", "tell", "again"),
     "ask": ("judge", "questions", "again"),  # no method of writing captions, but questions that are filters
     "stepwise": ("system", "describe", "overall", "refine", "differ", "mend"),
 }

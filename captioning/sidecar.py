@@ -24,6 +24,10 @@ class Sidecar(Captioner):
     def protocol(self) -> str:
         return "sidecar/1"
 
+    @property
+    def least_requests(self) -> int:
+        return 0
+
     def write_one(self, clip: ClipFrames) -> Captions:
         if clip.sidecar is None:
             raise CaptionError("the source list brings no captions for this clip")

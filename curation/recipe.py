@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
-SAMPLE_VERSION = 2
+SAMPLE_VERSION = 3
 # The way in which the one reader makes pictures: SDR of BT.709, the light of HDR rolled off above a knee
 # (`curation/reading/colour.py`). Another curve is another name.
 READING = "bt709-white203-knee0.8"

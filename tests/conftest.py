@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -18,6 +19,10 @@ from tests.corpus import Corpus, cache_folder
 
 if TYPE_CHECKING:
     from tests.curation.workbench import RunningRay
+
+# An example has no time limit of its own: on a busy machine, any may take longer than 0.2 s.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 

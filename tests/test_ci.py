@@ -57,10 +57,10 @@ def test_a_workflow_names_no_registry_and_no_machine(path: Path) -> None:
     assert not re.findall(r"https?://|--index|(?:^|[\s\"'=])/[a-z]", path.read_text(encoding="utf-8"))
 
 
-def test_every_change_is_linted_typed_tested_and_packed() -> None:
+def test_every_change_is_linted_typed_documented_tested_and_packed() -> None:
     found = jobs(ROOT / ".github" / "workflows" / "ci.yml")
     told = set(runs(ROOT / ".github" / "workflows" / "ci.yml"))
-    assert told == {"make lint", "make test", "make wheel-test"}
+    assert told == {"make lint", "make docs", "make test", "make wheel-test"}
     lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert lint
     assert [word for word in ("ruff check", "ruff format --check", "mypy") if word not in lint[1]] == []
@@ -68,6 +68,12 @@ def test_every_change_is_linted_typed_tested_and_packed() -> None:
     assert versions == ["3.11", "3.12", "3.13", "3.14"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == f">={versions[0]}"
+
+
+def test_the_site_is_what_make_docs_builds() -> None:
+    docs = re.search(r"^docs:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert docs
+    assert 'docs.site "$(SITE)"' in docs[1]
 
 
 def test_slow_tests_run_each_night() -> None:
@@ -87,7 +93,7 @@ def test_a_script_can_be_run_and_runs_targets_of_the_makefile(path: Path) -> Non
 
 def test_a_submission_passes_all_checks() -> None:
     text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert re.findall(r"^make ([a-z-]+)", text, re.MULTILINE) == ["lint", "test", "test-slow"]
+    assert re.findall(r"^make ([a-z-]+)", text, re.MULTILINE) == ["lint", "docs", "test", "test-slow"]
     assert "--durations=25" in text
 
 

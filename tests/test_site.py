@@ -74,7 +74,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_way_of_loading_loads(
     block: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    pytest.importorskip(block.split()[1])
+    module = pytest.importorskip(block.split()[1])
+    if module.__name__ == "fiftyone":
+        try:
+            module.list_datasets()
+        except Exception as error:
+            pytest.skip(f"FiftyOne's database, which its package fetches, does not start: {error}")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     exec(compile(block, "load.md", "exec"), {"__name__": "snippet"})

@@ -55,7 +55,8 @@ def plan(
         bool,
         typer.Option(
             "--ask",
-            help="Send the requests for captions of the sample's clips, too, which may cost money. By default none is sent.",
+            help="Send the questions about the sample's clips and the requests for their captions, too, which may cost money. By "
+            "default none is sent.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Draw another sample with another number.")] = 0,

@@ -14,7 +14,7 @@ from rich.console import Console
 from longtake.curation.cli.app import outside
 from longtake.curation.cli.tables import print_table, text_of
 from longtake.curation.looking.nearest import BEST, Nearest, nearest
-from longtake.curation.looking.stats import QUANTILES, Statistics, hours, statistics
+from longtake.curation.looking.stats import QUANTILES, Statistics, export_errors, hours, statistics
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone
@@ -46,6 +46,14 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_not_applied(console, found)
     for note in result.notes:
         console.print(outside(note), soft_wrap=True)
+    if "export" in result.stages and (wrong := export_errors(workspace, recipe)):
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(wrong.items()))
+        place = outside(shlex.quote(redact(workspace.path)))
+        console.print(
+            f"not encoded: {sum(wrong.values())} clips ({outside(kinds)}). This tries them again:\n"
+            f"  longtake curate -o {place} --retry-errors",
+            soft_wrap=True,
+        )
     for tier, clips in result.datasets.items():
         long = _dataset_hours(workspace, tier)
         console.print(

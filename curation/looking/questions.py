@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,14 +46,19 @@ def with_share(counts: Mapping[str, int]) -> dict[str, float]:
     return {**counts, NOT_SURE_SHARE: counts[NOT_SURE] / asked if asked else 0.0}
 
 
-def answer_words(built: Mapping[str, Filter[Any]], values: Mapping[str, float]) -> dict[str, str]:
-    """The answers about one clip in words. values: its scores by filter; nan where there is none."""
+def answer_words(
+    built: Mapping[str, Filter[Any]], values: Mapping[str, float], unknown: Collection[str] = ()
+) -> dict[str, str]:
+    """The answers about one clip in words. values: its scores by filter; nan where there is none. unknown: filters that looked,
+    and whose score cannot be known."""
     found = {}
     for name, filter_ in questions_of(built).items():
         value = values.get(name, math.nan)
         by_score = {filter_.question.score(answer): answer for answer in filter_.question.choices}
         if value in by_score:
             found[name] = by_score[value]
+        elif name in unknown:
+            found[name] = NOT_SURE
     return found
 
 

@@ -213,6 +213,18 @@ def encoded_clips(
     return pa.concat_tables(found)
 
 
+def export_errors(workspace: Workspace, recipe: Recipe) -> Counter[str]:
+    """How many clips could not be encoded as the recipe says, by the kind of the error."""
+    found: Counter[str] = Counter()
+    if workspace.exports.rows():
+        columns = ["status", "error_kind", "export_protocol"]
+        for table in workspace.exports.scan(columns, encoded=columns):
+            status, kind, protocol = (table[name].cast(pa.string()) for name in columns)
+            ours = pc.and_(pc.equal(status, "error"), pc.equal(protocol, recipe.export_protocol))
+            found.update(kind.filter(ours).to_pylist())
+    return found
+
+
 def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
     """What became of the rest of long shots and clips, in sentences; none where nothing is left out or sped up. left_out: see
     `seconds_left_out`. encoded: with the columns pace and seconds_left_out."""

@@ -21,7 +21,7 @@ from longtake.curation.inputs import Gathered
 from longtake.curation.pipeline import RunResult, Watcher, add_inputs, run
 from longtake.curation.planning import work
 from longtake.curation.planning.estimate import Estimate, Floats, draw, draws, estimate, money
-from longtake.curation.recipe import Recipe
+from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import decide
@@ -33,7 +33,6 @@ FIRST = 20  # Videos. How many clips a video gives is not known before; most giv
 MOST_VIDEOS = 400  # The sample grows no further for its interval's sake, however wide that is.
 WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
 GROWS = 1.5
-_SUB_AND_OVERALL = 6  # Requests that a clip's captions cost at least: five sub-captions, and the overall one.
 _NONE_SEEN = 3.0  # Of n looked at none is kept: with 95 % certainty, fewer than 3 / n are.
 
 # Quantity → its unit, and how much of it a measured unit is. In this order they are told.
@@ -91,9 +90,10 @@ def price(
     table = gathered.table
     if not table.num_rows:
         raise SetupError("nothing to plan: no videos were given")
-    captioner = make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
-    costs = captioner.name not in ("descriptors", "sidecar") and not ask
-    stages = ("scan", "score") if costs else ("scan", "score", "caption", "export")
+    each, costs = _requests(recipe), False
+    if not ask and sum(each) > 0:
+        recipe, costs = _without_questions(recipe), True
+    stages = ("scan", "score") if costs and each[1] else ("scan", "score", "caption", "export")
     notes = []
     if table.num_rows <= work.MOST:
         sizes = work.expected_work(table, recipe, access or Access())
@@ -120,12 +120,12 @@ def price(
     }
     if costs:
         living = float(values[:, _CLIPS + 1].sum())
-        by_name["requests"] = _SUB_AND_OVERALL * by_name["kept clips"]
+        by_name["requests"] = sum(each) * by_name["kept clips"]
         quantities |= {"requests": estimate(by_name["requests"]), "prompt tokens": None, "completion tokens": None}
         notes.append(
-            f"No caption was asked for. Requests are at least {_SUB_AND_OVERALL} for each clip that scores let through; "
-            f"tokens and encoding were not measured, and text gates keep fewer. `--ask` sends those of the {living:.0f} clips "
-            "of the sample, and measures them."
+            f"No model was asked. Requests are at least {sum(each)} for each clip that scores let through ({each[0]} for "
+            f"questions, {each[1]} for captions); tokens and encoding were not measured, and gates on them keep fewer. "
+            f"`--ask` sends those of the {living:.0f} clips of the sample, and measures them."
         )
     if not values[:, _KEPT].any() and len(sampled.chosen) < table.num_rows:
         hours = float(totals[:, _CLIPS + 2].mean()) / 3600
@@ -147,6 +147,23 @@ def price(
         looked.unit_costs(),
         notes,
     )
+
+
+def _requests(recipe: Recipe) -> tuple[int, int]:
+    """Requests that a clip takes at least: for the questions of the recipe's filters, and for its captions."""
+    captioner = make_captioner(recipe.captioning.captioner, recipe.captioning.settings)
+    return int(any(filter_.asks for filter_ in recipe.built.values())), captioner.least_requests
+
+
+def _without_questions(recipe: Recipe) -> Recipe:
+    """The recipe without filters that ask a model, and without their gates."""
+    asks = {name for name, filter_ in recipe.built.items() if filter_.asks}
+    plain = recipe.model_dump(mode="json")
+    plain["filters"] = {name: settings for name, settings in plain["filters"].items() if name not in asks}
+    plain["tiers"] = {
+        tier: {name: gate for name, gate in gates.items() if name not in asks} for tier, gates in plain["tiers"].items()
+    }
+    return parse_recipe(plain, source="the recipe of this plan", check_captioner=False)
 
 
 def _summed(prices: Mapping[str, float]) -> dict[str, float]:
@@ -182,7 +199,8 @@ class _Looked:
     access: Access | None = None
 
     def __post_init__(self) -> None:
-        self.stages: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])  # CPU seconds, busy seconds, rows
+        # CPU seconds, busy seconds, rows, requests, prompt tokens, completion tokens.
+        self.stages: dict[str, list[float]] = defaultdict(lambda: [0.0] * 6)
 
     def at(self, videos: pa.Table) -> Floats:
         """What each of these videos costs and gives [videos, quantities], those that are known looked up."""
@@ -196,9 +214,12 @@ class _Looked:
             spent[0] += report.cpu_seconds
             spent[1] += report.busy_seconds
             spent[2] += report.rows
+            spent[3] += report.requests
+            spent[4] += report.prompt_tokens
+            spent[5] += report.completion_tokens
 
     def _each(self, stage: str, which: int = 0) -> float:
-        """CPU seconds (or busy seconds) of one row of a stage."""
+        """CPU seconds of one row of a stage, or another of what is counted of stages."""
         return self.stages[stage][which] / self.stages[stage][2] if self.stages[stage][2] else 0.0
 
     def _values(self, ids: Sequence[str]) -> Floats:
@@ -214,6 +235,7 @@ class _Looked:
             living |= decide(scores, gates).may_keep
         of_clip: dict[str, int] = {}
         scored = "score" in self.stages and self.stages["score"][2] > 0
+        answered = [column["requests"], column["prompt tokens"], column["completion tokens"]]
         for row, lives in zip(scores.table.to_pylist(), living.tolist(), strict=True):
             i = of_clip[row["clip_id"]] = at[row["video_id"]]
             seconds = row["end"] - row["start"]
@@ -221,6 +243,7 @@ class _Looked:
             if scored and row["has_frames"]:
                 values[i, column["CPU"]] += self._each("score")
                 values[i, column["GPU"]] += self._each("score", 1) if on_gpu else 0.0
+                values[i, answered] += [self._each("score", which) for which in (3, 4, 5)]
             if lives and "export" not in self.options.stages:
                 values[i, [_KEPT, column["kept clips"]]] += (seconds, 1.0)
         tokens = ["requests", "prompt_tokens", "completion_tokens"]

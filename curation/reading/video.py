@@ -238,7 +238,9 @@ def _decoded(
                 raw = False
                 shown = timeline.place(packet)
                 count.restarts = restarts + timeline.restarts
-                if shown is not None:
+                if (
+                    shown is not None and not packet.is_discard
+                ):  # what an edit list leaves out is decoded, and never shown
                     time = shown
                     count.last = max(count.last, time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)

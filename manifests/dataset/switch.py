@@ -33,7 +33,7 @@ def published(place: Folder, columns: list[str] | None = None) -> pa.Table | Non
     try:
         # pq.read_table reads a Python file on threads that may end after the interpreter does: the process is aborted then.
         with place.open(INDEX) as file, pq.ParquetFile(file) as index:
-            return index.read(columns)
+            return index.read(columns, use_threads=False)
     except (FileNotFoundError, NotADirectoryError, pa.ArrowException):
         return None
 
@@ -97,7 +97,7 @@ def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str
     last = [name for name in (CHECKSUMS, INDEX) if name in files]
     old = published(place, ["path", "sha256"])
     there = dict(zip(*old.to_pydict().values(), strict=True)) if old is not None else {}
-    made = pq.read_table(new / INDEX, columns=["path", "sha256"])
+    made = pq.read_table(new / INDEX, columns=["path", "sha256"], use_threads=False)
     now = dict(zip(*made.to_pydict().values(), strict=True))
     for name in sorted(set(files) - set(last)):
         if name in now and there.get(name) == now[name] and place.exists(name):

@@ -39,7 +39,7 @@ def test_each_segment_is_described_by_its_own_movement() -> None:
     said = [
         "pans steadily to the right",
         "now pans steadily to the left",
-        "now tilts steadily up",
+        "now tilts up steadily",
         "zooms",
         "comes to rest",
     ]
@@ -73,17 +73,50 @@ def test_changes_of_light_and_colour_are_told() -> None:
     one, two, three, four, five = result.sub_captions or ()
     assert "dark blue" in one
     assert two.startswith("The picture brightens and dark blue gives way to blue")
-    assert "nothing new comes into view, and blue fills the frame" in three
-    assert four.startswith("Blue gives way to red, and ")
-    assert five.startswith("At the end the picture is dark, mostly in dark red, and ")
-    assert five.endswith("the picture darkens and red gives way to dark red.")
+    assert three == "Nothing new comes into view, still mostly in blue."
+    assert four == "Blue gives way to red."
+    assert five == "At the end the picture has darkened and is mostly in dark red."
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [
+        (
+            ("pan left", "tilt up", "tilt up", "pan left", "pan left"),
+            "pans to the left, then tilts up, then pans to the left again",
+        ),
+        (("pan left", "tilt up", "pan left", "tilt up", "pan left"), "pans to the left and tilts up by turns"),
+        (("static", "static", "zoom in", "zoom in", "static"), "holds still, then zooms in, then holds still again"),
+        (("static", "tilt up", "static", "tilt up", "static"), "tilts up now and then"),
+        (("tilt up", "static", "tilt up", "static", "static"), "tilts up now and then"),
+        (("zoom in", "unclear", "zoom in", "zoom in", "zoom in"), "zooms in slowly"),
+    ],
+)
+def test_the_camera_over_the_whole_clip_as_a_person_tells_it(moves: tuple[Move, ...], said: str) -> None:
+    motions = [CameraMotion((move,), 0.0 if move in ("static", "unclear") else 0.05, 0) for move in moves]
+    segments = [Segment(motion, LOOKS[0], LOOKS[0]) for motion in motions]
+    assert overall_caption(segments).startswith(f"The camera {said}.")
+
+
+def test_what_the_camera_does_in_one_part_of_five_is_not_said_of_the_whole() -> None:
+    motions = [CameraMotion(("unclear",), 0.0, 0.4)] * 4 + [CameraMotion(("tilt up",), 0.05, 0)]
+    segments = [Segment(motion, LOOKS[0], LOOKS[0]) for motion in motions]
+    assert overall_caption(segments).startswith("For a part of the shot the camera tilts up slowly.")
+
+
+def test_that_no_movement_can_be_made_out_is_said_once() -> None:
+    unclear = CameraMotion(("unclear",), 0.0, 0.0)
+    segments = [Segment(unclear, LOOKS[0], LOOKS[0] if i else None, unclear if i else None) for i in range(5)]
+    first, *others = sub_captions(segments)
+    assert "no movement of the camera can be made out" in first
+    assert not [text for text in others if "camera" in text]
 
 
 def test_a_black_clip_is_captioned_and_claims_no_movement() -> None:
     black = np.zeros((90, 160, 3), np.uint8)
     result = captioned(clip([black] * 5, [black] * 5))
     assert result.caption == (
-        "No movement of the camera can be made out. It shows a very dark, plain scene with low contrast, mostly in black. "
+        "No movement of the camera can be made out. The scene is very dark and plain, mostly in black, with low contrast. "
         "The view stays much the same from start to end."
     )
 
@@ -143,7 +176,7 @@ def test_any_five_segments_give_five_distinct_well_formed_sentences(
     ("motion", "before", "words"),
     [
         (("pan left",), None, "the camera pans slowly to the left"),
-        (("zoom in", "tilt up"), None, "the camera zooms slowly in and tilts up"),
+        (("zoom in", "tilt up"), None, "the camera zooms in slowly and tilts up"),
         (("static",), None, "the camera holds still"),
         (("unclear",), None, "no movement of the camera can be made out"),
         (("pan left",), "static", "the camera begins to pan slowly to the left"),
@@ -163,6 +196,9 @@ def test_movement_in_words(motion: tuple[Move, ...], before: Move | None, words:
 def test_what_moves_by_itself_is_told() -> None:
     mixed = CameraMotion(("unclear",), 0.3, 0.9)
     assert motion_clause(Segment(mixed, LOOKS[0], None), 0) == "much of the scene moves by itself"
+    unclear = CameraMotion(("unclear",), 0.0, 0.0)
+    assert motion_clause(Segment(mixed, LOOKS[0], LOOKS[0], unclear), 1) == "much of the scene moves by itself"
+    assert motion_clause(Segment(mixed, LOOKS[0], LOOKS[0], mixed), 1) == "much of it keeps moving by itself"
     pan = CameraMotion(("pan left",), 0.05, 0.3)
     assert motion_clause(Segment(pan, LOOKS[0], LOOKS[0], pan), 1).endswith("as parts of the scene move")
 

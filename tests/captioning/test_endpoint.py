@@ -3,6 +3,7 @@ for, nothing is paid beyond the ceilings, and the key is nowhere."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -316,6 +317,18 @@ def test_a_bad_request_is_not_sent_again() -> None:
     assert len(asked) == 2, "with and without a schema"
 
 
+def test_a_notebook_whose_thread_has_a_loop_can_look_whether_the_model_is_there() -> None:
+    async def in_a_cell(url: str) -> None:
+        captioner = make_captioner("openai", {"endpoint": url, "model": "tiny"})
+        captioner.check()
+        assert "a run sends" in captioner.examine()[0]
+        with pytest.raises(CaptionerFault, match="other"):
+            make_captioner("openai", {"endpoint": url, "model": "other"}).check()
+
+    with Server() as server:
+        asyncio.run(in_a_cell(server.url))
+
+
 def test_a_slow_clip_holds_nobody_up() -> None:
     """One clip's first answers take 2 s each; all others are through before the first of them."""
     ended: dict[str, float] = {}
@@ -557,7 +570,7 @@ def test_the_protocol_names_model_prompts_and_settings_but_not_the_place() -> No
     base = of()
     # As it was when there was no other method: captions that were paid for under it still count.
     assert base == "progressive/1/openai:m/longtake@7cb83664/72ba388a"
-    assert of(method="joint").startswith("joint/1/openai:m/longtake@")
+    assert of(method="joint").startswith("joint/2/openai:m/longtake@")
     assert base == of(endpoint="http://other/v1", concurrency=5, tries=2, timeout=3)
     for change in ({"model": "n"}, {"seed": 1}, {"temperature": 0.1}, {"words": [5, 9]}, {"refiner": {"model": "r"}},
                    {"prompts": {"system": "Be brief."}}):  # fmt: skip

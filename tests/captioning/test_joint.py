@@ -119,15 +119,48 @@ def test_only_the_sub_caption_that_fails_is_asked_for_again(text: object, told_i
     ]
 
 
-def test_a_note_of_a_keyframe_that_fails_is_asked_for_by_itself_with_the_pictures() -> None:
-    with Server(spoiled("watch", "keyframe_4", None)) as server:
+def test_a_note_of_a_keyframe_that_fails_is_asked_for_by_itself_with_its_picture() -> None:
+    def script(ask: Ask) -> Reply:
+        if ask.step == "watch" and len(ask.images) == 5:
+            return Reply(json.dumps({**told(ask), "keyframe_2": None, "keyframe_4": "I cannot describe people."}))
+        return good(ask)
+
+    with Server(script) as server:
         (result,) = captioned(server, clips(1))
-        steps = [(ask.step, ask.keys, len(ask.images)) for ask in server.asked]
+        first, again, tell = server.asked
+    assert is_own(result)
+    assert (result.requests, result.attempts) == (3, 2)
+    assert again.keys == ("keyframe_2", "keyframe_4")
+    assert again.images == [first.images[1], first.images[3]], "a picture is most of what a question costs"
+    assert "keyframe_2: it was no text that can be used; keyframe_4: it did not describe what is given" in again.text
+    assert all(text in tell.text for text in told(again).values())
+
+
+def test_an_overall_caption_that_fails_is_asked_for_again_with_all_pictures() -> None:
+    with Server(spoiled("watch", "caption", None)) as server:
+        (result,) = captioned(server, clips(1))
+        asked = [(ask.keys, len(ask.images)) for ask in server.asked]
         cached = server.cache.cached_tokens
     assert is_own(result)
-    assert steps[1] == ("watch", ("keyframe_4",), 5)
+    assert asked[1] == (("caption",), 5)
     assert result.requests == 3
     assert cached > 3_400, "the pictures are computed once"
+
+
+def test_where_one_text_in_fifty_cannot_be_used_a_clip_takes_at_most_5000_prompt_tokens() -> None:
+    dice = random.Random(0)
+
+    def script(ask: Ask) -> Reply:
+        return Reply(
+            json.dumps({k: "A text that breaks off..." if dice.random() < 0.02 else t for k, t in told(ask).items()})
+        )
+
+    with Server(script) as server:
+        results = captioned(server, clips(100))
+        tokens, requests = server.cache.prompt_tokens, server.cache.requests
+    assert all(map(is_own, results))
+    assert 210 <= requests <= 240, "there was something to ask again"
+    assert tokens / 100 <= 5_000
 
 
 def test_a_model_that_repeats_all_of_its_answer_is_read_where_it_was_asked() -> None:

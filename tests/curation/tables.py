@@ -119,7 +119,7 @@ def _caption(letter: str, chosen: Recipe) -> dict[str, Any]:
         "caption": None if refused else "A [red]herring[/red].",
         "sub_captions": None if refused else list("12345"),
         "scan_id": "scan",
-        "caption_protocol": "descriptors/2",
+        "caption_protocol": "descriptors/3",
         "protocols": json.dumps({"text_similarity": chosen.built["text_similarity"].protocol}),
         "text_similarity": similarity,
         "text_similarity_detail": None if similarity is None else [similarity] * 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import threading
 from collections.abc import Callable
@@ -12,13 +13,18 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
+from rich.console import Console
 
+from longtake.curation.cli.progress import Progress
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.looking.studio.marks import Marks
 from longtake.curation.looking.tiering import retier
-from longtake.curation.recipe import load_recipe
+from longtake.curation.pipeline import run
+from longtake.curation.recipe import load_recipe, parse_recipe
+from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
 from longtake.presto.ab import _html
+from tests.captioning.server import Reply, Server
 from tests.curation.looking.studio_server import Studio, studio
 from tests.curation.looking.test_report import hostile
 from tests.curation.tables import clip_id, recipe
@@ -220,6 +226,48 @@ def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Works
     expect(page.locator("#listed li")).to_have_count(3)
     assert page.locator("#listed button.good[aria-pressed=true]").count() == 3
     assert not watched.faults
+
+
+def test_answers_are_told_in_words_and_compared_with_marks(watched: Watched, films: Workspace) -> None:
+    """A model says of two films that they are slideshows, is not sure of a third, and says no to the rest."""
+    said = iter(["yes", "yes", "not sure"])
+    with Server(lambda ask: Reply(json.dumps({"slideshow": next(said, "no")}))) as server:
+        plain = films.recipe(None).model_dump(mode="json")
+        plain["filters"]["slideshow"] = {}
+        plain["tiers"] = {"pretrain": {"grayscale": "[1, 254]", "slideshow": "[0, 1]"}}
+        plain["captioning"] = {"captioner": "openai", "settings": {"endpoint": server.url, "model": "tiny"}}
+        with Progress(Console(quiet=True)) as progress:
+            run(films, parse_recipe(plain, source="e2e"), [], Options(("score",), engine="inline"), progress)
+    table = films.clips.read(["clip_id"], optional=["slideshow", "slideshow_detail"]).to_pylist()
+    yes = [row["clip_id"] for row in table if row["slideshow"] == 1]
+    no = [row["clip_id"] for row in table if row["slideshow"] == 0]
+    # Clips that were rejected before have no frames that a model could be asked about.
+    (unsure,) = [row["clip_id"] for row in table if row["slideshow"] is None and row["slideshow_detail"]]
+    assert len(yes) == 2
+    assert len(no) >= 3
+    page = watched.page
+    with studio(films.path) as served:
+        ready(page, served.url)
+        marks = {yes[0]: "bad", yes[1]: "good", no[0]: "good", no[1]: "good", no[2]: "bad", unsure: "good"}
+        for clip, mark in marks.items():
+            assert served.ask("/api/mark", {"clip": clip, "mark": mark}).status == 200
+        page.reload()
+        ready(page, served.url)
+        # Three of five agree: a yes that is bad and two noes that are good. The sixth has no answer to compare.
+        told = page.get_by_role("list", name="answers and marks")
+        expect(told).to_contain_text("slideshow: 60 % of 5 answers agree with the marks (95 % interval 23 % to 88 %)")
+        told.scroll_into_view_if_needed()
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / "answers-and-marks.png")
+        for clip, which, answer in ((yes[0], "kept", "yes"), (no[0], "kept", "no"), (unsure, "undecided", "not sure")):
+            page.locator("#which").select_option(which)
+            page.get_by_role("button", name="Show", exact=True).click()
+            page.locator(f"#listed [data-clip='{clip}'] .open-clip").click()
+            row = page.locator("dialog tr", has=page.get_by_role("rowheader", name="slideshow"))
+            expect(row.locator("td")).to_have_text(answer)
+            page.screenshot(path=SHOTS / f"answer-{answer.replace(' ', '-')}.png")
+            page.keyboard.press("Escape")
+        assert not watched.faults
 
 
 def test_marks_survive_a_lost_connection_a_reload_and_another_studio(

@@ -123,6 +123,8 @@ def test_scores_are_those_of_open_clip_with_its_own_transform(tower: Any) -> Non
         assert embedding.dtype == np.float16
         assert embedding == pytest.approx(mean.numpy(), abs=1e-3)
         assert np.linalg.norm(embedding.astype(np.float64)) == pytest.approx(1, abs=1e-3)
+        assert score.keyframe_embeddings is not None
+        assert score.keyframe_embeddings == pytest.approx(features.numpy(), abs=1e-3), "one for each keyframe, too"
 
 
 def test_a_batch_of_one_is_a_batch_of_many_and_a_bad_clip_harms_no_other(tower: Any) -> None:

@@ -228,7 +228,8 @@ class Session:
             video = self._video(row["video_id"])
             codec = ", ".join(filter(None, (video.get("codec"), video.get("container"))))
             told["scores"] = {name: _shown(value) for name, value in view.scores.items()}
-            told["answers"] = answer_words(self.recipe.built, view.scores)
+            unknown = {name for names in view.unknown.values() for name in names}
+            told["answers"] = answer_words(self.recipe.built, view.scores, unknown)
             told["failures"] = {
                 tier: [each | {"score": _shown(each["score"]), "excess": _shown(each["excess"])} for each in failures]
                 for tier, failures in told["failures"].items()

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.captioning.server import Ask, Reply, Server, good
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.faulty_server import faulty_server
 from tests.curation.tables import fill
@@ -107,6 +108,28 @@ def test_films_without_a_long_shot_are_told_of_explore(films: Path, tmp_path: Pa
     counts = json.loads(longtake("stats", tmp_path / "w", "--json").stdout)
     assert counts["clips"]["error_kinds"] == {"too_short": 2}
     assert counts["tiers"]["pretrain"]["kept"] == 0
+
+
+def test_clips_that_could_not_be_encoded_are_told_with_the_command_that_tries_again(
+    films: Path, tmp_path: Path
+) -> None:
+    """The film of two kept clips is gone when they are encoded: a kind of error that the same command does not try again."""
+    loose = {**STRICT, "tiers": {"pretrain": {"width": ">= 64"}}}
+    (tmp_path / "loose.yaml").write_text(yaml.safe_dump(loose))
+    (tmp_path / "films").mkdir()
+    for film_ in films.iterdir():
+        (tmp_path / "films" / film_.name).write_bytes(film_.read_bytes())
+    longtake("scan", tmp_path / "films", "-r", tmp_path / "loose.yaml", "-o", tmp_path / "w", "--engine", "inline")
+    (tmp_path / "films" / "0.mp4").write_bytes(b"no video any more" * 100)
+    done = longtake("export", tmp_path / "w", "-r", tmp_path / "loose.yaml", "--engine", "inline")
+    told = re.search(
+        r"^not encoded: 2 clips \(\w+ 2\)\. This tries them again:\n  longtake (.*)$", done.stdout, re.MULTILINE
+    )
+    assert told, done.stdout
+    (tmp_path / "films" / "0.mp4").write_bytes((films / "0.mp4").read_bytes())
+    again = longtake(*told[1].split(), "--engine", "inline")
+    assert "not encoded" not in again.stdout
+    assert len(pd.read_parquet(tmp_path / "w" / "dataset" / "pretrain" / "index.parquet")) == 4
 
 
 def test_hours_stand_beside_clips(nothing_kept: tuple[Path, str]) -> None:
@@ -306,14 +329,37 @@ def test_the_price_is_told_before_the_run(films: Path, recipe: Path, tmp_path: P
     assert "write NAME=AMOUNT" in longtake("plan", films, "--price", "cpu=1", code=2).stderr
 
 
-def test_a_plan_sends_no_request_unasked(films: Path, tmp_path: Path) -> None:
-    asks = {
+def asking(server: str, method: str = "joint") -> dict[str, Any]:
+    """A recipe that asks one question about each clip, a gate with the answer, and has it captioned by a model."""
+    settings = {"endpoint": server, "model": "tiny", "method": method}
+    return {
         **STRICT,
-        "captioning": {"captioner": "openai", "settings": {"endpoint": "http://127.0.0.1:9/v1", "model": "m"}},
+        "filters": {**STRICT["filters"], "slideshow": {}},
+        "tiers": {"pretrain": {"width": ">= 64", "slideshow": "<= 0"}},
+        "captioning": {"captioner": "openai", "settings": settings},
     }
-    asks["tiers"] = {"pretrain": {"width": ">= 64"}}
-    (tmp_path / "asks.yaml").write_text(yaml.safe_dump(asks))
+
+
+@pytest.mark.parametrize(("method", "each"), [("joint", 3), ("stepwise", 12)])
+def test_a_plan_sends_no_request_unasked(method: str, each: int, films: Path, tmp_path: Path) -> None:
+    (tmp_path / "asks.yaml").write_text(yaml.safe_dump(asking("http://127.0.0.1:9/v1", method)))
     found = json.loads(longtake("plan", films, "-r", tmp_path / "asks.yaml", "--engine", "inline", "--json").stdout)
-    assert found["quantities"]["requests"]["expected"] == 24
+    assert found["quantities"]["requests"]["expected"] == 4 * each
     assert found["quantities"]["prompt tokens"] is None
+    assert f"at least {each} for each clip" in found["notes"][0]
     assert "`--ask`" in found["notes"][0]
+
+
+def test_a_plan_that_may_ask_counts_questions_and_captions(films: Path, tmp_path: Path) -> None:
+    def script(ask: Ask) -> Reply:
+        return Reply(json.dumps({"slideshow": "no"})) if ask.keys == ("slideshow",) else good(ask)
+
+    with Server(script) as server:
+        (tmp_path / "asks.yaml").write_text(yaml.safe_dump(asking(server.url)))
+        arguments = ["plan", films, "-r", tmp_path / "asks.yaml", "--engine", "inline", "--json"]
+        asked = ["--ask", "--allow-endpoint", f"127.0.0.1:{server.port}"]
+        found = json.loads(longtake(*arguments, *asked, XDG_CONFIG_HOME=str(tmp_path)).stdout)
+        assert found["quantities"]["requests"]["expected"] == len(server.asked) == 12
+        # A thousand tokens are its unit; the server says 100 of each prompt.
+        assert found["quantities"]["prompt tokens"]["expected"] == pytest.approx(1.2)
+    assert found["kept"] == 4

@@ -107,7 +107,7 @@ def planted(folder: Path, text: str) -> tuple[Workspace, Recipe, list[str]]:
     ]
     workspace.clips.append(rows_table(clips, schemas.CLIPS, ["width", "psnr", "artifacts"]))
     told = {
-        "scan_id": "scan", "caption_protocol": "descriptors/2", "text_similarity": 0.1, "outside_band": 2,
+        "scan_id": "scan", "caption_protocol": "descriptors/3", "text_similarity": 0.1, "outside_band": 2,
         "other_language": True, "text_similarity_detail": [0.99] * 4,
         "protocols": json.dumps({"text_similarity": chosen.built["text_similarity"].protocol}),
     }  # fmt: skip

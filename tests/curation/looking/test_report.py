@@ -186,7 +186,7 @@ def duplicates(folder: Path) -> tuple[Workspace, Recipe]:
     rows[8]["duplicate_of"] = clip_id("gone")
     workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width", "duplicates"]))
     told = [{"clip_id": clip_id("1"), "scan_id": "s", "status": "refused", "protocols": "{}"}]
-    told[0]["caption_protocol"] = "descriptors/2"
+    told[0]["caption_protocol"] = "descriptors/3"
     workspace.captions.append(rows_table(told, schemas.CAPTIONS, ["text_similarity"]))
     return workspace, chosen
 
@@ -315,7 +315,7 @@ def hostile(folder: Path) -> Workspace:
         writer.write(StoredFrames(clip_id("1"), [picture] * 5, [], [1.0, 4.0, 7.0, 10.0, 13.0], [], None))
     told = {"clip_id": clip_id("1"), "status": "ok", "caption": words, "sub_captions": [words] * 5, "scan_id": "scan"}
     told |= {
-        "caption_protocol": "descriptors/2",
+        "caption_protocol": "descriptors/3",
         "protocols": json.dumps({"text_similarity": chosen.built["text_similarity"].protocol}),
         "text_similarity": 0.1,
     }

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading import sandbox
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +89,11 @@ def ask_for(seconds: float, then_take: float) -> str:
     return "done"
 
 
+def nap(seconds: float) -> str:
+    time.sleep(seconds)
+    return "rested"
+
+
 def talk() -> str:
     print("to standard output")  # must not get between parent and child
     return "quiet"
@@ -142,6 +148,36 @@ def test_a_hang_ends(shared: Sandbox) -> None:
     assert kind_of(shared, hang, limits=Limits(seconds=0.5, memory_mib=1024)) == "timeout"
     assert not psutil.pid_exists(child)
     assert shared.run(add, (1, 1), EASY) == 2
+
+
+def test_what_a_decoder_stands_in_line_for_a_cpu_is_not_held_against_its_film(
+    shared: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.run(add, (0, 0), EASY)
+    told: list[float] = []
+    monkeypatch.setattr(shared, "_allowed", told.append)
+    in_line = iter([5.0, 7.0])  # before the job, and when its half second is over: two of these it had no CPU
+    monkeypatch.setattr(sandbox, "_seconds_in_line", lambda pid: next(in_line, 7.0))
+    assert shared.run(nap, (1.5,), Limits(seconds=0.5, memory_mib=1024)) == "rested"
+    assert told == [2.0], "whoever watches the worker knows"
+    assert kind_of(shared, nap, 30.0, limits=Limits(seconds=0.5, memory_mib=1024)) == "timeout"
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel does not tell")
+def test_seconds_in_line_are_those_of_the_kernel() -> None:
+    """Of two processes that are held to one CPU, each stands in line for about half of the time."""
+    code = "import os, time; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\nwhile True: pass"
+    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and min(sandbox._seconds_in_line(one.pid) for one in both) < 0.3:
+            time.sleep(0.05)
+        assert min(sandbox._seconds_in_line(one.pid) for one in both) >= 0.3
+    finally:
+        for one in both:
+            one.kill()
+            one.wait()
+    assert sandbox._seconds_in_line(both[0].pid) == 0.0, "nobody of that number any more"
 
 
 def test_a_flood_of_memory_ends(shared: Sandbox) -> None:

@@ -54,6 +54,21 @@ def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
 
 
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+def test_what_an_edit_list_leaves_out_is_never_shown(tmp_path: Path, how: dict[str, bool]) -> None:
+    """As phones write it: of three seconds in the file, the edit list shows two. The clip ends where an export finds its end."""
+    data = bytearray(film(tmp_path / "whole.mp4").read_bytes())
+    at = (
+        data.index(b"elst") + 12
+    )  # past version, flags and the number of entries: the length of the first, then its start
+    assert int.from_bytes(data[at : at + 4], "big") == 3000
+    data[at : at + 4] = (2000).to_bytes(4, "big")
+    (tmp_path / "edited.mp4").write_bytes(data)
+    _, count, frames = shown(tmp_path / "edited.mp4", **how)
+    assert count.last == pytest.approx(max(frames), abs=0.5 / 25) == pytest.approx(2 - 1 / 25, abs=1.5 / 25)
+    assert count.fps == pytest.approx(25)
+
+
 def joined(tmp_path: Path, suffix: str, second: float) -> Path:
     """Two recordings of 2 s in one file, the second one's clock `second` s before the end of the first one's."""
     parts = []

@@ -29,7 +29,7 @@ from longtake.curation.recipe import load_recipe
 from longtake.curation.running import on_ray
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Hands, Job, Report, split
-from longtake.curation.running.on_ray import Cluster, why_not
+from longtake.curation.running.on_ray import Cluster, _later, why_not
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
 from tests.curation.workbench import RunningRay, environment
@@ -285,6 +285,28 @@ def test_a_disk_too_full_for_rays_scratch_is_said(tmp_path: Path, monkeypatch: p
         told = on_ray.full_scratch()
         assert told is None if said is None else told is not None and told.startswith(said)
     assert "the disk of Ray's scratch folder on a machine is too full" in streaming._last_line(OutOfDiskError("put"))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_line_of_rays_core_is_left_out_and_nothing_else(number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with _later(number):
+        os.write(number, b"before\n")
+        os.write(
+            number, b"[2026-11-25 logging.cc:123] Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL\n"
+        )
+        os.write(number, b"after\n")
+    assert capfd.readouterr()[number - 1] == "before\nafter\n"
+
+
+@pytest.mark.slow  # it starts a Ray of its own
+@pytest.mark.cluster
+def test_starting_ray_is_said_and_its_core_says_nothing() -> None:
+    code = "from longtake.curation.running.on_ray import Cluster; c = Cluster(say=print); print(c.workers); c.close()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(), timeout=300
+    )
+    assert re.fullmatch(r"starting Ray, some 10 s\n\d+\n", done.stdout)
+    assert "logging.cc" not in done.stderr
 
 
 def test_a_cluster_that_is_not_there_is_a_clear_error() -> None:

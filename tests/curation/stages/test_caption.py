@@ -205,7 +205,7 @@ def test_two_questions_a_clip_bring_all_that_the_recipe_asks_for_and_a_kept_row_
         assert len(server.asked) == 16
     assert (rows["status"] == "ok").all()
     assert rows["requests"].eq(2).all()
-    assert rows["caption_protocol"].str.startswith("joint/1/openai:tiny/longtake@").all()
+    assert rows["caption_protocol"].str.startswith("joint/2/openai:tiny/longtake@").all()
     for number, row in rows.iterrows():
         assert row["caption_short"].startswith(f"Scene clip{number}, overall 0:")
         assert row["caption_long"].startswith(f"Scene clip{number}, overall 0:")

@@ -275,7 +275,7 @@ def test_a_clip_whose_captions_fail_is_no_orphans_parent(workspace: Workspace) -
     fill(workspace, FIVE)
     finish(workspace, recipe())
     failed = {"clip_id": f"{2:032x}", "status": "error", "reason": "no words", "scan_id": "scan 2"}
-    failed["caption_protocol"] = "descriptors/2"
+    failed["caption_protocol"] = "descriptors/3"
     workspace.captions.append(pa.Table.from_pylist([failed], schema=schemas.CAPTIONS))
     counts = statistics(workspace, recipe()).summary["tiers"]["pretrain"]
     assert [counts[verdict] for verdict in ("kept", "rejected", "error", "undecided")] == [2, 2, 1, 0]

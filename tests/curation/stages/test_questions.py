@@ -79,6 +79,16 @@ def answers(said: dict[str, dict[str, str]]) -> Any:
     return script
 
 
+def test_the_questions_that_ship() -> None:
+    """What a look at a film should tell: yes or no, but for what kind of film it is."""
+    assert set(QUESTIONS) == {
+        "slideshow", "rendered", "strong_filter", "added_text", "split_screen", "watermark", "photographic_defect",
+        "wrong_way_up", "low_quality", "blurred_region", "shaking_camera", "changed_speed", "unsafe", "content_type",
+    }  # fmt: skip
+    assert [name for name, question in QUESTIONS.items() if not question.yes_or_no] == ["content_type"]
+    assert 24 <= len(set(QUESTIONS["content_type"].choices)) <= 28
+
+
 def test_all_questions_go_into_one_request_and_captions_are_paid_for_clips_that_passed(tmp_path: Path) -> None:
     place = Place(tmp_path, 8)
     said = {"clip1": {"slideshow": "yes"}, "clip3": {"watermark": "not sure"}, "clip5": {"content_type": "video game"}}
@@ -246,3 +256,4 @@ def test_answers_in_words_and_their_agreement_with_marks(tmp_path: Path) -> None
     values = {"slideshow": 1.0, "content_type": 23.0}
     assert answer_words(loaded.built, values) == {"slideshow": "yes", "content_type": "video game"}
     assert answer_words(loaded.built, {"slideshow": math.nan}) == {}
+    assert answer_words(loaded.built, {}, {"slideshow", "flow"}) == {"slideshow": "not sure"}

@@ -101,7 +101,28 @@ def test_of_no_clips(tmp_path: Path) -> None:
     assert read(write_samples(dataset_table([]), tmp_path, tmp_path / "fiftyone"), "samples") == {"samples": []}
 
 
-# The real one, where it is installed and its database starts: 0.8 GB, and a MongoDB, so not in the extra `dev`.
+# The real one, where it is installed: 0.8 GB, so not in the extra `dev`. Its package fetches a MongoDB when it is installed.
+# Where that cannot be had, its classes still read what is written; to import a dataset, or to query it, takes the database.
+
+
+def test_fiftyones_own_classes_read_it(tmp_path: Path) -> None:
+    fiftyone = pytest.importorskip("fiftyone")
+    from bson import json_util
+    from fiftyone.core.odm.dataset import DatasetDocument
+
+    folder, table = dataset(tmp_path)
+    inside = write_samples(table, folder, folder / "fiftyone")
+    described = DatasetDocument.from_dict(json_util.loads((inside / "metadata.json").read_text(encoding="utf-8")))
+    assert {"flow", "caption", "sub_captions", "protocols"} <= {field.name for field in described.sample_fields}
+    written = json_util.loads((inside / "samples.json").read_text(encoding="utf-8"))["samples"]
+    for sample, expected in zip(map(fiftyone.Sample.from_dict, written), table.to_pylist(), strict=True):
+        assert (sample.media_type, sample["flow"], sample["caption"]) == (
+            "video",
+            expected["flow"],
+            expected["caption"],
+        )
+        parts = sample.sub_captions.detections if sample.sub_captions else None
+        assert (parts and [part.label for part in parts]) == expected["sub_captions"]
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ export function large(clip, tier, mark, marked) {
       clip.frames ? element("img", {alt: `keyframe ${i + 1}`, src: `/clips/${clip.clip_id}/${i}.jpg`}) : "",
       element("span", {dir: "auto"}, clip.sub_captions[i] || "")))));
   }
-  const scores = Object.entries(clip.scores).map(([name, value]) =>
+  const scores = Object.entries({...clip.scores, ...clip.answers}).map(([name, value]) =>
     element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, clip.answers[name] ?? digits(value))));
   parts.push(element("table", {}, element("caption", {}, "scores"), element("tbody", {}, ...scores)));
   return parts;
