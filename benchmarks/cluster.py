@@ -24,8 +24,8 @@ from pathlib import Path
 
 import psutil
 
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.on_ray import Cluster
 from longtake.curation.stages import scan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,19 @@ from longtake.curation.folders import (
     MADE,
     MADE_HERE,
     METADATA,
+    NO_FILE,
     OURS,
     WORKSPACE,
-    LeftOut,
     Unlisted,
     Walker,
     Workspaces,
+    file_facts,
     is_video_name,
+    listed_facts,
     may_hold_videos,
+    sha256_of,
 )
+from longtake.curation.input_report import InputReport, count, shown
 from longtake.curation.lists import (
     LIST_SUFFIXES,
     ListNotes,
@@ -43,7 +47,7 @@ from longtake.curation.lists import (
 )
 from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
 from longtake.manifests import ids
-from longtake.manifests.folder import FolderError, is_uri, local_path
+from longtake.manifests.folder import FolderError, is_uri, local_path, seconds_of
 from longtake.manifests.members import MemberError, absolute, container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path
@@ -51,60 +55,6 @@ from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, spli
 __all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 
 _ROW = "#row="
-_SHOWN = 20  # Bad rows that are printed; all of them are rows of the workspace.
-
-
-@dataclass(slots=True)
-class InputReport:
-    """What one command was given and read.
-
-    videos: distinct ones. files: that came by name, out of folders and out of globs. folders: that were listed. lists, rows:
-    of lists. archives, members: videos in archives. bad: each row and folder that cannot be used, and why; they become error
-    rows. left_out: reason → how many, and a few by name. endings: of files that are no videos by their names. unread: list →
-    columns that mean nothing here.
-    comments: lines of text lists that begin with #.
-    """
-
-    videos: int = 0
-    files: int = 0
-    folders: int = 0
-    lists: int = 0
-    rows: int = 0
-    archives: int = 0
-    members: int = 0
-    bad: list[str] = field(default_factory=list)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
-    endings: Counter[str] = field(default_factory=Counter)
-    unread: dict[str, list[str]] = field(default_factory=dict)
-    comments: int = 0
-
-    def lines(self) -> list[str]:
-        """As sentences for a terminal."""
-        rows = f", {_count(self.rows, 'row')} of {_count(self.lists, 'list')}" if self.lists else ""
-        rows += f", {_count(self.members, 'member')} of {_count(self.archives, 'archive')}" if self.archives else ""
-        found = [
-            f"inputs: {_count(self.videos, 'video')} from {_count(self.files, 'file')} in {_count(self.folders, 'folder')}{rows}"
-        ]
-        for reason, what in self.left_out.items():
-            more = ", …" if what.count > len(what.examples) else ""
-            found.append(f"left out, {reason}: {what.count} ({', '.join(map(_shown, what.examples))}{more})")
-        if self.endings:
-            kinds = ", ".join(f"{_shown(ending)} {n}" for ending, n in self.endings.most_common(8))
-            found.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
-        if self.comments:
-            found.append(f"left out, lines of text lists that begin with #: {self.comments}")
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for name, columns in self.unread.items():
-            alike.setdefault(tuple(columns), []).append(name)
-        for unread, names in alike.items():
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            found.append(f"{_shown(names[0])}{more}: columns that are not read: {', '.join(map(_shown, unread))}")
-        if self.bad:
-            found.append(f"cannot be used, and become error rows: {len(self.bad)}")
-            found += [f"    {_shown(bad)}" for bad in self.bad[:_SHOWN]]
-            if len(self.bad) > _SHOWN:
-                found.append(f"    … and {len(self.bad) - _SHOWN} more, each with its reason in the manifest of videos")
-        return found
 
 
 @dataclass(slots=True)
@@ -130,11 +80,13 @@ def gather(
     *,
     workspace: str | None = None,
     strict: bool = False,
+    hashes: bool = False,
 ) -> Gathered:
     """Rows of the inputs manifest for `items`, one per video, in order. The clips of one video in a list are gathered, and a
     row or a folder that cannot be used is a row with an error.
 
     access: what lets one in; that of the URIs is added to it. workspace: the one that is written to, which is no input.
+    hashes: look at the content of files of this machine, too, to tell whether they were changed.
     Raises SetupError for an item that matches nothing, or a list that cannot be read; with `strict` also for what cannot be
     used, naming all of it.
     """
@@ -142,11 +94,11 @@ def gather(
     for item in items:
         reading.read(item)
     if strict and reading.report.bad:
-        named = "\n".join(f"  {_shown(bad)}" for bad in reading.report.bad)
+        named = "\n".join(f"  {shown(bad)}" for bad in reading.report.bad)
         raise SetupError(
-            f"--strict: {_count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
+            f"--strict: {count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
         )
-    return reading.gathered()
+    return reading.gathered(hashes)
 
 
 def _words(error: BaseException) -> str:
@@ -170,6 +122,7 @@ class _Reading:
         self.rows: dict[str, dict[str, Any]] = {}
         self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
         self.places: set[str] = set()
+        self.listed: dict[str, Mapping[str, Any]] = {}  # of remote files: what their listing told
         self.containers: set[str] = set()  # archives and tables that were looked into
         self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
         here = local_path(workspace) if workspace is not None else None
@@ -177,13 +130,18 @@ class _Reading:
         self.report.left_out, self.report.endings = self.walker.left_out, self.walker.endings
         self.remote = _RemoteWorkspaces(workspace if here is None else None)
 
-    def gathered(self) -> Gathered:
+    def gathered(self, hashes: bool = False) -> Gathered:
         """What was read. Raises SetupError if that is nothing at all."""
         if self.empty is not None and not self.rows:
             raise self.empty
         self.report.videos = sum(row["error"] is None for row in self.rows.values())
         self.report.folders = len(self.walker.folders)
         table = [row | {"spans": _finished(self.spans.get(uri, {}))} for uri, row in self.rows.items()]
+        if hashes:
+            paths = [local_path(row["uri"]) if row["bytes"] is not None else None for row in table]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                digests = pool.map(lambda path: path and sha256_of(path), paths)
+                table = [row | {"sha256": digest} for row, digest in zip(table, digests, strict=True)]
         return Gathered(pa.Table.from_pylist(table, schema=INPUTS), self.report, self.places | self.walker.folders)
 
     def read(self, item: str) -> None:
@@ -294,13 +252,16 @@ class _Reading:
         try:
             filesystem, path = fsspec.core.url_to_fs(join_uri(identity, self.access.of(identity)))
             if glob.has_magic(identity):
-                found, whole = sorted(filesystem.glob(path)), False
+                found, whole = filesystem.glob(path, detail=True), False
             elif identity.endswith("/") or filesystem.isdir(path):
-                found, whole = sorted(filesystem.find(path)), True
+                found, whole = filesystem.find(path, detail=True), True
             else:
                 return self._remote_file(identity, access)
-            names = [str(filesystem.unstrip_protocol(name)) for name in found]
-            names = [split_uri(name, self.access.reach.secret_keys)[0] for name in names]
+            names = []
+            for name, told in sorted(found.items()):
+                names.append(split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0])
+                if not may_hold_videos(names[-1]):  # else what is in it has a size of its own
+                    self.listed[names[-1]] = listed_facts(told.get("size"), seconds_of(told))
         except Exception as error:
             told = redact(_words(error), [access], self.access.reach.secret_keys)
             raise SetupError(f"{identity}: cannot be listed: {told}") from None
@@ -460,9 +421,17 @@ class _Reading:
         if row is None:
             row = self.rows[identity] = {
                 "video_id": ids.video_id(identity), "uri": identity, "licence": None, "needs_access": False, "error": None,
+                **self._facts(identity),
             }  # fmt: skip
         row["licence"] = row["licence"] or licence
         row["needs_access"] = row["needs_access"] or access is not None
+
+    def _facts(self, identity: str) -> Mapping[str, Any]:
+        """What is known of a file before it is opened."""
+        path = local_path(file_of(identity))
+        if path is None:
+            return self.listed.get(identity, NO_FILE)
+        return file_facts(path, inside=container_of(identity) is not None)
 
     def _bad(self, uri: str, why: str) -> None:
         uri = stored_path(uri)
@@ -571,11 +540,3 @@ def _fixed(pattern: str) -> str:
 
 def _globbed(pattern: str) -> Iterator[str]:
     yield from (path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path))
-
-
-def _shown(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

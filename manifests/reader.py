@@ -243,10 +243,13 @@ class ManifestReader:
             wanted = names if columns is None else columns
             present = [name for name in names if name in wanted and name not in without]
             threads = part.rows > FEW_ROWS
-            if present == names:
-                table = parquet.read(use_threads=threads)
-            else:
-                table = parquet.read(present, use_threads=threads).select(present)
+            # A group at a time: else Arrow makes one array of a nested column, whose strings may not take 2 GiB.
+            groups = [
+                parquet.read_row_group(group, None if present == names else present, use_threads=threads)
+                for group in range(parquet.num_row_groups)
+            ]
+            table = pa.concat_tables(groups) if groups else parquet.read(present)
+            table = table if present == names else table.select(present)
             return Loaded(schema, table.replace_schema_metadata())
 
     def _slices(self, part: Part, columns: Iterable[str], encoded: Sequence[str]) -> Iterator[pa.Table]:

@@ -104,6 +104,14 @@ AllScores = Annotated[
     bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try again what ended in an error.")]
+Hashes = Annotated[
+    bool,
+    typer.Option(
+        "--hash",
+        help="Tell changed files of this machine by the SHA-256 of their content, which reads them whole. "
+        "Default: by size and time.",
+    ),
+]
 Part = Annotated[
     str | None,
     typer.Option(

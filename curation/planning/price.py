@@ -17,8 +17,9 @@ from longtake.captioning.registry import make_captioner
 from longtake.curation.access import Access
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import Gathered
-from longtake.curation.pipeline import RunResult, Watcher, add_inputs, run
+from longtake.curation.pipeline import RunResult, Watcher, run
 from longtake.curation.planning import work
 from longtake.curation.planning.estimate import Estimate, Floats, draw, draws, estimate, money
 from longtake.curation.recipe import Recipe

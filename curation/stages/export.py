@@ -46,7 +46,7 @@ from longtake.curation.running.faults import (
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
 from longtake.curation.stages import kept_back
-from longtake.curation.stages.formats import NAMES, check_formats, write_formats
+from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, write_formats
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
@@ -459,9 +459,10 @@ def _write_dataset(
     table = _beside_old_clips(made.table, old)
     paths = dict(zip(table["path"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
     clips = {path: (workspace.folder, str(made.files[clip_id]["path"])) for path, clip_id in paths.items()}
-    place = Folder(folder)
-    for path, (source, name) in clips.items():
-        place.link(source, name, path)
+    # Elsewhere clips are placed from where they lie, by the store itself, and do not come through this machine.
+    here = at_once or not READ_CLIPS.isdisjoint(recipe.export.formats)
+    for path, (source, name) in clips.items() if here else ():
+        Folder(folder).link(source, name, path)
     mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
     write_shards(table, folder, recipe.export.rows_per_shard, mark)
     write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
@@ -471,7 +472,7 @@ def _write_dataset(
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
     with whole_file(folder / "README.md") as part:
         part.write_text(head + dataset_card(facts), encoding="utf-8")
-    finish_dataset(folder)
+    finish_dataset(folder, clips_elsewhere=not here)
     return clips
 
 

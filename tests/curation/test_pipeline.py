@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
 from longtake.curation.errors import ERROR_KINDS
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
 from longtake.curation.stages import scan

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.curation.errors import SetupError
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
 from longtake.curation.running.jobs import Job, Report, split
