@@ -290,6 +290,8 @@ def one_round(bench: Bench, films: Path, place: str, weather: Weather, wanted: d
             wrong.append(f"ended in a traceback: {''.join(told[-6:])}")
         if result.exit_code == 0:
             break
+        for other in others:  # it may be the one that goes on
+            other.join()
         time.sleep(STALE_SECONDS / 2)  # so soon nobody gives the command again
     else:
         wrong.append(f"not done after {TRIES} tries; the last said: {result.output[-600:]}")

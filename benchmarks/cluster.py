@@ -75,7 +75,7 @@ def cpu_seconds(ray: RunningRay, nodes: list[list[psutil.Process]]) -> dict[int,
 def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.Process]]) -> Measured:
     """Scan all films into a new workspace."""
     workspace = Workspace(str(place))
-    add_inputs(workspace, read_inputs([str(films)]))
+    add_inputs(workspace, [read_inputs([str(films)])])
     job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
     assert job is not None
     cluster = Cluster(ray.address)

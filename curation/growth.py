@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,18 +21,19 @@ import pyarrow.compute as pc
 
 from longtake.curation.access import Access
 from longtake.curation.clip_table import rows_of
-from longtake.curation.inputs import Gathered, place_of
+from longtake.curation.gathered import Gathered
+from longtake.curation.inputs import place_of
 from longtake.curation.stages.stage import of_part
 from longtake.curation.workspace import Workspace
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.folder import local_path
 from longtake.manifests.keys import Index, hashed
+from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import join_uri
 
 REMOVED = "removed"  # the kind of error of a tombstone
-_SLICE = 50_000  # rows that are compared at a time
 
 
 def update(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None = None) -> None:
@@ -41,20 +42,21 @@ def update(workspace: Workspace, gathered: Gathered, access: Access, part: tuple
     if workspace.inputs.parts():
         withdraw(workspace, gathered, part)
         _bury(workspace, gathered, access, part)
-    add_inputs(workspace, gathered.table)
+    add_inputs(workspace, gathered.tables())
     if workspace.videos.rows():
         _compare(workspace, gathered)
 
 
-def add_inputs(workspace: Workspace, table: pa.Table) -> None:
-    """Note videos that the workspace does not know yet, or knows otherwise: with other clips, or as a file that was changed."""
+def add_inputs(workspace: Workspace, tables: Iterable[pa.Table]) -> None:
+    """Note videos that the workspace does not know yet, or knows otherwise: with other clips, or as a file that was changed.
+    tables: of rows, each video once."""
     known = [np.zeros((2, 0), np.uint64)]
     for rows in workspace.inputs.scan():
         known.append(hashed(_texts(_like_inputs(rows))))
     there = Index(np.concatenate(known, axis=1))
-    table = _with_known_hashes(workspace, _like_inputs(table))
-    for start in range(0, table.num_rows, _SLICE):
-        rows = table.slice(start, _SLICE)
+    hashes = _hashes_before(workspace)
+    for table in tables:
+        rows = _with_known_hashes(_like_inputs(table), hashes)
         workspace.inputs.append(rows.filter(from_numpy(~there.has(_texts(rows)))))
     workspace.inputs.compact()
 
@@ -64,12 +66,17 @@ def withdraw(workspace: Workspace, gathered: Gathered, part: tuple[int, int] | N
     of `gathered` are."""
     if not workspace.inputs.parts():
         return
-    known = workspace.inputs.read(["video_id", "uri", "error"])
-    known = of_part(known.filter(pc.is_valid(known["error"])), part)
-    now = dict(zip(gathered.table["video_id"].to_pylist(), gathered.table["error"].to_pylist(), strict=True))
+    known = [rows.filter(pc.is_valid(rows["error"])) for rows in workspace.inputs.scan(["video_id", "uri", "error"])]
+    wrong = of_part(pa.concat_tables(known), part) if known else pa.table({})
+    if not wrong.num_rows:
+        return
+    now: dict[str, str | None] = {}
+    for table in gathered.tables():
+        table = table.filter(pc.is_in(table["video_id"], value_set=wrong["video_id"].combine_chunks()))
+        now |= zip(table["video_id"].to_pylist(), table["error"].to_pylist(), strict=True)
     gone = [
         row["video_id"]
-        for row in known.to_pylist()
+        for row in wrong.to_pylist()
         if now.get(row["video_id"]) != row["error"]
         and (row["video_id"] in now or place_of(row["uri"]) in gathered.places)
     ]
@@ -91,15 +98,13 @@ def same_file(wanted: pa.Table, videos: pa.Table) -> npt.NDArray[np.bool_]:
 def _compare(workspace: Workspace, gathered: Gathered) -> None:
     """Lift the tombstones of what is back, and count what has changed."""
     report, back = gathered.report, list[pa.Table]()
-    here = Index.of(gathered.table["video_id"])
-    for videos in workspace.videos.scan(["video_id", "uri", "error_kind", "bytes", "modified", "sha256"]):
-        videos = videos.filter(from_numpy(here.has(videos["video_id"])))
-        buried = pc.fill_null(pc.equal(videos["error_kind"], REMOVED), False)
-        back.append(videos.filter(buried).select(["video_id", "uri"]))
-        at = from_numpy(here.find(videos["video_id"]))
-        changed = videos["uri"].filter(pa.array(~same_file(gathered.table.take(at), videos)))
-        for uri in changed.to_pylist():
+    scanned = Lookup(workspace.videos, ["error_kind", "bytes", "modified", "sha256"], encoded=["error_kind"])
+    for table in gathered.tables():
+        videos, there = scanned.of(table["video_id"])
+        for uri in table["uri"].filter(from_numpy(there & ~same_file(table, videos))).to_pylist():
             report.changed.add(uri)
+        buried = pc.fill_null(pc.equal(videos["error_kind"].cast(pa.string()), REMOVED), False)
+        back.append(table.filter(buried).select(["video_id", "uri"]))
     if back and (found := pa.concat_tables(back)).num_rows:
         rows = rows_of(workspace.videos, found["video_id"])
         nothing = pa.nulls(rows.num_rows, pa.string())
@@ -111,7 +116,8 @@ def _compare(workspace: Workspace, gathered: Gathered) -> None:
 def _bury(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None) -> None:
     """Note what is gone: among the inputs, and in the rows of videos that gave something."""
     places = {place.rstrip("/") for place in gathered.places}
-    here, gone = Index.of(gathered.table["video_id"]), list[pa.Table]()
+    here = Index(np.concatenate([hashed(table["video_id"]) for table in gathered.tables()], axis=1))
+    gone = list[pa.Table]()
     for known in workspace.inputs.scan():
         known = of_part(_like_inputs(known), part)
         known = known.filter(pc.and_(pc.is_null(known["error"]), pc.is_null(known["removed"])))
@@ -190,14 +196,19 @@ def _like_inputs(rows: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=INPUTS)
 
 
-def _with_known_hashes(workspace: Workspace, table: pa.Table) -> pa.Table:
-    """Rows of inputs with the SHA-256 that is known of a file as it is, where it was not asked for again."""
-    hashed_before = [
+def _hashes_before(workspace: Workspace) -> pa.Table | None:
+    """What is known of files whose SHA-256 is."""
+    found = [
         rows.filter(pc.is_valid(rows["sha256"]))
         for rows in workspace.inputs.scan(["video_id", "bytes", "modified", "sha256"])
     ]
-    before = pa.concat_tables(hashed_before) if hashed_before else None
-    if before is None or not before.num_rows:
+    known = pa.concat_tables(found) if found else None
+    return known if known is not None and known.num_rows else None
+
+
+def _with_known_hashes(table: pa.Table, before: pa.Table | None) -> pa.Table:
+    """Rows of inputs with the SHA-256 that is known of a file as it is, where it was not asked for again."""
+    if before is None:
         return table
     theirs = before.take(pc.index_in(table["video_id"], value_set=before["video_id"].combine_chunks()))
     same = pc.and_(pc.equal(table["bytes"], theirs["bytes"]), pc.equal(table["modified"], theirs["modified"]))

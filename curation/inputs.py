@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from longtake.curation.folders import (
     may_hold_videos,
     sha256_of,
 )
+from longtake.curation.gathered import Found, Gathered, add_span, contradicts
 from longtake.curation.input_report import InputReport, count, shown
 from longtake.curation.lists import (
     LIST_SUFFIXES,
@@ -55,15 +56,6 @@ from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, spli
 __all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 
 _ROW = "#row="
-
-
-@dataclass(slots=True)
-class Gathered:
-    """Rows of the inputs manifest, the report, and the places (lists, folders) that were read through."""
-
-    table: pa.Table
-    report: InputReport
-    places: set[str]
 
 
 def read_inputs(
@@ -108,6 +100,16 @@ def _words(error: BaseException) -> str:
     return words(error)
 
 
+def _with_hashes(table: pa.Table) -> pa.Table:
+    """Rows with the SHA-256 of the files of this machine among them."""
+    sizes = table["bytes"].is_valid().to_pylist()
+    paths = [local_path(uri) if known else None for uri, known in zip(table["uri"].to_pylist(), sizes, strict=True)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(lambda path: path and sha256_of(path), paths))
+    field = INPUTS.field("sha256")
+    return table.set_column(table.column_names.index(field.name), field, pa.array(digests, field.type))
+
+
 def place_of(uri: str) -> str:
     """The list or folder that an input with an error came from."""
     return uri.rpartition(_ROW)[0] or uri
@@ -119,8 +121,7 @@ class _Reading:
     def __init__(self, rules: ListRules, access: Access, workspace: str | None) -> None:
         self.rules, self.access = rules, access
         self.report = InputReport()
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
+        self.found = Found()
         self.places: set[str] = set()
         self.listed: dict[str, Mapping[str, Any]] = {}  # of remote files: what their listing told
         self.containers: set[str] = set()  # archives and tables that were looked into
@@ -132,17 +133,11 @@ class _Reading:
 
     def gathered(self, hashes: bool = False) -> Gathered:
         """What was read. Raises SetupError if that is nothing at all."""
-        if self.empty is not None and not self.rows:
+        if self.empty is not None and not self.found:
             raise self.empty
-        self.report.videos = sum(row["error"] is None for row in self.rows.values())
+        self.report.videos = self.found.videos()
         self.report.folders = len(self.walker.folders)
-        table = [row | {"spans": _finished(self.spans.get(uri, {}))} for uri, row in self.rows.items()]
-        if hashes:
-            paths = [local_path(row["uri"]) if row["bytes"] is not None else None for row in table]
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                digests = pool.map(lambda path: path and sha256_of(path), paths)
-                table = [row | {"sha256": digest} for row, digest in zip(table, digests, strict=True)]
-        return Gathered(pa.Table.from_pylist(table, schema=INPUTS), self.report, self.places | self.walker.folders)
+        return Gathered(self.found, self.report, self.places | self.walker.folders, [_with_hashes] if hashes else [])
 
     def read(self, item: str) -> None:
         """Read one item. Raises SetupError."""
@@ -336,8 +331,9 @@ class _Reading:
             self._bad(f"{place}{_ROW}{name}" if name else place, f"{place}{f', {name}' if name else ''}: {why}")
         for number, film in enumerate(found.films, 1):
             row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
-            if not self._listed(row, -self.report.archives):  # no list has such a number
-                self._bad(f"{place}{_ROW}{film.uri.rpartition('=')[2]}", f"{film.uri}: {row.why}")
+            uri = f"{place}{_ROW}{film.uri.rpartition('=')[2]}"
+            if not self._listed(row, -self.report.archives, uri, film.uri):  # no list has such a number
+                self._bad(uri, f"{film.uri}: {row.why}")
         return bool(found.films or found.bad)
 
     def _table(self, place: str, shown: str) -> bool:
@@ -367,15 +363,20 @@ class _Reading:
                 self.walker.leave_out(MADE, made)
             elif row.why is None and row.whole and is_archive_name(row.uri):
                 self._named_archive(row)
-            elif row.why is not None or not self._listed(row, number):
-                told = redact(f"{shown}, row {row.number}: {row.why}", (), self.access.reach.secret_keys)
-                self._bad(f"{place}{_ROW}{row.number}", told)
+            elif row.why is not None or not self._listed(row, number, *self._called(place, shown, row)):
+                uri, name = self._called(place, shown, row)
+                self._bad(uri, redact(f"{name}: {row.why}", (), self.access.reach.secret_keys))
+            self.found.relieve()
         self.places.add(place)
         self.report.rows += seen
         self.report.comments += notes.comments
         if notes.unread:
             self.report.unread[shown] = notes.unread
         return bool(seen)
+
+    def _called(self, place: str, shown: str, row: Row) -> tuple[str, str]:
+        """The URI of a row of a list, and its name in messages."""
+        return f"{place}{_ROW}{row.number}", redact(f"{shown}, row {row.number}", (), self.access.reach.secret_keys)
 
     def _named_archive(self, row: Row) -> None:
         """An archive that a list names: it gives its members, and what is wrong with it stops nothing."""
@@ -393,33 +394,28 @@ class _Reading:
             return self.remote.above(uri, self.access)
         return None if MADE_HERE.isdisjoint(path.parts) else self.walker.workspaces.above(str(path))
 
-    def _listed(self, row: Row, number: int) -> bool:
-        """Note a row of a list. False, and `row.why`, if it contradicts an earlier one."""
-        spans = self.spans.setdefault(row.uri, {})
+    def _listed(self, row: Row, number: int, place: str, name: str) -> bool:
+        """Note a row of a list. False, and `row.why`, if it contradicts an earlier one. place, name: of the row itself."""
+        spans = self.found.spans.setdefault(row.uri, {})
         for span in row.spans:
-            known = spans.get(_key(span), {})
-            if known.get("sub_captions") and span["sub_captions"] and known["sub_captions"] != span["sub_captions"]:
-                row.why = f"an earlier row gives other sub-captions for the clip from {span['start']} to {span['end']}"
+            if (why := contradicts(spans, span)) is not None:
+                row.why = why
                 return False
         self._row(row.uri, row.access, row.licence)
         if row.whole:
             spans.setdefault((0, None), {"start": 0.0, "end": None, "captions": [], "sub_captions": None, "bare": True})
             spans[0, None].setdefault("lists", set()).add(number)
         for span in row.spans:
-            known = spans.setdefault(_key(span), {**span, "captions": []})
-            known["bare"] = False
-            known["sub_captions"] = known["sub_captions"] or span["sub_captions"]
-            known["captions"] += [text for text in span["captions"] if text not in known["captions"]]
-            known.setdefault("lists", set()).add(number)
+            add_span(spans, span, number, (place, name))
         return True
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _row(self, identity: str, access: UriAccess | None, licence: str | None = None) -> None:
         self.access.add(identity, access)
-        row = self.rows.get(identity)
+        row = self.found.rows.get(identity)
         if row is None:
-            row = self.rows[identity] = {
+            row = self.found.rows[identity] = {
                 "video_id": ids.video_id(identity), "uri": identity, "licence": None, "needs_access": False, "error": None,
                 **self._facts(identity),
             }  # fmt: skip
@@ -438,7 +434,7 @@ class _Reading:
         why = why.encode("utf-8", "backslashreplace").decode()
         self.report.bad.append(why)
         self._row(uri, None)
-        self.rows[uri]["error"] = why
+        self.found.rows[uri]["error"] = why
 
 
 class _RemoteWorkspaces:
@@ -498,28 +494,6 @@ def _workspaces_in(names: Sequence[str]) -> set[str]:
         return set()
     manifests = {tuple(name.rsplit("/", 2)[:2]) for name in names if name.endswith(".parquet") and name.count("/") > 1}
     return {folder for folder in recipes if any((folder, name) in manifests for name in MANIFESTS)}
-
-
-def _key(span: dict[str, Any]) -> tuple[int, int | None]:
-    """A clip's id is its span to the millisecond."""
-    return round(span["start"] * 1e3), None if span["end"] is None else round(span["end"] * 1e3)
-
-
-def _finished(spans: dict[tuple[int, int | None], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The clips of a film. A row that names the film only is its whole as a clip if its list names other clips of it, and
-    otherwise asks for shots to be looked for."""
-    others: set[int] = set().union(*(span.get("lists", ()) for span in spans.values() if not span.get("bare")))
-    return [
-        {
-            "start": span["start"],
-            "end": span["end"],
-            "caption": span["captions"][0] if span["captions"] else None,
-            "sub_captions": span["sub_captions"],
-            "captions": span["captions"] if len(span["captions"]) > 1 else None,
-        }
-        for span in spans.values()
-        if not span.get("bare") or not others.isdisjoint(span["lists"])
-    ]
 
 
 def _plain(name: str) -> str:

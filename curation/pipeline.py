@@ -126,7 +126,7 @@ def run(
             if inputs:
                 gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict, hashes=hashes)
                 forgetting.leave_out(workspace, gathered)
-                gathered.table = of_part(gathered.table, part)
+                gathered.chosen.append(lambda table: of_part(table, part))
                 growth.update(workspace, gathered, access, part)
                 result.inputs = gathered.report
                 if tell := getattr(watcher, "inputs", None):

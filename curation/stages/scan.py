@@ -234,7 +234,7 @@ def _clips(uri: str, size: int) -> float:
 def _bytes(wanted: pa.Table) -> npt.NDArray[np.float64]:
     """The size of each file, as it was listed; of members of archives, and where no listing told, as far as this machine can
     tell, else 0."""
-    known = wanted["bytes"].to_numpy().astype(float)
+    known: npt.NDArray[np.float64] = wanted["bytes"].to_numpy().astype(np.float64)
     for at in np.flatnonzero(np.isnan(known)).tolist():
         path = local_path(wanted["uri"][at].as_py())
         try:

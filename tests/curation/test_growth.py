@@ -180,11 +180,11 @@ def test_what_nobody_knows_of_a_file_is_no_change(tmp_path: Path, corpus: Path) 
 def test_a_growing_list_of_inputs_appends_what_is_new_only(tmp_path: Path, corpus: Path) -> None:
     workspace = Workspace(str(tmp_path / "workspace"))
     table = gather([str(corpus)]).table
-    add_inputs(workspace, table.slice(0, 3))
+    add_inputs(workspace, [table.slice(0, 3)])
     before = workspace.inputs.parts()
-    add_inputs(workspace, table.slice(0, 3))
+    add_inputs(workspace, [table.slice(0, 3)])
     assert workspace.inputs.parts() == before
-    add_inputs(workspace, table)
+    add_inputs(workspace, [table])
     assert [part.rows for part in workspace.inputs.parts()] == [3, 1]
     assert workspace.inputs.read().sort_by("uri") == table.sort_by("uri")
 

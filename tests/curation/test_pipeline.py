@@ -300,7 +300,7 @@ def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_pat
     table.write_text("\n".join([str(films[0]), *bad, str(films[1]), str(films[2])]))
     recipe = load_recipe(bench.recipe(scan={"min_time_limit": 15.0, "memory_limit_mib": 600}))
     workspace = Workspace(str(bench.workspace))
-    add_inputs(workspace, read_inputs([str(table)]))
+    add_inputs(workspace, [read_inputs([str(table)])])
     job = scan.plan(workspace, recipe, all_scores=False, retry_errors=False)
     assert job is not None
     assert sum(report.errors for report in Inline().run(job)) == 3

@@ -58,7 +58,7 @@ def test_the_largest_videos_come_first(tmp_path: Path) -> None:
     for i, size in enumerate(sizes):
         (tmp_path / f"{i}.mp4").write_bytes(bytes(size * 2**20))
     workspace = Workspace(str(tmp_path / "workspace"))
-    add_inputs(workspace, read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")]))
+    add_inputs(workspace, [read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")])])
     job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
     assert job is not None
     names = [[Path(uri).stem for uri in batch["uri"].to_pylist()] for batch in job.batches]
