@@ -393,7 +393,7 @@ def finish(workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = N
     """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
     clips in each. held: filled in with the tiers whose old dataset stays as it is, and why."""
     try:
-        scores = clip_scores(workspace, recipe)
+        scores = clip_scores(workspace, recipe, ["video_id"])  # of each clip no more than verdicts need
     except FilterUnavailable as error:
         raise SetupError(str(error)) from error
     counts: dict[str, int] = {}
@@ -437,7 +437,7 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
+    clips = _with_their_places(workspace, _counting(scores, recipe, result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(
         tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
@@ -489,15 +489,25 @@ def _beside_old_clips(table: pa.Table, old: pa.Table | None) -> pa.Table:
     return table.set_column(table.column_names.index("path"), table.schema.field("path"), pa.array(paths, pa.string()))
 
 
-def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
-    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound."""
-    table = scores.table
-    for name in recipe.filters:
-        if name in table.column_names:
-            at = table.column_names.index(name)
-            nothing = pa.scalar(None, table[name].type)
-            table = table.set_column(at, name, pc.if_else(pa.array(scores.missing(name)), nothing, table[name]))
+def _counting(scores: ClipScores, recipe: Recipe, rows: npt.NDArray[np.bool_] | None = None) -> pa.Table:
+    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound. rows: of
+    these only."""
+    chosen = np.ones(scores.table.num_rows, bool) if rows is None else rows
+    table = scores.table.filter(pa.array(chosen))
+    for name in set(recipe.filters).intersection(table.column_names):
+        values = pc.if_else(pa.array(scores.missing(name)[chosen]), pa.scalar(None, table[name].type), table[name])
+        table = table.set_column(table.column_names.index(name), name, values)
     return table
+
+
+def _with_their_places(workspace: Workspace, clips: pa.Table) -> pa.Table:
+    """Clips with where they lie in which video, and its licence."""
+    names = ["uri", "start", "end", "licence"]
+    rows = rows_of(workspace.clips, clips["clip_id"], names)
+    rows = rows.take(pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks()))
+    for name in names:
+        clips = clips.append_column(name, rows[name])
+    return clips
 
 
 def _row(
