@@ -33,6 +33,7 @@ from longtake.manifests.members import container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import join_uri
 
+SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # of a row of videos: what `same_file` looks at
 REMOVED = "removed"  # the kind of error of a tombstone
 
 
@@ -88,9 +89,10 @@ def withdraw(workspace: Workspace, gathered: Gathered, part: tuple[int, int] | N
 
 def same_file(wanted: pa.Table, videos: pa.Table) -> npt.NDArray[np.bool_]:
     """Which videos are, as far as anybody knows, the files that were scanned. wanted: rows of inputs; videos: row by row what
-    the scan saw of them (`bytes`, `modified`, `sha256`), null where it is not known."""
+    their rows tell of them (SEEN), null where it is not known."""
     hashes = pc.equal(wanted["sha256"], videos["sha256"].cast(pa.string()))
-    size = pc.fill_null(pc.equal(wanted["bytes"], videos["bytes"]), True)
+    before = pc.coalesce(videos["listed_bytes"], videos["bytes"])  # older rows have the latter only
+    size = pc.fill_null(pc.equal(wanted["bytes"], before), True)
     time = pc.fill_null(pc.equal(wanted["modified"], videos["modified"]), True)
     return np.asarray(pc.coalesce(hashes, pc.and_(size, time)).to_numpy(zero_copy_only=False).astype(bool))
 
@@ -98,7 +100,7 @@ def same_file(wanted: pa.Table, videos: pa.Table) -> npt.NDArray[np.bool_]:
 def _compare(workspace: Workspace, gathered: Gathered) -> None:
     """Lift the tombstones of what is back, and count what has changed."""
     report, back = gathered.report, list[pa.Table]()
-    scanned = Lookup(workspace.videos, ["error_kind", "bytes", "modified", "sha256"], encoded=["error_kind"])
+    scanned = Lookup(workspace.videos, ["error_kind", *SEEN], encoded=["error_kind"])
     for table in gathered.tables():
         videos, there = scanned.of(table["video_id"])
         for uri in table["uri"].filter(from_numpy(there & ~same_file(table, videos))).to_pylist():

@@ -94,6 +94,7 @@ VIDEOS = pa.schema(
         pa.field("has_audio", pa.bool_()),
         pa.field("origin", pa.float64()),  # seconds: what the container's clock shows at the start of the video
         *_FILE,  # as it was scanned
+        pa.field("listed_bytes", pa.int64()),  # what its listing said before; a file may grow until it is scanned
         pa.field("licence", pa.string()),
         pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
         pa.field("frames_decoded", pa.int64()),

@@ -22,7 +22,7 @@ from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, sou
 from longtake.curation.clip_table import STORED, explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.folders import NO_FILE
-from longtake.curation.growth import same_file
+from longtake.curation.growth import SEEN, same_file
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.samples import store_sample
@@ -105,7 +105,7 @@ def plan(
 
     part: only of its videos. tried: rows that were tried in this run."""
     names = ["status", "error_kind", "clip_protocol"]
-    videos = Lookup(workspace.videos, [*names, "bytes", "modified", "sha256"], encoded=names)
+    videos = Lookup(workspace.videos, [*names, *SEEN], encoded=names)
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors, part)
     working: Callable[[], pa.Array] = cache(lambda: _working(workspace, recipe))
     todo, cost, cut = pa.table({}), np.zeros(0), False
@@ -387,6 +387,7 @@ def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         "clip_protocol": clip_protocol(recipe, row["spans"]),
         "duration": None,
         **{name: row.get(name) for name in NO_FILE},
+        "listed_bytes": row.get("bytes"),
         "clips": [],
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from longtake.curation.access import Access
@@ -170,11 +171,25 @@ def test_what_nobody_knows_of_a_file_is_no_change(tmp_path: Path, corpus: Path) 
     seen(workspace, corpus)
     scanned(workspace)
     rows = workspace.videos.read()
-    older = rows.drop_columns(["modified", "sha256"])  # of a version that did not note it
+    older = rows.drop_columns(["listed_bytes", "modified", "sha256"])  # of a version that did not note it
     workspace.videos.append(older)
     assert seen(workspace, corpus) == ""
     inputs, videos_ = workspace.inputs.read(), workspace.videos.read()
     assert same_file(inputs, videos_).all()
+
+
+def test_a_file_that_grew_until_it_was_scanned_is_scanned_once_more_when_it_is_listed_again(
+    tmp_path: Path, corpus: Path
+) -> None:
+    workspace = Workspace(str(tmp_path / "workspace"))
+    seen(workspace, corpus)
+    row = {"video_id": video_id(str(corpus / "a.mp4")), "uri": str(corpus / "a.mp4"), "status": "ok", "clips": []}
+    listed = {"bytes": 1000, "listed_bytes": 5, "modified": 1_700_000_000 * 10**6}  # five bytes when it was listed
+    workspace.videos.append(pa.Table.from_pylist([row | listed], schema=schemas.VIDEOS))
+    wanted = workspace.inputs.read().filter(pc.equal(workspace.inputs.read()["uri"], row["uri"]))
+    assert same_file(wanted, workspace.videos.read()).all()  # nobody has listed it since
+    (corpus / "a.mp4").write_bytes(b"a" * 1000)
+    assert "scanned again: 1" in seen(workspace, corpus)
 
 
 def test_a_growing_list_of_inputs_appends_what_is_new_only(tmp_path: Path, corpus: Path) -> None:
