@@ -1,10 +1,10 @@
 """Faults of an object store, for a long time: `make chaos-s3`, or `python -m benchmarks.chaos_s3 --faults 100 --seed 1`.
 
 A workspace lies on a real S3 server (moto, on loopback) behind a proxy that answers 503, resets connections, cuts bodies, waits,
-loses an answer after the request was done, and lets credentials expire; now and then another run on the same workspace is started
-beside. The seed decides which request meets which fault. What ends a run is answered by the same command, and by nothing else.
-At the end of a round, rows are those of a run in which nothing happened, and each clip of the dataset is what its index says.
-Prints a line per round; exits with 1 if anything was lost, there twice, or different, or if a fault ended in a traceback.
+loses an answer after the request was done, has a full disk, and lets credentials expire; now and then another run on the same
+workspace is started beside. The seed decides which request meets which fault. What ends a run is answered by the same command, and by
+nothing else. At the end of a round, rows are those of a run in which nothing happened, and each clip of the dataset is what its
+index says. Prints a line per round; exits with 1 if anything was lost, there twice, or different, or if a fault ended in a traceback.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STALE_SECONDS = (
     4.0  # the lock of a run whose last request was lost is free so soon here: nobody wants to wait two minutes
 )
 TRIES = 40  # that the same command may take
-KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst")
+KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst", "full")
 _ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>a fault of the chaos</Message></Error>'
 
 
@@ -68,11 +68,12 @@ class Weather:
     number: int = 0
     expired: int = 0
     down: int = 0
+    full: int = 0
     met: Counter[str] = field(default_factory=Counter)
     turn: threading.Lock = field(default_factory=threading.Lock)
 
-    def next(self) -> str | None:
-        """What the next request meets."""
+    def next(self, writes: bool) -> str | None:
+        """What the next request meets. writes: whether it stores something."""
         with self.turn:
             if self.calm:
                 return None
@@ -83,6 +84,9 @@ class Weather:
             if self.down:
                 self.down -= 1
                 return "503"
+            if self.full and writes:
+                self.full -= 1
+                return "full"
             luck = random.Random(f"{self.seed} {self.number}")
             if luck.random() >= RATE:
                 return None
@@ -92,6 +96,8 @@ class Weather:
                 self.expired = EXPIRED_REQUESTS
             elif kind == "burst":  # more refusals than a client is patient for
                 self.down, kind = 12, "503"
+            elif kind == "full":
+                self.full, kind = FULL_REQUESTS, "full" if writes else "wait"
             return kind
 
 
@@ -102,13 +108,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do(self) -> None:
         body = self._body()
-        fault = self.weather.next()
+        fault = self.weather.next(self.command in ("PUT", "POST"))
         if fault == "reset":
             return self._drop()
         if fault == "503":
             return self._answer(503, {"Retry-After": "0"}, _ERROR % b"SlowDown")
         if fault == "expired":
             return self._answer(400, {}, _ERROR % b"ExpiredToken")
+        if fault == "full":
+            return self._answer(507, {}, _ERROR % b"XMinioStorageFull")
         if fault == "wait":
             time.sleep(WAIT_SECONDS)
         there = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -327,7 +335,7 @@ def campaign(faults: int, films: int, seed: int, minutes: float | None = None) -
                 break
             number, at = number + 1, time.monotonic()
             weather.seed, weather.number, weather.met = f"{seed} {number}", 0, Counter()
-            weather.expired = weather.down = 0
+            weather.expired = weather.down = weather.full = 0
             bench = Bench(Path(scratch) / f"round{number}")
             bad = one_round(bench, corpus, f"s3://{BUCKET}/{seed}-{number}", weather, wanted)
             lines = bench.lines()
