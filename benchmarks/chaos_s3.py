@@ -2,9 +2,9 @@
 
 A workspace lies on a real S3 server (moto, on loopback) behind a proxy that answers 503, resets connections, cuts bodies, waits,
 loses an answer after the request was done, has a full disk, and lets credentials expire; now and then another run on the same
-workspace is started beside. The seed decides which request meets which fault. What ends a run is answered by the same command, and
-by nothing else. At the end of a round, rows are those of a run in which nothing happened, and each clip of the dataset is what its
-index says. Prints a line per round; exits with 1 if anything was lost, there twice, or different, or if a fault ended in a traceback.
+workspace is started beside. The seed decides which request meets which fault. What ends a run is answered by the same command.
+At the end of a round, rows are those of a run in which nothing happened, and each clip of the dataset is what its index says.
+Prints a line per round; exits with 1 if anything was lost, there twice, or different, or if a fault ended in a traceback.
 """
 
 from __future__ import annotations
