@@ -51,9 +51,8 @@ BUCKET = "chaos"
 RATE = 0.03  # of the requests that meet a fault: clients ask again by themselves, and some faults have to get through
 WAIT_SECONDS = 0.2
 EXPIRED_REQUESTS = 8  # that are refused one after the other: a client that asks again is refused again
-STALE_SECONDS = (
-    4.0  # the lock of a run whose last request was lost is free so soon here: nobody wants to wait two minutes
-)
+FULL_REQUESTS = 6  # to store something, that are refused one after the other, since the disk of the store is full
+STALE_SECONDS = 4.0  # the lock of a run whose last request was lost is free so soon here, and not after two minutes
 TRIES = 40  # that the same command may take
 KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst", "full")
 _ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>a fault of the chaos</Message></Error>'
