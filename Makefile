@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -78,6 +78,9 @@ bench-captions: $(VENV)/.ready  ## own overhead, and how busy an endpoint is kep
 
 bench-artifacts: $(VENV)/.ready  ## artifacts against labels by eye, on the real corpus
 	$(RUN)/python -m benchmarks.artifacts
+
+bench-gates: $(VENV)/.ready  ## filters of the picture against known faults, on the real corpus
+	$(RUN)/python -m benchmarks.gates
 
 bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the published size
 	$(RUN)/python -m benchmarks.presto

@@ -50,7 +50,7 @@ class Probe:
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
     duration: seconds. hdr: its transfer is PQ or HLG. shot_confidence: how sure the splitter is that the clip is one take, 0 to
-    1; nan where nobody looked.
+    1; nan where nobody looked. bits_per_pixel: of the whole film's stream, for each pixel of a frame; nan if unknown.
     """
 
     width: int
@@ -59,9 +59,10 @@ class Probe:
     duration: float
     hdr: bool = False
     shot_confidence: float = math.nan
+    bits_per_pixel: float = math.nan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Motion:
     """Pairs of small grey pictures of a clip, spread evenly over it, for which the pass holds no more than it needs.
 

@@ -49,13 +49,14 @@ flashes and water give vectors that are not motion; frames under 480 px wide hav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample
+from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Motion, Needs, Sample
 from longtake.filters.grayscale import grey
 
 Flow = npt.NDArray[np.float32]
@@ -102,6 +103,13 @@ def _work_flow(a: Image, b: Image) -> Flow:
     shift = _far_shift(first, second)
     start: Any = None if shift is None else np.full((*first.shape, 2), shift, dtype=np.float32)
     return np.asarray(dis.calc(first, second, start), dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def flows_of(motion: Motion) -> tuple[Flow, ...]:
+    """The flow of each pair of a clip, in order of time, at its working size. Those of the clip that was asked for last are
+    remembered (15 MB), since several filters ask for them one after the other. Raises MeasureError."""
+    return tuple(_work_flow(a, b) for a, b in zip(motion.first, motion.second, strict=True))
 
 
 def mean_length(flow: Flow) -> float:
@@ -193,18 +201,25 @@ class FlowDis(Filter[Sample]):
             pairs = zip(item.keyframes, item.partners, item.times, item.partner_times, strict=True)
         elif item.motion is not None:
             motion = item.motion
-            pairs = zip(motion.first, motion.second, motion.times, motion.partner_times, strict=True)
+            times = zip(motion.times, motion.partner_times, strict=True)
+            gaps = [_gap(float(start), float(end)) for start, end in times]
+            return [_half_second(flow, gap) for flow, gap in zip(flows_of(motion), gaps, strict=True)]
         else:
             raise MeasureError(
                 "the pairs of this flow are seen in the scan only; `pairs: stored` measures stored frames"
             )
-        return [_half_second_flow(a, b, float(start), float(end)) for a, b, start, end in pairs]
+        timed = [(a, b, _gap(float(start), float(end))) for a, b, start, end in pairs]
+        return [_half_second(_work_flow(a, b), gap) for a, b, gap in timed]
 
 
-def _half_second_flow(a: Image, b: Image, start: float, end: float) -> float:
-    """The score of one pair of pictures, taken at `start` and `end` seconds."""
+def _gap(start: float, end: float) -> float:
+    """Seconds between the pictures of a pair. Raises MeasureError."""
     if not end > start:
         raise MeasureError(f"the partner of the picture at {start:g} s is not later than it ({end:g} s)")
-    flow = _work_flow(a, b)
+    return end - start
+
+
+def _half_second(flow: Flow, gap: float) -> float:
+    """The score of one pair of pictures, `gap` seconds apart."""
     scale: float = REPORT_SIDE / max(flow.shape[:2])
-    return mean_length(flow) * scale * GAP_SECONDS / (end - start)
+    return mean_length(flow) * scale * GAP_SECONDS / gap

@@ -42,8 +42,8 @@ def stats(
     output: OptionalOutput = None,
     recipe: RecipeName = None,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV: tier, gate and counts.")] = False,
-    near: Annotated[int, typer.Option(min=0, metavar="N", help="How many nearly kept clips to name.")] = 10,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: tier, gate and counts.")] = False,
+    near: Annotated[int, typer.Option(min=0, metavar="N", help="Name this many nearly kept clips.")] = 10,
 ) -> None:
     """Count and explain. The funnel of each tier, quantiles of every score, error kinds, nearly kept clips, and where
     the time went."""
@@ -84,9 +84,9 @@ def tiers(
     save: Annotated[
         Path | None, typer.Option(help="Write the changed recipe to this file.", show_default=False)
     ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Make it the workspace's recipe.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Make the changed recipe the workspace's recipe.")] = False,
 ) -> None:
-    """Decide again with another recipe or other gates, in seconds. Nothing is written unless told."""
+    """Decide again with another recipe or other gates. The command writes only with --write or --output."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -115,12 +115,14 @@ def tiers(
 @app.command(epilog=examples("longtake show workspace 4c8280"))
 @command
 def show(
-    first: Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace; left out if it is given by -o.")],
+    first: Annotated[
+        str, typer.Argument(metavar="WORKSPACE", help="Use this workspace; leave it out if -o names one.")
+    ],
     second: Annotated[
         str | None,
         typer.Argument(
             metavar="CLIP",
-            help="A clip's id, or its first digits.",
+            help="Show the clip with this id, or whose id begins so.",
             show_default=False,
             autocompletion=completing.clips,
         ),
@@ -129,7 +131,7 @@ def show(
     recipe: RecipeName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Everything that is known of one clip. Scores, protocols, gates, captions, files."""
+    """Show one clip: its scores, protocols, gates, captions and files."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -158,12 +160,14 @@ def show(
 @command
 def publish(
     workspace: RequiredWorkspace,
-    tier: Annotated[str, typer.Argument(metavar="TIER", help="Whose dataset.", autocompletion=completing.tiers)],
+    tier: Annotated[
+        str, typer.Argument(metavar="TIER", help="Push the dataset of this tier.", autocompletion=completing.tiers)
+    ],
     repo: Annotated[
-        str, typer.Argument(metavar="REPO", help="The dataset repository on the Hugging Face Hub: OWNER/NAME.")
+        str, typer.Argument(metavar="REPO", help="Push to this dataset repository of the Hugging Face Hub: OWNER/NAME.")
     ],
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public. Default: only you see it.")
+        bool, typer.Option("--public", help="Make a new repository public. By default only you see it.")
     ] = False,
 ) -> None:
     """Push a tier's dataset to the Hugging Face Hub, as its viewer plays it. Run it again to go on after a stop, or to bring
@@ -191,14 +195,17 @@ def publish(
 FilterName = Annotated[
     str,
     typer.Argument(
-        metavar="FILTER", help="A filter that is measured on frames, such as flow.", autocompletion=completing.filters
+        metavar="FILTER",
+        help="Compare this filter, which is measured on frames, such as flow.",
+        autocompletion=completing.filters,
     ),
 ]
 Backends = Annotated[
-    str, typer.Option(help="Two, and their settings: dis,unimatch or dis,raft:variant=small:source=princeton.")
+    str,
+    typer.Option(help="Name two backends and their settings: dis,unimatch or dis,raft:variant=small:source=princeton."),
 ]
-At = Annotated[list[float] | None, typer.Option(help="A threshold '>= AT' instead of the recipe's gates.")]
-Clips = Annotated[int, typer.Option(min=10, help="How many clips at most.")]
+At = Annotated[list[float] | None, typer.Option(help="Compare at the threshold '>= AT' instead of the recipe's gates.")]
+Clips = Annotated[int, typer.Option(min=10, help="Measure at most this many clips.")]
 
 
 @app.command()
@@ -238,10 +245,10 @@ def calibrate(
 @command
 def report(
     workspace: RequiredWorkspace,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write this file.")] = Path("report.html"),
     recipe: RecipeName = None,
 ) -> None:
-    """Write a page that shows it all. One HTML file: funnels, scores, clips on both sides of each gate, errors."""
+    """Write one HTML file with funnels, scores, clips on both sides of each gate, and errors."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()
@@ -264,15 +271,18 @@ def studio(
     workspace: RequiredWorkspace,
     recipe: RecipeName = None,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; other than this machine's own, a token is asked for.")
+        str,
+        typer.Option(
+            help="Listen on this address. If it is not this machine's loopback address, the page asks for a token."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; with 0, on a free one.")] = 8765,
     access: AccessFile = None,
     allow_private: AllowPrivate = False,
     rater: Rater = None,
 ) -> None:
-    """Move thresholds in a browser and see what changes. A local page; a recipe is written when Save is pressed, a mark
-    on a clip at once."""
+    """Move thresholds in a browser and see what changes. The command serves a local page. Save writes a recipe; a mark on a
+    clip is stored at once."""
     from longtake.curation.cli.startup import leave_pandas_out
 
     leave_pandas_out()

@@ -16,24 +16,25 @@ from longtake.curation.errors import SetupError
 if TYPE_CHECKING:
     from longtake.curation.models import Known
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Weights, by name.", show_default=False)]
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Name weights.", show_default=False)]
 OfRecipe = Annotated[
-    str | None, typer.Option("--recipe", "-r", help="All that a recipe needs: a shipped one or a YAML file.")
+    str | None,
+    typer.Option("--recipe", "-r", help="Take all weights that this recipe needs: one that ships, or a YAML file."),
 ]
-All = Annotated[bool, typer.Option("--all", help="Every weight there is.")]
+All = Annotated[bool, typer.Option("--all", help="Take every weight.")]
 Mirror = Annotated[
     str | None,
-    typer.Option(help="Take the files from this folder or URI, which looks like the models folder."),
+    typer.Option(help="Take the files from this folder or URI, which is laid out as the models folder is."),
 ]
 
-models_app = typer.Typer(help="Weights of models: list, fetch, check.", no_args_is_help=True)
+models_app = typer.Typer(help="List, fetch and check the weights of models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
 
 @models_app.command("list")
 @command
 def list_(as_json: AsJson = False) -> None:
-    """Every weight. Source, licence, size, SHA-256, where it lies, and which recipe needs it."""
+    """List every weight: its source, licence, size, SHA-256 and place, and the recipes that need it."""
     from longtake.curation.models import listed
     from longtake.filters.weights import models_folder
 
@@ -52,7 +53,7 @@ def list_(as_json: AsJson = False) -> None:
 @models_app.command()
 @command
 def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, mirror: Mirror = None) -> None:
-    """Fetch and check weights. Into the models folder (LONGTAKE_MODELS); goes on where a fetch was stopped."""
+    """Fetch weights into the models folder (LONGTAKE_MODELS) and check them. A fetch that was stopped goes on."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from longtake.curation import models
@@ -95,8 +96,8 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
 @models_app.command()
 @command
 def verify(names: Names = None, recipe: OfRecipe = None) -> None:
-    """Check the weights that are here. Size and SHA-256; of those named, also that they are. Exit code 3 if one is
-    wrong."""
+    """Check size and SHA-256 of the weights on this machine. A weight that was named has to be there. Exit code 3 means that
+    a weight is wrong."""
     from longtake.curation import models
     from longtake.filters.weights import WEIGHTS, missing
 

@@ -32,21 +32,29 @@ Videos = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="VIDEOS",
-        help="Files, folders, globs, URIs, or lists of them: .txt, .csv, .tsv, .jsonl, .parquet, relative to the "
-        "list's own folder; columns start, end and caption name clips. Tar archives of videos (WebDataset) and datasets "
-        "of Hugging Face (Parquet with a column of videos, metadata.csv) are read without unpacking.",
+        help="Name files, folders, globs, URIs, or lists of them: .txt, .csv, .tsv, .jsonl or .parquet. Paths in a list are "
+        "relative to the list's folder; its columns start, end and caption name clips. Tar archives of videos (WebDataset) and "
+        "datasets of Hugging Face (Parquet with a column of videos, metadata.csv) are read without unpacking.",
         show_default=False,
     ),
 ]
 Output = Annotated[
-    str, typer.Option("--output", "-o", metavar="PATH", help="The workspace: a folder or a URI.", show_default=False)
+    str,
+    typer.Option("--output", "-o", metavar="PATH", help="Use this workspace, a folder or a URI.", show_default=False),
 ]
 WorkspaceArgument = Annotated[
-    str | None, typer.Argument(metavar="WORKSPACE", help="The workspace.", show_default=False)
+    str | None, typer.Argument(metavar="WORKSPACE", help="Use this workspace, a folder or a URI.", show_default=False)
 ]
-RequiredWorkspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace: a folder or a URI.")]
+RequiredWorkspace = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Use this workspace, a folder or a URI.")]
 OptionalOutput = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="PATH", help="The workspace, as an option.", show_default=False)
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="Use this workspace; the argument WORKSPACE does the same.",
+        show_default=False,
+    ),
 ]
 RecipeName = Annotated[
     str | None,
@@ -54,12 +62,12 @@ RecipeName = Annotated[
         "--recipe",
         "-r",
         metavar="NAME_OR_FILE",
-        help="A shipped recipe or a YAML file. Default: the workspace's own, else embedded.",
+        help="Use this recipe: one that ships, or a YAML file. Default: the workspace's recipe, else embedded.",
         autocompletion=completing.recipes,
     ),
 ]
 UriColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column of URIs in lists. Default: uri, url, path, …")
+    str | None, typer.Option(metavar="NAME", help="Take URIs from this column of lists. Default: uri, url, path, …")
 ]
 ListFps = Annotated[
     float | None,
@@ -67,7 +75,7 @@ ListFps = Annotated[
         "--list-fps",
         min=0.001,
         metavar="N",
-        help="The rate that frame numbers and time codes (HH:MM:SS:FF) in lists count at. Default: the list's column fps.",
+        help="Read frame numbers and time codes (HH:MM:SS:FF) of lists at this rate. Default: the list's column fps.",
     ),
 ]
 AccessFile = Annotated[
@@ -75,8 +83,9 @@ AccessFile = Annotated[
     typer.Option(
         "--access",
         metavar="FILE",
-        help="What lets this command read its videos: a JSON object or CSV lines, an identity or a host, and a URI, "
-        "user:password or ?query. Nobody else may read the file (mode 0600). Default: the file in LONGTAKE_ACCESS.",
+        help="Take the secrets that open videos from this file: a JSON object or CSV lines, each with an identity or a host, "
+        "and a URI, user:password or ?query. The file has to be readable by its owner alone (mode 0600). "
+        "Default: the file in LONGTAKE_ACCESS.",
         show_default=False,
     ),
 ]
@@ -84,7 +93,8 @@ SecretQuery = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="A query key of URIs that is secret, besides those of the known signers. Repeat the option for several keys.",
+        help="Keep the values of this query key of URIs secret, besides those of the known signers. Repeat the option for "
+        "several keys.",
         show_default=False,
     ),
 ]
@@ -92,24 +102,30 @@ AllowScheme = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Read URIs of this scheme in lists, besides file, https, http, s3, gs and az. Repeat the option for several.",
+        help="Read URIs of this scheme in lists, besides file, https, http, s3, gs and az. Repeat the option for several "
+        "schemes.",
         show_default=False,
     ),
 ]
 AllowPrivate = Annotated[
     bool,
-    typer.Option("--allow-private", help="Let web addresses lead into this machine or its network. Default: refused."),
+    typer.Option(
+        "--allow-private", help="Let web addresses lead into this machine or its network. By default they are refused."
+    ),
 ]
 AllScores = Annotated[
-    bool, typer.Option("--all-scores", help="Measure everything, also of clips that are rejected already.")
+    bool,
+    typer.Option(
+        "--all-scores", help="Measure every score of every clip, also of clips that a gate has rejected already."
+    ),
 ]
-RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try again what ended in an error.")]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try rows again that ended in an error.")]
 Hashes = Annotated[
     bool,
     typer.Option(
         "--hash",
-        help="Tell changed files of this machine by the SHA-256 of their content, which reads them whole. "
-        "Default: by size and time.",
+        help="Find changed files of this machine by the SHA-256 of their content, which reads them whole. By default their size "
+        "and time decide.",
     ),
 ]
 Part = Annotated[
@@ -117,8 +133,8 @@ Part = Annotated[
     typer.Option(
         "--part",
         metavar="I/N",
-        help="Only the I-th of N parts of the videos. All parts may run at once, on any machines, as tasks of their own; a run "
-        "without --part then finishes what needs the whole corpus, and whatever a part left.",
+        help="Work on the I-th of N parts of the videos only. All parts may run at once, on any machines. A run without --part "
+        "then finishes what needs the whole corpus, and what a part did not finish.",
         callback=_part,
         show_default=False,
     ),
@@ -126,8 +142,8 @@ Part = Annotated[
 Engine = Annotated[
     EngineName | None,
     typer.Option(
-        help="Do the work in this process (inline), or on Ray. Default: inline where there is less than a minute of CPU to do "
-        "and no --address is given.",
+        help="Do the work in this process (inline), or on Ray. Default: inline if the work takes less than a minute of CPU and "
+        "no --address is given.",
         show_default=False,
     ),
 ]
@@ -135,15 +151,17 @@ Address = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="Join this Ray cluster (auto, or HOST:PORT) instead of starting a local one."),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Workers at once. Default: one per CPU.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Let this many workers run at once. Default: one per CPU.")
+]
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(
         "--gpus-per-worker",
         min=0.01,
         metavar="PART",
-        help="The part of a GPU that a worker with a model takes: with 0.25, four share one. Default: a whole one, or less where "
-        "there are too few.",
+        help="Give each worker with a model this part of a GPU: with 0.25, four workers share a GPU. Default: a whole GPU, or "
+        "a part of one if there are too few GPUs.",
         show_default=False,
     ),
 ]
@@ -159,7 +177,7 @@ Formats = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="Also write this format: webdataset, huggingface, fiftyone or lance. Parquet is always written. Repeat the option "
+        help="Write this format, too: webdataset, huggingface, fiftyone or lance. Parquet is always written. Repeat the option "
         "for several formats; the workspace's recipe keeps them. Default: the recipe's.",
         autocompletion=completing.formats,
         show_default=False,
@@ -181,7 +199,7 @@ Gates = Annotated[
     typer.Option(
         "--set",
         metavar="TIER.GATE=RANGE",
-        help="Another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off. Repeat the option for "
+        help="Use another gate: pretrain.flow='>= 30', pretrain.fps='[23.9, 60]', or pretrain.flow=off. Repeat the option for "
         "several gates.",
         autocompletion=completing.gates,
         show_default=False,
@@ -189,21 +207,23 @@ Gates = Annotated[
 ]
 RecipeArgument = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A shipped recipe or a YAML file.", autocompletion=completing.recipes),
+    typer.Argument(
+        metavar="RECIPE", help="Take this recipe: one that ships, or a YAML file.", autocompletion=completing.recipes
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="As one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AllowEndpoints = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-endpoint",
         metavar="HOST[:PORT]",
-        help="Allow captioners to send pictures and the key to this host, although only a recipe names it; remembered for "
-        "this user. Repeat the option for several hosts.",
+        help="Allow captioners to send pictures and the key to this host, although only a recipe names it. The permission is "
+        "remembered for this user. Repeat the option for several hosts.",
     ),
 ]
 Rater = Annotated[
     str | None,
     typer.Option(
-        "--rater", metavar="NAME", help="Whose marks are made here. Default: the name of this machine's user."
+        "--rater", metavar="NAME", help="Store marks under this name. Default: the name of this machine's user."
     ),
 ]

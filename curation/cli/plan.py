@@ -46,8 +46,8 @@ def plan(
         typer.Option(
             "--price",
             metavar="NAME=AMOUNT",
-            help="The price of one cpu-hour, gpu-hour, request, million-prompt-tokens, million-completion-tokens or gb; repeat "
-            "the option for several. The sum is told in the same money.",
+            help="Set the price of one cpu-hour, gpu-hour, request, million-prompt-tokens, million-completion-tokens or gb. "
+            "Repeat the option for several prices. The sum is in the same money.",
             show_default=False,
         ),
     ] = None,
@@ -55,10 +55,10 @@ def plan(
         bool,
         typer.Option(
             "--ask",
-            help="Also send the requests for captions of the sample's clips, which may cost money. Default: none.",
+            help="Send the requests for captions of the sample's clips, too, which may cost money. By default none is sent.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Another number draws another sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draw another sample with another number.")] = 0,
     as_json: AsJson = False,
     uri_column: UriColumn = None,
     engine: Engine = None,
@@ -71,8 +71,8 @@ def plan(
     allow_private: AllowPrivate = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """Say what a run will take, before it. Curates a sample (1 % of the videos and 30 clips, more where that says too
-    little), writes nothing that stays, and tells hours, requests, tokens, bytes and what is kept, each with an interval."""
+    """Estimate what a run will take. The command curates a sample (1 % of the videos and 30 clips, or more if those say too
+    little), keeps nothing of it, and prints hours, requests, tokens, bytes and kept hours, each with an interval."""
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
     from longtake.curation.inputs import gather

@@ -12,7 +12,7 @@ from longtake.curation.cli.app import ENVIRONMENT, allow_all, app, command, cons
 from longtake.curation.cli.options import AllowEndpoints, RecipeArgument, RecipeName
 from longtake.terminal import write_data
 
-recipe_app = typer.Typer(help="Recipes: print, validate, compare, JSON Schema.", no_args_is_help=True)
+recipe_app = typer.Typer(help="Print, validate and compare recipes, or print their JSON Schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
 
 
@@ -20,16 +20,16 @@ app.add_typer(recipe_app, name="recipe")
 @command
 def doctor(
     workspace: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="PATH", help="Also look at this workspace.")
+        str | None, typer.Option("--output", "-o", metavar="PATH", help="Look at this workspace, too.")
     ] = None,
     recipe: RecipeName = None,
     start_ray: Annotated[
-        bool, typer.Option("--ray/--no-ray", help="Start Ray, to see that it does (some 15 s).")
+        bool, typer.Option("--ray/--no-ray", help="Start Ray to check that it starts, which takes some 15 s.")
     ] = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """What this machine can do: codecs, weights, Ray, GPU, disk. Looks at the recipe's filters and captioner, too, and
-    says where a run would send pictures and a key; it sends no key itself. Exit code 3 if it cannot run here."""
+    """Check what this machine can do: codecs, weights, Ray, GPU, disk. The command looks at the recipe's filters and captioner,
+    too, and says where a run would send pictures and a key. It sends no key. Exit code 3 means that the recipe cannot run."""
     from longtake.curation.cli.show import show_findings
     from longtake.curation.doctor import examine
     from longtake.curation.recipe import load_recipe
@@ -46,7 +46,7 @@ def doctor(
 @recipe_app.command("list", epilog=examples("longtake recipe list"))
 @command
 def recipe_list() -> None:
-    """The recipes that ship."""
+    """List the recipes that ship."""
     from longtake.curation.recipe import load_recipe, shipped
 
     for name in shipped():
@@ -56,7 +56,7 @@ def recipe_list() -> None:
 @recipe_app.command("print", epilog=examples("longtake recipe print embedded > mine.yaml"))
 @command
 def recipe_print(recipe: RecipeArgument = "embedded") -> None:
-    """The whole recipe, every default written out."""
+    """Print a whole recipe with every default written out."""
     from longtake.curation.recipe import load_recipe
 
     write_data(load_recipe(recipe).to_yaml())
@@ -65,7 +65,7 @@ def recipe_print(recipe: RecipeArgument = "embedded") -> None:
 @recipe_app.command("validate", epilog=examples("longtake recipe validate mine.yaml"))
 @command
 def recipe_validate(recipe: RecipeArgument) -> None:
-    """Say everything that is wrong with a recipe, line by line. Exit code 2 if anything is."""
+    """Check a recipe and print each fault with its line. Exit code 2 means that there is a fault."""
     from longtake.captioning.registry import make_captioner
     from longtake.curation.recipe import RecipeError, load_recipe
 
@@ -80,7 +80,7 @@ def recipe_validate(recipe: RecipeArgument) -> None:
 @recipe_app.command("diff", epilog=examples("longtake recipe diff embedded mine.yaml"))
 @command
 def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
-    """What differs, and which scores a change makes stale."""
+    """Print how two recipes differ, and which scores the change makes stale."""
     from longtake.curation.cli.show import show_differences
     from longtake.curation.recipe import differences, load_recipe, stale_scores
 
@@ -91,7 +91,7 @@ def recipe_diff(old: RecipeArgument, new: RecipeArgument) -> None:
 @recipe_app.command("schema", epilog=examples("longtake recipe schema > recipe.schema.json"))
 @command
 def recipe_schema() -> None:
-    """The JSON Schema of recipes, for editors."""
+    """Print the JSON Schema of recipes, for editors."""
     from longtake.curation.recipe import Recipe
 
     json.dump(Recipe.model_json_schema(), sys.stdout, indent=2)

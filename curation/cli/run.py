@@ -156,8 +156,8 @@ def curate(
     allow_private: AllowPrivate = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """All stages in order. Run it again to go on after a stop, to add videos, or after changing the recipe: only what
-    is missing is computed."""
+    """Run all stages. Run it again to go on after a stop, to add videos, or after a change of the recipe: only missing
+    results are computed."""
     names = [listed.name for listed in STAGES]
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
@@ -189,7 +189,7 @@ def scan(
     allow_scheme: AllowScheme = None,
     allow_private: AllowPrivate = False,
 ) -> None:
-    """Read videos. Finds shots, cuts them into clips, keeps samples, measures what pixels tell. One row per video."""
+    """Read videos. The stage finds shots, cuts them into clips, keeps samples and measures pixels. Each video gets one row."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
         engine=engine, address=address, workers=workers, part=part, strict=strict, hashes=hashes,
@@ -213,7 +213,7 @@ def score(
     strict: Strict = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """Measure what needs a model. On the stored frames: opens no video."""
+    """Measure scores that need a model. The stage works on stored frames and opens no video."""
     _run(
         ("score",), one_workspace(workspace, output), None, recipe, all_scores=all_scores, engine=engine, address=address,
         workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, allow_endpoints=allow_endpoints,
@@ -237,19 +237,21 @@ def caption(
     strict: Strict = False,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Only N of the clips, always the same ones.", show_default=False),
+        typer.Option(
+            min=1, metavar="N", help="Caption N of the clips only, the same ones each time.", show_default=False
+        ),
     ] = None,
     preview: Annotated[
         bool,
         typer.Option(
             "--preview",
-            help="Write captions.html into the workspace: the clips of the sample (20, if none is given), keyframes over "
-            "sub-captions.",
+            help="Write captions.html into the workspace: a page of the sample's clips (20 clips without --sample) that shows "
+            "keyframes over sub-captions.",
         ),
     ] = False,
     allow_endpoints: AllowEndpoints = None,
 ) -> None:
-    """Write captions. Five sub-captions and an overall one for each clip that a tier may keep."""
+    """Write captions. Each clip that a tier may keep gets five sub-captions and an overall caption."""
     _run(
         ("caption",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
         workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, sample=sample, preview=preview,
@@ -276,7 +278,7 @@ def export(
     access: AccessFile = None,
     allow_private: AllowPrivate = False,
 ) -> None:
-    """Write the datasets. Cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
+    """Write the datasets. The stage cuts, encodes and checks the kept clips; dataset/TIER gets shards, a card and checksums."""
     _run(
         ("export",), one_workspace(workspace, output), None, recipe, retry_errors=retry_errors, engine=engine, address=address,
         workers=workers, part=part, strict=strict, formats=formats, only=only, access=access, allow_private=allow_private,
@@ -324,20 +326,23 @@ def forget(
         list[str] | None,
         typer.Argument(
             metavar="VIDEO...",
-            help="Paths, URIs or ids of videos. An archive or a table stands for all videos in it.",
+            help="Name paths, URIs or ids of videos. An archive or a table stands for all videos in it.",
             show_default=False,
         ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", metavar="FILE", help="Read more of them from this file, one on each line.", show_default=False
+            "--file",
+            metavar="FILE",
+            help="Read more paths, URIs or ids from this file, one on each line.",
+            show_default=False,
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking.")] = False,
 ) -> None:
     """Erase videos on request: their frames, clips, captions, encoded files and rows, their marks, and their place in exported
-    datasets. What remains is a note that it was asked for; a video with such a note is never curated again. Copies elsewhere
+    datasets. A note of the request remains; a video with such a note is never curated again. Copies elsewhere
     (pages that were written, datasets that were copied, latents of the trainer) are not found: erase them yourself."""
     from longtake.curation import forgetting
     from longtake.curation.cli.show import show_forgotten

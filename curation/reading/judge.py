@@ -69,7 +69,7 @@ class Judge:
     def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
         """The metadata scores of a clip; what the container does not say has none. certainty: that it is one take."""
         scores: dict[str, Measured] = {}
-        known = Probe(info.width, info.height, info.fps, span.seconds, info.tone_mapped, certainty)
+        known = Probe(info.width, info.height, info.fps, span.seconds, info.tone_mapped, certainty, info.bits_per_pixel)
         for name, filter_ in self._on_probe.items():
             (score,) = filter_.measure([known])
             if isinstance(score, Score):

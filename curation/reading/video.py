@@ -42,6 +42,7 @@ class VideoInfo:
     unknown). origin: the stream's first timestamp in the container, in seconds. frames: by the container's index, 0 if it
     has none. size: bytes of the file. mirrored: left to right, before it is turned. transfer, primaries: of its colours, by
     ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or HLG), and its pictures are mapped to SDR.
+    bit_rate: of the video stream, bits a second, or of the whole file where the container does not tell; nan if unknown.
     """
 
     width: int
@@ -62,6 +63,13 @@ class VideoInfo:
     transfer: str = ""
     primaries: str = ""
     tone_mapped: bool = False
+    bit_rate: float = math.nan
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits for each pixel of a coded frame; nan if rate or length are unknown."""
+        pixels = self.coded_width * self.coded_height * self.fps
+        return self.bit_rate / pixels if pixels > 0 else math.nan
 
 
 @dataclass(slots=True)
@@ -142,7 +150,15 @@ def probe(video: OpenVideo) -> VideoInfo:
         transfer=transfer_name(context.color_trc),
         primaries=primaries_name(context.color_primaries),
         tone_mapped=hdr(context.color_trc),
+        bit_rate=_bit_rate(video, duration),
     )
+
+
+def _bit_rate(video: OpenVideo, seconds: float) -> float:
+    """Bits a second of the video stream, or of the file; nan if neither is known."""
+    if rate := video.stream.bit_rate:
+        return float(rate)
+    return 8 * video.size / seconds if video.size and seconds > 0 else math.nan
 
 
 def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:

@@ -9,7 +9,8 @@ import pytest
 import skimage.data
 
 from longtake.captioning.descriptors import OWN_SHARE
-from longtake.captioning.motion import STILL, Move, camera_motion, fit_similarity
+from longtake.captioning.motion import STILL, Move, camera_motion
+from longtake.filters.global_motion import fit_similarity
 
 Image = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 360

@@ -26,7 +26,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "curation": {"filters", "captioning", "manifests"},
 }
 # the captioner speaks of the same motion that the filter measures, and samples are measured as clips were
-EXCEPT = {("captioning/motion.py", "longtake.filters.flow_dis")} | {
+EXCEPT = {("captioning/motion.py", f"longtake.filters.{name}") for name in ("flow_dis", "global_motion")} | {
     ("presto/perception.py", f"longtake.filters.{name}")
     for name in (
         "aesthetic",

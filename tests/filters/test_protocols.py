@@ -97,7 +97,8 @@ def test_what_is_forgotten_is_named_until_the_protocol_changes(now: dict[str, Me
     }
     assert set(forgotten(old, edited)) == {
         "grayscale.mean", "artifacts.rapidocr", "artifacts.borders", "psnr.grey", "ssim.grey", "flow.dis", "flow.unimatch",
-        "flow.raft", "captions.descriptors",
+        "flow.raft", "captions.descriptors", "burnt.luma", "black.luma", "contrast.luma", "blur.laplacian", "blurred.laplacian",
+        "jitter.global", "camera.global", "camera_confidence.global",
     }  # fmt: skip
     assert forgotten(old, edited)["psnr.grey"] == [module]
     edited["psnr.grey"] = replace(edited["psnr.grey"], protocol="grey/another/mean")
