@@ -46,6 +46,7 @@ NAV = {
     "Python": "api.md",
     "Weights": "models.md",
     "Presto": "presto.md",
+    "Training on many GPUs": "training.md",
     "Architecture": "architecture.md",
     "Modules": "modules.md",
     "Add a filter": "add-a-filter.md",

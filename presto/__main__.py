@@ -1,4 +1,4 @@
-"""`python -m presto`, which is what torchrun starts."""
+"""`python -m longtake.presto`, which is what torchrun starts."""
 
 from longtake.presto.cli import main
 

@@ -20,12 +20,14 @@ from longtake.presto.segments import Segmentation
 class SegmentedAttnProcessor:
     """In the place of AllegroAttnProcessor2_0 in each block's `attn2`. One for all blocks: `segment` makes it.
 
-    frames: latent frames of the video in hand; `segment` sees to it that the model's every forward sets it.
+    frames: latent frames of the video in hand; `segment` sees to it that the model's every forward sets it. part, parts:
+    the tokens that come are part number `part`, from 0, of as many equal parts of the video's; all of them unless told.
     """
 
     def __init__(self, segmentation: Segmentation) -> None:
         self.segmentation = segmentation
         self.frames = 0
+        self.part, self.parts = 0, 1
 
     def __call__(
         self,
@@ -36,41 +38,38 @@ class SegmentedAttnProcessor:
         temb: Tensor | None = None,
         image_rotary_emb: Any = None,
     ) -> Tensor:
-        """hidden_states (B, T·h·w, C), encoder_hidden_states (B, N·L, C), attention_mask (B, 1, N·L), a bias → as
+        """hidden_states (B, T·h·w / parts, C), encoder_hidden_states (B, N·L, C), attention_mask (B, 1, N·L), a bias → as
         hidden_states. Attention is scaled dot-product attention per window; overlapping windows are averaged before
         the output projection, which is affine, so that the mean is the same and the projection is done once."""
         count = self.segmentation.segments
         tokens, keys = hidden_states.shape[1], encoder_hidden_states.shape[1]
         if keys % count:
             raise PrestoError(f"text of {keys} tokens is not {count} captions of one length")
-        area, length = tokens // self.frames, keys // count
+        area, length = tokens * self.parts // self.frames, keys // count
+        first = self.part * tokens
         q, k, v = (
             x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for x in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states))
         )
         bias = None if attention_mask is None else attention_mask.to(q.dtype).unsqueeze(1)  # (B, 1, 1, N·L)
-        windows = self.segmentation.windows(self.frames)
-        parts = []
-        for window in windows:
+        # Of each window the tokens in hand, [start, end) counted from the first of them, and what they attend to.
+        parts: list[tuple[int, int, Tensor]] = []
+        for window in self.segmentation.windows(self.frames):
+            start, end = max(0, window.start * area - first), min(tokens, window.end * area - first)
+            if start >= end:
+                continue
             texts = slice(window.first * length, window.last * length)
-            parts.append(
-                F.scaled_dot_product_attention(
-                    q[:, :, window.start * area : window.end * area],
-                    k[:, :, texts],
-                    v[:, :, texts],
-                    attn_mask=None if bias is None else bias[..., texts],
-                )
+            mask = None if bias is None else bias[..., texts]
+            attended = F.scaled_dot_product_attention(
+                q[:, :, start:end], k[:, :, texts], v[:, :, texts], attn_mask=mask
             )
-        # Between neighbouring edges the same windows hold every frame: their mean is taken there, and no buffer of the
+            parts.append((start, end, attended))
+        # Between neighbouring edges the same windows hold every token: their mean is taken there, and no buffer of the
         # whole length is written twice.
-        edges = sorted({edge for window in windows for edge in (window.start, window.end)})
+        edges = sorted({edge for start, end, _ in parts for edge in (start, end)})
         pieces = []
         for a, b in pairwise(edges):
-            over = [
-                part[:, :, (a - window.start) * area : (b - window.start) * area]
-                for window, part in zip(windows, parts, strict=True)
-                if window.start <= a and b <= window.end
-            ]
+            over = [part[:, :, a - start : b - start] for start, end, part in parts if start <= a and b <= end]
             pieces.append(over[0] if len(over) == 1 else sum(over[1:], over[0]) / len(over))
         out = torch.cat(pieces, dim=2).transpose(1, 2).flatten(2)
         out = attn.to_out[1](attn.to_out[0](out))  # projection, dropout

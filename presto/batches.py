@@ -22,7 +22,7 @@ from longtake.presto.dataset import Clip, Drop
 from longtake.presto.encoded import EncodingFile
 from longtake.presto.errors import ClipError
 from longtake.presto.frames import read_frames
-from longtake.presto.objective import TIMESTEPS, Objective
+from longtake.presto.objective import TIMESTEPS, Objective, shifted
 from longtake.presto.plan import Plan
 from longtake.presto.text import pad_captions
 
@@ -195,7 +195,7 @@ def draw(config: TrainConfig, number: int, *, dropout: bool = True) -> Drawn:
     start = int.from_bytes(hashlib.sha256(str(config.seed).encode()).digest()[:4], "big")
     seed = (start + number) % 2**32
     generator = torch.Generator().manual_seed(_NOT_NOISE ^ seed)
-    t = int(torch.randint(TIMESTEPS, (), generator=generator))
+    t = shifted(int(torch.randint(TIMESTEPS, (), generator=generator)), config.loss.shift)
     dice = torch.rand(1 + config.captions, generator=generator)
     joint = bool(dice[0] < config.loss.dropout)
     dropped = [dropout and (joint or bool(p < config.loss.independent_dropout)) for p in dice[1:]]
@@ -216,15 +216,15 @@ def noises(
 
 
 class StepBatches:
-    """The micro-batches of one rank, by their place in the run: item i is micro-batch i % accumulation of step i //
+    """The micro-batches of one group of ranks, by their place in the run: item i is micro-batch i % accumulation of step i //
     accumulation. With several micro-batch sizes the number per step differs; so items are (step, first, count)."""
 
-    def __init__(self, clips: Sequence[Clip], plan: Plan, reader: Reader, rank: int, world: int) -> None:
-        self.clips, self.plan, self.reader, self.rank, self.world = clips, plan, reader, rank, world
+    def __init__(self, clips: Sequence[Clip], plan: Plan, reader: Reader, group: int, groups: int) -> None:
+        self.clips, self.plan, self.reader, self.group, self.groups = clips, plan, reader, group, groups
 
     def __getitem__(self, item: tuple[int, int, int]) -> Batch:
         step, first, count = item
-        _, places, number = self.plan.share(step, self.rank, self.world)
+        _, places, number = self.plan.share(step, self.group, self.groups)
         chosen = places[first : first + count]
         return self.reader.batch([self.clips[i] for i in chosen], range(number + first, number + first + count))
 
@@ -232,7 +232,7 @@ class StepBatches:
         """Those of steps [start, end)."""
         for step in range(start, end):
             size = self.plan.buckets[self.plan.step(step)[0]].micro_batch
-            for first in range(0, self.plan.global_batch // self.world, size):
+            for first in range(0, self.plan.global_batch // self.groups, size):
                 yield step, first, size
 
 

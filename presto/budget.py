@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from longtake.presto.config import Bucket, Encoding
+from longtake.presto.config import Bucket, Encoding, Lora, Parallel
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
 from longtake.presto.text import MAX_TOKENS
@@ -50,6 +50,20 @@ def parameters(config: Mapping[str, Any]) -> int:
     return total
 
 
+def adapter_parameters(config: Mapping[str, Any], lora: Lora) -> int:
+    """Parameters of a model's adapters: each layer of `width` inputs and outputs has 2 · rank · width."""
+    dim, cross = config["num_attention_heads"] * config["attention_head_dim"], config["cross_attention_dim"]
+    layers = {
+        f"{attention}.{name}": (cross if attention == "attn2" and name in ("to_k", "to_v") else dim) + dim
+        for attention in ("attn1", "attn2")
+        for name in ("to_q", "to_k", "to_v", "to_out.0")
+    }
+    layers |= {"ff.net.0.proj": 5 * dim, "ff.net.2": 5 * dim}
+    chosen = [sides for name, sides in layers.items() if any(name.endswith(target) for target in lora.targets)]
+    total: int = config["num_layers"] * lora.rank * sum(chosen)
+    return total
+
+
 def tokens(config: Mapping[str, Any], bucket: Bucket) -> int:
     """Video tokens of one clip: 79,200 for 88×720×1280."""
     t, h, w = bucket.latent
@@ -60,6 +74,13 @@ def tokens(config: Mapping[str, Any], bucket: Bucket) -> int:
 def forward_flops(config: Mapping[str, Any], bucket: Bucket, segmentation: Segmentation, text_tokens: int) -> float:
     """Operations (a multiplication and an addition count two) of one clip's forward pass: the linear layers and both
     attentions of all blocks; norms and embeddings of the ends are left out, under 1 %. text_tokens: per caption."""
+    return sum(_operations(config, bucket, segmentation, text_tokens))
+
+
+def _operations(
+    config: Mapping[str, Any], bucket: Bucket, segmentation: Segmentation, text_tokens: int
+) -> tuple[float, float]:
+    """(of linear layers, of attention)."""
     n, dim = tokens(config, bucket), config["num_attention_heads"] * config["attention_head_dim"]
     keys = segmentation.segments * text_tokens
     frames = bucket.latent[0]
@@ -69,13 +90,22 @@ def forward_flops(config: Mapping[str, Any], bucket: Bucket, segmentation: Segme
     cross = sum(
         4 * dim * (w.end - w.start) * area * (w.last - w.first) * text_tokens for w in segmentation.windows(frames)
     )
-    return float(config["num_layers"] * (linear + own + cross))
+    return float(config["num_layers"] * linear), float(config["num_layers"] * (own + cross))
 
 
-def step_flops(config: Mapping[str, Any], bucket: Bucket, segmentation: Segmentation, text_tokens: int) -> float:
+def step_flops(
+    config: Mapping[str, Any],
+    bucket: Bucket,
+    segmentation: Segmentation,
+    text_tokens: int,
+    *,
+    adapters: bool = False,
+) -> float:
     """Model operations of one clip's training step: forward and twice as much backward. What activation checkpointing
-    computes again is not counted, so that MFU means what it means elsewhere (PaLM, appendix B)."""
-    return 3 * forward_flops(config, bucket, segmentation, text_tokens)
+    computes again is not counted, so that MFU means what it means elsewhere (PaLM, appendix B). adapters: they alone are
+    trained, so that linear layers have no gradients of their weights to compute; their own few operations do not count."""
+    linear, attention = _operations(config, bucket, segmentation, text_tokens)
+    return (2 if adapters else 3) * linear + 3 * attention
 
 
 def memory_bytes(
@@ -84,21 +114,27 @@ def memory_bytes(
     world: int,
     *,
     ema: bool,
-    checkpointing: bool,
+    checkpointing: bool | Literal["selective"],
     precision: str,
     captions: int,
     encoders: Encoders | None = None,
+    parallel: Parallel = Parallel(),  # noqa: B008 - it is frozen
+    accumulates: bool = False,
+    lora: Lora | None = None,
 ) -> dict[str, float]:
     """An estimate of a rank's memory at its fullest, in bytes, by part. captions: per clip. encoders: of clips that are
-    encoded in the loop; None: they were encoded before.
+    encoded in the loop; None: they were encoded before. accumulates: a step has several micro-batches on a rank.
 
-    Sharded float32: weights, gradients, AdamW's two moments, the average. Gathered, in the precision of the passes: two
-    blocks (FSDP fetches the next), what is no block; besides one block's gradients, with their float32 copy that is
-    reduced. Cast copies: the text, as it comes and projected. Activations: each block's input (with checkpointing) or
-    all that it saves, one block computed again, and the gradients in its feed-forward layer. Encoders come before the
-    passes, so the VAE's tile and the activations do not meet.
+    Sharded float32: weights, gradients, AdamW's two moments, the average; and where gradients are reduced at the last of
+    several micro-batches (parallel.reduction), a whole gradient. Where adapters are trained, all but the weights are of
+    them alone. Gathered, in the precision of the passes: two blocks (FSDP fetches the next), what is no block; besides one
+    block's gradients, with their float32 copy that is reduced. Cast copies: the text, as it comes and projected.
+    Activations: each block's input (with checkpointing; selective: also what its self-attention gives) or all that it
+    saves, one block computed again, and the gradients in its feed-forward layer. Encoders come before the passes, so the
+    VAE's tile and the activations do not meet.
     """
-    count, n = parameters(config), tokens(config, bucket) * bucket.micro_batch
+    count, n = parameters(config), tokens(config, bucket) * bucket.micro_batch // parallel.sequence
+    shards, whole = world // parallel.replicas, accumulates and parallel.reduction == "last"
     dim, layers = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
     width = 2 if precision == "bf16" else 4
     ends = parameters({**config, "num_layers": 0})
@@ -106,12 +142,14 @@ def memory_bytes(
     keys = captions * MAX_TOKENS * bucket.micro_batch
     saved = (SAVED * n + 2 * keys) * dim * width  # Of the text, each block saves its keys and values.
     again = saved + 2 * 4 * n * dim * width
-    activations = layers * n * dim * width + again if checkpointing else layers * saved + 2 * 4 * n * dim * width
+    kept = n * dim * width * (2 if checkpointing == "selective" else 1)  # The input, and what self-attention gives.
+    activations = layers * kept + again if checkpointing else layers * saved + 2 * 4 * n * dim * width
+    trained = count if lora is None else adapter_parameters(config, lora)
     return {
-        "weights": 4 * count / world,
-        "gradients": 4 * count / world,
-        "optimizer": 8 * count / world,
-        "average": 4 * count / world if ema else 0.0,
+        "weights": 4 * count / shards,
+        "gradients": 4 * trained / shards + (4 * trained if whole else 0),
+        "optimizer": 8 * trained / shards,
+        "average": 4 * trained / shards if ema else 0.0,
         "gathered": (2 * block + ends) * width + block * (width + 4),
         "cast copies": keys * (config["caption_channels"] + 2 * dim) * width,
         "encoders": encoders.weights if encoders else 0.0,

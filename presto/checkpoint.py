@@ -3,9 +3,9 @@
     RUN/checkpoints/step-00000100/     DCP's files, and checkpoint.json: step, configuration, plan, files, sizes and hashes
     RUN/checkpoints/damaged-00000100/  one that was found damaged, out of the way
 
-A checkpoint is written to a hidden folder; the manifest comes last, and then the folder takes its name. So a kill at any
-moment leaves the one before, whole. Each rank hashes what it wrote, and on resuming its part of the files is hashed
-again: where a checkpoint is damaged, the run goes on from the one before it, and says so.
+A checkpoint is written to a hidden folder, at once or in the background; the manifest comes last, and then the folder
+takes its name. So a kill at any moment leaves the one before, whole. Each rank hashes what it wrote, and on resuming its
+part of the files is hashed again: where a checkpoint is damaged, the run goes on from the one before it, and says so.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import re
 import shutil
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from longtake.manifests.folder import whole_file
@@ -52,40 +54,99 @@ class Checkpoint:
     passed: tuple[str, ...] = ()
 
 
-def save(run: Path, step: int, state: dict[str, Any], meta: dict[str, Any], keep: int, ranks: Ranks) -> Path:
-    """Write a checkpoint; all ranks call it, each writes its shards. The `keep` newest stay. Its folder."""
-    root = run / FOLDER
-    staged, final = root / f".step-{step:08d}", root / f"step-{step:08d}"
-    if ranks.first:
-        shutil.rmtree(staged, ignore_errors=True)
-        staged.mkdir(parents=True)
-    dist.barrier()
-    try:
-        dcp_save(state, checkpoint_id=str(staged))
-    except CheckpointException as error:  # No Exception: it would pass every `except Exception` on its way.
-        raise PrestoError(f"{final} cannot be written: {_told(error)}") from error
-    dist.barrier()
-    names = sorted(str(p.relative_to(staged)) for p in staged.rglob("*") if p.is_file())
-    hashed: list[dict[str, str]] = [{} for _ in range(ranks.world)]
-    # DCP's files are named __<rank>_<number>.distcp: a rank finds its own in the page cache.
-    mine = [name for name in names if _writer(name) % ranks.world == ranks.rank]
-    dist.all_gather_object(hashed, {name: _hash(staged / name) for name in mine})
-    if ranks.first:
-        hashes = {name: value for part in hashed for name, value in part.items()}
-        files = {name: [(staged / name).stat().st_size, hashes[name]] for name in names}
-        with whole_file(staged / MANIFEST) as part:
-            part.write_text(json.dumps({"version": VERSION, "step": step, "files": files, **meta}), encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        staged.rename(final)
-        for old in _folders(run)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
-    dist.barrier()
-    return final
+class Writer:
+    """Writes a run's checkpoints; all ranks have one, and make the same calls. keep: how many of the newest stay.
+    in_background: the state is copied to the memory of the CPU, and written and hashed from there by a thread.
 
+    A checkpoint is begun, and later finished by all ranks together; there is one at a time.
+    """
 
-def _writer(name: str) -> int:
-    found = re.match(r"__(\d+)_", name)
-    return int(found[1]) if found else 0
+    def __init__(self, run: Path, keep: int, ranks: Ranks, *, in_background: bool = False) -> None:
+        self.run, self.keep, self.ranks = run, keep, ranks
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if in_background else None
+        # What the threads tell each other must not come between what the ranks do meanwhile.
+        self._group: Any = dist.new_group(backend="gloo") if in_background else None
+        self._begun: tuple[int, dict[str, Any], Future[dict[str, str]]] | None = None
+
+    @property
+    def pending(self) -> int | None:
+        """The step of the checkpoint that is begun and not finished."""
+        return None if self._begun is None else self._begun[0]
+
+    @property
+    def written(self) -> bool:
+        """Whether this rank has nothing more to write of it."""
+        return self._begun is not None and self._begun[2].done()
+
+    def begin(self, step: int, state: dict[str, Any], meta: dict[str, Any]) -> None:
+        """state: of tensors, sharded or not, and plain values; it may change as soon as this returns."""
+        assert self._begun is None
+        staged = self._staged(step)
+        if self.ranks.first:
+            shutil.rmtree(staged, ignore_errors=True)
+            staged.mkdir(parents=True)
+        dist.barrier()
+        hashes: Future[dict[str, str]]
+        if self._pool is None:
+            hashes = Future()
+            try:
+                dcp_save(state, checkpoint_id=str(staged))
+                hashes.set_result(self._hashes(staged))
+            except _FAULTS as error:
+                hashes.set_exception(error)
+        else:
+            saved = cast("Future[Any]", async_save(state, checkpoint_id=str(staged), process_group=self._group))
+
+            def rest() -> dict[str, str]:
+                saved.result()
+                return self._hashes(staged)
+
+            hashes = self._pool.submit(rest)
+        self._begun = step, meta, hashes
+
+    def finish(self) -> Path:
+        """Wait for what was begun, and give it its name; the checkpoint's folder. Raises PrestoError."""
+        assert self._begun is not None
+        (step, meta, hashes), self._begun = self._begun, None
+        staged = self._staged(step)
+        final = staged.with_name(staged.name[1:])
+        mine: dict[str, str] | str
+        try:
+            mine = hashes.result()
+        except _FAULTS as error:
+            # CheckpointException is no Exception: it would pass every `except Exception` on its way.
+            mine = _told(error)
+        every: list[Any] = [None] * self.ranks.world
+        dist.all_gather_object(every, mine)
+        faults = dict.fromkeys(each for each in every if isinstance(each, str))
+        if faults:
+            raise PrestoError(f"{final} cannot be written: {'; '.join(faults)}")
+        if self.ranks.first:
+            digests = {name: digest for each in every for name, digest in each.items()}
+            files = {name: [(staged / name).stat().st_size, digests[name]] for name in sorted(digests)}
+            with whole_file(staged / MANIFEST) as part:
+                part.write_text(
+                    json.dumps({"version": VERSION, "step": step, "files": files, **meta}), encoding="utf-8"
+                )
+            shutil.rmtree(final, ignore_errors=True)
+            staged.rename(final)
+            for old in _folders(self.run)[: -self.keep]:
+                shutil.rmtree(old, ignore_errors=True)
+        dist.barrier()
+        return final
+
+    def close(self) -> None:
+        """Leave what is not finished; no thread of it goes on."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _staged(self, step: int) -> Path:
+        return self.run / FOLDER / f".step-{step:08d}"
+
+    def _hashes(self, staged: Path) -> dict[str, str]:
+        """Of the files that this rank wrote: DCP names them __<rank>_<number>.distcp, and the first rank writes .metadata."""
+        names = [path.name for path in staged.glob(f"__{self.ranks.rank}_*")]
+        return {name: _hash(staged / name) for name in [*names, *([".metadata"] if self.ranks.first else [])]}
 
 
 def _hash(path: Path) -> str:

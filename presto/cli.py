@@ -131,27 +131,30 @@ def encode(
         int | None, typer.Option(min=1, help="Fewer than the cluster has GPUs, or CPUs where it has none.")
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try clips again that failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to encode; write nothing.")] = False,
 ) -> None:
     """Encode a dataset into VAE latents and T5 embeddings. Stopped at any moment, the same command goes on."""
     from longtake.presto.encode import compact, encode_here, plan
     from longtake.presto.files import place
+    from longtake.presto.progress import Progress, left, outcome
 
     config, written = _config(recipe, sets), place(output)
     buckets, tolerance = config.data.buckets, config.data.aspect_tolerance
-    todo = plan(place(dataset), model, written, buckets, tolerance, config.encoding, retry_errors=retry_errors)
-    print(f"{todo.total} clips: {todo.done} done, {todo.unusable} cannot be used, {_rows(todo.batches)} to encode")
+    settings = {"retry_errors": retry_errors, "note": not dry_run}
+    todo = plan(place(dataset), model, written, buckets, tolerance, config.encoding, **settings)
+    print(left(todo))
+    if dry_run:
+        return
+    progress = Progress(sum(batch.num_rows for batch in todo.batches), print)
     if engine == "inline":
-        rows, errors = encode_here(todo)
+        rows, errors = encode_here(todo, progress.add)
     else:
         from longtake.presto.launch import encode_on_ray
 
-        rows, errors = encode_on_ray(todo, address, workers)
+        rows, errors = encode_on_ray(todo, address, workers, progress.add)
     compact(written)
-    print(f"{rows - errors} encoded, {errors} failed → {output}")
-
-
-def _rows(batches: list[Any]) -> int:
-    return sum(batch.num_rows for batch in batches)
+    print(f"{rows - errors} encoded, {errors} failed → {output}, which now holds")
+    print(outcome(todo))
 
 
 @app.command()
@@ -176,7 +179,7 @@ def train(
     address: Annotated[str | None, typer.Option(help="Of a Ray cluster, with --ray.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="With --ray: ranks without GPUs.")] = False,
 ) -> None:
-    """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m presto train …"""
+    """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m longtake.presto train …"""
     from longtake.presto.files import place
     from longtake.presto.prepare import Run, describe, prepare
 
@@ -204,11 +207,15 @@ def export(
     model: Model,
     output: Output,
     average: Annotated[bool | None, typer.Option("--average/--last", help="The averaged weights, or the last.")] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The adapters alone, of a run with lora, as a folder that peft loads.")
+    ] = False,
 ) -> None:
-    """Write the newest checkpoint of a run as a model folder that AllegroPipeline loads."""
+    """Write the newest checkpoint of a run as a model folder that AllegroPipeline loads; adapters are merged into it."""
     from longtake.presto.export import export as write
+    from longtake.presto.export import export_adapter
 
-    print(write(run, model, output, average=average))
+    print((export_adapter if adapter else write)(run, model, output, average=average))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -77,35 +78,93 @@ class Encoding(_Part):
 
 
 class Loss(_Part):
-    """gamma, noise_offset: see longtake.presto.objective. dropout: the share of clips that lose all captions together, which is
-    what guidance needs. independent_dropout: the share of single captions that are lost besides."""
+    """objective: `epsilon`, as released, or `flow` (longtake.presto.objective); an export says which, and is sampled by that.
+    gamma: of epsilon; noise_offset: of both. shift: of the timesteps; above 1, noisier ones are drawn more often. dropout:
+    the share of clips that lose all captions together, which is what guidance needs. independent_dropout: the share of
+    single captions that are lost besides."""
 
+    objective: Literal["epsilon", "flow"] = "epsilon"
     gamma: float | None = Field(5.0, gt=0)
+    shift: float = Field(1.0, gt=0)
     noise_offset: float = Field(0.02, ge=0)
     dropout: float = Field(0.1, ge=0, le=1)
     independent_dropout: float = Field(0.0, ge=0, le=1)
 
 
 class Optimizer(_Part):
-    """AdamW, as released. warmup: steps over which the rate rises linearly to `rate`, which then stays. clip: largest
-    norm of the gradient. ema: decay of the averaged weights, which are then what is validated, sampled and exported;
-    null, as released: none are kept. The n-th step's decay is at most (1 + n) / (10 + n), so that a short run's average
-    is not the weights that it started from."""
+    """AdamW, as released. warmup: steps over which the rate rises linearly to `rate`. decay: what it does then, to the end of
+    the run's steps: stay, or fall to `rate` · `floor` along a line or half a cosine. clip: largest norm of the gradient.
+    ema: decay of the averaged weights, which are then what is validated, sampled and exported; null, as released: none are
+    kept. The n-th step's decay is at most (1 + n) / (10 + n), so that a short run's average is not the weights that it
+    started from."""
 
     rate: float = Field(1e-4, gt=0)
     warmup: int = Field(0, ge=0)
+    decay: Literal["none", "linear", "cosine"] = "none"
+    floor: float = Field(0.0, ge=0, le=1)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(1e-2, ge=0)
     eps: float = Field(1e-8, gt=0)
     clip: float = Field(1.0, gt=0)
     ema: float | None = Field(None, ge=0, lt=1)
 
+    def rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of a step, counted from 0, of a run of `steps`; the last one's is `rate` · `floor`."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / (self.warmup + 1)
+        if self.decay == "none":
+            return self.rate
+        gone = (step - self.warmup) / max(1, steps - 1 - self.warmup)
+        height = 1 - gone if self.decay == "linear" else (1 + math.cos(math.pi * gone)) / 2
+        return self.rate * (self.floor + (1 - self.floor) * height)
+
+
+class Parallel(_Part):
+    """How ranks share the work; none of it changes what is computed, but for rounding.
+
+    sequence: ranks that share the tokens of a clip (longtake.presto.sequence): so many times more ranks than clips of a step can
+    work, and each holds so much less of a clip. They must divide the model's heads and the tokens of every size, and be
+    neighbours with a fast link. replicas: copies of the model, each sharded over its ranks (HSDP); 1: one, over all.
+    reduction: gradients are summed over ranks at the `last` micro-batch of a step, for which each rank keeps a whole
+    float32 gradient meanwhile, or after `each`.
+    """
+
+    sequence: int = Field(1, ge=1)
+    replicas: int = Field(1, ge=1)
+    reduction: Literal["last", "each"] = "last"
+
+    def require_world(self, world: int) -> None:
+        """Raises PrestoError unless `world` ranks can be divided like this."""
+        for name in ("sequence", "replicas"):
+            if world % (count := getattr(self, name)):
+                raise PrestoError(f"{world} ranks are no multiple of parallel.{name} = {count}: change one of them")
+
+
+class Lora(_Part):
+    """Low-rank adapters (longtake.presto.adapter): the model's own weights stay as they are. rank, alpha: the update of a
+    layer is alpha / rank times a product of two matrices of that rank. targets: the linear layers that get one, by the
+    ends of their names."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(16, ge=1)
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+class Board(_Part):
+    """Weights & Biases, beside TensorBoard: what is logged is also sent there. project, entity: of the account that `wandb
+    login` knows."""
+
+    project: str = Field(min_length=1)
+    entity: str | None = None
+
 
 class Checkpoints(_Part):
-    """every: steps between checkpoints; keep: how many of the newest stay."""
+    """every: steps between checkpoints; keep: how many of the newest stay. in_background: a copy in the memory of the CPU is
+    written while the run goes on."""
 
     every: int = Field(100, ge=1)
     keep: int = Field(3, ge=1)
+    in_background: bool = False
 
 
 class Validation(_Part):
@@ -152,7 +211,9 @@ class Samples(_Part):
 class TrainConfig(_Part):
     """A training run. name, description: for people. tier: which tier's dataset the run is meant for, as a word to
     check the data against; null: any. global_batch: clips per step over all ranks and accumulated micro-batches.
-    precision: of forward and backward; master weights, gradients and their reduction are float32 always.
+    precision: of forward and backward; master weights, gradients and their reduction are float32. float64, of all of
+    these, is there to compare runs on CPUs. activation_checkpointing: a block's activations are computed again for its
+    backward pass; `selective`: all but what self-attention gives, which is kept.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -163,16 +224,19 @@ class TrainConfig(_Part):
     encoding: Encoding = Encoding()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
+    lora: Lora | None = None
     steps: int = Field(500, ge=1)
     global_batch: int = Field(256, ge=1)
-    precision: Literal["bf16", "float32"] = "bf16"
-    activation_checkpointing: bool = True
+    precision: Literal["bf16", "float32", "float64"] = "bf16"
+    parallel: Parallel = Parallel()
+    activation_checkpointing: bool | Literal["selective"] = True
     compile: bool = False
     seed: int = Field(0, ge=0, lt=2**31)
     checkpoints: Checkpoints = Checkpoints()
     validation: Validation = Validation()
     samples: Samples = Samples()
     log_every: int = Field(10, ge=1)
+    wandb: Board | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> TrainConfig:
@@ -214,6 +278,8 @@ PAST = (
     "data.captions",
     "data.aspect_tolerance",
     "encoding",
+    "loss.objective",
+    "lora",
     "seed",
     "global_batch",
     "validation.clips",

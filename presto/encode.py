@@ -7,7 +7,7 @@ with `retry_errors`. Kill it at any moment; the same command goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,10 @@ def plan(
     encoding: Encoding,
     *,
     retry_errors: bool = False,
+    note: bool = True,
 ) -> Todo:
-    """The clips of a dataset that are not encoded yet. Rows of clips that cannot be (too small, no caption, …) are
-    written here. Raises PrestoError before any work where the set-up is at fault."""
+    """The clips of a dataset that are not encoded yet. note: rows of clips that cannot be (too small, no caption, …), and
+    of those that wait, are written here; else nothing is. Raises PrestoError before any work where the set-up is at fault."""
     require_model_folder(model)
     table = read_dataset(data)
     segments = table.schema.field("cap").type.num_fields
@@ -101,7 +102,8 @@ def plan(
     now = {clip.clip_id: clip.split for clip in clips}
     unchanged = known.keys() & now.keys() - {clip.clip_id for clip in todo}
     moved = [known[key] | {"split": now[key]} for key in sorted(unchanged) if (known[key]["split"] or REST) != now[key]]
-    rows.append(pa.Table.from_pylist([*failed, *pending, *moved], schema=encoded.SCHEMA))
+    if note:
+        rows.append(pa.Table.from_pylist([*failed, *pending, *moved], schema=encoded.SCHEMA))
     todo.sort(key=lambda clip: clip.bucket)
     batches = [pa.Table.from_pylist([asdict(c) for c in todo[i : i + BATCH]]) for i in range(0, len(todo), BATCH)]
     return Todo(settings, batches, table.num_rows, len(clips) - len(todo), len(drops))
@@ -224,13 +226,16 @@ def _row(
     }
 
 
-def encode_here(todo: Todo) -> tuple[int, int]:
-    """In this process: (rows, of them errors)."""
+def encode_here(todo: Todo, done: Callable[[int, int], None] = lambda rows, errors: None) -> tuple[int, int]:
+    """In this process: (rows, of them errors). done: is told of each batch."""
     if not todo.batches:
         return 0, 0
-    worker = EncodeWorker(todo.settings)
-    counts = [worker(batch) for batch in todo.batches]
-    return sum(n for n, _ in counts), sum(bad for _, bad in counts)
+    worker, rows, errors = EncodeWorker(todo.settings), 0, 0
+    for batch in todo.batches:
+        made, bad = worker(batch)
+        rows, errors = rows + made, errors + bad
+        done(made, bad)
+    return rows, errors
 
 
 def compact(output: Place) -> None:

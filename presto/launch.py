@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +47,15 @@ def _cluster(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def encode_on_ray(todo: Todo, address: str | None = None, workers: int | None = None) -> tuple[int, int]:
+def encode_on_ray(
+    todo: Todo,
+    address: str | None = None,
+    workers: int | None = None,
+    done: Callable[[int, int], None] = lambda rows, errors: None,
+) -> tuple[int, int]:
     """Encode on a Ray cluster (None: one is started here), one worker per GPU, or per CPU where there is none: (rows, of them
-    errors). A worker or a node that is lost costs the batch in hand; a clip that ends whoever takes it ends as an error. Raises
-    PrestoError if a worker cannot do its work; what is done is kept."""
+    errors). done: is told of each batch. A worker or a node that is lost costs the batch in hand; a clip that ends whoever
+    takes it ends as an error. Raises PrestoError if a worker cannot do its work; what is done is kept."""
     from longtake.curation.errors import SetupError
     from longtake.curation.running.jobs import Job, Lost
     from longtake.curation.running.on_ray import AGAIN, Cluster
@@ -73,6 +78,7 @@ def encode_on_ray(todo: Todo, address: str | None = None, workers: int | None = 
             try:
                 for report in cluster.run(job, say=print):
                     rows, errors = rows + report.rows, errors + report.errors
+                    done(report.rows, report.errors)
                 break
             except Lost as error:
                 tries = tries + 1 if rows == before else 0
@@ -113,7 +119,8 @@ def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    prepare(run).plan.require_world(workers)  # what can be known now need not be found out by every worker, four times
+    # What can be known now need not be found out by every worker, four times.
+    prepare(run).require_world(run.config.parallel, workers)
     with _cluster(address):
         trainer = TorchTrainer(
             _fit,

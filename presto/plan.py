@@ -52,19 +52,21 @@ class Plan:
         bucket = int(bucket_of[place])
         return bucket, order[bucket][(bucket_of[:place] == bucket).sum()]
 
-    def share(self, number: int, rank: int, world: int) -> tuple[int, npt.NDArray[np.int64], int]:
-        """(bucket, the places that a rank takes of a step, the number of its first clip)."""
+    def share(self, number: int, group: int, groups: int) -> tuple[int, npt.NDArray[np.int64], int]:
+        """(bucket, the places that a group of ranks takes of a step, the number of its first clip)."""
         bucket, members = self.step(number)
-        each = self.global_batch // world
-        return bucket, members[rank * each : (rank + 1) * each], number * self.global_batch + rank * each
+        each = self.global_batch // groups
+        return bucket, members[group * each : (group + 1) * each], number * self.global_batch + group * each
 
-    def require_world(self, world: int) -> None:
-        """Raises PrestoError unless the global batch can be dealt out to `world` ranks in whole micro-batches."""
+    def require_groups(self, groups: int) -> None:
+        """Raises PrestoError unless the global batch can be dealt out to so many groups of ranks in whole micro-batches.
+        The ranks of a group share its clips (parallel.sequence); a group is one rank otherwise."""
         for bucket in self.buckets:
-            if self.global_batch % (world * bucket.micro_batch):
+            if self.global_batch % (groups * bucket.micro_batch):
                 raise PrestoError(
-                    f"global_batch = {self.global_batch} is no multiple of {world} ranks × micro_batch = "
-                    f"{bucket.micro_batch} of bucket {bucket.name}: change one of them"
+                    f"global_batch = {self.global_batch} is no multiple of {groups} ranks × micro_batch = "
+                    f"{bucket.micro_batch} of bucket {bucket.name}: change one of them, or let ranks share clips "
+                    "(parallel.sequence)"
                 )
 
     @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run

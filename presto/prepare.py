@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longtake.presto.config import TrainConfig
+from longtake.presto.adapter import require_peft
+from longtake.presto.config import Parallel, TrainConfig
 from longtake.presto.dataset import Clip, Drop, divided, read_dataset, require_few_drops, summary, usable
 from longtake.presto.encoded import is_encoded, read_encoded, read_null
 from longtake.presto.errors import DROPS, PrestoError
 from longtake.presto.files import Place
-from longtake.presto.folder import require_model_folder, text_fingerprint, transformer_config, vae_fingerprint
+from longtake.presto.folder import (
+    fingerprint,
+    require_model_folder,
+    text_fingerprint,
+    transformer_config,
+    vae_fingerprint,
+)
+from longtake.presto.logs import require_wandb
 from longtake.presto.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,7 +41,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """clips are trained on, held are validated on, drops are neither. null: see batches.Reader. vae: fingerprint."""
+    """clips are trained on, held are validated on, drops are neither. null: see batches.Reader. vae: fingerprint. base:
+    that of the transformer, where adapters are trained, whose checkpoints do not hold it."""
 
     clips: list[Clip]
     held: list[Clip]
@@ -42,10 +51,16 @@ class Prepared:
     null: Tensor | None
     vae: str
     model: dict[str, Any] = field(default_factory=dict)
+    base: str = ""
 
     @property
     def total(self) -> int:
         return len(self.clips) + len(self.held) + len(self.drops)
+
+    def require_world(self, parallel: Parallel, world: int) -> None:
+        """Raises PrestoError unless `world` ranks can be divided as asked, and the global batch be dealt out to them."""
+        parallel.require_world(world)
+        self.plan.require_groups(world // parallel.sequence)
 
 
 def prepare(run: Run) -> Prepared:
@@ -74,7 +89,13 @@ def prepare(run: Run) -> Prepared:
     require_few_drops(drops, len(clips) + len(drops), config.data.max_dropped)
     kept, held = divided(clips, config.validation.clips)
     plan = Plan(kept, config.data.buckets, config.global_batch, config.seed)
-    return Prepared(kept, held, drops, plan, null, vae, shape)
+    if config.wandb is not None:
+        require_wandb()
+    base = ""
+    if config.lora is not None:
+        require_peft()
+        base = fingerprint(run.model / "transformer")
+    return Prepared(kept, held, drops, plan, null, vae, shape, base)
 
 
 def _require_known(run: Run, clips: Sequence[Clip]) -> None:
@@ -87,11 +108,22 @@ def _require_known(run: Run, clips: Sequence[Clip]) -> None:
 
 
 def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> None:
-    patch = shape["patch_size"]
+    from longtake.presto.budget import tokens
+
+    patch, sharing = shape["patch_size"], config.parallel.sequence
+    if shape["num_attention_heads"] % sharing:
+        raise PrestoError(
+            f"{model} has {shape['num_attention_heads']} heads, no multiple of parallel.sequence = {sharing}: take a divisor"
+        )
     for bucket in config.data.buckets:
         t, h, w = bucket.latent
         if t % shape["patch_size_t"] or h % patch or w % patch:
             raise PrestoError(f"bucket {bucket.name}: its latents {t}×{h}×{w} are not whole patches of {model}")
+        count = tokens(shape, bucket)
+        if count % sharing:
+            raise PrestoError(
+                f"bucket {bucket.name} has {count} tokens, no multiple of parallel.sequence = {sharing}: take another divisor"
+            )
 
 
 def describe(run: Run, found: Prepared, world: int) -> str:
@@ -100,7 +132,8 @@ def describe(run: Run, found: Prepared, world: int) -> str:
     from longtake.presto.text import MAX_TOKENS
 
     config, shape = run.config, found.model
-    found.plan.require_world(world)
+    found.require_world(config.parallel, world)
+    groups = world // config.parallel.sequence
     counts = Counter(clip.bucket for clip in found.clips)
     lines = [
         f"{config.name}: {config.attention.variant} attention, {config.attention.segments} segments",
@@ -111,7 +144,7 @@ def describe(run: Run, found: Prepared, world: int) -> str:
     ]
     for i, bucket in enumerate(config.data.buckets):
         latent = "×".join(map(str, bucket.latent))
-        accumulate = config.global_batch // (world * bucket.micro_batch)
+        accumulate = config.global_batch // (groups * bucket.micro_batch)
         flops = step_flops(shape, bucket, config.attention, MAX_TOKENS) / 1e15
         lines.append(
             f"{bucket.name:>16} {counts[i]:>8} {latent:>10} {tokens(shape, bucket):>8} {bucket.micro_batch:>6} "
@@ -133,6 +166,9 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             checkpointing=config.activation_checkpointing,
             precision=config.precision,
             captions=config.captions,
+            parallel=config.parallel,
+            lora=config.lora,
+            accumulates=config.global_batch > groups * bucket.micro_batch,
             encoders=None
             if found.null is not None
             else encoder_memory(run.model, bucket, config.encoding, config.precision),

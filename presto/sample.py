@@ -17,10 +17,11 @@ import torch
 import torch.distributed as dist
 
 from longtake.manifests.folder import whole_file
-from longtake.presto.config import POSITIVE, Bucket
+from longtake.presto.config import POSITIVE, Bucket, Loss
 from longtake.presto.errors import PrestoError
 from longtake.presto.folder import SETTINGS, encoding_of, read_settings
 from longtake.presto.model import load_pipeline, load_text_encoder, load_vae
+from longtake.presto.objective import TIMESTEPS
 from longtake.presto.text import encode_captions, pad_captions, require_known
 from longtake.presto.vae import allow_tf32, decode, vae_dtype
 from longtake.presto.video import Frames, write_video
@@ -55,11 +56,31 @@ class Settings:
         return [self.template.replace("{}", prompt.lower().strip()) for prompt in prompts]
 
 
+def scheduler_of(model: Path, loss: Loss) -> Any:
+    """The scheduler for weights that were trained with `loss`, beginning from a model folder's."""
+    from diffusers import EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
+
+    if loss.objective == "flow":
+        return UniPCMultistepScheduler(
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=loss.shift,
+            num_train_timesteps=TIMESTEPS,
+        )
+    return EulerAncestralDiscreteScheduler.from_pretrained(model / "scheduler", local_files_only=True)
+
+
+def solver(config: Any) -> Any:
+    """What samples with a scheduler's settings: Euler ancestral, as released, or UniPC for flow matching."""
+    from diffusers import EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
+
+    kind = UniPCMultistepScheduler if config.get("use_flow_sigmas") else EulerAncestralDiscreteScheduler
+    return kind.from_config(config)
+
+
 def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings) -> Frames:
     """One video. text: a (tokens, D) embedding per segment; negative: one, repeated for each. Raises PrestoError if the
     transformer has the plain attention or another number of segments."""
-    from diffusers import EulerAncestralDiscreteScheduler
-
     from longtake.presto.attention import segmentation_of
 
     found = segmentation_of(pipeline.transformer)
@@ -69,7 +90,7 @@ def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings
         raise PrestoError(f"{len(text)} prompts for {found.segments} segments: give {found.segments}")
     found.windows(settings.frames // 4)
     embeddings, mask = pad_captions([list(text), [negative] * len(text)])
-    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = solver(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     latents = pipeline(
         prompt_embeds=embeddings[:1],
@@ -200,9 +221,9 @@ def _settings(run: Run) -> Settings:
 
 def sample_in_training(run: Run, ranks: Ranks, model: Any, vae: Any, texts: Sequence[Any], step: int) -> None:
     """Sample videos of a run's prompts with the weights in hand, as RUN/samples/step-…/0000.mp4. texts: as `embed_prompts`
-    gives them. vae: None to load the model's. All ranks take part: each samples its prompts, and where there are none left
-    repeats one, since sharded weights are gathered together."""
-    from diffusers import AllegroPipeline, EulerAncestralDiscreteScheduler
+    gives them. vae: None to load the model's. All ranks take part: each group of them samples its prompts, and where
+    there are none left repeats one, since sharded weights are gathered together."""
+    from diffusers import AllegroPipeline
 
     config, settings = run.config, _settings(run)
     pipeline = AllegroPipeline(
@@ -210,14 +231,14 @@ def sample_in_training(run: Run, ranks: Ranks, model: Any, vae: Any, texts: Sequ
         text_encoder=None,
         vae=vae if vae is not None else load_vae(run.model, vae_dtype(config.encoding.vae_precision)).to(ranks.device),
         transformer=model,
-        scheduler=EulerAncestralDiscreteScheduler.from_pretrained(run.model / "scheduler", local_files_only=True),
+        scheduler=scheduler_of(run.model, config.loss),
     )
     model.eval()
-    for first in range(0, len(texts), ranks.world):
-        mine = first + ranks.rank
+    for first in range(0, len(texts), ranks.groups):
+        mine = first + ranks.group
         text = [t.to(ranks.device) for t in texts[min(mine, len(texts) - 1)]]
         frames = sample(pipeline, text[:-1], text[-1], settings)
-        if mine < len(texts):
+        if mine < len(texts) and ranks.speaks:
             about = {
                 "prompts": list(config.samples.prompts[mine]),
                 "step": step,

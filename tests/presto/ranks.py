@@ -26,13 +26,14 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _rank(run: Run, rank: int, world: int, port: int) -> None:
+def _rank(run: Run, rank: int, world: int, port: int, before: Callable[[], None]) -> None:
     import torch
 
     from longtake.presto.errors import PrestoError
     from longtake.presto.train import fit
 
     torch.set_num_threads(1)
+    before()
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(world))
     try:
         fit(run)
@@ -42,9 +43,16 @@ def _rank(run: Run, rank: int, world: int, port: int) -> None:
         raise SystemExit(2) from None
 
 
-def start(run: Run, world: int) -> list[BaseProcess]:
+def nothing() -> None:
+    pass
+
+
+def start(run: Run, world: int, before: Callable[[], None] = nothing) -> list[BaseProcess]:
+    """before: a function of a module, which each rank calls first."""
     port = free_port()
-    processes: list[BaseProcess] = [CONTEXT.Process(target=_rank, args=(run, r, world, port)) for r in range(world)]
+    processes: list[BaseProcess] = [
+        CONTEXT.Process(target=_rank, args=(run, rank, world, port, before)) for rank in range(world)
+    ]
     for process in processes:
         process.start()
     return processes

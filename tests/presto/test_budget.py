@@ -12,10 +12,21 @@ from diffusers.models.transformers.transformer_allegro import AllegroTransformer
 from torch import Tensor
 
 from longtake.presto.attention import segment
-from longtake.presto.budget import SAVED, encoder_memory, memory_bytes, nominal_peak, parameters, stored_parameters
-from longtake.presto.config import Bucket, Encoding
+from longtake.presto.budget import (
+    SAVED,
+    adapter_parameters,
+    encoder_memory,
+    forward_flops,
+    memory_bytes,
+    nominal_peak,
+    parameters,
+    step_flops,
+    stored_parameters,
+)
+from longtake.presto.config import Bucket, Encoding, Lora, Parallel
 from longtake.presto.model import load_text_encoder, load_vae, rotary
 from longtake.presto.segments import Segmentation
+from longtake.presto.tiny import tiny_transformer
 from tests.presto.made import config, dataset, row
 
 PUBLISHED = Bucket(frames=88, height=720, width=1280)
@@ -95,6 +106,52 @@ def test_memory_counts_all_that_a_rank_holds(model: Path) -> None:
     assert in_loop["encoders"] == encoders.weights > 0
     assert stored_parameters(model / "vae") == sum(p.numel() for p in load_vae(model).parameters())
     assert stored_parameters(model / "text_encoder") == sum(p.numel() for p in load_text_encoder(model)[1].parameters())
+
+
+def test_memory_follows_how_ranks_share() -> None:
+    """At 88×720×1280 on 16 ranks, each against the plain way."""
+    shape, size = published(), 79_200 * 2304 * 2  # Bytes of the tokens of a clip.
+    common: dict[str, Any] = {"ema": True, "precision": "bf16", "captions": 5}
+    plain = memory_bytes(shape, PUBLISHED, 16, checkpointing=True, **common)
+    selective = memory_bytes(shape, PUBLISHED, 16, checkpointing="selective", **common)
+    assert selective["activations"] - plain["activations"] == 32 * size
+    four = memory_bytes(shape, PUBLISHED, 16, checkpointing=True, parallel=Parallel(sequence=4), **common)
+    assert four["activations"] == pytest.approx(plain["activations"] / 4, rel=0.03)
+    assert four["optimizer"] == plain["optimizer"]
+    copies = memory_bytes(shape, PUBLISHED, 16, checkpointing=True, parallel=Parallel(replicas=2), **common)
+    assert copies["optimizer"] == 2 * plain["optimizer"]
+    last = memory_bytes(shape, PUBLISHED, 16, checkpointing=True, accumulates=True, **common)
+    assert last["gradients"] - plain["gradients"] == 4 * parameters(shape)
+    each = Parallel(reduction="each")
+    assert memory_bytes(shape, PUBLISHED, 16, checkpointing=True, accumulates=True, parallel=each, **common) == plain
+    lora = Lora(rank=16)
+    adapted = memory_bytes(shape, PUBLISHED, 16, checkpointing=True, lora=lora, **common)
+    # 32 blocks of eight layers of 2304 inputs and outputs.
+    assert adapted["optimizer"] == 8 * (32 * 8 * 16 * 2 * 2304) / 16
+    assert adapted["weights"] == plain["weights"]
+
+
+def test_adapters_are_counted_as_peft_makes_them() -> None:
+    pytest.importorskip("peft")
+    from longtake.presto.adapter import adapt, adapters
+
+    model = tiny_transformer()
+    lora = Lora(rank=3, targets=("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"))
+    adapt(model, lora)
+    made = sum(tensor.numel() for tensor in adapters(model).values())
+    assert adapter_parameters(dict(model.config), lora) == made
+
+
+def test_operations_of_a_step() -> None:
+    """Selective recomputation spares self-attention: 3.2 forward passes of operations and not 4, as documented."""
+    shape, segmentation = published(), Segmentation()
+    forward = forward_flops(shape, PUBLISHED, segmentation, 512)
+    assert step_flops(shape, PUBLISHED, segmentation, 512) == pytest.approx(3 * forward, rel=1e-12)
+    own = 32 * 4 * 2304 * 79_200**2
+    assert own / forward == pytest.approx(0.82, abs=0.01)
+    assert 4 - own / forward == pytest.approx(3.2, abs=0.03)
+    adapted = step_flops(shape, PUBLISHED, segmentation, 512, adapters=True)
+    assert own < adapted / 3 < forward
 
 
 def test_a_dry_run_counts_encoders_where_they_are_needed(model: Path, tmp_path: Path) -> None:

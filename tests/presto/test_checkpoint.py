@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -195,6 +196,8 @@ def test_what_the_past_rests_on_is_refused_and_the_rest_is_not() -> None:
         {"data": {"aspect_tolerance": 2.0}},
         {"data": {"buckets": [{**BUCKET, "height": 80}]}},
         {"validation": {"clips": 2}},
+        {"loss": {"objective": "flow"}},
+        {"lora": {"rank": 4}},
     ]
     for each in past:
         refused, allowed = told(**each)
@@ -209,6 +212,10 @@ def test_what_the_past_rests_on_is_refused_and_the_rest_is_not() -> None:
         {"compile": True},
         {"precision": "bf16"},
         {"loss": {"gamma": None}},
+        {"optimizer": {"decay": "cosine"}},
+        {"activation_checkpointing": "selective"},
+        {"parallel": {"sequence": 2}},
+        {"checkpoints": {"in_background": True}},
         {"steps": 9},
     ]
     for each in future:
@@ -216,6 +223,17 @@ def test_what_the_past_rests_on_is_refused_and_the_rest_is_not() -> None:
         assert (refused, len(allowed)) == ([], 1), each
     start_averaging = changes(config(optimizer={"ema": None}).model_dump(mode="json"), config().model_dump(mode="json"))
     assert start_averaging == (["optimizer.ema: None → 0.9"], [])
+
+
+def test_settings_that_a_checkpoint_does_not_know_were_as_they_are_by_default(run: Run) -> None:
+    path = newest_folder(run) / checkpoint.MANIFEST
+    kept = json.loads(path.read_text())
+    del kept["config"]["lora"], kept["config"]["parallel"], kept["config"]["loss"]["objective"], kept["base"]
+    path.write_text(json.dumps(kept))
+    fit(replace(run, config=config(steps=5)))
+    assert list(losses(run.output)) == [1, 2, 3, 4, 5]
+    (note,) = (line for line in read_log(run.output) if line["kind"] == "changed")
+    assert note["told"] == ["steps: 4 → 5"]
 
 
 def test_the_advice_of_the_trainer_is_followed_and_logged(run: Run) -> None:

@@ -256,7 +256,7 @@ def test_an_empty_bucket_and_a_batch_that_cannot_be_dealt_are_named() -> None:
     with pytest.raises(PrestoError, match="40x64x64 has 0"):
         Plan(clips, [SMALL, Bucket(frames=40, height=64, width=64)], 4, 0)
     with pytest.raises(PrestoError, match="global_batch = 4 is no multiple of 3 ranks"):
-        Plan(clips, [SMALL], 4, 0).require_world(3)
+        Plan(clips, [SMALL], 4, 0).require_groups(3)
 
 
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +292,7 @@ def test_batches_hold_the_clips_of_the_plan(model: Path, tmp_path: Path) -> None
     run = Run(config(global_batch=4, loss={"dropout": 0.0}), model, folder, tmp_path)
     found = prepare(run)
     reader = Reader(run.config, found.null)
-    batches = StepBatches(found.clips, found.plan, reader, rank=1, world=2)
+    batches = StepBatches(found.clips, found.plan, reader, group=1, groups=2)
     here = list(loader(batches, 0, 4, workers=0, prefetch=1, pin=False))
     there = list(loader(batches, 2, 4, workers=2, prefetch=2, pin=False))
     assert [b.clip_ids for b in there] == [b.clip_ids for b in here[4:]]
@@ -318,7 +318,7 @@ def test_videos_are_read_by_threads_as_by_none(model: Path, tmp_path: Path) -> N
     bad.write_bytes(bad.read_bytes()[:900])
     settings = config(global_batch=2, data={"max_dropped": 0.5})
     found = prepare(Run(settings, model, folder, tmp_path))
-    batches = StepBatches(found.clips, found.plan, Reader(settings, found.null), rank=0, world=1)
+    batches = StepBatches(found.clips, found.plan, Reader(settings, found.null), group=0, groups=1)
     here = list(loader(batches, 0, 3, workers=0, prefetch=1, pin=False))
     reading = loader(batches, 0, 100, workers=3, prefetch=2, pin=False)
     with closing(reading):

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from longtake.presto import encoded
+from longtake.presto.cli import app
 from longtake.presto.config import Bucket, Encoding
 from longtake.presto.encode import EncodeWorker, compact, encode_here, left, plan
 from longtake.presto.errors import PrestoError
@@ -20,6 +22,8 @@ from longtake.presto.frames import read_frames
 from longtake.presto.launch import _Encode, encode_on_ray
 from longtake.presto.model import load_text_encoder, load_vae
 from longtake.presto.prepare import Run, prepare
+from longtake.presto.progress import Progress
+from longtake.presto.progress import left as what_is_left
 from longtake.presto.text import encode_captions
 from longtake.presto.vae import encode_moments
 from tests.curation.workbench import RunningRay
@@ -162,3 +166,51 @@ def test_on_ray_it_is_the_same(shards: Path, model: Path, running_ray: RunningRa
     for clip in (c for c, r in peer.items() if r["status"] == "ok"):
         a, b = (load_file(encoded.latents_path(tmp_path / name, clip)) for name in ("ray", "here"))
         torch.testing.assert_close(a["moments"], b["moments"], rtol=2e-3, atol=2e-3)
+
+
+def test_what_is_left_is_said_and_nothing_is_written(shards: Path, model: Path, tmp_path: Path) -> None:
+    found = todo(shards, model, tmp_path / "latents", note=False)
+    said = what_is_left(found)
+    assert said.splitlines()[0] == "7 clips: 0 done, 1 cannot be used, 6 to encode"
+    assert (
+        said.splitlines()[1]
+        == f"  24x64x64: 6 clips, {6 * 2 * 8 * 6 * 8 * 8 / 2**30:.2f} GiB of latents, and their text"
+    )
+    assert not (tmp_path / "latents").exists()
+
+
+def test_progress_is_a_line_now_and_then_with_the_time_left() -> None:
+    said: list[str] = []
+    now = [0.0]
+    progress = Progress(4000, said.append, clock=lambda: now[0])
+    for now[0] in (4.0, 9.0, 20.0, 25.0, 31.0):
+        progress.add(20, 1)
+    assert said == [
+        "60 of 4,000 clips, 3 failed, 3 clips per second, 22 min left",
+        "100 of 4,000 clips, 5 failed, 3.23 clips per second, 20 min left",
+    ]
+    now[0] = 50.0
+    progress.add(3900, 0)
+    assert len(said) == 2  # The end is the outcome's to tell.
+
+
+def test_the_command_reports_as_a_stage_does(shards: Path, model: Path, tmp_path: Path) -> None:
+    """From what is left to what came of it; a second time there is nothing to do, and the outcome is the same."""
+    given = ["encode", str(shards), "-m", str(model), "-o", str(tmp_path / "latents"), "--engine", "inline"]
+    changes = (
+        "data.buckets=[{frames: 24, height: 64, width: 64}]",
+        "data.aspect_tolerance=1.6",
+        "attention.variant=isolated",
+    )
+    given += ["-r", "tiny", *(part for change in changes for part in ("--set", change))]
+    dry, first, second = (
+        CliRunner().invoke(app, [*given, *more]).stdout.splitlines() for more in (["--dry-run"], [], [])
+    )
+    assert dry == ["7 clips: 0 done, 1 cannot be used, 6 to encode", dry[1]]
+    assert first[:2] == dry
+    assert first[2].startswith("5 encoded, 1 failed → ")
+    outcome = ["5 encoded, 2 not", "  1 captions: a caption is missing or empty", first[-1]]
+    assert first[3:] == outcome
+    assert first[-1].startswith("  1 unreadable: ")
+    assert second[0] == "7 clips: 6 done, 1 cannot be used, 0 to encode"
+    assert second[-3:] == outcome

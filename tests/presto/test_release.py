@@ -300,6 +300,8 @@ def test_recipes_called_released_are(name: str) -> None:
     assert found.optimizer.model_dump() == {
         "rate": 1e-4,
         "warmup": 0,
+        "decay": "none",
+        "floor": 0.0,
         "betas": (0.9, 0.999),
         "weight_decay": 1e-2,
         "eps": 1e-8,
@@ -307,6 +309,7 @@ def test_recipes_called_released_are(name: str) -> None:
         "ema": None,
     }
     assert (found.loss.gamma, found.loss.noise_offset, found.data.aspect_tolerance) == (5.0, 0.02, 1.5)
+    assert (found.loss.objective, found.loss.shift, found.lora) == ("epsilon", 1.0, None)
     assert (found.checkpoints.every, found.global_batch, found.precision) == (50, 256, "bf16")
     # The one difference, which the recipe explains: all captions are dropped together.
     assert (found.loss.dropout, found.loss.independent_dropout) == (0.1, 0.0)

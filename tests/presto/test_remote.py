@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,11 +17,12 @@ from safetensors.torch import load
 from longtake.presto import encoded, files
 from longtake.presto.config import Encoding
 from longtake.presto.dataset import read_dataset, usable
-from longtake.presto.encode import compact, encode_here, plan
-from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.encode import Todo, compact, encode_here, plan
+from longtake.presto.errors import DROPS, ClipError, PrestoError
 from longtake.presto.folder import text_fingerprint, vae_fingerprint
 from longtake.presto.frames import read_frames
 from longtake.presto.prepare import Run, prepare
+from longtake.presto.progress import left, outcome
 from longtake.presto.train import fit
 from tests.presto.made import config, dataset, encoded_folder, row
 from tests.presto.ranks import losses
@@ -144,3 +146,40 @@ def test_encoding_into_a_store_and_training_from_it(model: Path, tmp_path: Path)
         )  # it has not the bytes of its row
     finally:
         fsspec.filesystem("memory").rm("/bucket", recursive=True)
+
+
+def test_from_a_remote_dataset_to_remote_latents_over_a_stop(model: Path, tmp_path: Path) -> None:
+    """Six clips in a store, two batches. What is left after the first is said, and encoded by the same command; nothing lies
+    on this disk meanwhile."""
+    memory, store = fsspec.filesystem("memory"), "memory://bucket/dataset"
+    dataset(tmp_path / "data", [row(i, tmp_path / "data") for i in range(6)])
+    buckets = config().data.buckets
+
+    def todo(output: str) -> Todo:
+        return plan(store, model, output, buckets, 1.6, Encoding())
+
+    def stop(rows: int, errors: int) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        memory.put(str(tmp_path / "data"), "/bucket/dataset", recursive=True)
+        shutil.rmtree(tmp_path / "data")
+        first = todo("memory://bucket/latents")
+        assert left(first).splitlines()[0] == "6 clips: 0 done, 0 cannot be used, 6 to encode"
+        with pytest.raises(KeyboardInterrupt):
+            encode_here(first, stop)
+        rest = todo("memory://bucket/latents")
+        assert left(rest).splitlines()[0] == "6 clips: 4 done, 0 cannot be used, 2 to encode"
+        assert outcome(rest).splitlines() == ["4 encoded, 2 not", f"  2 not_encoded: {DROPS['not_encoded']}"]
+        assert encode_here(rest) == (2, 0)
+        assert outcome(rest) == "6 encoded, 0 not"
+        whole = todo("memory://bucket/whole")
+        encode_here(whole)
+        for path in memory.glob("/bucket/whole/latents/*/*"):
+            assert memory.cat(path) == memory.cat(path.replace("/whole/", "/latents/"))
+        run = Run(config(steps=1), model, "memory://bucket/latents", tmp_path / "run")
+        assert len(prepare(run).clips) == 6
+        fit(run)
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    finally:
+        memory.rm("/bucket", recursive=True)

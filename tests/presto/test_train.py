@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from longtake.presto import checkpoint
+from longtake.presto.average import average_decay
 from longtake.presto.batches import Reader, noises
 from longtake.presto.errors import PrestoError
 from longtake.presto.export import export
@@ -24,7 +25,7 @@ from longtake.presto.model import empty_transformer, load_pipeline, load_transfo
 from longtake.presto.objective import Objective
 from longtake.presto.parallel import local, ranks
 from longtake.presto.prepare import Run, prepare
-from longtake.presto.train import Trainer, average_decay, fit
+from longtake.presto.train import Trainer, fit
 from longtake.presto.vae import latents_of
 from tests.presto.made import BUCKET, config, dataset, encoded_folder, row
 from tests.presto.ranks import finish, losses, start, steps_done, wait_until
@@ -199,7 +200,7 @@ def test_a_clip_that_cannot_be_read_takes_no_part(model: Path, tmp_path: Path) -
     assert entry["dropped"] == 1
     with ranks() as found:
         trainer = Trainer(replace(run, output=tmp_path / "fresh"), prepared, found)
-        alone = trainer._losses(trainer.reader.batch([good], [1]))
+        alone = trainer.losses(trainer.reader.batch([good], [1]))
         assert entry["loss"] == pytest.approx(float(alone[0].detach()), rel=1e-5)
     with pytest.raises(PrestoError, match=rf"step 0: 1 of 4 clips cannot be used.*{bad.clip_id}"):
         fit(Run(config(steps=1), model, folder, tmp_path / "strict"))
