@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from longtake.curation import gathered
 from longtake.curation.errors import SetupError
+from longtake.curation.gathered import Found
 from longtake.curation.inputs import gather
 
 FILMS = [f"https://films.example/{letter}.mp4" for letter in "abcdef"]
@@ -64,19 +64,28 @@ def test_what_is_put_aside_and_joined_is_what_was_read(
 def test_a_long_list_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathered, "HELD", 500)
     monkeypatch.setattr(gathered, "_ROWS", 100)
+    held, joined = list[int](), list[int]()
+    relieve, finish = Found.relieve, Found._finished
+
+    def looked(self: Found) -> None:
+        held.append(len(self.rows))
+        relieve(self)
+
+    def finished(self: Found, rows: Any, spans: Any) -> Any:
+        joined.append(len(rows))
+        return finish(self, rows, spans)
+
+    monkeypatch.setattr(Found, "relieve", looked)
+    monkeypatch.setattr(Found, "_finished", finished)
+    count = 6000
     path = tmp_path / "list.txt"
-
-    def peak(count: int) -> int:
-        path.write_text("".join(f"s3://films/{i:08d}.mp4\n" for i in range(count)))
-        tracemalloc.start()
-        found = gather([str(path)])
-        assert sum(table.num_rows for table in found.tables()) == count == found.report.videos
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    peak(100)  # what is imported on the way does not count
-    assert peak(12_000) < 2.5 * peak(3000)
+    path.write_text("".join(f"s3://films/{i:08d}.mp4\n" for i in range(count)))
+    found = gather([str(path)])
+    tables = [table.num_rows for table in found.tables()]
+    assert sum(tables) == count == found.report.videos
+    assert max(tables) <= 100
+    assert max(held) == 501
+    assert max(joined) < 3 * count / 64  # of each file that others were put aside in
 
 
 def test_nothing_but_rows_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
