@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos simulate bench-cluster bench-store docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -104,6 +104,9 @@ simulate: $(VENV)/.ready  ## the store in a simulated world: 10,000 histories, t
 
 chaos: $(VENV)/.ready
 	$(RUN)/python -m benchmarks.chaos
+
+chaos-s3: $(VENV)/.ready  ## FAULTS=120 faults of an object store, on a real S3 server on loopback
+	$(RUN)/python -m benchmarks.chaos_s3 $(if $(FAULTS),--faults $(FAULTS))
 
 SITE ?= build/site
 

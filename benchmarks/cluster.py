@@ -24,8 +24,8 @@ from pathlib import Path
 
 import psutil
 
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.on_ray import Cluster
 from longtake.curation.stages import scan
@@ -75,7 +75,7 @@ def cpu_seconds(ray: RunningRay, nodes: list[list[psutil.Process]]) -> dict[int,
 def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.Process]]) -> Measured:
     """Scan all films into a new workspace."""
     workspace = Workspace(str(place))
-    add_inputs(workspace, read_inputs([str(films)]))
+    add_inputs(workspace, [read_inputs([str(films)])])
     # All scores: a film that gates reject by its container alone would not be decoded.
     job = scan.plan(workspace, load_recipe("embedded"), all_scores=True, retry_errors=False)
     assert job is not None

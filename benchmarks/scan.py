@@ -250,7 +250,7 @@ def _stage_seconds(folder: Path, workers: int) -> float:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(scratch)
-            add_inputs(workspace, read_inputs([str(folder)]))
+            add_inputs(workspace, [read_inputs([str(folder)])])
             job = stage.plan(workspace, recipe(), all_scores=True, retry_errors=False)
             assert job is not None
             warm = [batch for batch in job.batches for _ in range(1)]

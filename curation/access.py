@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from longtake.curation.ahead import ReadAhead
 from longtake.curation.errors import RowError, SetupError, VideoError
 from longtake.manifests.folder import is_uri, local_path
 from longtake.manifests.members import container_of, file_of, open_inside
@@ -254,13 +255,15 @@ class PrivateAddress(OSError):
 
 
 def _opened(source: Source, by_range: bool = False) -> BinaryIO:
-    import fsspec
-
     uri = join_uri(source.uri, source.access)
     # A read that fetches more than it was asked for, to have it in store, would fetch the neighbours of a member.
-    how = {"cache_type": "none"} if by_range else {}
-    if by_range:
-        uri = file_of(uri)
+    return _by_range(source, file_of(uri)) if by_range else cast(BinaryIO, ReadAhead(_by_range(source, uri)))
+
+
+def _by_range(source: Source, uri: str) -> BinaryIO:
+    import fsspec
+
+    how = {"cache_type": "none"}
     scheme = scheme_of(uri) or ""
     if scheme in ("http", "https"):
         import aiohttp

@@ -183,7 +183,9 @@ _VIDEOS = 2000  # whose clips are made at a time: some ten thousand, of a few KB
 def _scans(manifest: Manifest, part: tuple[int, int] | None) -> Hashes:
     """The scans that a manifest holds rows of, as numbers, each once."""
     found = [np.zeros((2, 0), np.uint64)]
-    for table in manifest.scan(["video_id", "scan_id"]):
+    for table in manifest.scan(["video_id", "scan_id", *(["status"] if manifest.key == "video_id" else [])]):
+        if "status" in table.column_names:  # the row of a video that is gone keeps its clips, which do not count
+            table = table.filter(pc.equal(table["status"], "ok"))
         scans = hashed(of_part(table, part)["scan_id"])
         # The clips of a video mostly stand together.
         first = np.append(np.ones(min(1, scans.shape[1]), bool), (scans[:, 1:] != scans[:, :-1]).any(axis=0))

@@ -54,6 +54,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
     "frames": (Sort.FACT, "the stored frames of the clip are missing or damaged"),
     "caption": (Sort.FACT, "the captioner gave nothing usable"),
     "export": (Sort.FACT, "the clip could not be cut and encoded"),
+    "removed": (
+        Sort.FACT,
+        "it is gone from a folder or bucket that was read again; its clips do not count, and come back when it does",
+    ),
     "internal": (Sort.FACT, "an error in this program: please report it"),
     "away": (Sort.WORLD, "the folder or bucket of the file is not there or lists nothing, as where a mount is away"),
     "unreadable": (

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from longtake.curation.workspace import looks_like_workspace
 
@@ -43,6 +47,36 @@ class LeftOut:
         self.count += 1
         if len(self.examples) < _EXAMPLES and name not in self.examples:
             self.examples.append(name)
+
+
+NO_FILE: Mapping[str, Any] = {"bytes": None, "modified": None, "sha256": None}
+
+
+def file_facts(path: Path, inside: bool = False) -> Mapping[str, Any]:
+    """What tells whether a file of this machine was changed: its size in bytes, and when it was written; null where it cannot be
+    looked at. inside: of something that lies in it, so that its size says nothing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return NO_FILE
+    if not stat.S_ISREG(found.st_mode):
+        return NO_FILE
+    return listed_facts(None if inside else found.st_size, found.st_mtime)
+
+
+def listed_facts(size: int | None, seconds: float | None) -> Mapping[str, Any]:
+    """As `file_facts`, of what a listing tells. seconds: since 1970."""
+    when = datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+    return {"bytes": size, "modified": when, "sha256": None}
+
+
+def sha256_of(path: Path) -> str | None:
+    """Of a file's content; None if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
 
 
 def is_video_name(name: str) -> bool:

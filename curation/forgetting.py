@@ -22,7 +22,7 @@ from longtake.captioning.journal import ANSWERS, QUESTIONS
 from longtake.curation.access import Reach
 from longtake.curation.errors import SetupError
 from longtake.curation.folders import LeftOut
-from longtake.curation.inputs import Gathered
+from longtake.curation.gathered import Gathered
 from longtake.curation.lists import local_file, stored
 from longtake.curation.looking.preview import PAGE
 from longtake.curation.looking.studio.marks import FOLDER as MARKS
@@ -137,15 +137,21 @@ def leave_out(workspace: Workspace, gathered: Gathered) -> None:
     if not workspace.forgotten.parts():
         return
     asked = set(workspace.forgotten.read(["video_id"])["video_id"].to_pylist())
-    rows = gathered.table.select(["video_id", "uri"]).to_pylist()
-    stays = []
-    for row in rows:
+    left_out = 0
+
+    def stays(row: Mapping[str, str]) -> bool:
         container = container_of(row["uri"])
-        stays.append(row["video_id"] not in asked and not (container is not None and ids.video_id(container) in asked))
-        if not stays[-1]:
-            gathered.report.left_out.setdefault(_REASON, LeftOut()).add(row["uri"])
-    gathered.table = gathered.table.filter(pa.array(stays, pa.bool_()))
-    gathered.report.videos -= len(stays) - sum(stays)
+        return row["video_id"] not in asked and not (container is not None and ids.video_id(container) in asked)
+
+    def staying(table: pa.Table) -> pa.Array:
+        return pa.array([stays(row) for row in table.select(["video_id", "uri"]).to_pylist()], pa.bool_())
+
+    for table in gathered.tables():
+        for uri in table["uri"].filter(pc.invert(staying(table))).to_pylist():
+            gathered.report.left_out.setdefault(_REASON, LeftOut()).add(uri)
+            left_out += 1
+    gathered.chosen.append(lambda table: table.filter(staying(table)))
+    gathered.report.videos -= left_out
 
 
 def _refuse_clip(workspace: Workspace, name: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,20 @@ from longtake.curation.folders import (
     MADE,
     MADE_HERE,
     METADATA,
+    NO_FILE,
     OURS,
     WORKSPACE,
-    LeftOut,
     Unlisted,
     Walker,
     Workspaces,
+    file_facts,
     is_video_name,
+    listed_facts,
     may_hold_videos,
+    sha256_of,
 )
+from longtake.curation.gathered import Found, Gathered, add_span, contradicts
+from longtake.curation.input_report import InputReport, count, shown
 from longtake.curation.lists import (
     LIST_SUFFIXES,
     ListNotes,
@@ -43,7 +48,7 @@ from longtake.curation.lists import (
 )
 from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
 from longtake.manifests import ids
-from longtake.manifests.folder import FolderError, is_uri, local_path
+from longtake.manifests.folder import FolderError, is_uri, local_path, seconds_of
 from longtake.manifests.members import MemberError, absolute, container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path
@@ -51,69 +56,6 @@ from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, spli
 __all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 
 _ROW = "#row="
-_SHOWN = 20  # Bad rows that are printed; all of them are rows of the workspace.
-
-
-@dataclass(slots=True)
-class InputReport:
-    """What one command was given and read.
-
-    videos: distinct ones. files: that came by name, out of folders and out of globs. folders: that were listed. lists, rows:
-    of lists. archives, members: videos in archives. bad: each row and folder that cannot be used, and why; they become error
-    rows. left_out: reason → how many, and a few by name. endings: of files that are no videos by their names. unread: list →
-    columns that mean nothing here.
-    comments: lines of text lists that begin with #.
-    """
-
-    videos: int = 0
-    files: int = 0
-    folders: int = 0
-    lists: int = 0
-    rows: int = 0
-    archives: int = 0
-    members: int = 0
-    bad: list[str] = field(default_factory=list)
-    left_out: dict[str, LeftOut] = field(default_factory=dict)
-    endings: Counter[str] = field(default_factory=Counter)
-    unread: dict[str, list[str]] = field(default_factory=dict)
-    comments: int = 0
-
-    def lines(self) -> list[str]:
-        """As sentences for a terminal."""
-        rows = f", {_count(self.rows, 'row')} of {_count(self.lists, 'list')}" if self.lists else ""
-        rows += f", {_count(self.members, 'member')} of {_count(self.archives, 'archive')}" if self.archives else ""
-        found = [
-            f"inputs: {_count(self.videos, 'video')} from {_count(self.files, 'file')} in {_count(self.folders, 'folder')}{rows}"
-        ]
-        for reason, what in self.left_out.items():
-            more = ", …" if what.count > len(what.examples) else ""
-            found.append(f"left out, {reason}: {what.count} ({', '.join(map(_shown, what.examples))}{more})")
-        if self.endings:
-            kinds = ", ".join(f"{_shown(ending)} {n}" for ending, n in self.endings.most_common(8))
-            found.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
-        if self.comments:
-            found.append(f"left out, lines of text lists that begin with #: {self.comments}")
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for name, columns in self.unread.items():
-            alike.setdefault(tuple(columns), []).append(name)
-        for unread, names in alike.items():
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            found.append(f"{_shown(names[0])}{more}: columns that are not read: {', '.join(map(_shown, unread))}")
-        if self.bad:
-            found.append(f"cannot be used, and become error rows: {len(self.bad)}")
-            found += [f"    {_shown(bad)}" for bad in self.bad[:_SHOWN]]
-            if len(self.bad) > _SHOWN:
-                found.append(f"    … and {len(self.bad) - _SHOWN} more, each with its reason in the manifest of videos")
-        return found
-
-
-@dataclass(slots=True)
-class Gathered:
-    """Rows of the inputs manifest, the report, and the places (lists, folders) that were read through."""
-
-    table: pa.Table
-    report: InputReport
-    places: set[str]
 
 
 def read_inputs(
@@ -130,11 +72,13 @@ def gather(
     *,
     workspace: str | None = None,
     strict: bool = False,
+    hashes: bool = False,
 ) -> Gathered:
     """Rows of the inputs manifest for `items`, one per video, in order. The clips of one video in a list are gathered, and a
     row or a folder that cannot be used is a row with an error.
 
     access: what lets one in; that of the URIs is added to it. workspace: the one that is written to, which is no input.
+    hashes: look at the content of files of this machine, too, to tell whether they were changed.
     Raises SetupError for an item that matches nothing, or a list that cannot be read; with `strict` also for what cannot be
     used, naming all of it.
     """
@@ -142,11 +86,11 @@ def gather(
     for item in items:
         reading.read(item)
     if strict and reading.report.bad:
-        named = "\n".join(f"  {_shown(bad)}" for bad in reading.report.bad)
+        named = "\n".join(f"  {shown(bad)}" for bad in reading.report.bad)
         raise SetupError(
-            f"--strict: {_count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
+            f"--strict: {count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
         )
-    return reading.gathered()
+    return reading.gathered(hashes)
 
 
 def _words(error: BaseException) -> str:
@@ -154,6 +98,16 @@ def _words(error: BaseException) -> str:
     from longtake.curation.reading.faults import words
 
     return words(error)
+
+
+def _with_hashes(table: pa.Table) -> pa.Table:
+    """Rows with the SHA-256 of the files of this machine among them."""
+    sizes = table["bytes"].is_valid().to_pylist()
+    paths = [local_path(uri) if known else None for uri, known in zip(table["uri"].to_pylist(), sizes, strict=True)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(lambda path: path and sha256_of(path), paths))
+    field = INPUTS.field("sha256")
+    return table.set_column(table.column_names.index(field.name), field, pa.array(digests, field.type))
 
 
 def place_of(uri: str) -> str:
@@ -167,9 +121,9 @@ class _Reading:
     def __init__(self, rules: ListRules, access: Access, workspace: str | None) -> None:
         self.rules, self.access = rules, access
         self.report = InputReport()
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.spans: dict[str, dict[tuple[int, int | None], dict[str, Any]]] = {}
+        self.found = Found()
         self.places: set[str] = set()
+        self.listed: dict[str, Mapping[str, Any]] = {}  # of remote files: what their listing told
         self.containers: set[str] = set()  # archives and tables that were looked into
         self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
         here = local_path(workspace) if workspace is not None else None
@@ -177,14 +131,13 @@ class _Reading:
         self.report.left_out, self.report.endings = self.walker.left_out, self.walker.endings
         self.remote = _RemoteWorkspaces(workspace if here is None else None)
 
-    def gathered(self) -> Gathered:
+    def gathered(self, hashes: bool = False) -> Gathered:
         """What was read. Raises SetupError if that is nothing at all."""
-        if self.empty is not None and not self.rows:
+        if self.empty is not None and not self.found:
             raise self.empty
-        self.report.videos = sum(row["error"] is None for row in self.rows.values())
+        self.report.videos = self.found.videos()
         self.report.folders = len(self.walker.folders)
-        table = [row | {"spans": _finished(self.spans.get(uri, {}))} for uri, row in self.rows.items()]
-        return Gathered(pa.Table.from_pylist(table, schema=INPUTS), self.report, self.places | self.walker.folders)
+        return Gathered(self.found, self.report, self.places | self.walker.folders, [_with_hashes] if hashes else [])
 
     def read(self, item: str) -> None:
         """Read one item. Raises SetupError."""
@@ -294,13 +247,16 @@ class _Reading:
         try:
             filesystem, path = fsspec.core.url_to_fs(join_uri(identity, self.access.of(identity)))
             if glob.has_magic(identity):
-                found, whole = sorted(filesystem.glob(path)), False
+                found, whole = filesystem.glob(path, detail=True), False
             elif identity.endswith("/") or filesystem.isdir(path):
-                found, whole = sorted(filesystem.find(path)), True
+                found, whole = filesystem.find(path, detail=True), True
             else:
                 return self._remote_file(identity, access)
-            names = [str(filesystem.unstrip_protocol(name)) for name in found]
-            names = [split_uri(name, self.access.reach.secret_keys)[0] for name in names]
+            names = []
+            for name, told in sorted(found.items()):
+                names.append(split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0])
+                if not may_hold_videos(names[-1]):  # else what is in it has a size of its own
+                    self.listed[names[-1]] = listed_facts(told.get("size"), seconds_of(told))
         except Exception as error:
             told = redact(_words(error), [access], self.access.reach.secret_keys)
             raise SetupError(f"{identity}: cannot be listed: {told}") from None
@@ -375,8 +331,9 @@ class _Reading:
             self._bad(f"{place}{_ROW}{name}" if name else place, f"{place}{f', {name}' if name else ''}: {why}")
         for number, film in enumerate(found.films, 1):
             row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
-            if not self._listed(row, -self.report.archives):  # no list has such a number
-                self._bad(f"{place}{_ROW}{film.uri.rpartition('=')[2]}", f"{film.uri}: {row.why}")
+            uri = f"{place}{_ROW}{film.uri.rpartition('=')[2]}"
+            if not self._listed(row, -self.report.archives, uri, film.uri):  # no list has such a number
+                self._bad(uri, f"{film.uri}: {row.why}")
         return bool(found.films or found.bad)
 
     def _table(self, place: str, shown: str) -> bool:
@@ -406,15 +363,20 @@ class _Reading:
                 self.walker.leave_out(MADE, made)
             elif row.why is None and row.whole and is_archive_name(row.uri):
                 self._named_archive(row)
-            elif row.why is not None or not self._listed(row, number):
-                told = redact(f"{shown}, row {row.number}: {row.why}", (), self.access.reach.secret_keys)
-                self._bad(f"{place}{_ROW}{row.number}", told)
+            elif row.why is not None or not self._listed(row, number, *self._called(place, shown, row)):
+                uri, name = self._called(place, shown, row)
+                self._bad(uri, redact(f"{name}: {row.why}", (), self.access.reach.secret_keys))
+            self.found.relieve()
         self.places.add(place)
         self.report.rows += seen
         self.report.comments += notes.comments
         if notes.unread:
             self.report.unread[shown] = notes.unread
         return bool(seen)
+
+    def _called(self, place: str, shown: str, row: Row) -> tuple[str, str]:
+        """The URI of a row of a list, and its name in messages."""
+        return f"{place}{_ROW}{row.number}", redact(f"{shown}, row {row.number}", (), self.access.reach.secret_keys)
 
     def _named_archive(self, row: Row) -> None:
         """An archive that a list names: it gives its members, and what is wrong with it stops nothing."""
@@ -432,44 +394,47 @@ class _Reading:
             return self.remote.above(uri, self.access)
         return None if MADE_HERE.isdisjoint(path.parts) else self.walker.workspaces.above(str(path))
 
-    def _listed(self, row: Row, number: int) -> bool:
-        """Note a row of a list. False, and `row.why`, if it contradicts an earlier one."""
-        spans = self.spans.setdefault(row.uri, {})
+    def _listed(self, row: Row, number: int, place: str, name: str) -> bool:
+        """Note a row of a list. False, and `row.why`, if it contradicts an earlier one. place, name: of the row itself."""
+        spans = self.found.spans.setdefault(row.uri, {})
         for span in row.spans:
-            known = spans.get(_key(span), {})
-            if known.get("sub_captions") and span["sub_captions"] and known["sub_captions"] != span["sub_captions"]:
-                row.why = f"an earlier row gives other sub-captions for the clip from {span['start']} to {span['end']}"
+            if (why := contradicts(spans, span)) is not None:
+                row.why = why
                 return False
         self._row(row.uri, row.access, row.licence)
         if row.whole:
             spans.setdefault((0, None), {"start": 0.0, "end": None, "captions": [], "sub_captions": None, "bare": True})
             spans[0, None].setdefault("lists", set()).add(number)
         for span in row.spans:
-            known = spans.setdefault(_key(span), {**span, "captions": []})
-            known["bare"] = False
-            known["sub_captions"] = known["sub_captions"] or span["sub_captions"]
-            known["captions"] += [text for text in span["captions"] if text not in known["captions"]]
-            known.setdefault("lists", set()).add(number)
+            add_span(spans, span, number, (place, name))
         return True
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _row(self, identity: str, access: UriAccess | None, licence: str | None = None) -> None:
         self.access.add(identity, access)
-        row = self.rows.get(identity)
+        row = self.found.rows.get(identity)
         if row is None:
-            row = self.rows[identity] = {
+            row = self.found.rows[identity] = {
                 "video_id": ids.video_id(identity), "uri": identity, "licence": None, "needs_access": False, "error": None,
+                **self._facts(identity),
             }  # fmt: skip
         row["licence"] = row["licence"] or licence
         row["needs_access"] = row["needs_access"] or access is not None
+
+    def _facts(self, identity: str) -> Mapping[str, Any]:
+        """What is known of a file before it is opened."""
+        path = local_path(file_of(identity))
+        if path is None:
+            return self.listed.get(identity, NO_FILE)
+        return file_facts(path, inside=container_of(identity) is not None)
 
     def _bad(self, uri: str, why: str) -> None:
         uri = stored_path(uri)
         why = why.encode("utf-8", "backslashreplace").decode()
         self.report.bad.append(why)
         self._row(uri, None)
-        self.rows[uri]["error"] = why
+        self.found.rows[uri]["error"] = why
 
 
 class _RemoteWorkspaces:
@@ -531,28 +496,6 @@ def _workspaces_in(names: Sequence[str]) -> set[str]:
     return {folder for folder in recipes if any((folder, name) in manifests for name in MANIFESTS)}
 
 
-def _key(span: dict[str, Any]) -> tuple[int, int | None]:
-    """A clip's id is its span to the millisecond."""
-    return round(span["start"] * 1e3), None if span["end"] is None else round(span["end"] * 1e3)
-
-
-def _finished(spans: dict[tuple[int, int | None], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The clips of a film. A row that names the film only is its whole as a clip if its list names other clips of it, and
-    otherwise asks for shots to be looked for."""
-    others: set[int] = set().union(*(span.get("lists", ()) for span in spans.values() if not span.get("bare")))
-    return [
-        {
-            "start": span["start"],
-            "end": span["end"],
-            "caption": span["captions"][0] if span["captions"] else None,
-            "sub_captions": span["sub_captions"],
-            "captions": span["captions"] if len(span["captions"]) > 1 else None,
-        }
-        for span in spans.values()
-        if not span.get("bare") or not others.isdisjoint(span["lists"])
-    ]
-
-
 def _plain(name: str) -> str:
     """A URI without its query."""
     return name.partition("?")[0] if is_uri(name) else name
@@ -571,11 +514,3 @@ def _fixed(pattern: str) -> str:
 
 def _globbed(pattern: str) -> Iterator[str]:
     yield from (path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path))
-
-
-def _shown(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

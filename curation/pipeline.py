@@ -18,11 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation import forgetting
+from longtake.curation import forgetting, growth
 from longtake.curation.access import ACCESS, NEEDS, Access
 from longtake.curation.clip_table import rows_of, sync_clips
 from longtake.curation.errors import SetupError
-from longtake.curation.inputs import Gathered, InputReport, gather, place_of
+from longtake.curation.inputs import InputReport, gather
 from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
 from longtake.curation.running.engines import Engines
@@ -32,7 +32,7 @@ from longtake.curation.running.on_ray import AGAIN, Cluster
 from longtake.curation.running.status import Note
 from longtake.curation.stages.flow import Flow, groups
 from longtake.curation.stages.stage import Options, Run, Stage, of_part, stage
-from longtake.curation.workspace import Workspace, without_ids
+from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from longtake.manifests.keys import Index, Seen
 from longtake.manifests.lock import WorkspaceLock
@@ -99,10 +99,11 @@ def run(
     rules: ListRules | None = None,
     access: Access | None = None,
     strict: bool = False,
+    hashes: bool = False,
 ) -> RunResult:
     """Run stages over a workspace. rules: how lists are read. access: what lets this command in (None: what the environment
-    gives). strict: stop before any work if some input cannot be used. Raises SetupError, StoreError or WorkspaceBusy before
-    or between units of work; what is committed stays good, and the same call goes on from there."""
+    gives). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError, StoreError or
+    WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on from there."""
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
@@ -126,14 +127,13 @@ def run(
                 _check(Run(workspace, recipe, options, access))
                 engines.start()
             if inputs:
-                gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
+                gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict, hashes=hashes)
                 forgetting.leave_out(workspace, gathered)
+                gathered.chosen.append(lambda table: of_part(table, part))
+                growth.update(workspace, gathered, access, part)
                 result.inputs = gathered.report
                 if tell := getattr(watcher, "inputs", None):
                     tell(gathered.report)
-                gathered.table = of_part(gathered.table, part)
-                withdraw(workspace, gathered, part)
-                add_inputs(workspace, gathered.table)
             if not workspace.inputs.parts():
                 raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
             workspace.save_recipe(recipe)
@@ -165,36 +165,6 @@ _WAITS = (
     "This part ends here: {} waits for what is known of the whole corpus. Once all parts are done, run the command without "
     "--part: it goes on from there."
 )
-
-
-def add_inputs(workspace: Workspace, table: pa.Table) -> None:
-    """Note videos that the workspace does not know yet, or knows with other clips."""
-    known = workspace.inputs.read()
-    old = {row["video_id"]: row for row in known.to_pylist()} if known.num_rows else {}
-    new = without_ids(table, "video_id", known["video_id"])
-    changed = [row for row in table.to_pylist() if row["video_id"] in old and row != old[row["video_id"]]]
-    workspace.inputs.append(pa.concat_tables([new, pa.Table.from_pylist(changed, schema=schemas.INPUTS)]))
-    workspace.inputs.compact()
-
-
-def withdraw(workspace: Workspace, gathered: Gathered, part: tuple[int, int] | None = None) -> None:
-    """Take out the error rows of lists and folders that were read again now, where they say so no more. part: of which the rows
-    of `gathered` are."""
-    if not workspace.inputs.parts():
-        return
-    known = workspace.inputs.read(["video_id", "uri", "error"])
-    known = of_part(known.filter(pc.is_valid(known["error"])), part)
-    now = dict(zip(gathered.table["video_id"].to_pylist(), gathered.table["error"].to_pylist(), strict=True))
-    gone = [
-        row["video_id"]
-        for row in known.to_pylist()
-        if now.get(row["video_id"]) != row["error"]
-        and (row["video_id"] in now or place_of(row["uri"]) in gathered.places)
-    ]
-    if gone:
-        ids = pa.array(gone, pa.string())
-        workspace.inputs.compact(without=ids)
-        workspace.videos.compact(without=ids)
 
 
 def _check(run: Run) -> None:

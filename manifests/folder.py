@@ -203,7 +203,7 @@ class Folder:
                 name = path[len(self.root) :].lstrip("/")
                 if name and not _TEMPORARY.fullmatch(name.rsplit("/", 1)[-1]):
                     size = info.get("size")
-                    yield Entry(name, None if size is None else int(size), _seconds(info))
+                    yield Entry(name, None if size is None else int(size), seconds_of(info))
             return
         for folder, folders, files in os.walk(self.root):
             folders.sort()
@@ -504,7 +504,8 @@ def _is_refused_precondition(error: BaseException) -> bool:
     return "At least one of the pre-conditions" in str(error)
 
 
-def _seconds(info: dict[str, Any]) -> float | None:
+def seconds_of(info: dict[str, Any]) -> float | None:
+    """When a file was written last, in seconds since 1970, as the listing of an fsspec filesystem tells; None if it does not."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
         value = info.get(key)
         if isinstance(value, datetime):

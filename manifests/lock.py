@@ -212,12 +212,14 @@ class _Lock:
         try:
             self._folder.create_only(mark, self._note())
         except FileExistsError:
-            with suppress(FileNotFoundError):
+            try:
                 other = _parsed(self._folder.read(mark))
+            except FileNotFoundError:
+                raise self._busy(self._read_object()) from None
+            if other.get("token") != self._token:  # else it is ours, as in `_create_object`
                 if not self._is_alive(other):  # it died at this very point: the next one that tries may
                     self._folder.remove(mark)
                 raise self._busy(other) from None
-            raise self._busy(self._read_object()) from None
         try:
             now = self._read_object()
             if now.get("token") != dead.get("token"):
@@ -272,7 +274,9 @@ class _Lock:
         try:
             self._folder.create_only(self._name, self._note())
         except FileExistsError:
-            raise self._busy(self._read_object()) from None
+            # It may be ours: the answer was lost, and the client asked once more.
+            if (holder := self._read_object()).get("token") != self._token:
+                raise self._busy(holder) from None
         self._last_beat = time.monotonic()
 
     def _note(self) -> bytes:

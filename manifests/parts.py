@@ -21,6 +21,8 @@ from longtake.manifests.folder import Folder, FolderError, folder_by_name
 from longtake.manifests.keys import Hashes, Index
 
 GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
+# Bytes of a row group in memory, about. Arrow reads a nested column of a group as one array, whose strings may take 2 GiB.
+GROUP_BYTES = 256 * 2**20
 METADATA = b"longtake.manifest"
 PART = re.compile(r"\d{20}-(\d+)-[0-9a-f]{8}\.parquet")
 # An attribute of a local folder: the boot of the machine, and the time of the newest part.
@@ -128,7 +130,8 @@ def rows_in(folder: Folder) -> int:
 def parquet(table: pa.Table) -> pa.Buffer:
     """`table` as a Parquet file, in memory: whether it can be encoded is known before a file is touched."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP_ROWS, write_page_checksum=True)
+    rows = min(GROUP_ROWS, max(1, table.num_rows * GROUP_BYTES // max(1, table.nbytes)))
+    pq.write_table(table, sink, compression="zstd", row_group_size=rows, write_page_checksum=True)
     return sink.getvalue()
 
 

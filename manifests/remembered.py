@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.manifests.parts import Part, as_dictionary
-from longtake.manifests.store import ABANDONED, FEW_PARTS, SCAN_ROWS, Manifest, _Loaded
+from longtake.manifests.reader import SCAN_ROWS, Loaded
+from longtake.manifests.store import ABANDONED, FEW_PARTS, Manifest
 
 MANY_ROWS = 100_000  # of up to some KB each: more are not kept in memory
 
@@ -105,7 +106,7 @@ class Remembered(Manifest):
         columns: Iterable[str] | None,
         encoded: Sequence[str] = (),
         without: Sequence[str] = (),
-    ) -> list[_Loaded]:
+    ) -> list[Loaded]:
         loaded = super()._load_all(parts, columns, encoded, without)
         if columns is None:
             self._schemas = frozenset(part.schema for part in loaded)

@@ -54,6 +54,13 @@ CLIP_IN_VIDEO = pa.struct(
     ]
 )
 
+# Of a file, as it was listed; null where nobody knows. Of a member of an archive: when the archive was written.
+_FILE = [
+    pa.field("bytes", pa.int64()),
+    pa.field("modified", pa.timestamp("us", tz="UTC")),
+    pa.field("sha256", pa.string()),  # where it was asked for
+]
+
 INPUTS = pa.schema(
     [
         _required("video_id"),
@@ -62,6 +69,8 @@ INPUTS = pa.schema(
         pa.field("spans", pa.list_(SPAN)),  # clips that the source list names; none: the scan looks for shots
         pa.field("needs_access", pa.bool_()),  # its URI had a user, a password or a signature, which are not stored
         pa.field("error", pa.string()),  # why this input cannot be read at all: a bad row of a list, a locked folder
+        *_FILE,
+        pa.field("removed", pa.timestamp("us", tz="UTC")),  # when it was seen to be gone from the folder it was in
     ]
 )
 
@@ -84,7 +93,8 @@ VIDEOS = pa.schema(
         pa.field("tone_mapped", pa.bool_()),  # it is HDR (PQ or HLG), and its pictures are mapped to SDR
         pa.field("has_audio", pa.bool_()),
         pa.field("origin", pa.float64()),  # seconds: what the container's clock shows at the start of the video
-        pa.field("bytes", pa.int64()),
+        *_FILE,  # as it was scanned
+        pa.field("listed_bytes", pa.int64()),  # what its listing said before; a file may grow until it is scanned
         pa.field("licence", pa.string()),
         pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
         pa.field("frames_decoded", pa.int64()),

@@ -27,6 +27,7 @@ MODULES = (
     "longtake.manifests.folder",
     "longtake.manifests.keys",
     "longtake.manifests.parts",
+    "longtake.manifests.reader",
     "longtake.manifests.store",
     "longtake.manifests.lock",
     "longtake.captioning.journal",

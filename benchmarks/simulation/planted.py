@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _FOLDER = "longtake.manifests.folder"
 _PARTS = "longtake.manifests.parts"
+_READER = "longtake.manifests.reader"
 _STORE = "longtake.manifests.store"
 _LOCK = "longtake.manifests.lock"
 
@@ -50,7 +51,7 @@ PLANTED = (
     ),
     Planted(
         "no second listing after a reading",
-        _STORE,
+        _READER,
         "return any(part.compacted or part.name < newest for part in set(self.parts()) - set(parts))",
         "return False",
     ),

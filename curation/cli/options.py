@@ -120,6 +120,14 @@ AllScores = Annotated[
     ),
 ]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try rows again that ended in an error.")]
+Hashes = Annotated[
+    bool,
+    typer.Option(
+        "--hash",
+        help="Find changed files of this machine by the SHA-256 of their content, which reads them whole. By default their size "
+        "and time decide.",
+    ),
+]
 Part = Annotated[
     str | None,
     typer.Option(

@@ -30,6 +30,7 @@ from longtake.curation.cli.options import (
     Formats,
     Gates,
     GpusPerWorker,
+    Hashes,
     ListFps,
     OnlyFormats,
     OptionalOutput,
@@ -76,6 +77,7 @@ def _run(
     allow_private: bool = False,
     allow_endpoints: list[str] | None = None,
     part: str | None = None,
+    hashes: bool = False,
 ) -> None:
     from longtake.curation.access import Access, Reach
     from longtake.curation.cli.progress import Progress
@@ -100,7 +102,9 @@ def _run(
     reads = Access.load(access, Reach.of(allow_scheme, allow_private, secret_query))
     rules = ListRules(uri_column, list_fps)
     with Progress(console) as progress:
-        result = run(target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict)
+        result = run(
+            target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict, hashes=hashes
+        )
     found = show_summary(console, target, chosen, result)
     if preview:
         from longtake.curation.looking.preview import write_page
@@ -144,6 +148,7 @@ def curate(
     gpus_per_worker: GpusPerWorker = None,
     part: Part = None,
     strict: Strict = False,
+    hashes: Hashes = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
     secret_query: SecretQuery = None,
@@ -157,7 +162,7 @@ def curate(
     stages = tuple(names[: names.index(str(until)) + 1])
     _run(
         stages, output, videos, recipe, gates=changes, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict,
+        engine=engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, part=part, strict=strict, hashes=hashes,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private, allow_endpoints=allow_endpoints,
     )  # fmt: skip
@@ -177,6 +182,7 @@ def scan(
     workers: Workers = None,
     part: Part = None,
     strict: Strict = False,
+    hashes: Hashes = False,
     list_fps: ListFps = None,
     access: AccessFile = None,
     secret_query: SecretQuery = None,
@@ -186,7 +192,7 @@ def scan(
     """Read videos. The stage finds shots, cuts them into clips, keeps samples and measures pixels. Each video gets one row."""
     _run(
         ("scan",), output, videos, recipe, uri_column=uri_column, all_scores=all_scores, retry_errors=retry_errors,
-        engine=engine, address=address, workers=workers, part=part, strict=strict,
+        engine=engine, address=address, workers=workers, part=part, strict=strict, hashes=hashes,
         list_fps=list_fps, access=access, secret_query=secret_query, allow_scheme=allow_scheme,
         allow_private=allow_private,
     )  # fmt: skip

@@ -17,8 +17,9 @@ from longtake.captioning.registry import make_captioner
 from longtake.curation.access import Access
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
-from longtake.curation.inputs import Gathered
-from longtake.curation.pipeline import RunResult, Watcher, add_inputs, run
+from longtake.curation.gathered import Gathered
+from longtake.curation.growth import add_inputs
+from longtake.curation.pipeline import RunResult, Watcher, run
 from longtake.curation.planning import work
 from longtake.curation.planning.estimate import Estimate, Floats, draw, draws, estimate, money
 from longtake.curation.recipe import Recipe, parse_recipe
@@ -204,7 +205,7 @@ class _Looked:
 
     def at(self, videos: pa.Table) -> Floats:
         """What each of these videos costs and gives [videos, quantities], those that are known looked up."""
-        add_inputs(self.workspace, videos)
+        add_inputs(self.workspace, [videos])
         self._add(run(self.workspace, self.recipe, [], self.options, self.watcher, access=self.access))
         return self._values(videos["video_id"].to_pylist())
 

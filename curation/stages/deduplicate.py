@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols, tiers_left, with_embeddings
+from longtake.curation.clip_table import dump_protocols, rows_of, tiers_left, with_embeddings
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.duplicates import Duplicates
 from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
+from longtake.manifests.keys import Index
 
 ORDER = ("aesthetic", "flow")  # the higher, the better; before them the number of tiers, after them the lower clip id
 NAME = Duplicates.name
+_AT_ONCE = 100_000  # rows that are written in one part
 _NOTE = ".duplicates"  # in the workspace: what the scores that are there were computed from
 
 
@@ -43,49 +46,103 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
         return 0
     filter_ = recipe.built[NAME]
     assert isinstance(filter_, Duplicates)
-    clips = workspace.clips.read()
-    if not clips.num_rows:
+    corpus = _Corpus.of(workspace, recipe, source)
+    if not len(corpus.ids):
         return 0
-    scores = ClipScores(clips, recipe.built)
-    order = _best_first(clips, scores, recipe, source)
-    taking_part = np.zeros(clips.num_rows, bool)
+    order = corpus.best_first()
+    taking_part = np.zeros(len(corpus.ids), bool)
     taking_part[order] = True
-    has_score = clips[NAME].is_valid().to_numpy() if NAME in clips.column_names else np.zeros(clips.num_rows, bool)
     digest = hashlib.sha256(f"{filter_.protocol}\n{recipe.built[source].protocol}\n".encode())
-    for clip_id in clips["clip_id"].take(pa.array(order)).to_pylist():
+    for clip_id in corpus.ids.take(pa.array(order)).to_pylist():
         digest.update(clip_id.encode())
-    fresh = ~scores.missing(NAME)
+    fresh, has_score = corpus.fresh, corpus.has_score
     if _noted(workspace) == digest.hexdigest() and (fresh == taking_part).all() and not (has_score & ~fresh).any():
         return 0
 
-    value, owner = np.full(clips.num_rows, np.nan), np.full(clips.num_rows, -1)
-    embeddings, known = _embeddings(workspace, clips["clip_id"].take(pa.array(order)))
+    value, owner = np.full(len(corpus.ids), np.nan), np.full(len(corpus.ids), -1)
+    embeddings, known = _embeddings(workspace, pa.chunked_array([corpus.ids.take(pa.array(order))]))
     order = order[known]
     instead, cosine = filter_.kept_instead(embeddings)
     value[order] = cosine
     owner[order] = np.where(instead >= 0, order[instead], -1)
-    before_value, before_owner = _before(clips, fresh)
-    changed = np.flatnonzero(~((value == before_value) | (np.isnan(value) & ~has_score)) | (owner != before_owner))
+    before = np.where(fresh, corpus.value, np.nan)
+    changed = np.flatnonzero(~((value == before) | (np.isnan(value) & ~has_score)) | (owner != corpus.owners_before()))
+    for start in range(0, len(changed), _AT_ONCE):
+        rows = _rows(workspace, corpus.ids, changed[start : start + _AT_ONCE], value, owner, filter_.protocol)
+        workspace.clips.append(rows)
     if len(changed):
-        workspace.clips.append(_rows(workspace, clips, changed, value, owner, filter_.protocol))
         workspace.clips.compact()
     _note(workspace, digest.hexdigest())
     return len(changed)
 
 
-def _best_first(clips: pa.Table, scores: ClipScores, recipe: Recipe, source: str) -> npt.NDArray[np.int64]:
-    """Rows of the clips that take part: those with an embedding that some tier may still keep."""
-    tiers = tiers_left(scores, recipe)
-    columns: dict[str, Any] = {"row": np.arange(clips.num_rows), "tiers": tiers}
-    for name in ORDER:
-        if name in recipe.built:
-            low, _, _ = scores.span(name)
-            columns[name] = np.nan_to_num(low, nan=-np.inf)
-    columns = {name: pa.array(values) for name, values in columns.items()}
-    part = scores.ok() & (tiers > 0) & ~scores.missing(source)
-    table = pa.table({**columns, "clip_id": clips["clip_id"].combine_chunks()}).filter(pa.array(part))
-    keys = [(name, "descending") for name in columns if name != "row"]
-    return np.asarray(table.sort_by([*keys, ("clip_id", "ascending")])["row"].to_numpy())
+@dataclass(frozen=True, slots=True)
+class _Corpus:
+    """What is asked of each clip, gathered a slice of the manifest at a time: some 100 bytes a clip. part: those that take part,
+    since they have an embedding and some tier may still keep them. order: the higher, the better. fresh: the stored score is of
+    this protocol. named: of which clip each is a duplicate, where it is one; at: their rows."""
+
+    ids: pa.Array
+    part: npt.NDArray[np.bool_]
+    order: dict[str, npt.NDArray[np.float64]]
+    fresh: npt.NDArray[np.bool_]
+    has_score: npt.NDArray[np.bool_]
+    value: npt.NDArray[np.float64]
+    named: pa.Array
+    at: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, workspace: Workspace, recipe: Recipe, source: str) -> _Corpus:
+        ids, named, columns, count = list[pa.Array](), list[pa.Array](), list[dict[str, Any]](), 0
+        names = [name for name in ORDER if name in recipe.built]
+        for clips in workspace.clips.scan():
+            scores, n = ClipScores(clips, recipe.built), clips.num_rows
+            tiers = tiers_left(scores, recipe)
+            ranks = {name: np.nan_to_num(scores.span(name)[0], nan=-np.inf) for name in names}
+            stored = clips[NAME] if NAME in clips.column_names else pa.chunked_array([pa.nulls(n, pa.float64())])
+            duplicate = schemas.DUPLICATE_OF.name in clips.column_names
+            owners = clips[schemas.DUPLICATE_OF.name] if duplicate else pa.chunked_array([pa.nulls(n, pa.string())])
+            columns.append(
+                {
+                    "tiers": tiers.astype(np.float64),
+                    **ranks,
+                    "part": scores.ok() & (tiers > 0) & ~scores.missing(source),
+                    "fresh": ~scores.missing(NAME),
+                    "has": stored.is_valid().to_numpy().astype(bool),
+                    "value": stored.to_numpy().astype(np.float64),
+                    "at": count + np.flatnonzero(owners.is_valid().to_numpy()),
+                }
+            )
+            ids += clips["clip_id"].cast(pa.large_string()).chunks
+            named += owners.drop_null().cast(pa.large_string()).chunks
+            count += n
+        whole = {name: np.concatenate([one[name] for one in columns]) for name in columns[0]} if columns else {}
+        empty = np.zeros(0)
+        return cls(
+            pa.concat_arrays([pa.array([], pa.large_string()), *ids]),
+            whole.get("part", empty).astype(bool),
+            {name: whole.get(name, empty) for name in ("tiers", *names)},
+            whole.get("fresh", empty).astype(bool),
+            whole.get("has", empty).astype(bool),
+            whole.get("value", empty),
+            pa.concat_arrays([pa.array([], pa.large_string()), *named]),
+            whole.get("at", empty).astype(np.int64),
+        )
+
+    def best_first(self) -> npt.NDArray[np.int64]:
+        """The rows of the clips that take part."""
+        rows = np.flatnonzero(self.part)
+        columns: dict[str, Any] = {name: pa.array(values[rows]) for name, values in self.order.items()}
+        table = pa.table({"row": rows, **columns, "clip_id": self.ids.take(pa.array(rows))})
+        keys = [(name, "descending") for name in columns]
+        return np.asarray(table.sort_by([*keys, ("clip_id", "ascending")])["row"].to_numpy())
+
+    def owners_before(self) -> npt.NDArray[np.int64]:
+        """Per row the row that it names, −1 for none, −2 for a clip that is no longer there."""
+        owner = np.full(len(self.ids), -1)
+        found = Index.of(self.ids).find(self.named)
+        owner[self.at] = np.where(found < 0, -2, found)
+        return owner
 
 
 def _embeddings(
@@ -103,35 +160,23 @@ def _embeddings(
     return column.flatten().to_numpy().reshape(-1, sizes[0]), known
 
 
-def _before(clips: pa.Table, fresh: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Per row the stored score, nan where it is not of this protocol; and the row it names, −1 for none, −2 for a clip
-    that is no longer there."""
-    value, owner = np.full(clips.num_rows, np.nan), np.full(clips.num_rows, -1)
-    if NAME in clips.column_names:
-        value = np.where(fresh, clips[NAME].to_numpy().astype(np.float64), np.nan)
-    if schemas.DUPLICATE_OF.name in clips.column_names:
-        named = clips[schemas.DUPLICATE_OF.name]
-        at = pc.fill_null(pc.index_in(named, value_set=clips["clip_id"].combine_chunks()), -2).to_numpy()
-        owner = np.where(named.is_valid().to_numpy().astype(bool), at, -1)
-    return value, owner
-
-
 def _rows(
     workspace: Workspace,
-    clips: pa.Table,
+    ids: pa.Array,
     changed: npt.NDArray[np.int64],
     value: npt.NDArray[np.float64],
     owner: npt.NDArray[np.int64],
     protocol: str,
 ) -> pa.Table:
     """The changed rows as they are to be. By columns: there may be hundreds of thousands."""
-    rows = clips.take(pa.array(changed))
+    rows = rows_of(workspace.clips, pa.chunked_array([ids.take(pa.array(changed))]))
+    changed = Index.of(ids).find(rows["clip_id"])
     scored = ~np.isnan(value[changed])
     values = pa.array(value[changed], mask=~scored)
     offsets = np.concatenate([[0], np.cumsum(scored)]).astype(np.int32)
     details = pa.ListArray.from_arrays(pa.array(offsets, mask=np.append(~scored, False)), values.drop_null())
     at = owner[changed]
-    names = clips["clip_id"].take(pa.array(at, mask=at < 0))
+    names = ids.take(pa.array(at, mask=at < 0)).cast(pa.string())
     texts = pc.dictionary_encode(pc.fill_null(rows["protocols"], "{}").combine_chunks())
     both = []
     for add in (False, True):

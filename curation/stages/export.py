@@ -48,7 +48,7 @@ from longtake.curation.running.faults import (
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
 from longtake.curation.stages import kept_back
-from longtake.curation.stages.formats import NAMES, check_formats, write_formats
+from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, write_formats
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
@@ -396,7 +396,7 @@ def finish(workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = N
     """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
     clips in each. held: filled in with the tiers whose old dataset stays as it is, and why."""
     try:
-        scores = clip_scores(workspace, recipe)
+        scores = clip_scores(workspace, recipe, ["video_id"])  # of each clip no more than verdicts need
     except FilterUnavailable as error:
         raise SetupError(str(error)) from error
     counts: dict[str, int] = {}
@@ -440,7 +440,7 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     files = {row["clip_id"]: row for row in exported.to_pylist()}
     written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = _counting(scores, recipe).filter(pa.array(result.kept)).to_pylist()
+    clips = _with_their_places(workspace, _counting(scores, recipe, result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(
         tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
@@ -462,9 +462,10 @@ def _write_dataset(
     table = _beside_old_clips(made.table, old)
     paths = dict(zip(table["path"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
     clips = {path: (workspace.folder, str(made.files[clip_id]["path"])) for path, clip_id in paths.items()}
-    place = Folder(folder)
-    for path, (source, name) in clips.items():
-        place.link(source, name, path)
+    # Elsewhere clips are placed from where they lie, by the store itself, and do not come through this machine.
+    here = at_once or not READ_CLIPS.isdisjoint(recipe.export.formats)
+    for path, (source, name) in clips.items() if here else ():
+        Folder(folder).link(source, name, path)
     mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
     write_shards(table, folder, recipe.export.rows_per_shard, mark)
     write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
@@ -475,7 +476,7 @@ def _write_dataset(
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
     with whole_file(folder / "README.md") as part:
         part.write_text(head + dataset_card(facts), encoding="utf-8")
-    finish_dataset(folder)
+    finish_dataset(folder, clips_elsewhere=not here)
     return clips
 
 
@@ -492,15 +493,25 @@ def _beside_old_clips(table: pa.Table, old: pa.Table | None) -> pa.Table:
     return table.set_column(table.column_names.index("path"), table.schema.field("path"), pa.array(paths, pa.string()))
 
 
-def _counting(scores: ClipScores, recipe: Recipe) -> pa.Table:
-    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound."""
-    table = scores.table
-    for name in recipe.filters:
-        if name in table.column_names:
-            at = table.column_names.index(name)
-            nothing = pa.scalar(None, table[name].type)
-            table = table.set_column(at, name, pc.if_else(pa.array(scores.missing(name)), nothing, table[name]))
+def _counting(scores: ClipScores, recipe: Recipe, rows: npt.NDArray[np.bool_] | None = None) -> pa.Table:
+    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound. rows: of
+    these only."""
+    chosen = np.ones(scores.table.num_rows, bool) if rows is None else rows
+    table = scores.table.filter(pa.array(chosen))
+    for name in set(recipe.filters).intersection(table.column_names):
+        values = pc.if_else(pa.array(scores.missing(name)[chosen]), pa.scalar(None, table[name].type), table[name])
+        table = table.set_column(table.column_names.index(name), name, values)
     return table
+
+
+def _with_their_places(workspace: Workspace, clips: pa.Table) -> pa.Table:
+    """Clips with where they lie in which video, and its licence."""
+    names = ["uri", "start", "end", "licence"]
+    rows = rows_of(workspace.clips, clips["clip_id"], names)
+    rows = rows.take(pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks()))
+    for name in names:
+        clips = clips.append_column(name, rows[name])
+    return clips
 
 
 def _row(

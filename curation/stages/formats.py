@@ -21,6 +21,7 @@ _PLACES = {
     "lance": "clips.lance",
 }
 NAMES = tuple(_PLACES.values())
+READ_CLIPS = frozenset({"webdataset", "fiftyone", "lance"})  # whose writers look into the clips' files
 
 
 def formats_in(dataset: Folder) -> list[str]:

@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, Source, open_source, source_of_row
 from longtake.curation.clip_table import STORED, explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.folders import NO_FILE
+from longtake.curation.growth import SEEN, same_file
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.samples import store_sample
@@ -109,19 +111,19 @@ def plan(
 
     part: only of its videos. tried: rows that were tried in this run."""
     names = ["status", "error_kind", "clip_protocol"]
-    videos = Lookup(workspace.videos, names, encoded=names)
+    videos = Lookup(workspace.videos, [*names, *SEEN], encoded=names)
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors, part)
     working: Callable[[], pa.Array] = cache(lambda: _working(workspace, recipe))
     todo, cost, cut = pa.table({}), np.zeros(0), False
     for wanted in workspace.inputs.scan():
-        wanted = untried(of_part(wanted, part), tried)
+        wanted = untried(of_part(wanted.filter(pc.is_null(wanted["removed"])), part), tried)
         rows, there = videos.of(wanted["video_id"])
         done = there & _done(wanted, rows, recipe, retry_errors) & ~again.has(wanted["video_id"])
         wanted = wanted.filter(from_numpy(~done))
         if not wanted.num_rows:
             continue
         wanted = with_past(wanted, "video_id", videos.among(wanted["video_id"]), working)
-        costs = np.array([_bytes(uri) for uri in wanted["uri"].to_pylist()], float)
+        costs = _bytes(wanted)
         todo, cost = pa.concat_tables([todo, wanted] if todo.num_rows else [wanted]), np.append(cost, costs)
         if todo.num_rows > 2 * at_a_time:
             order, cut = _in_order(todo, cost)[:at_a_time], True
@@ -171,7 +173,8 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
 
 
 def _done(wanted: pa.Table, videos: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
-    """Which of some inputs are scanned as the recipe asks, or ended in an error that is a fact. videos: their rows."""
+    """Which of some inputs are scanned as the recipe asks, or ended in an error that is a fact, and are the files that they were.
+    videos: their rows."""
     protocols = np.full(wanted.num_rows, recipe.clip_protocol, object)
     listed = np.flatnonzero(pc.fill_null(pc.greater(pc.list_value_length(wanted["spans"]), 0), False).to_numpy())
     for row, spans in zip(listed.tolist(), wanted["spans"].take(from_numpy(listed)).to_pylist(), strict=True):
@@ -182,7 +185,8 @@ def _done(wanted: pa.Table, videos: pa.Table, recipe: Recipe, retry_errors: bool
         done = pc.and_(same, pc.fill_null(pc.equal(status, "ok"), False))
     else:
         done = pc.or_(same, pc.fill_null(pc.equal(status, "error"), False))
-    return np.asarray(pc.and_(done, pc.invert(of_the_world(videos["error_kind"]))).to_numpy().astype(bool))
+    done = np.asarray(pc.and_(done, pc.invert(of_the_world(videos["error_kind"]))).to_numpy().astype(bool))
+    return done & same_file(wanted, videos)
 
 
 def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> str:
@@ -269,12 +273,17 @@ def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> li
     return list(sizes)
 
 
-def _bytes(uri: str) -> int:
-    path = local_path(uri)
-    try:
-        return os.stat(path).st_size if path else 0
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return 0
+def _bytes(wanted: pa.Table) -> npt.NDArray[np.float64]:
+    """The size of each file, as it was listed; of members of archives, and where no listing told, as far as this machine can
+    tell, else 0."""
+    known: npt.NDArray[np.float64] = wanted["bytes"].to_numpy().astype(np.float64)
+    for at in np.flatnonzero(np.isnan(known)).tolist():
+        path = local_path(wanted["uri"][at].as_py())
+        try:
+            known[at] = os.stat(path).st_size if path else 0.0
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            known[at] = 0.0
+    return known
 
 
 class ScanWorker:
@@ -420,6 +429,8 @@ def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
         "scan_id": uuid4().hex,
         "clip_protocol": clip_protocol(recipe, row["spans"]),
         "duration": None,
+        **{name: row.get(name) for name in NO_FILE},
+        "listed_bytes": row.get("bytes"),
         "clips": [],
     }
 

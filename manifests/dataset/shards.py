@@ -213,8 +213,9 @@ def write_shards(
     return paths
 
 
-def finish_dataset(folder: Path) -> Path:
+def finish_dataset(folder: Path, clips_elsewhere: bool = False) -> Path:
     """Write the checksums, and last of all the index, which is made of the shards and so agrees with them; its path.
+    clips_elsewhere: they are not in this folder, but where its files will be put.
 
     Clips are not read again: the table has their checksums. Every other file in the folder that is not hidden is.
     Raises DatasetError if there are no shards, or not all of them, or if a clip is not there.
@@ -230,7 +231,7 @@ def finish_dataset(folder: Path) -> Path:
                 table = pq.read_table(shard)
                 writer.write_table(table)
                 sums |= zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True)
-        if gone := [path for path in sums if not (folder / path).is_file()]:
+        if not clips_elsewhere and (gone := [path for path in sums if not (folder / path).is_file()]):
             raise DatasetError(f"{len(gone)} clips of the table are not in {folder}, {gone[0]} for one: export again")
         sums |= {name: _sha256(folder / name) for name in _other_files(folder)}
         sums[INDEX] = _sha256(part)

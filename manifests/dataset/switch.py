@@ -13,7 +13,8 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from longtake.manifests.folder import Folder
 OURS = (INDEX, CHECKSUMS, "README.md", "truth.json", "shards", "clips")  # of a dataset's folder, and what formats write
 _EXCHANGE = 2  # RENAME_EXCHANGE
 _AT_FDCWD = -100
+_AT_ONCE = 16  # copies that a store is asked to make at the same moment; it makes them itself
 
 
 def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
@@ -78,11 +80,11 @@ def switch(
 ) -> None:
     """Put the dataset in the folder `new`, which `beside` gave, in the place of the one that is there. at_once: as
     `changes_at_once` said. ours: the files and folders in a dataset's folder that are its own; what else lies there is
-    somebody's. clips: path in the dataset → where else the clip lies, which may be nearer to `place`. Raises OSError, and of
-    a store what its client raises; then the old one is whole."""
+    somebody's. clips: path in the dataset → where else the clip lies, which may be nearer to `place`; unless at_once, these need
+    not be in `new`. Raises OSError, and of a store what its client raises; then the old one is whole."""
     if place.is_local:
         target = place.path.resolve()
-        if not target.exists():
+        if not target.exists() and (at_once or not clips):
             os.rename(new, target)
             _sync(target.parent)
             return
@@ -93,15 +95,18 @@ def switch(
 
 
 def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]]) -> None:
-    files = [path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()]
+    """Place what comes, then what tells of it, the index last; then remove what goes. The folder is listed once before and once
+    behind, and a clip that stays costs nothing. Clips that `clips` names need not lie in `new`."""
+    files = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()} | clips.keys()
     last = [name for name in (CHECKSUMS, INDEX) if name in files]
+    there = {entry.name for entry in place.entries()}
     old = published(place, ["path", "sha256"])
-    there = dict(zip(*old.to_pydict().values(), strict=True)) if old is not None else {}
+    before = dict(zip(*old.to_pydict().values(), strict=True)) if old is not None else {}
     made = pq.read_table(new / INDEX, columns=["path", "sha256"], use_threads=False)
     now = dict(zip(*made.to_pydict().values(), strict=True))
-    for name in sorted(set(files) - set(last)):
-        if name in now and there.get(name) == now[name] and place.exists(name):
-            continue
+    stays = {name for name, sha256 in now.items() if before.get(name) == sha256 and name in there}
+
+    def put(name: str) -> None:
         if name in clips:
             folder, nearer = clips[name]
             place.link(folder, nearer, name)
@@ -109,12 +114,19 @@ def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str
             place.link(Folder(new), name, name)
         else:
             place.put(new / name, name)
+
+    _at_once(put, sorted(files - set(last) - stays), place)
     for name in last:
         place.put(new / name, name)
-    wanted = set(files)
-    for entry in list(place.entries()):
-        if entry.name.split("/")[0] in ours and entry.name not in wanted:
-            place.remove(entry.name)
+    gone = [entry.name for entry in place.entries() if entry.name.split("/")[0] in ours and entry.name not in files]
+    _at_once(place.remove, gone, place)
+
+
+def _at_once(do: Callable[[str], None], names: Sequence[str], place: Folder) -> None:
+    """Do something with each of many names; with several at once in a store, where each costs a way there and back."""
+    with ThreadPoolExecutor(1 if place.is_local else _AT_ONCE) as pool:
+        for _ in pool.map(do, names):
+            pass
 
 
 def carry_over(place: Folder, new: Path, ours: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def test_a_row_has_the_schema_of_the_manifest_and_an_id_of_its_uri(here: Path) -
             "spans": [],
             "needs_access": False,
             "error": None,
+            "bytes": os.stat(path).st_size,
+            "modified": datetime.fromtimestamp(os.stat(path).st_mtime, UTC),
+            "sha256": None,
+            "removed": None,
         }
     ]
 

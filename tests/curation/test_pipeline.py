@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
 from longtake.curation.errors import ERROR_KINDS
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
 from longtake.curation.stages import scan
@@ -300,7 +300,7 @@ def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_pat
     table.write_text("\n".join([str(films[0]), *bad, str(films[1]), str(films[2])]))
     recipe = load_recipe(bench.recipe(scan={"min_time_limit": 15.0, "memory_limit_mib": 600}))
     workspace = Workspace(str(bench.workspace))
-    add_inputs(workspace, read_inputs([str(table)]))
+    add_inputs(workspace, [read_inputs([str(table)])])
     job = scan.plan(workspace, recipe, all_scores=False, retry_errors=False)
     assert job is not None
     assert sum(report.errors for report in Inline().run(job)) == 3

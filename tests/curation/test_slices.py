@@ -20,7 +20,7 @@ from longtake.curation.stages import caption, export, scan, score
 from longtake.curation.workspace import Workspace
 from longtake.filters import registry
 from longtake.filters.verdicts import decide
-from longtake.manifests import remembered, store
+from longtake.manifests import reader, remembered
 from longtake.manifests.keys import Seen
 from tests.curation.tables import fill, recipe
 from tests.curation.workbench import PLUGIN, Bench, assert_whole, videos
@@ -31,7 +31,7 @@ COUNT = 5
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of two rows, jobs of three, and no manifest in memory."""
-    monkeypatch.setattr(store, "SCAN_ROWS", 2)
+    monkeypatch.setattr(reader, "SCAN_ROWS", 2)
     monkeypatch.setattr(remembered, "MANY_ROWS", 0)
     for stage in (scan, score, caption, export):
         monkeypatch.setitem(stage.plan.__kwdefaults__, "at_a_time", 3)
@@ -67,7 +67,7 @@ def test_scores_by_slices_are_those_of_the_whole(workspace: Workspace, monkeypat
         whole = clip_scores(workspace, chosen, columns)
         expected = {tier: decide(whole, gates).verdicts for tier, gates in chosen.tiers.items()}
         with monkeypatch.context() as patched:
-            patched.setattr(store, "SCAN_ROWS", 2)
+            patched.setattr(reader, "SCAN_ROWS", 2)
             slices = list(score_slices(workspace, chosen, columns))
         assert len(slices) > 1
         for tier, gates in chosen.tiers.items():
@@ -89,7 +89,7 @@ def test_statistics_and_tiers_do_not_depend_on_the_slices(
     plain = rounded(statistics(workspace, chosen).as_json())
     changes = retier(workspace, chosen, chosen)
     for size in (1, 3):
-        monkeypatch.setattr(store, "SCAN_ROWS", size)
+        monkeypatch.setattr(reader, "SCAN_ROWS", size)
         assert rounded(statistics(workspace, chosen).as_json()) == plain
         assert retier(workspace, chosen, chosen) == changes
 

@@ -287,3 +287,27 @@ def test_parts_take_turns_at_compacting(where: str, tmp_path: Path, memory: Memo
                 assert not theirs
         with two.turn(wait=True) as theirs:
             assert theirs
+
+
+def test_a_lost_answer_to_the_note_of_a_lock_does_not_lock_its_writer_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose request was done, and whose answer was lost, asks again, and is told that the object is there: its own."""
+    from longtake.manifests.folder import Folder
+
+    MemoryFileSystem.store.clear()
+    monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.0)
+    create = Folder.create_only
+
+    def answered_once_more(self: Folder, name: str, data: bytes) -> None:
+        create(self, name, data)
+        create(self, name, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "create_only", answered_once_more)
+        with WorkspaceLock(REMOTE) as held:
+            held.check()
+            with pytest.raises(WorkspaceBusy), WorkspaceLock(REMOTE):
+                pass
+        dead = {"token": "dead", "pid": 1, "host": "elsewhere", "heartbeat": time.time() - 1000}
+        Folder(REMOTE).write_whole(".lock", json.dumps(dead).encode())
+        with WorkspaceLock(REMOTE) as held:  # by way of the mark of who takes it over
+            held.check()

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.manifests import parts as parts_module
-from longtake.manifests import store
+from longtake.manifests import reader, store
 from longtake.manifests.folder import Folder
 from longtake.manifests.keys import hashed
 from longtake.manifests.store import MERGE_PARTS, Manifest, Overtaken, StoreError
@@ -35,7 +35,7 @@ def sliced(manifest: Manifest, size: int = 3, **more: Any) -> dict[str, float]:
 
 
 def test_slices_are_what_read_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "SCAN_ROWS", 4)
+    monkeypatch.setattr(reader, "SCAN_ROWS", 4)
     manifest = clips(tmp_path)
     assert list(manifest.scan()) == []
     manifest.append(rows({f"clip-{i}": float(i) for i in range(11)}, note=pa.array(["n"] * 11)))

@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.curation.errors import SetupError
+from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
-from longtake.curation.pipeline import add_inputs
 from longtake.curation.recipe import load_recipe
 from longtake.curation.running import on_ray
 from longtake.curation.running.inline import Inline
@@ -60,7 +60,7 @@ def test_the_largest_videos_come_first(tmp_path: Path) -> None:
     for i, size in enumerate(sizes):
         (tmp_path / f"{i}.mp4").write_bytes(bytes(size * 2**20))
     workspace = Workspace(str(tmp_path / "workspace"))
-    add_inputs(workspace, read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")]))
+    add_inputs(workspace, [read_inputs([str(tmp_path), str(tmp_path / "missing.mp4")])])
     job = scan.plan(workspace, load_recipe("embedded"), all_scores=False, retry_errors=False)
     assert job is not None
     names = [[Path(uri).stem for uri in batch["uri"].to_pylist()] for batch in job.batches]

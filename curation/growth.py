@@ -1,0 +1,233 @@
+"""How a corpus grows: what is new, what has changed, what is gone and what came back since its folders were read last.
+
+A file has changed if its size or its time of writing is another than when it was scanned; where both sides know the SHA-256 of
+its content (`--hash`), that alone decides. A file that is gone from a folder or bucket becomes a tombstone: its row among the
+videos is an error of kind `removed`, which keeps the clips that it had, and none of them counts. It comes back with the file,
+and costs nothing then. What is away is not gone: an empty folder is what a mount point looks like.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.access import Access
+from longtake.curation.clip_table import rows_of
+from longtake.curation.gathered import Gathered
+from longtake.curation.inputs import place_of
+from longtake.curation.stages.stage import of_part
+from longtake.curation.workspace import Workspace
+from longtake.manifests.arrow import from_numpy
+from longtake.manifests.folder import local_path
+from longtake.manifests.keys import Index, hashed
+from longtake.manifests.lookup import Lookup
+from longtake.manifests.members import container_of, file_of
+from longtake.manifests.schemas import INPUTS
+from longtake.manifests.uris import join_uri
+
+SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # of a row of videos: what `same_file` looks at
+REMOVED = "removed"  # the kind of error of a tombstone
+
+
+def update(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None = None) -> None:
+    """Bring the inputs up to what was gathered, and tell in its report what is gone, changed or back. part: of which the rows
+    of `gathered` are. For the holder of the workspace's lock; it may be killed and repeated."""
+    if workspace.inputs.parts():
+        withdraw(workspace, gathered, part)
+        _bury(workspace, gathered, access, part)
+    add_inputs(workspace, gathered.tables())
+    if workspace.videos.rows():
+        _compare(workspace, gathered)
+
+
+def add_inputs(workspace: Workspace, tables: Iterable[pa.Table]) -> None:
+    """Note videos that the workspace does not know yet, or knows otherwise: with other clips, or as a file that was changed.
+    tables: of rows, each video once."""
+    known = [np.zeros((2, 0), np.uint64)]
+    for rows in workspace.inputs.scan():
+        known.append(hashed(_texts(_like_inputs(rows))))
+    there = Index(np.concatenate(known, axis=1))
+    hashes = _hashes_before(workspace)
+    for table in tables:
+        rows = _with_known_hashes(_like_inputs(table), hashes)
+        workspace.inputs.append(rows.filter(from_numpy(~there.has(_texts(rows)))))
+    workspace.inputs.compact()
+
+
+def withdraw(workspace: Workspace, gathered: Gathered, part: tuple[int, int] | None = None) -> None:
+    """Take out the error rows of lists and folders that were read again now, where they say so no more. part: of which the rows
+    of `gathered` are."""
+    if not workspace.inputs.parts():
+        return
+    known = [rows.filter(pc.is_valid(rows["error"])) for rows in workspace.inputs.scan(["video_id", "uri", "error"])]
+    wrong = of_part(pa.concat_tables(known), part) if known else pa.table({})
+    if not wrong.num_rows:
+        return
+    now: dict[str, str | None] = {}
+    for table in gathered.tables():
+        table = table.filter(pc.is_in(table["video_id"], value_set=wrong["video_id"].combine_chunks()))
+        now |= zip(table["video_id"].to_pylist(), table["error"].to_pylist(), strict=True)
+    gone = [
+        row["video_id"]
+        for row in wrong.to_pylist()
+        if now.get(row["video_id"]) != row["error"]
+        and (row["video_id"] in now or place_of(row["uri"]) in gathered.places)
+    ]
+    if gone:
+        ids = pa.array(gone, pa.string())
+        workspace.inputs.compact(without=ids)
+        workspace.videos.compact(without=ids)
+
+
+def same_file(wanted: pa.Table, videos: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which videos are, as far as anybody knows, the files that were scanned. wanted: rows of inputs; videos: row by row what
+    their rows tell of them (SEEN), null where it is not known."""
+    hashes = pc.equal(wanted["sha256"], videos["sha256"].cast(pa.string()))
+    before = pc.coalesce(videos["listed_bytes"], videos["bytes"])  # older rows have the latter only
+    size = pc.fill_null(pc.equal(wanted["bytes"], before), True)
+    time = pc.fill_null(pc.equal(wanted["modified"], videos["modified"]), True)
+    return np.asarray(pc.coalesce(hashes, pc.and_(size, time)).to_numpy(zero_copy_only=False).astype(bool))
+
+
+def _compare(workspace: Workspace, gathered: Gathered) -> None:
+    """Lift the tombstones of what is back, and count what has changed."""
+    report, back = gathered.report, list[pa.Table]()
+    scanned = Lookup(workspace.videos, ["error_kind", *SEEN], encoded=["error_kind"])
+    for table in gathered.tables():
+        videos, there = scanned.of(table["video_id"])
+        for uri in table["uri"].filter(from_numpy(there & ~same_file(table, videos))).to_pylist():
+            report.changed.add(uri)
+        buried = pc.fill_null(pc.equal(videos["error_kind"].cast(pa.string()), REMOVED), False)
+        back.append(table.filter(buried).select(["video_id", "uri"]))
+    if back and (found := pa.concat_tables(back)).num_rows:
+        rows = rows_of(workspace.videos, found["video_id"])
+        nothing = pa.nulls(rows.num_rows, pa.string())
+        _replace(workspace, rows, {"status": pa.array(["ok"] * rows.num_rows), "error_kind": nothing, "error": nothing})
+        for uri in found["uri"].to_pylist():
+            report.back.add(uri)
+
+
+def _bury(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None) -> None:
+    """Note what is gone: among the inputs, and in the rows of videos that gave something."""
+    places = {place.rstrip("/") for place in gathered.places}
+    here = Index(np.concatenate([hashed(table["video_id"]) for table in gathered.tables()], axis=1))
+    gone = list[pa.Table]()
+    for known in workspace.inputs.scan():
+        known = of_part(_like_inputs(known), part)
+        known = known.filter(pc.and_(pc.is_null(known["error"]), pc.is_null(known["removed"])))
+        known = known.filter(from_numpy(~here.has(known["video_id"])))
+        gone.append(
+            known.filter(pa.array([_is_gone(uri, places, access) for uri in known["uri"].to_pylist()], pa.bool_()))
+        )
+    if not gone or not (lost := pa.concat_tables(gone)).num_rows:
+        return
+    for uri in lost["uri"].to_pylist():
+        gathered.report.gone.add(uri)
+    now = datetime.now(UTC)
+    # The tombstone first: the note among the inputs is what keeps the next run from looking for the file again.
+    videos = rows_of(workspace.videos, lost["video_id"])
+    videos = videos.filter(pc.equal(videos["status"], "ok"))
+    n = videos.num_rows
+    told = f"it is no longer where it was, as seen on {now:%Y-%m-%d}; `longtake forget` erases what is left of it"
+    error = {"status": pa.array(["error"] * n), "error_kind": pa.array([REMOVED] * n), "error": pa.array([told] * n)}
+    _replace(workspace, videos, error)
+    at = lost.column_names.index("removed")
+    field = INPUTS.field("removed")
+    workspace.inputs.append(lost.set_column(at, field, pa.array([now] * lost.num_rows, field.type)))
+
+
+def _replace(workspace: Workspace, videos: pa.Table, columns: dict[str, pa.Array]) -> None:
+    for name, values in columns.items():
+        at = videos.column_names.index(name)
+        videos = videos.set_column(at, videos.schema.field(name), values.cast(videos.schema.field(name).type))
+    workspace.videos.append(videos)
+
+
+def _is_gone(uri: str, places: Collection[str], access: Access) -> bool:
+    """Whether there is no such video any more in a folder, bucket, archive or table that was read now."""
+    if (container := container_of(uri)) is not None and container in places:
+        return True
+    path = local_path(file_of(uri))
+    if path is None:
+        return _is_gone_remotely(file_of(uri), places, access)
+    if not any(str(folder) in places for folder in path.parents) or os.path.lexists(path):
+        return False
+    folder = next(folder for folder in path.parents if folder.exists())
+    return str(folder) in places and _holds_something(folder)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
+
+
+def _is_gone_remotely(uri: str, places: Collection[str], access: Access) -> bool:
+    if not any(above in places for above in _above(uri)):
+        return False
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(join_uri(uri, access.of(uri)))
+        return not filesystem.exists(path)
+    except Exception:  # each client raises its own: a fault of the world, which says nothing of the file
+        return False
+
+
+def _above(uri: str) -> Iterator[str]:
+    while "/" in uri.partition("://")[2]:
+        uri = uri.rpartition("/")[0]
+        yield uri
+
+
+def _like_inputs(rows: pa.Table) -> pa.Table:
+    """Rows of inputs with all columns in order."""
+    columns = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type) for field in INPUTS
+    ]
+    return pa.Table.from_arrays(columns, schema=INPUTS)
+
+
+def _hashes_before(workspace: Workspace) -> pa.Table | None:
+    """What is known of files whose SHA-256 is."""
+    found = [
+        rows.filter(pc.is_valid(rows["sha256"]))
+        for rows in workspace.inputs.scan(["video_id", "bytes", "modified", "sha256"])
+    ]
+    known = pa.concat_tables(found) if found else None
+    return known if known is not None and known.num_rows else None
+
+
+def _with_known_hashes(table: pa.Table, before: pa.Table | None) -> pa.Table:
+    """Rows of inputs with the SHA-256 that is known of a file as it is, where it was not asked for again."""
+    if before is None:
+        return table
+    theirs = before.take(pc.index_in(table["video_id"], value_set=before["video_id"].combine_chunks()))
+    same = pc.and_(pc.equal(table["bytes"], theirs["bytes"]), pc.equal(table["modified"], theirs["modified"]))
+    known = pc.coalesce(table["sha256"], pc.if_else(same, theirs["sha256"], pa.scalar(None, pa.string())))
+    return table.set_column(table.column_names.index("sha256"), INPUTS.field("sha256"), known)
+
+
+def _texts(rows: pa.Table) -> pa.ChunkedArray:
+    """Each row as one text: two are equal if the rows are."""
+    plain = [
+        pc.fill_null(rows[field.name].cast(pa.large_string()), "\0")
+        for field in INPUTS
+        if not pa.types.is_list(field.type)
+    ]
+    lengths = pc.fill_null(pc.list_value_length(rows["spans"]), 0)
+    spans = np.full(rows.num_rows, "", object)
+    with_some = np.flatnonzero(pc.greater(lengths, 0).to_numpy())
+    for at, given in zip(with_some.tolist(), rows["spans"].take(from_numpy(with_some)).to_pylist(), strict=True):
+        spans[at] = json.dumps(given, sort_keys=True)
+    return pc.binary_join_element_wise(*plain, pa.array(spans, pa.large_string()), pa.scalar("\1", pa.large_string()))

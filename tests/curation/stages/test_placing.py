@@ -1,0 +1,183 @@
+"""What export does to files when a threshold was moved: it places the clips that enter and removes those that leave."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from longtake.curation.clip_table import rows_table
+from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.stages.export import encoded_path, finish
+from longtake.curation.workspace import Workspace
+from longtake.manifests import schemas
+from longtake.manifests.dataset.switch import changes_at_once, published
+from longtake.manifests.folder import Folder
+
+CLIPS = 40
+
+
+def recipe(least: int, **export: Any) -> Recipe:
+    """One that keeps the clips of at least so many pixels' width."""
+    plain = {
+        "name": "width",
+        "filters": {"width": {}},
+        "tiers": {"pretrain": {"width": f"[{least}, {least + 24}]"}},
+        "captioning": {"captioner": "sidecar"},
+        "export": export,
+    }
+    return parse_recipe(plain, source="by hand")
+
+
+def name(number: int) -> str:
+    return hashlib.md5(str(number).encode()).hexdigest()
+
+
+def fill(place: str) -> Workspace:
+    """A workspace of 40 clips, 100 to 139 px wide, all of them encoded."""
+    workspace, chosen = Workspace(place), recipe(100)
+    protocols = f'{{"width":"{chosen.built["width"].protocol}"}}'
+    clips = [
+        {
+            "clip_id": name(i),
+            "video_id": f"v{i % 4}",
+            "uri": f"/v{i % 4}.mp4",
+            "start": 0.0,
+            "end": 15.0,
+            "status": "ok",
+        }
+        | {"has_frames": False, "scan_id": "scan", "protocols": protocols}
+        | {"width": 100.0 + i, "width_detail": [100.0 + i]}
+        for i in range(CLIPS)
+    ]
+    workspace.clips.append(rows_table(clips, schemas.CLIPS, ["width"]))
+    exports = []
+    for i in range(CLIPS):
+        data, path = f"clip {i}".encode(), encoded_path(name(i))
+        workspace.folder.write_whole(path, data)
+        row = {"clip_id": name(i), "scan_id": "scan", "status": "ok", "path": path, "num_frames": 450, "fps": 30.0}
+        row |= {
+            "width": 100,
+            "height": 100,
+            "pace": 1.0,
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        exports.append(row | {"export_protocol": chosen.export_protocol})
+    workspace.exports.append(pa.Table.from_pylist(exports, schema=schemas.EXPORTS))
+    return workspace
+
+
+def clips_of(workspace: Workspace) -> set[int]:
+    """The clips of the dataset, each looked at."""
+    place = workspace.folder / "dataset" / "pretrain"
+    index = published(place, ["path", "clip_id"])
+    assert index is not None
+    numbers = {name(i): i for i in range(CLIPS)}
+    found = set()
+    for path, clip in zip(*index.to_pydict().values(), strict=True):
+        assert place.read(path) == f"clip {numbers[clip]}".encode()
+        found.add(numbers[clip])
+    files = {entry.name for entry in place.entries() if entry.name.startswith("clips/")}
+    assert files == set(index["path"].to_pylist())
+    return found
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts what is asked of an object store, for each file of a clip."""
+    MemoryFileSystem.store.clear()
+    asked: Counter[str] = Counter()
+    for verb in (
+        "pipe_file",
+        "put_file",
+        "get_file",
+        "cat_file",
+        "cp_file",
+        "rm_file",
+        "_rm",
+        "open",
+        "exists",
+        "info",
+    ):
+        if (method := getattr(MemoryFileSystem, verb, None)) is None:
+            continue
+
+        def counted(self: Any, *args: Any, _verb: str = verb, _method: Any = method, **more: Any) -> Any:
+            if any(isinstance(one, str) and one.endswith(".mp4") for one in args):
+                asked[_verb] += 1
+            return _method(self, *args, **more)
+
+        monkeypatch.setattr(MemoryFileSystem, verb, counted)
+    return asked
+
+
+def test_in_a_bucket_only_what_changes_is_placed_and_no_clip_comes_through_the_driver(bucket: Counter[str]) -> None:
+    workspace = fill("memory://placing/workspace")
+    bucket.clear()
+    finish(workspace, recipe(100))
+    assert bucket["cp_file"] == 25
+    assert not bucket["get_file"] + bucket["put_file"] + bucket["pipe_file"]
+    assert clips_of(workspace) == set(range(25))
+    bucket.clear()
+    finish(workspace, recipe(103))  # three leave, three enter
+    assert bucket["cp_file"] == 3
+    assert bucket["rm_file"] + bucket["_rm"] in (3, 6)  # one may be made of the other
+    assert not bucket["get_file"] + bucket["put_file"] + bucket["pipe_file"] + bucket["exists"]
+    assert clips_of(workspace) == set(range(3, 28))
+    bucket.clear()
+    finish(workspace, recipe(103))
+    assert not bucket["cp_file"] + bucket["rm_file"] + bucket["_rm"]
+
+
+def test_on_a_disk_no_byte_of_a_clip_is_copied(tmp_path: Path) -> None:
+    workspace = fill(str(tmp_path))
+    if not changes_at_once(workspace.folder / "dataset" / "pretrain"):
+        pytest.skip("this disk cannot exchange two folders")
+    for least in (100, 103):
+        finish(workspace, recipe(least))
+        assert clips_of(workspace) == set(range(least - 100, least - 75))
+        links = {path.stat().st_nlink for path in (tmp_path / "dataset").rglob("*.mp4")}
+        assert links == {2}
+
+
+def test_on_a_disk_that_cannot_exchange_folders_only_what_changes_is_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.manifests.dataset import switch
+
+    monkeypatch.setattr(switch, "_exchange", lambda one, other: False)
+    workspace = fill(str(tmp_path))
+    finish(workspace, recipe(100))
+    linked, link = list[str](), Folder.link
+    removed, remove = list[str](), Folder.remove
+
+    def counted(self: Folder, source: Folder, of: str, target: str) -> None:
+        linked.append(target)
+        link(self, source, of, target)
+
+    def gone(self: Folder, one: str) -> None:
+        removed.append(one)
+        remove(self, one)
+
+    monkeypatch.setattr(Folder, "link", counted)
+    monkeypatch.setattr(Folder, "remove", gone)
+    finish(workspace, recipe(103))
+    assert sorted(one for one in linked if one.endswith(".mp4")) == sorted(
+        encoded_path(name(i)).replace("encoded", "clips", 1) for i in (25, 26, 27)
+    )
+    assert len([one for one in removed if one.endswith(".mp4")]) == 3
+    assert clips_of(workspace) == set(range(3, 28))
+
+
+def test_a_format_that_holds_the_clips_themselves_gets_them(bucket: Counter[str]) -> None:
+    workspace = fill("memory://tars/workspace")
+    finish(workspace, recipe(100, formats=["parquet", "webdataset"]))
+    names = {entry.name for entry in (workspace.folder / "dataset" / "pretrain").entries()}
+    assert any(one.startswith("webdataset/") for one in names)
+    assert clips_of(workspace) == set(range(25))
