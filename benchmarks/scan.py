@@ -240,8 +240,8 @@ def part_workers() -> None:
 
 
 def _stage_seconds(folder: Path, workers: int) -> float:
-    from longtake.curation.inputs import read_inputs
     from longtake.curation.growth import add_inputs
+    from longtake.curation.inputs import read_inputs
     from longtake.curation.running.on_ray import Cluster
     from longtake.curation.stages import scan as stage
     from longtake.curation.workspace import Workspace
