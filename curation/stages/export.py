@@ -11,11 +11,9 @@ import errno
 import hashlib
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +26,7 @@ from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
 from longtake.curation.clip_table import CARRIED, clip_scores, rows_of, score_slices, written_captions
 from longtake.curation.errors import RowError, SetupError
-from longtake.curation.looking.stats import encoded_clips, funnel, length_notes
+from longtake.curation.looking.stats import encoded_clips
 from longtake.curation.looking.truth import write_truth
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
@@ -48,6 +46,7 @@ from longtake.curation.running.faults import (
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
 from longtake.curation.stages import kept_back
+from longtake.curation.stages.facts import equal_clips, facts_of
 from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, write_formats
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
@@ -55,14 +54,13 @@ from longtake.filters.base import FilterUnavailable
 from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.dataset.card import DatasetFacts, dataset_card
+from longtake.manifests.dataset.card import dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
 from longtake.manifests.dataset.shards import (
     SCORES,
     dataset_schema,
     dataset_table,
     finish_dataset,
-    presto_problems,
     write_shards,
 )
 from longtake.manifests.dataset.splits import SPLIT, split_of
@@ -471,7 +469,7 @@ def _write_dataset(
     write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
     believed = {**made.scores.unchecked, **({"captions": made.fault} if made.fault else {})}
     size = sum(made.files[clip_id]["bytes"] for clip_id in paths.values())
-    facts = _facts(workspace, recipe, made.tier, len(made.scores.table), made.result, table, size, believed)
+    facts = facts_of(workspace, recipe, made.tier, len(made.scores.table), made.result, table, size, believed)
     facts = replace(facts, **write_truth(workspace, made.scores, made.tier, recipe.tiers[made.tier], folder))
     head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
     with whole_file(folder / "README.md") as part:
@@ -539,64 +537,3 @@ def _row(
         **({SPLIT: split_of(clip["video_id"], recipe.export.split)} if recipe.export.split else {}),
         **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
     }
-
-
-def _shown(table: pa.Table) -> pa.Table:
-    """The rows of an index with what of each clip is not shown."""
-    shown = pc.multiply(table["pace"], pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"]))
-    rest = pc.max_element_wise(pc.subtract(pc.subtract(table["end"], table["start"]), shown), 0.0)
-    return table.append_column("seconds_left_out", rest)
-
-
-def equal_clips(clips: pa.Table) -> list[str]:
-    """A sentence on clips that are equal byte for byte, as one film under two addresses gives them; none if there are none.
-    clips: clip_id, sha256."""
-    of: dict[str, list[str]] = {}
-    for clip, digest in zip(clips["clip_id"].to_pylist(), clips["sha256"].to_pylist(), strict=True):
-        of.setdefault(digest, []).append(clip)
-    same = [names for names in of.values() if len(names) > 1]
-    if not same:
-        return []
-    more = sum(len(names) - 1 for names in same)
-    example = " and ".join(sorted(same[0])[:2])
-    return [f"Equal byte for byte to another clip, by SHA-256: {more} of {clips.num_rows} clips ({example}, for one)."]
-
-
-def _facts(
-    workspace: Workspace,
-    recipe: Recipe,
-    tier: str,
-    clips: int,
-    result: TierResult,
-    table: pa.Table,
-    size: int,
-    believed: Mapping[str, str],
-) -> DatasetFacts:
-    problems = Counter(f"{p.column}: {p.message}" for p in presto_problems(table))
-    seconds = pc.sum(pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"])).as_py() or 0.0
-    notes = [
-        f"Gate of the paper that this recipe does not apply: {name} ({why})."
-        for name, why in recipe.not_applied.items()
-    ]
-    notes += [
-        f"Believed as stored: {name}. The machine that exported could not tell how they are made now ({why})."
-        for name, why in believed.items()
-    ]
-    notes += length_notes(recipe, 0.0, _shown(table))
-    notes += equal_clips(table)
-    return DatasetFacts(
-        title=f"{recipe.name}: {tier}",
-        tier=tier,
-        version=version("longtake"),
-        videos=workspace.videos.read(["video_id"]).num_rows,
-        clips=clips,
-        kept=table.num_rows,
-        seconds=seconds,
-        size=size,
-        funnel=funnel(result),
-        recipe=recipe.to_yaml(),
-        licences=Counter(table["licence"].to_pylist()),
-        problems=problems,
-        schema=table.schema,
-        notes=notes,
-    )
