@@ -30,7 +30,8 @@ def texts(nested: bool) -> pa.ChunkedArray:
     return pa.chunked_array([array] * (ROWS // 100))
 
 
-@pytest.mark.slow  # gibibytes are written and read
+@pytest.mark.slow
+@pytest.mark.campaign  # gibibytes are written and read
 @pytest.mark.skipif(available() < 8 * 2**30, reason="less than 8 GiB of memory are free")
 @pytest.mark.parametrize("nested", [False, True], ids=["strings", "nested strings"])
 def test_a_column_of_more_than_two_gibibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:

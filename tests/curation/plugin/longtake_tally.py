@@ -120,7 +120,7 @@ class Teller(Captioner):
 
 class PoisonFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """`poison://crash/PATH`, `poison://hang/PATH`, `poison://bloat/PATH`: the bytes of the local file at PATH, until
-    the reader is past the first 8 KiB."""
+    something behind the first 8 KiB is read."""
 
     protocol = "poison"
 
@@ -136,7 +136,7 @@ class _Poisoned(io.BytesIO):
         self.kind = kind
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.tell() > 8192:
+        if size is None or size < 0 or self.tell() + size > 8192:
             if self.kind == "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
             elif self.kind == "hang":

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from longtake.curation import ahead
 from longtake.curation.access import Source
 from longtake.curation.errors import ERROR_KINDS, KINDS, OF_THE_WORLD, Sort, VideoError, is_of_the_world
 from longtake.curation.reading import faults
@@ -202,7 +203,11 @@ def server(film: Path) -> Iterator[Faulty]:
 
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("fault", ["403", "401", "429", "503", "500", "reset", "cut"])
-def test_a_web_server_that_fails_at_once_or_later(server: Faulty, film: Path, fault: str, after: int) -> None:
+def test_a_web_server_that_fails_at_once_or_later(
+    server: Faulty, film: Path, fault: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEAST", "MOST"):  # in pieces so small that some come late
+        monkeypatch.setattr(ahead, name, 4096)
     server.fault, server.after = fault, after
     with pytest.raises(VideoError) as told:
         read_in_blocks(f"{server.url}/{film.name}")
@@ -211,9 +216,8 @@ def test_a_web_server_that_fails_at_once_or_later(server: Faulty, film: Path, fa
 
 
 def read_in_blocks(uri: str) -> None:
-    """A whole film, in pieces so small that some come late."""
+    """A whole film, piece by piece."""
     with source_file(Source(uri)) as file:
-        file.cache.blocksize = file.blocksize = 4096  # type: ignore[attr-defined]
         read_all(file)
 
 
