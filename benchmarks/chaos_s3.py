@@ -53,16 +53,19 @@ WAIT_SECONDS = 0.2
 EXPIRED_REQUESTS = 8  # that are refused one after the other: a client that asks again is refused again
 FULL_REQUESTS = 6  # to store something, that are refused one after the other, since the disk of the store is full
 STALE_SECONDS = 4.0  # the lock of a run whose last request was lost is free so soon here, and not after two minutes
-TRIES = 40  # that the same command may take
+TRIES = 40  # The same command may be given so many times in a round.
+MOST = 60  # Faults of a round; after them the same command has to end, whatever they left behind.
 KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst", "full")
 _ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>a fault of the chaos</Message></Error>'
 
 
 @dataclass
 class Weather:
-    """Decides which request meets which fault. calm: none does. met: what happened so far."""
+    """Decides which request meets which fault. calm: none does. most: faults of a round, after which it is calm. met: what
+    happened so far."""
 
     seed: str
+    most: int = 0
     calm: bool = True
     number: int = 0
     expired: int = 0
@@ -87,7 +90,7 @@ class Weather:
                 self.full -= 1
                 return "full"
             luck = random.Random(f"{self.seed} {self.number}")
-            if luck.random() >= RATE:
+            if luck.random() >= RATE or sum(self.met[kind] for kind in KINDS) >= self.most:
                 return None
             kind = luck.choice(KINDS)
             self.met[kind] += 1
@@ -334,6 +337,7 @@ def campaign(faults: int, films: int, seed: int, minutes: float | None = None) -
                 break
             number, at = number + 1, time.monotonic()
             weather.seed, weather.number, weather.met = f"{seed} {number}", 0, Counter()
+            weather.most = min(MOST, faults - sum(met[kind] for kind in KINDS))
             weather.expired = weather.down = weather.full = 0
             bench = Bench(Path(scratch) / f"round{number}")
             bad = one_round(bench, corpus, f"s3://{BUCKET}/{seed}-{number}", weather, wanted)

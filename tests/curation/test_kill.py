@@ -93,7 +93,7 @@ def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path
 @pytest.mark.slow
 def test_killed_workers_and_decoders(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """The run ends well by itself, and nothing is left to tidy up."""
-    address, members = running_ray
+    address, members = running_ray.address, running_ray.members
     process = bench.start("curate", films, "--address", address, "--until", "score")
     try:
         wait_for(lambda: begun(bench, "scan") > 2, "the scan to work", process=process)
