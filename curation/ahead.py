@@ -24,9 +24,8 @@ class ReadAhead(io.RawIOBase):
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
         self._at = 0
-        self._ranges: list[
-            tuple[int, bytes, int]
-        ] = []  # start, content, how much the next fetch behind it takes; newest last
+        # Start, content, and how many bytes the next fetch behind it takes; the newest range is the last.
+        self._ranges: list[tuple[int, bytes, int]] = []
 
     def readable(self) -> bool:
         return True

@@ -25,9 +25,8 @@ NEAR = 3  # px to both sides in which the peak must lie
 AWAY = 12  # px to both sides: what it must stand out of
 STANDS_OUT = 2.0  # times
 STEP = 4.0  # grey levels per px at the peak
-TEXTURE = (
-    2.0  # mean squared gradient across, of what lies on either side: beside a plain ground there is no second picture
-)
+# Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
+TEXTURE = 2.0
 
 
 MOST = 4  # rows looked at: the ones that stand out most

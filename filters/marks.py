@@ -46,9 +46,8 @@ WEAK = 2.0  # grey levels per px, in the mean of all frames, of edges that count
 WEAK_CONSTANT = 0.35  # what they must have in common
 WEAK_WITHIN = 15  # px (at 480): the square in which a surer edge must lie
 SURE = 0.3  # share of a mark's edges that must be surer ones
-FILLS = (
-    0.7  # share of its convex hull that a mark must fill to be a line of letters: they count with what is between them
-)
+# A mark that fills this share of its convex hull is a line of letters: letters count with what is between them.
+FILLS = 0.7
 ROUND = 0.08  # a mark has edges in all directions: smaller / larger eigenvalue of its structure tensor
 OFTEN = 0.7  # share of the frames in which a rim is an edge
 STRAIGHT = 0.8  # coherence over time of a rim's direction: 1 always the same, 0 any

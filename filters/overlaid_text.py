@@ -29,9 +29,8 @@ UNMOVED = 0.6  # correlation within a box above which its content stands still
 NOISE = 0.01  # mean squared soft gradient up to which there is nothing to see
 RING_TEXTURE = 4.0  # mean squared gradient of a ring from which on there is something to see in it
 MARKED = 0.2  # share of a box that static marks cover, for them to be its letters
-TALLEST = (
-    0.15  # of the frame's short side: a taller line is believed on evidence alone, the detector errs in large boxes
-)
+# Share of the frame's short side. A taller line is believed on evidence alone, since the detector errs in large boxes.
+TALLEST = 0.15
 LEANS = 4.0  # degrees
 FOUND = 0.7  # correlation of a box's content with another place, for it to have moved there
 SEARCH = 0.08  # of the long side: how far it is looked for

@@ -57,9 +57,8 @@ __all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "_surely_di
 PART_ROWS = 250_000  # rows of a full compacted part, unless the manifest says otherwise
 FEW_PARTS = 8  # so many small parts cost a reader nothing
 MERGE_PARTS = 64  # small parts that `merge` leaves alone: fewer are not worth the writing
-MERGE_GROWTH = (
-    4  # A merged part is merged again when the rows after it are four times as many: each row some five times.
-)
+# A merged part is merged again when the rows after it are four times as many: each row some five times.
+MERGE_GROWTH = 4
 # Seconds. A remote store tells nobody the order of two appends by machines whose clocks differ, and an upload takes a while:
 # parts that are younger are not merged.
 SETTLED = 600.0

@@ -47,9 +47,8 @@ VAE: dict[str, Any] = {
 # T5's own sentencepiece model knows no braces, tilde, caret, backslash and less-than either.
 _LETTERS = "".join(c for c in string.digits + string.ascii_letters + string.punctuation if c not in "{}~^\\<")
 _EXTRA_IDS = 100  # Sentinels that T5Tokenizer adds to the pieces of its file.
-_PADDED = (
-    128  # T5's embeddings have as many rows as the vocabulary, rounded up to a multiple of this: 32,128 for 32,100.
-)
+# T5's embeddings have as many rows as the vocabulary, rounded up to a multiple of this: 32,128 for 32,100.
+_PADDED = 128
 
 
 def tiny_model(folder: Path, seed: int = 0) -> Path:

@@ -37,9 +37,8 @@ _START_SECONDS = 600.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
-_FEW_MIB = (
-    512  # MiB. With less available than a decoder takes for an ordinary film, the machine is to blame, and no film.
-)
+# MiB. With less memory available than a decoder takes for an ordinary film, the machine is to blame, and no film is.
+_FEW_MIB = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ _ENOUGH = 4  # deaths over one batch, be they all on one machine
 _LAST = 200  # Batches of a stage that its median time is taken of: what was usual hours ago may be so no longer.
 # A batch is late that takes so many times the median, and so many seconds at least: those of a stage differ by some three times.
 _LATE_TIMES, _LATE_SECONDS = 5.0, 30.0
-_LATE_TOLD = (
-    10  # Late batches of a stage that are told of, the eldest ones: more are no accident, and one would read no more.
-)
+# At most this many late batches of a stage are named, the oldest ones: more are no accident, and a longer list would not be read.
+_LATE_TOLD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +77,8 @@ class Ledger:
         self._deaths: dict[str, list[Place]] = {}
         self._starting: Counter[str] = Counter()
         self._ready: dict[str, set[str]] = {}
-        self._there: dict[
-            str, dict[str, float]
-        ] = {}  # stage → worker → since when, of those that are not known to be dead
+        # Stage → worker → since when, of those that are not known to be dead.
+        self._there: dict[str, dict[str, float]] = {}
         self._were: dict[str, float] = {}  # stage → seconds that workers were there which are dead
         self._took: dict[str, deque[float]] = {}  # stage → seconds of its last batches
         self._closing: set[str] = set()
