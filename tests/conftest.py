@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from tests.curation.workbench import RunningRay
 
 # An example has no time limit of its own: on a busy machine, any may take longer than 0.2 s.
-hypothesis.settings.register_profile("any machine", deadline=None)
+# A busy machine may draw examples slowly, too, which says nothing of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]

@@ -330,14 +330,14 @@ def test_a_notebook_whose_thread_has_a_loop_can_look_whether_the_model_is_there(
 
 
 def test_a_slow_clip_holds_nobody_up() -> None:
-    """One clip's first answers take 2 s each; all others are through before the first of them."""
+    """One clip's first answers take 5 s each; all others are through before the first of them."""
     ended: dict[str, float] = {}
 
     def script(ask: Ask) -> Reply:
         slow = ask.tag == "clip0"
         if ask.step == "refine" and ask.number == 5:
             ended[ask.tag] = time.monotonic()
-        return Reply(good(ask).text, delay=2.0 if slow and ask.step == "overall" else 0.0)
+        return Reply(good(ask).text, delay=5.0 if slow and ask.step == "overall" else 0.0)
 
     results = caption(script, 12, concurrency=4)
     assert {r.status for r in results} == {Status.OK}
