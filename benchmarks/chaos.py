@@ -149,7 +149,7 @@ def node_added(scene: Scene, chance: random.Random) -> bool:
 def node_to_go(scene: Scene, chance: random.Random) -> bool:
     """A notice that a node is taken away within ten seconds, as for a spot machine; and so it is. Another one takes its place."""
     members = scene.nodes.pop(chance.randrange(len(scene.nodes)))
-    with suppress(subprocess.CalledProcessError):  # it is no more
+    with suppress(subprocess.CalledProcessError):  # the process has ended
         drain(scene.ray, node_id(members), 10)
     time.sleep(10)
     signal_all(members, signal.SIGKILL)

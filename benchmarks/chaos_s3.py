@@ -48,10 +48,13 @@ from longtake.manifests.store import StoreError
 from tests.curation.workbench import CLIPS_EACH, MANIFESTS, PLUGIN, Bench, videos
 
 BUCKET = "chaos"
-RATE = 0.03  # of the requests that meet a fault: clients ask again by themselves, and some faults have to get through
+# Share of the requests that meet a fault. Clients ask again by themselves, and some faults have to get through to the run.
+RATE = 0.03
 WAIT_SECONDS = 0.2
-EXPIRED_REQUESTS = 8  # that are refused one after the other: a client that asks again is refused again
-FULL_REQUESTS = 6  # to store something, that are refused one after the other, since the disk of the store is full
+# Requests in a row that an expired credential refuses, so that a client that asks again is refused again.
+EXPIRED_REQUESTS = 8
+# Writes in a row that a store with a full disk refuses.
+FULL_REQUESTS = 6
 STALE_SECONDS = 4.0  # the lock of a run whose last request was lost is free so soon here, and not after two minutes
 TRIES = 40  # The same command may be given so many times in a round.
 MOST = 60  # Faults of a round; after them the same command has to end, whatever they left behind.
@@ -256,7 +259,7 @@ def check(workspace: Workspace, wanted: dict[str, pd.DataFrame]) -> None:
 
 
 class _Nobody:
-    """Is told how a run goes, and tells nobody."""
+    """A progress that shows nothing."""
 
     def begin(self, stage: str, rows: int) -> None: ...
 
@@ -266,7 +269,7 @@ class _Nobody:
 
 
 def beside(place: str, recipe: Path, films: Path, met: Counter[str]) -> threading.Thread:
-    """Another run on the same workspace at the same moment: it waits for nobody, and one of the two stops."""
+    """Another run on the same workspace at the same moment: neither waits, and one of the two stops."""
 
     def other() -> None:
         workspace = Workspace(place, remembers=True)
@@ -302,7 +305,7 @@ def one_round(bench: Bench, films: Path, place: str, weather: Weather, wanted: d
             break
         for other in others:  # it may be the one that goes on
             other.join()
-        time.sleep(STALE_SECONDS / 2)  # so soon nobody gives the command again
+        time.sleep(STALE_SECONDS / 2)  # A person does not give the command again at once.
     else:
         wrong.append(f"not done after {TRIES} tries; the last said: {result.output[-600:]}")
     for other in others:

@@ -17,7 +17,7 @@ from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTION
 from longtake.captioning.story import Story, Told
 
 VERSION = "joint/2"  # raise it when the steps or what they are shown change
-QUESTIONS = 2  # of a clip where every answer can be used
+QUESTIONS = 2  # Requests for a clip if every answer can be used.
 
 NOTE_WORDS = (10, 60)  # of the note of a keyframe: it is read by a model, and by nobody else
 # Texts of a few words about the whole clip, kept in columns of these names.

@@ -162,8 +162,8 @@ class Progressive(Captioner):
             return self._flow
 
     def settle(self, flow: Flow) -> None:
-        """Ask nothing more, and wait for what is in the air. flow: the loop that it flows in; after `close`, this captioner would
-        begin another one, and whoever waits would wait for nothing."""
+        """Ask nothing more, and wait for the answers to requests that were sent. flow: the loop that it flows in; after
+        `close`, this captioner would begin another one, and whoever waits would wait for nothing."""
         self.stop(CaptionerFault("captioning was stopped"))
         flow.settle(SETTLE_SECONDS)
 

@@ -14,7 +14,7 @@ from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTION
 from longtake.captioning.story import Story, Told, numbered, together
 
 VERSION = "progressive/1"  # the name that captions of this method have had from the start
-QUESTIONS = 11  # of a clip where every answer can be used
+QUESTIONS = 11  # Requests for a clip if every answer can be used.
 
 
 async def tell(asker: Asker, story: Story) -> Told:

@@ -13,6 +13,7 @@ count as burnt; one colour that is burnt in a single channel is not seen in the 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -30,54 +31,60 @@ def share_from(grey: Image, level: int) -> float:
     return cv2.countNonZero(cv2.threshold(grey, level - 1, 255, cv2.THRESH_BINARY)[1]) / grey.size
 
 
-class Burnt(Filter[Sample]):
+class _Luma(Filter[Sample]):
+    """A measure of each grey keyframe. Detail: one value per keyframe."""
+
+    backend: ClassVar[str] = "luma"
+    needs: ClassVar[Needs] = Needs.SAMPLE
+    cost: ClassVar[float] = 1.0
+
+    def measure_one(self, item: Sample) -> Sequence[float]:
+        return [self.of(grey) for grey in grey_keyframes(item)]
+
+    @abstractmethod
+    def of(self, grey: Image) -> float:
+        """The value of a grey uint8 [h, w] keyframe."""
+
+
+class Burnt(_Luma):
     """Share of burnt pixels. Detail: one value per keyframe."""
 
     name: ClassVar[str] = "burnt"
-    backend: ClassVar[str] = "luma"
     unit: ClassVar[str] = "share (0-1)"
-    needs: ClassVar[Needs] = Needs.SAMPLE
-    cost: ClassVar[float] = 1.0
 
     @property
     def method(self) -> str:
         return f"bt601>={BURNT},keyframes"
 
-    def measure_one(self, item: Sample) -> Sequence[float]:
-        return [share_from(grey, BURNT) for grey in grey_keyframes(item)]
+    def of(self, grey: Image) -> float:
+        return share_from(grey, BURNT)
 
 
-class Black(Filter[Sample]):
+class Black(_Luma):
     """Share of black pixels. Detail: one value per keyframe."""
 
     name: ClassVar[str] = "black"
-    backend: ClassVar[str] = "luma"
     unit: ClassVar[str] = "share (0-1)"
-    needs: ClassVar[Needs] = Needs.SAMPLE
-    cost: ClassVar[float] = 1.0
 
     @property
     def method(self) -> str:
         return f"bt601<={BLACK},keyframes"
 
-    def measure_one(self, item: Sample) -> Sequence[float]:
-        return [1 - share_from(grey, BLACK + 1) for grey in grey_keyframes(item)]
+    def of(self, grey: Image) -> float:
+        return 1 - share_from(grey, BLACK + 1)
 
 
-class Contrast(Filter[Sample]):
+class Contrast(_Luma):
     """Standard deviation of the grey levels. Detail: one value per keyframe."""
 
     name: ClassVar[str] = "contrast"
-    backend: ClassVar[str] = "luma"
     unit: ClassVar[str] = "grey levels"
-    needs: ClassVar[Needs] = Needs.SAMPLE
-    cost: ClassVar[float] = 1.0
 
     @property
     def method(self) -> str:
         return "bt601-deviation,keyframes"
 
-    def measure_one(self, item: Sample) -> Sequence[float]:
+    def of(self, grey: Image) -> float:
         import cv2
 
-        return [float(cv2.meanStdDev(grey)[1][0, 0]) for grey in grey_keyframes(item)]
+        return float(cv2.meanStdDev(grey)[1][0, 0])
