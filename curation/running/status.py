@@ -39,6 +39,8 @@ _POINTS = 64  # Moments of that window that are remembered of each stage.
 _LAST_WORD_SECONDS = 20.0  # A run that ends waits so long for a note that is being written, and no longer.
 NO_ROOM = "waiting for room"  # So begins what an engine says that has no place for a worker.
 RUNNING, ENDED, FAILED, STOPPED = "running", "ended", "failed", "stopped"
+# What ends a run that is no fault of it: Ctrl-C, and a pipe that takes no more of its output (`| head`).
+_STOPS = (KeyboardInterrupt, SystemExit)
 
 
 @dataclass(slots=True)
@@ -193,8 +195,8 @@ class Note:
         self._over.set()
         self._thread.join(_LAST_WORD_SECONDS)
         with self._turn:
-            self._run.state = ENDED if kind is None else STOPPED if kind is KeyboardInterrupt else FAILED
-            self._run.message = None if kind in (None, KeyboardInterrupt) else redact(f"{error}" or str(kind))
+            self._run.state = ENDED if kind is None else STOPPED if kind in _STOPS else FAILED
+            self._run.message = None if kind in (None, *_STOPS) else redact(f"{error}" or str(kind))
             self._run.waits = None
             now = time.monotonic()
             for one in self._stages.values():

@@ -67,8 +67,13 @@ def test_a_job_that_is_planned_anew_counts_what_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "state", "message"),
-    [(None, "ended", None), (OSError("no disk"), "failed", "no disk"), (KeyboardInterrupt(), "stopped", None)],
-    ids=["ended", "failed", "stopped"],
+    [
+        (None, "ended", None),
+        (OSError("no disk"), "failed", "no disk"),
+        (KeyboardInterrupt(), "stopped", None),
+        (SystemExit(1), "stopped", None),
+    ],
+    ids=["ended", "failed", "stopped", "its output was cut"],
 )
 def test_how_a_run_ended_is_told(tmp_path: Path, error: BaseException | None, state: str, message: str | None) -> None:
     try:
@@ -76,7 +81,7 @@ def test_how_a_run_ended_is_told(tmp_path: Path, error: BaseException | None, st
             assert read(tmp_path).state == "running"
             if error:
                 raise error
-    except (OSError, KeyboardInterrupt):
+    except (OSError, KeyboardInterrupt, SystemExit):
         pass
     assert (read(tmp_path).state, read(tmp_path).message) == (state, message)
 
