@@ -78,17 +78,20 @@ class Motion:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How the picture changed from look to look in a clip (`longtake.filters.frozen`), for every look but the first.
+    """How the picture changed from look to look in a clip (`longtake.filters.frozen`), for every look but the first; what
+    `longtake.filters.repeats` looks at, too.
 
     starts, ends: float64 [n], seconds in the video: the look before, and this one. steps: float64 [n], grey levels, how much
     the most changed part of the picture differs between them. since: float64 [n], seconds: the look from which on no part of
-    the picture has left what it then was; it is `ends` where some part has.
+    the picture has left what it then was; it is `ends` where some part has. grids: float16 [n, fields], mean grey levels of
+    equal fields of this look.
     """
 
     starts: npt.NDArray[np.float64]
     ends: npt.NDArray[np.float64]
     steps: npt.NDArray[np.float64]
     since: npt.NDArray[np.float64]
+    grids: npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ REPEAT_SHARE = 0.03
 HOLD = 1.5
 HOLD_SECONDS = 0.5
 PARTS = 5
+GRID = 16  # fields to a side of the picture, of which a look is remembered for `repeats`
 _CLOCK = 1e-6  # seconds; apart from the noise of adding up floats
 
 
@@ -50,6 +51,7 @@ class ChangeMeter:
         self._before: tuple[float, Image] | None = None
         self._first: tuple[float, Image] | None = None  # of the stretch that has not changed since
         self._rows: list[tuple[float, float, float, float]] = []  # as in Changes
+        self._grids: list[npt.NDArray[np.float16]] = []
 
     def push(self, time: float, thumb: Image) -> None:
         """The next look. thumb: uint8 [h, w, 3] BGR or [h, w] grey, of one size with those before, or a new film begins."""
@@ -64,6 +66,7 @@ class ChangeMeter:
         if step > HOLD or left > HOLD:
             self._first = time, image
         self._rows.append((self._before[0], time, step, self._first[0]))
+        self._grids.append(grid_of(image))
         self._before = time, image
 
     def skip(self) -> None:
@@ -72,14 +75,24 @@ class ChangeMeter:
 
     def within(self, start: float, end: float) -> Changes:
         """What was seen between two moments, seconds."""
-        rows = [row for row in self._rows if row[0] >= start - _CLOCK and row[1] < end + _CLOCK]
-        table: npt.NDArray[np.float64] = np.array(rows, np.float64).reshape(-1, 4)
-        return Changes(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+        inside = [i for i, row in enumerate(self._rows) if row[0] >= start - _CLOCK and row[1] < end + _CLOCK]
+        table = np.array([self._rows[i] for i in inside], np.float64).reshape(-1, 4)
+        grids = np.array([self._grids[i] for i in inside], np.float16).reshape(-1, GRID * GRID)
+        return Changes(table[:, 0], table[:, 1], table[:, 2], table[:, 3], grids)
 
     def drop_before(self, time: float) -> None:
         """Forget looks before `time`."""
         gone = next((i for i, row in enumerate(self._rows) if row[0] >= time), len(self._rows))
-        del self._rows[:gone]
+        del self._rows[:gone], self._grids[:gone]
+
+
+def grid_of(image: Image) -> npt.NDArray[np.float16]:
+    """Mean grey levels of GRID × GRID equal fields of a grey image uint8 [h, w], row by row, float16 [GRID²]."""
+    import cv2
+
+    return np.asarray(
+        cv2.resize(image.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA), np.float16
+    ).ravel()
 
 
 def most_changed(a: Image, b: Image) -> float:

@@ -39,6 +39,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
     "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},
+    "repeats": {"thumbs": "longtake.filters.repeats:Repeats"},
     "aesthetic": {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",

@@ -15,7 +15,7 @@ from tests.filters.pictures import crop, noisy, photograph, resized, sample
 
 RATE = 15  # looks a second
 SIZE = (128, 72)
-BOARD = resized(photograph("coffee"), 1200, 800)
+BOARD = np.asarray(cv2.blur(resized(photograph("coffee"), 1200, 800), (5, 5)), np.uint8)
 
 
 def seen(x: float, y: float = 100.0, zoom: float = 1.0) -> Image:
@@ -23,7 +23,7 @@ def seen(x: float, y: float = 100.0, zoom: float = 1.0) -> Image:
     step = 5.0 / zoom
     matrix = np.array([[step, 0, x + 320 * (1 - 1 / zoom)], [0, step, y + 180 * (1 - 1 / zoom)]])
     flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(cv2.blur(BOARD, (5, 5)), matrix, SIZE, flags=flags), np.uint8)
+    return np.asarray(cv2.warpAffine(BOARD, matrix, SIZE, flags=flags), np.uint8)
 
 
 def share(thumbs: Iterable[Image], rate: float = RATE) -> tuple[float, tuple[float, ...]]:

@@ -231,6 +231,7 @@ def test_scores_are_complete_with_all_scores(full: Callable[[str], Scanned], nam
         "psnr",
         "ssim",
         "frozen",
+        "repeats",
         "flow",
     }
     for clip in full(name).scan.clips:
