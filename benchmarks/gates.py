@@ -2,28 +2,50 @@
 
 Of every clip of the corpus one sample is taken. Each is degraded by a known amount, and the filter's scores of the degraded ones
 are held against those of the clips as they are: the area under the curve (AUC) is the chance that a degraded clip scores worse
-than another, whole one. It also prints the CPU time of each filter for one clip.
+than another, whole one, and "than itself" the share of clips that score worse than they do themselves when left as they are.
+Loops
+are planted by encoding the beginning of a take again and again. It also prints the CPU time of each filter for one clip.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
 from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.pictures import thumbnail
+from longtake.curation.reading.sampling import LOOK_SECONDS
 from longtake.filters.base import Image, Motion, Sample, Score
 from longtake.filters.flow_dis import work_size
+from longtake.filters.frozen import ChangeMeter
 from longtake.filters.grayscale import grey
 from longtake.filters.registry import build
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "videos"
 FOLDERS = ("short", "ai", "long", "multi", "gray", "static")
 NO_TAKES = ("pyscenedetect_fades.mp4", "video2dataset_slides_1080p.mp4")  # plain colours that fade; slides on white
+# Their first seconds are still: nothing moves before a fixed camera, or a photograph fades in. A loop of them is a still again.
+STILL = (
+    "intel_car_12.5fps.mp4",
+    "intel_person_10fps_139s.mp4",
+    "pyscenedetect_testvideo.mp4",
+    "torchcodec_nasa.mp4",
+)
+LOOPS = (
+    (3.1, False),
+    (5.3, False),
+    (7.4, False),
+    (5.3, True),
+)  # seconds of a take, and whether every second one runs backwards
+SECONDS = 15.0  # of a clip
 PAIRS = 15
 SIDE = 960  # px, long side, as the scan analyses pictures
 
@@ -76,9 +98,7 @@ KINDS: Mapping[str, tuple[Degrade, str, bool]] = {
 def takes(folder: Path) -> dict[str, Sample]:
     """A sample with pairs of each film: five pictures, and 15 pairs half a second apart as far as it is long."""
     found = {}
-    for path in sorted(path for name in FOLDERS for path in (folder / name).iterdir()):
-        if path.name in NO_TAKES:
-            continue
+    for path in paths(folder):
         try:
             frames = _frames(path)
         except Exception as error:  # a bench over whatever lies there
@@ -168,6 +188,85 @@ def shaken(sample: Sample, amplitude: float, seed: int) -> Sample:
     )  # fmt: skip
 
 
+def paths(folder: Path) -> list[Path]:
+    """The films of the corpus that are takes."""
+    found = (path for name in FOLDERS for path in (folder / name).iterdir())
+    return sorted(path for path in found if path.name not in NO_TAKES)
+
+
+def repeated_share(frames: Iterator[tuple[float, av.VideoFrame]], sample: Sample) -> float:
+    """The score `repeats` of a film, looked at as the scan looks at it. sample: any, for its other fields."""
+    meter, looked = ChangeMeter(), -1.0
+    for at, frame in frames:
+        if at > SECONDS:
+            break
+        if at - looked >= LOOK_SECONDS:
+            looked = at
+            meter.push(at, thumbnail(frame))
+    return score("repeats", replace(sample, changes=meter.within(0.0, SECONDS + 1)))
+
+
+def film(path: Path, skip: str = "DEFAULT") -> Iterator[tuple[float, av.VideoFrame]]:
+    """The frames of a film, with their times from the first on, seconds."""
+    with open_video(str(path)) as video:
+        video.stream.codec_context.skip_frame = skip
+        begin: float | None = None
+        for frame in video.container.decode(video.stream):
+            at = float(frame.time or 0.0)
+            begin = at if begin is None else begin
+            yield at - begin, frame
+
+
+def looped(path: Path, to: Path, seconds: float, back: bool) -> bool:
+    """Encode a clip that shows the first `seconds` of a film over and over, x264 at 640 px. back: every second time backwards.
+    False if the film is too short."""
+    pictures: list[Image] = []
+    times: list[float] = []
+    for at, frame in film(path):
+        if at >= seconds:
+            break
+        scale = min(1.0, 640 / max(frame.width, frame.height))
+        width, height = (max(2, round(side * scale) // 2 * 2) for side in (frame.width, frame.height))
+        pictures.append(np.asarray(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), np.uint8))
+        times.append(at)
+    if not times or times[-1] < seconds - 0.3:
+        return False
+    rate = round(len(times) / seconds)
+    order = [*range(len(pictures)), *reversed(range(len(pictures)))] if back else list(range(len(pictures)))
+    with av.open(str(to), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "26", "preset": "veryfast", "threads": "1"}
+        for i in range(round(SECONDS * rate)):
+            picture = av.VideoFrame.from_ndarray(pictures[order[i % len(order)]], format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return True
+
+
+def report_loops(folder: Path, samples: Mapping[str, Sample]) -> None:
+    """A line for each kind of loop."""
+    whole = {
+        path.name: repeated_share(film(path), samples[path.name]) for path in paths(folder) if path.name in samples
+    }
+    for seconds, back in LOOPS:
+        bad, same = [], []
+        for path in paths(folder):
+            if path.name in whole and path.name not in STILL:
+                with tempfile.TemporaryDirectory() as scratch:
+                    to = Path(scratch) / "looped.mp4"
+                    if looped(path, to, seconds, back):
+                        bad.append(repeated_share(film(to, "NONREF"), samples[path.name]))
+                        same.append(whole[path.name])
+        worse = float(np.mean([a > b for a, b in zip(bad, same, strict=True)]))
+        label = f"{'to and fro over' if back else 'a loop of'} {seconds:g} s"
+        print(
+            f"{label:25} {'repeats':16} {auc(bad, list(whole.values())):5.3f} {worse:7.2f}   ({len(bad)} takes)",
+            flush=True,
+        )
+
+
 def costs(samples: Mapping[str, Sample]) -> None:
     """CPU ms a clip of each filter, one after the other as in a scan, so that those of motion share the flow."""
     names = (
@@ -196,7 +295,8 @@ def costs(samples: Mapping[str, Sample]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=CORPUS)
-    samples = takes(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    samples = takes(folder)
     print(f"{len(samples)} takes\n\nwhat was done             filter            AUC  than itself")
     for label, (degrade, name, higher) in KINDS.items():
         of = [
@@ -209,6 +309,7 @@ def main() -> None:
     for amplitude in (4, 8, 16):
         bad = [score("jitter", shaken(sample, amplitude, seed)) for seed, sample in enumerate(samples.values())]
         report(f"a shake of {amplitude} px", "jitter", bad, good, True)
+    report_loops(folder, samples)
     costs(samples)
 
 
