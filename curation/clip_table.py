@@ -15,12 +15,13 @@ from longtake.captioning.chat import CaptionerFault
 from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ACCESS, NEEDS
 from longtake.curation.errors import SetupError
+from longtake.curation.orphans import Orphans, owner_columns, without_orphans
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Filter, Needs
 from longtake.filters.registry import samples_time
-from longtake.filters.verdicts import ClipScores, decide, standard_error_of
+from longtake.filters.verdicts import ClipScores, standard_error_of
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.keys import Hashes, Index, hashed
@@ -248,13 +249,13 @@ def clip_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str] | N
     prompts or another scan count as not there.
     """
     if columns is None:
-        return _joined(workspace, recipe, _without_orphans(workspace.clips.read(), recipe), recipe.filters)
+        return _joined(workspace, recipe, without_orphans(workspace.clips.read(), recipe), recipe.filters)
     clips = _read_clips(workspace, recipe, columns, ())
     scores = _joined(workspace, recipe, clips, ())
     if details := scores.details_needed():
         clips = _read_clips(workspace, recipe, columns, details)
         scores = _joined(workspace, recipe, clips, details)
-    current = _without_orphans(clips, recipe)
+    current = without_orphans(clips, recipe)
     return scores if current is clips else _joined(workspace, recipe, current, details)
 
 
@@ -283,14 +284,14 @@ def slices_of_each(
         )
         for kind, alike in kinds.items()
     }
-    orphans = [_Orphans(workspace, recipe) for recipe in recipes]
+    orphans = [Orphans(workspace, recipe) for recipe in recipes]
     asked = {} if columns is None else _asked_by_each(recipes, columns, needed)
     for clips in workspace.clips.scan(**asked):
         joined: dict[str, ClipScores] = {}
         found = []
         for recipe, filters, repeated in zip(recipes, built, orphans, strict=True):
             kind = _captioner(recipe)
-            if repeated.left is not None:
+            if repeated.left:
                 found.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
             elif kind in joined:
                 found.append(joined[kind].under(filters))
@@ -377,67 +378,6 @@ def _narrow(table: pa.Table) -> pa.Table:
     return table
 
 
-class _Orphans:
-    """Clips that repeat one which the gates, as they are now, reject: see `_without_orphans`."""
-
-    def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
-        self.names = list(recipe.needing(Needs.CORPUS))
-        self.left: Index | None = None
-        if not self.names:
-            return
-        named = [np.zeros((2, 0), np.uint64)]
-        for clips in workspace.clips.scan(["clip_id"], optional=[schemas.DUPLICATE_OF.name]):
-            if schemas.DUPLICATE_OF.name in clips.column_names:
-                named.append(hashed(clips[schemas.DUPLICATE_OF.name].drop_null()))
-        wanted = Index(np.concatenate(named, axis=1))
-        if len(wanted):
-            left = [np.zeros((2, 0), np.uint64)]
-            for clips in workspace.clips.scan():
-                clips = clips.filter(from_numpy(wanted.has(clips["clip_id"])))
-                alive = tiers_left(ClipScores(clips, recipe.built), recipe) > 0
-                left.append(hashed(clips["clip_id"].filter(pa.array(alive))))
-            self.left = Index(np.concatenate(left, axis=1))
-
-    def removed(self, clips: pa.Table) -> pa.Table:
-        """`clips` without the scores of orphans."""
-        if self.left is None:
-            return clips
-        named = clips[schemas.DUPLICATE_OF.name]
-        return _unscored(clips, self.names, pc.and_(named.is_valid(), from_numpy(~self.left.has(named))))
-
-
-def tiers_left(scores: ClipScores, recipe: Recipe) -> npt.NDArray[np.int64]:
-    """How many tiers may still keep each clip [clips], duplicates and captions aside."""
-    without = {*recipe.needing(Needs.CORPUS), *recipe.needing(Needs.CAPTIONS)}
-    tiers = np.zeros(scores.table.num_rows, np.int64)
-    for tier in recipe.tiers.values():
-        tiers += decide(scores, {name: gate for name, gate in tier.items() if name not in without}).may_keep
-    return tiers
-
-
-def _without_orphans(clips: pa.Table, recipe: Recipe) -> pa.Table:
-    """`clips` without the score of those that repeat a clip which the gates, as they are now, reject: else a group would
-    be lost until near-duplicates are looked for again."""
-    names = [name for name in recipe.needing(Needs.CORPUS) if name in clips.column_names]
-    if not names or schemas.DUPLICATE_OF.name not in clips.column_names:
-        return clips
-    left = pa.array(tiers_left(ClipScores(clips, recipe.built), recipe) > 0)
-    named = clips[schemas.DUPLICATE_OF.name]
-    orphans = pc.and_(named.is_valid(), pc.invert(pc.is_in(named, value_set=clips["clip_id"].filter(left))))
-    return _unscored(clips, names, orphans)
-
-
-def _unscored(clips: pa.Table, names: Sequence[str], orphans: pa.ChunkedArray) -> pa.Table:
-    names = [name for name in names if name in clips.column_names]
-    if not pc.any(orphans).as_py():
-        return clips
-    # The detail goes too: a score that is null beside a detail was measured, and cannot be known.
-    for name in [*names, *(f"{name}_detail" for name in names if f"{name}_detail" in clips.column_names)]:
-        at = clips.column_names.index(name)
-        clips = clips.set_column(at, name, pc.if_else(orphans, pa.scalar(None, clips[name].type), clips[name]))
-    return clips
-
-
 def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> pa.Table:
     return workspace.clips.read(**_asked(recipe, columns, details))
 
@@ -445,14 +385,13 @@ def _read_clips(workspace: Workspace, recipe: Recipe, columns: Sequence[str], de
 def _asked(recipe: Recipe, columns: Sequence[str], details: Iterable[str]) -> dict[str, Any]:
     """What of clips is read for verdicts, and these columns."""
     on_clips = [name for name in recipe.built if name not in recipe.needing(Needs.CAPTIONS)]
-    duplicate_of = [schemas.DUPLICATE_OF.name] if recipe.needing(Needs.CORPUS) else []
     return {
         "columns": list(dict.fromkeys(["clip_id", "status", "error_kind", "error", "scan_id", "protocols", *columns])),
         "optional": [
             *on_clips,
             *(standard_error_of(name) for name in on_clips),
             *(f"{name}_detail" for name in details if name in on_clips),
-            *duplicate_of,
+            *owner_columns(recipe),
         ],
         "encoded": ["status", "error_kind", "error", "protocols", *(["host"] if "host" in columns else [])],
     }

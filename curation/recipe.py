@@ -212,9 +212,9 @@ class Recipe(_Section):
         return {name: _with_spacing(name, settings, spacing) for name, settings in self.filters.items()}
 
     def needing(self, needs: Needs) -> dict[str, Filter[Any]]:
-        """The filters that measure on `needs`, cheapest first."""
+        """The filters that measure on `needs`, cheapest first, but those that read embeddings behind the one that makes them."""
         chosen = [(name, f) for name, f in self.built.items() if f.needs == needs]
-        return dict(sorted(chosen, key=lambda pair: pair[1].cost))
+        return dict(sorted(chosen, key=lambda pair: (pair[1].reads_embeddings, pair[1].cost)))
 
     @cached_property
     def clip_protocol(self) -> str:
@@ -396,12 +396,16 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
                 built[name] = _with_spacing(name, settings, spacing)
             except UnknownFilter as error:
                 found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
-    compares = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS or filter_.reads_embeddings]
+    compares = [name for name, filter_ in built.items() if _on_embeddings(filter_)]
     embeds = next((filter_ for filter_ in built.values() if filter_.embeds), None)
     if compares and not found and embeds is None:
         what = "compares embeddings, which the filter aesthetic makes: add it"
         found += [Fault(("filters", name), what) for name in compares]
     for name, filter_ in built.items():
+        if not found and filter_.reads_scores_of not in (None, *built):
+            found.append(
+                Fault(("filters", name), f"compares what the filter {filter_.reads_scores_of} measures: add it")
+            )
         if filter_.asks:
             vars(filter_)["asked_of"] = partial(_asked_of, _mapping(data.get("captioning")))
             captioner = _mapping(data.get("captioning")).get("captioner", "descriptors")
@@ -412,6 +416,10 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
         if filter_.reads_embeddings and embeds is not None:
             vars(filter_)["embedded_by"] = embeds
     return built, found
+
+
+def _on_embeddings(filter_: Filter[Any]) -> bool:
+    return filter_.reads_embeddings or (filter_.needs == Needs.CORPUS and filter_.reads_scores_of is None)
 
 
 def _asked_of(captioning: Mapping[str, Any]) -> str:

@@ -213,7 +213,10 @@ class Filter(ABC, Generic[Input]):
     cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
     embeds: ClassVar[bool] = False  # its scores carry embeddings
     asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
-    reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
+    # It is given embeddings of the keyframes (within `Captioned`, where it needs captions): a recipe needs a filter that embeds.
+    reads_embeddings: ClassVar[bool] = False
+    # A filter on the corpus that compares the details of this one: the recipe needs it, too.
+    reads_scores_of: ClassVar[str | None] = None
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings

@@ -31,6 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "saturation": {"hsv": "longtake.filters.saturation:Saturation"},
     "blur": {"laplacian": "longtake.filters.blur:Blur"},
     "blurred": {"laplacian": "longtake.filters.blur:Blurred"},
+    "phash": {"dct": "longtake.filters.phash:Phash"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "artifact_keyframes": {
         "rapidocr": "longtake.filters.artifact_keyframes:ArtifactKeyframes",
@@ -44,6 +45,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",
     },
+    "nsfw": {"laion": "longtake.filters.nsfw:Nsfw"},
     "flow": {
         "dis": "longtake.filters.flow_dis:FlowDis",
         "unimatch": "longtake.filters.flow_unimatch:FlowUnimatch",
@@ -57,6 +59,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vgg": "longtake.filters.lpips:LpipsVgg",
         "squeeze": "longtake.filters.lpips:LpipsSqueeze",
     },
+    "copies": {"phash": "longtake.filters.copies:Copies"},
     "duplicates": {"clip": "longtake.filters.duplicates:Duplicates"},
     **{name: {"ask": f"longtake.filters.ask:{class_name(name)}"} for name in QUESTIONS},
     "text_similarity": {"minilm": "longtake.filters.text_similarity:TextSimilarity"},

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longtake.filters.base import FilterUnavailable
+from longtake.filters.keras_variables import read_variables
 from longtake.manifests.folder import is_uri
 
 if TYPE_CHECKING:
@@ -112,6 +113,16 @@ WEIGHTS: dict[str, Weight] = {
             "MIT",
             3047,
             "8ad3923d7ecf019df20ecd2ab5542a3075fbba0278d239c0371345f3d7fcbde0",
+        ),
+        # A Keras archive: its variables are read without TensorFlow (`keras_variables.py`).
+        Weight(
+            "nsfw-vit-l-14",
+            "nsfw/clip_autokeras_binary_nsfw.zip",
+            "https://raw.githubusercontent.com/LAION-AI/CLIP-based-NSFW-Detector/"
+            "d6bb8fe31fd4aecbfed7dfb62df4fe5858bfc014/clip_autokeras_binary_nsfw.zip",
+            "MIT",
+            1094585,
+            "905520bb0336accc73ee282c605d926aef90cf14248889d44b9cee50eef71f8a",
         ),
         Weight(
             "alexnet",
@@ -341,6 +352,8 @@ def _read(path: Path, *, trusted: bool) -> dict[str, Any]:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+    if path.suffix == ".zip":
+        return {name: torch.from_numpy(value.copy()) for name, value in read_variables(path).items()}
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -102,6 +102,9 @@ VIDEOS = pa.schema(
         pa.field("clock_restarts", pa.int64()),  # times that its clock started anew, as where recordings were joined
         pa.field("decoded_seconds", pa.float64()),  # of video
         pa.field("seconds_left_out", pa.float64()),  # at the ends of shots that gave clips and were longer
+        pa.field(
+            "stream_sha256", pa.string()
+        ),  # of all packets of the video stream; null where the scan did not read them all
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
         pa.field("clip_protocol", pa.string()),
@@ -135,7 +138,10 @@ EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the
 # Of its keyframes, one after the other, in the same space.
 KEYFRAME_EMBEDDINGS = pa.field("keyframe_embeddings", pa.list_(pa.float16()))
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
-FURTHER = (EMBEDDING, KEYFRAME_EMBEDDINGS, DUPLICATE_OF)
+COPIED_FROM = pa.field("copied_from", pa.string())  # likewise, by the filter `copies`
+# Filter that looks for groups over the corpus → the column that names the clip kept instead; in the order in which they look.
+KEPT_INSTEAD = {"copies": COPIED_FROM, "duplicates": DUPLICATE_OF}
+FURTHER = (EMBEDDING, KEYFRAME_EMBEDDINGS, *KEPT_INSTEAD.values())
 HEAVY = (EMBEDDING, KEYFRAME_EMBEDDINGS)  # of these, that are read only where they are asked for
 
 # What a captioner may write of a clip besides: overall captions of other lengths, and what it says of it in a few words.

@@ -52,6 +52,7 @@ class VideoScan:
     decoded_seconds: float = 0.0
     whole: float | None = None  # seconds: where a clip of the list ends that goes to the end of the video
     left_out: float = 0.0
+    stream_sha256: str | None = None  # of all packets of the video stream in their order; None where not all were read
 
 
 class Judge:

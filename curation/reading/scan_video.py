@@ -7,6 +7,7 @@ open → probe → metadata gates ─(all tiers lost)→ one rejected clip row, 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -133,7 +134,7 @@ class _Pass:
         self.detectors: list[CutDetector] = build_detectors(self.splitting)
         self.pending: list[Cut] = []
         self.cuts: list[float] = []
-        self.count = DecodeCount()
+        self.count = DecodeCount(digest=hashlib.sha256())
         self.clips: list[ClipScan] = []
         self.longest_short: tuple[ClipScan, Sample | None] | None = None
         self.none_long_enough = False
@@ -157,7 +158,10 @@ class _Pass:
             self.buffer.push(decoded.time, decoded.frame)
             self._look_for_cuts(decoded.time, decoded.frame)
         self._finish()
-        return VideoScan(self.info, self.clips, self.cuts, self.count, self.time, left_out=self.left_out)
+        whole = None if self.count.damaged or self.count.digest is None else self.count.digest.hexdigest()
+        return VideoScan(
+            self.info, self.clips, self.cuts, self.count, self.time, left_out=self.left_out, stream_sha256=whole
+        )
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 

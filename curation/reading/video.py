@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ class DecodedFrame:
 class DecodeCount:
     """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first),
     frames of a time that had passed, times that the clock started anew, packets at the end that were read and not decoded
-    (passed_over), the greatest time of a packet."""
+    (passed_over), the greatest time of a packet. digest: takes in what all packets hold, where somebody wants to know it."""
 
     packets: int = 0
     frames: int = 0
@@ -95,6 +96,7 @@ class DecodeCount:
     passed_over: int = 0
     last: float = -math.inf
     rate: Rate = field(default_factory=Rate)
+    digest: hashlib._Hash | None = None
 
     @property
     def corrupt(self) -> int:
@@ -245,6 +247,8 @@ def _decoded(
                     count.last = max(count.last, time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size)
+                if count.digest is not None and packet.size:
+                    count.digest.update(packet)
                 if held and not packet.size:  # the end
                     count.passed_over = len(held)
                     count.rate.finish()

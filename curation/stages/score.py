@@ -274,7 +274,7 @@ class ScoreWorker:
         """The clips for the next stage, with the keyframe embeddings where a filter on captions reads them."""
         clips = carried(table, rows, batch)
         name = KEYFRAME_EMBEDDINGS.name
-        if name in table.column_names and any(f.reads_embeddings for f in self.recipe.built.values()):
+        if name in table.column_names and any(f.reads_embeddings for f in self.recipe.needing(Needs.CAPTIONS).values()):
             clips = clips.append_column(KEYFRAME_EMBEDDINGS, table[name])
         return clips
 
@@ -386,16 +386,24 @@ class ScoreWorker:
                 about.append(Questions(clip, {name: (q.text, q.answers) for name, q in questions.items()}))
         return about, [questions.clip.clip_id for questions in about]
 
-    def _measure(self, filter_: Filter[Sample], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
+    def _measure(self, filter_: Filter[Any], rows: Sequence[Row], samples: Mapping[str, Sample]) -> None:
         scores = ClipScores.of_rows(rows, self.recipe.built)
         wanted = to_measure(scores, [filter_.name], self.tiers, all_scores=self.all_scores)
         todo = [row for row, needed in zip(rows, wanted, strict=True) if needed]
         try:
-            measured = filter_.measure([samples[row["clip_id"]] for row in todo])
+            measured = filter_.measure([_input(filter_, row, samples) for row in todo])
         except FilterUnavailable as error:  # a device that is not there, or too small
             raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, measured, strict=True):
             _keep(row, filter_, score)
+
+
+def _input(filter_: Filter[Any], row: Row, samples: Mapping[str, Sample]) -> Any:
+    """What a filter measures of a clip: its sample, or the embeddings of its keyframes, [n, dim], where it has some."""
+    if not filter_.reads_embeddings:
+        return samples[row["clip_id"]]
+    flat = row.get(KEYFRAME_EMBEDDINGS.name)
+    return None if flat is None else np.asarray(flat, np.float16).reshape(len(samples[row["clip_id"]].times), -1)
 
 
 def _keep(row: Row, filter_: Filter[Any], score: Measured | MeasureError) -> None:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.looking.stats import clip_seconds
+from longtake.curation.orphans import looking
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs
@@ -108,7 +109,7 @@ class Columns:
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     _whole: dict[str, list[int]] = field(default_factory=dict)
     _alone: dict[tuple[str, Gate], tuple[int, int, int, int]] = field(default_factory=dict)
-    _repeats: npt.NDArray[np.int64] | None = None
+    _repeats: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # filter → row of the clip kept instead
     _seconds: npt.NDArray[np.float64] | None = None
 
     @classmethod
@@ -136,11 +137,12 @@ class Columns:
             self.scales = dict(zip(recipe.filters, threads.map(self._scale, recipe.filters), strict=True))
             bins = threads.map(lambda name: self.scales[name].bins(self._shown[name]), recipe.filters)
             self._bins = dict(zip(recipe.filters, bins, strict=True))
-        if schemas.DUPLICATE_OF.name in scores.table.column_names and recipe.needing(Needs.CORPUS):
-            ids = scores.table["clip_id"].combine_chunks()
-            at = pc.index_in(scores.table[schemas.DUPLICATE_OF.name], value_set=ids)
-            missing = pc.if_else(scores.table[schemas.DUPLICATE_OF.name].is_valid(), -2, -1)  # -1: repeats none
-            self._repeats = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
+        for name in looking(recipe):
+            if (column := schemas.KEPT_INSTEAD[name].name) in scores.table.column_names:
+                ids = scores.table["clip_id"].combine_chunks()
+                at = pc.index_in(scores.table[column], value_set=ids)
+                missing = pc.if_else(scores.table[column].is_valid(), -2, -1)  # -1: repeats none
+                self._repeats[name] = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
         return self
 
     def _values(self, name: str) -> npt.NDArray[np.float64]:
@@ -179,11 +181,12 @@ class Columns:
 
         Raises KeyError for a gate without a filter.
         """
-        corpus = self.recipe.needing(Needs.CORPUS) if self._repeats is not None else {}
+        corpus = list(self._repeats)
         spans = self._spans
-        for name in corpus:
-            others = {tier: {n: gate for n, gate in gates.items() if n not in corpus} for tier, gates in tiers.items()}
-            spans = {**spans, name: self._without_orphans(name, self._apply(others, self._spans, ()))}
+        for i, name in enumerate(corpus):
+            later = corpus[i:]
+            others = {tier: {n: gate for n, gate in gates.items() if n not in later} for tier, gates in tiers.items()}
+            spans = {**spans, name: self._without_orphans(name, self._apply(others, spans, corpus[:i]))}
         self.tiers = self._apply(tiers, spans, corpus)
 
     def _apply(
@@ -232,8 +235,8 @@ class Columns:
         return new
 
     def _without_orphans(self, name: str, tiers: Mapping[str, _Tier]) -> tuple[Any, Any, Bools]:
-        """As `clip_table.clip_scores` does it: a clip that repeats one which no tier may keep has no score."""
-        assert self._repeats is not None
+        """As `orphans.without_orphans` does it: a clip that repeats one which no tier may keep has no score."""
+        repeats = self._repeats[name]
         captions = self.recipe.needing(Needs.CAPTIONS)
         left = np.zeros(len(self), bool)
         for tier in tiers.values():
@@ -243,7 +246,7 @@ class Columns:
                     tally = tally.minus(tier.gates[gate])
             left |= tally.unfailed
         left &= self._scanned
-        orphan = (self._repeats == -2) | ((self._repeats >= 0) & ~left[np.maximum(self._repeats, 0)])
+        orphan = (repeats == -2) | ((repeats >= 0) & ~left[np.maximum(repeats, 0)])
         low, high, bound = self._spans[name]
         return np.where(orphan, np.nan, low), np.where(orphan, np.nan, high), bound
 
@@ -282,7 +285,7 @@ class Columns:
         gates: dict[str, Any] = {}
         for name, gate in now.gates.items():
             key = name, gate.gate
-            if key not in self._alone or self._repeats is not None:
+            if key not in self._alone or self._repeats:
                 self._alone[key] = (
                     _count(gate.failed & self.counted),
                     _count(gate.missing & self.counted),
