@@ -123,7 +123,7 @@ class _EveryPair:
 
     def __init__(self, embeddings: npt.NDArray[np.float16], least: float) -> None:
         self._embeddings, self._least = embeddings, least
-        self._index = _faiss().IndexFlatIP(embeddings.shape[1])
+        self._index = faiss_or_why_not().IndexFlatIP(embeddings.shape[1])
         self._kept = np.zeros(0, np.int64)
 
     def add(self, rows: Indices) -> None:
@@ -140,7 +140,7 @@ class _Cells:
     """Kept clips in the cells of a k-means; looked for in the nearest cells only."""
 
     def __init__(self, embeddings: npt.NDArray[np.float16], least: float) -> None:
-        faiss = _faiss()
+        faiss = faiss_or_why_not()
         count, dim = embeddings.shape
         cells = max(1, round(4 * math.sqrt(count)))
         some = np.random.default_rng(0).choice(count, min(count, 40 * cells), replace=False)
@@ -163,7 +163,8 @@ class _Cells:
         return _sorted(block, edges, found)
 
 
-def _faiss() -> Any:
+def faiss_or_why_not() -> Any:
+    """The package faiss. Raises FilterUnavailable."""
     try:
         import faiss
     except ImportError as error:

@@ -61,6 +61,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "copies": {"phash": "longtake.filters.copies:Copies"},
     "duplicates": {"clip": "longtake.filters.duplicates:Duplicates"},
+    "concept": {"kmeans": "longtake.filters.concept:Concept"},
     **{name: {"ask": f"longtake.filters.ask:{class_name(name)}"} for name in QUESTIONS},
     "text_similarity": {"minilm": "longtake.filters.text_similarity:TextSimilarity"},
     "alignment": {"clip": "longtake.filters.alignment:Alignment"},

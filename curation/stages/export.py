@@ -51,6 +51,7 @@ from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, w
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
+from longtake.filters.concept import CONCEPT_COLUMNS, Concept, weights_and_quotas
 from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
@@ -440,6 +441,7 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
     clips = _with_their_places(workspace, _counting(scores, recipe, result.kept)).to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
+    measured += CONCEPT_COLUMNS if Concept.name in recipe.filters else ()
     schema = dataset_schema(
         tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
     )
@@ -449,6 +451,13 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
         # A file of another scan of the video is not the clip that the scores are of.
         if (file := files.get(clip["clip_id"])) is not None and file["scan_id"] == clip["scan_id"]
     ]
+    if Concept.name in recipe.filters:
+        concepts = np.array([row[Concept.name] for row in rows], np.float64)
+        for row, weight, quota in zip(rows, *weights_and_quotas(concepts), strict=True):
+            row |= {
+                name: None if np.isnan(x) else float(x)
+                for name, x in zip(CONCEPT_COLUMNS, (weight, quota), strict=True)
+            }
     return _Dataset(tier, scores, result, dataset_table(rows, schema), files, fault)
 
 

@@ -81,9 +81,10 @@ class Score(Stage):
         return _batches(clips.filter(wanted)), clips.filter(pc.invert(wanted))
 
     def finish(self, run: Run) -> None:
-        from longtake.curation.stages import deduplicate
+        from longtake.curation.stages import concepts, deduplicate
 
         deduplicate.finish(run.workspace, run.recipe)
+        concepts.finish(run.workspace, run.recipe)
 
     def check(self, run: Run) -> None:
         super().check(run)

@@ -135,6 +135,8 @@ MEANINGS: dict[str, str] = {
     "ssim": "SSIM of neighbouring keyframes",
     "lpips": "LPIPS of neighbouring keyframes",
     "text_similarity": "cosine of the embeddings of neighbouring sub-captions",
+    "concept_weight": "1/√n for a clip of a cluster with n clips in this dataset: a sampler's weight",
+    "concept_quota": "clips of the cluster in a pass of as many draws by these weights as there are clips",
     "protocols": "JSON: how each score was measured, by its name; compare scores of equal protocols only",
 }
 

@@ -97,7 +97,12 @@ def test_every_caption_frame_lies_in_its_own_segment(frames: int, captions: int)
 
 
 def test_every_column_has_a_meaning() -> None:
-    assert set(MEANINGS) == {*DATASET_SCHEMA.names, "split"}  # which is there where the recipe asks for it
+    assert set(MEANINGS) == {
+        *DATASET_SCHEMA.names,
+        "split",
+        "concept_weight",
+        "concept_quota",
+    }  # there if a recipe asks
 
 
 def test_shards_load_as_presto_loads_them(tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""The end of score: the cluster of each clip that has an embedding. Memory: the clips that are fitted, and a slice of the
+manifest.
+
+The centres lie in the workspace. A clip that comes later is assigned to them; they are fitted anew where they do not suit what
+the recipe asks, or when there are twice as many clips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.clip_table import dump_protocols
+from longtake.curation.errors import SetupError
+from longtake.curation.recipe import Recipe
+from longtake.curation.workspace import Workspace
+from longtake.filters.concept import Centres, Concept, assign
+from longtake.filters.verdicts import ClipScores
+from longtake.manifests import schemas
+from longtake.manifests.keys import hashed
+
+NAME = Concept.name
+CENTRES = ".concepts.npz"  # in the workspace
+_DECIDES = ("clip_id", "status", "error_kind", "error", "scan_id", "protocols")
+_ALL = np.uint64(2**64 - 1)
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Centres as they are kept. made_by: how, and of which embeddings. clips: how many there were."""
+
+    centres: Centres
+    made_by: str
+    clips: int
+
+    @property
+    def digest(self) -> str:
+        """The first digits of what tells these centres from others."""
+        return hashlib.sha256(np.ascontiguousarray(self.centres).tobytes()).hexdigest()[:8]
+
+
+def finish(workspace: Workspace, recipe: Recipe) -> int:
+    """Bring the score `concept` up to date; the number of rows that changed."""
+    filter_ = recipe.built.get(NAME)
+    if not isinstance(filter_, Concept):
+        return 0
+    source = next(name for name, other in recipe.built.items() if other.embeds)
+    made_by = f"{filter_.protocol} {recipe.built[source].protocol}"
+    clips = sum(int(_embedded(table, recipe, source).sum()) for table in _scan(workspace, recipe, source))
+    if not clips:
+        return 0
+    fit = _read(workspace)
+    if fit is None or fit.made_by != made_by or clips >= 2 * fit.clips:
+        clusters, some = filter_.wanted(clips)
+        sample = _sample(workspace, recipe, source, some / clips)
+        fit = _Fit(filter_.fit(sample, min(clusters, len(sample))), made_by, clips)
+        _write(workspace, fit)
+    protocol = _stored_as(filter_.protocol, fit)
+    return sum(_assign(workspace, recipe, source, fit, protocol))
+
+
+def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protocol: str) -> Iterator[int]:
+    """Append the rows of the clips that these centres have not assigned yet, a slice at a time; how many."""
+    first = next(iter(workspace.clips.scan()), None)
+    names = [] if first is None else first.column_names
+    wrote = False
+    for table in workspace.clips.scan(names, optional=[field.name for field in schemas.HEAVY]):
+        todo = _embedded(table, recipe, source) & ~_has(table, protocol)
+        rows = table.filter(pa.array(todo))
+        embeddings, known = _embeddings(workspace, rows)
+        rows = rows.filter(pa.array(known))
+        if rows.num_rows:
+            workspace.clips.append(_with_concepts(rows, assign(embeddings, fit.centres), protocol))
+            wrote = True
+            yield rows.num_rows
+    if wrote:
+        workspace.clips.compact()
+
+
+def _with_concepts(rows: pa.Table, numbers: npt.NDArray[np.int64], protocol: str) -> pa.Table:
+    values = pa.array(numbers.astype(np.float64))
+    texts = pc.dictionary_encode(pc.fill_null(rows["protocols"].cast(pa.string()), "{}").combine_chunks())
+    protocols = pa.array(
+        [dump_protocols({**json.loads(text), NAME: protocol}) for text in texts.dictionary.to_pylist()]
+    )
+    details = pa.ListArray.from_arrays(pa.array(np.arange(len(numbers) + 1, dtype=np.int32)), values)
+    new = {"protocols": protocols.take(texts.indices), NAME: values, f"{NAME}_detail": details}
+    for name, column in new.items():
+        if name in rows.column_names:
+            rows = rows.set_column(rows.column_names.index(name), name, column)
+        else:
+            rows = rows.append_column(name, column)
+    return rows
+
+
+def _scan(workspace: Workspace, recipe: Recipe, source: str, *more: str) -> Iterator[pa.Table]:
+    return workspace.clips.scan(_DECIDES, optional=[source, f"{source}_detail", *more])
+
+
+def _embedded(clips: pa.Table, recipe: Recipe, source: str) -> Flags:
+    """Clips that have a score of the filter that embeds, and so an embedding, as the recipe wants it."""
+    scores = ClipScores(clips, {source: recipe.built[source]})
+    return np.asarray(scores.ok() & ~scores.missing(source), np.bool_)
+
+
+def _has(clips: pa.Table, protocol: str) -> Flags:
+    """Clips whose stored concept is of these centres."""
+    if NAME not in clips.column_names:
+        return np.zeros(clips.num_rows, bool)
+    texts = pc.dictionary_encode(pc.fill_null(clips["protocols"].cast(pa.string()), "{}").combine_chunks())
+    current = np.array([json.loads(text).get(NAME) == protocol for text in texts.dictionary.to_pylist()], bool)
+    stored = clips[NAME].is_valid().to_numpy().astype(bool)
+    return np.asarray(stored & current[texts.indices.to_numpy()], np.bool_)
+
+
+def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> npt.NDArray[np.float16]:
+    """The embeddings of a share of the clips, always the same ones: whose ids, as numbers, are low."""
+    found = []
+    for table in _scan(workspace, recipe, source, schemas.EMBEDDING.name):
+        chosen = hashed(table["clip_id"])[0] <= np.uint64(min(share, 1.0) * float(_ALL)) if share < 1 else True
+        embeddings, _ = _embeddings(workspace, table.filter(pa.array(_embedded(table, recipe, source) & chosen)))
+        found.append(embeddings)
+    filled = [part for part in found if len(part)]
+    if not filled:
+        return _sample(workspace, recipe, source, 1.0)  # so few that none was chosen
+    if len({part.shape[1] for part in filled}) > 1:
+        raise SetupError(f"{workspace.clips.path}: embeddings of different sizes cannot be compared")
+    return np.concatenate(filled)
+
+
+def _embeddings(workspace: Workspace, clips: pa.Table) -> tuple[npt.NDArray[np.float16], Flags]:
+    """float16 [known, dim], and which of the clips have one."""
+    if schemas.EMBEDDING.name not in clips.column_names:
+        return np.zeros((0, 1), np.float16), np.zeros(clips.num_rows, bool)
+    column = clips[schemas.EMBEDDING.name]
+    known = column.is_valid().to_numpy().astype(bool)
+    column = column.drop_null().combine_chunks()
+    if not len(column):
+        return np.zeros((0, 1), np.float16), known
+    sizes = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(sizes) > 1:
+        raise SetupError(f"{workspace.clips.path}: embeddings of different sizes {sizes} cannot be compared")
+    return column.flatten().to_numpy().reshape(-1, sizes[0]), known
+
+
+def _stored_as(protocol: str, fit: _Fit) -> str:
+    """A protocol with the centres in it, before how it is reduced."""
+    way, _, reduce = protocol.rpartition("/")
+    return f"{way}@{fit.digest}/{reduce}"
+
+
+def _read(workspace: Workspace) -> _Fit | None:
+    try:
+        content: Any = np.load(io.BytesIO(workspace.folder.read(CENTRES)), allow_pickle=False)
+        return _Fit(content["centres"], str(content["made_by"]), int(content["clips"]))
+    except (
+        FileNotFoundError,
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+    ):  # none yet, or no whole one: they are found again
+        return None
+
+
+def _write(workspace: Workspace, fit: _Fit) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, centres=fit.centres, made_by=np.array(fit.made_by), clips=np.array(fit.clips))
+    workspace.folder.write_whole(CENTRES, buffer.getvalue())
