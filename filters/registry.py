@@ -45,6 +45,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",
     },
+    "dover": {"dover": "longtake.filters.dover:Dover"},
+    "dover_technical": {"dover": "longtake.filters.dover:DoverTechnical"},
+    "dover_aesthetic": {"dover": "longtake.filters.dover:DoverAesthetic"},
     "nsfw": {"laion": "longtake.filters.nsfw:Nsfw"},
     "flow": {
         "dis": "longtake.filters.flow_dis:FlowDis",

@@ -182,6 +182,13 @@ WEIGHTS: dict[str, Weight] = {
             "princeton-vl/RAFT : models/raft-things.pth (of download_models.sh)",
             "BSD-3-Clause",
         ),
+        # Under the S-Lab License 1.0: for non-commercial purposes only. Nobody publishes its hash.
+        Weight(
+            "dover",
+            "dover/DOVER.pth",
+            "https://github.com/VQAssessment/DOVER/releases/download/v0.1.0/DOVER.pth",
+            "S-Lab-1.0 (non-commercial)",
+        ),
         # The digits at the end of UniMatch's names look like a hash, but nobody says of what.
         Weight(
             "unimatch",

@@ -99,7 +99,7 @@ def test_what_is_forgotten_is_named_until_the_protocol_changes(now: dict[str, Me
         "grayscale.mean", "artifacts.rapidocr", "artifacts.borders", "artifact_keyframes.rapidocr",
         "artifact_keyframes.borders", "psnr.grey", "ssim.grey", "flow.dis", "flow.unimatch",
         "flow.raft", "captions.descriptors", "burnt.luma", "black.luma", "contrast.luma", "blur.laplacian", "blurred.laplacian",
-        "jitter.global", "camera.global", "camera_confidence.global",
+        "jitter.global", "camera.global", "camera_confidence.global", "phash.dct",
     }  # fmt: skip
     assert forgotten(old, edited)["psnr.grey"] == [module]
     edited["psnr.grey"] = replace(edited["psnr.grey"], protocol="grey/another/mean")
@@ -136,6 +136,11 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
     ("flow", {}, "dis/fast480+phase240,15pairs,per0.5s@960/mean"),
     ("flow", {"pairs": "stored"}, "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"),
     ("frozen", {}, "thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean"),
+    ("repeats", {}, "thumbs/grid16,within20%,atleast2,for1s/mean"),
+    ("phash", {}, "dct/32x32,8x8>median,flat8/mean"),
+    ("copies", {}, "phash/bits<=8,best-first/mean"),
+    ("concept", {"clusters": 64}, "kmeans/64,spherical,fit100,seed0/mean"),
+    ("nsfw", {}, "laion/ViT-L-14@b8cca3fd,center224+head@905520bb,keyframes/max"),
     ("flow", {"backend": "raft"}, f"raft/large@ff5fadd5,12updates,{PAD}/mean"),
     (
         "flow",
