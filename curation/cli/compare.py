@@ -65,5 +65,7 @@ def show_comparison(console: Console, found: Comparison) -> None:
     console.print(outside(f"{headline(found)}, of {found.workspace}"), "", soft_wrap=True)
     for table in tables(found):
         print_table(console, table.title, table.heads, table.rows, left=table.left)
+        if table.legend:
+            console.print(table.legend, "")
     for note in notes(found):
         console.print(outside(note))

@@ -9,17 +9,26 @@ from string import ascii_lowercase
 from longtake.curation.looking.compare import Comparison, Kept, Loss
 from longtake.curation.looking.stats import hours
 
+_KEPT = (
+    "Under gates stands how many gates of the tier are applied; under left out, how many gates of the publication are not, since "
+    "no filter measures them or its number is not known. A clip is undecided where no gate rejects it and a score is missing."
+)
+_LACKING = (
+    "Wanted by is the backend that the recipes ask for. Here by is what measured the scores of this name that the workspace has; "
+    "those do not count for these recipes. Undecided are the clips that some tier leaves undecided for want of this score."
+)
 MOST_LOSSES = 12  # rows of the table of losses; the JSON has all of them
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A table. left: how many columns are text, from the left."""
+    """A table. left: how many columns are text, from the left. legend: what its heads mean, shown below."""
 
     title: str
     heads: tuple[str, ...]
     rows: list[tuple[object, ...]]
     left: int = 1
+    legend: str = ""
 
 
 def headline(found: Comparison) -> str:
@@ -41,6 +50,7 @@ def tables(found: Comparison) -> Iterator[Told]:
             (named[one.name], one.gates, one.not_applied, one.kept, f"{one.hours:.2f}", one.undecided, one.rejected)
             for one in found.sets
         ],
+        legend=_KEPT,
     )
     yield from _of_marks(found, named)
     if len(leading) > 1:
@@ -120,7 +130,7 @@ def _to_measure(found: Comparison, letters: dict[str, str]) -> Iterator[Told]:
     ]
     if rows:
         heads = ("score", "wanted by", "here by", "clips lack it", "undecided", "of")
-        yield Told("what would have to be measured", heads, rows, 3)
+        yield Told("what would have to be measured", heads, rows, 3, _LACKING)
 
 
 def notes(found: Comparison) -> Iterator[str]:

@@ -320,6 +320,7 @@ def test_the_list_says_who_needs_what(folder: Path) -> None:
         "aesthetic-v2": [f"{recipe}: aesthetic" for recipe in rated],
         "alexnet": ["longtake-hd: lpips", "allegro: lpips"],
         "unimatch": ["longtake-hd: flow", "allegro: flow"],
+        "dover": ["open-sora-plan: dover_technical"],
     }
     said = call("models", "list")
     for weight in WEIGHTS.values():

@@ -183,6 +183,9 @@ def test_the_tables_fit_eighty_columns(workspace: Workspace) -> None:
     for name in PUBLISHED:
         assert f": {name}/" in said
     assert "of 4 clips marked good" in said
+    told = " ".join(said.split())
+    assert "under left out, how many gates of the publication are not" in told
+    assert "Here by is what measured the scores of this name that the workspace has" in told
     assert "allegro: dover, CLIP similarity" in " ".join(said.split())
     assert "koala/vtss: none of its gates can be applied" in said
 

@@ -14,7 +14,7 @@ function table({title, heads, rows, left}) {
 
 export function funnelTables(found) {
   return [element("p", {class: "note"}, `${found.headline}. A letter stands for a tier of a recipe; in the lower tables a recipe stands for its first tier.`),
-    ...found.tables.map(table), ...found.notes.map((note) => element("p", {class: "note"}, element("bdi", {}, note)))];
+    ...found.tables.flatMap((one) => one.legend ? [table(one), element("p", {class: "note"}, one.legend)] : [table(one)]), ...found.notes.map((note) => element("p", {class: "note"}, element("bdi", {}, note)))];
 }
 
 // Keeps what is ticked where recipes come or go.
