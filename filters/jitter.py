@@ -7,7 +7,7 @@ along one axis, by which a camera that is thrown to and fro at random leaves its
 errors, so that each axis of d has 12 times their variance, and the length of a vector of two normal errors has the mean
 √(π/2)). Unit: px of a frame whose long side is 960. Range: from 0. Source: this project's own. Protocol:
 `global/15pairs,second-difference,per0.5s@960/REDUCE`. One value per three pairs that tell how the camera moves, reduced by
-their mean unless set. Cost: 40 ms per clip where `flow` was measured before, which shares its flow fields, else 130 ms.
+their mean unless set. Cost: 25 ms per clip where `flow` was measured before, which shares its flow fields, else 90 ms.
 
 Known to go wrong: a shake of just two (or four, six …) swings a second is the same at both pictures of a pair and is not
 seen, so only shakes of more than one frequency, as hands and vehicles make, have their true size; a camera that stops at once
