@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-corpus bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -84,6 +84,9 @@ bench-artifacts: $(VENV)/.ready  ## artifacts against labels by eye, on the real
 
 bench-gates: $(VENV)/.ready  ## filters of the picture against known faults, on the real corpus
 	$(RUN)/python -m benchmarks.gates
+
+bench-corpus: $(VENV)/.ready  ## copies and concepts over a whole corpus, simulated: CPU seconds, peak memory
+	$(RUN)/python -m benchmarks.corpus
 
 bench-presto: $(VENV)/.ready  ## attention, reading, and on a GPU a step of the published size
 	$(RUN)/python -m benchmarks.presto

@@ -31,6 +31,7 @@ from longtake.manifests.keys import hashed
 NAME = Concept.name
 CENTRES = ".concepts.npz"  # in the workspace
 _DECIDES = ("clip_id", "status", "error_kind", "error", "scan_id", "protocols")
+_SLICE = 20_000  # rows that are read together with their embeddings, 1.5 KiB each and a few copies of them
 _ALL = np.uint64(2**64 - 1)
 
 Flags = npt.NDArray[np.bool_]
@@ -75,7 +76,7 @@ def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protoc
     first = next(iter(workspace.clips.scan()), None)
     names = [] if first is None else first.column_names
     wrote = False
-    for table in workspace.clips.scan(names, optional=[field.name for field in schemas.HEAVY]):
+    for table in workspace.clips.scan(names, optional=[field.name for field in schemas.HEAVY], rows=_SLICE):
         todo = _embedded(table, recipe, source) & ~_has(table, protocol)
         rows = table.filter(pa.array(todo))
         embeddings, known = _embeddings(workspace, rows)
@@ -105,7 +106,7 @@ def _with_concepts(rows: pa.Table, numbers: npt.NDArray[np.int64], protocol: str
 
 
 def _scan(workspace: Workspace, recipe: Recipe, source: str, *more: str) -> Iterator[pa.Table]:
-    return workspace.clips.scan(_DECIDES, optional=[source, f"{source}_detail", *more])
+    return workspace.clips.scan(_DECIDES, optional=[source, f"{source}_detail", *more], rows=_SLICE if more else None)
 
 
 def _embedded(clips: pa.Table, recipe: Recipe, source: str) -> Flags:
