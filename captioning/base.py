@@ -27,7 +27,7 @@ from longtake.captioning.quality import Standards
 
 log = logging.getLogger(__name__)
 
-MAX_REASON = 300  # characters
+MAX_REASON = 300  # Characters. A reason is a cell of a table and a line on a terminal.
 
 Images = npt.NDArray[np.uint8]
 
@@ -78,7 +78,7 @@ def decode(data: bytes, flags: int, name: str) -> Images:
 
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # of no bytes at all, and of pictures that are too large
+    except cv2.error:  # OpenCV raises this for no bytes at all, and for pictures that are too large.
         picture = None
     if picture is None:
         raise CaptionError(f"a stored {name} does not decode; scan its video again")
@@ -118,7 +118,7 @@ def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
     """The result of a clip without captions. A CaptionError brings its status; anything else is an error."""
     status = error.status if isinstance(error, CaptionError) else Status.ERROR
     text = str(error) if isinstance(error, CaptionError | str) else f"{type(error).__name__}: {error}"
-    # A reason goes into a table and onto a terminal, and may quote what a stranger wrote.
+    # A reason goes into a table and onto a terminal, and may quote text from an untrusted source.
     printable = "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
     reason = " ".join(printable.split()) or "no reason was given"
     return Captions(clip_id, status, reason, attempts=attempts, fault=getattr(error, "fault", None))
@@ -300,7 +300,7 @@ class Captioner(ABC):
                 results.append(checked(result))
         except CaptionerFault:
             raise
-        except Exception as error:  # what was written before stays good
+        except Exception as error:  # Captions that were written before the failure stay good.
             log.exception("the captioner %s failed on a batch of %d clips", self.name, len(batch))
             failure = error
         matched = match_to_clips(batch, results, failure)

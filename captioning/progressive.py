@@ -33,8 +33,8 @@ from longtake.captioning.settings import MethodSettings, Settings
 from longtake.captioning.story import Story, Told, camera_movements
 from longtake.settings import checked
 
-# Of each method its name and version in the protocol, what writes the captions of a clip, and how many questions it asks
-# where every answer can be used.
+# Method → its name and version in the protocol, the function that writes the captions of a clip, and the number of its
+# questions where every answer can be used.
 METHODS: dict[str, tuple[str, Callable[[Asker, Story], Awaitable[Told]], int]] = {
     "joint": (joint.VERSION, joint.tell, joint.QUESTIONS),
     "stepwise": (stepwise.VERSION, stepwise.tell, stepwise.QUESTIONS),
@@ -177,7 +177,7 @@ class Progressive(Captioner):
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield future.result()
-                except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
+                except concurrent.futures.CancelledError:  # `close` cancelled the clip, which is no result of it.
                     raise CaptionerFault("captioning was stopped") from None
         except (CaptionerFault, KeyboardInterrupt):
             self.settle(flow)
@@ -225,7 +225,7 @@ class Progressive(Captioner):
             self.refiner,
             self.stop,
             self.journal,
-            # batches of some clips are twice as fast as single ones
+            # Batches of several clips are twice as fast as single clips.
             None if self.similarity is None else Gathered(self.similarity, most=32, wait=0.05),
             self.similarity_limit,
         )
@@ -253,7 +253,7 @@ class Flow:
             if others:
                 await asyncio.wait(others, timeout=seconds)
 
-        with self._settling:  # two at once would wait for each other
+        with self._settling:  # Two threads that close at once would wait for each other.
             if self._closed:
                 return
             self._until = self._until or time.monotonic() + seconds
