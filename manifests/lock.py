@@ -30,14 +30,15 @@ from typing import Any, Self
 
 from longtake.manifests.parts import StoreError, guard, open_folder
 
-HEARTBEAT_SECONDS = 30.0  # how often the holder of a remote lock says that it lives
-STALE_SECONDS = 120.0  # silent for so long, it is taken for dead
-SETTLE_SECONDS = 1.0  # of two that take a remote lock at the same moment, the later one's object is there after this
+HEARTBEAT_SECONDS = 30.0  # Seconds between two heartbeats of the holder of a remote lock.
+STALE_SECONDS = 120.0  # Seconds without a heartbeat after which the holder of a remote lock counts as dead.
+# Seconds after which the objects of two runs that take a remote lock at the same moment are both visible.
+SETTLE_SECONDS = 1.0
 
 _NAME = ".lock"
-_LOCKS = ".locks"  # the folder of the locks of parts, and of the turn to compact
+_LOCKS = ".locks"  # The folder of the locks of parts, and of the turn to compact.
 _COMPACTING = f"{_LOCKS}/compacting"
-_TURN_SECONDS = 0.2  # how often it is looked whether it is our turn
+_TURN_SECONDS = 0.2  # Seconds between two looks at whose turn it is to compact.
 log = logging.getLogger(__name__)
 _held_files: set[int] = set()
 
@@ -92,7 +93,7 @@ class _Lock:
         else:
             try:
                 holder = self._read_object()
-            except Exception:  # a bad connection: the last heartbeat tells
+            except Exception:  # The connection is bad: the last heartbeat decides.
                 if self.held:
                     return
                 holder = {}
@@ -149,7 +150,7 @@ class _Lock:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.05)  # it may have taken it this instant, and be about to write who it is
+            time.sleep(0.05)  # Another run may have taken the lock this instant, and be about to write who it is.
             holder = _parsed(os.pread(file, 65536, 0))
             os.close(file)
             raise self._busy(holder or self._part_at_work()) from None
@@ -158,7 +159,8 @@ class _Lock:
             raise
         self._file = file
         _held_files.add(file)
-        # For the person who meets the lock; it is the kernel that holds it, so nothing depends on these bytes.
+        # The bytes name the holder to a person who meets the lock. Nothing depends on them, since the kernel holds the
+        # lock.
         if not self._shared:
             with suppress(OSError):
                 os.ftruncate(file, 0)
@@ -169,9 +171,9 @@ class _Lock:
             return
         file, self._file = self._file, None
         if os.getpid() != self._holder["pid"]:
-            return  # a forked child, whose copy is closed already
+            return  # This is a forked child, whose copy is closed already.
         _held_files.discard(file)
-        # The file stays: were it deleted, a third run could lock a new one while a second one holds the old.
+        # The file stays: were it deleted, a third run could lock a new file while a second run holds the old one.
         with suppress(OSError):
             os.ftruncate(file, 0)
         os.close(file)
@@ -216,8 +218,9 @@ class _Lock:
                 other = _parsed(self._folder.read(mark))
             except FileNotFoundError:
                 raise self._busy(self._read_object()) from None
-            if other.get("token") != self._token:  # else it is ours, as in `_create_object`
-                if not self._is_alive(other):  # it died at this very point: the next one that tries may
+            if other.get("token") != self._token:  # The object is ours if the token is, as in `_create_object`.
+                # Its run died at this very point: the next run that tries may take the lock.
+                if not self._is_alive(other):
                     self._folder.remove(mark)
                 raise self._busy(other) from None
         try:
@@ -246,7 +249,7 @@ class _Lock:
                     self._token = ""
                     return
                 self._write_object()
-            except Exception as error:  # a bad connection: the next beat may do better
+            except Exception as error:  # The connection is bad: the next heartbeat may get through.
                 log.warning("the lock of %s could not be refreshed: %s", self._workspace, error)
 
     def _release_object(self) -> None:
@@ -255,7 +258,7 @@ class _Lock:
             self._thread.join()
             self._thread = None
         if self._token:
-            with suppress(Exception):  # it goes stale by itself
+            with suppress(Exception):  # An object that is not removed goes stale by itself.
                 if self._read_object().get("token") == self._token:
                     self._folder.remove(self._name)
             self._token = ""
@@ -274,7 +277,7 @@ class _Lock:
         try:
             self._folder.create_only(self._name, self._note())
         except FileExistsError:
-            # It may be ours: the answer was lost, and the client asked once more.
+            # The object may be ours: where an answer is lost, the client asks once more.
             if (holder := self._read_object()).get("token") != self._token:
                 raise self._busy(holder) from None
         self._last_beat = time.monotonic()
@@ -407,7 +410,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         holder = json.loads(data)
         return holder if isinstance(holder, dict) else {}
     except ValueError:
-        return {}  # its holder has not written it yet
+        return {}  # The holder has not written the file yet.
 
 
 def _drop_in_child() -> None:

@@ -54,15 +54,15 @@ from longtake.manifests.reader import READERS, Loaded, ManifestReader
 
 __all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "_surely_distinct", "open_folder", "rows_in"]
 
-PART_ROWS = 250_000  # rows of a full compacted part, unless the manifest says otherwise
-FEW_PARTS = 8  # so many small parts cost a reader nothing
-MERGE_PARTS = 64  # small parts that `merge` leaves alone: fewer are not worth the writing
+PART_ROWS = 250_000  # Rows of a full compacted part, unless the manifest names another number.
+FEW_PARTS = 8  # Small parts that cost a reader nothing.
+MERGE_PARTS = 64  # Small parts that `merge` leaves alone: fewer are not worth the writing.
 # A merged part is merged again when the rows after it are four times as many: each row some five times.
 MERGE_GROWTH = 4
-# Seconds. A remote store tells nobody the order of two appends by machines whose clocks differ, and an upload takes a while:
-# parts that are younger are not merged.
+# Seconds. A remote store does not say in which order two machines with different clocks appended, and an upload takes a
+# while: younger parts are not merged.
 SETTLED = 600.0
-ABANDONED = 3600.0  # seconds: a temporary file of this age has no writer any more
+ABANDONED = 3600.0  # Seconds. A temporary file of this age has no writer any more.
 
 
 class Manifest(ManifestReader):
@@ -139,10 +139,10 @@ class Manifest(ManifestReader):
     def _compact(self, without: pa.Array | pa.ChunkedArray | None) -> None:
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
-        with in_turn(self.folder):  # no append may be between its choice of a name and that name's appearance
+        with in_turn(self.folder):  # No append may be between its choice of a name and the appearance of that name.
             parts = self.parts()
         if any(part.rows for part in parts):
-            for part in (part for part in parts if not part.rows):  # see `make_readable`
+            for part in (part for part in parts if not part.rows):  # Empty parts come from `make_readable`.
                 with self._in_plain_words("delete", self._file(part.name)):
                     self.folder.remove(part.name)
             parts = [part for part in parts if part.rows]
@@ -182,7 +182,7 @@ class Manifest(ManifestReader):
         if len(chosen) <= MERGE_PARTS:
             return 0
         with turn(self.workspace, wait=False) as ours:
-            if ours and set(chosen) <= set(self.parts()):  # nobody else has compacted since
+            if ours and set(chosen) <= set(self.parts()):  # No other run has compacted since.
                 self._with_small_merged(chosen)
                 return len(chosen)
         return 0
@@ -229,7 +229,7 @@ class Manifest(ManifestReader):
         """Write the rows of some parts that count into new ones, then delete these parts."""
 
         def rows_to_keep() -> Iterator[pa.Table]:
-            # The last reading of these files, so their checksums are looked at.
+            # This is the last reading of these files, so their checksums are verified.
             for i, loaded in enumerate(self._ahead(parts, lambda part: self._load(part, None, verify=True))):
                 table = fit(loaded.table, schema, self._file(parts[i].name))
                 yield table if masks is None or masks[i].all() else table.filter(from_numpy(masks[i]))

@@ -17,7 +17,8 @@ from longtake.manifests.dataset.shards import CHECKSUMS, DATASET_SCHEMA, INDEX, 
 _SPECIAL = re.compile(r"[\\`*{}\[\]#|~$^]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=]")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-_LINKS = re.compile(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):")  # what viewers make links of without being asked
+# Viewers make links of these even where the text has no mark of a link.
+_LINKS = re.compile(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):")
 
 
 @dataclass(frozen=True, slots=True)

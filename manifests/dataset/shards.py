@@ -248,7 +248,7 @@ def _other_files(folder: Path) -> Iterator[str]:
         for name in files:
             path = (inside / name).as_posix()
             if not name.startswith(".") and path not in (INDEX, CHECKSUMS):
-                _require_inside(path)  # a line break in a name would forge a line of the list
+                _require_inside(path)  # A line break in a file's name would forge a line of the list.
                 yield path
 
 
@@ -259,9 +259,9 @@ def _sha256(path: Path) -> str:
 
 # Presto -------------------------------------------------------------------------------------------------------------
 
-PRESTO_STRIDE = 90  # frames per sub-caption
-PRESTO_SIZE = (720, 1280)  # height, width
-PRESTO_ASPECT = 1.5  # how far height / width may be from that of PRESTO_SIZE, as a factor
+PRESTO_STRIDE = 90  # Frames per sub-caption.
+PRESTO_SIZE = (720, 1280)  # Pixels: height, width.
+PRESTO_ASPECT = 1.5  # Factor by which height / width may differ from that of PRESTO_SIZE.
 
 
 @dataclass(frozen=True, slots=True)
