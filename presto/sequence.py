@@ -71,7 +71,8 @@ class SharedAttnProcessor:
         q, k, v = heads_for_tokens(torch.cat(parts), self.group).chunk(3)  # each (B, H/S, n, d)
         q, k = (apply_rotary_emb_allegro(x, *image_rotary_emb) for x in (q, k))
         out = tokens_for_heads(F.scaled_dot_product_attention(q, k, v), self.group)  # (B, H, n/S, d)
-        out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))  # projection, dropout
+        # The two layers are projection and dropout.
+        out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         result: Tensor = out / attn.rescale_output_factor
         return result
 

@@ -82,7 +82,7 @@ class Trainer:
         self.ranks = found = found.sharing(run.config.parallel)
         self.step = 0
         self.changed: list[str] = []  # Settings that are not those of the checkpoint that the run goes on from.
-        self.damaged: tuple[str, ...] = ()  # What was wrong with newer checkpoints.
+        self.damaged: tuple[str, ...] = ()  # The faults of newer checkpoints.
         self.sample_text: list[Any] | None = None
         previous = checkpoint.newest(run.output, found)
         if previous is not None:
@@ -114,7 +114,7 @@ class Trainer:
         """Only the first rank reads weights; the others receive their shards."""
         precision = self.config.precision
         model = empty_transformer(self.run.model, self.config.attention)
-        torch.nn.Module.to(model, master_dtype(precision))  # diffusers' own warns of any cast.
+        torch.nn.Module.to(model, master_dtype(precision))  # diffusers' own `to` warns of any cast.
         if self.config.lora is not None:
             adapt(model, self.config.lora)
         model.train()
@@ -261,7 +261,7 @@ class Trainer:
     def _update(self, clips: float, clip_ids: list[str]) -> float:
         """From gradients to weights; the norm of the gradient. clips: that took part; clip_ids: some of them."""
         config, found = self.config, self.ranks
-        if clips < config.global_batch:  # a clip that could not be read weakens no other one's part
+        if clips < config.global_batch:  # A clip that could not be read does not weaken the part of the others.
             factor = torch.tensor(config.global_batch / clips, device=found.device)
             torch._foreach_mul_([local(p.grad) for p in self.model.parameters() if p.grad is not None], factor)
         norm = clip_gradients(self.model, config.optimizer.clip, found)
