@@ -39,10 +39,11 @@ from longtake.manifests.lock import WorkspaceLock
 from longtake.manifests.parts import check_guard
 from longtake.manifests.store import Manifest
 
-TRIES = 5  # that Ray may fail in a row without a batch done
-# How often it is looked whether the workspace's lock is still ours. Elsewhere than on a disk that asks a server.
+TRIES = 5  # Times in a row that Ray may fail without a finished batch.
+# Seconds between two checks that the workspace's lock is still held. For a remote workspace the check is a request to a
+# server.
 LOOK_SECONDS = 1.0
-MERGE_REPORTS = 64  # batches, each a part of a manifest, after which parts are merged
+MERGE_REPORTS = 64  # Batches, each a part of a manifest, after which parts are merged.
 
 
 class Watcher(Protocol):
@@ -123,7 +124,7 @@ def run(
                     "start one first"
                 )
             if inputs and not workspace.inputs.parts():
-                # there will be work: Ray, which takes its time, starts while the list is read
+                # There will be work, so Ray, which takes its time, starts while the list is read.
                 _check(Run(workspace, recipe, options, access))
                 engines.start()
             if inputs:
@@ -139,7 +140,7 @@ def run(
             workspace.save_recipe(recipe)
             if part is None:
                 workspace.make_readable(recipe)
-            sync_clips(workspace, recipe, part)  # what a run that was killed left undone
+            sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
                 if part is not None and result.stages and stage(names[0]).waits(this):
@@ -148,7 +149,7 @@ def run(
                 result.stages |= _run_group(names, this, engines, watcher, note)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
-            workspace.make_readable(recipe)  # again: a compaction may have left no row
+            workspace.make_readable(recipe)  # A compaction may have left no row.
         finally:
             engines.close()
     return result
@@ -183,10 +184,10 @@ class _Tally:
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
         self.done = {name: run.tried[name] for name in names}
-        self.last: dict[str, float] = {}  # when a stage's last report came
+        self.last: dict[str, float] = {}  # Stage → the time of its last report.
         self.workers = 0
         self.shown: set[str] = set()
-        self.cut: set[str] = set()  # stages whose last job was only a part of what there is to do
+        self.cut: set[str] = set()  # Stages whose last job was only a part of what there is to do.
         self.looked = 0.0
         self.reports = 0
 
@@ -252,7 +253,7 @@ def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watche
             if run.options.part is None:
                 this.finish(run)
     except SetupError:
-        for name in names:  # what faults a run met is to be known also if they stopped it
+        for name in names:  # The faults are stored even if they stopped the run.
             if name not in ended and tally.total[name].rows:
                 tally.end(name)
         raise

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 MOST_IN_FOLDER = 10_000  # Files. The Hub refuses more in one folder.
-# Of one commit. A stopped push loses what its last commit had not reached, and each commit costs some seconds.
+# Files and bytes of one commit. A stopped push loses the files since its last commit, and each commit costs some
+# seconds.
 _COMMIT_FILES, _COMMIT_BYTES = 250, 5 * 10**9
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HEAD = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
@@ -207,7 +208,7 @@ def _api() -> HfApi:
 @contextmanager
 def _plainly(repo: str) -> Iterator[None]:
     """Errors of the Hub and of the way there, in a sentence."""
-    # The client of HTTP below the Hub's changes its name from version to version; its errors are named here, too.
+    # The HTTP client below the Hub's changes its name from version to version, so its errors are caught, too.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # type: ignore[attr-defined]
 
     again = "what was sent is there, and the same command goes on from here"

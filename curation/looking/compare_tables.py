@@ -9,7 +9,7 @@ from string import ascii_lowercase
 from longtake.curation.looking.compare import Comparison, Kept, Loss
 from longtake.curation.looking.stats import hours
 
-MOST_LOSSES = 12  # rows of the table of losses; the JSON has all of them
+MOST_LOSSES = 12  # Rows of the table of losses; the JSON has all of them.
 
 
 @dataclass(frozen=True, slots=True)

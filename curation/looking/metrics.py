@@ -12,10 +12,10 @@ from longtake.curation.running.status import RUNNING, RunStatus, StageStatus
 from longtake.manifests.folder import whole_file
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds. Whoever asks more often is told the same again: a look at a bucket is some ten requests.
+# Seconds. More frequent requests get the same answer again: a look at a bucket is some ten requests.
 _FRESH_SECONDS = 2.0
 
-# Of a stage: name → its type, what it is, and its value (None: not known now, so it is left out).
+# Name of a stage's metric → its type, its meaning and its value. A value of None is not known now and is left out.
 _STAGE: dict[str, tuple[str, str, Callable[[StageStatus], float | None]]] = {
     "rows_done_total": ("counter", "Rows of this stage that this run has done.", lambda s: s.done),
     "rows_left": ("gauge", "Rows that are known to be left; more may come from the stages before.", left),

@@ -59,7 +59,7 @@ def look(workspace: Workspace) -> Seen:
     folder, runs = workspace.folder, []
     for name in sorted((folder / FOLDER).names()):
         if name.endswith(".json") and not name.startswith("."):
-            with suppress(FileNotFoundError, ValueError):  # removed meanwhile, or another version's
+            with suppress(FileNotFoundError, ValueError):  # The note was removed meanwhile, or is of another version.
                 runs.append(RunStatus.of(folder.read(f"{FOLDER}/{name}")))
     if not runs:
         workspace.must_exist()

@@ -34,9 +34,9 @@ FIRST = 20  # Videos. How many clips a video gives is not known before; most giv
 MOST_VIDEOS = 400  # The sample grows no further for its interval's sake, however wide that is.
 WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
 GROWS = 1.5
-_NONE_SEEN = 3.0  # Of n looked at none is kept: with 95 % certainty, fewer than 3 / n are.
+_NONE_SEEN = 3.0  # If none of n clips is kept, then with 95 % certainty fewer than 3 / n of all clips are.
 
-# Quantity → its unit, and how much of it a measured unit is. In this order they are told.
+# Quantity → its unit, and the size of a measured unit in it. The quantities are printed in this order.
 QUANTITIES: dict[str, tuple[str, float]] = {
     "CPU": ("hours", 1 / 3600),
     "GPU": ("hours", 1 / 3600),
@@ -47,7 +47,7 @@ QUANTITIES: dict[str, tuple[str, float]] = {
     "kept": ("hours", 1 / 3600),
     "kept clips": ("", 1.0),
 }
-# What a price is of → the quantity, and how many of its measured units that is.
+# Name of a price → its quantity, and how many measured units of it the price is for.
 PRICED: dict[str, tuple[str, float]] = {
     "cpu-hour": ("CPU", 3600.0),
     "gpu-hour": ("GPU", 3600.0),

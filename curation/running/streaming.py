@@ -31,14 +31,15 @@ from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 _POLL_SECONDS = 0.2
-_LOOK_SECONDS = 1.0  # after which it is looked again which nodes are to go
-_SAY_SECONDS = 15.0  # until it is said what is waited for
+_LOOK_SECONDS = 1.0  # Seconds between two looks at which nodes are about to leave.
+_SAY_SECONDS = 15.0  # Seconds of waiting after which the reason is printed.
 _SAY_AGAIN_SECONDS = 60.0
-_STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
-_CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
-_END_SECONDS = 30.0  # that Ray Data's own threads have to end
-_AT_ONCE = 100_000  # calls of the ledger: each worker has two that wait there
-_MANY = 1000  # workers of a stage: a cluster may grow
+# Seconds. With no batch at work and a stage without a place for so long, the pools block each other.
+_STALLED_SECONDS = 60.0
+_CLOSE_SECONDS = 150.0  # Seconds that workers have to end their batches; longer than a captioner gives its answers.
+_END_SECONDS = 30.0  # Seconds that Ray Data's own threads have to end.
+_AT_ONCE = 100_000  # Calls of the ledger at once: two calls of each worker wait in it.
+_MANY = 1000  # Workers of a stage, at most: a cluster may grow.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Share:
 
     cpus: float
     gpus: float
-    memory: int | None  # bytes; None: not asked for, on a Ray of our own
+    memory: int | None  # Bytes. None: not requested, on a Ray that this run started.
 
     def is_asked_for_by(self, request: dict[str, float]) -> bool:
         """Whether a request of the cluster's resources is one for such a worker, as far as can be told."""
@@ -79,7 +80,7 @@ def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
 
 def fits(jobs: Sequence[Job], ours: bool) -> bool:
     """Whether a worker of each job finds a place at once, on what the nodes have now."""
-    if ours:  # nobody else is there, and the shares are made to fit
+    if ours:  # No other run uses the cluster, and the shares are made to fit.
         return True
     free = [dict(node) for node in _free()]
     for share in sorted(shares(jobs, ours), key=lambda one: (-one.gpus, -(one.memory or 0))):
@@ -197,9 +198,9 @@ def _chain(
         if len(jobs) == 1:
             limits.append(len(job.batches))
         data = data.map_batches(
-            type(job.stage, (AtWork,), {}),  # Ray's dashboard tells of a class by its name
+            type(job.stage, (AtWork,), {}),  # Ray's dashboard shows a class by its name.
             fn_constructor_args=(post, ledger),
-            batch_size=1,  # an item
+            batch_size=1,  # An item.
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
@@ -298,7 +299,7 @@ def _pending() -> list[dict[str, float]]:
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
     state: Any = None
-    with suppress(Exception):  # it is asked for a sentence: no run ends for want of one
+    with suppress(Exception):  # The call only fetches a sentence for a message; its failure ends no run.
         state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
     return [dict(one.request.resources_bundle) for one in state.pending_resource_requests] if state else []
 
@@ -318,7 +319,7 @@ def _end_threads(flowing: threading.Thread) -> None:
     takes the whole process with it."""
     for thread in threading.enumerate():
         if isinstance(thread, StreamingExecutor):
-            with suppress(Exception):  # what it says of its end is no news: the stream is over
+            with suppress(Exception):  # The stream is over, so an error at its end is no news.
                 thread.shutdown(force=True)
             thread.join(_END_SECONDS)
     if flowing.ident is not None:
@@ -332,7 +333,7 @@ def _be_quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.target_max_block_size = 1  # each item a block of its own: it is the unit of work
+    context.target_max_block_size = 1  # Each item is a block of its own: it is the unit of work.
 
 
 def _last_line(error: BaseException) -> str:
@@ -352,7 +353,7 @@ def _last_line(error: BaseException) -> str:
 def _interrupts() -> Iterator[threading.Event]:
     """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # there Python takes no signals
+    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread only.
         yield event
         return
 

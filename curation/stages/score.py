@@ -48,11 +48,11 @@ from longtake.manifests.keys import Seen
 from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
 from longtake.manifests.store import Manifest, open_folder
 
-# Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
-# kill costs there.
+# Milliseconds of CPU. On a machine without a GPU, a batch is stored before it takes more than this, which is what a
+# kill costs.
 _PART_MS = 15_000
 AT_MOST = 32
-_PART = 8  # clips
+_PART = 8  # Clips.
 
 Row = dict[str, Any]
 
@@ -159,7 +159,7 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
             permission = Permission.of_user()
         except PermissionFault as error:
             raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
-        # What it took from the environment: workers elsewhere may have another one.
+        # These settings came from this machine's environment, and that of other workers may differ.
         plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
     args = (workspace.path, plain, all_scores, permission, run)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
@@ -195,7 +195,8 @@ def _on_gpu(filter_: Filter[Any]) -> bool:
     """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
         return False
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # as Ray hides them from a worker that asked for none
+    # Ray hides the GPUs in this way from a worker that asked for none.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
     return filter_.device == "cuda" or (not hidden and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
@@ -226,7 +227,7 @@ class ScoreWorker:
                 self.questioner.captioner.permit(permission)
         self.tiers = _cascade(self.recipe)
         self.all_scores = all_scores
-        # cheapest first, so that what comes before the first model can be measured ahead
+        # The cheapest filters come first, so that those before the first model can be measured ahead.
         self.ahead = list(takewhile(lambda filter_: not isinstance(filter_, ModelFilter), self.filters))
 
     def __call__(self, batch: pa.Table) -> Report:
@@ -392,7 +393,7 @@ class ScoreWorker:
         todo = [row for row, needed in zip(rows, wanted, strict=True) if needed]
         try:
             measured = filter_.measure([samples[row["clip_id"]] for row in todo])
-        except FilterUnavailable as error:  # a device that is not there, or too small
+        except FilterUnavailable as error:  # The device is missing or too small.
             raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, measured, strict=True):
             _keep(row, filter_, score)
