@@ -53,7 +53,7 @@ class ArtifactKeyframes(Artifacts):
 
     name: ClassVar[str] = "artifact_keyframes"
     unit: ClassVar[str] = "share of the keyframes (0-1)"
-    cost: ClassVar[float] = Artifacts.cost + 100  # after `artifacts`, which has then looked for text
+    cost: ClassVar[float] = Artifacts.cost + 100  # It comes after `artifacts`, which has then looked for text.
     settings_model: ClassVar[type[FilterSettings]] = KeyframesSettings
     settings: KeyframesSettings
 

@@ -63,8 +63,8 @@ from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# Whoever changes a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the end
-# of METHOD, and in overlaid_text.py, plates.py or pop_ups.py that of TEXT_METHOD.
+# A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
+# end of METHOD; one in overlaid_text.py, plates.py or pop_ups.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.2+marks480.3"
 TEXT_METHOD = "overlay.3"
 
@@ -142,7 +142,7 @@ class Artifacts(Filter[Sample]):
 
     @property
     def lower_bound(self) -> Filter[Sample]:
-        # Of what is not known, too, nothing is counted that this filter might not count.
+        # An area that is not known counts as nothing, too, where this filter might not count it.
         return Borders(reduce=self.reduce, not_known="ignore")
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
@@ -151,7 +151,7 @@ class Artifacts(Filter[Sample]):
     def _measured(self, item: Sample) -> Score | MeasureError:
         try:
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
-            # Whether marks could be told is not stored with a sample: it is seen again, and costs little beside the text.
+            # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
             found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
             text = judged(frames, [text_boxes(keyframe) for keyframe in item.keyframes], found)

@@ -29,11 +29,11 @@ Input = TypeVar("Input")
 class Needs(StrEnum):
     """What a filter measures on; this alone decides the stage in which it runs."""
 
-    PROBE = "probe"  # scan, before anything is decoded
-    SAMPLE = "sample"  # scan, in the decode pass
-    FRAMES = "frames"  # score, on the stored frames
-    CORPUS = "corpus"  # at the end of score, on the embeddings of all clips at once
-    CAPTIONS = "captions"  # caption, on the five sub-captions
+    PROBE = "probe"  # The scan measures it before any frame is decoded.
+    SAMPLE = "sample"  # The scan measures it in the decode pass.
+    FRAMES = "frames"  # The stage score measures it on the stored frames.
+    CORPUS = "corpus"  # The end of the stage score measures it on the embeddings of all clips at once.
+    CAPTIONS = "captions"  # The stage caption measures it on the five sub-captions.
 
 
 class MeasureError(ValueError):
@@ -203,18 +203,18 @@ class Filter(ABC, Generic[Input]):
     `settings` with it. Everything that changes a value must be in `method`. Raises SettingsError, a ValueError.
     """
 
-    name: ClassVar[str]  # column in the clips manifest, and name of its gate
-    backend: ClassVar[str]  # one name may be measured in several ways
+    name: ClassVar[str]  # The name of its column in the clips manifest, and of its gate.
+    backend: ClassVar[str]  # Distinguishes the ways in which one name may be measured.
     unit: ClassVar[str]
     needs: ClassVar[Needs]
-    cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
-    embeds: ClassVar[bool] = False  # its scores carry embeddings
-    asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
-    reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
+    cost: ClassVar[float] = 1.0  # The relative CPU cost per clip: in a cascade the cheap filters go first.
+    embeds: ClassVar[bool] = False  # Its scores carry embeddings.
+    asks: ClassVar[bool] = False  # Its input is the answer of a vision-language model, and not pictures.
+    reads_embeddings: ClassVar[bool] = False  # Its input is `Captioned`, and a filter in the recipe has to embed.
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings
-    # Raise it when the same input gives other values and nothing else in `method` tells; old scores become stale.
+    # Raise it when the same input gives other values and no other part of `method` shows it; old scores become stale.
     version: ClassVar[int] = 1
 
     settings: FilterSettings

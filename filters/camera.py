@@ -31,12 +31,12 @@ from longtake.filters.global_motion import Fit, global_motion
 CLASSES = ("static", "pan", "tilt", "zoom", "roll", "orbit-like", "handheld")
 STATIC, PAN, TILT, ZOOM, ROLL, ORBIT, HANDHELD = range(7)
 
-STILL = 0.012  # long sides per second; the noise of the fit on a tripod's picture is a fifth of it
-MIDDLE = 0.1  # long sides; the middle of the picture is this far around its centre, and its sides twice as far off
-AGAINST = 0.25  # a middle that moves by less than this share of its sides stands still, or moves the other way
-OWN_MOTION = 0.04  # long sides per second; a point that is this far from the camera's own motion moves by itself
-UNCLEAR_SHARE = 0.6  # share of the picture; if more of it moves by itself, what was fitted need not be the camera
-KNOWN_SHARE = 0.5  # share of the pairs that have to tell
+STILL = 0.012  # Long sides per second. The noise of the fit on a tripod's picture is a fifth of it.
+MIDDLE = 0.1  # Long sides. The middle of the picture reaches this far around its centre, and its sides twice as far.
+AGAINST = 0.25  # Share. A middle that moves by less than this share of its sides stands still, or moves the other way.
+OWN_MOTION = 0.04  # Long sides per second. A point that is this far from the camera's own motion moves by itself.
+UNCLEAR_SHARE = 0.6  # Share of the picture. If more of it moves by itself, the fitted motion need not be the camera's.
+KNOWN_SHARE = 0.5  # Share of the pairs that must have a class.
 
 
 def class_of(fit: Fit) -> int | None:
@@ -104,7 +104,7 @@ class Camera(Filter[Sample]):
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 100.0
 
-    at: ClassVar[int] = 0  # of what `camera_of` says
+    at: ClassVar[int] = 0  # The position of the score in the result of `camera_of`.
 
     @property
     def method(self) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from longtake.filters.base import Filter, Image, Needs, Sample
 
-SIDE = 480  # px, long side: a mean over a quarter of the pixels is the same
+SIDE = 480  # Px. At this long side the mean over a quarter of the pixels is the same.
 
 
 def saturation(image: Image) -> float:

@@ -171,7 +171,7 @@ WEIGHTS: dict[str, Weight] = {
             "princeton-vl/RAFT : models/raft-things.pth (of download_models.sh)",
             "BSD-3-Clause",
         ),
-        # The digits at the end of UniMatch's names look like a hash, but nobody says of what.
+        # The digits at the end of UniMatch's names look like a hash, but are documented as none.
         Weight(
             "unimatch",
             "flow/gmflow-scale2-regrefine6-mixdata-train320x576-4e7b215d.pth",
@@ -303,7 +303,7 @@ def load_weight(name: str) -> dict[str, Tensor]:
     path = verify(name)
     import torch
 
-    # RuntimeError, OSError, EOFError, UnpicklingError, BadZipFile, KeyError, …: what a broken file raises is open.
+    # A broken file may raise any error: RuntimeError, OSError, EOFError, UnpicklingError, BadZipFile, KeyError, ….
     try:
         content = _read(path, trusted=len(expected_sha256(name) or "") == 64)
     except Exception as error:
@@ -352,7 +352,7 @@ def _read(path: Path, *, trusted: bool) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", FutureWarning
-            )  # TorchScript is deprecated, OpenAI's files are what they are
+            )  # TorchScript is deprecated, but OpenAI publishes its files in that form.
             return dict(reader.load(str(path), map_location="cpu").state_dict())
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
