@@ -38,9 +38,8 @@ def copies(texts: Sequence[str], threshold: float = 0.8) -> tuple[Indices, Indic
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     plain = np.array([normalised(text) for text in texts], dtype=object)
     different, first, inverse, counts = np.unique(plain, return_index=True, return_inverse=True, return_counts=True)
-    order = np.lexsort(
-        (np.arange(len(different)), -counts)
-    )  # np.unique sorts, so that equally frequent texts come in alphabetical order.
+    # The texts are sorted by np.unique, so that equally frequent ones come in alphabetical order.
+    order = np.lexsort((np.arange(len(different)), -counts))
     leader = _leaders([different[i] for i in order], threshold)
     of_text = np.empty(len(different), np.int64)
     of_text[order] = order[leader]

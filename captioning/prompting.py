@@ -32,7 +32,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "questions": frozenset({"seconds", "keys"}),
     "again": frozenset(
         {"kept", "keys", "faults"}
-    ),  # Added to watch, tell and questions after an answer of which a part could not be used.
+    ),  # Added to `watch`, `tell` and `questions` after an answer of which a part could not be used.
 }
 # The prompts of each method: the system text first.
 ROLES: dict[str, tuple[str, ...]] = {

@@ -165,7 +165,8 @@ def _weighted_fit(
     square = w @ (px * px + py * py)
     left = np.array([[n, 0, x, -y], [0, n, y, x], [x, y, square, 0], [-y, x, 0, square]])
     right = np.array([w @ u, w @ v, w @ (px * u + py * v), w @ (px * v - py * u)])
-    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])  # lstsq also solves it where points lie on one spot.
+    # `lstsq` also solves it where points lie on one spot.
+    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
 
 
 def _weighted_median(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> float:

@@ -84,7 +84,7 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     def _pairs(self, embeddings: npt.NDArray[np.float32]) -> Score | MeasureError:
         """embeddings: float32 [5, width]."""
-        # float64 and the explicit norm give equal texts a likeness of exactly 1, and not of 0.9999998.
+        # Doubles and the explicit norm give equal texts a likeness of exactly 1, and not of 0.9999998.
         e = embeddings.astype(np.float64)
         e /= np.linalg.norm(e, axis=1, keepdims=True)
         detail = tuple(float(v) for v in np.clip((e[:-1] * e[1:]).sum(axis=1), -1.0, 1.0))
@@ -95,7 +95,7 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """float32 [len(texts), width]."""
-        # torch's threads are left as they are: Ray sets them for its workers, and in a process of this run all cores
+        # The threads of torch are left as they are: Ray sets them for its workers, and in a process of this run all cores
         # are right.
         embeddings = self._model.encode(texts, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)
         return np.asarray(embeddings, dtype=np.float32)

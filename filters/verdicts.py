@@ -442,7 +442,7 @@ class ClipScores:
                 ends.append(np.bincount(owner, flat, len(column)) / np.maximum(count, 1))
             else:
                 end = np.full(len(column), math.inf if how == "min" else -math.inf)
-                with np.errstate(invalid="ignore"):  # nan stays nan.
+                with np.errstate(invalid="ignore"):  # A nan stays nan.
                     (np.minimum if how == "min" else np.maximum).at(end, owner, flat)
                 ends.append(end)
         return ends[0], ends[1], known

@@ -142,7 +142,7 @@ class _Lock:
         else:
             self._release_object()
 
-    # Local
+    # Local.
 
     def _take_file(self) -> None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
@@ -178,7 +178,7 @@ class _Lock:
             os.ftruncate(file, 0)
         os.close(file)
 
-    # Remote
+    # Remote.
 
     def _take_object(self) -> None:
         there = self._look()

@@ -28,7 +28,7 @@ _HEADERS_AT_ONCE = 2**14
 # Bytes that one request for a remote member or a column asks for. A stream is read in few requests, and a seek costs
 # little.
 _AT_ONCE = 2**20
-# tarfile raises these for headers that make no sense.
+# Errors that tarfile raises for headers that make no sense.
 _BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError)
 _LAST_LOOK = 2**16  # Bytes behind the end mark of an archive in which a second archive is looked for.
 # The archives and members that one process remembers, at most. A member takes about 300 bytes.

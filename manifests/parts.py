@@ -158,7 +158,7 @@ def pieces(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def no_rows(schema: pa.Schema) -> pa.Table:
     """A table of this schema without rows."""
-    return pa.Table.from_batches([], schema)  # schema.empty_table() would import pandas: see longtake.manifests.arrow.
+    return pa.Table.from_batches([], schema)  # Arrow's empty_table() would import pandas: see longtake.manifests.arrow.
 
 
 @cache

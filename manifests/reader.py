@@ -77,7 +77,7 @@ class ManifestReader:
         parts = []
         for name in self._names():
             if name.startswith((".", "_")) or not name.endswith(".parquet"):
-                continue  # pandas leaves these files out, too.
+                continue  # Readers such as pandas leave these files out, too.
             match = PART.fullmatch(name)
             if match is None:
                 raise StoreError(f"{self._file(name)} is not a part of the manifest {self.name!r}: move it elsewhere")
@@ -313,7 +313,7 @@ class ManifestReader:
                 "Delete it: its rows are then computed again by the next run"
             )
 
-    # Columns
+    # Columns.
 
     def _joined(self, schemas: Iterable[pa.Schema]) -> pa.Schema:
         return joined(self.schema, schemas, self.path)
@@ -321,7 +321,7 @@ class ManifestReader:
     def _fit_key(self, part: Part, table: pa.Table) -> pa.ChunkedArray:
         return fit(table, pa.schema([self.schema.field(self.key)]), self._file(part.name))[self.key]
 
-    # Files
+    # Files.
 
     def _file(self, name: str) -> str:
         return f"{self.path}/{name}"

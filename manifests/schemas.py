@@ -13,7 +13,7 @@ def _required(name: str) -> pa.Field:
 
 
 _ERROR = [
-    _required("status"),  # ok | error
+    _required("status"),  # Values: ok, error.
     pa.field("error_kind", pa.string()),
     pa.field("error", pa.string()),
     pa.field("host", pa.string()),  # The machine that made the row.
@@ -89,7 +89,7 @@ VIDEOS = pa.schema(
         pa.field("container", pa.string()),
         pa.field("rotation", pa.int32()),  # Degrees, clockwise.
         pa.field("mirrored", pa.bool_()),  # Left and right are exchanged, before the picture is turned.
-        # ffmpeg's name for the transfer of its colours. Null: the file does not say.
+        # The transfer of its colours by ffmpeg's name. Null: the file does not say.
         pa.field("transfer", pa.string()),
         pa.field("primaries", pa.string()),
         pa.field("tone_mapped", pa.bool_()),  # The film is HDR (PQ or HLG), and its pictures are mapped to SDR.
@@ -134,7 +134,8 @@ CLIPS = pa.schema(
 )
 
 # Columns of clips beyond the scores, from the filters of the same names.
-EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # Of length 1, in the space that the aesthetic filter sees.
+# A vector of length 1, in the space that the aesthetic filter sees.
+EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))
 # The embeddings of its keyframes, one after the other, in the same space.
 KEYFRAME_EMBEDDINGS = pa.field("keyframe_embeddings", pa.list_(pa.float16()))
 DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # The clip that was kept instead.
@@ -150,7 +151,7 @@ MORE_TEXTS = (
 CAPTIONS = pa.schema(
     [
         _required("clip_id"),
-        _required("status"),  # ok | truncated | refused | duplicate | error
+        _required("status"),  # Values: ok, truncated, refused, duplicate, error.
         pa.field("reason", pa.string()),
         # The kind of an error: `caption`, or the fault of the world that is to blame.
         pa.field("error_kind", pa.string()),
@@ -159,7 +160,7 @@ CAPTIONS = pa.schema(
         pa.field("sub_captions", pa.list_(pa.string())),
         *(pa.field(name, pa.string()) for name in MORE_TEXTS),
         pa.field("model", pa.string()),
-        pa.field("prompts", pa.string()),  # name@version
+        pa.field("prompts", pa.string()),  # Format: name@version.
         pa.field("seed", pa.int64()),
         pa.field("attempts", pa.int32()),
         pa.field("requests", pa.int32()),

@@ -27,8 +27,8 @@ SECRET_KEYS = frozenset({
     "auth", "authorization", "password", "passwd", "pwd", "passphrase", "credential", "credentials",
 })  # fmt: skip
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-")
-# Keys that belong to a signature only where one of these others is in the same query. By themselves they may tell films
-# apart (`?st=12`, `?policy=open`).
+# Keys that belong to a signature only where one of these others is in the same query. By themselves they may name
+# different films (`?st=12`, `?policy=open`).
 _BESIDE: dict[str, frozenset[str]] = {
     "sig": frozenset({
         "ss", "srt", "sr", "st", "spr", "sip", "si", "skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid",

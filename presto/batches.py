@@ -191,7 +191,7 @@ class Drawn:
 
 def draw(config: TrainConfig, number: int, *, dropout: bool = True) -> Drawn:
     """Drawn from the run's seed and the clip's number in the run, and from nothing else."""
-    # torch's generator on the CPU takes 32 bits of a seed. Runs therefore begin at places far apart, and count on from
+    # The generator of torch on the CPU takes 32 bits of a seed. Runs therefore begin at places far apart, and count on from
     # there.
     start = int.from_bytes(hashlib.sha256(str(config.seed).encode()).digest()[:4], "big")
     seed = (start + number) % 2**32

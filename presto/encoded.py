@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # ok | error
+        pa.field("status", pa.string(), nullable=False),  # Values: ok, error.
         pa.field("error_kind", pa.string()),  # A key of longtake.presto.errors.DROPS.
         pa.field("error", pa.string()),
         pa.field("video_id", pa.string(), nullable=False),

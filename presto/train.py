@@ -108,13 +108,13 @@ class Trainer:
         kept = self.config.checkpoints
         self.writer = checkpoint.Writer(run.output, kept.keep, found, in_background=kept.in_background)
 
-    # Set-up
+    # Set-up.
 
     def _sharded_model(self, *, load: bool) -> Any:
         """Only the first rank reads weights; the others receive their shards."""
         precision = self.config.precision
         model = empty_transformer(self.run.model, self.config.attention)
-        torch.nn.Module.to(model, master_dtype(precision))  # diffusers' own `to` warns of any cast.
+        torch.nn.Module.to(model, master_dtype(precision))  # The `to` of diffusers warns of any cast.
         if self.config.lora is not None:
             adapt(model, self.config.lora)
         model.train()
@@ -192,7 +192,7 @@ class Trainer:
         self.step = previous.step
         log.info("resumed from %s", previous.path)
 
-    # Steps
+    # Steps.
 
     def train(self, journal: Log | None, report: Report | None) -> None:
         """All steps that are left."""
@@ -281,7 +281,7 @@ class Trainer:
         """The learning rate of the step in hand."""
         return self.config.optimizer.rate_at(self.step, self.config.steps)
 
-    # Between steps
+    # Between steps.
 
     def _between(self, journal: Log | None, report: Report | None, *, last: bool, stop: bool, written: bool) -> None:
         """Validation, checkpoint and samples, each at its step; every rank takes part in each."""

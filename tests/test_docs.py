@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
 API = ROOT / "docs" / "api.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-COMPUTE = ("curate", "scan", "score", "caption", "export")  # what `submit` takes, with options of its own
+COMPUTE = ("curate", "scan", "score", "caption", "export")  # Commands that `submit` takes, with options of its own.
 PROGRAMS = {"longtake": app, "longtake-presto": trainer}
 BACKENDS = [(name, backend) for name, backends in BUILT_IN.items() for backend in backends]
 

@@ -191,7 +191,9 @@ def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
     column = pa.chunked_array([from_numpy(values) for values in known], pa.float64())
     if not len(column):
         return [None] * len(QUANTILES)
-    found: list[float | None] = pc.quantile(column, q=list(QUANTILES)).to_pylist()  # np.quantile would import numpy.ma.
+    found: list[float | None] = pc.quantile(
+        column, q=list(QUANTILES)
+    ).to_pylist()  # NumPy's quantile would import numpy.ma.
     return found
 
 

@@ -244,7 +244,7 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
         **engine,
         prepare_multimodal_stage=light,
         chat_template_stage=light,
-        # vLLM tokenizes and detokenizes by itself.
+        # The engine tokenizes and detokenizes by itself.
         tokenize_stage=False,
         detokenize_stage=False,
         should_continue_on_error=True,

@@ -65,7 +65,7 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
     del subs
     table, _ = written_captions(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT])
     table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
-    table = table.sort_by("clip_id")  # Of equal captions, the one with the lowest id comes first.
+    table = table.sort_by("clip_id")  # The first of equal captions is the one with the lowest id.
     texts = [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
     sizes, first = copies(texts)
     del texts

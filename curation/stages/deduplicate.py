@@ -26,7 +26,7 @@ from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
 from longtake.manifests.keys import Index
 
-# Of near-duplicates the clip with more tiers is kept, then the one with the higher score, then the lower clip id.
+# Among near-duplicates the clip with more tiers is kept, then the one with the higher score, then the lower clip id.
 ORDER = ("aesthetic", "flow")
 NAME = Duplicates.name
 _AT_ONCE = 100_000  # Rows that are written in one part.

@@ -34,7 +34,7 @@ _AT_ONCE = 16  # Copies that a store is asked for at the same moment; the store 
 def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
     """These columns of a dataset's index (None: all); None if there is no dataset, or none that can be read."""
     try:
-        # pq.read_table reads a Python file on threads that may outlive the interpreter, which then aborts the process.
+        # Arrow's read_table reads a Python file on threads that may outlive the interpreter, which then aborts the process.
         with place.open(INDEX) as file, pq.ParquetFile(file) as index:
             return index.read(columns, use_threads=False)
     except (FileNotFoundError, NotADirectoryError, pa.ArrowException):

@@ -190,7 +190,7 @@ def test_a_list_that_others_can_write_allows_nothing(monkeypatch: pytest.MonkeyP
 
 def test_a_recipes_address_gets_nothing_before_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key and no picture: the message names the host, the variable and what to type. Nothing is looked up or sent."""
-    monkeypatch.setattr(Endpoint, "_look", None)  # whoever calls it fails
+    monkeypatch.setattr(Endpoint, "_look", None)  # A call of it fails.
     for set_key, named in ((False, "and no key"), (True, "the key in the environment variable LONGTAKE_CAPTION_KEY")):
         if set_key:
             monkeypatch.setenv(endpoint.KEY, KEY)

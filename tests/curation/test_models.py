@@ -330,7 +330,7 @@ def test_the_list_says_who_needs_what(folder: Path) -> None:
 def test_a_weight_inside_another_download_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = call("models", "pull", "raft-small-princeton", code=3)
     assert "only inside another download (princeton-vl/RAFT" in said
-    # with --all it is left out; nothing here may ask the network
+    # With --all it is left out; the test may not ask the network.
     for name in WEIGHTS:
         if "://" in WEIGHTS[name].source:
             monkeypatch.setitem(WEIGHTS, name, replace(WEIGHTS[NAME], name=name, filename=f"{name}.pt"))

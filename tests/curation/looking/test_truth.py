@@ -130,7 +130,7 @@ def test_a_tier_beside_marks(workspace: Workspace) -> None:
     marks = Marks(workspace, "one")
     for letter, mark in zip("abcdefg", ["good", "good", "bad", "bad", "good", "good", "bad"], strict=True):
         marks.add(clip_id(letter), mark, {})
-    marks.add("0" * 32, "good", {})  # of a clip that is not there
+    marks.add("0" * 32, "good", {})  # No clip has this id.
     found = of(workspace)
     assert (found.good, found.bad) == (3, 3)  # f is an error
     # pretrain keeps a and rejects b, c, d, e; g is undecided, and counts for neither
