@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 from longtake.curation.cli.main import app
+from longtake.presto.cli import app as trainer
 
 ROOT = Path(__file__).parents[1]
 # A sentence of a help does not begin with these, and neither a help nor a comment has the words.
@@ -61,6 +62,7 @@ def helps() -> Iterator[tuple[str, str]]:
             yield from of(inner, f"{path} {name}")
 
     yield from of(get_command(app), "longtake")
+    yield from of(get_command(trainer), "longtake-presto")
 
 
 TEXTS = list(helps())
@@ -100,8 +102,9 @@ def all_comments() -> list[tuple[str, str]]:
 
 
 def test_every_command_is_looked_at() -> None:
-    assert len(TEXTS) > 100
-    assert {"longtake curate", "longtake tiers --set", "longtake models pull"} <= {path for path, _ in TEXTS}
+    assert len(TEXTS) > 150
+    wanted = {"longtake curate", "longtake tiers --set", "longtake models pull", "longtake-presto train --dry-run"}
+    assert wanted <= {path for path, _ in TEXTS}
 
 
 @pytest.mark.parametrize(("path", "text"), TEXTS, ids=[path for path, _ in TEXTS])
