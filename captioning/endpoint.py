@@ -210,8 +210,8 @@ class Endpoint(ChatBackend):
             return ""
         assert self.url is not None
         return (
-            f" (the key in {self._source()} stays here, since a recipe names the address; {OPTION} {host_of(self.url)} "
-            "would send it)"
+            f" (the key in {self._source()} is not sent, since a recipe names the address; {OPTION} "
+            f"{host_of(self.url)} would send it)"
         )
 
     def _source(self) -> str:

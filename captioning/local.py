@@ -80,7 +80,7 @@ class LocalModel(Batched):
         wanted = self.settings.device
         # The worker asks, and not the driver, which may have no GPU.
         if wanted == "cuda" and not torch.cuda.is_available():
-            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
+            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device on this machine")
         device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
         local = {"local_files_only": True, "trust_remote_code": False}
         dtype = self.settings.dtype

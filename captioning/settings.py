@@ -192,7 +192,7 @@ class WaveSettings(Settings):
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs of one engine")
     engine: dict[str, Any] = Field(default_factory=dict, description="further arguments of vLLM's engine")
-    clips_per_wave: int = Field(2048, ge=1, description="clips that are told together")
+    clips_per_wave: int = Field(2048, ge=1, description="clips that are captioned together")
 
 
 # The built-in captioners that put questions to a model, and the settings of their backends.

@@ -72,7 +72,9 @@ class Waves(Batched):
         import importlib.util
 
         if importlib.util.find_spec("vllm") is None:
-            raise CaptionerFault("the captioner vllm needs vLLM, here and on every node: pip install 'longtake[vllm]'")
+            raise CaptionerFault(
+                "the captioner vllm needs vLLM, on this machine and on every node: pip install 'longtake[vllm]'"
+            )
         check_folder(self.folder)
 
     def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:

@@ -186,7 +186,7 @@ class Access:
         else:
             access = UriAccess(userinfo=value.removesuffix("@"))
         if access is None:
-            raise SetupError(f"{file}: what it gives for {redact(key)} holds no user and no signature")
+            raise SetupError(f"{file}: the access for {redact(key)} holds no user and no signature")
         if is_uri(key):
             self.add(split_uri(key, self.reach.secret_keys)[0], access)
         else:
@@ -346,7 +346,7 @@ def _entries(file: str) -> Iterator[tuple[str, str | None]]:
             raise SetupError(f"{file}: this file of accesses is not a JSON object") from None
         for key, value in known.items():
             if not isinstance(value, str):
-                raise SetupError(f"{file}: what it gives for {redact(key)} is no text")
+                raise SetupError(f"{file}: the access for {redact(key)} is no text")
             yield key, value
         return
     for number, cells in enumerate(csv.reader(text.splitlines()), 1):

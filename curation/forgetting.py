@@ -193,10 +193,12 @@ def _refuse_folder(name: str, identity: str, known: Mapping[str, str]) -> None:
         or (name.endswith("/") and identity not in known)
         or ((path := local_path(identity)) is not None and path.is_dir())
     ):
-        what = f"{name} is a folder, of {inside} videos here" if inside else f"{name} is a folder"
+        what = f"{name} is a folder of {inside} videos of this workspace" if inside else f"{name} is a folder"
         raise SetupError(f"{what}, and videos are forgotten by their own names; nothing was erased")
     if "*" in name and identity not in known:
-        raise SetupError(f"{name}: no video here has that name, and a pattern is not looked up; nothing was erased")
+        raise SetupError(
+            f"{name}: no video of this workspace has that name, and a pattern is not looked up; nothing was erased"
+        )
 
 
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
@@ -338,6 +340,6 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
 def _note(lost: int) -> bytes:
     clips = "1 clip was" if lost == 1 else f"{lost} clips were"
     return (
-        f"\n## Erased on request\n\n{datetime.now(UTC):%Y-%m-%d}: {clips} erased after this card was written, so there are "
-        "fewer clips here than the counts above say. The next export writes the card anew.\n"
+        f"\n## Erased on request\n\n{datetime.now(UTC):%Y-%m-%d}: {clips} erased after this card was written, so the "
+        "dataset has fewer clips than the counts above say. The next export writes the card anew.\n"
     ).encode()

@@ -136,7 +136,7 @@ def _bury(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[
     videos = rows_of(workspace.videos, lost["video_id"])
     videos = videos.filter(pc.equal(videos["status"], "ok"))
     n = videos.num_rows
-    told = f"it is no longer where it was, as seen on {now:%Y-%m-%d}; `longtake forget` erases what is left of it"
+    told = f"its file was gone on {now:%Y-%m-%d}; `longtake forget` erases what is left of it"
     error = {"status": pa.array(["error"] * n), "error_kind": pa.array([REMOVED] * n), "error": pa.array([told] * n)}
     _replace(workspace, videos, error)
     at = lost.column_names.index("removed")

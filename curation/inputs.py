@@ -150,7 +150,7 @@ class _Reading:
         more = sum(what.count for what in self.report.left_out.values()) > left_out
         why = f": {'; '.join(self.report.lines()[1:])}" if more or self.report.endings else ""
         empty = SetupError(
-            f"{redact(item)}: there is no video in it{why}, which a mount, bucket or drive that is away looks like, too; "
+            f"{redact(item)}: there is no video in it{why}; if a mount, bucket or drive is away, bring it back; "
             "nothing was changed"
         )
         if not more:

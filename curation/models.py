@@ -101,7 +101,7 @@ def check_filters(recipe: Recipe, filters: Mapping[str, Filter[Any]]) -> None:
     if faults:
         instead = runs_here(without=recipe.name)
         if instead:
-            faults.append(f"The recipe {instead} runs here without that: longtake curate … -r {instead}")
+            faults.append(f"The recipe {instead} runs on this machine without that: longtake curate … -r {instead}")
         raise SetupError(f"recipe {recipe.name}: " + "\n".join(faults))
 
 

@@ -163,8 +163,8 @@ def _say(watcher: Watcher, note: Note, text: str) -> None:
 
 
 _WAITS = (
-    "This part ends here: {} waits for what is known of the whole corpus. Once all parts are done, run the command without "
-    "--part: it goes on from there."
+    "This part is done: {} needs the results of all parts. Once all parts are done, run the command without --part, which "
+    "goes on."
 )
 
 

@@ -77,10 +77,10 @@ class ArtifactsSettings(FilterSettings):
     reduce: Reduce = Field("max", description="as everywhere; the worst keyframe counts unless set")
     not_known: NotKnown = Field(
         "text",
-        description="what becomes of a clip whose scene does not move enough to tell what was put over it: `text`: boxes "
-        "of text count in full, other still edges do not (where no text is looked at: as `null`); `null`: its score is "
-        "stored as not known, and the gate stays undecided unless what is known fails it; `ignore`: what is not known "
-        "counts as nothing",
+        description="how a clip is scored whose scene moves too little to show what was put over it. `text`: boxes of text "
+        "count in full, other still edges do not (as `null` where no text is looked for). `null`: the score is stored as not "
+        "known, and the gate stays undecided unless the known part fails it. `ignore`: an area that is not known counts as "
+        "nothing",
     )
 
 

@@ -328,7 +328,7 @@ def torch_device(device: Device, precision: Precision = "float32") -> torch.devi
         raise ValueError(f"precision is float32, float16 or bfloat16, not {precision!r}")
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise FilterUnavailable("device is cuda, and torch sees no CUDA device here")
+        raise FilterUnavailable("device is cuda, and torch sees no CUDA device on this machine")
     chosen = torch.device("cuda" if device != "cpu" and cuda else "cpu")
     if precision == "float16" and chosen.type == "cpu":
         raise FilterUnavailable("precision float16 needs a CUDA device; on the CPU use float32")

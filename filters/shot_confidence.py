@@ -37,5 +37,5 @@ class ShotConfidence(Filter[Probe]):
 
     def measure_one(self, item: Probe) -> Sequence[float]:
         if math.isnan(item.shot_confidence):
-            raise MeasureError("nobody has looked for cuts in this clip")
+            raise MeasureError("no scan has looked for cuts in this clip")
         return [item.shot_confidence]

@@ -21,8 +21,8 @@ _DISTANCE = re.compile(r"@(?:any|[\d.]+s)")
 Spacing = Annotated[
     Annotated[float, Field(gt=0)] | Literal["any"],
     Field(
-        description="seconds between neighbouring keyframes, at which scores count; `any`: at whatever distance. A recipe that "
-        "does not say has that of its windows, or `any` where its windows differ in length"
+        description="seconds between neighbouring keyframes, at which scores count; `any`: at any distance. By default it is "
+        "the distance in the recipe's windows, or `any` where these differ in length"
     ),
 ]
 

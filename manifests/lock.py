@@ -102,7 +102,7 @@ class _Lock:
         self._token = ""
         raise LockLost(
             f"the lock of the workspace {self._workspace} was lost: {self._path} is {_who(holder) if holder else 'gone'}. "
-            "What is done is kept; see that no other run is there, and run the same command again",
+            "What is done is kept; make sure that no other run uses it, and run the same command again",
             holder,
         )
 

@@ -213,7 +213,7 @@ class Trainer:
                     )
                 if stop and not last:
                     raise PrestoError(
-                        f"told to stop: checkpoint of step {self.step} written, the same command goes on from it"
+                        f"stopped on request: checkpoint of step {self.step} written, the same command goes on from it"
                     )
 
     def _begin(self, journal: Log | None) -> None:

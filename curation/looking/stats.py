@@ -247,7 +247,7 @@ def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str
         frames = recipe.export.frames
         notes.append(
             f"Longer than {frames} frames, so that their end is left out: {cut.num_rows} of {encoded.num_rows} clips, "
-            f"{_clock(pc.sum(cut['seconds_left_out']).as_py())} together, though their captions tell of all of it "
+            f"{_clock(pc.sum(cut['seconds_left_out']).as_py())} together, though their captions describe the whole clip "
             "(`splitting.longer: faster` shows them whole, faster)."
         )
     return notes

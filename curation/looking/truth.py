@@ -105,7 +105,7 @@ def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str,
     said = (
         f"{found.good} clips were marked good by eye and {found.bad} bad. Precision is the share of good ones among the marked "
         "clips that a gate lets through, recall the share of the good ones that it lets through, each with its 95 % interval "
-        "(Wilson). The clips that people mark are no random ones, so these are shares of what was marked."
+        "(Wilson). The clips that people mark are no random sample, so these are shares of the marked clips."
     )
     if silent := [one.gate for one in found.gates if one.silent]:
         said += f" The marks say nothing about {', '.join(silent)}."
@@ -177,7 +177,7 @@ def write_truth(workspace: Workspace, scores: ClipScores, tier: str, gates: Tier
         SetupError
     ):  # A bad file of marks costs no dataset. The fault names paths of this machine, which must not be on a card.
         return {
-            "marks": "What marks say is left out, since a file of marks could not be read: `longtake studio` says which."
+            "marks": "The result of marking is left out, since a file of marks could not be read; `longtake studio` names it."
         }
     if not found.good + found.bad:
         return {}

@@ -101,7 +101,7 @@ def price(
     else:
         sizes = [_bytes(uri) for uri in table["uri"].to_pylist()]
         notes.append(
-            f"Of more than {work.MOST:,} videos no header is looked at: the sample is drawn by the sizes of the files."
+            f"There are more than {work.MOST:,} videos, so no header is read: the sample is drawn by the sizes of the files."
         )
     with tempfile.TemporaryDirectory(prefix="longtake-plan-") as folder:
         workspace = Workspace(folder, remembers=True)
@@ -124,9 +124,9 @@ def price(
         by_name["requests"] = sum(each) * by_name["kept clips"]
         quantities |= {"requests": estimate(by_name["requests"]), "prompt tokens": None, "completion tokens": None}
         notes.append(
-            f"No model was asked. Requests are at least {sum(each)} for each clip that scores let through ({each[0]} for "
-            f"questions, {each[1]} for captions); tokens and encoding were not measured, and gates on them keep fewer. "
-            f"`--ask` sends those of the {living:.0f} clips of the sample, and measures them."
+            f"No model was asked. Each clip that the scores let through takes at least {sum(each)} requests ({each[0]} for "
+            f"questions, {each[1]} for captions). Tokens and encoding were not measured, and gates on answers and captions "
+            f"keep fewer clips. `--ask` sends the requests of the sample's {living:.0f} clips, and measures them."
         )
     if not values[:, _KEPT].any() and len(sampled.chosen) < table.num_rows:
         hours = float(totals[:, _CLIPS + 2].mean()) / 3600

@@ -54,7 +54,7 @@ class Elsewhere:
             except (RayError, ValueError) as error:  # ValueError: another run is taking the name at this moment.
                 fault, self._actor = error, None
                 await asyncio.sleep(1.0)
-        raise CaptionerFault(f"what the endpoint may be asked is kept by an actor of Ray, which is not there: {fault}")
+        raise CaptionerFault(f"an actor of Ray counts the requests to the endpoint, and cannot be reached: {fault}")
 
     def leave(self, ticket: str, quiet: float) -> None:
         """Does not wait for it. What is lost with the actor is over by its time."""

@@ -23,7 +23,7 @@ import longtake
 from longtake.curation.errors import SetupError
 from longtake.curation.running.plugins import plugin_paths
 
-_NEEDED = "submitting jobs needs a package that is not here ({}): pip install 'longtake[submit]'"
+_NEEDED = "submitting jobs needs a package that is not installed ({}): pip install 'longtake[submit]'"
 _LOOK_SECONDS = 1.0  # Seconds between two looks at a job that is followed.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|SIGNATURE|\bPAT\b|AUTH", re.IGNORECASE)
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")

@@ -118,7 +118,7 @@ def _licences(licences: Mapping[str | None, int], kept: int) -> list[str]:
     rows: list[list[object]] = [[name, n] for name, n in sorted(known, key=lambda pair: (-pair[1], pair[0]))]
     if unknown:
         rows.append(["unknown", unknown])
-    told = "As the source list gives them; nobody has checked them."
+    told = "As the source list gives them; they were not checked."
     if unknown:
         told += f" **Of {unknown:,} clips the licence is unknown**: find out before you publish or share them."
     return [told, _table(["licence", "clips"], rows)] if rows else [told]

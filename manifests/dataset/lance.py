@@ -53,7 +53,7 @@ def write_lance(table: pa.Table, dataset: Path, folder: Path, clips_per_fragment
                     external_blob_mode="ingest",
                 )
             except OSError as error:  # Lance raises this for a path with control characters, among others.
-                raise DatasetError(f"{folder}: Lance cannot write here: {error}") from error
+                raise DatasetError(f"{folder}: Lance cannot write to this path: {error}") from error
             for file in (file for fragment in written for file in fragment.files):
                 _link(part / "data" / Path(file.path).stem, clips)
             fragments += written

@@ -220,7 +220,9 @@ def test_a_loopback_address_of_a_recipe_is_asked_without_the_key(
     openai(endpoint=listener.url).check()
     assert listener.seen == [("/v1/models", None)]
     listener.status = 401
-    with pytest.raises(CaptionerFault, match=r"wants a key \(HTTP 401\), and none was sent \(the key in .* stays here"):
+    with pytest.raises(
+        CaptionerFault, match=r"wants a key \(HTTP 401\), and none was sent \(the key in .* is not sent"
+    ):
         openai(endpoint=listener.url).check()
     monkeypatch.setenv(permission.ALLOWED, host_of(listener.url))
     listener.status = 200

@@ -67,7 +67,7 @@ def test_a_corpus_that_changes(bench: Bench, films: list[Path], tmp_path: Path) 
     second.rename(tmp_path / "aside.mp4")
     output = call(bench, "curate", corpus)
     assert computed(output) == NOTHING
-    assert f"no longer there, so that their clips do not count: 1 ({second})" in output
+    assert f"gone from their folders, so that their clips do not count: 1 ({second})" in output
     counts = stats(bench)["videos"]
     assert (counts["total"], counts["ok"], counts["error_kinds"]) == (3, 2, {"removed": 1})
     assert stats(bench)["clips"]["total"] == 2 * CLIPS_EACH
@@ -75,12 +75,12 @@ def test_a_corpus_that_changes(bench: Bench, films: list[Path], tmp_path: Path) 
     assert len(bench.rows("captions")) == paid
     output = call(bench, "curate", corpus, "--retry-errors")
     assert computed(output) == NOTHING
-    assert "no longer there" not in output
+    assert "gone from their folders" not in output
 
     # It comes back, as it was: nothing of it is read, captioned or encoded again.
     (tmp_path / "aside.mp4").rename(second)
     output = call(bench, "curate", corpus)
-    assert f"there again: 1 ({second})" in output
+    assert f"back in their folders: 1 ({second})" in output
     done = computed(output)
     assert (done["scan"], done["caption"], done["export"]) == (0, 0, 0)
     counts = stats(bench)["videos"]

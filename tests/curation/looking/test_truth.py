@@ -165,6 +165,6 @@ def test_marks_that_cannot_be_read_cost_no_dataset(workspace: Workspace, tmp_pat
     (place / "broken.jsonl").write_text("no mark\n")
     chosen = recipe()
     facts = write_truth(workspace, clip_scores(workspace, chosen, []), "pretrain", chosen.tiers["pretrain"], tmp_path)
-    assert facts["marks"].startswith("What marks say is left out")
+    assert facts["marks"].startswith("The result of marking is left out")
     assert str(tmp_path) not in facts["marks"]
     assert not (tmp_path / TRUTH).exists()
