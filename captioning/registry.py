@@ -16,7 +16,7 @@ from longtake.settings import Fault, SettingsError, checked, near
 
 GROUP = "longtake.captioners"
 
-# Another captioner is one file, and one line in this table (docs/add-a-captioner.md).
+# Another captioner is a file, a line in this table, and one in MODELS of settings.py (docs/add-a-captioner.md).
 BUILT_IN = {
     "descriptors": "longtake.captioning.descriptors:Descriptors",
     "openai": "longtake.captioning.endpoint:OpenAI",
