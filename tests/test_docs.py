@@ -243,7 +243,7 @@ def test_measured_figures_stand_in_one_file() -> None:
     quoted = re.findall(r"^\| .*", (ROOT / "README.md").read_text(encoding="utf-8").partition("## Measured")[2], re.M)
     assert len(quoted) > 10
     assert set(quoted) <= measured
-    for page in PAGES:
-        heads = re.findall(r"^(\|.*)\n\|-", page.read_text(encoding="utf-8"), re.M)
+    for path in PAGES:
+        heads = re.findall(r"^(\|.*)\n\|-", path.read_text(encoding="utf-8"), re.M)
         tables = [head for head in heads if re.search(r"\| measured \|", head)]
-        assert page.name in ("README.md", "measured.md") or not tables, page.name
+        assert path.name in ("README.md", "measured.md") or not tables, path.name
