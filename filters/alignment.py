@@ -1,4 +1,4 @@
-"""Alignment: whether each sub-caption tells of its own keyframe, as CLIP sees it.
+"""Alignment: whether each sub-caption describes its own keyframe, by CLIP.
 
 Unit: cosine in [-1, 1], higher is more alike; captions and pictures that belong together lie near 0.2 to 0.35. Detail: one
 value per sub-caption and keyframe, in order, so that two captions that are swapped show as two low values. Formula: cos(t_i,

@@ -1,10 +1,10 @@
 """Borders: letterbox, pillarbox, both. Rows or columns at the frame's edge of one colour, up to a straight inner edge.
 
-The inner edge tells a border from a dark scene, a sky or a blown-out wall. Under it, at the same row in all frames, the picture
-begins at once: in three frames or more, half of its first three rows differ from the border (of a border that is not dark nine
-tenths, and in most frames). A border that is not dark is of one colour besides, as nothing that a camera sees is, unless it is
-burnt out. A logo or a line of text on a border (up to 35 % of its length) does not end it, where it does not reach the inner
-edge. A frame that is all flat has no border; none is wider than 45 % of the frame.
+The inner edge distinguishes a border from a dark scene, a sky or a blown-out wall. Under it, at the same row in all frames, the
+picture begins at once: in three frames or more, half of its first three rows differ from the border (of a border that is not
+dark nine tenths, and in most frames). A border that is not dark is of one colour besides, as nothing that a camera sees is,
+unless it is burnt out. A logo or a line of text on a border (up to 35 % of its length) does not end it, where it does not reach
+the inner edge. A frame that is all flat has no border; none is wider than 45 % of the frame.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int,
     """Widths in pixels (top, bottom, left, right) of the flat, unchanging borders around the picture.
 
     still: the scene is known to stand still. What is not dark, and on one side alone, may then be a wall or a sky. Above, it may
-    always be a sky over a level horizon: panels.py looks for what tells the two apart.
+    always be a sky over a level horizon: panels.py looks for the difference between the two.
     """
     stack = np.stack(frames)
     low, high = extremes(frames)

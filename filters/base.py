@@ -50,7 +50,7 @@ class Probe:
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
     duration: seconds. hdr: its transfer is PQ or HLG. shot_confidence: how sure the splitter is that the clip is one take, 0 to
-    1; nan where nobody looked. bits_per_pixel: of the whole film's stream, for each pixel of a frame; nan if unknown.
+    1; nan where no scan looked. bits_per_pixel: of the whole film's stream, for each pixel of a frame; nan if unknown.
     """
 
     width: int
@@ -97,7 +97,7 @@ class Sample:
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
-    in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it. motion,
+    in every frame, or None where they were not looked for. marks_known: False if the scene stood too still to show them. motion,
     changes: what only the pass can see; None of a stored sample.
     """
 

@@ -8,7 +8,7 @@ the clip is the one that most pairs have. But where shifts turn round again and 
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
-that were told apart at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,similarity@480/mean`, one value
+that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,similarity@480/mean`, one value
 per clip. Cost: as of `jitter`, shared with it.
 
 Known to go wrong: a camera that travels sideways is a pan; water, crowds and leaves that fill the picture are taken for the
@@ -40,7 +40,7 @@ KNOWN_SHARE = 0.5  # Share of the pairs that must have a class.
 
 
 def class_of(fit: Fit) -> int | None:
-    """The class of one pair, never `handheld`; None if it cannot be told."""
+    """The class of one pair, never `handheld`; None if it is not known."""
     if not fit.seen:
         return None
     if _turns_about_something(fit):
@@ -55,7 +55,7 @@ def class_of(fit: Fit) -> int | None:
 
 
 def camera_of(fits: Sequence[Fit]) -> tuple[int, float] | None:
-    """The class of a clip and the share of its pairs that have it; None if it cannot be told."""
+    """The class of a clip and the share of its pairs that have it; None if it is not known."""
     classes = [class_of(fit) for fit in fits]
     told = [number for number in classes if number is not None]
     if len(told) < KNOWN_SHARE * len(fits) or not told:

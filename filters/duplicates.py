@@ -193,6 +193,6 @@ def _normal(embeddings: npt.NDArray[np.float16], rows: Indices, dtype: type[np.f
 
 
 def _cosines(embeddings: npt.NDArray[np.float16], a: Indices, b: Indices) -> Floats:
-    """Of rows a with rows b, the same to the last bit whatever else is computed along with them."""
+    """Of rows a with rows b, the same to the last bit, with any other rows computed along with them."""
     pairs = _normal(embeddings, a, np.float64) * _normal(embeddings, b, np.float64)
     return np.asarray(np.round(pairs.sum(axis=1), 9))

@@ -29,7 +29,7 @@ MOST_OWN = 0.6  # Share of the picture. If more of it moves by itself, the fitte
 
 
 class Jitter(Filter[Sample]):
-    """How far the camera shakes, px at 960. Not known of fewer than three pairs in which the camera's motion can be told.
+    """How far the camera shakes, px at 960. Not known with fewer than three pairs in which the camera's motion is known.
 
     Raises MeasureError for a sample without pairs of the pass.
     """

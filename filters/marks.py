@@ -9,7 +9,7 @@ dropped: a horizon in a level pan stands still too. An opaque ground is added: a
 edge of one direction in most frames (a flat sky never changes either, but things pass along its rim). So is what lies within a
 pale outline, see outlines.py.
 
-Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing but the joints of
+Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
 joints.py is found then, and `known` is False.
 """
 
@@ -58,7 +58,7 @@ ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be told from the scene."""
+    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene."""
 
     mask: Mask
     known: bool

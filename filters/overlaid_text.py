@@ -39,7 +39,7 @@ AWAY = 3  # Px from which on a place is another one.
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Boxes int32 [n, 4, 2] of one keyframe: those put over the scene, and those of which nobody can say."""
+    """Boxes int32 [n, 4, 2] of one keyframe: those put over the scene, and those that may be either."""
 
     overlaid: Boxes
     unknown: Boxes

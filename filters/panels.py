@@ -2,7 +2,7 @@
 pillars.
 
 A panel is a rectangle whose sides lie on seams or on the frame's border. A **seam** is a straight level or upright line at
-which the picture jumps in the mean over all frames, whatever lies on both sides of it: for each pixel, the mean of |g| over
+which the picture jumps in the mean over all frames, with any content on both sides of it: for each pixel, the mean of |g| over
 the frames (g: the gradient across the line, long side 480) minus the larger of its neighbours 3 px to both sides, averaged
 over 15 px along the line. The edges of a scene that moves are smeared out by that mean; those of a panel are not.
 
@@ -344,7 +344,7 @@ def _remains_of(panel: Panel, band: Panel, height: int, width: int) -> bool:
 
 
 def _may_be_a_horizon(panel: Panel, fields: Field) -> bool:
-    """Whether nothing tells the level seams of a panel, from border to border, from the horizon of a level pan.
+    """Whether nothing distinguishes the level seams of a panel, from border to border, from the horizon of a level pan.
 
     What would tell is a second seam, where the picture has edges beyond both; or that the picture goes up and down, which a
     horizon would, too: within half a second, keyframe to partner.

@@ -67,7 +67,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")  # The name of a question of the reci
 
 
 class UnknownFilter(ValueError):
-    """A name, backend or setting that no filter has, or a value that a setting cannot have. The message tells every fault;
+    """A name, backend or setting that no filter has, or a value that a setting cannot have. The message names every fault;
     `faults` says where each is within the filter's entry of a recipe."""
 
     def __init__(self, name: str, faults: Sequence[Fault]) -> None:

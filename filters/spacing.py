@@ -1,6 +1,6 @@
 """How far apart neighbouring keyframes are: part of the protocol of every score that compares them.
 
-The farther apart two frames are, the less alike they look, whatever the film: a clip of 29 s passes gates that its first 15 s
+The farther apart two frames are, the less alike they look, in any film: a clip of 29 s passes gates that its first 15 s
 fail. So scores of clips of unlike length are not comparable, and each is stored under the distance that it was measured at.
 """
 

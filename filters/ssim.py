@@ -12,7 +12,7 @@ Cost: 5 ms per pair at 960×540 on one core, where scikit-image takes 82 ms in f
 OpenCV's box filters take the window sums and their differences in whole numbers, so that nothing cancels: the result is
 within 1e-7 of scikit-image's float64, in almost white and almost black frames too.
 
-Known to go wrong: flat and dark pictures are alike by this measure whatever happens in them; fine grain makes every
+Known to go wrong: flat and dark pictures are alike by this measure, with any content; fine grain makes every
 pair unlike. Bars and marks count, and do not change: they raise it.
 """
 

@@ -5,7 +5,7 @@ ask here. They bring the columns of a manifest, or rows in memory (one clip that
 scored): the same code decides. Verdicts are computed, never stored with scores.
 
 A gate has passed a clip, failed it, or has no score of it. What has no score is never taken as passed: a clip that one
-gate fails and another has not seen yet is rejected, but nobody knows whether by the one alone.
+gate fails and another has not seen yet is rejected, but it is not known whether the first gate alone rejects it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Tally:
 
     @property
     def by_one(self) -> Bools:
-        """Clips that one gate failed and every other passed (Alone.YES): `failed` tells which gate it was."""
+        """Clips that one gate failed and every other passed (Alone.YES): `failed` says which gate it was."""
         return np.asarray((self.failures == 1) & (self.missings == 0))
 
     @property
@@ -213,7 +213,7 @@ class ClipScores:
     table: a clips manifest, with columns status, protocols (JSON object: name → protocol) and, per filter, `<name>` and
     `<name>_detail` (which may be left out where `details_needed` does not name it) and, for some, `<name>_standard_error`.
     unchecked: filters that this machine lacks a package or a weight for, and why: scores of the same backend are taken for
-    theirs, whatever the method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
+    theirs, with any method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
     """
 
     table: pa.Table
@@ -449,7 +449,7 @@ class ClipScores:
 
 
 def decide(scores: ClipScores, tier: Tier) -> TierResult:
-    """Apply every gate of `tier` to every clip, whatever the other gates say."""
+    """Apply every gate of `tier` to every clip, independently of the other gates."""
     gates = {name: scores.result(name, gate) for name, gate in tier.items()}
     tally = Tally.count(gates.values(), scores.table.num_rows)
     return TierResult(gates, tally, tally.verdicts(scores.ok()))

@@ -38,7 +38,7 @@ class Weight:
 
     filename: path below the models folder; its last part is the original's name. source: URL of the original, or
     'owner/repo : path' where it comes only inside a bigger download. size: bytes, where known. sha256: 64 hex digits,
-    or the first 8 where the publisher states no more (torchvision's names end in them); None: nobody published one,
+    or the first 8 where the publisher states no more (torchvision's names end in them); None: none is published,
     and the hash recorded beside the file at the first pull counts.
     """
 
@@ -272,7 +272,7 @@ def weight_tag(name: str) -> str:
 
 
 def record_sha256(path: Path) -> str:
-    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: at the pull of a weight whose hash nobody states."""
+    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: at the pull of a weight without a published hash."""
     digest = file_sha256(path)
     _record(path).write_text(f"{digest}  {path.name}\n", "ascii")
     return digest

@@ -1,4 +1,4 @@
-"""Words that anyone reads are whole plain sentences: the helps of all commands, arguments and options, and the comments.
+"""Words that anyone reads are whole plain sentences: helps of commands, arguments and options, comments, and pages.
 
 The rules are those of CONTRIBUTING.md. A fragment is found by how it begins or ends, a metaphor by its word.
 """
@@ -19,10 +19,11 @@ from longtake.curation.cli.main import app
 from longtake.presto.cli import app as trainer
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted(path for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if path.name != "CHANGELOG.md")
 # A sentence of a help does not begin with these, and neither a help nor a comment has the words.
 FRAGMENTS = re.compile(r"(?:^|[.;:] )(?:Of|That|What|Which|Where|Whose|So many|As|Only|Also|Into|On the|In the) ")
 METAPHORS = re.compile(
-    r"\b(?:in the air|told|tells|nobody|anybody|somebody|whoever|home|strangers?|here|whatever)\b", re.IGNORECASE
+    r"\b(?:(?i:in the air|told|tells|nobody|anybody|somebody|whoever|strangers?|here|whatever)|home)\b"
 )
 # A comment does not begin with these.
 BEGINNINGS = re.compile(
@@ -135,6 +136,13 @@ def test_a_comment_of_a_shipped_file_is_a_whole_sentence() -> None:
         if place.startswith(SHIPPED) and (text[0].islower() or text[-1] not in ".:?!)…")
     ]
     assert not wrong, "\n".join(["begin with a capital letter and end with a full stop:", *wrong])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])
+def test_a_page_has_no_metaphor(path: Path) -> None:
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "X", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    wrong = [line for line in text.splitlines() if (word := METAPHORS.search(line)) and word[0].lower() != "here"]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_rules_find_what_they_are_for(tmp_path: Path) -> None:
