@@ -1,6 +1,8 @@
-"""The four stages, on Ray at once as far as they can, or inline one by one; with a lock, a log of runs, and somebody to tell.
+"""Runs the four stages: on Ray at the same time, as far as they can, or inline one by one; with a lock, a log of runs, and
+a watcher.
 
-What is left to do is an anti-join over manifests, so a stream that broke is no loss: what it left is planned anew and done.
+The rows that are left to do are found by an anti-join over manifests, so a stream that broke is no loss: its rows are
+planned anew and computed.
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ MERGE_REPORTS = 64  # Batches, each a part of a manifest, after which parts are 
 
 
 class Watcher(Protocol):
-    """Told how a run goes. Stages may overlap: a report says whose it is (`report.stage`). One that has the method
-    `inputs(report)` is told what was read, too, before the work begins; one that has `say(text)`, what a run waits
-    for; one that has `more(stage, rows)`, of rows that reach a stage after its beginning."""
+    """An object that is called with the progress of a run. Stages may overlap: a report names its stage (`report.stage`).
+    Three methods are optional: `inputs(report)` is called with the report on the inputs before the work begins, `say(text)`
+    with the reason for which a run waits, `more(stage, rows)` with rows that reach a stage after its beginning."""
 
     def begin(self, stage: str, rows: int) -> None: ...
 
@@ -60,8 +62,8 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run computed, stage by stage, the clips in each dataset it wrote, and what it read of its inputs (None: it was
-    given none). kept_back: tier → why its dataset stays as it was. notes: what stages have to say, in sentences."""
+    """The result of a run: the reports of its stages, the clips in each dataset that it wrote, and the report on its inputs
+    (None: it had no new inputs). kept_back: tier → why its dataset stays as it was. notes: further sentences of stages."""
 
     stages: dict[str, Report] = field(default_factory=dict)
     datasets: dict[str, int] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class RunResult:
 
     @property
     def incomplete(self) -> bool:
-        """Whether faults of the world left something as it was that should have been made anew."""
+        """Whether faults of the world kept results from being made anew."""
         return bool(self.left or self.kept_back)
 
 
@@ -102,9 +104,10 @@ def run(
     strict: bool = False,
     hashes: bool = False,
 ) -> RunResult:
-    """Run stages over a workspace. rules: how lists are read. access: what lets this command in (None: what the environment
-    gives). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError, StoreError or
-    WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on from there."""
+    """Run stages over a workspace. rules: how lists are read. access: the secrets that open videos (None: those of the
+    environment). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError,
+    StoreError or WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on
+    from there."""
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
@@ -156,7 +159,7 @@ def run(
 
 
 def _say(watcher: Watcher, note: Note, text: str) -> None:
-    """A sentence to all who watch."""
+    """Pass a sentence to the watcher and into the note."""
     note.say(text)
     if tell := getattr(watcher, "say", None):
         tell(text)
@@ -169,13 +172,14 @@ _WAITS = (
 
 
 def _check(run: Run) -> None:
-    """Raises SetupError if any of the run's stages cannot work on this machine: nobody wants to hear of it in the morning."""
+    """Raises SetupError if a stage of the run cannot work on this machine, so that the run fails at its start and not after
+    hours."""
     for name in run.options.stages:
         stage(name).check(run)
 
 
 class _Tally:
-    """What the stages of a group came to so far; tells the watcher, the note and the log."""
+    """The sums of a group's stages so far. It passes reports on to the watcher, the note and the log."""
 
     def __init__(self, names: Sequence[str], run: Run, watcher: Watcher, note: Note) -> None:
         self.names, self.run, self.watcher, self.note = names, run, watcher, note
@@ -203,7 +207,8 @@ class _Tally:
         self.cut = {job.stage for job in jobs if job.partial}
 
     def add(self, report: Report) -> None:
-        """Raises SetupError if the world is to blame for too much, and LockLost before the next batch once the lock is lost."""
+        """Add a report. Raises SetupError if there are too many faults of the world, and LockLost before the next batch
+        once the lock is lost."""
         self.total[report.stage] += report
         if grow := getattr(self.watcher, "more", None):
             for name, rows in report.more.items():
@@ -261,8 +266,8 @@ def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watche
 
 
 def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> None:
-    """A stage's rows reach the next one as they are done, and again while machines are lost meanwhile. What is left, for
-    whatever reason, is left to `_finish_job`."""
+    """Rows of a stage reach the next stage as soon as they are done. If machines are lost meanwhile, the stream is started
+    again. Rows that are left over, for any reason, are left to `_finish_job`."""
     while True:
         jobs: list[Job] = []
         for name in names:
@@ -306,7 +311,8 @@ def _untried(job: Job | None, done: Seen) -> Job | None:
 
 
 def _own(this: Stage, run: Run, before: Sequence[Job], done: Seen) -> Job | None:
-    """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor clips that later stages know."""
+    """Rows that earlier runs left for a stage in the middle of a flow, without those that the stream will bring, and
+    without clips that later stages have rows of."""
     job = _untried(this.plan(run), done)
     if job is None or "clip_id" not in job.batches[0].column_names:
         return job
@@ -335,7 +341,7 @@ def _own(this: Stage, run: Run, before: Sequence[Job], done: Seen) -> Job | None
 
 
 def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
-    """Plan what is left for a stage and do it, and again while machines are lost meanwhile."""
+    """Plan the rows that are left for a stage and compute them. If machines are lost meanwhile, do so again."""
     tries, done = 0, tally.done[this.name]
     while True:
         job = _untried(this.plan(run), done)

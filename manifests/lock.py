@@ -1,4 +1,5 @@
-"""One run per workspace, or several that each have a part of the videos: another is told who is there, and stops.
+"""A workspace has one run at a time, or several that each have a part of the videos. A further run stops with the name of
+the holder.
 
 On a local filesystem the lock is the kernel's (`flock` on `WORKSPACE/.lock`): exact, and lifted when its holder dies,
 however it dies. Elsewhere it is an object that is created by a conditional put and kept alive by a heartbeat. That rests on
@@ -44,7 +45,8 @@ _held_files: set[int] = set()
 
 
 class WorkspaceBusy(Exception):
-    """Another run writes to this workspace. The message says who, and since when; `holder` is what the lock says."""
+    """Another run writes to this workspace. The message names the run and the time of its start; `holder` is the content of
+    the lock."""
 
     def __init__(self, message: str, holder: dict[str, Any] | None = None) -> None:
         super().__init__(message, holder)
@@ -59,7 +61,7 @@ class LockLost(WorkspaceBusy):
 
 
 class _Lock:
-    """One name in a workspace that one process at a time has; or, on a disk, many that share it.
+    """A named lock in a workspace, which one process at a time holds; or, on a disk, several that share it.
 
     Raises WorkspaceBusy if another run, or another lock in this process, has it; StoreError if it cannot be written.
     """
@@ -202,14 +204,14 @@ class _Lock:
         self._thread.start()
 
     def _is_alive(self, holder: dict[str, Any]) -> bool:
-        """Whether a lock's holder is to be respected."""
+        """Whether the holder of a lock lives, as far as can be known."""
         if not holder or abs(time.time() - float(holder.get("heartbeat", 0.0))) >= STALE_SECONDS:
             return False
         return not is_gone(str(holder.get("process", "")))
 
     def _take_over(self, dead: dict[str, Any]) -> None:
-        """Put our note in the place of a dead holder's. Of many that try, the one that creates a mark of the dead one's name may,
-        if the dead one's note is still there. Raises WorkspaceBusy."""
+        """Put this run's note in the place of a dead holder's. If several runs try, the one that creates the mark with the
+        dead holder's name may do so, if the dead holder's note still exists. Raises WorkspaceBusy."""
         mark = f"{self._name}.{dead.get('token') or 'unknown'}"
         try:
             self._folder.create_only(mark, self._note())
@@ -233,7 +235,7 @@ class _Lock:
                 self._folder.remove(mark)
 
     def _part_at_work(self) -> dict[str, Any]:
-        """What the lock of some part says, if one is at work."""
+        """The content of the lock of a part, if one is at work."""
         for name in (self._folder / _LOCKS).names():
             with suppress(OSError):
                 if holder := _parsed(self._folder.read(f"{_LOCKS}/{name}")):
@@ -264,7 +266,7 @@ class _Lock:
             self._token = ""
 
     def _look(self) -> dict[str, Any] | None:
-        """What the lock says; None if there is none."""
+        """The content of the lock; None if there is no lock."""
         try:
             return _parsed(self._folder.read(self._name))
         except FileNotFoundError:
@@ -299,7 +301,7 @@ class _Lock:
 
 
 class WorkspaceLock(_Lock):
-    """`with WorkspaceLock(workspace):` for all that writes. The workspace is made if it is not there.
+    """`with WorkspaceLock(workspace):` is for all code that writes. The workspace is created if it does not exist.
 
     part: (I, N): this run has the I-th of N parts of the videos, and shares the workspace with those of other parts. Without, it
     has the workspace alone. Raises as `_Lock`; and within the block compactions of this process wait for their turn, or raise
@@ -334,7 +336,7 @@ class WorkspaceLock(_Lock):
 
     @contextmanager
     def turn(self, wait: bool) -> Iterator[bool]:
-        """For the length of a compaction: whether it is ours to compact. Raises LockLost."""
+        """Hold the turn to compact during a compaction, and yield whether this run has it. wait: until it does. Raises LockLost."""
         self.check()
         if self._part is None:
             yield True
@@ -356,8 +358,8 @@ class WorkspaceLock(_Lock):
             turn.__exit__(None, None, None)
 
     def _look_for_others(self) -> None:
-        """Elsewhere than on a disk: each writes its own note first and then looks for the others', so that of a whole run and a
-        part that start at the same moment not both go on. Raises WorkspaceBusy."""
+        """On an object store, each run writes its own note first and then looks for the notes of others: if a whole run and
+        a part start at the same moment, at most one of them goes on. Raises WorkspaceBusy."""
         if self._part is not None:
             names = [_NAME]
         else:
@@ -376,8 +378,8 @@ def _who(holder: dict[str, Any]) -> str:
 
 
 def this_process() -> str | None:
-    """What tells this process from all others that this machine had since it was started: the start, the set of processes that it
-    sees, its number and its own start. None where this is not to be had."""
+    """Identifies this process among all that ran since this machine was started: by that start, the process namespace, the
+    process's number and its own start. None where these are not available."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino} {os.getpid()} {_started('self')}"
@@ -391,8 +393,8 @@ def _started(process: str) -> int:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process, by what `this_process` called it, was one of this machine and lives no more. False: it lives, or nobody
-    here can tell."""
+    """Whether a process with this identity (`this_process`) was one of this machine and has ended. False: it lives, or this
+    machine cannot know."""
     ours = (this_process() or "").split()
     theirs = process.split()
     if len(ours) != 4 or len(theirs) != 4 or ours[:2] != theirs[:2]:

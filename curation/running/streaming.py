@@ -1,8 +1,8 @@
 """One streaming execution of Ray Data: a pool of workers for each stage, CPU and GPU side by side.
 
-Only items flow (`at_work.ITEM`): workers commit rows by themselves, so whatever Ray loses, repeats or fans out costs time and no
-row. Reports come by way of the ledger, and not through the pools of later stages. Each pool has a minimum of one worker and
-grows where there is work and room; what earlier runs left for a stage comes in by a union before it.
+Only items flow (`at_work.ITEM`). Workers commit rows by themselves: if Ray loses, repeats or duplicates an item, that costs
+time and no row. Reports go to the ledger, and not through the pools of later stages. Each pool has at least one worker and
+grows where there is work and room. A union before each stage adds the rows that earlier runs left for it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _MANY = 1000  # Workers of a stage, at most: a cluster may grow.
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a worker of a job takes."""
+    """The resources of a worker of a job."""
 
     cpus: float
     gpus: float
     memory: int | None  # Bytes. None: not requested, on a Ray that this run started.
 
     def is_asked_for_by(self, request: dict[str, float]) -> bool:
-        """Whether a request of the cluster's resources is one for such a worker, as far as can be told."""
+        """Whether a request for resources of the cluster is probably one for such a worker."""
         ours = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0)}
         return all(abs(request.get(name, 0.0) - amount) <= 1e-3 * max(1.0, amount) for name, amount in ours.items())
 
@@ -64,7 +64,7 @@ class Share:
 
 
 def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
-    """What a worker of each job takes: less than a core where pools would else be in each other's way."""
+    """The resources of a worker of each job: less than a core where the pools would otherwise block each other."""
     total = resources()
     cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
     part = 1.0 if cpus >= 2 * len(jobs) or len(jobs) == 1 else max(0.05, int(cpus / (2 * len(jobs)) * 100) / 100)
@@ -105,13 +105,13 @@ def _has_room(node: dict[str, float], share: Share) -> bool:
 
 
 def resources() -> dict[str, float]:
-    """All that the cluster has."""
+    """The resources of the whole cluster."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
 
 def _free() -> list[dict[str, float]]:
-    """What each node has left."""
+    """The free resources of each node."""
     from ray._private.state import available_resources_per_node
 
     found: list[dict[str, float]] = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
@@ -131,8 +131,9 @@ def stream(
     ours: bool,
     see: See | None = None,
 ) -> Generator[Report]:
-    """The reports of the batches of all jobs as they end. asked: workers of a stage at most. ours: this Ray was started for this
-    run. see: told what workers have in hand. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
+    """The reports of the batches of all jobs, each as soon as it ends. asked: the largest number of workers of a stage.
+    ours: this Ray was started for this run. see: called with the batches that workers have. Raises SetupError if a worker
+    cannot do its work, Lost if the stream broke."""
     _be_quiet()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=_AT_ONCE, scheduling_strategy=here).remote()
@@ -218,13 +219,14 @@ def _chain(
 
 
 def _models() -> str | None:
-    """Where this machine has its weights, if somebody said so; not where that holds a secret, which is in no arguments."""
+    """The folder of weights from this machine's environment, if it is set; None if the value holds a secret, which must not
+    be in arguments."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return folder if folder and redact(folder) == folder else None
 
 
 class _Waits:
-    """Says what is waited for, and sees when nothing can come of it."""
+    """Prints the reason for which a stream waits, and finds out when the wait cannot end."""
 
     def __init__(self, jobs: Sequence[Job], share: Sequence[Share], say: Callable[[str], None] | None) -> None:
         self._needs = {job.stage: takes for job, takes in zip(jobs, share, strict=True)}
@@ -233,7 +235,7 @@ class _Waits:
         self._said = -_SAY_AGAIN_SECONDS
 
     def see(self, news: News) -> None:
-        """Raises NoRoom if the pools are in each other's way."""
+        """Raises NoRoom if the pools block each other."""
         now = time.monotonic()
         if news.reports or news.open:
             self._moved = now
@@ -257,8 +259,8 @@ class _Waits:
 
 
 class _Leaving:
-    """Sees which nodes are to go: those that Ray was told to drain, by whoever takes them away (`ray drain-node`, an autoscaler,
-    a SIGTERM to `ray start --block`)."""
+    """Watches for nodes that are about to leave, because Ray drains them (`ray drain-node`, an autoscaler, a SIGTERM to
+    `ray start --block`)."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
         self._say = say or (lambda text: None)
@@ -266,7 +268,7 @@ class _Leaving:
         self._looked = 0.0
 
     def see(self) -> list[str]:
-        """The nodes that are to go now or went. Says so of each, once."""
+        """The nodes that are about to leave or have left. Prints a sentence on each, once."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
             self._looked = now
@@ -287,7 +289,7 @@ def _draining() -> dict[str, int]:
 
 
 def _host(node: str) -> str:
-    """A node's name and address, as people know them."""
+    """The name and the address of a node, for messages."""
     for one in ray.nodes():  # type: ignore[no-untyped-call]
         if one["NodeID"] == node:
             return f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
@@ -295,7 +297,7 @@ def _host(node: str) -> str:
 
 
 def _pending() -> list[dict[str, float]]:
-    """What was asked of the cluster, by whomever, and has no place yet."""
+    """The requests for resources, of all users of the cluster, that have no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
     state: Any = None
@@ -305,7 +307,7 @@ def _pending() -> list[dict[str, float]]:
 
 
 def _end_early(ledger: Any, over: threading.Event) -> None:
-    """Let nobody begin anything, and wait for those that end what is under way."""
+    """Let no worker begin another batch, and wait for the workers that finish theirs."""
     ray.get(ledger.stop.remote())
     end = time.monotonic() + _CLOSE_SECONDS
     time.sleep(_POLL_SECONDS)
@@ -315,8 +317,8 @@ def _end_early(ledger: Any, over: threading.Event) -> None:
 
 
 def _end_threads(flowing: threading.Thread) -> None:
-    """End the threads of Ray Data, also of a stream that waits for room: one that is still at Ray's core when Ray is left
-    takes the whole process with it."""
+    """End the threads of Ray Data, also of a stream that waits for room: a thread that still calls Ray's core while Ray
+    shuts down ends the whole process."""
     for thread in threading.enumerate():
         if isinstance(thread, StreamingExecutor):
             with suppress(Exception):  # The stream is over, so an error at its end is no news.
@@ -337,7 +339,7 @@ def _be_quiet() -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
+    """The cause of an error in one line: the last line of the actors' traces, unless that is advice by Ray."""
     if isinstance(error, OutOfMemoryError):
         return "a machine had no memory left, so Ray ended a process on it"
     if isinstance(error, OutOfDiskError):
@@ -351,7 +353,8 @@ def _last_line(error: BaseException) -> str:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
+    """An event that Ctrl-C sets, besides the KeyboardInterrupt, which Ray's core sometimes loses when it is raised within a
+    call."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread only.
         yield event
