@@ -336,7 +336,7 @@ class WorkspaceLock(_Lock):
 
     @contextmanager
     def turn(self, wait: bool) -> Iterator[bool]:
-        """Hold the turn to compact during a compaction, and yield whether this run has it. wait: until it does. Raises LockLost."""
+        """Hold the turn to compact, and yield whether this run has it. wait: until it has. Raises LockLost."""
         self.check()
         if self._part is None:
             yield True
