@@ -85,7 +85,7 @@ def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.P
         rows = in_hand = 0.0
         for reports, report in enumerate(cluster.run(job), 1):
             assert not report.errors
-            if reports == len(nodes):  # each worker has started, and is at its second batch
+            if reports == len(nodes):  # Each worker has started, and is at its second batch.
                 began, before = time.monotonic(), cpu_seconds(ray, nodes)
             elif reports > len(nodes):
                 rows, in_hand = rows + report.rows, in_hand + report.seconds

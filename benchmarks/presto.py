@@ -85,7 +85,7 @@ def reading() -> None:
         found = prepare(run)
         paths = [latents_path(folder, clip.clip_id) for clip in found.clips]
         size = sum(os.path.getsize(path) for path in paths)
-        # as large a part of them as batches take: all but the overall captions
+        # The share of the files that batches read: all but the overall captions.
         part = 1 - sum(_overall(path) for path in paths) / size
 
         def plainly(together: int, kept: int = 1) -> None:
@@ -105,7 +105,7 @@ def reading() -> None:
                 pass
 
         for workers in (0, 1, 2):
-            kept = 1 + 2 * workers  # batches that are in memory at once: each takes memory that no cache holds
+            kept = 1 + 2 * workers  # Batches that are in memory at once. Each takes memory that no cache has then.
             plain = size / seconds(lambda n=kept: plainly(2, n), 5) / 1e6  # type: ignore[misc]
             rate = part * size / seconds(lambda n=workers: batched(n), 5) / 1e6  # type: ignore[misc]
             what = f"as batches, {workers} threads"

@@ -20,10 +20,10 @@ from benchmarks.simulation.world import Fault, Host, Process, Stuck, World
 Medium = Literal["disk", "bucket"]
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64(), nullable=False)])
 KEYS = tuple(f"video-{i:04d}" for i in range(6))
-BATCH = 2  # rows of one append
-TRIES = 12  # of one command by the person in front of it
+BATCH = 2  # Rows of one append.
+TRIES = 12  # Tries of one command by the person who runs it.
 PLACES: dict[Medium, str] = {"disk": "/data/ws", "bucket": "s3://bucket/ws"}
-# What may go wrong at a call of each kind.
+# Faults that may happen at a call, for each medium.
 ON_DISK = ("crash", "power cut", "freeze", "error", "slow")
 IN_BUCKET = ("crash", "freeze", "error", "lost answer", "slow")
 
@@ -38,8 +38,8 @@ class Facts:
 
     world: World
     medium: Medium
-    stored: dict[str, int] = field(default_factory=dict)  # key → the newest value whose append returned
-    answered: set[str] = field(default_factory=set)  # paid answers that the journal acknowledged
+    stored: dict[str, int] = field(default_factory=dict)  # Key → the newest value whose append returned.
+    answered: set[str] = field(default_factory=set)  # Paid answers that the journal acknowledged.
     holders: set[str] = field(default_factory=set)
     paid: Counter[str] = field(default_factory=Counter)
 
@@ -221,7 +221,7 @@ class Bench:
         world.healed = True
         world.start("same command", hosts[0], lambda process: self.driver(process, 1))
         world.run()
-        goal = max([0, *self.facts.stored.values()]) + 10  # more than any row whose append did not return
+        goal = max([0, *self.facts.stored.values()]) + 10  # The goal exceeds every row whose append did not return.
         world.start("last run", Host("host9", chance.choice([0.0, -40.0])), lambda process: self.driver(process, goal))
         world.run()
         world.start("judge", Host("host8"), lambda process: self._judge(process, goal))

@@ -16,9 +16,9 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-START = 1_700_000_000.0  # seconds since 1970 at which each world begins
-CALL_SECONDS = 0.002  # that a call takes, on average
-MOST_CALLS = 60_000  # of one world: more is a loop without an end
+START = 1_700_000_000.0  # Seconds since 1970 at which each world begins.
+CALL_SECONDS = 0.002  # Seconds that a call takes, on average.
+MOST_CALLS = 60_000  # Calls of one world. More are a loop without an end.
 _PACKAGE = str(Path(__file__).parent)
 
 
@@ -46,7 +46,7 @@ class Process:
     host: Host
     pid: int
     dead: bool = False
-    locks: set[int] = field(default_factory=set)  # descriptors with a lock on them
+    locks: set[int] = field(default_factory=set)  # Descriptors with a lock on them.
     frozen_until: float = 0.0
 
 
@@ -58,7 +58,7 @@ class Task:
     run: Callable[[], None]
     thread: greenlet | None = None
     asleep_until: float = 0.0
-    blocked: Callable[[], bool] | None = None  # it waits while this is true
+    blocked: Callable[[], bool] | None = None  # The thread waits while this is true.
     ended: bool = False
     error: BaseException | None = None
     is_main: bool = True
@@ -81,12 +81,12 @@ class World:
         self.random = random.Random(seed)
         self.now = START
         self.calls = 0
-        self.sites: Counter[str] = Counter()  # how often each call site was reached
+        self.sites: Counter[str] = Counter()  # Call site → how often it was reached.
         self.hits: Counter[tuple[str, str]] = Counter()  # (kind, site) of the faults that happened
         self.faults = {(fault.site, fault.occurrence): fault for fault in faults or []}
         self.history: list[str] | None = [] if log else None
         self.healed = False
-        self.boots = 0  # how often the power came back
+        self.boots = 0  # How often the power came back.
         self.power_cut: Callable[[], None] = lambda: None
         self._tasks: list[Task] = []
         self._scheduler = getcurrent()
@@ -126,7 +126,7 @@ class World:
                 if task.error is not None:
                     raise task.error
                 if task.is_main and task.ended and not task.process.dead:
-                    self.kill(task.process)  # its other threads end with it
+                    self.kill(task.process)  # The other threads of the process end with it.
             living = [task for task in self._tasks if not task.ended]
             self._tasks = living
             if not living:

@@ -68,7 +68,7 @@ def as_pandas_reads(manifest: Manifest) -> dict[str, float]:
     return dict(zip(frame["clip_id"], frame["flow"], strict=True))
 
 
-# What it is
+# The files of a manifest.
 
 
 def test_empty_manifest_has_the_schema_and_creates_nothing(tmp_path: Path) -> None:
