@@ -31,7 +31,8 @@ from longtake.filters.registry import build
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "videos"
 FOLDERS = ("short", "ai", "long", "multi", "gray", "static")
-NO_TAKES = ("pyscenedetect_fades.mp4", "video2dataset_slides_1080p.mp4")  # plain colours that fade; slides on white
+# Films without takes: plain colours that fade, and slides on white.
+NO_TAKES = ("pyscenedetect_fades.mp4", "video2dataset_slides_1080p.mp4")
 # Their first seconds are still: nothing moves before a fixed camera, or a photograph fades in. A loop of them is a still again.
 STILL = (
     "intel_car_12.5fps.mp4",
@@ -39,15 +40,11 @@ STILL = (
     "pyscenedetect_testvideo.mp4",
     "torchcodec_nasa.mp4",
 )
-LOOPS = (
-    (3.1, False),
-    (5.3, False),
-    (7.4, False),
-    (5.3, True),
-)  # seconds of a take, and whether every second one runs backwards
-SECONDS = 15.0  # of a clip
+# Seconds of a take, and whether every second time it runs backwards.
+LOOPS = ((3.1, False), (5.3, False), (7.4, False), (5.3, True))
+SECONDS = 15.0  # The length of a clip.
 PAIRS = 15
-SIDE = 960  # px, long side, as the scan analyses pictures
+SIDE = 960  # Px. The scan analyses pictures at this long side.
 
 Degrade = Callable[[Image], Image]
 
@@ -101,7 +98,7 @@ def takes(folder: Path) -> dict[str, Sample]:
     for path in paths(folder):
         try:
             frames = _frames(path)
-        except Exception as error:  # a bench over whatever lies there
+        except Exception as error:  # The folder may hold any film, and one that fails ends no measurement.
             print(f"{path.name}: {error}")
             continue
         if len(frames) >= 10:

@@ -18,14 +18,15 @@ import numpy.typing as npt
 from longtake.filters.base import Image, Motion
 from longtake.filters.flow_dis import Flow, flows_of
 
-STEP = 8  # px of the flow's size; the fit uses every eighth vector each way
-ROUNDS = 12  # of reweighting at most; the fit stands still after about 8
-FEW = 256  # values of which the median is found by sorting them all
+STEP = 8  # Px of the flow's size. The fit uses every eighth vector in each direction.
+ROUNDS = 12  # Rounds of reweighting at most. The fit stands still after about 8.
+FEW = 256  # The median of fewer values is found by sorting them all.
 # Long sides per second, and its like for zoom and turn. A round that moves the fit by less is the last one: that is a
 # ten-thousandth of what is told from standing still.
 SETTLED = 1e-6
-TEXTURE_SIDE = 240  # px, long side at which texture is looked for
-# With less texture than this (black, fog, a line of text on white), what moves need not be the camera.
+TEXTURE_SIDE = 240  # Px. Texture is looked for at this long side.
+# Mean texture. In a picture with less (black, fog, a line of text on white), the fitted motion need not be the
+# camera's.
 SEEN = 0.1
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def fit_flow(flow: Flow, weight: npt.NDArray[np.float32], seconds: float, step: 
     w = weight[at].ravel().astype(np.float64)
     unit = max(height, width) * seconds
     u, v = (flow[y, x, axis].ravel().astype(np.float64) / unit for axis in (0, 1))
-    # Around the picture's centre, in long sides: then all the numbers are speeds of one kind.
+    # Coordinates count from the picture's centre in long sides: all the numbers are then speeds of one kind.
     px, py = ((p.ravel() + 0.5 - side / 2) / max(height, width) for p, side in ((x, width), (y, height)))
     reach = float(np.hypot(px, py).mean())
     if w.mean() < SEEN:
@@ -113,7 +114,8 @@ def believable(grey: Image) -> npt.NDArray[np.float32]:
 
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     slope = cv2.magnitude(*(cv2.Sobel(smooth, cv2.CV_32F, x, 1 - x, scale=1 / 8) for x in (1, 0)))
-    # From noise (a slope of about 1 grey level per pixel) up; a bright edge is not more believable than a fair one.
+    # Belief rises from the level of noise (a slope of about 1 grey level per pixel) up to that of a fair edge. A bright
+    # edge is not more believable than a fair one.
     return np.asarray(np.clip(cv2.blur(slope, (9, 9)) - 0.5, 0, 4) / 4, dtype=np.float32)
 
 
@@ -176,7 +178,8 @@ def _weighted_fit(
         solution = np.full(4, np.inf)
     if np.abs(solution).max() < 1e3:
         return solution
-    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])  # where points lie on one spot
+    # `lstsq` also solves it where points lie on one spot.
+    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
 
 
 def _weighted_median(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> float:

@@ -31,7 +31,7 @@ from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
 from longtake.manifests.keys import Index
 
-_AT_ONCE = 100_000  # rows that are written in one part
+_AT_ONCE = 100_000  # Rows that are written in one part.
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

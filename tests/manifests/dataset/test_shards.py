@@ -97,12 +97,8 @@ def test_every_caption_frame_lies_in_its_own_segment(frames: int, captions: int)
 
 
 def test_every_column_has_a_meaning() -> None:
-    assert set(MEANINGS) == {
-        *DATASET_SCHEMA.names,
-        "split",
-        "concept_weight",
-        "concept_quota",
-    }  # there if a recipe asks
+    # The last three exist where the recipe asks for them.
+    assert set(MEANINGS) == {*DATASET_SCHEMA.names, "split", "concept_weight", "concept_quota"}
 
 
 def test_shards_load_as_presto_loads_them(tmp_path: Path) -> None:
@@ -258,7 +254,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert path.read_text() == "whole"
 
 
-# What the published trainer drops
+# Clips that the published trainer drops.
 
 GOOD = {"num_frames": FRAMES, "height": 720, "width": 1280}
 
