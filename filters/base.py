@@ -213,7 +213,7 @@ class Filter(ABC, Generic[Input]):
     cost: ClassVar[float] = 1.0  # The relative CPU cost per clip: in a cascade the cheap filters go first.
     embeds: ClassVar[bool] = False  # Its scores carry embeddings.
     asks: ClassVar[bool] = False  # Its input is the answer of a vision-language model, and not pictures.
-    # Its input is the embeddings of the keyframes (within `Captioned`, where it needs captions); a recipe needs a filter that embeds.
+    # Its input: the embeddings of the keyframes, within `Captioned` where it needs captions. A recipe needs a filter that embeds.
     reads_embeddings: ClassVar[bool] = False
     # The name of another filter, whose details a filter on the corpus compares: the recipe needs it, too.
     reads_scores_of: ClassVar[str | None] = None
