@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pytest
 
 from longtake.curation.recipe import RecipeError, parse_recipe
+from longtake.curation.stages.score import _input
 from longtake.filters import weights
 from longtake.filters.base import FilterUnavailable, MeasureError, Needs, Score
 from longtake.filters.keras_variables import ATTRIBUTE, read_variables
 from longtake.filters.nsfw import KNOWN, LAYERS, WEIGHT, Nsfw
+from tests.filters.pictures import pan, sample
 
 torch = pytest.importorskip("torch")
 
@@ -172,6 +174,13 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(weights.WEIGHTS, WEIGHT, replace(weights.WEIGHTS[WEIGHT], sha256=None, size=None))
     with pytest.raises(FilterUnavailable, match="no readable weight file"):
         Nsfw().measure([embeddings(5)])
+
+
+def test_the_score_stage_hands_over_the_embeddings_of_the_clip(arrays: Arrays) -> None:
+    samples = {"a": sample(pan())}
+    given = _input(Nsfw(), {"clip_id": "a", "keyframe_embeddings": embeddings(5).ravel().tolist()}, samples)
+    assert np.array_equal(given, embeddings(5))
+    assert _input(Nsfw(), {"clip_id": "a"}, samples) is None
 
 
 def test_a_recipe_needs_the_filter_that_embeds() -> None:
