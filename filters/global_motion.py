@@ -21,8 +21,8 @@ from longtake.filters.flow_dis import Flow, flows_of
 STEP = 8  # Px of the flow's size. The fit uses every eighth vector in each direction.
 ROUNDS = 12  # Rounds of reweighting at most. The fit stands still after about 8.
 FEW = 256  # The median of fewer values is found by sorting them all.
-# Long sides per second, and its like for zoom and turn. A round that moves the fit by less is the last one: that is a
-# ten-thousandth of what is told from standing still.
+# Long sides per second. A round that changes the fit by less is the last one: the change is a ten-thousandth of the
+# slowest motion that counts as one.
 SETTLED = 1e-6
 TEXTURE_SIDE = 240  # Px. Texture is looked for at this long side.
 # Mean texture. In a picture with less (black, fog, a line of text on white), the fitted motion need not be the

@@ -4,11 +4,11 @@ Formula: the keyframe's grey levels, reduced to 32×32 by area means, go through
 orthonormal). Of its 8×8 lowest frequencies each gives one bit: whether it lies above the median of all 64. The first of them is
 the mean of the picture, which brightness moves: the others stay, and so does the hash under another size or encoding. Two
 hashes are as far apart as the number of bits in which they differ; those of different pictures differ in 32 of 64 on average.
-Where the 63 frequencies besides the mean have a root mean square under 8 (half a grey level over all pixels: black, fog, a
-plain card), the bits are noise, and the keyframe has no hash. Unit: share of the keyframes that have one, from 0 to 1; no gate
-on it is of use. Detail: the upper and the lower 32 bits of each keyframe's hash in turn, row by row from the lowest frequency
-on; −1 and −1 where it has none. Source: pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
-2010) in the form that the package ImageHash has.
+Where the 63 frequencies besides the mean have a root mean square under 8 (2 grey levels, as a root mean square over the pixels:
+black, fog, a plain card), the bits are noise, and the keyframe has no hash. Unit: share of the keyframes that have one, from 0
+to 1; no gate on it is of use. Detail: the upper and the lower 32 bits of each keyframe's hash in turn, row by row from the
+lowest frequency on; −1 and −1 where it has none. Source: pHash (Zauner, "Implementation and Benchmarking of Perceptual Image
+Hash Functions", 2010) in the form that the package ImageHash has.
 
 Protocol: `dct/32x32,8x8>median,flat8/mean`. Cost: 0.8 ms per clip.
 """
@@ -27,7 +27,7 @@ from longtake.filters.grayscale import grey
 
 SIDE = 32  # px, of the picture that is transformed
 LOW = 8  # frequencies to a side; LOW² bits
-FLAT = 8.0  # of the orthonormal coefficients; a ramp of 2 grey levels over the picture passes it
+FLAT = 8.0  # Root mean square of the coefficients. A ramp of 10 grey levels over the picture is above.
 
 HALF = 1 << 32
 

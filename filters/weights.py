@@ -182,7 +182,7 @@ WEIGHTS: dict[str, Weight] = {
             "princeton-vl/RAFT : models/raft-things.pth (of download_models.sh)",
             "BSD-3-Clause",
         ),
-        # Under the S-Lab License 1.0: for non-commercial purposes only. Nobody publishes its hash.
+        # The S-Lab License 1.0 allows non-commercial purposes only. No hash of the file is published.
         Weight(
             "dover",
             "dover/DOVER.pth",

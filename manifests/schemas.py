@@ -104,7 +104,7 @@ VIDEOS = pa.schema(
         pa.field("clock_restarts", pa.int64()),  # Times that the clock started anew, as where recordings were joined.
         pa.field("decoded_seconds", pa.float64()),  # Seconds of video that were decoded.
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the ends of shots that gave clips and were longer.
-        # Of all packets of the video stream, in their order. Null: the scan did not read them all.
+        # The hash of all packets of the video stream in their order. Null: the scan did not read all of them.
         pa.field("stream_sha256", pa.string()),
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # New each time a video is scanned.

@@ -64,7 +64,7 @@ def test_weights_and_quotas_of_known_counts() -> None:
     assert weights[16:20] == pytest.approx(1 / 2)
     assert weights[21] == 1.0
     assert np.isnan([weights[20], quotas[20]]).all()
-    assert quotas[:16] == pytest.approx(21 * 4 / 7)  # of 21 draws
+    assert quotas[:16] == pytest.approx(21 * 4 / 7)  # There are 21 draws.
     assert quotas[16:20] == pytest.approx(21 * 2 / 7)
     assert quotas[21] == pytest.approx(21 * 1 / 7)
     # Drawn by their weights, clips of a concept come as often as its quota says.

@@ -16,7 +16,7 @@ from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized, sa
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket")
 PICTURES = [resized(photograph(name), 960, 540) for name in NAMES] + [crop(200 + 350 * i) for i in range(5)]
-BOUND = 8  # bits: what `copies` takes for the same unless it is told otherwise
+BOUND = 8  # Bits. The filter `copies` counts hashes within this distance as equal by default.
 
 
 def apart(a: Image, b: Image) -> int:
