@@ -24,7 +24,7 @@ from longtake.manifests import schemas
 
 KEYFRAMES, SHARE = 5, 0.05
 WIDTH, DIRECTIONS = 768, 500
-PART = 50_000  # clips that are made at a time
+PART = 50_000  # Clips that are made at a time.
 
 
 def simulated(clips: int, flips: float) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ class Orphans:
     """Those of a workspace, under a recipe; what is held of them is a number for each clip that others repeat."""
 
     def __init__(self, workspace: Workspace, recipe: Recipe) -> None:
-        self.left: dict[str, Index] = {}  # filter → of the clips that others repeat, those that some tier may keep
+        self.left: dict[str, Index] = {}  # Filter → those of the repeated clips that some tier may keep.
         for name in looking(recipe):
             column = schemas.KEPT_INSTEAD[name].name
             named = [np.zeros((2, 0), np.uint64)]

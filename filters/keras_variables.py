@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-FLOAT = 1  # TensorFlow's number of float32
+FLOAT = 1  # TensorFlow's number of float32.
 ATTRIBUTE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _FOOTER, _MAGIC = 48, 0xDB4775248B80FB57
 _INDEX, _DATA = "variables/variables.index", "variables/variables.data-00000-of-00001"
@@ -58,7 +58,7 @@ def _block(table: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
     block = table[start : start + size]
     if len(block) < size or table[start + size : start + size + 1] != b"\0":
         raise ValueError("a table of variables that is cut off or compressed")
-    end = size - 4 - 4 * int.from_bytes(block[-4:], "little")  # behind it are the places where whole keys stand
+    end = size - 4 - 4 * int.from_bytes(block[-4:], "little")  # The places of whole keys follow.
     at, key = 0, b""
     while at < end:
         shared, at = _varint(block, at)

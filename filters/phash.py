@@ -25,8 +25,8 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
 from longtake.filters.grayscale import grey
 
-SIDE = 32  # px, of the picture that is transformed
-LOW = 8  # frequencies to a side; LOW² bits
+SIDE = 32  # Px. The picture that is transformed has sides of this length.
+LOW = 8  # Frequencies along each side. A hash has LOW² bits.
 FLAT = 8.0  # Root mean square of the coefficients. A ramp of 10 grey levels over the picture is above.
 
 HALF = 1 << 32

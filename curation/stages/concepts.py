@@ -29,9 +29,9 @@ from longtake.manifests import schemas
 from longtake.manifests.keys import hashed
 
 NAME = Concept.name
-CENTRES = ".concepts.npz"  # in the workspace
+CENTRES = ".concepts.npz"  # A file of the workspace.
 _DECIDES = ("clip_id", "status", "error_kind", "error", "scan_id", "protocols")
-_SLICE = 20_000  # rows that are read together with their embeddings, 1.5 KiB each and a few copies of them
+_SLICE = 20_000  # Rows that are read together with their embeddings, of 1.5 KiB each.
 _ALL = np.uint64(2**64 - 1)
 
 Flags = npt.NDArray[np.bool_]
@@ -134,7 +134,7 @@ def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> 
         found.append(embeddings)
     filled = [part for part in found if len(part)]
     if not filled:
-        return _sample(workspace, recipe, source, 1.0)  # so few that none was chosen
+        return _sample(workspace, recipe, source, 1.0)  # The clips are so few that none was chosen.
     if len({part.shape[1] for part in filled}) > 1:
         raise SetupError(f"{workspace.clips.path}: embeddings of different sizes cannot be compared")
     return np.concatenate(filled)
@@ -171,7 +171,7 @@ def _read(workspace: Workspace) -> _Fit | None:
         KeyError,
         EOFError,
         OSError,
-    ):  # none yet, or no whole one: they are found again
+    ):  # The file is missing or broken: the centres are fitted again.
         return None
 
 
