@@ -7,7 +7,7 @@ less. It repeats if it moves by at least 2 grey levels and lies, a second or mor
 was there one period before; and if that is so of all looks of a stretch of at least a second, at the same period. For a
 boomerang it is the same with a moment about which time is mirrored in place of the period. The score is the time of the looks
 that repeat over the time of all. So what does not move is no repeat: a still scene, stills that are cut to and fro, a
-background before and after somebody has passed through. And what moves to and fro by nature (waves, a walk, a wheel, a shaking
+background before and after a person has passed through. And what moves to and fro by nature (waves, a walk, a wheel, a shaking
 camera) does not come back within a fifth of its motion for a whole second, all over the picture. Unit: share, from 0 to 1; a
 loop of 5 s in a clip of 15 s has 0.67, a clip that runs back from its middle 0.47. Detail: the share of each of five equal
 parts of the clip. Source: this project's own. No gate in the recipes that ship.
