@@ -7,7 +7,10 @@ replaced rows from the files, for other readers of the folder (pandas, DuckDB, a
 
 Ages. An append is named after the clock, or after the newest part if the clock lags behind it, and always at an even
 nanosecond. A compacted part takes the odd nanosecond right after the newest part that its maker saw: newer than all
-that it replaces, and older than any append that started later, such as one by a worker that outlived its driver.
+that it replaces, and older than any append that started later, such as one by a worker that outlived its driver. On a disk
+appends choose their times in turn. A bucket has no turns: an upload may end after a compaction that chose a later time and
+did not see its rows. So there a writer lists the folder after its upload, and appends again behind such a compaction, and a
+compaction lists the folder again after its own, and takes along what came meanwhile.
 
 Costs. An append is O(1): on a disk an extended attribute of the folder names its newest part, and the folder is listed only
 where this attribute may be wrong. While a run appends, it calls `merge` now and then: parts of like size at the new end
@@ -23,6 +26,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +117,21 @@ class Manifest(ManifestReader):
         if newest is not None:
             example = table[self.key].filter(from_numpy(~newest[0]))[0]
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
-        return self._write(table, lambda folder: self._next_time(after, folder)) if table.num_rows else None
+        if not table.num_rows:
+            return None
+        part = self._write(table, lambda folder: self._next_time(after, folder))
+        while (compaction := self._hidden_by(part)) is not None:
+            part = self._write(table, partial(self._next_time, compaction.time))
+        return part
+
+    def _hidden_by(self, part: Part) -> Part | None:
+        """The newest compaction that is newer than a part that was just uploaded, and may not have its rows; None on a disk, and
+        where the part is gone: then a compaction has them."""
+        if self.folder.is_local:
+            return None
+        parts = self.parts()
+        newer = [one for one in parts if one.compacted and one.time > part.time]
+        return newer[-1] if newer and part in parts else None
 
     def make_readable(self, further: Sequence[pa.Field] = ()) -> None:
         """If the manifest has no part, write one without rows: pandas and DuckDB then read an empty table with these
@@ -141,7 +159,7 @@ class Manifest(ManifestReader):
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
         with in_turn(self.folder):  # No append may be between its choice of a name and the appearance of that name.
-            parts = self.parts()
+            parts = seen = self.parts()
         if any(part.rows for part in parts):
             for part in (part for part in parts if not part.rows):  # Empty parts come from `make_readable`.
                 with self._in_plain_words("delete", self._file(part.name)):
@@ -161,6 +179,17 @@ class Manifest(ManifestReader):
         if chosen:
             kept = None if masks is None else [masks[i] for i in chosen]
             self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)
+        if not self.folder.is_local:
+            self._take_along(seen)
+
+    def _take_along(self, seen: Sequence[Part]) -> None:
+        """Append rows again that came after a compaction had listed the folder, with an older time than it has. They get the
+        first time after its own: older than those of all later appends. seen: the parts that it listed."""
+        parts = self.parts()
+        newest = max((part.time for part in parts if part.compacted), default=0)
+        late = [part for part in parts if part.time < newest and not part.compacted and part not in set(seen)]
+        if late:
+            self._written_again(late, newest + 1)
 
     def merge(self) -> int:
         """Make one part of many small ones, while others append. Gives the number of parts that were replaced.
@@ -215,15 +244,19 @@ class Manifest(ManifestReader):
 
     def _merged(self, parts: Sequence[Part]) -> list[Part]:
         """One part in place of several, or a few parts, where parts of one age have many rows."""
+        made = self._written_again(parts, parts[-1].time | 1)
+        self._delete_all(parts)
+        return made
+
+    def _written_again(self, parts: Sequence[Part], when: int) -> list[Part]:
+        """The rows of some parts that are the newest among them, in new parts of one time."""
         tables = [loaded.table for loaded in self._ahead(parts, lambda part: self._load(part, None, verify=True))]
         schema = self._joined([table.schema for table in tables])
         tables = [fit(table, schema, self._file(part.name)) for part, table in zip(parts, tables, strict=True)]
         masks = _newest([table[self.key] for table in tables])
         if masks is not None:
             tables = [table.filter(from_numpy(mask)) for table, mask in zip(tables, masks, strict=True)]
-        made = [self._write(table, lambda _: parts[-1].time | 1) for table in _pieces(tables, self._full)]
-        self._delete_all(parts)
-        return made
+        return [self._write(table, lambda _: when) for table in _pieces(tables, self._full)]
 
     def _replace(
         self, parts: Sequence[Part], masks: list[npt.NDArray[np.bool_]] | None, schema: pa.Schema, when: int

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import types
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -243,32 +243,41 @@ class Bench:
                 raise self.facts.broken(f"the frames of {key} are not those of its row")
 
 
-def sites(medium: Medium, codes: Mapping[str, types.CodeType], worlds: int = 30) -> dict[str, int]:
-    """The call sites of undisturbed worlds, and how often each was reached at most."""
-    found: Counter[str] = Counter()
-    for seed in range(worlds):
+# Undisturbed worlds that are played to know the call sites, and by how much a site that few of them reach is drawn more often.
+WORLDS = 30
+MOST_WEIGHT = 10.0
+
+
+def sites(medium: Medium, codes: Mapping[str, types.CodeType]) -> dict[str, list[int]]:
+    """The call sites of undisturbed worlds; for each world that reaches a site, how often."""
+    found: dict[str, list[int]] = {}
+    for seed in range(WORLDS):
         world = World(-1 - seed)
         Bench(world, codes, medium).play()
         for site, count in world.sites.items():
-            found[site] = max(found[site], count)
+            found.setdefault(site, []).append(count)
     return dict(sorted(found.items()))
 
 
-def draw(seed: int, found: Mapping[str, int], medium: Medium) -> list[Fault]:
+def draw(seed: int, found: Mapping[str, Sequence[int]], medium: Medium) -> list[Fault]:
     """The faults of a seed: one, now and then two or three, each at a call of a site."""
     chance = random.Random(f"faults {seed}")
+    weights = [min(MOST_WEIGHT, WORLDS / len(counts)) for counts in found.values()]
     faults = []
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
-        site = chance.choice(list(found))
+        site = chance.choices(list(found), weights)[0]
         kinds = ON_DISK if medium == "disk" else IN_BUCKET
         if site.endswith("os.write"):
             kinds = (*kinds, "torn")
-        faults.append(Fault(chance.choice(kinds), site, chance.randint(1, found[site])))
+        faults.append(Fault(chance.choice(kinds), site, chance.randint(1, chance.choice(found[site]))))
     return faults
 
 
 def play(
-    seed: int, codes: Mapping[str, types.CodeType], found: Mapping[Medium, Mapping[str, int]], log: bool = False
+    seed: int,
+    codes: Mapping[str, types.CodeType],
+    found: Mapping[Medium, Mapping[str, Sequence[int]]],
+    log: bool = False,
 ) -> World:
     """One seed. Raises Broken, Stuck, and what else ended a process, with the world as its `world`."""
     medium: Medium = "disk" if seed % 2 else "bucket"

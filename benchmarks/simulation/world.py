@@ -1,6 +1,6 @@
 """Simulated processes on simulated hosts, under one seed: who runs next, what time it is, and which call fails.
 
-Each process is a thread of this program, and exactly one runs at a time: at each call that reaches the machine (a file, the
+Each process is a greenlet of this program, and exactly one runs at a time: at each call that reaches the machine (a file, the
 store, the clock) it hands over, and the seed decides who goes on. So a seed is one history, and can be replayed.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from greenlet import getcurrent, greenlet
 
 START = 1_700_000_000.0  # Seconds since 1970 at which each world begins.
 CALL_SECONDS = 0.002  # Seconds that a call takes, on average.
@@ -55,7 +56,7 @@ class Task:
 
     process: Process
     run: Callable[[], None]
-    turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    thread: greenlet | None = None
     asleep_until: float = 0.0
     blocked: Callable[[], bool] | None = None  # The thread waits while this is true.
     ended: bool = False
@@ -88,7 +89,7 @@ class World:
         self.boots = 0  # How often the power came back.
         self.power_cut: Callable[[], None] = lambda: None
         self._tasks: list[Task] = []
-        self._back = threading.Semaphore(0)
+        self._scheduler = getcurrent()
         self._current: Task | None = None
         self._pids = 100
 
@@ -105,11 +106,10 @@ class World:
         """A further thread of a process."""
         task = Task(process, run, is_main=is_main)
         self._tasks.append(task)
-        threading.Thread(target=self._carry, args=(task,), daemon=True).start()
+        task.thread = greenlet(lambda: self._carry(task), parent=self._scheduler)
         return task
 
     def _carry(self, task: Task) -> None:
-        task.turn.acquire()
         try:
             if not task.process.dead:
                 task.run()
@@ -118,7 +118,6 @@ class World:
         except BaseException as error:
             task.error = error
         task.ended = True
-        self._back.release()
 
     def run(self) -> None:
         """Until no process lives. Raises the first error that ended a process, and Stuck."""
@@ -149,8 +148,8 @@ class World:
             task = self.random.choice(ready)
             task.blocked = None
             self._current = task
-            task.turn.release()
-            self._back.acquire()
+            assert task.thread is not None
+            task.thread.switch()
             self._current = None
 
     def kill(self, process: Process) -> None:
@@ -210,8 +209,7 @@ class World:
         task = self._current
         assert task is not None
         assert task.process is process, "a call by a process whose turn it is not"
-        self._back.release()
-        task.turn.acquire()
+        self._scheduler.switch()
         if process.dead:
             raise Killed
 
