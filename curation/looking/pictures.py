@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import Access, Reach
+from longtake.curation.access import Access
 from longtake.curation.errors import RowError, is_of_the_world
 from longtake.curation.reading.samples import load_sample
 from longtake.curation.reading.sampling import Span
@@ -111,7 +111,7 @@ class Pictures:
     def _read(self, clip: Mapping[str, Any]) -> Strip | NoStrip:
         """Out of the source."""
         uri = clip["uri"]
-        self._access = self._access or Access.load(reach=Reach.of())
+        self._access = self._access or Access.load()
         source = self._access.source(uri, self._needs_access(uri))
         self._sandbox = self._sandbox or Sandbox()
         limits = Limits(self._seconds + _MARGIN_SECONDS, _MEMORY_MIB)
