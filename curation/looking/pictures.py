@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -131,6 +132,17 @@ class Pictures:
             needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
             self._needing = set(inputs["uri"].filter(needs).to_pylist())
         return uri in self._needing
+
+
+def parts_of(strip: Strip, quality: int = 72) -> list[bytes]:
+    """The pictures of a strip one by one, as JPEGs of this quality; none if it does not decode."""
+    import cv2
+
+    whole = cv2.imdecode(np.frombuffer(strip.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if whole is None or whole.shape[1] % len(strip.times):
+        return []
+    parts = np.split(np.asarray(whole), len(strip.times), axis=1)
+    return [bytes(cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]) for part in parts]
 
 
 def strip_of(workspace: Workspace, clip: Mapping[str, Any], access: Access | None = None) -> Strip | NoStrip:
