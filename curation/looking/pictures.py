@@ -1,5 +1,5 @@
 """A small picture of any clip, for the studio and the report: its stored strip, or frames of its source, read when they are asked
-for."""
+for. What decodes is imported then, too: the studio begins without it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 
 from longtake.curation.access import Access
 from longtake.curation.errors import RowError, is_of_the_world
-from longtake.curation.reading.samples import load_sample
-from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.sandbox import Limits, Sandbox
-from longtake.curation.reading.strips import strip_of_pictures, strip_of_source
 from longtake.curation.workspace import Workspace
-from longtake.manifests.frames import StoredStrip, read_frames, read_strips
+from longtake.manifests.frames import StoredFrames, StoredStrip, read_frames, read_strips
+
+if TYPE_CHECKING:
+    from longtake.curation.reading.sandbox import Sandbox
 
 OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")  # what is asked of a clip's row
 KEYFRAMES = 5  # of a clip that is read out of its source
@@ -103,14 +102,17 @@ class Pictures:
         try:
             strip = read_strips(*place).get(clip["clip_id"])
             if strip is None:
-                sample = read_frames(*place).get(clip["clip_id"])
-                strip = None if sample is None else strip_of_pictures(load_sample(sample).keyframes, sample.times)
+                strip = _strip_of_sample(read_frames(*place).get(clip["clip_id"]))
             return Strip(strip.jpeg, strip.times, True) if strip else None
         except (OSError, pa.ArrowException, RowError):
             return None
 
     def _read(self, clip: Mapping[str, Any]) -> Strip | NoStrip:
         """Out of the source."""
+        from longtake.curation.reading.sampling import Span
+        from longtake.curation.reading.sandbox import Limits, Sandbox
+        from longtake.curation.reading.strips import strip_of_source
+
         uri = clip["uri"]
         self._access = self._access or Access.load()
         source = self._access.source(uri, self._needs_access(uri))
@@ -132,6 +134,13 @@ class Pictures:
             needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
             self._needing = set(inputs["uri"].filter(needs).to_pylist())
         return uri in self._needing
+
+
+def _strip_of_sample(stored: StoredFrames | None) -> StoredStrip | None:
+    from longtake.curation.reading.samples import load_sample
+    from longtake.curation.reading.strips import strip_of_pictures
+
+    return None if stored is None else strip_of_pictures(load_sample(stored).keyframes, stored.times)
 
 
 def parts_of(strip: Strip, quality: int = 72) -> list[bytes]:

@@ -17,6 +17,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.looking import pictures as module
 from longtake.curation.looking.pictures import NoStrip, Pictures, Strip, strip_of
 from longtake.curation.reading.samples import store_sample
+from longtake.curation.reading.sandbox import Sandbox
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
 from longtake.manifests.frames import StoredStrip, frames_writer
@@ -103,7 +104,7 @@ def test_a_film_that_takes_too_long_is_stopped(reader: Pictures, source: str, mo
         asked.append(limits.seconds)
         raise VideoError("timeout", "decoding did not end within its time limit; see scan.time_limit")
 
-    monkeypatch.setattr(module.Sandbox, "run", hangs)
+    monkeypatch.setattr(Sandbox, "run", hangs)
     found = reader.strip_of(clip(source, 0.0, 1.0))
     assert isinstance(found, NoStrip)
     assert (found.why.endswith("it gave none in 10 s."), asked) == (True, [10.0])
@@ -117,7 +118,7 @@ def test_few_are_waited_for_at_a_time(workspace: Workspace, source: str, monkeyp
         going_on.wait(20)
         return STORED
 
-    monkeypatch.setattr(module.Sandbox, "run", waits)
+    monkeypatch.setattr(Sandbox, "run", waits)
     pictures = Pictures(workspace)
     found: dict[int, Strip | NoStrip] = {}
 
