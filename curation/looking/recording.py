@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rerun import RecordingStream
 
 TIMELINE = "video"  # seconds since the start of the video
+_VIEWS = 8  # Scores that are shown at first; the viewer lists the others.
 _NEEDED = "a recording needs Rerun, which is not installed: pip install 'longtake[rerun]'"
 
 
@@ -51,7 +52,10 @@ def write_recording(workspace: Workspace, recipe: Recipe, clip_id: str, target: 
                             rrb.TextDocumentView(origin="/captions", name="captions"),
                         ),
                         rrb.Vertical(
-                            *(rrb.TimeSeriesView(origin=f"/scores/{name}", name=name) for name in _drawn(known)[:8])
+                            *(
+                                rrb.TimeSeriesView(origin=f"/scores/{rr.escape_entity_path_part(name)}", name=name)
+                                for name in _drawn(known)[:_VIEWS]
+                            )
                         ),
                         rrb.TextDocumentView(origin="/clip", name="clip"),
                     ),
@@ -119,16 +123,16 @@ def _scores(stream: RecordingStream, known: Mapping[str, Any], recipe: Recipe, t
         for time, value in zip(moments(len(detail), times, start, end), detail, strict=True):
             if value is not None:
                 stream.set_time(TIMELINE, duration=float(time))
-                stream.log(f"scores/{name}/measured", rr.Scalars(value))
+                stream.log(["scores", name, "measured"], rr.Scalars(value))
         for tier, gates in recipe.tiers.items():
             for side, limit in _limits(gates.get(name)):
                 for time in (start, end):
                     stream.set_time(TIMELINE, duration=time)
-                    stream.log(f"scores/{name}/{tier} {side}", rr.Scalars(limit))
+                    stream.log(["scores", name, tier, side], rr.Scalars(limit))
 
 
 def _limits(gate: Gate | None) -> list[tuple[str, float]]:
-    ends = [] if gate is None else [("at least", gate.low), ("at most", gate.high)]
+    ends = [] if gate is None else [("at_least", gate.low), ("at_most", gate.high)]
     return [(side, limit) for side, limit in ends if np.isfinite(limit)]
 
 
