@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -173,7 +173,7 @@ def _annotation(mark: Mark) -> dict[str, Any]:
 def _write_samples(found: Iterable[Item], folder: Path) -> None:
     """As `fiftyone.Dataset.from_dir(folder, dataset_type=fiftyone.types.FiftyOneDataset)` reads it: a sample for each clip, a
     classification for each mark."""
-    texts = [field_of(name, "StringField") for name in ("label", "rater", "when", "note")]
+    texts = [field_of(name, "StringField") for name in ("label", "rater", "when", "note", "seal")]
     tags = field_of("tags", "ListField", subfield="StringField")
     marks = field_of(
         "classifications", "ListField", subfield="EmbeddedDocumentField", document="labels.Classification",
@@ -204,6 +204,11 @@ def _write_samples(found: Iterable[Item], folder: Path) -> None:
         file.write("\n]}\n")
 
 
+def _seal(*said: str | None) -> str:
+    """What tells a mark that we wrote from one that somebody changed: clip, label, rater, time and note."""
+    return digits(*said)
+
+
 def _sample(item: Item) -> dict[str, Any]:
     said: list[dict[str, Any]] = [
         {
@@ -214,6 +219,7 @@ def _sample(item: Item) -> dict[str, Any]:
             "rater": mark.who,
             "when": mark.when.isoformat(),
             "note": mark.note,
+            "seal": _seal(item.clip_id, mark.mark, mark.who, mark.when.isoformat(), mark.note),
         }
         for mark in item.marks
     ]
@@ -251,8 +257,12 @@ def read_marks(workspace: Workspace, how: Format, source: Path, rater: str) -> I
     _refuse(workspace, source, read)
     # Of what one file says twice of a rater and a clip, all is stored: the newest counts.
     new = list(dict.fromkeys(_mark(one, source) for one in read))
-    known = set(marks.everything())
-    fresh = [mark for mark in new if mark not in known]
+    known = {(mark.who, mark.clip, mark.when): mark for mark in marks.everything()}
+    fresh = [mark for mark in new if known.get((mark.who, mark.clip, mark.when)) != mark]
+    # A mark of a time at which the same rater said something else was changed since, in the file.
+    fresh = [
+        replace(mark, when=datetime.now(UTC)) if (mark.who, mark.clip, mark.when) in known else mark for mark in fresh
+    ]
     if fresh:
         marks.put(fresh)
     return Imported(len(fresh), len(new) - len(fresh))
@@ -356,8 +366,13 @@ def _of_samples(source: Path, rater: str) -> Iterator[_Read]:
         clip = sample["clip_id"]
         changed = _date(sample.get("last_modified_at"))
         for one in (sample.get("marks") or {}).get("classifications") or ():
-            who, when = one.get("rater") or rater, one.get("when") or changed
-            yield _Read(f"clip {clip}", clip, who, when, one["label"], one.get("note") or None)
+            mark, who, when, note = one["label"], one.get("rater"), one.get("when"), one.get("note") or None
+            if one.get("seal") not in (
+                None,
+                _seal(clip, mark, who, when, note),
+            ):  # who changes a mark makes one of their own
+                who = when = None
+            yield _Read(f"clip {clip}", clip, who or rater, when or changed, mark, note)
         if tagged := [tag for tag in CHOICES if tag in (sample.get("tags") or ())]:
             yield _Read(f"clip {clip}", clip, rater, changed, " and ".join(tagged), None)
 

@@ -106,14 +106,31 @@ def test_a_newer_mark_stays_above_an_older_one_that_comes_in(tmp_path: Path, wor
     assert newer in Marks(there, "x").newest()
 
 
+def test_a_mark_that_was_changed_in_a_table_is_a_new_one(tmp_path: Path, workspace: Workspace) -> None:
+    Marks(workspace, "x").put(MADE)
+    path = edited(out(workspace, "csv", tmp_path / "out.csv"), "csv", '"bad","dull"', '"good","better so"')
+    assert read_marks(workspace, "csv", path, "x") == Imported(1, 2)
+    changed = Marks(workspace, "x").newest()[1]
+    assert (changed.who, changed.mark, changed.note) == ("bob@example.org", "good", "better so")
+    assert changed.when > datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_a_mark_that_was_changed_in_fiftyone_is_of_who_brings_it(tmp_path: Path, workspace: Workspace) -> None:
+    Marks(workspace, "x").put(MADE)
+    path = edited(out(workspace, "fiftyone", tmp_path / "out"), "fiftyone", '"label": "good"', '"label": "bad"')
+    assert read_marks(workspace, "fiftyone", path, "Eve") == Imported(1, 2)
+    found = {mark.who: mark.mark for mark in Marks(workspace, "x").newest() if mark.clip == clip_id("a")}
+    assert found == {"Ada L.": "good", "bob@example.org": "bad", "Eve": "bad"}
+
+
 # ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def edited(path: Path, how: Format, old: str, new: str) -> Path:
     file = path / "samples.json" if how == "fiftyone" else path
-    text = file.read_text(encoding="utf-8")
-    assert old in text
-    file.write_text(text.replace(old, new), encoding="utf-8")
+    content = file.read_bytes()  # as bytes, since a text's line ends are changed
+    assert old.encode() in content
+    file.write_bytes(content.replace(old.encode(), new.encode()))
     return path
 
 
