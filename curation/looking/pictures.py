@@ -3,6 +3,7 @@ for. What decodes is imported then, too: the studio begins without it."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ import pyarrow.compute as pc
 from longtake.curation.access import Access
 from longtake.curation.errors import RowError, is_of_the_world
 from longtake.curation.workspace import Workspace
+from longtake.manifests.folder import local_path
 from longtake.manifests.frames import StoredFrames, StoredStrip, read_frames, read_strips
+from longtake.manifests.members import file_of
 
 if TYPE_CHECKING:
     from longtake.curation.reading.sandbox import Sandbox
@@ -109,11 +112,13 @@ class Pictures:
 
     def _read(self, clip: Mapping[str, Any]) -> Strip | NoStrip:
         """Out of the source."""
+        uri = clip["uri"]
+        if _is_gone(uri):
+            return NoStrip("No picture of this clip is stored, and its source is not there.")
         from longtake.curation.reading.sampling import Span
         from longtake.curation.reading.sandbox import Limits, Sandbox
         from longtake.curation.reading.strips import strip_of_source
 
-        uri = clip["uri"]
         self._access = self._access or Access.load()
         source = self._access.source(uri, self._needs_access(uri))
         self._sandbox = self._sandbox or Sandbox()
@@ -124,7 +129,7 @@ class Pictures:
         except RowError as error:
             slow = error.kind in ("timeout", "timed_out")
             said = f"it gave none in {limits.seconds:g} s" if slow else source.redact(str(error)).rstrip(".")
-            why = f"No picture of this clip is stored, and its source {uri} cannot be shown: {said}."
+            why = f"No picture of this clip is stored, and its source cannot be shown: {said}."
             return NoStrip(why, again=is_of_the_world(error.kind))
         return Strip(strip.jpeg, strip.times, False)
 
@@ -134,6 +139,15 @@ class Pictures:
             needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
             self._needing = set(inputs["uri"].filter(needs).to_pylist())
         return uri in self._needing
+
+
+def _is_gone(uri: str) -> bool:
+    """Whether a film of this machine is not there. Of all else the reader tells."""
+    path = local_path(file_of(uri))
+    try:
+        return path is not None and not os.path.exists(path)
+    except ValueError:  # a NUL in the name
+        return True
 
 
 def _strip_of_sample(stored: StoredFrames | None) -> StoredStrip | None:
