@@ -211,7 +211,8 @@ def test_tasks_bring_their_film_and_a_picture(tmp_path: Path, workspace: Workspa
     first = tasks[0]["data"]
     assert first["strip"] == "data:image/jpeg;base64,YSBqcGVn"
     assert (first["video"], first["start"], first["end"]) == ("/videos/[red]v1[/red].mp4", 0.0, 15.0)
-    # The interface shows what there is, and asks for what is read.
+    # The interface shows what there is, and asks for what is read; the page of the docs has it.
+    assert INTERFACE in (Path(__file__).parents[3] / "docs" / "report-and-studio.md").read_text(encoding="utf-8")
     tags = {element.get("name"): element for element in ElementTree.fromstring(INTERFACE) if element.get("name")}
     assert {element.get("value", "$")[1:] for element in tags.values()} - {""} <= set(first)
     assert {choice.get("value") for choice in tags["mark"]} == {"good", "bad"}
