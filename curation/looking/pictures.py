@@ -24,14 +24,18 @@ from longtake.manifests.members import file_of
 if TYPE_CHECKING:
     from longtake.curation.reading.sandbox import Sandbox
 
-OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")  # what is asked of a clip's row
-KEYFRAMES = 5  # of a clip that is read out of its source
-SOURCE_SECONDS = 6.0  # that a source is read for one clip; what was seen until then is shown
-_MARGIN_SECONDS = 4.0  # Beyond these, to open a source; whoever takes longer is stopped.
-_MEMORY_MIB = 2048
-# Clips whose sources are waited for at a time. Whoever asks for more has to ask again, and holds no thread meanwhile.
+# The columns of a clip's row that its pictures need.
+OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")
+KEYFRAMES = 5  # Pictures of a clip that is read from its source.
+SOURCE_SECONDS = (
+    6.0  # The time for reading one clip from its source; the strip then shows the frames that were decoded by then.
+)
+_MARGIN_SECONDS = 4.0  # The further time for opening a source. After it the decoder is stopped.
+_MEMORY_MIB = 2048  # The memory limit of the decoder.
+# The number of clips whose sources may be waited for at a time. A further question is refused at once, so that a page with many
+# such clips leaves threads to its server.
 WAITING = 8
-REMEMBERED = 2000  # clips: some 25 MB
+REMEMBERED = 2000  # Clips whose strips stay in memory: some 25 MB.
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ def _is_gone(uri: str) -> bool:
     path = local_path(file_of(uri))
     try:
         return path is not None and not os.path.exists(path)
-    except ValueError:  # a NUL in the name
+    except ValueError:  # The name has a NUL.
         return True
 
 

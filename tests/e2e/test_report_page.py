@@ -36,9 +36,11 @@ def test_contents_pictures_and_room(browser: Browser, page_file: Path, width: in
         heading = page.locator(f"#{section} h2").bounding_box()
         assert nav is not None
         assert heading is not None
-        assert nav["y"] >= -1  # still in sight
+        assert nav["y"] >= -1  # The contents are still in sight.
         beside = nav["x"] + nav["width"] <= heading["x"]
-        assert beside or nav["y"] + nav["height"] <= heading["y"] + 1 or section == "time"  # and covers nothing
+        assert (
+            beside or nav["y"] + nav["height"] <= heading["y"] + 1 or section == "time"
+        )  # The contents cover no heading.
     sides = page.locator("#near .two > div")
     for side in sides.all():
         empty = side.get_by_text("No clip is on this side.").count()

@@ -19,8 +19,8 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, TierResult, Verdict
 from longtake.manifests.frames import read_frames
 
-PICTURE = 320  # pixels: the width of a keyframe on a page
-STRIP = 160  # pixels: of one that is taken from a strip
+PICTURE = 320  # Pixels: the width of a keyframe on a page.
+STRIP = 160  # Pixels: the width of a keyframe from a strip.
 _MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
 
 

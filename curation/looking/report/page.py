@@ -36,11 +36,11 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 
-MOST_PAGE = 15_000_000  # Bytes of the file, whatever the corpus.
-MOST_BYTES = 10_000_000  # Of them, those of pictures. All that is left for words is more than any recipe took.
+MOST_PAGE = 15_000_000  # Bytes of the file, for any corpus.
+MOST_BYTES = 10_000_000  # Bytes of pictures among them. The rest is more than the words of any recipe took.
 MOST_CLIPS = 160
-SOURCES_SECONDS = 30.0  # that sources are read for pictures of clips that were not decoded, and how long one of them is
-SOURCE_SECONDS = 3.0
+# Seconds for reading pictures of clips that the scan did not decode from their sources: of all, and of one.
+SOURCES_SECONDS, SOURCE_SECONDS = 30.0, 3.0
 KEPT_SHOWN, REJECTED_SHOWN, NEAR_SHOWN = 6, 2, 2  # of each tier, gate, side of a threshold
 
 
@@ -65,9 +65,9 @@ class _Sheets:
     anchors: dict[int, str] = field(default_factory=dict)
     repeated: int = 0
     used: int = 0
-    seconds: float = 0.0  # that were spent on sources
-    fewer: int = 0  # clips with fewer pictures than there are
-    unread: int = 0  # clips whose sources were not read any more
+    seconds: float = 0.0  # The time spent on sources.
+    fewer: int = 0  # Clips with fewer pictures than there are.
+    unread: int = 0  # Clips whose sources were not read any more.
 
     def sheet(self, rows: Sequence[int], width: int = STRIP, scores: Sequence[str] = ()) -> list[Shown]:
         """The clips in these rows of the table, as the page shows them. width: of their pictures. scores: told of each."""
