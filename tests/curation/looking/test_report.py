@@ -455,11 +455,11 @@ def test_many_clips_stay_below_the_limit(tmp_path: Path, monkeypatch: pytest.Mon
 
     workspace, chosen = crowd(tmp_path / "workspace", 120, 24)
     monkeypatch.setattr(page, "MOST_CLIPS", 60)
-    monkeypatch.setattr(page, "MOST_BYTES", 400_000)
+    monkeypatch.setattr(page, "MOST_BYTES", 3_000_000)
     source = write_report(workspace, chosen)
     assert source.count(b'<article class="clip"') <= 60
     pictures = sum(map(len, re.findall(rb'src="data:[^"]*"', source)))
-    assert 340_000 < pictures < 480_000
+    assert 2_600_000 < pictures < 3_400_000
     said = Page(source).text
     assert "of the clips on this page show fewer than five pictures, so that it stays under 15 MB" in said
     # The fuller the page, the fewer pictures a clip has: five, three, one, none.
