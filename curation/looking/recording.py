@@ -1,6 +1,6 @@
 """One clip as a recording that the Rerun viewer shows: its frames, its scores and its captions, over the time of its video.
 
-https://rerun.io. Rerun is an extra: `pip install 'longtake[rerun]'`. Nothing is sent anywhere; a viewer is opened by hand.
+https://rerun.io. Rerun is an extra: `pip install 'longtake[rerun]'`. Nothing is sent, and no viewer is started.
 """
 
 from __future__ import annotations
