@@ -49,6 +49,7 @@ def explode(videos: pa.Table) -> pa.Table:
         "error_kind": field["error_kind"],
         "error": field["error"],
         "has_frames": field["has_frames"],
+        "has_strip": field["has_strip"],
         "source_caption": field["caption"],
         "source_sub_captions": field["sub_captions"],
         "source_captions": field["captions"],
@@ -288,17 +289,17 @@ def slices_of_each(
     asked = {} if columns is None else _asked_by_each(recipes, columns, needed)
     for clips in workspace.clips.scan(**asked):
         joined: dict[str, ClipScores] = {}
-        found = []
+        views = []
         for recipe, filters, repeated in zip(recipes, built, orphans, strict=True):
             kind = _captioner(recipe)
             if repeated.left:
-                found.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
+                views.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
             elif kind in joined:
-                found.append(joined[kind].under(filters))
+                views.append(joined[kind].under(filters))
             else:
                 joined[kind] = captions[kind].joined(clips, recipe, filters)
-                found.append(joined[kind])
-        yield found
+                views.append(joined[kind])
+        yield views
 
 
 def _captioner(recipe: Recipe) -> str:
