@@ -49,6 +49,9 @@ SAMPLE_VERSION = 3
 # (`curation/reading/colour.py`). Another curve is another name.
 READING = "bt709-white203-knee0.8"
 
+# How borders are found and cut away (`curation/reading/cropping.py`), in the protocols of what is measured on the rest.
+CROPPING = "crop.1"
+
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
 _NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
@@ -200,6 +203,11 @@ class Recipe(_Section):
     scan: Scan = Scan()
     splitting: Splitting = Splitting()
     sampling: Sampling = Sampling()
+    crop: Literal["borders"] | None = Field(
+        None,
+        description="`borders`: borders (letterbox, pillars), and bands of subtitles at an edge, are cut away before a clip is "
+        "measured, if 60 % of the picture is left, and a size that some tier takes; null: nothing is cut away",
+    )
     filters: Annotated[dict[str, dict[str, Any]], FiltersSchema()]
     tiers: Annotated[dict[str, dict[str, GateField]], TiersSchema()]
     captioning: Captioning = Captioning()
@@ -209,7 +217,9 @@ class Recipe(_Section):
     def built(self) -> dict[str, Filter[Any]]:
         """The filters, ready to measure, in the recipe's order."""
         spacing = keyframe_spacing(self.splitting, self.sampling)
-        return {name: _with_spacing(name, settings, spacing) for name, settings in self.filters.items()}
+        return {
+            name: _seeing(self.crop, _with_spacing(name, settings, spacing)) for name, settings in self.filters.items()
+        }
 
     def needing(self, needs: Needs) -> dict[str, Filter[Any]]:
         """The filters that measure on `needs`, cheapest first."""
@@ -225,6 +235,7 @@ class Recipe(_Section):
             self.sampling.model_dump(),
             {"reading": READING},
             *version,
+            *([{"crop": CROPPING}] if self.crop else []),
             *self._shot_versions,
         )
 
@@ -393,7 +404,7 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
     for name, settings in _mapping(data.get("filters")).items():
         if isinstance(name, str) and isinstance(settings, dict) and all(isinstance(key, str) for key in settings):
             try:
-                built[name] = _with_spacing(name, settings, spacing)
+                built[name] = _seeing(data.get("crop"), _with_spacing(name, settings, spacing))
             except UnknownFilter as error:
                 found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
     compares = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS or filter_.reads_embeddings]
@@ -449,6 +460,12 @@ def _with_spacing(name: str, settings: Mapping[str, Any], spacing: float | Liter
     except UnknownFilter:  # `build` tells all that is wrong
         fields = {}
     return build(name, {"spacing": spacing, **settings} if "spacing" in fields else settings)
+
+
+def _seeing(crop: object, filter_: Filter[Any]) -> Filter[Any]:
+    """A filter; one that sees pictures, or tells their size, knows whether their borders are cut away before."""
+    sees = filter_.needs in (Needs.SAMPLE, Needs.FRAMES) or filter_.name in ("width", "height")
+    return filter_.seeing(CROPPING) if crop and sees else filter_
 
 
 def _tier_faults(data: Mapping[str, Any]) -> Iterator[Fault]:

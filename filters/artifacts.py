@@ -143,7 +143,7 @@ class Artifacts(Filter[Sample]):
     @property
     def lower_bound(self) -> Filter[Sample]:
         # Of what is not known, too, nothing is counted that this filter might not count.
-        return Borders(reduce=self.reduce, not_known="ignore")
+        return Borders(reduce=self.reduce, not_known="ignore").seeing(self.crop)
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         return [self._measured(item) for item in items]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,23 @@ class Changes:
     since: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Native:
+    """What is kept of a picture before it is reduced, as it was decoded; None: nobody asked for it.
+
+    width, height: of the picture, px. tiles: uint8 [n, side, side], luma; places: int32 [n, 2], the left upper corner (x, y) of
+    each in the picture. rows, columns: float32 [height], [width], by how much each row, or column, differs from the one before
+    it in the mean, grey levels.
+    """
+
+    width: int
+    height: int
+    tiles: Image | None = None
+    places: npt.NDArray[np.int32] | None = None
+    rows: npt.NDArray[np.float32] | None = None
+    columns: npt.NDArray[np.float32] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
@@ -98,7 +115,7 @@ class Sample:
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
     in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it. motion,
-    changes: what only the pass can see; None of a stored sample.
+    changes, native (of each keyframe, then of each partner): what only the pass can see; None of a stored sample.
     """
 
     keyframes: Image
@@ -109,6 +126,7 @@ class Sample:
     marks_known: bool = True
     motion: Motion | None = None
     changes: Changes | None = None
+    native: tuple[Native, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,6 +229,7 @@ class Filter(ABC, Generic[Input]):
     embeds: ClassVar[bool] = False  # its scores carry embeddings
     asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
     reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
+    of_tiles: ClassVar[bool] = False  # it looks at parts of pictures at full size (`Native.tiles`)
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings
@@ -218,6 +237,8 @@ class Filter(ABC, Generic[Input]):
     version: ClassVar[int] = 1
 
     settings: FilterSettings
+    # How the recipe cuts borders away before this filter sees the picture; "": it does not. The scores are other scores.
+    crop: str = ""
 
     def __init__(self, /, **settings: Any) -> None:
         self.settings = checked(self.settings_model, settings)
@@ -234,9 +255,16 @@ class Filter(ABC, Generic[Input]):
 
     @property
     def protocol(self) -> str:
-        """`backend/method/reduce`: scores are comparable when this is equal. From version 2 on, the method ends in it."""
+        """`backend/method/reduce`: scores are comparable when this is equal. From version 2 on, the method ends in it, and, where
+        borders are cut away first, in how."""
         version = f",v{self.version}" if self.version > 1 else ""
-        return f"{self.backend}/{self.method}{version}/{self.reduce}"
+        crop = f",{self.crop}" if self.crop else ""
+        return f"{self.backend}/{self.method}{version}{crop}/{self.reduce}"
+
+    def seeing(self, crop: str) -> Self:
+        """Itself, from now on for pictures whose borders are cut away in this way."""
+        self.crop = crop
+        return self
 
     def counts(self, stored: str, wanted: str) -> bool:
         """Whether a score that is stored under one protocol counts where this filter's is `wanted`; both but for how they are

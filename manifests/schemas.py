@@ -38,6 +38,17 @@ SCORE = pa.struct(
     ]
 )
 
+# What is kept of a clip's picture where the recipe cuts borders away, px of the upright picture at its displayed size; null:
+# all of it. not_cropped: why borders that were found were not cut away.
+_CROP = [
+    pa.field("crop_x", pa.int32()),
+    pa.field("crop_y", pa.int32()),
+    pa.field("crop_width", pa.int32()),
+    pa.field("crop_height", pa.int32()),
+    pa.field("not_cropped", pa.string()),
+]
+CROP = tuple(field.name for field in _CROP)
+
 CLIP_IN_VIDEO = pa.struct(
     [
         pa.field("clip_id", pa.string()),
@@ -51,6 +62,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("captions", pa.list_(pa.string())),
         pa.field("scores", pa.list_(SCORE)),
+        *_CROP,
     ]
 )
 
@@ -127,6 +139,7 @@ CLIPS = pa.schema(
         pa.field("source_captions", pa.list_(pa.string())),
         pa.field("licence", pa.string()),
         pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score
+        *_CROP,
     ]
 )
 

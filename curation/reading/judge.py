@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from longtake.curation.errors import RowError
+from longtake.curation.reading.box import NONE, Box
+from longtake.curation.reading.cropping import cropped, find_crop
+from longtake.curation.reading.native import NativeLook
+from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
@@ -31,13 +35,19 @@ class Measured:
 @dataclass(slots=True)
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. certainty: that it is one take, 0 to 1; nan
-    where nobody looked."""
+    where nobody looked. crop: what is kept of its picture, None: all of it; not_cropped: why borders of it were left."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
     has_frames: bool = False
     error: RowError | None = None
     certainty: float = math.nan
+    crop: Box | None = None
+    not_cropped: str = ""
+
+    def seen(self, info: VideoInfo) -> VideoInfo:
+        """Its video, as large as what is kept of its picture."""
+        return replace(info, width=self.crop.width, height=self.crop.height) if self.crop else info
 
 
 @dataclass(slots=True)
@@ -65,6 +75,12 @@ class Judge:
         later = [f.lower_bound for f in recipe.built.values()]
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
         self._on_sample = sorted(on_sample, key=lambda f: f.cost)
+        tiles = any(f.of_tiles for f in on_sample)
+        # What the passes keep of pictures before they reduce them; None: nothing.
+        self.look = NativeLook(tiles, edges=bool(recipe.crop)) if tiles or recipe.crop else None
+        artifacts = recipe.built.get("artifacts")
+        self._borders = NONE  # those of the clip that was cropped last
+        self._looks_for_text = artifacts is not None and artifacts.backend == "rapidocr"
 
     def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
         """The metadata scores of a clip; what the container does not say has none. certainty: that it is one take."""
@@ -103,11 +119,26 @@ class Judge:
 
     def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, keep: Keep) -> None:
         """The scores of a clip; its sample goes to `keep` where some tier may still keep it. sample: None if there is none."""
-        clip.scores |= self.probe_scores(info, clip.span, clip.certainty)
+        if sample is not None and self.recipe.crop:
+            sample = self._cropped(info, clip, sample)
+        clip.scores |= self.probe_scores(clip.seen(info), clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)
             if clip.has_frames:
                 keep(clip.span, sample)
+
+    def _cropped(self, info: VideoInfo, clip: ClipScan, sample: Sample) -> Sample:
+        """The sample within the box that is kept of the picture, which becomes the clip's."""
+        if not self.goes_on(self.probe_scores(info, clip.span, clip.certainty)):
+            return sample
+        shown, tiers = Orientation(info.rotation, info.mirrored), list(self.recipe.tiers.values())
+        text, known = self._looks_for_text, self._borders
+        found = find_crop(sample, info.width, info.height, shown, tiers, text=text, known=known)
+        clip.crop, clip.not_cropped = found.box, found.why
+        if found.box is not None:
+            self._borders = found.borders
+            return cropped(sample, found.box, info.width, info.height, shown)
+        return replace(sample, marks=found.seen.mask, marks_known=found.seen.known)
 
     def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""

@@ -125,7 +125,7 @@ class _Pass:
         recipe = judge.recipe
         self.video, self.info, self.judge, self.keep, self.early = video, info, judge, keep, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
-        self.analysis = AnalysisFrames(info)
+        self.analysis = AnalysisFrames(info, judge.look)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         if self.splitting.min_seconds >= self.splitting.window_seconds:
             step *= LOOSE
@@ -166,7 +166,7 @@ class _Pass:
         if the gates reject it now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned)
+            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look)
         self._open_shot(0.0)
         whole = _whole(self.info)
         if not self.judge.may_keep(self.info, whole):
@@ -186,7 +186,7 @@ class _Pass:
         self._finish_clips(end)
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
+            clip.scores |= self.judge.probe_scores(clip.seen(self.info), clip.span, clip.certainty)
             if self.none_long_enough and not self.judge.rejects(self.info, clip.span):
                 clip.error, clip.has_frames = too_short(clip.span.seconds, self.splitting.min_seconds), False
 

@@ -492,6 +492,8 @@ def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable
         "error": redact(str(clip.error)) if clip.error else None,
         "has_frames": clip.has_frames,
         **brought,
+        **(clip.crop.columns() if clip.crop else {}),
+        "not_cropped": clip.not_cropped or None,
         "scores": [
             {"name": name, "value": m.score.known, "detail": list(m.score.detail), "protocol": m.protocol}
             for name, m in clip.scores.items()
