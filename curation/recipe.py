@@ -173,6 +173,7 @@ class Export(_Section):
     max_height: PositiveInt | None = None
     crf: int = Field(18, ge=0, le=51)
     preset: str = "veryfast"
+    keep_audio: bool = Field(False, description="the source's sound is carried into the clips, as AAC")
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
     split: dict[str, PositiveFloat] = Field(
@@ -252,7 +253,8 @@ class Recipe(_Section):
         """What an encoded clip depends on."""
         settings = self.export.model_dump(include={"fps", "frames", "max_height", "crf", "preset"})
         longer = {"longer": "faster"} if self.splitting.longer == "faster" else {}
-        return _digest(settings, {"version": 1, **longer})
+        audio = {"keep_audio": True} if self.export.keep_audio else {}
+        return _digest(settings, {"version": 1, **longer, **audio})
 
     def with_gates(self, changes: Mapping[str, Gate | None], source: str = "--set") -> Recipe:
         """A copy with other gates: 'tier.gate' → gate, or None to drop it. source: who asks, for the RecipeError."""

@@ -109,13 +109,24 @@ class Native:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundSeen:
+    """What was heard of a clip. covered: share of its time for which the file has sound. loudness: LUFS, nan where there is
+    nothing to measure. silence: share of its time (`longtake.filters.loudness`)."""
+
+    covered: float
+    loudness: float
+    silence: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
     in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it. motion,
-    changes, native (of each keyframe, then of each partner): what only the pass can see; None of a stored sample.
+    changes, native (of each keyframe, then of each partner), sound: what only the pass can see, and hear; None of a stored
+    sample.
     """
 
     keyframes: Image
@@ -127,6 +138,7 @@ class Sample:
     motion: Motion | None = None
     changes: Changes | None = None
     native: tuple[Native, ...] | None = None
+    sound: SoundSeen | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,6 +242,9 @@ class Filter(ABC, Generic[Input]):
     asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
     reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
     of_tiles: ClassVar[bool] = False  # it looks at parts of pictures at full size (`Native.tiles`)
+    hears: ClassVar[bool] = (
+        False  # it is told of the clip's sound (`Sample.sound`), which is read only for such filters
+    )
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings

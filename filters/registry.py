@@ -39,6 +39,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "psnr": {"grey": "longtake.filters.psnr:Psnr"},
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
     "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},
+    "sound": {"stream": "longtake.filters.loudness:SoundShare"},
+    "loudness": {"bs1770": "longtake.filters.loudness:Loudness"},
+    "silence": {"rms": "longtake.filters.loudness:Silence"},
     "aesthetic": {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",

@@ -212,6 +212,11 @@ EXPORTS = pa.schema(
         pa.field("seconds_left_out", pa.float64()),  # at the end of a clip that is longer than its frames
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
+        pa.field("audio", pa.string()),  # what became of the video's sound (`curation.reading.sound.State`)
+        pa.field("audio_rate", pa.int32()),
+        pa.field("audio_channels", pa.int32()),
+        pa.field("loudness", pa.float64()),  # LUFS
+        pa.field("silence", pa.float64()),  # share of the time
         pa.field("scan_id", pa.string()),
         pa.field("export_protocol", pa.string()),
     ]

@@ -6,9 +6,9 @@ in the rows and columns of full size that the pass has kept (`native.py`): a fra
 border would be known to so many px only.
 
 A dark scene must not lose what is dark in it. Where a dark bar has no twin of its width at the opposite side, its inner edge has
-to be seen in most frames, or no more is cut than at the opposite side. A clip whose border is not the same from its beginning to
-its end, which its motion's 30 pictures tell, is left as it is. Where a scene is black up to its border, the border is as wide as its twin, or as
-that of an earlier clip of the film.
+to be seen in most frames, or no more is cut than at the opposite side. Where a scene is black up to its border, the border is as
+wide as its twin, or as that of an earlier clip of the film. A clip whose border is not the same from its beginning to its end,
+which its motion's 30 pictures tell, is left as it is.
 
 A band of subtitles is an edge of the picture with lines of text that were put over the scene (`longtake.filters.overlaid_text`),
 up to the uppermost of them. It is looked for where the recipe's `artifacts` looks for text.
@@ -185,7 +185,7 @@ def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> i
 
 
 def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
-    """Whether the picture jumps at the inner edge of a panel at one side (0: above, then clockwise) in nearly all of the frames."""
+    """Whether the picture jumps at the inner edge of a panel at one side (0: above, then clockwise) in nearly all frames."""
     stack = np.rot90(np.stack(frames), side, (1, 2)).astype(np.float32)
     near = stack[:, max(0, wide - BESIDE) : wide + BESIDE]
     steps = np.abs(np.diff(near, axis=1)).mean(axis=2)  # [n, lines]
@@ -195,8 +195,8 @@ def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
 
 
 def _unseen(frames: Sequence[Image], borders: Widths, known: Widths) -> Widths:
-    """Borders, as shares, and those whose inner edge cannot be seen beside a dark scene: as wide as at the opposite side, or as in
-    another clip of the film, where the picture is black to that width."""
+    """Borders, as shares, and those whose inner edge cannot be seen beside a dark scene: as wide as at the opposite side, or as
+    in another clip of the film, where the picture is black to that width."""
     wider = list(borders)
     for side in range(4):
         for share in (borders[(side + 2) % 4], known[side]):
@@ -261,12 +261,9 @@ def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
     if near.size < 3 or float(near.max()) < PROMINENT * float(np.median(near)):
         return (about + scale / 2) / len(steps)
     # Of several edges that stand out the outermost one: what is behind it belongs to the picture.
-    outer = [
-        at
-        for at in np.flatnonzero(near >= FIRST * near.max())
-        if near[at] >= near[max(0, at - 1)] and near[at] >= near[min(len(near) - 1, at + 1)]
-    ]
-    at = int(outer[0])
+    high = np.flatnonzero(near >= FIRST * near.max()).tolist()
+    outer = [at for at in high if near[at] >= near[max(0, at - 1)] and near[at] >= near[min(len(near) - 1, at + 1)]]
+    at = int(outer[0]) if outer else int(near.argmax())
     if at + 1 < len(near) and near[at + 1] >= SOFT * near[at]:
         at += 1
     return (low + at) / len(steps)
@@ -305,7 +302,7 @@ def _lines(picture: Image, zone: int) -> Boxes:
     lower = boxes[:, :, 1].mean(axis=1) > zone + _GAP / 2
     boxes[lower, :, 1] += height - 2 * zone - _GAP
     flat = np.ptp(boxes[:, :, 0], axis=1) > np.ptp(boxes[:, :, 1], axis=1)
-    return boxes[flat]
+    return np.asarray(boxes[flat], np.int32)
 
 
 def _reach(plates: Sequence[Boxes], zone: int, shape: tuple[int, ...], *, upper: bool) -> float:
@@ -327,7 +324,7 @@ def _reach(plates: Sequence[Boxes], zone: int, shape: tuple[int, ...], *, upper:
 def _of_the_edge(boxes: Boxes, zone: int, height: int, upper: bool) -> Boxes:
     last = boxes[:, :, 1].max(axis=1)
     first = boxes[:, :, 1].min(axis=1)
-    return boxes[last < zone] if upper else boxes[first >= height - zone]
+    return np.asarray(boxes[last < zone] if upper else boxes[first >= height - zone], np.int32)
 
 
 # What else the sample holds ------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.box import NONE, Box
 from longtake.curation.reading.cropping import cropped, find_crop
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.sound import read_sound
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
@@ -67,8 +69,9 @@ class VideoScan:
 class Judge:
     """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
 
-    def __init__(self, recipe: Recipe, all_scores: bool) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, all_scores: bool, source: str | Source = "") -> None:
+        """source: the video, for filters that are told of its sound."""
+        self.recipe, self._source = recipe, source
         self.all_scores = all_scores
         self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
         self._on_probe = recipe.needing(Needs.PROBE)
@@ -107,6 +110,9 @@ class Judge:
         for filter_ in self._on_sample:
             if not goes_on:
                 break
+            if filter_.hears and sample.sound is None:  # a second opening of the file, for clips that came so far
+                sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False)
+                sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)
             (score,) = filter_.measure([sample])
             if isinstance(score, MeasureError):

@@ -79,7 +79,8 @@ def sample_of(
 def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
     """What was kept of keyframes and partners before they were reduced, the keyframes first."""
     kept = [small.opaque for small in (*smalls[::2], *smalls[1::2])]
-    return tuple(kept) if all(isinstance(each, Native) for each in kept) else None
+    known = [each for each in kept if isinstance(each, Native)]
+    return tuple(known) if len(known) == len(kept) else None
 
 
 @dataclass(slots=True)

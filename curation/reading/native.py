@@ -13,7 +13,7 @@ import numpy.typing as npt
 from longtake.filters.base import Image, Native
 
 TILE = 256  # px: a side of a tile, and
-ACROSS, DOWN = 4, 3  # so many of them are kept, spread evenly over the picture
+ACROSS, DOWN = 3, 2  # so many of them are kept, spread evenly over the picture
 _DEEP = {"p9le": 9, "p10le": 10, "p12le": 12, "p14le": 14, "p16le": 16}  # bits, by the end of a planar format's name
 _PLANAR = ("yuv", "yuvj", "yuva", "gray", "nv1", "nv2")
 
@@ -40,9 +40,11 @@ def luma_of(frame: av.VideoFrame) -> Image:
     if not name.startswith(_PLANAR) or name.endswith("be") or "yuyv" in name:
         return np.asarray(frame.reformat(format="gray", threads=1).to_ndarray(), np.uint8)
     plane = frame.planes[0]
-    dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
-    pixels = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)[: frame.height, : frame.width]
-    return pixels if bits == 8 else (pixels >> (bits - 8)).astype(np.uint8)
+    if bits == 8:
+        whole = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return whole[: frame.height, : frame.width]
+    deep = np.frombuffer(plane, "<u2").reshape(-1, plane.line_size // 2)[: frame.height, : frame.width]
+    return np.asarray(deep >> (bits - 8), np.uint8)
 
 
 def _tiles(luma: Image) -> tuple[Image, npt.NDArray[np.int32]]:

@@ -64,7 +64,7 @@ def scan_video(
     with open_video(uri) as video:
         info = _checked(video, recipe)
         given, endless, whole = _resolved(spans, info)
-        judge = Judge(recipe, all_scores)
+        judge = Judge(recipe, all_scores, uri)
         if endless and not given:
             return VideoScan(info, endless, [], DecodeCount())
         planned = given or [_whole(info)]
