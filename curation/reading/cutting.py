@@ -403,8 +403,8 @@ class _Painter:
         if (crop.width, crop.height) == self.size:
             return kept
         frame = av.VideoFrame.from_ndarray(kept, format="yuv420p")
-        size = {"width": self.size[0], "height": self.size[1]}
-        return _planes(self._reformatter.reformat(frame, **size, interpolation="BICUBIC", threads=1))
+        width, height = self.size
+        return _planes(self._reformatter.reformat(frame, width, height, interpolation="BICUBIC", threads=1))
 
     def _mapper(self, colour: Colour, width: int, height: int) -> Mapper:
         if (colour, width) not in self._mappers:

@@ -221,7 +221,8 @@ class _Reading:
     given_in = 0  # samples that the resampler was given since `base`
 
     def _out(self, frame: av.AudioFrame | None) -> Iterator[tuple[float, Samples]]:
-        assert self.resampler is not None and self.base is not None
+        assert self.resampler is not None
+        assert self.base is not None
         try:
             made = self.resampler.resample(frame)
         except (av.error.FFmpegError, ValueError):
