@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks import true_resolution
 from longtake.curation.reading.opening import open_video
 from longtake.filters.base import Image, Motion, Sample, Score
 from longtake.filters.flow_dis import work_size
@@ -196,7 +197,8 @@ def costs(samples: Mapping[str, Sample]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=CORPUS)
-    samples = takes(parser.parse_args().folder)
+    folder = parser.parse_args().folder
+    samples = takes(folder)
     print(f"{len(samples)} takes\n\nwhat was done             filter            AUC  than itself")
     for label, (degrade, name, higher) in KINDS.items():
         of = [
@@ -210,6 +212,7 @@ def main() -> None:
         bad = [score("jitter", shaken(sample, amplitude, seed)) for seed, sample in enumerate(samples.values())]
         report(f"a shake of {amplitude} px", "jitter", bad, good, True)
     costs(samples)
+    true_resolution.bench(folder)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "saturation": {"hsv": "longtake.filters.saturation:Saturation"},
     "blur": {"laplacian": "longtake.filters.blur:Blur"},
     "blurred": {"laplacian": "longtake.filters.blur:Blurred"},
+    "true_resolution": {"spectrum": "longtake.filters.true_resolution:TrueResolution"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "artifact_keyframes": {
         "rapidocr": "longtake.filters.artifact_keyframes:ArtifactKeyframes",
