@@ -34,7 +34,8 @@ def natural(size: int = 512, slope: float = 2.2, seed: int = 0, contrast: float 
 
 def enlarged(picture: Image, factor: float, kernel: int) -> Image:
     size = round(len(picture) / factor)
-    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(picture, (0, 0), 0.35 * factor)  # or what is finer would be folded back into the band
+    small = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, picture.shape[::-1], interpolation=kernel), np.uint8)
 
 
@@ -56,7 +57,7 @@ def test_a_picture_of_its_own_size_lies_on_the_line(slope: float) -> None:
 @pytest.mark.parametrize("factor", [2, 3])
 def test_an_enlarged_one_falls_off_it(kernel: str, factor: int) -> None:
     values = [detail(enlarged(natural(seed=seed), factor, KERNELS[kernel])) for seed in range(3)]
-    assert max(values) < -0.15
+    assert max(values) < -0.2
 
 
 def test_brightness_and_contrast_do_not_count() -> None:
