@@ -98,7 +98,7 @@ def test_every_caption_frame_lies_in_its_own_segment(frames: int, captions: int)
 
 
 def test_every_column_has_a_meaning() -> None:
-    optional = {"split", *extras.MEANINGS}  # which are there where the recipe asks for them
+    optional = {"split", *extras.MEANINGS}  # These columns exist where the recipe asks for them.
     assert set(MEANINGS) == {*DATASET_SCHEMA.names, *optional}
 
 
@@ -255,7 +255,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert path.read_text() == "whole"
 
 
-# What the published trainer drops
+# Clips that the published trainer drops.
 
 GOOD = {"num_frames": FRAMES, "height": 720, "width": 1280}
 
