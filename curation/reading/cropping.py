@@ -200,7 +200,8 @@ def _unseen(frames: Sequence[Image], borders: Widths, known: Widths) -> Widths:
     wider = list(borders)
     for side in range(4):
         for share in (borders[(side + 2) % 4], known[side]):
-            if share > wider[side] and _is_black(frames, side, share):
+            lines = frames[0].shape[side % 2]
+            if (share - wider[side]) * lines > RAMP and _is_black(frames, side, share):
                 wider[side] = share
     return wider[0], wider[1], wider[2], wider[3]
 
