@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -51,5 +52,5 @@ def notes(table: pa.Table) -> list[str]:
 
 
 def _counted(states: Sequence[str | None]) -> str:
-    counts = {state: states.count(state) for state in dict.fromkeys(states)}
-    return ", ".join(f"{state or 'not known'} {count}" for state, count in counts.items()) or "no clips"
+    counts = Counter(state or "not known" for state in states)
+    return ", ".join(f"{state} {count}" for state, count in sorted(counts.items())) or "no clips"
