@@ -29,7 +29,7 @@ FOLDERS = ("short", "ai", "long", "multi", "rot", "hdr", "codec")
 NO_TAKES = (
     "video2dataset_slides_1080p.mp4", "pyscenedetect_fades.mp4", "media_8k_hevc.mp4", "media_720p_rot270.mp4", "bbb_1080p60.mp4",
 )  # fmt: skip
-# By eye no sharper than their own enlargement: soft or smeared by their codec, or (mpeg2) an even ground of blocks.
+# By eye these are no sharper than their own enlargement: soft, smeared by their codec, or (mpeg2) an even ground of blocks.
 SOFT = ("bbb_1080p30.mp4", "efficienttam_car_drone.mp4", "bbb_0_30_vp8_720p.webm", "media_mpeg2_ts.ts")
 ENLARGED = ("BICUBIC", "LANCZOS", "BILINEAR")
 LINES = 360
@@ -106,7 +106,7 @@ def bench(folder: Path) -> None:
             continue
         try:
             frames = stretch(path)
-        except Exception as error:  # a bench over whatever lies there
+        except Exception as error:  # The folder may hold any file.
             print(f"{path.name}: {error}")
             continue
         if frames:

@@ -32,13 +32,20 @@ from longtake.filters.base import Filter, MeasureError, Needs, Sample, Score
 
 Samples = npt.NDArray[np.float32]  # [n, channels], full scale is 1
 
-HOPS = 10  # a second: stretches whose squares are added up
-BLOCK = 4  # hops: 400 ms
-ABSOLUTE, RELATIVE = -70.0, -10.0  # LUFS, LU: the two gates
-OFFSET = -0.691  # LU, so that a sine of 1 kHz at full scale on one channel has -3.01
-SILENT = -60.0  # dBFS
-_RING = 0.25  # s after which the impulse response of the weighting is below 1e-9 of its peak
-_CHUNK = 2**16  # samples that are weighted at once
+# Squares are added up over this number of stretches a second.
+HOPS = 10
+# A block of the standard lasts this number of stretches: 400 ms.
+BLOCK = 4
+# LUFS and LU: the absolute and the relative gate of the standard.
+ABSOLUTE, RELATIVE = -70.0, -10.0
+# LU. With it, a sine of 1 kHz at full scale on one channel has a loudness of -3.01 LUFS.
+OFFSET = -0.691
+# A level in dBFS. A stretch is silent if the root mean square of every channel is below it.
+SILENT = -60.0
+# Seconds. The impulse response of the weighting is below 1e-9 of its peak after this time.
+_RING = 0.25
+# Samples. The weighting is applied to so many at once.
+_CHUNK = 2**16
 
 
 def k_weighting(rate: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -77,9 +84,9 @@ class Meter:
         self._spectrum = np.fft.rfft(self._response, self._size)
         self._before = np.zeros((len(self._response) - 1, channels), np.float32)
         self._waiting: list[Samples] = []
-        self._count = 0  # samples that are weighted
-        self._held = 0  # samples that wait
-        self._weighted = np.zeros(0)  # sums of squares by hop, over the channels
+        self._count = 0  # The samples that are weighted.
+        self._held = 0  # The samples that wait.
+        self._weighted = np.zeros(0)  # The sums of squares by stretch, over the channels.
         self._plain = np.zeros((0, channels))
 
     def push(self, block: Samples) -> None:

@@ -12,8 +12,8 @@ the statistics of natural images and the response properties of cortical cells" 
 `spectrum/6x256,0.06-0.26>0.34-0.5,textured-half,keyframes/REDUCE`, a value per keyframe that has parts with texture, reduced by
 their mean unless set.
 
-Cost: 21 ms per clip of five keyframes, and 0.4 MB for each frame that the pass holds. How well it tells enlarged takes from true
-ones: docs/measured.md.
+Cost: 21 ms per clip of five keyframes, and 0.4 MB for each frame that the pass holds. Its figures on
+real takes, enlarged and not, are in docs/measured.md.
 
 Known to go wrong: a defocused or heavily compressed original has no more detail than an enlargement, and scores like one; sharp
 letters and logos over an enlarged picture raise the parts that they lie in; an enlargement by a model invents detail, and passes;
@@ -32,12 +32,18 @@ import numpy.typing as npt
 
 from longtake.filters.base import Filter, Image, MeasureError, Needs, Sample, Score
 
-FIT = (0.06, 0.26)  # of the Nyquist frequency: where the line is fitted, and
-BAND = (0.34, 0.5)  # where the power is held against it
-TEXTURE = (0.05, 0.25)  # of the Nyquist frequency: whose mean power is the texture of a part, and
-LEAST_TEXTURE = 10**5.3  # how much it must be: an even sky, or noise alone, has less
-BINS = 48  # circles from 0.04 of the Nyquist frequency to all of it
-FLOOR = 30.0  # power that is added: what rounding to whole grey levels makes, about
+# Shares of the Nyquist frequency. The line is fitted to the power between them.
+FIT = (0.06, 0.26)
+# Shares of the Nyquist frequency. The power between them is compared with the line.
+BAND = (0.34, 0.5)
+# Shares of the Nyquist frequency. The mean power between them is the texture of a part.
+TEXTURE = (0.05, 0.25)
+# A part must have this much texture: an even sky, or noise alone, has less.
+LEAST_TEXTURE = 10**5.3
+# The power is averaged on this number of circles, from 0.04 of the Nyquist frequency to all of it.
+BINS = 48
+# This power is added before the logarithm: about what rounding to whole grey levels makes.
+FLOOR = 30.0
 
 Profile = npt.NDArray[np.float64]  # power by circle
 

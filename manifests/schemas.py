@@ -38,8 +38,8 @@ SCORE = pa.struct(
     ]
 )
 
-# What is kept of a clip's picture where the recipe cuts borders away, px of the upright picture at its displayed size; null:
-# all of it. not_cropped: why borders that were found were not cut away.
+# The part of a clip's picture that is kept where the recipe cuts borders away, in px of the upright picture at its displayed
+# size; null: all of it. The column not_cropped says why borders that were found were kept.
 _CROP = [
     pa.field("crop_x", pa.int32()),
     pa.field("crop_y", pa.int32()),
@@ -218,11 +218,11 @@ EXPORTS = pa.schema(
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the end of a clip that is longer than its frames.
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
-        pa.field("audio", pa.string()),  # what became of the video's sound (`curation.reading.sound.State`)
+        pa.field("audio", pa.string()),  # The fate of the video's sound (`curation.reading.sound.State`).
         pa.field("audio_rate", pa.int32()),
         pa.field("audio_channels", pa.int32()),
-        pa.field("loudness", pa.float64()),  # LUFS
-        pa.field("silence", pa.float64()),  # share of the time
+        pa.field("loudness", pa.float64()),  # Unit: LUFS.
+        pa.field("silence", pa.float64()),  # A share of the time, 0 to 1.
         pa.field("scan_id", pa.string()),
         pa.field("export_protocol", pa.string()),
     ]

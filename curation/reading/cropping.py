@@ -33,23 +33,40 @@ from longtake.filters.overlaid_text import filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.text_boxes import Boxes, text_boxes
 
-LEAST_LEFT = 0.6  # of the picture's area: where less would be left, nothing is cut away
-COVERED = 0.98  # share of a row, or a column, under borders and panels for it to be cut away
-SUPPORT = 0.6  # share of an edge that must be seen in the middle one of the frames, where a dark bar has no twin
-CHANGED = 3  # px at a long side of 480 by which a border may differ in a part of the clip
-TOGETHER = 6  # pictures of its motion that are a part: three pairs
-PROMINENT = 2.0  # times the middle one of the steps near it that an edge at full size must have
-FIRST = 0.3  # share of the largest step near it that the outermost edge at full size must have
-SOFT = 0.5  # share of the step at an edge from which on the row behind it still belongs to a border that is blurred
-ZONE = 0.25  # of the height, above and below, in which subtitles are looked for
-BESIDE = 12  # px on both sides of the edge of a panel that it is compared with: it must be
-JUMP = 2.0  # times as large a step as the middle one of these, in
-NEARLY_ALL = 0.8  # of the frames
-BLACK = 4.0  # grey levels: the mean of a border that is believed without its inner edge, in any frame, and
-EVEN = 1.0  # how much it may scatter there: what a camera sees in the dark scatters more
-LEAST_TEXT = 0.005  # of the area, in the keyframe with the most: less is no band of subtitles
-MARGIN = 0.25  # of a line's height, left above it, for outlines and shadows
-_GAP = 32  # px between the zones when both are shown to the network at once
+# A share of the picture's area. Where less would be left, nothing is cut away.
+LEAST_LEFT = 0.6
+# A row or a column is cut away if this share of it lies under borders and panels; coding leaves a few stray pixels.
+COVERED = 0.98
+# Where a dark bar has no twin, this share of its edge must be visible in the median frame.
+SUPPORT = 0.6
+# Pixels at a long side of 480. The border of a part of the clip may be wider by less than this.
+CHANGED = 3
+# A part of the clip holds this number of pictures of its motion: three pairs.
+TOGETHER = 6
+# An edge at full size must be this many times as large a step as the median step near it.
+PROMINENT = 2.0
+# The outermost edge at full size must have this share of the largest step near it.
+FIRST = 0.3
+# The row behind an edge belongs to a blurred border if its step is this share of the step at the edge.
+SOFT = 0.5
+# A share of the height. Subtitles are looked for in so much of the picture above and below.
+ZONE = 0.25
+# Pixels. The edge of a panel is compared with the lines this near to it on both sides.
+BESIDE = 12
+# The edge of a panel must be this many times as large a step as the median step near it.
+JUMP = 2.0
+# The edge of a panel must be visible in this share of the frames: else the panel comes or goes within the clip.
+NEARLY_ALL = 0.8
+# Grey levels. A border without a visible inner edge must have at most this mean in every frame.
+BLACK = 4.0
+# Grey levels. A border without a visible inner edge must have at most this standard deviation: the dark of a camera has more.
+EVEN = 1.0
+# A share of the area, in the keyframe with the most text. Less is not taken for a band of subtitles.
+LEAST_TEXT = 0.005
+# A share of a line's height. So much is cut away beyond the line, for outlines and shadows.
+MARGIN = 0.25
+# Pixels. Both zones are shown to the network in one picture, with this distance between them.
+_GAP = 32
 
 
 @dataclass(frozen=True, slots=True)

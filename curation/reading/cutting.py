@@ -45,8 +45,9 @@ _CLOCK = 1e-6  # s: two times nearer than this are one, apart from the noise of 
 _TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here, now there would judder
 _LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
 _WITNESSES = 9  # frames whose picture is compared after encoding
-_SOUND_FRAME = 1024  # samples to a frame of AAC
-_SOUND_BITS = 96_000  # a second and channel: what AAC needs to be hard to tell from its source
+_SOUND_FRAME = 1024  # Samples in a frame of AAC.
+# Bits per second and channel: with so many, AAC is nearly the same as its source.
+_SOUND_BITS = 96_000
 _MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
 
 

@@ -12,9 +12,18 @@ import numpy.typing as npt
 
 from longtake.filters.base import Image, Native
 
-TILE = 256  # px: a side of a tile, and
-ACROSS, DOWN = 3, 2  # so many of them are kept, spread evenly over the picture
-_DEEP = {"p9le": 9, "p10le": 10, "p12le": 12, "p14le": 14, "p16le": 16}  # bits, by the end of a planar format's name
+# Pixels. Each tile is a square of this side.
+TILE = 256
+# Tiles are spread evenly over the picture, so many across and down.
+ACROSS, DOWN = 3, 2
+# The bits of a component, by the end of a planar format's name.
+_DEEP = {
+    "p9le": 9,
+    "p10le": 10,
+    "p12le": 12,
+    "p14le": 14,
+    "p16le": 16,
+}  # The bits of a component, by the end of a planar format's name.
 _PLANAR = ("yuv", "yuvj", "yuva", "gray", "nv1", "nv2")
 
 

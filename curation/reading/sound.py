@@ -31,7 +31,7 @@ Samples = npt.NDArray[np.float32]  # [n, channels]
 # kept; damaged: kept as far as it decodes; none: the file has none there; the others say why a clip is without its sound.
 State = Literal["kept", "damaged", "none", "left out: the clip is faster", "left out: the video's clock starts anew"]
 
-# Samples a second that are kept as they are; all others become the last one.
+# Samples a second. These rates are kept as they are; sound of any other rate gets the last one.
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Seconds before a stretch at which reading begins, until what comes lies before it: decoders need some packets to be whole, and
 # an index of pictures leads to a keyframe of theirs. None is the beginning.
@@ -39,8 +39,10 @@ _LEADS = (0.5, 10.0, None)
 # Seconds by which what is decoded may be off the clock before it is moved: containers round times to a millisecond, and the
 # packets of some are longer than they say.
 _SLACK = 0.008
-_IN_MEMORY = 32 * 2**20  # bytes: three minutes of sound; more of it lies in a temporary file
-_MOST_FAULTS = 1000  # in packets: then it is given up
+# Bytes. Up to three minutes of sound are held in memory, longer sound in a temporary file.
+_IN_MEMORY = 32 * 2**20
+# Packets. After so many that do not decode, no more is read.
+_MOST_FAULTS = 1000
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What is kept of the source's picture (`crop: borders`); null: all of it.
+# The part of the source's picture that is kept (`crop: borders`); null: all of it.
 CROP = tuple(pa.field(name, pa.int32()) for name in ("crop_x", "crop_y", "crop_width", "crop_height"))
-# Of the sound in the clip's file (`export.keep_audio: true`).
+# The sound in the clip's file (`export.keep_audio: true`).
 SOUND = (
     pa.field("audio", pa.string()),
     pa.field("audio_rate", pa.int32()),

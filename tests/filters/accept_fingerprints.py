@@ -50,7 +50,7 @@ READING = tuple(
     f"curation/reading/{name}.py"
     for name in ("opening", "orientation", "pictures", "samples", "sampling", "scan_video", "shots", "video")
 )
-# What decides which part of a picture is kept, where a recipe cuts borders away.
+# These modules decide which part of a picture is kept where a recipe cuts borders away.
 CROPPING = tuple(f"curation/reading/{name}.py" for name in ("box", "cropping", "native"))
 # In protocols stand hashes of files of this machine: they say which weights, and nothing of the code.
 HASHES = ("weight_tag", "model_hash", "_heads_hash", "_weights_hash", "_configs_hash")

@@ -34,7 +34,7 @@ def natural(size: int = 512, slope: float = 2.2, seed: int = 0, contrast: float 
 
 def enlarged(picture: Image, factor: float, kernel: int) -> Image:
     size = round(len(picture) / factor)
-    smooth = cv2.GaussianBlur(picture, (0, 0), 0.35 * factor)  # or what is finer would be folded back into the band
+    smooth = cv2.GaussianBlur(picture, (0, 0), 0.35 * factor)  # Without it, finer detail would fold back into the band.
     small = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, picture.shape[::-1], interpolation=kernel), np.uint8)
 

@@ -149,7 +149,9 @@ def test_a_turned_film_is_cut_as_it_is_shown(tmp_path: Path) -> None:
     (seen,) = scan(encoded(tmp_path / "film.mp4", framed, HD[::-1], rotation=90))
     assert seen.sides == (80, 0, 96, 0)
     assert seen.sample.motion is not None
-    assert seen.sample.motion.first.shape[2] < seen.sample.motion.first.shape[1]  # as it is coded, on its side
+    assert (
+        seen.sample.motion.first.shape[2] < seen.sample.motion.first.shape[1]
+    )  # The pictures of its motion are not turned.
 
 
 def test_scores_are_those_of_the_film_without_its_borders(tmp_path: Path) -> None:
@@ -248,7 +250,7 @@ def test_subtitles_at_an_edge_are_cut_away(tmp_path: Path) -> None:
     (seen,) = scan(path, recipe(filters=text))
     assert seen.clip.crop is not None
     assert seen.clip.crop.width == 1280
-    assert 560 <= seen.clip.crop.height <= 606  # the letters begin at 606
+    assert 560 <= seen.clip.crop.height <= 606  # The letters begin at 606.
     (plain,) = scan(path, recipe(filters=text, crop=None))
     measure = build("artifacts", {"backend": "rapidocr"})
     (cut,), (whole,) = measure.measure([seen.sample]), measure.measure([plain.sample])
@@ -286,5 +288,5 @@ def test_what_is_kept_is_made_smaller_after_it_is_cut(tmp_path: Path) -> None:
     assert (made.width, made.height) == (640, 268)
     for picture in frames(tmp_path / "part.mp4"):
         luma = planes(picture)[0]
-        assert luma[0].mean() > 40  # no row of the border is in it
+        assert luma[0].mean() > 40  # No row of the border is in it.
         assert luma[-1].mean() > 40
