@@ -16,14 +16,25 @@ from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sound import read_sound
+from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.verdicts import ClipScores
+from longtake.manifests.frames import StoredStrip
 
 _ANSWERS = 1000  # are remembered at most, of scores and the tiers that they lose
 
 Keep = Callable[[Span, Sample], None]
+Show = Callable[[Span, StoredStrip], None]
+
+
+def keep_nothing(span: Span, sample: Sample) -> None:
+    """Where samples are not stored."""
+
+
+def show_nothing(span: Span, strip: StoredStrip) -> None:
+    """Where strips are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +47,14 @@ class Measured:
 
 @dataclass(slots=True)
 class ClipScan:
-    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. certainty: that it is one take, 0 to 1; nan
-    where nobody looked. crop: what is kept of its picture, None: all of it; not_cropped: why borders of it were left."""
+    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
+    `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
+    of it; not_cropped: why borders of it were left."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
     has_frames: bool = False
+    has_strip: bool = False
     error: RowError | None = None
     certainty: float = math.nan
     crop: Box | None = None
@@ -69,10 +82,19 @@ class VideoScan:
 class Judge:
     """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
 
-    def __init__(self, recipe: Recipe, all_scores: bool, source: str | Source = "") -> None:
-        """source: the video, for filters that are told of its sound."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        all_scores: bool,
+        keep: Keep = keep_nothing,
+        show: Show = show_nothing,
+        source: str | Source = "",
+    ) -> None:
+        """keep: called with the sample of each clip that some tier may still keep. show: with the strip of any other clip whose
+        pictures were seen. source: the video, for filters that measure its sound."""
         self.recipe, self._source = recipe, source
         self.all_scores = all_scores
+        self.keep, self.show = keep, show
         self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
         self._on_probe = recipe.needing(Needs.PROBE)
         later = [f.lower_bound for f in recipe.built.values()]
@@ -123,15 +145,26 @@ class Judge:
         clip.has_frames = clip.error is None and goes_on
         return sample
 
-    def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, keep: Keep) -> None:
-        """The scores of a clip; its sample goes to `keep` where some tier may still keep it. sample: None if there is none."""
+    def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, strip: StoredStrip | None = None) -> None:
+        """The scores of a clip; its sample goes to `keep` where some tier may still keep it, and else its strip to `show`.
+        sample: None if there is none; then strip: what was seen of it all the same."""
         if sample is not None and self.recipe.crop:
             sample = self._cropped(info, clip, sample)
         clip.scores |= self.probe_scores(clip.seen(info), clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)
             if clip.has_frames:
-                keep(clip.span, sample)
+                self.keep(clip.span, sample)
+                clip.has_strip = True
+                return
+            strip = strip_of_pictures(sample.keyframes, sample.times)
+        self.show_strip(clip, strip)
+
+    def show_strip(self, clip: ClipScan, strip: StoredStrip | None) -> None:
+        """Hand over the strip of a clip that has no sample."""
+        if strip is not None:
+            self.show(clip.span, strip)
+            clip.has_strip = True
 
     def _cropped(self, info: VideoInfo, clip: ClipScan, sample: Sample) -> Sample:
         """The sample within the box that is kept of the picture, which becomes the clip's."""
