@@ -20,6 +20,7 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks import true_resolution
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
@@ -308,6 +309,7 @@ def main() -> None:
         report(f"a shake of {amplitude} px", "jitter", bad, good, True)
     report_loops(folder, samples)
     costs(samples)
+    true_resolution.bench(folder)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ def explode(videos: pa.Table) -> pa.Table:
         "source_caption": field["caption"],
         "source_sub_captions": field["sub_captions"],
         "source_captions": field["captions"],
+        **{name: field[name] for name in schemas.CROP},
     }
     scores = pc.list_flatten(field["scores"])
     clip = pc.list_parent_indices(field["scores"]).to_numpy(zero_copy_only=False)
@@ -319,7 +320,7 @@ def _same(known: list[Filter[Any]], filter_: Filter[Any]) -> Filter[Any]:
     # The protocols of these filters depend on more than their settings.
     if not (filter_.asks or filter_.reads_embeddings):
         for other in known:
-            if type(other) is type(filter_) and other.settings == filter_.settings:
+            if (type(other), other.settings, other.crop) == (type(filter_), filter_.settings, filter_.crop):
                 return other
     known.append(filter_)
     return filter_

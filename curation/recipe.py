@@ -49,6 +49,9 @@ SAMPLE_VERSION = 3
 # (`curation/reading/colour.py`). Another curve has another name.
 READING = "bt709-white203-knee0.8"
 
+# How borders are found and cut away (`curation/reading/cropping.py`), in the protocols of what is measured on the rest.
+CROPPING = "crop.1"
+
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
 _NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
@@ -170,6 +173,7 @@ class Export(_Section):
     max_height: PositiveInt | None = None
     crf: int = Field(18, ge=0, le=51)
     preset: str = "veryfast"
+    keep_audio: bool = Field(False, description="the source's sound is carried into the clips, as AAC")
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
     split: dict[str, PositiveFloat] = Field(
@@ -200,6 +204,11 @@ class Recipe(_Section):
     scan: Scan = Scan()
     splitting: Splitting = Splitting()
     sampling: Sampling = Sampling()
+    crop: Literal["borders"] | None = Field(
+        None,
+        description="`borders`: borders (letterbox, pillars), and bands of subtitles at an edge, are cut away before a clip is "
+        "measured, if 60 % of the picture is left, and a size that some tier takes; null: nothing is cut away",
+    )
     filters: Annotated[dict[str, dict[str, Any]], FiltersSchema()]
     tiers: Annotated[dict[str, dict[str, GateField]], TiersSchema()]
     captioning: Captioning = Captioning()
@@ -209,7 +218,9 @@ class Recipe(_Section):
     def built(self) -> dict[str, Filter[Any]]:
         """The filters, ready to measure, in the recipe's order."""
         spacing = keyframe_spacing(self.splitting, self.sampling)
-        return {name: _with_spacing(name, settings, spacing) for name, settings in self.filters.items()}
+        return {
+            name: _seeing(self.crop, _with_spacing(name, settings, spacing)) for name, settings in self.filters.items()
+        }
 
     def needing(self, needs: Needs) -> dict[str, Filter[Any]]:
         """The filters that measure on `needs`, cheapest first, but those that read embeddings behind the one that makes them."""
@@ -225,6 +236,7 @@ class Recipe(_Section):
             self.sampling.model_dump(),
             {"reading": READING},
             *version,
+            *([{"crop": CROPPING}] if self.crop else []),
             *self._shot_versions,
         )
 
@@ -241,7 +253,8 @@ class Recipe(_Section):
         """What an encoded clip depends on."""
         settings = self.export.model_dump(include={"fps", "frames", "max_height", "crf", "preset"})
         longer = {"longer": "faster"} if self.splitting.longer == "faster" else {}
-        return _digest(settings, {"version": 1, **longer})
+        audio = {"keep_audio": True} if self.export.keep_audio else {}
+        return _digest(settings, {"version": 1, **longer, **audio})
 
     def with_gates(self, changes: Mapping[str, Gate | None], source: str = "--set") -> Recipe:
         """A copy with other gates: 'tier.gate' → gate, or None to drop it. source: who asks, for the RecipeError."""
@@ -393,7 +406,7 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
     for name, settings in _mapping(data.get("filters")).items():
         if isinstance(name, str) and isinstance(settings, dict) and all(isinstance(key, str) for key in settings):
             try:
-                built[name] = _with_spacing(name, settings, spacing)
+                built[name] = _seeing(data.get("crop"), _with_spacing(name, settings, spacing))
             except UnknownFilter as error:
                 faults += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
     compares = [name for name, filter_ in built.items() if _on_embeddings(filter_)]
@@ -457,6 +470,12 @@ def _with_spacing(name: str, settings: Mapping[str, Any], spacing: float | Liter
     except UnknownFilter:  # `build` reports all that is wrong.
         fields = {}
     return build(name, {"spacing": spacing, **settings} if "spacing" in fields else settings)
+
+
+def _seeing(crop: object, filter_: Filter[Any]) -> Filter[Any]:
+    """A filter; one that sees pictures, or tells their size, knows whether their borders are cut away before."""
+    sees = filter_.needs in (Needs.SAMPLE, Needs.FRAMES) or filter_.name in ("width", "height")
+    return filter_.seeing(CROPPING) if crop and sees else filter_
 
 
 def _tier_faults(data: Mapping[str, Any]) -> Iterator[Fault]:

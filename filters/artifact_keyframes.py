@@ -64,7 +64,8 @@ class ArtifactKeyframes(Artifacts):
 
     @property
     def lower_bound(self) -> Filter[Sample]:
-        return BordersKeyframes(reduce=self.reduce, not_known="ignore", area=self.settings.area)
+        lower = BordersKeyframes(reduce=self.reduce, not_known="ignore", area=self.settings.area)
+        return lower.seeing(self.crop)
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         return [_counted(score, self.settings) for score in super().measure(items)]

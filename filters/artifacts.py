@@ -145,7 +145,7 @@ class Artifacts(Filter[Sample]):
     @property
     def lower_bound(self) -> Filter[Sample]:
         # An area that is not known counts as nothing, too, where this filter might not count it.
-        return Borders(reduce=self.reduce, not_known="ignore")
+        return Borders(reduce=self.reduce, not_known="ignore").seeing(self.crop)
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         return [self._measured(item) for item in items]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,33 @@ class Changes:
     grids: npt.NDArray[np.float16]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Native:
+    """What is kept of a picture before it is reduced, as it was decoded; None: nobody asked for it.
+
+    width, height: of the picture, px. tiles: uint8 [n, side, side], luma; places: int32 [n, 2], the left upper corner (x, y) of
+    each in the picture. rows, columns: float32 [height], [width], by how much each row, or column, differs from the one before
+    it in the mean, grey levels.
+    """
+
+    width: int
+    height: int
+    tiles: Image | None = None
+    places: npt.NDArray[np.int32] | None = None
+    rows: npt.NDArray[np.float32] | None = None
+    columns: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSeen:
+    """What was heard of a clip. covered: share of its time for which the file has sound. loudness: LUFS, nan where there is
+    nothing to measure. silence: share of its time (`longtake.filters.loudness`)."""
+
+    covered: float
+    loudness: float
+    silence: float
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
@@ -101,7 +128,8 @@ class Sample:
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
     video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks in every
     frame, or None where they were not looked for. marks_known: False if the scene stood too still to show them. motion,
-    changes: measurements that need the decode pass; None in a stored sample.
+    changes, native (of each keyframe, then of each partner), sound: measurements that need the decode pass; None in a stored
+    sample.
     """
 
     keyframes: Image
@@ -112,6 +140,8 @@ class Sample:
     marks_known: bool = True
     motion: Motion | None = None
     changes: Changes | None = None
+    native: tuple[Native, ...] | None = None
+    sound: SoundSeen | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,6 +247,8 @@ class Filter(ABC, Generic[Input]):
     reads_embeddings: ClassVar[bool] = False
     # The name of another filter, whose details a filter on the corpus compares: the recipe needs it, too.
     reads_scores_of: ClassVar[str | None] = None
+    of_tiles: ClassVar[bool] = False  # It measures on parts of the pictures at full size (`Native.tiles`).
+    hears: ClassVar[bool] = False  # It measures the clip's sound (`Sample.sound`), which is read for such filters only.
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings
@@ -224,6 +256,8 @@ class Filter(ABC, Generic[Input]):
     version: ClassVar[int] = 1
 
     settings: FilterSettings
+    # How the recipe cuts borders away before this filter sees the picture; "": it does not. The scores are other scores.
+    crop: str = ""
 
     def __init__(self, /, **settings: Any) -> None:
         self.settings = checked(self.settings_model, settings)
@@ -240,9 +274,16 @@ class Filter(ABC, Generic[Input]):
 
     @property
     def protocol(self) -> str:
-        """`backend/method/reduce`: scores are comparable when this is equal. From version 2 on, the method ends in it."""
+        """`backend/method/reduce`: scores are comparable when this is equal. From version 2 on, the method ends in it, and, where
+        borders are cut away first, in how."""
         version = f",v{self.version}" if self.version > 1 else ""
-        return f"{self.backend}/{self.method}{version}/{self.reduce}"
+        crop = f",{self.crop}" if self.crop else ""
+        return f"{self.backend}/{self.method}{version}{crop}/{self.reduce}"
+
+    def seeing(self, crop: str) -> Self:
+        """Itself, from now on for pictures whose borders are cut away in this way."""
+        self.crop = crop
+        return self
 
     def counts(self, stored: str, wanted: str) -> bool:
         """Whether a score that is stored under one protocol counts where this filter's protocol is `wanted`. Both are

@@ -195,7 +195,7 @@ class FlowDis(Filter[Sample]):
     @property
     def on_stored(self) -> FlowDis:
         """The same on the stored frames."""
-        return FlowDis(pairs="stored", reduce=self.reduce)
+        return FlowDis(pairs="stored", reduce=self.reduce).seeing(self.crop)
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if self.settings.pairs == "stored":

@@ -61,7 +61,7 @@ class Grayscale(Filter[Sample]):
 
     @property
     def early(self) -> Filter[Sample]:
-        return EarlyGrayscale()
+        return EarlyGrayscale().seeing(self.crop)
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         pairs = zip(item.keyframes, item.partners, strict=True)

@@ -32,6 +32,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "blur": {"laplacian": "longtake.filters.blur:Blur"},
     "blurred": {"laplacian": "longtake.filters.blur:Blurred"},
     "phash": {"dct": "longtake.filters.phash:Phash"},
+    "true_resolution": {"spectrum": "longtake.filters.true_resolution:TrueResolution"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},
     "artifact_keyframes": {
         "rapidocr": "longtake.filters.artifact_keyframes:ArtifactKeyframes",
@@ -41,6 +42,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "ssim": {"grey": "longtake.filters.ssim:Ssim"},
     "frozen": {"thumbs": "longtake.filters.frozen:Frozen"},
     "repeats": {"thumbs": "longtake.filters.repeats:Repeats"},
+    "sound": {"stream": "longtake.filters.loudness:SoundShare"},
+    "loudness": {"bs1770": "longtake.filters.loudness:Loudness"},
+    "silence": {"rms": "longtake.filters.loudness:Silence"},
     "aesthetic": {
         "laion-v2": "longtake.filters.aesthetic:Aesthetic",
         "laion-v1": "longtake.filters.aesthetic:AestheticV1",

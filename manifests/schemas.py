@@ -38,6 +38,17 @@ SCORE = pa.struct(
     ]
 )
 
+# The part of a clip's picture that is kept where the recipe cuts borders away, in px of the upright picture at its displayed
+# size; null: all of it. The column not_cropped says why borders that were found were kept.
+_CROP = [
+    pa.field("crop_x", pa.int32()),
+    pa.field("crop_y", pa.int32()),
+    pa.field("crop_width", pa.int32()),
+    pa.field("crop_height", pa.int32()),
+    pa.field("not_cropped", pa.string()),
+]
+CROP = tuple(field.name for field in _CROP)
+
 CLIP_IN_VIDEO = pa.struct(
     [
         pa.field("clip_id", pa.string()),
@@ -52,6 +63,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("captions", pa.list_(pa.string())),
         pa.field("scores", pa.list_(SCORE)),
+        *_CROP,
     ]
 )
 
@@ -134,6 +146,7 @@ CLIPS = pa.schema(
         pa.field("source_captions", pa.list_(pa.string())),
         pa.field("licence", pa.string()),
         pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score.
+        *_CROP,
     ]
 )
 
@@ -212,6 +225,11 @@ EXPORTS = pa.schema(
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the end of a clip that is longer than its frames.
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
+        pa.field("audio", pa.string()),  # The fate of the video's sound (`curation.reading.sound.State`).
+        pa.field("audio_rate", pa.int32()),
+        pa.field("audio_channels", pa.int32()),
+        pa.field("loudness", pa.float64()),  # Unit: LUFS.
+        pa.field("silence", pa.float64()),  # A share of the time, 0 to 1.
         pa.field("scan_id", pa.string()),
         pa.field("export_protocol", pa.string()),
     ]

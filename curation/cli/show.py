@@ -330,11 +330,17 @@ def show_differences(console: Console, settings: Sequence[tuple[str, Any, Any]],
         console.print(f"to be measured again: {outside(', '.join(stale))}", "")
 
 
+_CROP = ("crop_x", "crop_y", "crop_width", "crop_height")
+
+
 def show_clip(console: Console, known: Mapping[str, Any]) -> None:
     """`longtake show`."""
     for key, value in known.items():
-        if key not in ("scores", "tiers", "captions", "exported") and value is not None:
+        if key not in ("scores", "tiers", "captions", "exported", *_CROP) and value is not None:
             console.print(f"{key}: {outside(text_of(value))}", soft_wrap=True)
+    if known.get("crop_width") is not None:
+        x, y, width, height = (known[key] for key in _CROP)
+        console.print(f"crop: {width}×{height} px of its picture, from ({x}, {y}) on: its scores are of that part")
     console.print()
     rows = [
         (

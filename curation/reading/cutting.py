@@ -1,8 +1,8 @@
 """Cutting a clip out of its video: decode the span, bring it to a constant rate, encode H.264, and look at the result.
 
 The encoded clip has square pixels, is upright, 8 bit, 4:2:0, BT.709, limited range, and carries nothing of its source
-but the pictures: no sound, no metadata, no subtitles. All on one thread; memory does not grow with the length of the
-clip or of the video.
+but the pictures, and its sound where that is asked for: no metadata, no subtitles. All on one thread; memory does not grow
+with the length of the clip or of the video.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
@@ -28,10 +29,12 @@ import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoReformatter
 
 from longtake.curation.errors import VideoError, is_of_the_world
+from longtake.curation.reading.box import Box
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
+from longtake.curation.reading.sound import Sound, read_sound
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.manifests.folder import whole_file
 
@@ -42,6 +45,9 @@ _CLOCK = 1e-6  # s: two times nearer than this are one, apart from the noise of 
 _TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here, now there would judder
 _LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
 _WITNESSES = 9  # frames whose picture is compared after encoding
+_SOUND_FRAME = 1024  # Samples in a frame of AAC.
+# Bits per second and channel: with so many, AAC is nearly the same as its source.
+_SOUND_BITS = 96_000
 _MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
 
 
@@ -52,7 +58,7 @@ class EncodeSettings:
     fps: constant frames per second; None keeps the source's average rate. frames: exactly so many, from the start of
     the span; None: as many as the span holds. max_height: pixels; taller clips are shrunk, none is enlarged. crf: 0
     (lossless) to 51. keyframe_interval: at most so many frames from one keyframe to the next; a reader that fetches
-    frames by index decodes half of that for nothing. Raises ValueError.
+    frames by index decodes half of that for nothing. keep_audio: the sound is carried along, as AAC. Raises ValueError.
     """
 
     fps: float | None = 30.0
@@ -61,6 +67,7 @@ class EncodeSettings:
     preset: str = "veryfast"
     crf: float = 18.0
     keyframe_interval: int = 30
+    keep_audio: bool = False
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 1 <= self.fps <= 240:
@@ -77,7 +84,8 @@ class EncodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class EncodedClip:
-    """A clip as it lies on disk. width, height: pixels. fps: constant. bytes: size of the file. sha256: of the file."""
+    """A clip as it lies on disk. width, height: pixels. fps: constant. bytes: size of the file. sha256: of the file. sound: what
+    became of the video's, None: nobody asked for it."""
 
     frames: int
     width: int
@@ -85,6 +93,7 @@ class EncodedClip:
     fps: float
     bytes: int
     sha256: str
+    sound: Sound | None = None
 
 
 def cut_clip(
@@ -96,6 +105,7 @@ def cut_clip(
     pace: float = 1.0,
     *,
     seek: bool = True,
+    crop: Box | None = None,
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
@@ -104,7 +114,8 @@ def cut_clip(
     the source frame nearest to start + k · pace / fps, the earlier of two equally near; no frame outside of [start,
     end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
     span in fewer frames. The span may lack up to half an output frame at its end. seek: False for a video whose clock starts
-    anew, where one time is in several places: it is then read from its beginning.
+    anew, where one time is in several places: it is then read from its beginning. crop: what is kept of the upright picture at
+    its displayed size; the clip shows nothing else.
 
     Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
@@ -116,11 +127,29 @@ def cut_clip(
         raise ValueError(f"the source must be an absolute local path, not {source!r}")
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as part:
-        wanted = _encode_span(source, start, end, part, settings, pace, seek)
+    sound = _sound(source, start, end, settings, pace, seek) if settings.keep_audio else None
+    with whole_file(target) as part, closing(sound.samples) if sound and sound.samples else nullcontext():
+        wanted = _encode_span(source, start, end, part, settings, pace, seek, crop, sound)
         _check(part, wanted)
         size, digest = _settle(part)
-    return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest)
+    return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest, sound)
+
+
+def _sound(
+    source: str | BinaryIO, start: float, end: float, settings: EncodeSettings, pace: float, seek: bool
+) -> Sound:
+    """The sound of a clip, as long as its pictures are shown; without any where it would not be in step with them."""
+    if pace != 1.0:
+        return Sound("left out: the clip is faster")
+    if not seek:
+        return Sound("left out: the video's clock starts anew")
+    if settings.fps is None:
+        with open_video(source) as video:
+            fps = _source_fps(video)
+    else:
+        fps = Fraction(settings.fps).limit_denominator(1001)
+    count = settings.frames or max(1, round((end - start) * fps))
+    return read_sound(source, start, float(count / fps))
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -259,10 +288,12 @@ def nearest_in_time(frames: Iterable[tuple[float, T]], times: Iterable[float]) -
 
 @dataclass(slots=True)
 class _Wanted:
-    """What must come out: frames at `fps`, their size, and thumbnails of some of them by frame number."""
+    """What must come out: frames at `fps`, their size, and thumbnails of some of them by frame number; sound of so many samples a
+    second, 0: none."""
 
     frames: int
     fps: Fraction
+    sound_rate: int = 0
     width: int = 0
     height: int = 0
     thumbnails: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -276,6 +307,8 @@ def _encode_span(
     settings: EncodeSettings,
     pace: float,
     seek: bool = True,
+    crop: Box | None = None,
+    sound: Sound | None = None,
 ) -> _Wanted:
     with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
@@ -285,16 +318,16 @@ def _encode_span(
         if held < count - 0.5 - _CLOCK:
             reason = f"{end - start:.3f} s at {float(fps):g} fps are {held:.1f} frames, not {count}"
             raise VideoError("too_short", reason)
-        wanted = _Wanted(count, fps)
+        wanted = _Wanted(count, fps, sound_rate=sound.rate if sound and sound.audible else 0)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
         chosen = nearest_in_time(frames, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
-        painter = _Painter(shown, span.aspect, settings.max_height)
+        painter = _Painter(shown, span.aspect, settings.max_height, crop)
         wanted.width, wanted.height = painter.size
         planes = painter.paint(shown)
-        with _Encoder(part, painter.size, fps, settings) as encoder:
+        with _Encoder(part, painter.size, fps, settings, sound) as encoder:
             for k, frame in enumerate(chain([shown], chosen)):
                 if frame is not shown:
                     planes, shown = painter.paint(frame), frame
@@ -319,16 +352,24 @@ def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
 class _Painter:
     """Brings decoded frames to one size, upright, I420, SDR, BT.709, limited range."""
 
-    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_height: int | None) -> None:
+    def __init__(
+        self, first: av.VideoFrame, aspect: Fraction | None, max_height: int | None, crop: Box | None = None
+    ) -> None:
         width, height = displayed_size(first.width, first.height, orientation_of(first).rotation, aspect)
-        scale = min(1.0, max_height // 2 * 2 / height) if max_height else 1.0
-        self.size = _even(width * scale), _even(height * scale)
+        if crop and (crop.x + crop.width > _even(width) or crop.y + crop.height > _even(height)):
+            raise VideoError("export", f"{crop} does not lie within its pictures of {width}×{height} px: scan it again")
+        shown = (crop.width, crop.height) if crop else (width, height)
+        scale = min(1.0, max_height // 2 * 2 / shown[1]) if max_height else 1.0
+        self.size = _even(shown[0] * scale), _even(shown[1] * scale)
+        # What is cut away is cut at full size, and only then is the rest made smaller, so that no border gets into it.
+        self._full = (_even(width), _even(height)) if crop else self.size
+        self._crop = crop
         self._reformatter = VideoReformatter()
         self._mappers: dict[tuple[Colour, int], Mapper] = {}
 
     def paint(self, frame: av.VideoFrame) -> Planes:
         shown = orientation_of(frame)
-        width, height = self.size[::-1] if shown.rotation % 180 else self.size
+        width, height = self._full[::-1] if shown.rotation % 180 else self._full
         try:
             frame = with_chroma(frame)
             colour = colour_of(frame)
@@ -347,7 +388,24 @@ class _Painter:
         except (av.error.FFmpegError, ValueError) as error:
             reason = f"its pictures ({frame.format.name}) cannot be converted: {words(error)}"
             raise VideoError("unsupported", reason) from error
-        return _upright(_planes(small), width, height, shown)
+        upright = _upright(_planes(small), width, height, shown)
+        return self._within(upright, self._crop) if self._crop else upright
+
+    def _within(self, planes: Planes, crop: Box) -> Planes:
+        """What is kept of an upright picture, at the size of the clip."""
+        height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+        luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
+        half = Box(crop.x // 2, crop.y // 2, crop.width // 2, crop.height // 2)
+        parts = [
+            luma[crop.y : crop.y + crop.height, crop.x : crop.x + crop.width],
+            *chroma[:, half.y : half.y + half.height, half.x : half.x + half.width],
+        ]
+        kept = np.concatenate([part.ravel() for part in parts]).reshape(-1, crop.width)
+        if (crop.width, crop.height) == self.size:
+            return kept
+        frame = av.VideoFrame.from_ndarray(kept, format="yuv420p")
+        width, height = self.size
+        return _planes(self._reformatter.reformat(frame, width, height, interpolation="BICUBIC", threads=1))
 
     def _mapper(self, colour: Colour, width: int, height: int) -> Mapper:
         if (colour, width) not in self._mappers:
@@ -376,7 +434,14 @@ def _upright(planes: Planes, width: int, height: int, shown: Orientation) -> Pla
 class _Encoder:
     """Writes I420 pictures at a constant rate. Its errors are the disk's, not the clip's: OSError naming the file."""
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: Fraction, settings: EncodeSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        settings: EncodeSettings,
+        sound: Sound | None = None,
+    ) -> None:
         self._path = path
         self._base = 1 / fps
         self._count = 0
@@ -394,12 +459,15 @@ class _Encoder:
         context.colorspace = context.color_primaries = context.color_trc = ColorPrimaries.BT709
         context.color_range = ColorRange.MPEG
         self._stream = stream
+        self._sound = _SoundEncoder(self._container, sound) if sound and sound.samples else None
 
     def __enter__(self) -> _Encoder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
+            if self._sound is not None:
+                self._guard(partial(self._sound.write, math.inf))
             self._guard(lambda: self._container.mux(self._stream.encode(None)))
             self._guard(self._container.close)
             return
@@ -414,12 +482,42 @@ class _Encoder:
         frame.color_range = ColorRange.MPEG
         self._count += 1
         self._guard(lambda: self._container.mux(self._stream.encode(frame)))
+        if self._sound is not None:
+            self._guard(partial(self._sound.write, self._count * float(self._base)))
 
     def _guard(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except av.error.FFmpegError as error:
             raise OSError(error.errno, f"cannot write the clip: {words(error)}", str(self._path)) from error
+
+
+class _SoundEncoder:
+    """Writes the sound of a clip beside its pictures, AAC, as far as these have come."""
+
+    def __init__(self, container: av.container.OutputContainer, sound: Sound) -> None:
+        self._container, self._sound, self._written = container, sound, 0
+        self._layout = "mono" if sound.channels == 1 else "stereo"
+        options = {"flags": "+bitexact"}
+        self._stream = container.add_stream("aac", rate=sound.rate, layout=self._layout, options=options)
+        self._stream.bit_rate = _SOUND_BITS * sound.channels
+        self._stream.codec_context.thread_count = 1
+
+    def write(self, until: float) -> None:
+        """What is heard before `until` seconds; all that is left, and the end, with infinity."""
+        samples, channels = cast(BinaryIO, self._sound.samples), self._sound.channels
+        while self._written < until * self._sound.rate:
+            block = np.frombuffer(samples.read(_SOUND_FRAME * channels * 2), "<i2")
+            if not block.size:
+                break
+            planes = np.ascontiguousarray(block.reshape(-1, channels).T, np.float32) / np.float32(32767)
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts = self._sound.rate, self._written
+            frame.time_base = Fraction(1, self._sound.rate)
+            self._written += frame.samples
+            self._container.mux(self._stream.encode(frame))
+        if math.isinf(until):
+            self._container.mux(self._stream.encode(None))
 
 
 # Looking at the result ----------------------------------------------------------------------------------------------
@@ -459,6 +557,24 @@ def _check(path: Path, wanted: _Wanted) -> None:
             raise
         raise VideoError("export", f"the encoded clip does not decode: {words(error)}") from error
     require(count == wanted.frames, f"{count} frames, not {wanted.frames}")
+    if wanted.sound_rate:
+        _check_sound(path, wanted, require)
+
+
+def _check_sound(path: Path, wanted: _Wanted, require: Callable[[bool, str], None]) -> None:
+    """That the sound of a written clip decodes, begins with the pictures and ends with them, to a frame of AAC."""
+    seconds, first, count = float(wanted.frames / wanted.fps), math.nan, 0
+    try:
+        with open_video(str(path)) as video:
+            for frame in video.container.decode(audio=0):
+                if math.isnan(first):
+                    first = float(frame.time or 0.0)
+                count += frame.samples
+    except (av.error.FFmpegError, IndexError) as error:
+        require(False, f"its sound does not decode: {words(error)}")
+    slack = 1.5 * _SOUND_FRAME / wanted.sound_rate
+    require(abs(first) <= 0.001, f"its sound begins at {first:.4f} s")
+    require(abs(count / wanted.sound_rate - seconds) <= slack, f"{count / wanted.sound_rate:.3f} s of sound")
 
 
 def _settle(path: Path) -> tuple[int, str]:

@@ -30,7 +30,9 @@ class EarlyLook:
 
     def __init__(self, source: str | Source, judge: Judge) -> None:
         self._source, self._judge = source, judge
-        self._filters: list[Filter[Any]] = [f.early for f in judge.recipe.built.values() if f.early is not None]
+        # Where borders are cut away nothing is known of a clip by whole pictures.
+        known = [] if judge.recipe.crop else judge.recipe.built.values()
+        self._filters: list[Filter[Any]] = [f.early for f in known if f.early is not None]
         # A keyframe in every window: of a clip that holds none nothing would be known.
         self._longest = judge.recipe.splitting.window_seconds
 

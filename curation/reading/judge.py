@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from longtake.curation.access import Source
 from longtake.curation.errors import RowError
+from longtake.curation.reading.box import NONE, Box
+from longtake.curation.reading.cropping import cropped, find_crop
+from longtake.curation.reading.native import NativeLook
+from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.sound import read_sound
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
@@ -42,7 +48,8 @@ class Measured:
 @dataclass(slots=True)
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
-    `show`. certainty: that it is one take, 0 to 1; nan where nobody looked."""
+    `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
+    of it; not_cropped: why borders of it were left."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
@@ -50,6 +57,12 @@ class ClipScan:
     has_strip: bool = False
     error: RowError | None = None
     certainty: float = math.nan
+    crop: Box | None = None
+    not_cropped: str = ""
+
+    def seen(self, info: VideoInfo) -> VideoInfo:
+        """Its video, as large as what is kept of its picture."""
+        return replace(info, width=self.crop.width, height=self.crop.height) if self.crop else info
 
 
 @dataclass(slots=True)
@@ -70,10 +83,17 @@ class VideoScan:
 class Judge:
     """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
 
-    def __init__(self, recipe: Recipe, all_scores: bool, keep: Keep = keep_nothing, show: Show = show_nothing) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        all_scores: bool,
+        keep: Keep = keep_nothing,
+        show: Show = show_nothing,
+        source: str | Source = "",
+    ) -> None:
         """keep: called with the sample of each clip that some tier may still keep. show: with the strip of any other clip whose
-        pictures were seen."""
-        self.recipe = recipe
+        pictures were seen. source: the video, for filters that measure its sound."""
+        self.recipe, self._source = recipe, source
         self.all_scores = all_scores
         self.keep, self.show = keep, show
         self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
@@ -81,6 +101,12 @@ class Judge:
         later = [f.lower_bound for f in recipe.built.values()]
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
         self._on_sample = sorted(on_sample, key=lambda f: f.cost)
+        tiles = any(f.of_tiles for f in on_sample)
+        # What the passes keep of pictures before they reduce them; None: nothing.
+        self.look = NativeLook(tiles, edges=bool(recipe.crop)) if tiles or recipe.crop else None
+        artifacts = recipe.built.get("artifacts")
+        self._borders = NONE  # those of the clip that was cropped last
+        self._looks_for_text = artifacts is not None and artifacts.backend == "rapidocr"
 
     def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
         """The metadata scores of a clip; what the container does not say has none. certainty: that it is one take."""
@@ -107,6 +133,9 @@ class Judge:
         for filter_ in self._on_sample:
             if not goes_on:
                 break
+            if filter_.hears and sample.sound is None:  # a second opening of the file, for clips that came so far
+                sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False)
+                sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)
             (score,) = filter_.measure([sample])
             if isinstance(score, MeasureError):
@@ -120,7 +149,9 @@ class Judge:
     def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, strip: StoredStrip | None = None) -> None:
         """The scores of a clip; its sample goes to `keep` where some tier may still keep it, and else its strip to `show`.
         sample: None if there is none; then strip: what was seen of it all the same."""
-        clip.scores |= self.probe_scores(info, clip.span, clip.certainty)
+        if sample is not None and self.recipe.crop:
+            sample = self._cropped(info, clip, sample)
+        clip.scores |= self.probe_scores(clip.seen(info), clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)
             if clip.has_frames:
@@ -135,6 +166,19 @@ class Judge:
         if strip is not None:
             self.show(clip.span, strip)
             clip.has_strip = True
+
+    def _cropped(self, info: VideoInfo, clip: ClipScan, sample: Sample) -> Sample:
+        """The sample within the box that is kept of the picture, which becomes the clip's."""
+        if not self.goes_on(self.probe_scores(info, clip.span, clip.certainty)):
+            return sample
+        shown, tiers = Orientation(info.rotation, info.mirrored), list(self.recipe.tiers.values())
+        text, known = self._looks_for_text, self._borders
+        found = find_crop(sample, info.width, info.height, shown, tiers, text=text, known=known)
+        clip.crop, clip.not_cropped = found.box, found.why
+        if found.box is not None:
+            self._borders = found.borders
+            return cropped(sample, found.box, info.width, info.height, shown)
+        return replace(sample, marks=found.seen.mask, marks_known=found.seen.known)
 
     def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""

@@ -23,7 +23,7 @@ from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
-from longtake.filters.base import Image, Sample
+from longtake.filters.base import Image, Native, Sample
 from longtake.filters.frozen import ChangeMeter
 
 # Seconds. A source list may be wrong about the end of a video by so much: lists round, and some durations are of the sound.
@@ -72,7 +72,15 @@ def sample_of(
         times[1::2],
         motion=motion_of(pairs),
         changes=meter.within(clip.span.start, clip.span.end),
+        native=_native([small for _, small in frames]),
     )
+
+
+def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
+    """What was kept of keyframes and partners before they were reduced, the keyframes first."""
+    kept = [small.opaque for small in (*smalls[::2], *smalls[1::2])]
+    known = [each for each in kept if isinstance(each, Native)]
+    return tuple(known) if len(known) == len(kept) else None
 
 
 @dataclass(slots=True)
@@ -112,7 +120,7 @@ class ListedPass:
         self.video, self.info, self.judge = video, info, judge
         self.whole = whole  # the end of the video by its header, if a clip of the list goes there
         self.sampling = judge.recipe.sampling
-        self.analysis = AnalysisFrames(info)
+        self.analysis = AnalysisFrames(info, judge.look)
         self.count = DecodeCount()
         self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
         self.moments: list[_Moment] = []  # a heap
@@ -157,7 +165,7 @@ class ListedPass:
         """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned)
+            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look)
         return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────

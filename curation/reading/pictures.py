@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
@@ -56,8 +57,10 @@ def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, look: NativeLook | None = None) -> None:
+        """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one."""
         self.info = info
+        self._look = look
         turned = info.rotation % 180 != 0
         long_side = max(info.width, info.height)
         scale = min(1.0, ANALYSIS_SIDE / long_side)
@@ -90,6 +93,8 @@ class AnalysisFrames:
         )
         if hidden:
             small.colorspace = colour.matrix
+        if self._look is not None:
+            small.opaque = self._look.of(frame)
         return small
 
     def rgb(self, small: av.VideoFrame) -> Image:

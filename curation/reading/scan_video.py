@@ -68,7 +68,7 @@ def scan_video(
     with open_video(uri) as video:
         info = _checked(video, recipe)
         given, endless, whole = _resolved(spans, info)
-        judge = Judge(recipe, all_scores, keep, show)
+        judge = Judge(recipe, all_scores, keep, show, source=uri)
         if endless and not given:
             return VideoScan(info, endless, [], DecodeCount())
         planned = given or [_whole(info)]
@@ -129,7 +129,7 @@ class _Pass:
         recipe = judge.recipe
         self.video, self.info, self.judge, self.early = video, info, judge, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
-        self.analysis = AnalysisFrames(info)
+        self.analysis = AnalysisFrames(info, judge.look)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         if self.splitting.min_seconds >= self.splitting.window_seconds:
             step *= LOOSE
@@ -173,7 +173,7 @@ class _Pass:
         if the gates reject it now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned)
+            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look)
         self._open_shot(0.0)
         whole = _whole(self.info)
         if not self.judge.may_keep(self.info, whole):
@@ -193,7 +193,7 @@ class _Pass:
         self._finish_clips(end)
         self.info = replace(self.info, fps=fps, duration=end)
         for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(self.info, clip.span, clip.certainty)
+            clip.scores |= self.judge.probe_scores(clip.seen(self.info), clip.span, clip.certainty)
             if self.none_long_enough and not self.judge.rejects(self.info, clip.span):
                 clip.error, clip.has_frames = too_short(clip.span.seconds, self.splitting.min_seconds), False
 

@@ -28,9 +28,11 @@ from longtake.curation.clip_table import CARRIED, clip_scores, rows_of, score_sl
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips
 from longtake.curation.looking.truth import write_truth
+from longtake.curation.reading.box import Box
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
+from longtake.curation.reading.sound import Sound
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import (
     FAULT_BEFORE,
@@ -55,6 +57,7 @@ from longtake.filters.concept import CONCEPT_COLUMNS, Concept, weights_and_quota
 from longtake.filters.verdicts import ClipScores, TierResult, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.card import dataset_card
 from longtake.manifests.dataset.huggingface import front_matter
 from longtake.manifests.dataset.shards import (
@@ -110,7 +113,7 @@ class Export(Stage):
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         scores = ClipScores(clips, run.recipe.built)
         ours = np.any([kept(scores, run.recipe, tier) for tier in run.recipe.tiers], axis=0)
-        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", *CARRIED]
+        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts", *schemas.CROP, *CARRIED]
         todo = clips.filter(pa.array(ours)).select([name for name in wanted if name in clips.column_names])
         past = {HAD_RESULT: pa.bool_(), FAULT_BEFORE: pa.string(), SOURCE_WORKS: pa.bool_(), "old_path": pa.string()}
         for name, kind in past.items():
@@ -186,7 +189,7 @@ def plan(
     return replace(job(workspace, recipe, _batches(todo), access.reach), partial=count > at_a_time)
 
 
-_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts"]
+_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.CROP]
 
 
 def _finished(clips: pa.Table, rows: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
@@ -344,6 +347,7 @@ def encode_clip(
         max_height=export["max_height"],
         preset=export["preset"],
         crf=export["crf"],
+        keep_audio=export["keep_audio"],
     )
     folder = open_folder(workspace)
     seconds = clip["end"] - clip["start"]
@@ -352,7 +356,14 @@ def encode_clip(
         try:
             with folder.whole_file(target) as part:
                 encoded = cut_clip(
-                    source, clip["start"], clip["end"], part, settings, pace, seek=not clip.get("clock_restarts")
+                    source,
+                    clip["start"],
+                    clip["end"],
+                    part,
+                    settings,
+                    pace,
+                    seek=not clip.get("clock_restarts"),
+                    crop=Box.of_row(clip),
                 )
         except OSError as error:
             message = f"cannot write {folder.file(target)}: {error}"
@@ -368,7 +379,21 @@ def encode_clip(
         "seconds_left_out": max(0.0, seconds - pace * encoded.frames / encoded.fps) if settings.frames else 0.0,
         "bytes": encoded.bytes,
         "sha256": encoded.sha256,
+        **(_sound_columns(encoded.sound) if encoded.sound else {}),
         "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def _sound_columns(sound: Sound) -> dict[str, Any]:
+    """What is stored of a clip's sound."""
+    if not sound.audible:
+        return {"audio": sound.state}
+    return {
+        "audio": sound.state,
+        "audio_rate": sound.rate,
+        "audio_channels": sound.channels,
+        "loudness": None if np.isnan(sound.loudness) else sound.loudness,
+        "silence": sound.silence,
     }
 
 
@@ -443,7 +468,10 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     measured += CONCEPT_COLUMNS if Concept.name in recipe.filters else ()
     schema = dataset_schema(
-        tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
+        tuple(dict.fromkeys([*SCORES, *measured])),
+        recipe.export.frames or 450,
+        bool(recipe.export.split),
+        _further(recipe),
     )
     rows = [
         _row(clip, file, captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
@@ -459,6 +487,12 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
                 for name, x in zip(CONCEPT_COLUMNS, (weight, quota), strict=True)
             }
     return _Dataset(tier, scores, result, dataset_table(rows, schema), files, fault)
+
+
+def _further(recipe: Recipe) -> list[pa.Field]:
+    """The columns of a dataset that this recipe asks for besides."""
+    further = [*(extras.CROP if recipe.crop else ()), *(extras.SOUND if recipe.export.keep_audio else ())]
+    return [field for field in further if field.name not in recipe.filters]  # a score of this name tells the same
 
 
 def _write_dataset(
@@ -513,7 +547,7 @@ def _counting(scores: ClipScores, recipe: Recipe, rows: npt.NDArray[np.bool_] | 
 
 def _with_their_places(workspace: Workspace, clips: pa.Table) -> pa.Table:
     """Clips with where they lie in which video, and its licence."""
-    names = ["uri", "start", "end", "licence"]
+    names = ["uri", "start", "end", "licence", *schemas.CROP]
     rows = rows_of(workspace.clips, clips["clip_id"], names)
     rows = rows.take(pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks()))
     for name in names:
@@ -544,5 +578,6 @@ def _row(
         "sha256": file["sha256"],
         "protocols": clip["protocols"],
         **({SPLIT: split_of(clip["video_id"], recipe.export.split)} if recipe.export.split else {}),
+        **{field.name: {**file, **clip}.get(field.name) for field in _further(recipe)},
         **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
     }

@@ -13,6 +13,7 @@ from longtake.curation.looking.stats import funnel, length_notes
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import TierResult
+from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.card import DatasetFacts
 from longtake.manifests.dataset.shards import presto_problems
 
@@ -58,6 +59,7 @@ def facts_of(
         f"Believed as stored: {name}. The machine that exported could not say how they are measured now ({why})."
         for name, why in believed.items()
     ]
+    notes += extras.notes(table)
     notes += length_notes(recipe, 0.0, _shown(table))
     notes += equal_clips(table)
     return DatasetFacts(

@@ -499,6 +499,8 @@ def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable
         "has_frames": clip.has_frames,
         "has_strip": clip.has_strip,
         **brought,
+        **(clip.crop.columns() if clip.crop else {}),
+        "not_cropped": clip.not_cropped or None,
         "scores": [
             {"name": name, "value": m.score.known, "detail": list(m.score.detail), "protocol": m.protocol}
             for name, m in clip.scores.items()

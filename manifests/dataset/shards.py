@@ -28,6 +28,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.splits import SPLIT
 from longtake.manifests.folder import whole_file
 
@@ -64,8 +65,11 @@ def caption_frames(frames: int = FRAMES, captions: int = CAPTIONS) -> tuple[int,
     return tuple((2 * i + 1) * frames // (2 * captions) for i in range(captions))
 
 
-def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES, split: bool = False) -> pa.Schema:
+def dataset_schema(
+    scores: Sequence[str] = SCORES, frames: int = FRAMES, split: bool = False, further: Sequence[pa.Field] = ()
+) -> pa.Schema:
     """Schema of the exported table, with a float64 column for each of `scores`. split: with a column for the clip's split.
+    further: columns of `manifests.dataset.extras`.
 
     `cap` is the same struct in every shard and row: an Arrow map loads as a list, and keys that differ become null
     captions. So `frames` belongs to the dataset, not to the clip.
@@ -93,6 +97,7 @@ def dataset_schema(scores: Sequence[str] = SCORES, frames: int = FRAMES, split: 
         pa.field("licence", pa.string()),
         pa.field("sha256", pa.string(), nullable=False),
         *([pa.field(SPLIT, pa.string(), nullable=False)] if split else []),
+        *further,
     ]
     taken = {f.name for f in contract + ours} | {"protocols", "video", SPLIT}
     if clash := sorted(taken & set(scores)):
@@ -138,6 +143,7 @@ MEANINGS: dict[str, str] = {
     "concept_weight": "1/√n for a clip of a cluster with n clips in this dataset: a sampler's weight",
     "concept_quota": "clips of the cluster in a pass of as many draws by these weights as there are clips",
     "protocols": "JSON: how each score was measured, by its name; compare scores of equal protocols only",
+    **extras.MEANINGS,
 }
 
 

@@ -199,8 +199,8 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         "my.yaml: this recipe cannot be used:",
         "  spliting: unknown key; did you mean 'splitting'?",
         "  sampling.keyframe: unknown key; did you mean 'keyframes'?",
-        "  zzz: unknown key; there are: name, description, source, not_applied, scan, splitting, sampling, filters, "
-        "tiers, captioning, export",
+        "  zzz: unknown key; there are: name, description, source, not_applied, scan, splitting, sampling, crop, "
+        "filters, tiers, captioning, export",
     ]
 
 

@@ -4,8 +4,8 @@ A stored score is used as long as its protocol is the wanted one. So whoever cha
 protocol, and this table notices who forgot: `fingerprints.toml` holds, for each thing that is measured, its protocol and a
 hash of every module that its values depend on. `test_protocols.py` compares; when it fails, either
 
-- the values changed: raise `version` of the filter's class (or METHOD in artifacts.py, SAMPLE_VERSION in curation/recipe.py,
-  the number in the captioner's protocol), or
+- the values changed: raise `version` of the filter's class (or METHOD in artifacts.py, SAMPLE_VERSION or CROPPING in
+  curation/recipe.py, the number in the captioner's protocol), or
 - they did not: only then accept the new code as it is.
 
 In both cases `python -m tests.filters.accept_fingerprints` writes the table anew. A fingerprint is of the syntax tree without
@@ -50,6 +50,8 @@ READING = tuple(
     f"curation/reading/{name}.py"
     for name in ("opening", "orientation", "pictures", "samples", "sampling", "scan_video", "shots", "video")
 )
+# These modules decide which part of a picture is kept where a recipe cuts borders away.
+CROPPING = tuple(f"curation/reading/{name}.py" for name in ("box", "cropping", "native"))
 # In protocols stand hashes of files of this machine: they say which weights, and nothing of the code.
 HASHES = ("weight_tag", "model_hash", "_heads_hash", "_weights_hash", "_configs_hash")
 UNMEASURED = {"cost", "unit", "description"}
@@ -81,6 +83,7 @@ def current() -> dict[str, Measured]:
             for backend in backends
         }
     found["clips"] = Measured(f"version {recipe.SAMPLE_VERSION}", _modules(READING))
+    found["crop"] = Measured(recipe.CROPPING, _modules(CROPPING))
     texts = _closure([f"captioning/{name}.py" for name in ("descriptors", "looks", "motion")])
     found["captions.descriptors"] = Measured(Descriptors().protocol, _modules(texts))
     return found

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.shards import (
     DATASET_SCHEMA,
     FRAMES,
@@ -97,8 +98,13 @@ def test_every_caption_frame_lies_in_its_own_segment(frames: int, captions: int)
 
 
 def test_every_column_has_a_meaning() -> None:
-    # The last three exist where the recipe asks for them.
-    assert set(MEANINGS) == {*DATASET_SCHEMA.names, "split", "concept_weight", "concept_quota"}
+    optional = {
+        "split",
+        "concept_weight",
+        "concept_quota",
+        *extras.MEANINGS,
+    }  # These columns exist where the recipe asks for them.
+    assert set(MEANINGS) == {*DATASET_SCHEMA.names, *optional}
 
 
 def test_shards_load_as_presto_loads_them(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""A part of an upright picture that is kept where its borders are cut away, and widths at the sides of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from longtake.curation.reading.orientation import Orientation
+
+# What lies at the sides of a picture, px or shares of it: above, to the right, below, to the left.
+Widths = tuple[float, float, float, float]
+NONE: Widths = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What is kept of a picture, in px of the upright picture at its displayed size; all four are even, as 4:2:0 has it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def columns(self) -> dict[str, int]:
+        """As it is stored of a clip."""
+        return {"crop_x": self.x, "crop_y": self.y, "crop_width": self.width, "crop_height": self.height}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Box | None:
+        """The box of a stored clip; None: nothing is cut away."""
+        if row.get("crop_width") is None:
+            return None
+        return cls(*(int(row[name]) for name in ("crop_x", "crop_y", "crop_width", "crop_height")))
+
+    @classmethod
+    def within(cls, widths: Widths, width: int, height: int) -> Box:
+        """What is left of a picture of `width` × `height` px within `widths` px at its sides: rounded to even px, inwards."""
+        top, right, bottom, left = widths
+        x, y = _up(left), _up(top)
+        return cls(x, y, _down(width - right) - x, _down(height - bottom) - y)
+
+    def widths(self, width: int, height: int) -> Widths:
+        """What lies at its sides in a picture of `width` × `height` px, as shares of the picture."""
+        right, bottom = width - self.x - self.width, height - self.y - self.height
+        return self.y / height, right / width, bottom / height, self.x / width
+
+
+def window(shares: Widths, width: int, height: int) -> tuple[slice, slice]:
+    """Rows and columns of a picture of `width` × `height` px within shares of it; a pixel that is partly outside is left out."""
+    top, right, bottom, left = shares
+    rows = slice(_ceil(top * height), height - _ceil(bottom * height))
+    return rows, slice(_ceil(left * width), width - _ceil(right * width))
+
+
+def as_coded(widths: Widths, shown: Orientation) -> Widths:
+    """Widths at the sides of the upright picture, as those of the picture as it is decoded."""
+    turned = _rotated(widths, -shown.rotation // 90)
+    return (turned[0], turned[3], turned[2], turned[1]) if shown.mirrored else turned
+
+
+def as_upright(widths: Widths, shown: Orientation) -> Widths:
+    """Widths at the sides of the picture as it is decoded, as those of the upright one."""
+    top, right, bottom, left = widths
+    mirrored = (top, left, bottom, right) if shown.mirrored else widths
+    return _rotated(mirrored, shown.rotation // 90)
+
+
+def _rotated(widths: Widths, quarters: int) -> Widths:
+    """Widths of a picture that is turned by quarters, clockwise: what was above is then to the right."""
+    k = quarters % 4
+    turned = widths[4 - k :] + widths[: 4 - k]
+    return turned[0], turned[1], turned[2], turned[3]
+
+
+def _up(side: float) -> int:
+    return math.ceil(round(side, 3) / 2) * 2
+
+
+def _down(side: float) -> int:
+    return math.floor(round(side, 3) / 2) * 2
+
+
+def _ceil(pixels: float) -> int:
+    return math.ceil(round(pixels, 3))

@@ -1,0 +1,370 @@
+"""Borders, and bands of subtitles at an edge, cut away from a clip before it is measured (`crop: borders` of a recipe).
+
+Borders are what the filter `artifacts` takes for them: flat bars (`longtake.filters.bars`), and panels from side to side, such as
+blurred pillars (`longtake.filters.panels`). They are found in the sample of a clip, at analysis size, and their inner edges then
+in the rows and columns of full size that the pass has kept (`native.py`): a frame is reduced to a half or a fourth, and its
+border would be known to so many px only.
+
+A dark scene must not lose what is dark in it. Where a dark bar has no twin of its width at the opposite side, its inner edge has
+to be seen in most frames, or no more is cut than at the opposite side. Where a scene is black up to its border, the border is as
+wide as its twin, or as that of an earlier clip of the film. A clip whose border is not the same from its beginning to its end,
+which its motion's 30 pictures tell, is left as it is.
+
+A band of subtitles is an edge of the picture with lines of text that were put over the scene (`longtake.filters.overlaid_text`),
+up to the uppermost of them. It is looked for where the recipe's `artifacts` looks for text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from longtake.curation.reading.box import NONE, Box, Widths, as_coded, as_upright, window
+from longtake.curation.reading.orientation import Orientation
+from longtake.filters.bars import DARK, RAMP, TOLERANCE, bars
+from longtake.filters.base import Image, Motion, Native, Sample
+from longtake.filters.gates import Gate
+from longtake.filters.grayscale import grey
+from longtake.filters.marks import Seen, seen
+from longtake.filters.overlaid_text import filled, judged
+from longtake.filters.plates import on_plates
+from longtake.filters.text_boxes import Boxes, text_boxes
+
+# A share of the picture's area. Where less would be left, nothing is cut away.
+LEAST_LEFT = 0.6
+# A row or a column is cut away if this share of it lies under borders and panels; coding leaves a few stray pixels.
+COVERED = 0.98
+# Where a dark bar has no twin, this share of its edge must be visible in the median frame.
+SUPPORT = 0.6
+# Pixels at a long side of 480. The border of a part of the clip may be wider by less than this.
+CHANGED = 3
+# A part of the clip holds this number of pictures of its motion: three pairs.
+TOGETHER = 6
+# An edge at full size must be this many times as large a step as the median step near it.
+PROMINENT = 2.0
+# The outermost edge at full size must have this share of the largest step near it.
+FIRST = 0.3
+# The row behind an edge belongs to a blurred border if its step is this share of the step at the edge.
+SOFT = 0.5
+# A share of the height. Subtitles are looked for in so much of the picture above and below.
+ZONE = 0.25
+# Pixels. The edge of a panel is compared with the lines this near to it on both sides.
+BESIDE = 12
+# The edge of a panel must be this many times as large a step as the median step near it.
+JUMP = 2.0
+# The edge of a panel must be visible in this share of the frames: else the panel comes or goes within the clip.
+NEARLY_ALL = 0.8
+# Grey levels. A border without a visible inner edge must have at most this mean in every frame.
+BLACK = 4.0
+# Grey levels. A border without a visible inner edge must have at most this standard deviation: the dark of a camera has more.
+EVEN = 1.0
+# A share of the area, in the keyframe with the most text. Less is not taken for a band of subtitles.
+LEAST_TEXT = 0.005
+# A share of a line's height. So much is cut away beyond the line, for outlines and shadows.
+MARGIN = 0.25
+# Pixels. Both zones are shown to the network in one picture, with this distance between them.
+_GAP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a sample shows. box: what is to be kept; None: all of it. why: why borders that are there are not cut away, or "".
+    seen: what is under borders and marks of the whole picture. borders: that are cut away, as shares, without subtitles."""
+
+    box: Box | None
+    why: str
+    seen: Seen
+    borders: Widths = NONE
+
+
+def find_crop(
+    sample: Sample,
+    width: int,
+    height: int,
+    shown: Orientation,
+    tiers: Sequence[Mapping[str, Gate]],
+    *,
+    text: bool,
+    known: Widths = NONE,
+) -> Found:
+    """What is to be kept of a clip's picture. width, height: px, as it is displayed. shown: how its decoded frames become
+    upright. tiers: of the recipe; some tier must take the size that is left. text: whether subtitles are looked for. known: the
+    borders of an earlier clip of the same film, as shares: a dark scene may not show where they end."""
+    frames = [grey(picture) for picture in (*sample.keyframes, *sample.partners)]
+    marks = seen(frames)
+    borders = _borders(frames, marks)
+    if any(borders) and _changes(sample, borders, shown):
+        return Found(None, "its border is not the same from its beginning to its end", marks)
+    exact = _unseen(frames, _refined(borders, frames[0].shape, sample.native or (), shown), known)
+    plain = Box.within(_pixels(exact, width, height), width, height) if any(exact) else None
+    kept, why = None, ""
+    if plain is not None:
+        why = _refused(plain, width, height, tiers)
+        if why:
+            return Found(None, why, marks)
+        kept = plain
+    if text:
+        shares = kept.widths(width, height) if kept else NONE
+        above, below = _bands(sample, frames, marks, shares)
+        if above or below:
+            top, right, bottom, left = shares
+            within = (max(top, above), right, max(bottom, below), left)
+            banded = Box.within(_pixels(within, width, height), width, height)
+            why = _refused(banded, width, height, tiers)
+            kept = kept if why else banded
+    return Found(kept, why, marks, exact)
+
+
+def cropped(sample: Sample, box: Box, width: int, height: int, shown: Orientation) -> Sample:
+    """The sample as it is seen within a box of a picture of `width` × `height` px."""
+    shares = box.widths(width, height)
+    rows, columns = window(shares, sample.keyframes.shape[2], sample.keyframes.shape[1])
+    coded = as_coded(shares, shown)
+    return replace(
+        sample,
+        keyframes=np.ascontiguousarray(sample.keyframes[:, rows, columns]),
+        partners=np.ascontiguousarray(sample.partners[:, rows, columns]),
+        marks=None,
+        motion=_motion_within(sample.motion, coded) if sample.motion else None,
+        native=tuple(_native_within(native, coded) for native in sample.native) if sample.native else None,
+    )
+
+
+def _refused(box: Box, width: int, height: int, tiers: Sequence[Mapping[str, Gate]]) -> str:
+    """Why a picture of `width` × `height` px is not cut to a box; "" if it is."""
+    left = box.area / (width * height)
+    if left < LEAST_LEFT:
+        return f"{left:.0%} of its picture would be left within its borders, {LEAST_LEFT:.0%} have to be"
+    sizes = {"width": np.array([float(box.width)]), "height": np.array([float(box.height)])}
+    lost = [
+        [
+            f"{name} {gates[name]}"
+            for name, value in sizes.items()
+            if name in gates and not gates[name].passes(value, value)
+        ]
+        for gates in tiers
+    ]
+    if lost and all(lost):
+        return f"{box.width}×{box.height} px would be left within its borders, and no tier takes that ({lost[0][0]})"
+    return ""
+
+
+# Borders ------------------------------------------------------------------------------------------------------------
+
+
+def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
+    """Widths of the borders of grey frames [h, w], px of these."""
+    covered = _covered(marks.mask)
+    above, below, before, behind = bars(frames)
+    flat = (above, behind, below, before)
+    sides = []
+    for side in range(4):
+        wide = covered[side]
+        if abs(wide - flat[side]) <= RAMP:
+            sides.append(_believed(frames, side, min(wide, flat[side]), flat[(side + 2) % 4]))
+        else:  # a panel, if it stays: its seam was seen in most of the frames only
+            sides.append(wide if _stays(frames, side, wide) else flat[side])
+    return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+
+
+def _covered(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """How many rows and columns at each side are under borders and panels: above, to the right, below, to the left."""
+    height, width = mask.shape
+    top, right, bottom, left = 0, width, height, 0
+    for _ in range(2):  # a corner belongs to both of its sides
+        rows = mask[:, left:right].mean(axis=1) >= COVERED
+        top, bottom = _ends(rows)
+        columns = mask[top:bottom].mean(axis=0) >= COVERED
+        left, right = _ends(columns)
+    return top, width - right, height - bottom, left
+
+
+def _ends(lines: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """The first line that is not covered, and the one after the last; the whole, if all are covered."""
+    free = np.flatnonzero(~lines)
+    return (int(free[0]), int(free[-1]) + 1) if free.size else (0, len(lines))
+
+
+def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> int:
+    """The width of a flat bar at one side (0: above, then clockwise), as far as its edge is seen, in px."""
+    if wide == 0 or abs(wide - opposite) <= RAMP:
+        return wide
+    stack = np.rot90(np.stack(frames), side, (1, 2))  # this side above
+    colour = float(np.median(stack[:, :2]))
+    if colour > DARK:  # `bars` asks enough of these
+        return wide
+    first = np.abs(stack[:, wide : wide + RAMP].astype(np.int16) - colour).max(axis=1) > TOLERANCE
+    support = float(np.median(first.mean(axis=1)))
+    return wide if support >= SUPPORT else min(wide, opposite)
+
+
+def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
+    """Whether the picture jumps at the inner edge of a panel at one side (0: above, then clockwise) in nearly all frames."""
+    stack = np.rot90(np.stack(frames), side, (1, 2)).astype(np.float32)
+    near = stack[:, max(0, wide - BESIDE) : wide + BESIDE]
+    steps = np.abs(np.diff(near, axis=1)).mean(axis=2)  # [n, lines]
+    middle = steps.shape[1] // 2
+    at_edge = steps[:, max(0, middle - 3) : middle + 3].max(axis=1)
+    return bool((at_edge >= JUMP * np.median(steps, axis=1)).mean() >= NEARLY_ALL)
+
+
+def _unseen(frames: Sequence[Image], borders: Widths, known: Widths) -> Widths:
+    """Borders, as shares, and those whose inner edge cannot be seen beside a dark scene: as wide as at the opposite side, or as
+    in another clip of the film, where the picture is black to that width."""
+    wider = list(borders)
+    for side in range(4):
+        for share in (borders[(side + 2) % 4], known[side]):
+            lines = frames[0].shape[side % 2]
+            if (share - wider[side]) * lines > RAMP and _is_black(frames, side, share):
+                wider[side] = share
+    return wider[0], wider[1], wider[2], wider[3]
+
+
+def _is_black(frames: Sequence[Image], side: int, share: float) -> bool:
+    """Whether a share of the picture at one side (0: above, then clockwise) is of one even black in every frame."""
+    stack = np.rot90(np.stack(frames), side, (1, 2))
+    zone = stack[:, : max(1, int(share * stack.shape[1]))].astype(np.float32)
+    return bool(zone.mean(axis=(1, 2)).max() <= BLACK and zone.std(axis=(1, 2)).max() <= EVEN)
+
+
+def _changes(sample: Sample, borders: Widths, shown: Orientation) -> bool:
+    """Whether a part of the clip has wider borders than the whole: then its border changes."""
+    if sample.motion is None:
+        return False
+    height, width = sample.keyframes.shape[1:3]
+    shares = (borders[0] / height, borders[1] / width, borders[2] / height, borders[3] / width)
+    motion = _motion_within(sample.motion, as_coded(shares, shown))
+    pictures = [each for pair in zip(motion.first, motion.second, strict=True) for each in pair]
+    steps = range(0, max(1, len(pictures) - TOGETHER + 1), TOGETHER // 2)
+    return any(max(bars(pictures[at : at + TOGETHER])) >= CHANGED for at in steps)
+
+
+def _refined(borders: Widths, size: tuple[int, ...], natives: Sequence[Native], shown: Orientation) -> Widths:
+    """Borders, in px of a picture of the analysis size [h, w], as shares of the picture: with their inner edges where full size
+    has them."""
+    height, width = size
+    coarse = as_coded((borders[0] / height, borders[1] / width, borders[2] / height, borders[3] / width), shown)
+    rows = [native.rows for native in natives if native.rows is not None]
+    columns = [native.columns for native in natives if native.columns is not None]
+    if not rows or not columns:
+        return as_upright(coarse, shown)
+    down, across = np.mean(rows, axis=0), np.mean(columns, axis=0)
+    turned = (width, height) if shown.rotation % 180 else (height, width)
+    top, bottom = (
+        _edge(steps, share, turned[0]) for steps, share in ((down, coarse[0]), (_backwards(down), coarse[2]))
+    )
+    left, right = (
+        _edge(steps, share, turned[1]) for steps, share in ((across, coarse[3]), (_backwards(across), coarse[1]))
+    )
+    return as_upright((top, right, bottom, left), shown)
+
+
+def _backwards(steps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The steps as they are met from the other side."""
+    return np.concatenate([steps[:1], steps[:0:-1]])
+
+
+def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
+    """Where a border of about this share ends, as a share. steps: from line to line at full size, from its side on; side: px of
+    the reduced picture, to two of which the share is known."""
+    if share <= 0:
+        return 0.0
+    scale = len(steps) / side
+    about = share * len(steps)
+    low = max(1, int(about - 2 * scale) - 2)
+    near = steps[low : int(about + 3 * scale) + 3]
+    if near.size < 3 or float(near.max()) < PROMINENT * float(np.median(near)):
+        return (about + scale / 2) / len(steps)
+    # Of several edges that stand out the outermost one: what is behind it belongs to the picture.
+    high = np.flatnonzero(near >= FIRST * near.max()).tolist()
+    outer = [at for at in high if near[at] >= near[max(0, at - 1)] and near[at] >= near[min(len(near) - 1, at + 1)]]
+    at = int(outer[0]) if outer else int(near.argmax())
+    if at + 1 < len(near) and near[at + 1] >= SOFT * near[at]:
+        at += 1
+    return (low + at) / len(steps)
+
+
+# Subtitles ----------------------------------------------------------------------------------------------------------
+
+
+def _bands(sample: Sample, frames: Sequence[Image], marks: Seen, shares: Widths) -> tuple[float, float]:
+    """How far bands of subtitles reach from the upper and the lower edge of the whole picture, as shares of its height; 0: none
+    is there. shares: of the borders, which are cut away in any case."""
+    height, width = frames[0].shape
+    rows, columns = window(shares, width, height)
+    within = [frame[rows, columns] for frame in frames]
+    pictures = sample.keyframes[:, rows, columns]
+    zone = round(ZONE * within[0].shape[0])
+    if zone < 16:
+        return 0.0, 0.0
+    lines = [_lines(picture, zone) for picture in pictures]
+    if not any(len(boxes) for boxes in lines):
+        return 0.0, 0.0
+    verdicts = judged(within, lines, Seen(marks.mask[rows, columns], marks.known))
+    over = [np.concatenate([each.overlaid, each.unknown]) for each in verdicts]
+    plates = [on_plates(picture, boxes) for picture, boxes in zip(pictures, over, strict=True)]
+    inside = within[0].shape
+    above, below = _reach(plates, zone, inside, upper=True), _reach(plates, zone, inside, upper=False)
+    top, bottom = rows.start / height, 1 - rows.stop / height
+    return top + above / height if above else 0.0, bottom + below / height if below else 0.0
+
+
+def _lines(picture: Image, zone: int) -> Boxes:
+    """Boxes of text in the upper and the lower zone of an RGB picture, in its px: both are shown to the network at once."""
+    height, width = picture.shape[:2]
+    gap = np.full((_GAP, width, 3), 128, np.uint8)
+    boxes = text_boxes(np.concatenate([picture[:zone], gap, picture[height - zone :]]))
+    lower = boxes[:, :, 1].mean(axis=1) > zone + _GAP / 2
+    boxes[lower, :, 1] += height - 2 * zone - _GAP
+    flat = np.ptp(boxes[:, :, 0], axis=1) > np.ptp(boxes[:, :, 1], axis=1)
+    return np.asarray(boxes[flat], np.int32)
+
+
+def _reach(plates: Sequence[Boxes], zone: int, shape: tuple[int, ...], *, upper: bool) -> float:
+    """How many rows at the upper, or the lower, edge of a picture [h, w] lines of text within the zone need; 0: there are none,
+    or too few."""
+    height = shape[0]
+    ours = [_of_the_edge(boxes, zone, height, upper) for boxes in plates]
+    if max(float(filled(boxes, shape).mean()) for boxes in ours) < LEAST_TEXT:
+        return 0.0
+    reach = 0.0
+    for boxes in ours:
+        for box in boxes:
+            first, last = float(box[:, 1].min()), float(box[:, 1].max()) + 1
+            more = MARGIN * (last - first)
+            reach = max(reach, last + more if upper else height - first + more)
+    return reach
+
+
+def _of_the_edge(boxes: Boxes, zone: int, height: int, upper: bool) -> Boxes:
+    last = boxes[:, :, 1].max(axis=1)
+    first = boxes[:, :, 1].min(axis=1)
+    return np.asarray(boxes[last < zone] if upper else boxes[first >= height - zone], np.int32)
+
+
+# What else the sample holds ------------------------------------------------------------------------------------------
+
+
+def _motion_within(motion: Motion, coded: Widths) -> Motion:
+    """Its pictures within shares of them; they are not turned."""
+    rows, columns = window(coded, motion.first.shape[2], motion.first.shape[1])
+    first, second = (np.ascontiguousarray(each[:, rows, columns]) for each in (motion.first, motion.second))
+    return Motion(first, second, motion.times, motion.partner_times)
+
+
+def _native_within(native: Native, coded: Widths) -> Native:
+    """Its tiles that lie within shares of the picture whole."""
+    if native.tiles is None or native.places is None:
+        return native
+    rows, columns = window(coded, native.width, native.height)
+    side = native.tiles.shape[1]
+    left, top = native.places.T
+    whole = (left >= columns.start) & (left + side <= columns.stop) & (top >= rows.start) & (top + side <= rows.stop)
+    return replace(native, tiles=native.tiles[whole], places=native.places[whole])
+
+
+def _pixels(shares: Widths, width: int, height: int) -> Widths:
+    return shares[0] * height, shares[1] * width, shares[2] * height, shares[3] * width
