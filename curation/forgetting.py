@@ -235,6 +235,8 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
         found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
     found.clips = len(gone)
     found.rows += _compacted(workspace.clips, _ids(gone))
+    pieces = workspace.pieces.read(["piece_id", "video_id"])
+    _compacted(workspace.pieces, pieces["piece_id"].filter(pc.is_in(pieces["video_id"], value_set=videos)))
     found.rows += _compacted(workspace.videos, videos)
     found.rows += _compacted(workspace.inputs, videos)
 

@@ -284,7 +284,7 @@ def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> No
             with closing(executor.stream(jobs, following, tally.say, tally.note.see)) as reports:
                 for report in reports:
                     tally.add(report)
-            if not any(job.partial for job in jobs):
+            if not any(job.partial for job in jobs) and not _begun(names, run, tally):
                 return
         except NoRoom:
             return
@@ -294,6 +294,12 @@ def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> No
         for name in names:
             stage(name).output(run.workspace).compact()
             stage(name).settle(run)
+
+
+def _begun(names: Sequence[str], run: Run, tally: _Tally) -> bool:
+    """Whether workers of these stages have begun what no plan knew of, and there is something left of it."""
+    begun = [name for name in names if stage(name).begins(run)]
+    return any(_untried(stage(name).plan(run), tally.done[name]) is not None for name in begun)
 
 
 def _untried(job: Job | None, done: Seen) -> Job | None:
@@ -350,7 +356,7 @@ def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
                 for report in reports:
                     report.stage = this.name
                     tally.add(report)
-            if not job.partial:
+            if not job.partial and not this.begins(run):
                 return
         except Lost as error:
             tries = tries + 1 if len(done) == before else 0

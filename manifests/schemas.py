@@ -102,10 +102,30 @@ VIDEOS = pa.schema(
         pa.field("clock_restarts", pa.int64()),  # times that its clock started anew, as where recordings were joined
         pa.field("decoded_seconds", pa.float64()),  # of video
         pa.field("seconds_left_out", pa.float64()),  # at the ends of shots that gave clips and were longer
+        pa.field("pieces", pa.int32()),  # in which a film was read in search of shots: more than one of a long one
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
         pa.field("clip_protocol", pa.string()),
         pa.field("clips", pa.list_(CLIP_IN_VIDEO)),
+    ]
+)
+
+# A piece of a long film that was scanned, until all of them are joined to a row of videos. What was found in it lies beside the
+# frames: `frames.piece_name`.
+PIECES = pa.schema(
+    [
+        _required("piece_id"),  # video, scan and number
+        _required("video_id"),
+        _required("uri"),
+        *_ERROR,
+        pa.field("number", pa.int32(), nullable=False),  # from 0 on
+        pa.field("seams", pa.list_(pa.float64())),  # of the film, seconds
+        pa.field("seconds", pa.float64()),  # of film that were read
+        *_FILE,
+        pa.field("listed_bytes", pa.int64()),
+        pa.field("cpu_seconds", pa.float64()),
+        pa.field("scan_id", pa.string()),  # of the film
+        pa.field("clip_protocol", pa.string()),
     ]
 )
 
@@ -250,6 +270,11 @@ def inputs(workspace: str) -> Manifest:
 def videos(workspace: str) -> Manifest:
     """One row per scanned video, its clips nested."""
     return Manifest(workspace, "videos", "video_id", VIDEOS, part_rows=25_000)
+
+
+def pieces(workspace: str) -> Manifest:
+    """One row per piece of a long film that is not joined yet."""
+    return Manifest(workspace, "pieces", "piece_id", PIECES)
 
 
 def clips(workspace: str) -> Manifest:

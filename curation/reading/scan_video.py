@@ -62,14 +62,25 @@ def scan_video(
     of video to come, before the first is decoded. Raises VideoError.
     """
     with open_video(uri) as video:
-        info = checked(video, recipe)
-        judge = Judge(recipe, all_scores)
-        if spans:
-            return _scan_listed(video, info, judge, keep, spans, on_duration)
-        if (lost := lost_at_once(info, judge)) is not None:
-            return lost
-        on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-        return Pass(video, info, judge, keep, EarlyLook(uri, judge)).run()
+        return scan_opened(video, checked(video, recipe), uri, Judge(recipe, all_scores), keep, spans, on_duration)
+
+
+def scan_opened(
+    video: OpenVideo,
+    info: VideoInfo,
+    source: str | Source,
+    judge: Judge,
+    keep: Keep,
+    spans: Sequence[Span],
+    on_duration: Callable[[float], None],
+) -> VideoScan:
+    """Scan a video that is open. info: as `checked` found it; the rest as of `scan_video`."""
+    if spans:
+        return _scan_listed(video, info, judge, keep, spans, on_duration)
+    if (lost := lost_at_once(info, judge)) is not None:
+        return lost
+    on_duration(info.duration if math.isfinite(info.duration) else 0.0)
+    return Pass(video, info, judge, keep, EarlyLook(source, judge)).run()
 
 
 def lost_at_once(info: VideoInfo, judge: Judge) -> VideoScan | None:
@@ -213,12 +224,16 @@ class Pass:
         if the gates reject it now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned)
+            self.set_info(turned)
         self._open_shot(0.0)
         whole = whole_film(self.info)
         if not self.judge.may_keep(self.info, whole):
             return ClipScan(whole, self.judge.probe_scores(self.info, whole))
         return self.early.rejected(self.info, self.analysis, frame)
+
+    def set_info(self, info: VideoInfo) -> None:
+        """What is known of the film once a frame of it was seen."""
+        self.info, self.analysis = info, AnalysisFrames(info)
 
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)

@@ -143,6 +143,10 @@ class Stage(ABC):
         """The job of these batches; of none: what those that come by `take` are worked on by."""
         raise NotImplementedError(self.name)
 
+    def begins(self, run: Run) -> bool:
+        """Whether its workers may have begun what no plan knew of, so that it has to be planned once more."""
+        return False
+
     def validate(self, recipe: Recipe) -> None:  # noqa: B027
         """Raises SetupError if the recipe asks this stage for what it cannot do anywhere; costs nothing."""
 
