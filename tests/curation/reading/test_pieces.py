@@ -10,11 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from longtake.curation import ahead
+from longtake.curation.ahead import ReadAhead
 from longtake.curation.reading import seams as module
 from longtake.curation.reading.judge import Judge, VideoScan
 from longtake.curation.reading.pieces import scan_piece, scan_whole, seams_of
@@ -25,6 +28,7 @@ from longtake.curation.reading.seams import Piece, PieceScan, SeamError, join, t
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.manifests.frames import StoredFrames
 from tests.corpus import Encoding, film, pan
+from tests.curation.test_ahead import Requests, small_buffer
 
 SIZE, FPS = (160, 96), 20
 WINDOW = 1.25
@@ -209,3 +213,25 @@ FILMS = st.builds(
 def test_pieces_equal_one_go(some: Film, longer: str, order: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert require_equal(some.made(Path(folder)), recipe(longer=longer), order).pieces > 1
+
+
+def test_a_piece_of_a_remote_film_fetches_its_own_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 1.3 times what it reads, beside the container's index and what opening takes."""
+    path = Film((9.0, 6.0, 8.0, 5.0, 6.0, 9.0, 5.0)).made(tmp_path)
+    by, size = recipe(), path.stat().st_size
+    seams = seams_of(str(path), by)
+    monkeypatch.setattr(ahead, "LEAST", 1024)  # the film has 20 KB a second: a hundredth of a real one
+    monkeypatch.setattr(ahead, "MOST", 16_384)
+    monkeypatch.setattr(av, "open", small_buffer(av.open))
+    with av.open(str(path)) as container:
+        packets = [(p.pts * float(p.time_base), p.size) for p in container.demux(video=0) if p.pts is not None]
+    index = size - sum(size for _, size in packets)
+    for number in range(len(seams) + 1):
+        requests = Requests(path.read_bytes())
+        opened = ReadAhead(requests)  # type: ignore[arg-type]
+        monkeypatch.setattr("longtake.curation.reading.opening.open_source", lambda source, opened=opened: opened)
+        piece = Piece(seams, number, take_seconds(by.splitting))
+        found = scan_piece("s3://films/long.mp4", by, keep_in([]), piece, all_scores=True)
+        assert isinstance(found, PieceScan)
+        own = sum(size for time, size in packets if piece.start <= time <= found.time)
+        assert sum(requests.fetched) <= 1.3 * own + index + 16_384
