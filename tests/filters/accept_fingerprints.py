@@ -48,7 +48,18 @@ PLUMBING: dict[str, tuple[str, ...]] = {
 # What makes the pictures that every filter of samples and stored frames looks at, and decides where clips begin and end.
 READING = tuple(
     f"curation/reading/{name}.py"
-    for name in ("opening", "orientation", "pictures", "samples", "sampling", "scan_video", "shots", "video")
+    for name in (
+        "opening",
+        "orientation",
+        "pictures",
+        "pieces",
+        "samples",
+        "sampling",
+        "scan_video",
+        "seams",
+        "shots",
+        "video",
+    )
 )
 # In protocols stand hashes of files of this machine: they say which weights, and nothing of the code.
 HASHES = ("weight_tag", "model_hash", "_heads_hash", "_weights_hash", "_configs_hash")
