@@ -38,7 +38,8 @@ from longtake.manifests.store import open_folder
 # Columns of a batch of the scan. task: PIECE or JOIN, null for a film that nobody has opened; the scan_id names the row of work.
 TASK, SEAMS, NUMBER, SCAN = "task", "seams", "piece", "scan_id"
 PIECE, JOIN = "piece", "join"
-READ = "seconds"  # of a row that was made: how much film was read for it
+# Of a row that was made: how much film was read for it, and the seconds of CPU that it took beside those of the film's pieces.
+READ, SPENT = "seconds", "spent"
 FIELDS = (
     pa.field(TASK, pa.string()),
     pa.field(SEAMS, pa.list_(pa.float64())),
@@ -138,6 +139,11 @@ def costs(rows: pa.Table, sizes: npt.NDArray[np.float64], whole_batch: float) ->
 def seconds_read(row: Mapping[str, Any]) -> float:
     """How much film was read for a row that was made."""
     return float(row.get(READ, row.get("duration")) or 0.0)
+
+
+def cpu_spent(row: Mapping[str, Any]) -> float:
+    """The seconds of CPU that a row took, those of pieces that have rows of their own aside."""
+    return float(row.get(SPENT, row["cpu_seconds"]))
 
 
 def lasting(made: Sequence[Mapping[str, Any]]) -> pa.Table:

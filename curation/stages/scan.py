@@ -295,7 +295,7 @@ class ScanWorker:
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
-            cpu_seconds=sum(row["cpu_seconds"] for row in rows),
+            cpu_seconds=sum(map(pieces.cpu_spent, rows)),
             video_seconds=sum(map(pieces.seconds_read, rows)),
             outcomes=tuple(outcomes),
             error_kinds=kinds_of(rows),
@@ -353,8 +353,9 @@ class ScanWorker:
         clips = {clip["clip_id"] for clip in made["clips"] if clip["has_frames"]}
         with frames_writer(self.workspace.path, row["video_id"]) as frames:
             pieces.join_frames(self.workspace, row, clips, frames)
-        took = before + time.process_time() - cpu
-        return made | {"scan_id": pieces.scan_of(row), "cpu_seconds": took, pieces.READ: 0.0}
+        now = time.process_time() - cpu
+        told = {pieces.READ: 0.0, pieces.SPENT: now, "cpu_seconds": before + now}
+        return made | {"scan_id": pieces.scan_of(row)} | told
 
     def _failed(self, row: Mapping[str, Any], error: RowError) -> dict[str, Any]:
         made = _video_row(row, self.recipe)
