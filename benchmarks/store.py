@@ -240,6 +240,51 @@ def sync_all(folder: str, rows: int, parts: int) -> Any:
     return f"{workspace.clips.rows()} clips"
 
 
+def beside(folder: str, name: str, own: str | None = None) -> str:
+    """Another workspace with the same manifests, for a step that writes. own: the manifest that it writes to."""
+    other = f"{folder}-{name}"
+    shutil.rmtree(other, ignore_errors=True)
+    Path(other).mkdir()
+    for entry in Path(folder).iterdir():
+        if entry.name == own:
+            shutil.copytree(entry, Path(other, entry.name))
+        elif entry.name != "dataset":
+            Path(other, entry.name).symlink_to(entry)
+    return other
+
+
+@step("copies")
+def copies(folder: str, rows: int, parts: int) -> Any:
+    """All captions compared anew: the end of the stage caption."""
+    from longtake.curation.stages import copies as module
+
+    changed = module.finish(*place(beside(folder, "copies", "captions")))
+    return f"{changed} captions written anew"
+
+
+@step("dataset")
+def dataset(folder: str, rows: int, parts: int) -> Any:
+    """The datasets of all tiers made anew: the end of the stage export. Clips are not linked: none is encoded here."""
+    from unittest.mock import patch
+
+    from longtake.curation.stages import export
+    from longtake.manifests.folder import Folder
+
+    def linked(self: Folder, source: Folder, name: str, target: str) -> None: ...
+
+    with patch.object(Folder, "link", linked):
+        counts = export.finish(*place(beside(folder, "dataset")))
+    return "; ".join(f"{tier} {count} clips" for tier, count in counts.items())
+
+
+@step("report")
+def report(folder: str, rows: int, parts: int) -> Any:
+    from longtake.curation.looking.report.columns import Columns
+
+    columns = Columns.load(Workspace(folder), load_recipe("embedded"))
+    return f"{len(columns.scores.table)} clips" if hasattr(columns, "scores") else "loaded"
+
+
 def of_this_process() -> dict[str, float]:
     """CPU seconds, the peak of memory in MiB, and MiB read and written, of this process so far."""
     status = Path("/proc/self/status").read_text()
