@@ -120,6 +120,9 @@ def exported(captions: pa.Table, recipe: Recipe) -> pa.Table:
             "status": pa.array(["ok"] * n),
             "path": paths,
             "num_frames": pa.array([450] * n),
+            "width": pa.array([1280] * n),
+            "height": pa.array([720] * n),
+            "fps": pa.array([30.0] * n),
             "pace": pa.array([1.0] * n),
             "bytes": pa.array([2_000_000] * n),
             "sha256": captions["clip_id"],
@@ -279,10 +282,11 @@ def dataset(folder: str, rows: int, parts: int) -> Any:
 
 @step("report")
 def report(folder: str, rows: int, parts: int) -> Any:
+    """The columns that the report and the studio hold."""
     from longtake.curation.looking.report.columns import Columns
 
     columns = Columns.load(Workspace(folder), load_recipe("embedded"))
-    return f"{len(columns.scores.table)} clips" if hasattr(columns, "scores") else "loaded"
+    return f"{columns.scores.table.num_rows} clips"
 
 
 def of_this_process() -> dict[str, float]:

@@ -113,7 +113,7 @@ def _texts_of(workspace: Workspace, recipe: Recipe, wanted: Counts) -> list[str]
 
 
 def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
-    """Which captions there are, and how often the most repeated sub-caption of each stands in all of them; 0 where it has none."""
+    """Which captions there are, and how often the most repeated sub-caption of each stands in all; 0 where it has none."""
     names, found, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
     for subs in written_slices(workspace, recipe, ["clip_id", "sub_captions", "withheld"]):
         hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # the texts themselves would fill the memory

@@ -431,14 +431,16 @@ class _Dataset:
 
 def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores) -> _Dataset:
     result = decide(scores, recipe.tiers[tier])
-    exported = workspace.exports.read()
+    places = _with_their_places(workspace, _counting(scores, recipe, result.kept))
+    exported = rows_of(workspace.exports, places["clip_id"])
     exported = exported.filter(
         pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
     )
     files = {row["clip_id"]: row for row in exported.to_pylist()}
-    written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
+    told = ["clip_id", "scan_id", "caption", "sub_captions"]
+    written, fault = written_captions(workspace, recipe, told, only=places["clip_id"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = _with_their_places(workspace, _counting(scores, recipe, result.kept)).to_pylist()
+    clips = places.to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     schema = dataset_schema(
         tuple(dict.fromkeys([*SCORES, *measured])), recipe.export.frames or 450, bool(recipe.export.split)
