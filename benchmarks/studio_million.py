@@ -117,7 +117,7 @@ def drag(page: Any, gate: str, steps: int, pause: int) -> None:
     page.mouse.up()
     page.wait_for_timeout(1000)
     field = page.locator(f"#gate-{gate} .ends input").first
-    field.fill("0")  # and back
+    field.fill("0")  # The field goes back to its first value.
     field.press("Enter")
     page.wait_for_timeout(500)
 

@@ -29,8 +29,8 @@ from longtake.manifests.keys import Index, hashed
 from longtake.manifests.schemas import MORE_TEXTS
 
 VERDICT = ("status", "copies", "copy_of", "sub_copies")
-_TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # that are put aside
-SLICE = 50_000  # rows that are written anew together
+_TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # Texts of a repeated caption, which are put aside.
+SLICE = 50_000  # Rows that are rewritten together.
 
 Counts = npt.NDArray[np.int64]
 
@@ -45,7 +45,8 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
     if not now.num_rows:
         return 0
     known = Index.of(now["clip_id"])
-    for fresh in (False, True):  # new rows last: after a kill, those that are left tell that the work is not done
+    # New rows come last: after a kill, the old rows that are left show that the work is not done.
+    for fresh in (False, True):
         for part in workspace.captions.scan(rows=SLICE):
             part = part.filter(pc.equal(part["copies"].is_null(), fresh))
             at = known.find(part["clip_id"])
@@ -70,7 +71,9 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
         return pa.table({"clip_id": pa.array([], pa.string())})
     known = pa.concat_tables(rows, promote_options="permissive")
     del rows
-    order = pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)  # the first of a kind has the lowest id
+    order = (
+        pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)
+    )  # The first of equal captions has the lowest id.
     sizes, first = gathered.groups(order, lambda wanted: _texts_of(workspace, recipe, wanted))
     del gathered, order
     status = np.where(sizes > most, str(Status.DUPLICATE), str(Status.OK)) if most is not None else str(Status.OK)
@@ -116,7 +119,7 @@ def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
     """Which captions there are, and how often the most repeated sub-caption of each stands in all; 0 where it has none."""
     names, found, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
     for subs in written_slices(workspace, recipe, ["clip_id", "sub_captions", "withheld"]):
-        hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # the texts themselves would fill the memory
+        hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
         told = np.zeros(subs.num_rows, bool)
         for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):
             if texts := _held(aside)["sub_captions"] if aside else five:
