@@ -52,7 +52,9 @@ def scan_whole(
         if (lost := lost_at_once(info, judge)) is not None:
             return lost
         on_duration(info.duration)
-        return _in_one_go(video, info, judge, keep, EarlyLook(source, judge), seams)
+        # Each piece has a judge of its own, since a judge may remember what it saw of earlier clips.
+        judges = [judge, *(Judge(recipe, all_scores) for _ in seams)]
+        return _in_one_go(video, info, judges, keep, EarlyLook(source, judge), seams)
 
 
 def scan_first(
@@ -119,11 +121,11 @@ def _of_one(this: PiecePass) -> PieceScan | VideoScan:
 
 
 def _in_one_go(
-    video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep, early: EarlyLook, seams: tuple[float, ...]
+    video: OpenVideo, info: VideoInfo, judges: list[Judge], keep: Keep, early: EarlyLook, seams: tuple[float, ...]
 ) -> VideoScan:
     """All pieces out of one reading of the film: of those that are read at a moment, each sees the frames from its seam on."""
-    take = take_seconds(judge.recipe.splitting)
-    first = PiecePass(video, info, judge, keep, early, Piece(seams, 0, take))
+    take = take_seconds(judges[0].recipe.splitting)
+    first = PiecePass(video, info, judges[0], keep, early, Piece(seams, 0, take))
     passes, at_work = [first], [first]
     counts = [first.count, *(DecodeCount() for _ in seams)]
 
@@ -135,14 +137,14 @@ def _in_one_go(
             return rejected
         while len(passes) <= len(seams) and decoded.time >= seams[len(passes) - 1]:
             piece = Piece(seams, len(passes), take)
-            after = PiecePass(video, first.info, judge, keep, early, piece)
+            after = PiecePass(video, first.info, judges[piece.number], keep, early, piece)
             after.count = counts[piece.number]
             passes.append(after)
             at_work.append(after)
         for one in at_work:
             one.push(decoded)
         at_work = [one for one in at_work if not one.over]
-    return join([one.finish() for one in passes], judge, keep, apart=False)
+    return join([one.finish() for one in passes], judges[0], keep, apart=False)
 
 
 class PiecePass(Pass):
@@ -155,17 +157,17 @@ class PiecePass(Pass):
         self.piece = piece
         self.own: list[CutDetector] = build_detectors(self.splitting, piece.start)
         self.detectors = list(self.own)
-        self.after: list[CutDetector] = []  # those that begin at the next seam
-        self.closers: list[Cut] = []  # that they found behind the next handover
+        self.after: list[CutDetector] = []  # These begin at the next seam.
+        self.closers: list[Cut] = []  # The cuts that they found behind the next handover.
         self.over = False
         self.pushed = 0
         self.film_end = math.inf
         self.begun: tuple[float, float] | None = None
         self.ended: tuple[float, float] | None = None
         self.head, self.tail = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-        self.crossed = False  # the next seam
+        self.crossed = False  # Whether the next seam has come.
         self.time = self.settled = piece.start
-        self.waiting = piece.number > 0  # for its first shot
+        self.waiting = piece.number > 0  # Whether its first shot is still to come.
         if self.waiting:
             self.shot_start, self.window_start = -math.inf, math.inf
             self._want_windows(piece.begins_by)
@@ -285,7 +287,7 @@ class PiecePass(Pass):
         elif by <= min(settled, self.film_end):
             self.begun = by, by
             self._open_shot(by)
-            self.shot_start = -math.inf  # a take that has begun long before
+            self.shot_start = -math.inf  # The take has begun long before.
         else:
             return False
         self.waiting = False

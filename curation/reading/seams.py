@@ -18,34 +18,34 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import Any
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import av
 import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError
-from longtake.curation.reading.judge import ClipScan, Judge, Keep, Measured, VideoScan
+from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
 from longtake.curation.reading.listed import require_sound
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import counted_fps, require_all, settle
-from longtake.curation.reading.timeline import Rate
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
 
-PIECE_SECONDS = 1800.0  # of a piece at most; a film that is no longer is one
-# Seconds from a seam to its handover: detectors of cuts look back 1 s and ahead 2 s, and a transition lasts up to 6 s.
+PIECE_SECONDS = 1800.0  # A piece has so many at most, and a film that is no longer is one piece.
+# Seconds from a seam to its handover. Detectors of cuts look back 1 s and ahead 2 s, and a transition lasts up to 6 s.
 HANDOVER_SECONDS = 10.0
-TAKE_SECONDS = 300.0  # that a take may go on behind a handover, at most, before it is cut there
-_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # containers with an index and presentation times
-_EARLY = 1 / 8  # of a piece: a keyframe that lies farther before its place is no seam
-_CLOCK = 1e-6  # seconds; apart from the noise of adding up floats
-LEADS = (0.0, 5.0, 60.0)  # seconds before a seam at which a keyframe is looked for
+TAKE_SECONDS = 300.0  # A take may go on so long behind a handover, before it is cut there.
+_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # Containers with an index and presentation times.
+_EARLY = 1 / 8  # Share of a piece: a keyframe that lies farther before its place is no seam.
+_CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
+LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for.
 
 
 class SeamError(Exception):
@@ -116,7 +116,7 @@ def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> t
     count = math.ceil(info.duration / PIECE_SECONDS)
     length = info.duration / count
     if HANDOVER_SECONDS + take_seconds(splitting) + 2 * splitting.window_seconds > (1 - _EARLY) * length:
-        return ()  # the next seam would come before it is known where the piece begins
+        return ()  # The next seam would come before it is known where the piece begins.
     found: list[float] = []
     try:
         with open_video(source) as video:
@@ -127,7 +127,7 @@ def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> t
                 if seam is not None and 0 <= number * length - seam <= _EARLY * length:
                     found.append(seam)
     except (RowError, av.error.FFmpegError, OSError, ValueError):
-        return ()  # what is wrong with the film is for the pass to tell
+        return ()  # The pass meets the same fault, and reports it.
     return tuple(found)
 
 
@@ -192,19 +192,8 @@ class PieceScan:
     @classmethod
     def loaded(cls, text: str) -> PieceScan:
         """Of what `dumped` made."""
-        told: dict[str, Any] = json.loads(text)
-        count = {**told["count"], "rate": Rate(**told["count"]["rate"])}
-        pairs = {name: None if told[name] is None else tuple(told[name]) for name in ("begun", "ended")}
-        return cls(
-            **{
-                **told,
-                **pairs,
-                "info": VideoInfo(**told["info"]),
-                "clips": [_clip(one) for one in told["clips"]],
-                "count": DecodeCount(**count),
-                "short": None if told["short"] is None else _clip(told["short"]),
-            }
-        )
+        made: PieceScan = _made(cls, json.loads(text))
+        return made
 
 
 def _plain(value: Any) -> Any:
@@ -215,16 +204,28 @@ def _plain(value: Any) -> Any:
     return {one.name: getattr(value, one.name) for one in fields(value)}
 
 
-def _clip(told: Mapping[str, Any]) -> ClipScan:
-    scores = {
-        name: Measured(
-            Score(one["score"][0], tuple(one["score"][1]), standard_error=one["score"][2], protocol=one["score"][3]),
-            one["protocol"],
-        )
-        for name, one in told["scores"].items()
-    }
-    error = None if told["error"] is None else RowError(*told["error"])
-    return ClipScan(**{**told, "span": Span(**told["span"]), "scores": scores, "error": error})
+def _made(kind: Any, value: Any) -> Any:
+    """What `_plain` was told, of this type."""
+    given = get_args(kind)
+    if value is None or kind is Any:
+        return value
+    if get_origin(kind) in (Union, UnionType):
+        return _made(next(one for one in given if one is not type(None)), value)
+    if kind is RowError:
+        return RowError(*value)
+    if kind is Score:
+        number, detail, error, protocol = value
+        return Score(number, tuple(detail), standard_error=error, protocol=protocol)
+    if get_origin(kind) is tuple:
+        return tuple(value)
+    if get_origin(kind) is list:
+        return [_made(given[0], one) for one in value]
+    if get_origin(kind) is dict:
+        return {key: _made(given[1], one) for key, one in value.items()}
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return cast(Any, kind)(**{name: _made(hints[name], one) for name, one in value.items()})
+    return value
 
 
 def join(found: Sequence[PieceScan], judge: Judge, keep: Keep, *, apart: bool) -> VideoScan:
@@ -262,7 +263,7 @@ def join(found: Sequence[PieceScan], judge: Judge, keep: Keep, *, apart: bool) -
 
 def _require_fit(found: Sequence[PieceScan]) -> None:
     for one, other in pairwise(found):
-        if repr(one.info) != repr(other.info):  # some of it may be nan
+        if repr(one.info) != repr(other.info):  # Some of it may be nan, which is not equal to itself.
             raise SeamError("the file is another one than it was")
         if (one.tail, one.ended) != (other.head, other.begun):
             raise SeamError(f"piece {other.number} does not begin as piece {one.number} ends")

@@ -35,10 +35,11 @@ from longtake.manifests.keys import Index, Seen
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import open_folder
 
-# Columns of a batch of the scan. task: PIECE or JOIN, null for a film that nobody has opened; the scan_id names the row of work.
+# These columns of a batch of the scan say what a row asks for. The task is PIECE, JOIN, or null for a film that is not open yet.
+# The scan_id names the row of work.
 TASK, SEAMS, NUMBER, SCAN = "task", "seams", "piece", "scan_id"
 PIECE, JOIN = "piece", "join"
-# Of a row that was made: how much film was read for it, and the seconds of CPU that it took beside those of the film's pieces.
+# A row that was made says how much film was read for it, and how many seconds of CPU it took beside those of the film's pieces.
 READ, SPENT = "seconds", "spent"
 FIELDS = (
     pa.field(TASK, pa.string()),
@@ -62,8 +63,8 @@ class Begun:
     """Films of which some pieces are scanned, and not joined yet."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._films: dict[tuple[str, str], dict[str, _Film]] = {}  # video, protocol → scan → film
-        self._rows: dict[tuple[str, str], pa.Table] = {}  # what is known of the file that was scanned
+        self._films: dict[tuple[str, str], dict[str, _Film]] = {}  # Video and protocol → scan → film.
+        self._rows: dict[tuple[str, str], pa.Table] = {}  # Video and scan → the file that was scanned.
         names = ["piece_id", "video_id", "scan_id", "clip_protocol", "number", "seams", "status", *SEEN]
         for table in workspace.pieces.scan(names):
             for i, row in enumerate(table.to_pylist()):
@@ -206,7 +207,7 @@ def join_frames(workspace: Workspace, row: Mapping[str, Any], clips: set[str], f
     """Copy the samples of these clips out of the files of pieces. Raises SeamError if one is not there."""
     left = set(clips)
     for one in _rows_of(workspace, row):
-        with suppress(FileNotFoundError):  # of a piece that gave none
+        with suppress(FileNotFoundError):  # A piece without a sample has no file.
             for clip, sample in read_frames(workspace.path, one["piece_id"], sorted(left)).items():
                 frames.write(sample)
                 left.discard(clip)

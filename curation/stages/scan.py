@@ -58,7 +58,7 @@ from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
-_CLIP_SECONDS = 2.0  # of CPU that 15 s of film take, as a rule, for a guess of what a run comes to
+_CLIP_SECONDS = 2.0  # Seconds of CPU that 15 s of film take, as a rule, for an estimate of a run.
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
@@ -157,7 +157,7 @@ def _work(
 ) -> pa.Table:
     """Rows of work for inputs that are not done: the films themselves, or what is left of those that are scanned in pieces.
     videos: their rows."""
-    if not begun:  # rows that were tried are left out already
+    if not begun:  # Rows that were tried are left out already.
         return pieces.with_fields(wanted)
     has = from_numpy(begun.has(wanted["video_id"]))
     theirs, rows = wanted.filter(has), videos.filter(has)
@@ -409,7 +409,7 @@ def scan_item(
         opened: list[FramesWriter] = []
 
         def frames() -> FramesWriter:
-            if not opened:  # whose they are is not known before the film is open
+            if not opened:  # The name of the file is not known before the film is open.
                 name = row["video_id"] if piece is None else piece_name(row["video_id"], scan, piece.number)
                 opened.append(stack.enter_context(frames_writer(workspace, name)))
             return opened[0]

@@ -15,9 +15,9 @@ from longtake.curation.access import Reach, Source, open_source, source_of_row
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import container_of
 
-# Bytes that 15 s of film hold, as a rule. For a guess of what a run comes to.
+# Bytes that 15 s of film hold, as a rule, for an estimate of a run.
 _CLIP_BYTES = 9 * 2**20
-_REMOTE_CLIPS = 8.0  # of a remote video whose size is not known
+_REMOTE_CLIPS = 8.0  # A remote video whose size is not known is taken for so many.
 # Remote videos whose size is asked for, as a sample of all, and seconds that their servers have to tell it. An address that leads
 # nowhere says so within this time, and a local Ray takes longer than that to start.
 _ASKED, _ASK_SECONDS = 8, 5.0
@@ -47,7 +47,7 @@ def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> li
         try:
             with open_source(sources[number]) as file:
                 sizes[number] = file.seek(0, os.SEEK_END)
-        except Exception:  # whatever it is, the scan meets it again, and tells it
+        except Exception:  # The scan meets the same fault again, and reports it.
             sizes[number] = 0
 
     asked = [number for number, source in enumerate(sources) if container_of(source.uri) is None]
@@ -69,6 +69,6 @@ def file_sizes(wanted: pa.Table) -> npt.NDArray[np.float64]:
         path = local_path(wanted["uri"][at].as_py())
         try:
             known[at] = os.stat(path).st_size if path else 0.0
-        except (OSError, ValueError):  # ValueError: a NUL in the name
+        except (OSError, ValueError):  # A NUL in the name is a ValueError.
             known[at] = 0.0
     return known
