@@ -8,7 +8,7 @@ planned anew and computed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -145,6 +145,7 @@ def run(
                 workspace.make_readable(recipe)
             sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
             this = Run(workspace, recipe, options, access)
+            this.perform.append(partial(_perform, engines, partial(_say, watcher, note)))
             for names in groups(this):
                 if part is not None and result.stages and stage(names[0]).waits(this):
                     this.notes.append(_WAITS.format(names[0]))
@@ -163,6 +164,16 @@ def _say(watcher: Watcher, note: Note, text: str) -> None:
     note.say(text)
     if tell := getattr(watcher, "say", None):
         tell(text)
+
+
+def _perform(engines: Engines, say: Callable[[str], None], job: Job) -> None:
+    """Do a job at the end of a stage, which makes no rows. Raises SetupError."""
+    try:
+        with closing(engines.choose([job], say).run(job, say)) as reports:
+            for _ in reports:
+                pass
+    except Lost as error:
+        raise SetupError(f"{job.stage}: Ray stopped: {error}; {AGAIN}") from error
 
 
 _WAITS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -101,6 +101,12 @@ class Run:
     def kept_back(self) -> dict[str, str]:
         """Tier → why its dataset stays as it was; export fills it in."""
         return {}
+
+    @cached_property
+    def perform(self) -> list[Callable[[Job], None]]:
+        """What does a job by the run's workers, which stages may ask for in `finish`; the pipeline fills it in. Empty: there is
+        no engine."""
+        return []
 
     @cached_property
     def notes(self) -> list[str]:
