@@ -66,7 +66,7 @@ class Begun:
         self._films: dict[tuple[str, str], dict[str, _Film]] = {}  # Video and protocol → scan → film.
         self._rows: dict[tuple[str, str], pa.Table] = {}  # Video and scan → the file that was scanned.
         names = ["piece_id", "video_id", "scan_id", "clip_protocol", "number", "seams", "status", *SEEN]
-        for table in workspace.pieces.scan(names):
+        for table in workspace.pieces.scan(names) if workspace.pieces.parts() else ():
             for i, row in enumerate(table.to_pylist()):
                 films = self._films.setdefault((row["video_id"], row["clip_protocol"]), {})
                 film = films.setdefault(row["scan_id"], _Film(row["scan_id"], row["seams"]))
