@@ -71,9 +71,8 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
         return pa.table({"clip_id": pa.array([], pa.string())})
     known = pa.concat_tables(rows, promote_options="permissive")
     del rows
-    order = (
-        pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)
-    )  # The first of equal captions has the lowest id.
+    # The first of equal captions has the lowest id.
+    order = pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)
     sizes, first = gathered.groups(order, lambda wanted: _texts_of(workspace, recipe, wanted))
     del gathered, order
     status = np.where(sizes > most, str(Status.DUPLICATE), str(Status.OK)) if most is not None else str(Status.OK)
