@@ -120,6 +120,9 @@ def exported(captions: pa.Table, recipe: Recipe) -> pa.Table:
             "status": pa.array(["ok"] * n),
             "path": paths,
             "num_frames": pa.array([450] * n),
+            "width": pa.array([1280] * n),
+            "height": pa.array([720] * n),
+            "fps": pa.array([30.0] * n),
             "pace": pa.array([1.0] * n),
             "bytes": pa.array([2_000_000] * n),
             "sha256": captions["clip_id"],
@@ -238,6 +241,53 @@ def sync_all(folder: str, rows: int, parts: int) -> Any:
     workspace, recipe = place(f"{folder}-sync")
     sync_clips(workspace, recipe)
     return f"{workspace.clips.rows()} clips"
+
+
+def beside(folder: str, name: str, own: str | None = None) -> str:
+    """Another workspace with the same manifests, for a step that writes. own: the manifest that it writes to."""
+    other = f"{folder}-{name}"
+    shutil.rmtree(other, ignore_errors=True)
+    Path(other).mkdir()
+    for entry in Path(folder).iterdir():
+        if entry.name == own:
+            shutil.copytree(entry, Path(other, entry.name))
+        elif entry.name != "dataset":
+            Path(other, entry.name).symlink_to(entry)
+    return other
+
+
+@step("copies")
+def copies(folder: str, rows: int, parts: int) -> Any:
+    """All captions compared anew: the end of the stage caption."""
+    from longtake.curation.stages import copies as module
+
+    changed = module.finish(*place(beside(folder, "copies", "captions")))
+    return f"{changed} captions written anew"
+
+
+@step("dataset")
+def dataset(folder: str, rows: int, parts: int) -> Any:
+    """The datasets of all tiers made anew: the end of the stage export. Clips are not linked: none is encoded here."""
+    from unittest.mock import patch
+
+    from longtake.curation.stages import export
+    from longtake.manifests.folder import Folder
+
+    def linked(self: Folder, source: Folder, name: str, target: str) -> None: ...
+
+    # A folder that cannot change places looks for no clip beside it.
+    with patch.object(Folder, "link", linked), patch.object(export, "changes_at_once", lambda place: False):
+        counts = export.finish(*place(beside(folder, "dataset")))
+    return "; ".join(f"{tier} {count} clips" for tier, count in counts.items())
+
+
+@step("report")
+def report(folder: str, rows: int, parts: int) -> Any:
+    """The columns that the report and the studio hold."""
+    from longtake.curation.looking.report.columns import Columns
+
+    columns = Columns.load(Workspace(folder), load_recipe("embedded"))
+    return f"{columns.scores.table.num_rows} clips"
 
 
 def of_this_process() -> dict[str, float]:

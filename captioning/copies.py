@@ -11,7 +11,7 @@ every run finds the same. Plain numpy: the libraries for this hash a million tex
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -32,26 +32,67 @@ def copies(texts: Sequence[str], threshold: float = 0.8) -> tuple[Indices, Indic
 
     Texts that differ only in case, punctuation and spacing are the same text.
     """
-    if not 0 < threshold <= 1:
-        raise ValueError(f"a threshold is above 0 and up to 1, not {threshold!r}")
-    if not len(texts):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    plain = np.array([normalised(text) for text in texts], dtype=object)
-    different, first, inverse, counts = np.unique(plain, return_index=True, return_inverse=True, return_counts=True)
-    # The texts are sorted by np.unique, so that equally frequent ones come in alphabetical order.
-    order = np.lexsort((np.arange(len(different)), -counts))
-    leader = _leaders([different[i] for i in order], threshold)
-    of_text = np.empty(len(different), np.int64)
-    of_text[order] = order[leader]
-    sizes = np.zeros(len(different), np.int64)
-    np.add.at(sizes, of_text, counts)
-    group = of_text[inverse]
-    return sizes[group], first[group]
+    gathered = Gathered(threshold)
+    gathered.add(texts)
+    return gathered.groups(np.arange(len(texts)), lambda rows: [texts[i] for i in rows.tolist()])
+
+
+class Gathered:
+    """Many texts as a few numbers each, some 40 bytes, so that those of a whole corpus can be compared."""
+
+    def __init__(self, threshold: float = 0.8) -> None:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"a threshold is above 0 and up to 1, not {threshold!r}")
+        self._threshold = threshold
+        self._words = _Words()
+        self._hashes: list[Hashes] = []
+        self._bands: list[npt.NDArray[np.uint32]] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        """The next texts."""
+        for start in range(0, len(texts), BLOCK):
+            plain = [normalised(text) for text in texts[start : start + BLOCK]]
+            digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in plain)
+            self._hashes.append(np.frombuffer(digests, "<u8").astype(np.uint64))
+            self._bands.append(_bands(_block(plain, self._words)).astype(np.uint32))
+
+    def groups(self, order: Indices, texts_of: Callable[[Indices], list[str]]) -> tuple[Indices, Indices]:
+        """What `copies` gives. order: of the texts, by which one is the first of its group. texts_of: gives the texts of some
+        rows; asked only for those that have something in common with another."""
+        if not len(order):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        hashes = np.concatenate(self._hashes)[order]
+        _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+        rows = order[first]
+        met = _met(np.concatenate(self._bands)[rows])
+        texts = [normalised(text) for text in texts_of(rows[met])]
+        # The most frequent first, and alphabetical among equally frequent ones.
+        sequence = sorted(range(len(met)), key=lambda i: (-int(counts[met[i]]), texts[i]))
+        leader = _leaders([texts[i] for i in sequence], self._threshold)
+        of_text = np.arange(len(counts))
+        of_text[met[sequence]] = met[sequence][leader]
+        sizes = np.zeros(len(counts), np.int64)
+        np.add.at(sizes, of_text, counts)
+        group = of_text[inverse]
+        size, begins = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+        size[order], begins[order] = sizes[group], rows[group]
+        return size, begins
+
+
+def _met(bands: npt.NDArray[np.uint32]) -> Indices:
+    """Which texts have the same number as another in some band. bands: uint32 [texts, BANDS]; some are equal by chance."""
+    shared = np.zeros(len(bands), np.bool_)
+    for band in range(BANDS):
+        _, inverse, counts = np.unique(bands[:, band], return_inverse=True, return_counts=True)
+        shared |= counts[inverse] > 1
+    return np.flatnonzero(shared)
 
 
 def _leaders(texts: Sequence[str], threshold: float) -> Indices:
     """For each text the index of the one that it belongs to; its own, if it is the first of its kind."""
     leader = np.arange(len(texts))
+    if not len(texts):
+        return leader
     words = _Words()
     keys = [_bands(_block(texts[start : start + BLOCK], words)) for start in range(0, len(texts), BLOCK)]
     bucket, met = _buckets(np.concatenate(keys))

@@ -239,6 +239,8 @@ def _erase(workspace: Workspace, videos: pa.Array, forgotten: Forgotten) -> None
         )
     forgotten.clips = len(gone)
     forgotten.rows += _compacted(workspace.clips, _ids(gone))
+    pieces = workspace.pieces.read(["piece_id", "video_id"])
+    _compacted(workspace.pieces, pieces["piece_id"].filter(pc.is_in(pieces["video_id"], value_set=videos)))
     forgotten.rows += _compacted(workspace.videos, videos)
     forgotten.rows += _compacted(workspace.inputs, videos)
 

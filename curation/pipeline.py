@@ -8,7 +8,7 @@ planned anew and computed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -145,6 +145,7 @@ def run(
                 workspace.make_readable(recipe)
             sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
             this = Run(workspace, recipe, options, access)
+            this.perform.append(partial(_perform, engines, partial(_say, watcher, note)))
             for names in groups(this):
                 if part is not None and result.stages and stage(names[0]).waits(this):
                     this.notes.append(_WAITS.format(names[0]))
@@ -163,6 +164,16 @@ def _say(watcher: Watcher, note: Note, text: str) -> None:
     note.say(text)
     if tell := getattr(watcher, "say", None):
         tell(text)
+
+
+def _perform(engines: Engines, say: Callable[[str], None], job: Job) -> None:
+    """Do a job at the end of a stage, which makes no rows. Raises SetupError."""
+    try:
+        with closing(engines.choose([job], say).run(job, say)) as reports:
+            for _ in reports:
+                pass
+    except Lost as error:
+        raise SetupError(f"{job.stage}: Ray stopped: {error}; {AGAIN}") from error
 
 
 _WAITS = (
@@ -290,7 +301,7 @@ def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> No
             with closing(executor.stream(jobs, following, tally.say, tally.note.see)) as reports:
                 for report in reports:
                     tally.add(report)
-            if not any(job.partial for job in jobs):
+            if not any(job.partial for job in jobs) and not _begun(names, run, tally):
                 return
         except NoRoom:
             return
@@ -300,6 +311,12 @@ def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> No
         for name in names:
             stage(name).output(run.workspace).compact()
             stage(name).settle(run)
+
+
+def _begun(names: Sequence[str], run: Run, tally: _Tally) -> bool:
+    """Whether workers of these stages have begun what no plan knew of, and there is something left of it."""
+    begun = [name for name in names if stage(name).begins(run)]
+    return any(_untried(stage(name).plan(run), tally.done[name]) is not None for name in begun)
 
 
 def _untried(job: Job | None, done: Seen) -> Job | None:
@@ -357,7 +374,7 @@ def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
                 for report in reports:
                     report.stage = this.name
                     tally.add(report)
-            if not job.partial:
+            if not job.partial and not this.begins(run):
                 return
         except Lost as error:
             tries = tries + 1 if len(done) == before else 0

@@ -48,6 +48,10 @@ class Workspace:
         return self._manifest(schemas.videos)
 
     @cached_property
+    def pieces(self) -> Manifest:
+        return self._manifest(schemas.pieces)
+
+    @cached_property
     def clips(self) -> Manifest:
         return self._manifest(schemas.clips)
 
@@ -70,7 +74,7 @@ class Workspace:
     @property
     def outputs(self) -> list[Manifest]:
         """The manifests that workers append to."""
-        return [self.videos, self.clips, self.captions, self.exports]
+        return [self.videos, self.pieces, self.clips, self.captions, self.exports]
 
     def _manifest(self, named: Callable[[str], Manifest]) -> Manifest:
         return Remembered.of(named(self.path)) if self.remembers else named(self.path)

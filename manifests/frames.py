@@ -59,6 +59,17 @@ def frames_name(video_id: str) -> str:
     return f"frames/{video_id[:2]}/{video_id}.parquet"
 
 
+def piece_name(video_id: str, scan_id: str, number: int) -> str:
+    """What a piece of a film is called in the place of its video, until it is joined to the others: `frames_name` of it is the
+    file of its samples."""
+    return f"{video_id}-{scan_id}-{number}"
+
+
+def found_name(piece: str) -> str:
+    """The file of what was found in a piece, beside its samples. piece: as `piece_name` gives it."""
+    return f"frames/{piece[:2]}/{piece}.json"
+
+
 class FramesWriter:
     """Collects the clips of one video, each once; the file appears, whole, when the `with` block of `frames_writer` ends well."""
 

@@ -119,10 +119,30 @@ VIDEOS = pa.schema(
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the ends of shots that gave clips and were longer.
         # The hash of all packets of the video stream in their order. Null: the scan did not read all of them.
         pa.field("stream_sha256", pa.string()),
+        pa.field("pieces", pa.int32()),  # Pieces in which a film was read for shots: more than one of a long film.
         pa.field("cpu_seconds", pa.float64()),
         pa.field("scan_id", pa.string()),  # New each time a video is scanned.
         pa.field("clip_protocol", pa.string()),
         pa.field("clips", pa.list_(CLIP_IN_VIDEO)),
+    ]
+)
+
+# A piece of a long film that was scanned, until all of them are joined to a row of videos. What was found in it lies beside the
+# frames: `frames.piece_name`.
+PIECES = pa.schema(
+    [
+        _required("piece_id"),  # Made of the video, the scan and the number.
+        _required("video_id"),
+        _required("uri"),
+        *_ERROR,
+        pa.field("number", pa.int32(), nullable=False),  # It counts from 0.
+        pa.field("seams", pa.list_(pa.float64())),  # Seconds: where the pieces of the film begin.
+        pa.field("seconds", pa.float64()),  # Seconds of film that were read.
+        *_FILE,
+        pa.field("listed_bytes", pa.int64()),
+        pa.field("cpu_seconds", pa.float64()),
+        pa.field("scan_id", pa.string()),  # The scan of the film.
+        pa.field("clip_protocol", pa.string()),
     ]
 )
 
@@ -281,6 +301,11 @@ def inputs(workspace: str) -> Manifest:
 def videos(workspace: str) -> Manifest:
     """One row per scanned video, its clips nested."""
     return Manifest(workspace, "videos", "video_id", VIDEOS, part_rows=25_000)
+
+
+def pieces(workspace: str) -> Manifest:
+    """One row per piece of a long film that is not joined yet."""
+    return Manifest(workspace, "pieces", "piece_id", PIECES)
 
 
 def clips(workspace: str) -> Manifest:

@@ -68,7 +68,8 @@ class ClipScan:
 @dataclass(slots=True)
 class VideoScan:
     """One video as the scan leaves it. cuts: in seconds, the first frame of each new shot. decoded_seconds: of video.
-    left_out: seconds at the ends of shots that gave clips and were longer (`Splitting.longer`)."""
+    left_out: seconds at the ends of shots that gave clips and were longer (`Splitting.longer`). pieces: in which a long film was
+    read."""
 
     info: VideoInfo
     clips: list[ClipScan]
@@ -78,6 +79,7 @@ class VideoScan:
     whole: float | None = None  # seconds: where a clip of the list ends that goes to the end of the video
     left_out: float = 0.0
     stream_sha256: str | None = None  # of all packets of the video stream in their order; None where not all were read
+    pieces: int = 1
 
 
 class Judge:

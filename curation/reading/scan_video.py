@@ -35,10 +35,11 @@ from longtake.curation.reading.sampling import (
 )
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.strips import strip_of_pictures
-from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, missing_tail, probe
+from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Image, Sample
 from longtake.filters.frozen import ChangeMeter
+from longtake.manifests.frames import StoredStrip
 
 _Kept = tuple[float, av.VideoFrame]  # its time, seconds
 
@@ -66,21 +67,52 @@ def scan_video(
     same order. Raises VideoError.
     """
     with open_video(uri) as video:
-        info = _checked(video, recipe)
-        given, endless, whole = _resolved(spans, info)
-        judge = Judge(recipe, all_scores, keep, show, source=uri)
-        if endless and not given:
-            return VideoScan(info, endless, [], DecodeCount())
-        planned = given or [_whole(info)]
-        if not any(judge.may_keep(info, span) for span in planned):
-            clips = [ClipScan(span, judge.probe_scores(info, span)) for span in planned]
-            return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
-        on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-        if given:
-            scanned = ListedPass(video, info, judge, given, whole).run()
-            scanned.clips += endless
-            return scanned
-        return _Pass(video, info, judge, EarlyLook(uri, judge)).run()
+        info, judge = checked(video, recipe), Judge(recipe, all_scores, keep, show, source=uri)
+        return scan_opened(video, info, uri, judge, spans, on_duration)
+
+
+def scan_opened(
+    video: OpenVideo,
+    info: VideoInfo,
+    source: str | Source,
+    judge: Judge,
+    spans: Sequence[Span],
+    on_duration: Callable[[float], None],
+) -> VideoScan:
+    """Scan a video that is open. info: as `checked` gives it. The other arguments are those of `scan_video`."""
+    if spans:
+        return _scan_listed(video, info, judge, spans, on_duration)
+    if (lost := lost_at_once(info, judge)) is not None:
+        return lost
+    on_duration(info.duration if math.isfinite(info.duration) else 0.0)
+    return Pass(video, info, judge, EarlyLook(source, judge)).run()
+
+
+def lost_at_once(info: VideoInfo, judge: Judge) -> VideoScan | None:
+    """The scan of a film whose header alone rejects it: one clip, nothing decoded."""
+    whole = whole_film(info)
+    if judge.may_keep(info, whole):
+        return None
+    return VideoScan(info, [ClipScan(whole, judge.probe_scores(info, whole))], [], DecodeCount())
+
+
+def _scan_listed(
+    video: OpenVideo,
+    info: VideoInfo,
+    judge: Judge,
+    spans: Sequence[Span],
+    on_duration: Callable[[float], None],
+) -> VideoScan:
+    given, endless, whole = _resolved(spans, info)
+    if endless and not given:
+        return VideoScan(info, endless, [], DecodeCount())
+    if not any(judge.may_keep(info, span) for span in given):
+        clips = [ClipScan(span, judge.probe_scores(info, span)) for span in given]
+        return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
+    on_duration(info.duration if math.isfinite(info.duration) else 0.0)
+    scanned = ListedPass(video, info, judge, given, whole).run()
+    scanned.clips += endless
+    return scanned
 
 
 def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[ClipScan], float | None]:
@@ -106,11 +138,33 @@ def too_short(seconds: float, least: float) -> RowError:
     )
 
 
-def _whole(info: VideoInfo) -> Span:
+def counted_fps(info: VideoInfo, count: DecodeCount) -> float:
+    """The rate of a film, frames per second: what its header says, unless its frames say otherwise."""
+    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
+    return count.fps if math.isfinite(count.fps) and abs(count.fps / fps - 1) > 0.01 else fps
+
+
+def require_all(info: VideoInfo, end: float) -> None:
+    """Raises VideoError (truncated) if the frames end, at `end` seconds, long before the header says."""
+    if info.duration - end > max(1.0, 0.05 * info.duration):
+        raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
+
+
+def settle(clips: Sequence[ClipScan], info: VideoInfo, judge: Judge, none_long_enough: bool) -> None:
+    """Set what depends on the whole film: its rate and length are known now."""
+    for clip in clips:
+        clip.scores |= judge.probe_scores(clip.seen(info), clip.span, clip.certainty)
+        if none_long_enough and not judge.rejects(info, clip.span):
+            least = judge.recipe.splitting.min_seconds
+            clip.error, clip.has_frames = too_short(clip.span.seconds, least), False
+
+
+def whole_film(info: VideoInfo) -> Span:
     return Span(0.0, info.duration if math.isfinite(info.duration) else 0.0)
 
 
-def _checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
+def checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
+    """What the container says of a film that can be scanned. Raises VideoError (too_large, truncated, too_short, unsupported)."""
     info = probe(video)
     if info.coded_width * info.coded_height > recipe.scan.max_pixels:
         size = f"{info.coded_width}×{info.coded_height}"
@@ -122,7 +176,7 @@ def _checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
     return info
 
 
-class _Pass:
+class Pass:
     """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
 
     def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook) -> None:
@@ -156,15 +210,21 @@ class _Pass:
             if not started:
                 started = True
                 if (rejected := self._first(decoded.frame)) is not None:
+                    self.count.digest = None
                     return VideoScan(self.info, [rejected], [], self.count)
-            self.time = decoded.time
-            self.buffer.push(decoded.time, decoded.frame)
-            self._look_for_cuts(decoded.time, decoded.frame)
+            self.push(decoded)
         self._finish()
-        whole = None if self.count.damaged or self.count.digest is None else self.count.digest.hexdigest()
+        digest, self.count.digest = self.count.digest, None  # It cannot travel to another process.
+        whole = None if self.count.damaged or digest is None else digest.hexdigest()
         return VideoScan(
             self.info, self.clips, self.cuts, self.count, self.time, left_out=self.left_out, stream_sha256=whole
         )
+
+    def push(self, decoded: DecodedFrame) -> None:
+        """The next frame."""
+        self.time = decoded.time
+        self.buffer.push(decoded.time, decoded.frame)
+        self._look_for_cuts(decoded.time, decoded.frame)
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,29 +233,31 @@ class _Pass:
         if the gates reject it now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look)
+            self.set_info(turned)
         self._open_shot(0.0)
-        whole = _whole(self.info)
+        whole = whole_film(self.info)
         if not self.judge.may_keep(self.info, whole):
             return ClipScan(whole, self.judge.probe_scores(self.info, whole))
         return self.early.rejected(self.info, self.analysis, frame)
 
+    def set_info(self, info: VideoInfo) -> None:
+        """What is known of the film once a frame of it was seen."""
+        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look)
+
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
-        count = self.count
-        fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
-        if math.isfinite(count.fps) and abs(count.fps / fps - 1) > 0.01:
-            fps = count.fps  # the frames say otherwise than the header
-        end = max(self.time, count.last) + 1 / fps
+        fps = counted_fps(self.info, self.count)
+        end = max(self.time, self.count.last) + 1 / fps
         self.buffer.finish()
-        if self.info.duration - end > max(1.0, 0.05 * self.info.duration):
-            raise VideoError("truncated", f"the frames end at {end:.1f} s of {self.info.duration:.1f} s")
-        self._finish_clips(end)
+        require_all(self.info, end)
+        self._finish_shots(end)
+        if not self.clips:
+            # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
+            self.none_long_enough = True
+            clip, sample, seen = self.longest_short or (self._new_clip(Span(0.0, end)), None, [])
+            self._add(clip, sample, seen)
         self.info = replace(self.info, fps=fps, duration=end)
-        for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(clip.seen(self.info), clip.span, clip.certainty)
-            if self.none_long_enough and not self.judge.rejects(self.info, clip.span):
-                clip.error, clip.has_frames = too_short(clip.span.seconds, self.splitting.min_seconds), False
+        settle(self.clips, self.info, self.judge, self.none_long_enough)
 
     def _enough(self, last: float) -> bool:
         """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,
@@ -209,7 +271,7 @@ class _Pass:
         end = max(self.info.duration, last) + 1 / UNKNOWN_FPS  # nan, where the header does not say
         return end - self.settled < least and (self._trimmed or end - self.window_start < whole)
 
-    def _finish_clips(self, end: float) -> None:
+    def _finish_shots(self, end: float) -> None:
         if self.count.passed_over:
             self.left_out += end - self.window_start if self.window_start > self.shot_start else 0.0
         else:
@@ -218,11 +280,6 @@ class _Pass:
                 self.pending += detector.finish()
             self._apply_cuts(math.inf)
             self._close_shot(end)
-        if not self.clips:
-            # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
-            self.none_long_enough = True
-            clip, sample, seen = self.longest_short or (self._new_clip(Span(0.0, end)), None, [])
-            self._add(clip, sample, seen)
 
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -232,14 +289,14 @@ class _Pass:
             return
         self.looked = now
         thumb = thumbnail(frame)
-        self.meter.push(now, thumb)
+        self._see(now, thumb)
         if self.detectors:
             self.looks.append((now, thumb))
             if len(self.looks) < _LOOKS_AT_ONCE:
                 return
             self._detect()
-            settled = min(detector.settled for detector in self.detectors)
-            self._apply_cuts(settled)
+            settled = self._settled()
+        self._apply_cuts(settled)
         window = self.splitting.window_seconds
         # A window is closed when all of it is sure to lie in the shot; where a rest would join it, when a whole one follows.
         sure = (2 if self.splitting.longer == "faster" else 1) * window + self._trim
@@ -253,6 +310,14 @@ class _Pass:
         self.meter.drop_before(needed)
         for detector in self.detectors:
             detector.forget(needed)
+
+    def _see(self, now: float, thumb: Image) -> None:
+        """A picture that was looked at."""
+        self.meter.push(now, thumb)
+
+    def _settled(self) -> float:
+        """The time before which no cut will be found any more, seconds."""
+        return min(detector.settled for detector in self.detectors)
 
     def _detect(self) -> None:
         """Show the detectors what they have not seen yet."""
@@ -337,12 +402,16 @@ class _Pass:
         return ClipScan(span, certainty=1 - max(known) if known else math.nan)
 
     def _add(self, clip: ClipScan, sample: Sample | None, seen: Sequence[_Kept] = ()) -> None:
-        strip = (
-            strip_of_pictures([self.analysis.rgb(small) for _, small in seen], [t for t, _ in seen]) if seen else None
-        )
-        self.analysis.forget()
-        self.judge.add(self.info, clip, sample, strip)
+        self.judge.add(self.info, clip, sample, self._strip(seen))
         self.clips.append(clip)
+
+    def _strip(self, seen: Sequence[_Kept]) -> StoredStrip | None:
+        """The strip of some kept frames; None if there are none."""
+        strip = None
+        if seen:
+            strip = strip_of_pictures([self.analysis.rgb(small) for _, small in seen], [time for time, _ in seen])
+        self.analysis.forget()
+        return strip
 
     def _glimpses(self, span: Span) -> list[_Kept]:
         """Of the kept frames of a span those that its strip shows: the nearest to its keyframes' times, each once."""

@@ -99,7 +99,8 @@ class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
     A cut is where the probability of one, or of a transition, passes `threshold` (0.6). The whole of a transition counts, down
-    to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only.
+    to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only. since:
+    where it begins, seconds.
     """
 
     LOW = 0.2
@@ -111,7 +112,7 @@ class NetworkCuts:
     # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
     LONGEST = 6.0
 
-    def __init__(self, threshold: float | None = None, hard: bool = True) -> None:
+    def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
         self._threshold = 0.6 if threshold is None else threshold
         self._hard = hard
         self._waiting: list[Image] = []  # pictures that are not described yet
@@ -119,10 +120,10 @@ class NetworkCuts:
         self._numbers: list[npt.NDArray[np.float32]] = []
         self._times: list[float] = []
         self._judged = 0  # how many of them have their verdict
-        self._before = 0.0  # time of the last picture that is in no transition
+        self._before = since  # time of the last picture that is in no transition
         self._hot = False  # whether what came after it passed the threshold
         self._doubts: deque[tuple[float, float, float, float]] = deque()  # time before, time, of a cut, of a transition
-        self.settled = 0.0
+        self.settled = since
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
         self._waiting.append(thumb)
@@ -279,13 +280,13 @@ def _transnet() -> Any:
     return model.eval()
 
 
-def build_detectors(splitting: Splitting) -> list[CutDetector]:
-    """The detectors that a recipe asks for; none for `detector: none`."""
+def build_detectors(splitting: Splitting, since: float = 0.0) -> list[CutDetector]:
+    """The detectors that a recipe asks for; none for `detector: none`. since: where they begin, seconds."""
     if splitting.detector == "none":
         return []
     if splitting.detector == "network":
-        return [NetworkCuts(splitting.threshold)]
+        return [NetworkCuts(splitting.threshold, since=since)]
     if splitting.detector == "transnetv2":
         return [TransNetCuts(splitting.threshold)]
     hard = SceneDetectCuts(splitting.detector, splitting.threshold)
-    return [hard, NetworkCuts(hard=False)] if splitting.dissolves else [hard]
+    return [hard, NetworkCuts(hard=False, since=since)] if splitting.dissolves else [hard]

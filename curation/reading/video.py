@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import av.error
@@ -19,7 +18,7 @@ from longtake.curation.reading.colour import colour_of, hdr, primaries_name, tra
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import OpenVideo, displayed_size
 from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track_orientations
-from longtake.curation.reading.progressive import whole_pictures
+from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import Rate, Timeline
 
 # Bytes. Packets that are held back, since nothing is wanted of them, may take so much memory.
@@ -96,7 +95,7 @@ class DecodeCount:
     passed_over: int = 0
     last: float = -math.inf
     rate: Rate = field(default_factory=Rate)
-    digest: hashlib._Hash | None = None
+    digest: Any = None
 
     @property
     def corrupt(self) -> int:
@@ -195,11 +194,12 @@ def missing_tail(video: OpenVideo) -> bool:
 def decode(
     video: OpenVideo,
     info: VideoInfo,
-    count: DecodeCount,
+    count: DecodeCount | Callable[[float], DecodeCount],
     *,
     all_frames: bool = False,
     since: float = -math.inf,
     enough: Callable[[float], bool] = lambda last: False,
+    seams: Sequence[float] = (),
 ) -> Iterator[DecodedFrame]:
     """Decode forward, one thread, to whole pictures; times strictly increase. Frames no other frame refers to are skipped,
     unless `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
@@ -207,17 +207,36 @@ def decode(
     Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out. since:
     seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some. enough: whether
     nothing more is wanted of a film whose packets go on to `last` seconds, as far as is known. From then on packets are held
-    back, and are decoded only if more come than the header promised. Raises VideoError (unsupported) for a stream whose frames
+    back, and are decoded only if more come than the header promised. count: instead of one, what counts at a moment (seconds).
+    seams: moments from which on pictures depend on no frame before. Raises VideoError (unsupported) for a stream whose frames
     have no times.
     """
-    frames = _decoded(video, info, count, all_frames, since, enough)
-    return (DecodedFrame(time, frame) for time, frame in whole_pictures(frames))
+    counted = (lambda time: count) if isinstance(count, DecodeCount) else count
+    frames = _decoded(video, info, counted, all_frames, since, enough)
+    return (DecodedFrame(time, frame) for time, frame in _in_stretches(frames, seams))
+
+
+def _in_stretches(frames: Iterator[Timed], seams: Sequence[float]) -> Iterator[Timed]:
+    """Whole pictures, made of the frames from one seam to the next."""
+    if not seams:
+        yield from whole_pictures(frames)
+        return
+    coming = next(frames, None)
+
+    def until(seam: float) -> Iterator[Timed]:
+        nonlocal coming
+        while coming is not None and coming[0] < seam:
+            yield coming
+            coming = next(frames, None)
+
+    for seam in (*seams, math.inf):
+        yield from whole_pictures(until(seam))
 
 
 def _decoded(
     video: OpenVideo,
     info: VideoInfo,
-    count: DecodeCount,
+    counted: Callable[[float], DecodeCount],
     all_frames: bool,
     since: float,
     enough: Callable[[float], bool],
@@ -225,7 +244,8 @@ def _decoded(
     context = video.stream.codec_context
     timeline = Timeline(video, info.fps)
     context.skip_frame = "DEFAULT" if all_frames or timeline.by_decoding else "NONREF"
-    restarts, last, time = count.restarts, -math.inf, -math.inf
+    restarts, last, time = 0, -math.inf, -math.inf
+    count = counted(time)
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     held: list[_Packet] = []  # of which nothing is wanted, if the film ends where its header says
@@ -239,7 +259,10 @@ def _decoded(
                     raise VideoError("unsupported", _TIMELESS)
                 raw = False
                 shown = timeline.place(packet)
-                count.restarts = restarts + timeline.restarts
+                if shown is not None:
+                    count = counted(shown)
+                count.restarts += timeline.restarts - restarts
+                restarts = timeline.restarts
                 if (
                     shown is not None and not packet.is_discard
                 ):  # what an edit list leaves out is decoded, and never shown
@@ -265,6 +288,7 @@ def _decoded(
             count.rate.finish()
             return
         except (av.error.FFmpegError, ValueError) as error:
+            count = counted(time)
             if time >= since:
                 count.damage(time, f"does not decode ({words(error)})")
             if isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
@@ -279,6 +303,7 @@ def _decoded(
             if moment is None:
                 continue
             time = moment
+            count = counted(time)
             if frame.is_corrupt and time >= since:
                 count.damage(time, "a damaged frame")
             if time > last:

@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from longtake.captioning.checks import SUB_CAPTIONS, Status, normalised
-from longtake.captioning.copies import copies
-from longtake.curation.clip_table import written_captions
+from longtake.captioning.copies import Gathered
+from longtake.curation.clip_table import written_slices
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
+from longtake.manifests.arrow import from_numpy
+from longtake.manifests.keys import Index, hashed
 from longtake.manifests.schemas import MORE_TEXTS
 
 VERDICT = ("status", "copies", "copy_of", "sub_copies")
@@ -34,67 +36,107 @@ Counts = npt.NDArray[np.int64]
 
 
 def finish(workspace: Workspace, recipe: Recipe) -> int:
-    """Bring the columns and the status up to date; the number of rows that changed. Holds the manifest in memory once, and
-    little besides."""
+    """Bring the columns and the status up to date; the number of rows that changed. Holds some 200 bytes for each caption, and
+    the texts of those that are much alike."""
     most = recipe.captioning.max_copies
-    if not _outdated(written_captions(workspace, recipe, ["status", "copies", "withheld"])[0], most):
+    if not any(_outdated(rows, most) for rows in written_slices(workspace, recipe, ["status", "copies", "withheld"])):
         return 0
     now = _compared(workspace, recipe, most)
     if not now.num_rows:
         return 0
-    known = now["clip_id"].combine_chunks()
-    table = workspace.captions.read()
+    known = Index.of(now["clip_id"])
     # New rows come last: after a kill, the old rows that are left show that the work is not done.
     for fresh in (False, True):
-        for start in range(0, table.num_rows, SLICE):
-            part = table.slice(start, SLICE)
+        for part in workspace.captions.scan(rows=SLICE):
             part = part.filter(pc.equal(part["copies"].is_null(), fresh))
-            at = pc.index_in(part["clip_id"], value_set=known)
-            if at.null_count < len(at):
-                workspace.captions.append(_rewritten(part.filter(at.is_valid()), now.take(at.drop_null())))
-    del table, part
+            at = known.find(part["clip_id"])
+            if (at >= 0).any():
+                workspace.captions.append(
+                    _rewritten(part.filter(from_numpy(at >= 0)), now.take(from_numpy(at[at >= 0])))
+                )
     workspace.captions.compact()
     return int(now.num_rows)
 
 
 def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Table:
     """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
-    # The sub-captions are by far the largest table, so they are freed before the next one is read.
-    subs, _ = written_captions(workspace, recipe, ["clip_id", "sub_captions", "withheld"])
-    clip_ids, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
-    del subs
-    table, _ = written_captions(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT])
-    table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
-    table = table.sort_by("clip_id")  # The first of equal captions is the one with the lowest id.
-    texts = [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
-    sizes, first = copies(texts)
-    del texts
+    told, repeated = _repeated(workspace, recipe)
+    gathered, rows = Gathered(), list[pa.Table]()
+    for table in _good(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT]):
+        gathered.add(_texts(table))
+        status = pc.dictionary_encode(table["status"]).cast(pa.dictionary(pa.int32(), pa.string()))
+        table = table.select(["clip_id", "copies", "copy_of", "sub_copies"]).append_column("status", status)
+        rows.append(table.set_column(0, "clip_id", table["clip_id"].cast(pa.large_string())))
+    if not rows:
+        return pa.table({"clip_id": pa.array([], pa.string())})
+    known = pa.concat_tables(rows, promote_options="permissive")
+    del rows
+    # The first of equal captions has the lowest id.
+    order = pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)
+    sizes, first = gathered.groups(order, lambda wanted: _texts_of(workspace, recipe, wanted))
+    del gathered, order
     status = np.where(sizes > most, str(Status.DUPLICATE), str(Status.OK)) if most is not None else str(Status.OK)
-    now = pa.table(
-        {
-            "clip_id": table["clip_id"],
-            "status": pa.array(np.broadcast_to(status, len(sizes)).astype(object), pa.string()),
-            "copies": sizes,
-            "copy_of": table["clip_id"].take(pa.array(np.where(sizes > 1, first, -1), mask=sizes <= 1)),
-            "sub_copies": repeated[pc.index_in(table["clip_id"], value_set=clip_ids).to_numpy()],
-        }
-    )
-    same = [pc.fill_null(pc.equal(now[name], table[name]), False) for name in VERDICT]
-    same[2] = pc.or_(same[2], pc.and_(now["copy_of"].is_null(), table["copy_of"].is_null()))
-    return now.filter(pc.invert(reduce(pc.and_, same)))
+    at = told.find(known["clip_id"])
+    now = {
+        "clip_id": known["clip_id"],
+        "status": pa.array(np.broadcast_to(status, len(sizes)).astype(object), pa.string()),
+        "copies": pa.array(sizes),
+        "copy_of": known["clip_id"].combine_chunks().take(pa.array(np.where(sizes > 1, first, -1), mask=sizes <= 1)),
+        "sub_copies": pa.array(np.where(at >= 0, repeated[at], 0) if len(repeated) else np.zeros(len(sizes), np.int64)),
+    }
+    before = {name: known[name] for name in VERDICT} | {
+        "status": known["status"].cast(pa.string()),
+        "copy_of": known["copy_of"].cast(pa.large_string()),
+    }
+    same = [pc.fill_null(pc.equal(now[name], before[name]), False) for name in VERDICT]
+    same[2] = pc.or_(same[2], pc.and_(now["copy_of"].is_null(), before["copy_of"].is_null()))
+    return pa.table(now).filter(pc.invert(reduce(pc.and_, same)))
 
 
-def _repeated(subs: pa.Table) -> Counts:
-    """For each row, how often its most repeated sub-caption stands in all of them; 0 where it has none."""
-    hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
-    told = np.zeros(subs.num_rows, bool)
-    for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):
-        if texts := _held(aside)["sub_captions"] if aside else five:
-            hashes[i], told[i] = [hash(normalised(text)) for text in texts], True
-    _, inverse, counts = np.unique(hashes[told], return_inverse=True, return_counts=True)
-    most = np.zeros(subs.num_rows, np.int64)
-    most[told] = counts[inverse].reshape(-1, SUB_CAPTIONS).max(axis=1, initial=0)
-    return most
+def _good(workspace: Workspace, recipe: Recipe, columns: list[str]) -> Iterator[pa.Table]:
+    """The captions that are good, but for those that they repeat, a slice at a time."""
+    for table in written_slices(workspace, recipe, columns):
+        yield table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
+
+
+def _texts(table: pa.Table) -> list[str]:
+    return [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
+
+
+def _texts_of(workspace: Workspace, recipe: Recipe, wanted: Counts) -> list[str]:
+    """The captions of some rows of `_good`, by their numbers."""
+    found, start = dict[int, str](), 0
+    ordered = np.sort(wanted)
+    for table in _good(workspace, recipe, ["status", "caption", "withheld"]) if len(wanted) else ():
+        here = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + table.num_rows)]
+        found |= zip(here.tolist(), _texts(table.take(from_numpy(here - start))), strict=True)
+        start += table.num_rows
+    return [found[row] for row in wanted.tolist()]
+
+
+def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
+    """Which captions there are, and how often the most repeated sub-caption of each stands in all; 0 where it has none."""
+    names, found, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
+    for subs in written_slices(workspace, recipe, ["clip_id", "sub_captions", "withheld"]):
+        hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
+        told = np.zeros(subs.num_rows, bool)
+        for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):
+            if texts := _held(aside)["sub_captions"] if aside else five:
+                hashes[i], told[i] = [hash(normalised(text)) for text in texts], True
+        names.append(hashed(subs["clip_id"]))
+        found.append(hashes)
+        having.append(told)
+    ordered = np.sort(np.concatenate([hashes[there] for hashes, there in zip(found, having, strict=True)], axis=None))
+    most = [
+        np.where(there[:, None], _counts(ordered, hashes), 0).max(axis=1, initial=0)
+        for hashes, there in zip(found, having, strict=True)
+    ]
+    return Index(np.concatenate(names, axis=1)), np.concatenate(most)
+
+
+def _counts(ordered: Counts, values: Counts) -> Counts:
+    """How often each value stands in a sorted array."""
+    return np.asarray(np.searchsorted(ordered, values, "right") - np.searchsorted(ordered, values, "left"), np.int64)
 
 
 def _pairs(table: pa.Table, name: str) -> Iterator[tuple[Any, str | None]]:
@@ -112,7 +154,8 @@ def _rewritten(rows: pa.Table, now: pa.Table) -> pa.Table:
     """Rows with what was found: texts are put aside or come back where the status asks for it."""
     other = pc.or_(pc.not_equal(rows["status"], now["status"]), pc.equal(now["status"], str(Status.DUPLICATE)))
     for name in VERDICT:
-        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), now[name])
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, now[name].cast(field.type))
     by_hand = []
     for row in rows.filter(other).to_pylist():
         held = _held(row["withheld"]) if row["withheld"] else {name: row[name] for name in _TEXTS if row.get(name)}

@@ -50,6 +50,7 @@ from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
 from longtake.curation.stages import kept_back
 from longtake.curation.stages.facts import equal_clips, facts_of
 from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, write_formats
+from longtake.curation.stages.placing import by_workers
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import FilterUnavailable
@@ -68,7 +69,7 @@ from longtake.manifests.dataset.shards import (
     write_shards,
 )
 from longtake.manifests.dataset.splits import SPLIT, split_of
-from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_at_once, published, switch
+from longtake.manifests.dataset.switch import OURS, Copy, beside, carry_over, changes_at_once, published, switch
 from longtake.manifests.folder import Folder, local_path, whole_file
 from longtake.manifests.keys import Seen
 from longtake.manifests.lookup import Lookup
@@ -126,7 +127,8 @@ class Export(Stage):
 
     def finish(self, run: Run) -> None:
         refuse_links(run.workspace, run.recipe.tiers)
-        run.datasets.update(finish(run.workspace, run.recipe, run.kept_back))
+        copy = by_workers(run.perform[-1]) if run.perform else None
+        run.datasets.update(finish(run.workspace, run.recipe, run.kept_back, copy))
         encoded = encoded_clips(run.workspace, run.recipe)
         run.notes.extend(equal_clips(encoded))
 
@@ -416,9 +418,11 @@ def _source(source: Source) -> Iterator[str | BinaryIO]:
         yield file
 
 
-def finish(workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = None) -> dict[str, int]:
+def finish(
+    workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = None, copy: Copy | None = None
+) -> dict[str, int]:
     """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
-    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why."""
+    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why. copy: see `switch`."""
     try:
         scores = clip_scores(workspace, recipe, ["video_id"])  # of each clip no more than verdicts need
     except FilterUnavailable as error:
@@ -438,7 +442,7 @@ def finish(workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = N
             if at_once:
                 carry_over(place, folder, _OURS)
             clips = _write_dataset(workspace, recipe, made, folder, None if at_once else old, at_once)
-            switch(folder, place, at_once, _OURS, clips)
+            switch(folder, place, at_once, _OURS, clips, copy)
         counts[tier] = made.table.num_rows
     return counts
 
@@ -457,14 +461,16 @@ class _Dataset:
 
 def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores) -> _Dataset:
     result = decide(scores, recipe.tiers[tier])
-    exported = workspace.exports.read()
+    places = _with_their_places(workspace, _counting(scores, recipe, result.kept))
+    exported = rows_of(workspace.exports, places["clip_id"])
     exported = exported.filter(
         pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
     )
     files = {row["clip_id"]: row for row in exported.to_pylist()}
-    written, fault = written_captions(workspace, recipe, ["clip_id", "scan_id", "caption", "sub_captions"])
+    told = ["clip_id", "scan_id", "caption", "sub_captions"]
+    written, fault = written_captions(workspace, recipe, told, only=places["clip_id"])
     captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = _with_their_places(workspace, _counting(scores, recipe, result.kept)).to_pylist()
+    clips = places.to_pylist()
     measured = [_RENAMED.get(name, name) for name in recipe.filters]
     measured += CONCEPT_COLUMNS if Concept.name in recipe.filters else ()
     schema = dataset_schema(

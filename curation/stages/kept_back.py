@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.clip_table import rows_of
 from longtake.curation.errors import is_of_the_world
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -58,7 +59,9 @@ def _blamed(workspace: Workspace, recipe: Recipe, scores: ClipScores, result: Ti
     """Clip id → the fault of the world that keeps the clip out of the dataset, of those where it is one."""
     clips = scores.table
     ids, scans = clips["clip_id"].to_pylist(), clips["scan_id"].to_pylist()
-    exports = {row["clip_id"]: row for row in workspace.exports.read().to_pylist()}
+    kept = clips["clip_id"].filter(pa.array(result.kept))
+    known = rows_of(workspace.exports, kept, ["scan_id", "export_protocol", "error_kind"])
+    exports = {row["clip_id"]: row for row in known.to_pylist()}
     blamed: dict[str, str] = {}
     for at in np.flatnonzero(result.kept).tolist():
         row = exports.get(ids[at])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -19,17 +18,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, Source, open_source, source_of_row
+from longtake.curation.access import ACCESS, ANYWHERE, NEEDS, Access, Reach, Source, source_of_row
 from longtake.curation.clip_table import STORED, explode, sync_clips
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.folders import NO_FILE
 from longtake.curation.growth import SEEN, same_file
 from longtake.curation.reading.faults import kind_of, words
-from longtake.curation.reading.judge import ClipScan, VideoScan
+from longtake.curation.reading.judge import ClipScan, Keep, Show, VideoScan
+from longtake.curation.reading.pieces import scan_first, scan_piece, scan_whole
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
-from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.seams import Piece, SeamError
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import (
@@ -44,6 +44,8 @@ from longtake.curation.running.faults import (
     with_past,
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
+from longtake.curation.stages import pieces
+from longtake.curation.stages.sizes import clips_in, file_sizes
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Needs, Sample
@@ -51,19 +53,13 @@ from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.folder import local_path
-from longtake.manifests.frames import StoredStrip, frames_writer
+from longtake.manifests.frames import FramesWriter, StoredStrip, frames_writer, piece_name
 from longtake.manifests.keys import Index, Seen, hashed
 from longtake.manifests.lookup import Lookup
-from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest
 
 _BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
-# Bytes, and seconds of CPU: what 15 s of film hold and take, as a rule. For a guess of what a run comes to.
-_CLIP_BYTES, _CLIP_SECONDS = 9 * 2**20, 2.0
-_REMOTE_CLIPS = 8.0  # of a remote video whose size is not known
-# Remote videos whose size is asked for, as a sample of all, and seconds that their servers have to tell it. An address that leads
-# nowhere says so within this time, and a local Ray takes longer than that to start.
-_ASKED, _ASK_SECONDS = 8, 5.0
+_CLIP_SECONDS = 2.0  # Seconds of CPU that 15 s of film take, as a rule, for an estimate of a run.
 _MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
 
 
@@ -92,8 +88,17 @@ class Scan(Stage):
         how = run.options
         return job(run.workspace, run.recipe, batches, how.all_scores, (run.access or Access()).reach)
 
+    def begins(self, run: Run) -> bool:
+        return bool(run.workspace.pieces.parts())
+
     def settle(self, run: Run) -> None:
         sync_clips(run.workspace, run.recipe, run.options.part)
+        pieces.clear(run.workspace, run.options.part)
+
+    def finish(self, run: Run) -> None:
+        if len(run.tried[self.name]) and (count := pieces.unsplit(run.workspace)):
+            films, were = ("1 film", "was") if count == 1 else (f"{count} films", "were")
+            run.notes.append(pieces.UNSPLIT.format(films, were))
 
 
 def plan(
@@ -112,19 +117,23 @@ def plan(
 
     part: only of its videos. tried: rows that were tried in this run."""
     names = ["status", "error_kind", "clip_protocol"]
-    videos = Lookup(workspace.videos, [*names, *SEEN], encoded=names)
+    videos = Lookup(workspace.videos, [*names, "scan_id", *SEEN], encoded=names)
+    begun = pieces.Begun(workspace)
     again = incomplete_videos(workspace, recipe, all_scores, retry_errors, part)
     working: Callable[[], pa.Array] = cache(lambda: _working(workspace, recipe))
     todo, cost, cut = pa.table({}), np.zeros(0), False
     for wanted in workspace.inputs.scan():
-        wanted = untried(of_part(wanted.filter(pc.is_null(wanted["removed"])), part), tried)
+        wanted = of_part(wanted.filter(pc.is_null(wanted["removed"])), part)
+        if not begun:
+            wanted = untried(wanted, tried)
         rows, there = videos.of(wanted["video_id"])
         done = there & _done(wanted, rows, recipe, retry_errors) & ~again.has(wanted["video_id"])
-        wanted = wanted.filter(from_numpy(~done))
+        open_ = from_numpy(~done)
+        wanted = _work(wanted.filter(open_), rows.filter(open_), begun, recipe, retry_errors, tried)
         if not wanted.num_rows:
             continue
         wanted = with_past(wanted, "video_id", videos.among(wanted["video_id"]), working)
-        costs = _bytes(wanted)
+        costs = pieces.costs(wanted, file_sizes(wanted), _BATCH_BYTES)
         todo, cost = pa.concat_tables([todo, wanted] if todo.num_rows else [wanted]), np.append(cost, costs)
         if todo.num_rows > 2 * at_a_time:
             order, cut = _in_order(todo, cost)[:at_a_time], True
@@ -139,9 +148,26 @@ def plan(
     batches = split(todo, cost[order].tolist(), per_batch=_BATCH_BYTES, at_most=8)
     return replace(
         job(workspace, recipe, batches, all_scores, access.reach),
-        clips=partial(_clips, todo, cost[order].tolist(), access.reach),
+        clips=partial(clips_in, todo, cost[order].tolist(), access.reach),
         partial=cut,
     )
+
+
+def _work(
+    wanted: pa.Table, videos: pa.Table, begun: pieces.Begun, recipe: Recipe, retry_errors: bool, tried: Seen | None
+) -> pa.Table:
+    """Rows of work for inputs that are not done: the films themselves, or what is left of those that are scanned in pieces.
+    videos: their rows."""
+    if not begun:  # Rows that were tried are left out already.
+        return pieces.with_fields(wanted)
+    has = from_numpy(begun.has(wanted["video_id"]))
+    theirs, rows = wanted.filter(has), videos.filter(has)
+    protocols = [clip_protocol(recipe, spans) for spans in theirs["spans"].to_pylist()]
+    good = pc.equal(rows["status"].cast(pa.string()), "ok")
+    spent = pc.if_else(pc.fill_null(good, False), rows["scan_id"], None).to_pylist()
+    work, fresh = begun.rows(theirs, protocols, spent, retry_errors, tried)
+    fresh = untried(pa.concat_tables([wanted.filter(pc.invert(has)), fresh]), tried)
+    return pa.concat_tables([pieces.with_fields(fresh), work])
 
 
 def _in_order(todo: pa.Table, cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -236,57 +262,6 @@ def _too_short(clips: pa.Table, recipe: Recipe) -> npt.NDArray[np.bool_]:
     return np.asarray((seconds < recipe.splitting.min_seconds - 1e-6) & ~sought)
 
 
-def _clips(todo: pa.Table, sizes: Sequence[float], reach: Reach) -> float:
-    """How many clips the videos come to, as a guess. sizes: in bytes, of those that are local."""
-    remote = np.array([local_path(uri) is None for uri in todo["uri"].to_pylist()])
-    here: float = sum(max(0.1, size / _CLIP_BYTES) for size in np.asarray(sizes)[~remote].tolist())
-    if not remote.any():
-        return here
-    several = np.flatnonzero(remote)
-    some = several[np.linspace(0, len(several) - 1, min(_ASKED, len(several))).astype(int)]
-    sources = [source_of_row(row, reach) for row in todo.take(some).to_pylist()]
-    each: list[float] = [
-        _REMOTE_CLIPS if size is None else max(0.1, size / _CLIP_BYTES) for size in remote_sizes(sources)
-    ]
-    return here + len(several) * sum(each) / len(each)
-
-
-def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> list[float | None]:
-    """What their servers say of the sizes of files, in bytes, all asked at once: 0 for one that cannot be opened, None for one
-    that nobody told in time, or that lies in an archive or a table, where to ask means to read."""
-    sizes: list[float | None] = [None] * len(sources)
-
-    def ask(number: int) -> None:
-        try:
-            with open_source(sources[number]) as file:
-                sizes[number] = file.seek(0, os.SEEK_END)
-        except Exception:  # whatever it is, the scan meets it again, and tells it
-            sizes[number] = 0
-
-    asked = [number for number, source in enumerate(sources) if container_of(source.uri) is None]
-    # Daemons: a server that never answers keeps no command from ending.
-    threads = [threading.Thread(target=ask, args=[number], daemon=True) for number in asked]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    return list(sizes)
-
-
-def _bytes(wanted: pa.Table) -> npt.NDArray[np.float64]:
-    """The size of each file, as it was listed; of members of archives, and where no listing told, as far as this machine can
-    tell, else 0."""
-    known: npt.NDArray[np.float64] = wanted["bytes"].to_numpy().astype(np.float64)
-    for at in np.flatnonzero(np.isnan(known)).tolist():
-        path = local_path(wanted["uri"][at].as_py())
-        try:
-            known[at] = os.stat(path).st_size if path else 0.0
-        except (OSError, ValueError):  # ValueError: a NUL in the name
-            known[at] = 0.0
-    return known
-
-
 class ScanWorker:
     """Scans batches of videos, each in the sandbox, and appends their rows."""
 
@@ -297,7 +272,8 @@ class ScanWorker:
         all_scores: bool,
         reach: Reach = ANYWHERE,
     ) -> None:
-        self.manifest, self.clips = schemas.videos(workspace), schemas.clips(workspace)
+        self.workspace = Workspace(workspace)
+        self.manifest, self.clips = self.workspace.videos, self.workspace.clips
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.job = (workspace, dict(recipe), all_scores, reach)
         self.reach = reach
@@ -313,14 +289,15 @@ class ScanWorker:
         ]
         # A fault of the world replaces no result, be it of another protocol: its clips, captions and datasets stay.
         kept = [made for made, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
-        videos = pa.Table.from_pylist(kept, schema=schemas.VIDEOS)
+        videos = pa.Table.from_pylist([made for made in kept if not pieces.is_part(made)], schema=schemas.VIDEOS)
         self.manifest.append(videos)
+        self.workspace.pieces.append(pieces.lasting(kept))
         return Report(
             rows=len(rows),
             errors=sum(row["status"] == "error" for row in rows),
             seconds=time.monotonic() - started,
-            cpu_seconds=sum(row["cpu_seconds"] for row in rows),
-            video_seconds=sum(row["duration"] or 0.0 for row in rows),
+            cpu_seconds=sum(map(pieces.cpu_spent, rows)),
+            video_seconds=sum(map(pieces.seconds_read, rows)),
             outcomes=tuple(outcomes),
             error_kinds=kinds_of(rows),
             clips=self._clips(videos, batch),
@@ -329,7 +306,9 @@ class ScanWorker:
     def give_up(self, batch: pa.Table, message: str) -> Report:
         """Errors in place of videos that nobody survives."""
         rows = [self._failed(row, VideoError("crash", message)) for row in batch.to_pylist()]
-        self.manifest.append(pa.Table.from_pylist(rows, schema=schemas.VIDEOS))
+        videos = [row for row in rows if not pieces.is_part(row)]
+        self.manifest.append(pa.Table.from_pylist(videos, schema=schemas.VIDEOS))
+        self.workspace.pieces.append(pieces.lasting(rows))
         outcomes = tuple(outcome(row, row["uri"], None, None) for row in batch.to_pylist())
         return Report(rows=len(rows), errors=len(rows), outcomes=outcomes, error_kinds={"crash": len(rows)})
 
@@ -358,14 +337,36 @@ class ScanWorker:
         try:
             if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
                 raise VideoError("input", row["error"])
-            result: dict[str, Any] = self.sandbox.run(scan_row, (row, *self.job), limits)
+            if row.get(pieces.TASK) == pieces.JOIN:
+                with suppress(SeamError):
+                    return self._joined(row, source)
+            task = scan_row if row.get(pieces.TASK) == pieces.JOIN else scan_item
+            result: dict[str, Any] = self.sandbox.run(task, (row, *self.job), limits)
             return result
         except RowError as error:
             return self._failed(row, RowError(error.kind, source.redact(str(error))))
 
+    def _joined(self, row: dict[str, Any], source: Source) -> dict[str, Any]:
+        """The row of a film whose pieces are scanned. Raises RowError, and SeamError if it has to be scanned in one go."""
+        cpu = time.process_time()
+        scanned, before = pieces.joined(self.workspace, row, self.recipe, self.job[2])
+        made = made_row(row, self.recipe, scanned, source)
+        samples, strips = (
+            {clip["clip_id"] for clip in made["clips"] if clip[name]} for name in ("has_frames", "has_strip")
+        )
+        with frames_writer(self.workspace.path, row["video_id"]) as frames:
+            pieces.join_frames(self.workspace, row, samples, strips, frames)
+        now = time.process_time() - cpu
+        told = {pieces.READ: 0.0, pieces.SPENT: now, "cpu_seconds": before + now}
+        return made | {"scan_id": pieces.scan_of(row)} | told
+
     def _failed(self, row: Mapping[str, Any], error: RowError) -> dict[str, Any]:
-        told = {"status": "error", "error_kind": error.kind, "error": str(error)}
-        return _video_row(row, self.recipe) | told | {"cpu_seconds": 0.0}
+        made = _video_row(row, self.recipe)
+        if row.get(pieces.TASK) == pieces.PIECE:
+            return pieces.failed(made, row, self.recipe, error)
+        if row.get(pieces.TASK) == pieces.JOIN:
+            made["scan_id"] = pieces.scan_of(row)
+        return made | {"status": "error", "error_kind": error.kind, "error": str(error), "cpu_seconds": 0.0}
 
 
 _recipes: dict[str, Recipe] = {}
@@ -387,41 +388,110 @@ def scan_row(
     all_scores: bool,
     reach: Reach = ANYWHERE,
 ) -> dict[str, Any]:
-    """One row of inputs to one row of videos. Raises VideoError. Runs in the sandbox."""
+    """One row of inputs to one row of videos, a long film in one go. Raises VideoError. Runs in the sandbox."""
     cpu = time.process_time()
-    recipe = _recipe(recipe_data)
-    uri, given = row["uri"], row["spans"] or []
-    source = source_of_row(dict(row), reach)
-    spans = [Span(span["start"], math.inf if span["end"] is None else span["end"]) for span in given]
-    with frames_writer(workspace, row["video_id"]) as frames:
+    recipe, source = _recipe(recipe_data), source_of_row(dict(row), reach)
+    with frames_writer(workspace, row["video_id"]) as frames, _reading(row):
+        keep, show = _keeper(row["uri"], lambda: frames, recipe)
+        scanned = scan_whole(
+            source, recipe, keep, show=show, spans=_spans(row), all_scores=all_scores, on_duration=_knower(recipe)
+        )
+    return made_row(row, recipe, scanned, source) | {"cpu_seconds": time.process_time() - cpu}
 
-        def keep(span: Span, sample: Sample) -> None:
-            name = ids.clip_id(uri, span.start, span.end)
-            strip = strip_of_pictures(sample.keyframes, sample.times)
-            frames.write(store_sample(name, sample, recipe.sampling.jpeg_quality), strip.jpeg)
 
-        def show(span: Span, strip: StoredStrip) -> None:
-            frames.write_strip(ids.clip_id(uri, span.start, span.end), strip)
+def scan_item(
+    row: dict[str, Any],
+    workspace: str,
+    recipe_data: Mapping[str, Any],
+    all_scores: bool,
+    reach: Reach = ANYWHERE,
+) -> dict[str, Any]:
+    """As `scan_row`, but of a long film one piece only, to a row of pieces: the one that the row names, or the first."""
+    cpu = time.process_time()
+    recipe, source = _recipe(recipe_data), source_of_row(dict(row), reach)
+    scan, piece = pieces.scan_of(row), pieces.piece_of(row, recipe) if row.get(pieces.TASK) else None
+    with ExitStack() as stack:
+        opened: list[FramesWriter] = []
 
-        def know(seconds: float) -> None:
-            allow_seconds(max(recipe.scan.min_time_limit, recipe.scan.time_limit * seconds))
+        def frames() -> FramesWriter:
+            if not opened:  # The name of the file is not known before the film is open.
+                name = row["video_id"] if piece is None else piece_name(row["video_id"], scan, piece.number)
+                opened.append(stack.enter_context(frames_writer(workspace, name)))
+            return opened[0]
 
-        try:
-            scanned = scan_video(source, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know, show=show)
-        except RowError:
-            raise
-        except OSError as error:
-            raise VideoError(kind_of(error, local_path(uri) is None), f"while reading: {words(error)}") from error
-    return (
-        _video_row(row, recipe)
-        | _scanned(scanned)
-        | {
-            "clips": [
-                _clip(uri, clip, _brought(clip.span, given, scanned.whole), source.redact) for clip in scanned.clips
-            ],
-            "cpu_seconds": time.process_time() - cpu,
-        }
-    )
+        def begin(first: Piece) -> None:
+            nonlocal piece
+            piece = first
+
+        (keep, show), know = _keeper(row["uri"], frames, recipe), _knower(recipe)
+        with _reading(row):
+            found = (
+                scan_first(
+                    source,
+                    recipe,
+                    keep,
+                    spans=_spans(row),
+                    all_scores=all_scores,
+                    on_duration=know,
+                    on_piece=begin,
+                    show=show,
+                )
+                if piece is None
+                else scan_piece(source, recipe, keep, piece, all_scores=all_scores, on_duration=know, show=show)
+            )
+    if isinstance(found, VideoScan):
+        return made_row(row, recipe, found, source) | {"cpu_seconds": time.process_time() - cpu}
+    assert piece is not None
+    pieces.store_found(workspace, row["video_id"], scan, found)
+    made = _video_row(row, recipe) | {"bytes": found.info.size}
+    told = {pieces.READ: found.time - piece.start, "cpu_seconds": time.process_time() - cpu}
+    return pieces.made(made, piece, scan) | told
+
+
+def _spans(row: Mapping[str, Any]) -> list[Span]:
+    """The clips that the source list names."""
+    return [Span(span["start"], math.inf if span["end"] is None else span["end"]) for span in row["spans"] or []]
+
+
+def _keeper(uri: str, frames: Callable[[], FramesWriter], recipe: Recipe) -> tuple[Keep, Show]:
+    """What stores samples with their strips, and what stores strips alone. frames: gives their file."""
+
+    def keep(span: Span, sample: Sample) -> None:
+        name = ids.clip_id(uri, span.start, span.end)
+        strip = strip_of_pictures(sample.keyframes, sample.times)
+        frames().write(store_sample(name, sample, recipe.sampling.jpeg_quality), strip.jpeg)
+
+    def show(span: Span, strip: StoredStrip) -> None:
+        frames().write_strip(ids.clip_id(uri, span.start, span.end), strip)
+
+    return keep, show
+
+
+def _knower(recipe: Recipe) -> Callable[[float], None]:
+    """What is told the seconds of video to come."""
+    return lambda seconds: allow_seconds(max(recipe.scan.min_time_limit, recipe.scan.time_limit * seconds))
+
+
+@contextmanager
+def _reading(row: Mapping[str, Any]) -> Iterator[None]:
+    """Faults within are those of reading a film."""
+    try:
+        yield
+    except RowError:
+        raise
+    except OSError as error:
+        kind = kind_of(error, local_path(row["uri"]) is None)
+        raise VideoError(kind, f"while reading: {words(error)}") from error
+
+
+def made_row(row: Mapping[str, Any], recipe: Recipe, scanned: VideoScan, source: Source) -> dict[str, Any]:
+    """The row of videos that comes of a scan."""
+    given = row["spans"] or []
+    clips = [
+        _clip(row["uri"], clip, _brought(clip.span, given, scanned.whole), source.redact) for clip in scanned.clips
+    ]
+    told = {"clips": clips, "pieces": None if given else scanned.pieces}
+    return _video_row(row, recipe) | _scanned(scanned) | told
 
 
 def _video_row(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -103,6 +103,12 @@ class Run:
         return {}
 
     @cached_property
+    def perform(self) -> list[Callable[[Job], None]]:
+        """What does a job by the run's workers, which stages may ask for in `finish`; the pipeline fills it in. Empty: there is
+        no engine."""
+        return []
+
+    @cached_property
     def notes(self) -> list[str]:
         """What stages have to say at the end, in sentences."""
         return []
@@ -143,6 +149,10 @@ class Stage(ABC):
     def job(self, run: Run, batches: Sequence[pa.Table]) -> Job:
         """The job of these batches; of none: what those that come by `take` are worked on by."""
         raise NotImplementedError(self.name)
+
+    def begins(self, run: Run) -> bool:
+        """Whether its workers may have begun what no plan knew of, so that it has to be planned once more."""
+        return False
 
     def validate(self, recipe: Recipe) -> None:  # noqa: B027
         """Raises SetupError if the recipe asks this stage for what it cannot do anywhere; costs nothing."""

@@ -76,13 +76,23 @@ def changes_at_once(place: Folder) -> bool:
         return _exchange(one, other)
 
 
+# A function that copies files into a folder. It gets the folder, and path in it → the folder and name of the file to copy.
+Copy = Callable[[Folder, Mapping[str, tuple[Folder, str]]], None]
+
+
 def switch(
-    new: Path, place: Folder, at_once: bool, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]]
+    new: Path,
+    place: Folder,
+    at_once: bool,
+    ours: Sequence[str],
+    clips: Mapping[str, tuple[Folder, str]],
+    copy: Copy | None = None,
 ) -> None:
     """Put the dataset in the folder `new`, which `beside` gave, in the place of the one that is there. at_once: as
     `changes_at_once` said. ours: the files and folders in a dataset's folder that are its own; what else lies there is
     somebody's. clips: path in the dataset → where else the clip lies, which may be nearer to `place`; unless at_once, these need
-    not be in `new`. Raises OSError, and of a store what its client raises; then the old one is whole."""
+    not be in `new`. copy: copies clips into a folder of a store; None: this process asks the store for it. Raises OSError, and
+    of a store what its client raises; then the old one is whole."""
     if place.is_local:
         target = place.path.resolve()
         if not target.exists() and (at_once or not clips):
@@ -92,10 +102,12 @@ def switch(
         if at_once and _exchange(new, target):
             _sync(target.parent)
             return
-    _put_among(new, place, ours, clips)
+    _put_among(new, place, ours, clips, copy)
 
 
-def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]]) -> None:
+def _put_among(
+    new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]], copy: Copy | None
+) -> None:
     """Place what comes, then what tells of it, the index last; then remove what goes. The folder is listed once before and once
     behind, and a clip that stays costs nothing. Clips that `clips` names need not lie in `new`."""
     files = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()} | clips.keys()
@@ -116,7 +128,11 @@ def _put_among(new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str
         else:
             place.put(new / name, name)
 
-    _at_once(put, sorted(files - set(last) - stays), place)
+    coming = sorted(files - set(last) - stays)
+    if copy is not None and not place.is_local:
+        copy(place, {name: clips[name] for name in coming if name in clips})
+        coming = [name for name in coming if name not in clips]
+    _at_once(put, coming, place)
     for name in last:
         place.put(new / name, name)
     gone = [entry.name for entry in place.entries() if entry.name.split("/")[0] in ours and entry.name not in files]

@@ -78,7 +78,7 @@ def test_a_listed_clip_of_a_remote_film_fetches_at_most_three_times_its_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ahead, "LEAST", 4096)  # the film has 25 KB a second: a hundredth of a real one
-    monkeypatch.setattr(av, "open", _small_buffer(av.open))
+    monkeypatch.setattr(av, "open", small_buffer(av.open))
     requests = Requests(numbered.read_bytes())
     monkeypatch.setattr(
         "longtake.curation.reading.opening.open_source",
@@ -96,7 +96,7 @@ def test_a_listed_clip_of_a_remote_film_fetches_at_most_three_times_its_bytes(
     assert np.sum(requests.fetched) < numbered.stat().st_size / 2
 
 
-def _small_buffer(opened: Any) -> Any:
+def small_buffer(opened: Any) -> Any:
     return lambda *args, **more: opened(*args, **{"buffer_size": 4096, **more})
 
 

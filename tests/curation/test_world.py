@@ -20,7 +20,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.running.faults import IN_A_ROW, LAST, Faults, Outcome, source_of
 from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
-from longtake.curation.stages.scan import remote_sizes
+from longtake.curation.stages.sizes import remote_sizes
 from longtake.filters import registry
 from tests.curation.faulty_server import FAULTS, KINDS, Faulty, faulty_server
 from tests.curation.test_pipeline import NOTHING, call, computed, stats

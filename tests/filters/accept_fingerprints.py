@@ -48,7 +48,18 @@ PLUMBING: dict[str, tuple[str, ...]] = {
 # Modules that make the pictures for all filters of samples and stored frames, and decide where clips begin and end.
 READING = tuple(
     f"curation/reading/{name}.py"
-    for name in ("opening", "orientation", "pictures", "samples", "sampling", "scan_video", "shots", "video")
+    for name in (
+        "opening",
+        "orientation",
+        "pictures",
+        "pieces",
+        "samples",
+        "sampling",
+        "scan_video",
+        "seams",
+        "shots",
+        "video",
+    )
 )
 # These modules decide which part of a picture is kept where a recipe cuts borders away.
 CROPPING = tuple(f"curation/reading/{name}.py" for name in ("box", "cropping", "native"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from longtake.curation.clip_table import rows_table
 from longtake.curation.recipe import Recipe, parse_recipe
+from longtake.curation.running.inline import in_this_process
+from longtake.curation.running.jobs import Job
 from longtake.curation.stages.export import encoded_path, finish
+from longtake.curation.stages.placing import by_workers
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from longtake.manifests.dataset.switch import changes_at_once, published
@@ -133,6 +137,22 @@ def test_in_a_bucket_only_what_changes_is_placed_and_no_clip_comes_through_the_d
     bucket.clear()
     finish(workspace, recipe(103))
     assert not bucket["cp_file"] + bucket["rm_file"] + bucket["_rm"]
+
+
+def test_workers_of_the_run_ask_a_bucket_for_copies(bucket: Counter[str]) -> None:
+    workspace, done = fill("memory://placing/by-workers"), list[tuple[int, int]]()
+
+    def perform(job: Job) -> None:
+        reports = list(in_this_process(pickle.loads(pickle.dumps(job))))
+        done.append((job.rows, sum(report.rows for report in reports)))
+
+    finish(workspace, recipe(100), None, by_workers(perform))
+    assert bucket["cp_file"] == 25
+    assert clips_of(workspace) == set(range(25))
+    finish(workspace, recipe(103), None, by_workers(perform))
+    assert clips_of(workspace) == set(range(3, 28))
+    finish(workspace, recipe(103), None, by_workers(perform))
+    assert done == [(25, 25), (3, 3)]  # Nothing has changed at last, and no worker is asked.
 
 
 def test_on_a_disk_no_byte_of_a_clip_is_copied(tmp_path: Path) -> None:
