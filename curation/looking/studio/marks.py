@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -27,6 +27,8 @@ from longtake.manifests.folder import Entry, Folder
 
 FOLDER = "studio/marks"  # in the workspace
 MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
+MOST_NOTE = 2000  # Characters of a note: all marks of a workspace are held in memory.
+NOBODY = "unnamed"  # the rater of a mark whose line names none
 FEWEST = 3  # good ones and bad ones, for a proposal
 _MOST_CUTS = 500
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -34,12 +36,13 @@ _PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One line of a file of marks. mark: good, bad, or None: taken back."""
+    """One line of a file of marks. mark: good, bad, or None: taken back. note: what the rater wrote beside it."""
 
     who: str
     when: datetime
     clip: str
     mark: str | None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,47 +155,54 @@ class Marks:
     """
 
     def __init__(self, workspace: Workspace, who: str) -> None:
-        if not who.isprintable() or not 1 <= len(who.strip()) <= MOST_NAME:
-            raise SetupError(f"a rater's name is a text of 1 to {MOST_NAME} characters in one line, not {who!r}")
-        self.who = who.strip()
+        self.who = rater_name(who)
         self._folder = workspace.folder / FOLDER
         self._lock = threading.RLock()
         self._files: dict[str, tuple[Entry, list[Mark]]] = {}
         self._file: str | None = None
         self._last = datetime.min.replace(tzinfo=UTC)
 
-    def by_rater(self) -> dict[str, dict[str, bool]]:
-        """Rater → clip id → good, as it is on the disk now; marks that were taken back are left out."""
+    def newest(self) -> list[Mark]:
+        """Of each rater the newest mark on each clip, as it is on the disk now, by clip and rater; marks that were taken back are
+        left out."""
         newest: dict[tuple[str, str], Mark] = {}
         with self._lock:
             self._refresh()
             for _, (_, marks) in sorted(self._files.items()):
                 for mark in marks:
-                    old = newest.get((mark.who, mark.clip))
+                    old = newest.get((mark.clip, mark.who))
                     if old is None or mark.when >= old.when:
-                        newest[mark.who, mark.clip] = mark
+                        newest[mark.clip, mark.who] = mark
+        return [mark for _, mark in sorted(newest.items()) if mark.mark is not None]
+
+    def by_rater(self) -> dict[str, dict[str, bool]]:
+        """Rater → clip id → good, as it is on the disk now; marks that were taken back are left out."""
         found: dict[str, dict[str, bool]] = {}
-        for mark in newest.values():
-            if mark.mark is not None:
-                found.setdefault(mark.who, {})[mark.clip] = mark.mark == "good"
+        for mark in self.newest():
+            found.setdefault(mark.who, {})[mark.clip] = mark.mark == "good"
         return found
 
     def own(self) -> dict[str, bool]:
         """Clip id → good, by this rater."""
         return self.by_rater().get(self.who, {})
 
-    def add(self, clip: str, mark: str | None, known: Mapping[str, Any]) -> None:
+    def add(self, clip: str, mark: str | None, known: Mapping[str, Any], note: str | None = None) -> None:
         """Append a mark of this rater; when this returns, it is on the disk. mark: good, bad, or None: taken back. known: what
-        the rater saw beside it (scores, gates), kept with it."""
+        the rater saw beside it (scores, gates), kept with it. note: what the rater says of the clip."""
         with self._lock:
             # A clock that is set back must not make a newer mark the older one.
             self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
-            line = {"who": self.who, "when": self._last.isoformat(), "clip": clip, "mark": mark, **known}
+            self.put([Mark(self.who, self._last, clip, mark, None if note is None else checked_note(note))], known)
+
+    def put(self, marks: Sequence[Mark], known: Mapping[str, Any] | None = None) -> None:
+        """Append marks as they are, of any raters and times; when this returns, they are on the disk. known: as of `add`."""
+        lines = [_line(mark) | dict(known or {}) for mark in marks]
+        with self._lock:
             if self._file is None:
                 name = "-".join(_PLAIN.sub("_", part)[:40] for part in (self.who, socket.gethostname()))
                 self._file = f"{name.lstrip('.')}-{secrets.token_hex(6)}.jsonl"
             try:
-                self._folder.append(self._file, f"{json.dumps(line)}\n".encode())
+                self._folder.append(self._file, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
             except Exception as error:  # OSError, and whatever a remote store's client raises
                 path, self._file = self._folder.file(self._file), None  # it may end in half a line now
                 raise SetupError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -211,6 +221,25 @@ class Marks:
             del self._files[name]
 
 
+def rater_name(who: str) -> str:
+    """A rater's name as it is kept. Raises SetupError for what is none."""
+    if not who.isprintable() or not 1 <= len(who.strip()) <= MOST_NAME:
+        raise SetupError(f"a rater's name is a text of 1 to {MOST_NAME} characters in one line, not {who!r}")
+    return who.strip()
+
+
+def checked_note(note: str) -> str | None:
+    """A note as it is kept; None for an empty one. Raises SetupError for one that is too long."""
+    if len(note) > MOST_NOTE:
+        raise SetupError(f"a note has at most {MOST_NOTE} characters, not {len(note)}")
+    return note.strip() or None
+
+
+def _line(mark: Mark) -> dict[str, Any]:
+    told = {"who": mark.who, "when": mark.when.isoformat(), "clip": mark.clip, "mark": mark.mark}
+    return told if mark.note is None else told | {"note": mark.note}
+
+
 def _parsed(content: bytes, path: str) -> list[Mark]:
     """The marks of one file. Half a line at its end is a mark that is being written, or never was answered for."""
     *lines, _ = content.split(b"\n")
@@ -218,12 +247,10 @@ def _parsed(content: bytes, path: str) -> list[Mark]:
     for number, line in enumerate(lines, 1):
         try:
             found = json.loads(line)
-            mark = Mark(found["who"], datetime.fromisoformat(found["when"]), found["clip"], found["mark"])
-            if (
-                not isinstance(mark.who, str)
-                or not isinstance(mark.clip, str)
-                or mark.mark not in ("good", "bad", None)
-            ):
+            when = datetime.fromisoformat(found["when"])
+            mark = Mark(found.get("who", NOBODY), when, found["clip"], found["mark"], found.get("note"))
+            texts = (mark.who, mark.clip, mark.note or "")
+            if not all(isinstance(text, str) for text in texts) or mark.mark not in ("good", "bad", None):
                 raise ValueError("a mark is good, bad or null, of a clip, by a rater")
             if mark.when.tzinfo is None:
                 raise ValueError("when has no time zone")
