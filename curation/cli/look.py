@@ -318,4 +318,10 @@ def studio(
     console.print(f"studio: {outside(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
     console.print(f"marks are kept as those of {outside(session.marks.who)}; --rater names another", soft_wrap=True)
     with suppress(KeyboardInterrupt):  # the way to end it
-        serve(session, bound, token, reads)
+        serve(
+            session,
+            bound,
+            token,
+            reads,
+            [*(["--access", access] if access else []), *(["--allow-private"] * allow_private)],
+        )

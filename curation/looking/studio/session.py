@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -27,6 +25,7 @@ from longtake.curation.looking.report.clips import Looker, thumbnails
 from longtake.curation.looking.report.columns import Bools, Columns, Rows
 from longtake.curation.looking.report.findings import sources
 from longtake.curation.looking.stats import counted
+from longtake.curation.looking.studio.asked import StudioError, ends_of, numbers, shown, whole_number, word
 from longtake.curation.looking.studio.marks import Marks, this_user
 from longtake.curation.looking.studio.strip import Film, Films, places, step_of, sweep
 from longtake.curation.recipe import PUBLISHED, Recipe, load_recipe, parse_recipe, parse_yaml, shipped
@@ -43,10 +42,6 @@ REMEMBERED = 400  # clips whose pictures stay in memory: some 30 MB
 REMEMBERED_SETTINGS = 8  # settings whose kept clips stay in memory: 8 MB each for a million kept clips
 FOLDER = "studio"  # in the workspace
 WHICH = ("kept", "rejected", "undecided", "error", "entering", "leaving", "good", "bad", "alone", "alone so far")
-
-
-class StudioError(ValueError):
-    """A question that makes no sense: what was wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,8 @@ class Session:
         self.recipe = recipe
         self.marks = Marks(workspace, rater or this_user())
         self.marks.by_rater()
-        self._lock = threading.RLock()
+        self._writers: dict[str, Marks] = {self.marks.who: self.marks}
+        self.lock = threading.RLock()
         self._ready = threading.Event()
         self._failed: BaseException | None = None
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
@@ -94,7 +90,7 @@ class Session:
             self._ready.set()
 
     def _take(self, columns: Columns) -> None:
-        with self._lock:
+        with self.lock:
             self._columns = columns
             self._looker = Looker(self.workspace, columns)
             self._films = Films(columns)
@@ -121,7 +117,7 @@ class Session:
     def state(self) -> dict[str, Any]:
         """What a page needs to begin."""
         columns = self.columns
-        with self._lock:
+        with self.lock:
             return {
                 "workspace": self.workspace.path,
                 "recipe": self.recipe.name,
@@ -136,11 +132,6 @@ class Session:
                     for scale in (columns.scales[name],)
                 },
                 "rater": self.marks.who,
-                "marks": {
-                    who: {clip: "good" if good else "bad" for clip, good in made.items()}
-                    for who, made in sorted(self.marks.by_rater().items())
-                },
-                "notes": {},
                 "recipes": self.recipes(),
                 "published": list(PUBLISHED),
                 "not_applied": self.recipe.not_applied,
@@ -150,14 +141,14 @@ class Session:
 
     def sources(self) -> list[tuple[str, int]]:
         """Folders and hosts that clips come from, the most frequent first."""
-        with self._lock:
+        with self.lock:
             pairs = [(str(r["values"]), int(r["counts"])) for r in pc.value_counts(self._origins()).to_pylist()]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:SOURCES]
 
     def setting(self, question: Mapping[str, Any]) -> Setting:
         """What a question is about: tiers {tier: {gate: [low or null, high or null]}} (without: those of the recipe); tier;
         optionally selection {source, uri, caption}, and against: {recipe} or {tiers}, what entering and leaving are told by."""
-        tiers = self.parse_tiers(question["tiers"]) if "tiers" in question else dict(self.recipe.tiers)
+        tiers: dict[str, Tier] = self.parse_tiers(question["tiers"]) if "tiers" in question else dict(self.recipe.tiers)
         tier = word(question, "tier")
         if tier is None or tier not in tiers:
             raise StudioError(f"no tier {tier!r}")
@@ -181,11 +172,11 @@ class Session:
         return columns
 
     def decide(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Other gates: counts, funnel and histograms. question: see `setting`; optionally gate (which one is looked at: its line),
-        whole (true: the histograms of all clips, too)."""
+        """Other gates: counts, funnel and histograms. question: see `setting`; optionally gate (whose line is told), and whole
+        (true: the histograms of all clips, too)."""
         setting, name = self.setting(question), self.gate_of(question)
         tier, tiers = setting.tier, setting.tiers
-        with self._lock:
+        with self.lock:
             self._against(setting)
             columns = self.apply(setting)
             answer: dict[str, Any] = {
@@ -207,14 +198,14 @@ class Session:
         setting, name, end = self.setting(question), self.gate_of(question), word(question, "end")
         if name is None or end not in ("low", "high"):
             raise StudioError(f"no end {end!r} of a gate {name!r}")
-        with self._lock:
+        with self.lock:
             columns = self.apply(setting)
             film, gates = self._film(setting, name), setting.tiers[setting.tier]
             gate, own = gates.get(name), self.recipe.tiers[setting.tier].get(name)
             further = [one.low if end == "low" else one.high for one in (gate, own) if one is not None]
             grid = places(columns.scales[name], further)
             order = list(self._ordered(setting.tier, [*gates, name]))
-            side = "left" if end == "low" else "right"
+            ranks = np.searchsorted(film.values, grid, "left" if end == "low" else "right")
             told: dict[str, Any] = {
                 "gate": name,
                 "end": end,
@@ -222,7 +213,7 @@ class Session:
                 "clips": int(film.rows.size),
                 "line": film.line(gate),
                 "places": grid.tolist(),
-                "ranks": [*np.searchsorted(film.values, grid, side).tolist(), 0 if end == "low" else film.rows.size],
+                "ranks": [*ranks.tolist(), 0 if end == "low" else film.rows.size],
                 "sweep": sweep(columns, setting.tier, name, end, order, grid),
                 "own": None if own is None else ends_of(own),
             }
@@ -248,7 +239,7 @@ class Session:
         if name is None:
             raise StudioError("no gate")
         start, most = whole_number(question, "start", 0), whole_number(question, "count", SHOWN)
-        with self._lock:
+        with self.lock:
             self.apply(setting)
             film = self._film(setting, name)
             rows = film.rows[start : start + min(most, MOST_SHOWN)]
@@ -265,8 +256,8 @@ class Session:
         return name
 
     def cards(self, rows: Rows, tier: str, name: str | None = None) -> list[dict[str, Any]]:
-        """Clips as a page shows them small. measured: whether every gate of the tier but `name` has a score of it; span: the values
-        that the gate looks at, where they are more than one."""
+        """Clips as a page shows them small. measured: whether every gate of the tier but `name` has a score of it; span: the
+        values that the gate looks at, where they are more than one."""
         columns = self.columns
         now = columns.tiers[tier]
         tally = now.tally.of(rows)
@@ -339,7 +330,7 @@ class Session:
         """Two settings side by side: A is what `against` names, B what is set. Of each the clips kept and their seconds; who
         enters and who leaves from A to B, and a few of them. question: see `setting`."""
         setting = self.setting(question)
-        with self._lock:
+        with self.lock:
             before = self._against(setting)
             columns = self.apply(setting)
             told: dict[str, Any] = {}
@@ -356,13 +347,13 @@ class Session:
             return {"tiers": told, "cards": cards}
 
     def clips(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Clips of a tier. question: see `setting`; which: kept, rejected, undecided, error, entering, leaving, good, bad (by rater
-        `who`), or with a gate alone (those that it alone rejects) and alone so far (those that it alone rejects as far as they are
-        measured); optionally start, count."""
+        """Clips of a tier. question: see `setting`; which: kept, rejected, undecided, error, entering, leaving, good, bad (by
+        rater `who`), or with a gate alone (those that it alone rejects) and alone so far (those that it alone rejects as far as
+        they are measured); optionally start, count."""
         setting, which, gate = self.setting(question), word(question, "which"), self.gate_of(question)
         who = word(question, "who") or self.marks.who
         start, most = whole_number(question, "start", 0), whole_number(question, "count", SHOWN)
-        with self._lock:
+        with self.lock:
             if which in ("entering", "leaving"):
                 self._against(setting)
             columns = self.apply(setting)
@@ -383,6 +374,13 @@ class Session:
             chosen = columns.seen_first(rows)[start : start + min(most, MOST_SHOWN)]
             return {"clips": self.cards(chosen, tier, gate), "start": start, "of": int(rows.size)}
 
+    def marks_of(self, who: str) -> Marks:
+        """The door for the marks of one rater."""
+        with self.lock:
+            if who not in self._writers:
+                self._writers[who] = Marks(self.workspace, who)
+            return self._writers[who]
+
     def rows_of(self, clips: list[str]) -> Rows:
         """Where these clips are, of those that there are, in the order of the table."""
         ids = self.columns.scores.table["clip_id"]
@@ -392,7 +390,7 @@ class Session:
         """All about one clip. question: see `setting`; clip. Raises KeyError."""
         setting, clip_id = self.setting(question), word(question, "clip") or ""
         self.columns  # noqa: B018 (waits)
-        with self._lock:
+        with self.lock:
             at = self.row(clip_id)
             columns = self.apply(setting)
             view = self._looker.look([at])[0]
@@ -438,14 +436,14 @@ class Session:
 
     def picture(self, clip_id: str, number: int) -> bytes | None:
         """A keyframe of a clip as a small JPEG; None where there is none. Raises KeyError for an unknown clip."""
-        with self._lock:
+        with self.lock:
             known = self._pictures.get(clip_id)
             if known is not None:
                 self._pictures.move_to_end(clip_id)
         if known is None:
             row = self.columns.clips([self.row(clip_id)], ["video_id"])[0]
             known, _ = thumbnails(self.workspace, row["video_id"], clip_id, PICTURE)
-            with self._lock:
+            with self.lock:
                 self._pictures[clip_id] = known
                 while len(self._pictures) > REMEMBERED:
                     self._pictures.popitem(last=False)
@@ -544,7 +542,7 @@ class Session:
             if unknown := [name for name in gates if name not in self.recipe.filters]:
                 raise StudioError(f"{tier}: no filter {unknown[0]!r}")
             try:
-                parsed[tier] = {name: Gate.parse(_numbers(gates[name])) for name in self._ordered(tier, gates)}
+                parsed[tier] = {name: Gate.parse(numbers(gates[name])) for name in self._ordered(tier, gates)}
             except ValueError as error:
                 raise StudioError(f"{tier}: {error}") from error
         return parsed
@@ -565,46 +563,9 @@ class Session:
         return parse_recipe(plain, source="the studio", check_captioner=False)
 
 
-def word(question: Mapping[str, Any], key: str) -> str | None:
-    """A text of a question; None where it has none. Raises StudioError if it is anything else."""
-    value = question.get(key)
-    if value is not None and not isinstance(value, str):
-        raise StudioError(f"{key} is a text, or null")
-    return value
-
-
 def _matching(uris: pa.ChunkedArray, text: str) -> Bools:
     return np.asarray(pc.match_substring(uris.cast("string"), text, ignore_case=True).to_numpy()).astype(bool)
 
 
-def _numbers(ends: object) -> list[float | None]:
-    if not isinstance(ends, list) or len(ends) != 2:
-        raise ValueError("a gate is [low, high], null for an open end")
-    for end in ends:
-        if end is not None and (isinstance(end, bool) or not isinstance(end, int | float)):
-            raise ValueError(f"{str(end)[:40]!r} is no end of a gate")
-        if end is not None and not abs(end) <= sys.float_info.max:  # also of nan
-            raise ValueError("an end of a gate is a finite number")
-    return [None if end is None else float(end) for end in ends]
-
-
-def whole_number(question: Mapping[str, Any], key: str, default: int) -> int:
-    """A count of a question. Raises StudioError if it is none."""
-    value = question.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise StudioError(f"{key} is a whole number from 0 on")
-    return value
-
-
-def ends_of(gate: Gate) -> list[float | None]:
-    """A gate as a page has it: null for an open end."""
-    return [None if math.isinf(end) else end for end in (gate.low, gate.high)]
-
-
 def _plain(tiers: Mapping[str, Tier]) -> dict[str, dict[str, list[float | None]]]:
     return {tier: {name: ends_of(gate) for name, gate in gates.items()} for tier, gates in tiers.items()}
-
-
-def shown(value: float) -> float | str:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else f"{value}"

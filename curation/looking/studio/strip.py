@@ -50,7 +50,10 @@ class Film:
         """How many of the clips lie before the low end of a gate, and how many up to its high end."""
         if gate is None:
             return [0, self.rows.size]
-        return [int(np.searchsorted(self.values, gate.low, "left")), int(np.searchsorted(self.values, gate.high, "right"))]
+        return [
+            int(np.searchsorted(self.values, gate.low, "left")),
+            int(np.searchsorted(self.values, gate.high, "right")),
+        ]
 
 
 class Films:
@@ -119,20 +122,17 @@ def sweep(
     at, lost_anyway, missing = _turning(columns, name, end, other)
     counted = columns.counted
     # The first other gate that rejects each clip, in the funnel's order; the number of gates where none does.
-    others = [other for other in order if other != name]
-    first = np.full(len(columns), len(others), np.uint8)
-    for i, other in reversed(list(enumerate(others))):
-        np.copyto(first, np.uint8(i), where=now.gates[other].failed)
+    names = [one for one in order if one != name]
+    first = np.full(len(columns), len(names), np.uint8)
+    for i, one in reversed(list(enumerate(names))):
+        np.copyto(first, np.uint8(i), where=now.gates[one].failed)
     # Classes: those that other gates reject, by the first one; the rest by whether all scores are there, and this one.
-    n = len(others)
+    n = len(names)
     kind = first.astype(np.int64)
     kind += np.where(first == n, 2 * (tally.missings > 0) + missing, 0)
     # How many places of the grid each clip survives, from the one that loses least on; `open` loses none of them.
-    if end == "low":
-        lives = np.searchsorted(grid, at, "right")
-    else:
-        lives = grid.size - np.searchsorted(grid, at, "left")
-    lives = np.where(lost_anyway, 0, lives + 1)
+    inwards = np.searchsorted(grid, at, "right") if end == "low" else grid.size - np.searchsorted(grid, at, "left")
+    lives = np.where(lost_anyway, 0, inwards + 1)
     size, classes = grid.size + 2, n + 4
     key = (kind * size + lives)[counted]
     table = np.bincount(key, minlength=classes * size).reshape(classes, size)
