@@ -227,7 +227,7 @@ class Columns:
             new[tier] = _Tier(results, tally)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
-                if name in before.others:  # which clips the others pass does not depend on it
+                if name in before.others and name in before.shares:  # which clips the others pass does not depend on it
                     new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
                 rows = np.flatnonzero((old.failed ^ now.failed | old.missing ^ now.missing) & self.counted)
                 if rows.size * 4 < len(self):

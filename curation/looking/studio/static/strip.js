@@ -14,7 +14,8 @@ export class Strip {
     Object.assign(this, {place, question, marked, open, marks, turn});
     this.list = element("ul", {class: "reel", "aria-label": "clips by their score"});
     this.lines = ["low", "high"].map((end) => element("div", {class: `cut ${end}`, "aria-hidden": "true"}, element("span")));
-    this.window = element("div", {class: "window"}, this.list, ...this.lines);
+    this.edges = ["no clip has a lower score", "no clip has a higher score"].map((text) => element("p", {class: "edge note"}, text));
+    this.window = element("div", {class: "window"}, ...this.edges, this.list, ...this.lines);
     this.empty = element("div", {class: "empty", hidden: true});
     this.tools = element("div", {class: "row tools"},
       element("button", {type: "button", onclick: () => this.page(-1), "aria-label": "clips with lower scores"}, "‹ lower"),
@@ -202,6 +203,9 @@ export class Strip {
       line.hidden = end === null || end === undefined;
       line.style.transform = `translateX(${Math.round(middle + (this.line[i] - this.view) * this.width)}px)`;
       tell(line.firstChild, line.hidden ? "" : `${i ? "≤" : "≥"} ${digits(end)}`);
+    });
+    this.edges.forEach((edge, i) => {
+      edge.style.transform = `translateX(${Math.round(middle + ((i ? this.of : 0) - this.view) * this.width)}px)${i ? "" : " translateX(-100%)"}`;
     });
     const here = this.line[this.end === "low" ? 0 : 1];
     tell(this.where, `${count(here)} clips below the line, ${count(this.of - here)} above; ${Math.abs(this.view - here) < 0.5 ? "at the line" : `${count(Math.round(Math.abs(this.view - here)))} clips ${this.view < here ? "below" : "above"} it`}`);

@@ -68,6 +68,7 @@ function draw(tier, answer) {
 }
 
 function drawOthers(answer) {
+  state.histograms = answer.histograms;
   const {gates} = answer.counts[state.tier];
   for (const [name, shown] of Object.entries(small)) shown.draw(state.whole[name], answer.histograms[name], gates[name]);
 }
@@ -185,10 +186,19 @@ function changed(end, now, done) {
   if (local) decideSoon();
 }
 
+// The end that rejects more of what no other gate rejects
+function endOf(name, now) {
+  if (!now || now[0] === null || now[1] === null) return now && now[0] === null ? "high" : "low";
+  const {low, high} = state.filters[name];
+  const bins = state.histograms?.[name] ?? [];
+  const beyond = (is) => bins.reduce((sum, n, i) => sum + (is(low + ((i + 0.5) * (high - low)) / bins.length) ? n : 0), 0);
+  return beyond((value) => value > now[1]) > beyond((value) => value < now[0]) ? "high" : "low";
+}
+
 function choose(name, end = null, scroll = true) {
   state.gate = name;
   const now = range(name);
-  state.end = end ?? (now && now[0] === null ? "high" : "low");
+  state.end = end ?? endOf(name, now);
   show();
   address();
   lookAtGate();
