@@ -1,4 +1,4 @@
-"""Recipes out of the studio: written, compared with others, priced and run. Functions on a session, and the run that one began."""
+"""Recipes out of the studio: written, compared with others, priced and run. Functions on a session, and a run of its own."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from longtake.curation.cli.main import app
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import statistics
-from longtake.curation.looking.studio.marks import FEWEST, Marks, agreement, propose, this_user
 from longtake.curation.looking.studio.asked import StudioError
+from longtake.curation.looking.studio.marks import FEWEST, Marks, agreement, propose, this_user
 from longtake.curation.looking.studio.session import Session
 from longtake.curation.looking.studio.writing import save
 from longtake.curation.looking.tiering import retier

@@ -10,6 +10,7 @@ export class Gate {
   // undo(): what the browser's own undo would do to a field
   constructor(place, {changed, chosen, undo}) {
     this.changed = changed;
+    this.typing = null;  // the end whose field holds a number that is not set yet
     this.range = [null, null];
     this.places = {low: null, high: null};
     this.on = element("input", {type: "checkbox", id: "gate-on", onchange: () => this.toggle()});
@@ -27,7 +28,11 @@ export class Gate {
     }));
     this.fields = ENDS.map((end, i) => element("input", {
       type: "number", step: "any", placeholder: "open", "data-end": end, "aria-describedby": "refused",
-      onchange: () => this.typed(i), onfocus: () => chosen(end), onblur: () => this.place(),
+      oninput: () => { this.typing = i; }, onchange: () => this.typed(i), onfocus: () => chosen(end),
+      onblur: () => {
+        this.typing = null;
+        this.place();
+      },
       onbeforeinput: (event) => {
         if (!event.inputType.startsWith("history")) return;
         event.preventDefault();  // a browser's own undo knows what was typed, and not what the gate is
@@ -102,7 +107,7 @@ export class Gate {
       handle.classList.toggle("open", end === null);
       handle.setAttribute("aria-valuenow", end === null ? (i ? high : low) : Math.min(high, Math.max(low, end)));
       handle.setAttribute("aria-valuetext", end === null ? "open" : digits(end));
-      this.fields[i].value = end === null ? "" : end;
+      if (this.typing !== i) this.fields[i].value = end === null ? "" : end;  // a number that is being typed stays
     });
     const off = !this.on.checked;
     this.shades[0].setAttribute("width", off ? 0 : 64 * share[0]);
@@ -184,6 +189,7 @@ export class Gate {
 
   typed(i) {
     const field = this.fields[i];
+    this.typing = null;
     const value = field.value === "" ? null : Number(field.value);
     const other = this.range[1 - i];
     const stays = `${this.name} stays ${rangeText(this.value)}.`;
