@@ -48,9 +48,12 @@ export async function ask(path, question) {
   return answer.json();
 }
 
-export function fault(error) {
+// of: what it came of; a success of one thing takes no sentence about another away
+export function fault(error, of = "asking") {
+  if (!error && $("fault").dataset.of !== of) return;
   $("fault").textContent = error ? String(error.message || error) : "";
   $("fault").hidden = !error;
+  $("fault").dataset.of = of;
 }
 
 export const guarded = (act) => async (...given) => {

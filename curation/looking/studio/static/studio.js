@@ -238,9 +238,9 @@ function come() {
   const selected = JSON.stringify(state.selection);
   try {
     Object.assign(state, parse(location.hash, state));
-    fault(null);
+    fault(null, "address");
   } catch (error) {
-    fault(`${error.message}. What is set stays.`);
+    fault(`${error.message}. What is set stays.`, "address");
     return;
   }
   if (JSON.stringify(state.selection) !== selected) state.whole = null;
