@@ -117,7 +117,7 @@ def test_what_is_set_is_an_address(watched: Watched, served: Studio, browser: Br
     page.get_by_label("finetune").check()
     still(page)
     typed(page, "psnr", "high", "60")
-    page.locator("#filter input[name=uri]").fill("10.mp4")
+    page.locator("#filter input[name=uri]").fill("00.mp4")
     expect(page.locator("#selected")).not_to_have_text("9 clips")
     page.locator("#which").select_option("rejected")
     page.locator("#listed .open-clip").first.click()
@@ -250,8 +250,9 @@ def test_two_browsers_mark_at_once_and_lose_nothing(browser: Browser, served: St
         for _ in range(12):
             for page in pages:
                 page.keyboard.press("ArrowLeft")
-        count = int(page.locator("#strip .tools .note").inner_text().split()[0])
-        for at in range(12):
+        below, _, _, _, _, above, *_ = pages[0].locator("#strip .tools .note").inner_text().split()
+        clips = int(below) + int(above)
+        for at in range(clips):
             pages[0].keyboard.press("g")
             pages[1].keyboard.press("g" if at % 2 else "b")
             for page in pages:
@@ -262,7 +263,7 @@ def test_two_browsers_mark_at_once_and_lose_nothing(browser: Browser, served: St
         made = Marks(films, "x").by_rater()
         assert set(made) == {"ada", "bob"}
         assert made["ada"].keys() == made["bob"].keys()
-        assert len(made["ada"]) > count
+        assert len(made["ada"]) == clips
         assert all(made["ada"].values())
         pages[0].reload()
         expect(pages[0].locator("#raters")).to_contain_text("ada and bob")
