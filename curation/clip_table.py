@@ -48,6 +48,7 @@ def explode(videos: pa.Table) -> pa.Table:
         "error_kind": field["error_kind"],
         "error": field["error"],
         "has_frames": field["has_frames"],
+        "has_strip": field["has_strip"],
         "source_caption": field["caption"],
         "source_sub_captions": field["sub_captions"],
         "source_captions": field["captions"],

@@ -1,12 +1,16 @@
-"""Stored samples: one Parquet file per video, one row group per clip, so that a clip's frames are read alone."""
+"""Stored samples and strips: one Parquet file per video, one row group per clip, so that a clip's frames are read alone.
+
+A strip is one small JPEG with a clip's keyframes side by side. Every clip whose pictures the scan saw has one; a sample have only
+those that some tier may keep."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +25,12 @@ FRAMES_SCHEMA = pa.schema(
         pa.field("times", pa.list_(pa.float64())),
         pa.field("partner_times", pa.list_(pa.float64())),
         pa.field("marks", pa.binary()),
+        pa.field("strip", pa.binary()),
     ]
 )
+
+
+_SAMPLE = tuple(name for name in FRAMES_SCHEMA.names if name != "strip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +45,22 @@ class StoredFrames:
     marks: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredStrip:
+    """The strip of one clip as it lies on disk: a JPEG of as many pictures side by side, all of one width, as there are times, in
+    seconds of the video."""
+
+    jpeg: bytes
+    times: list[float]
+
+
 def frames_name(video_id: str) -> str:
     """The file of the samples of a video's clips, below the workspace."""
     return f"frames/{video_id[:2]}/{video_id}.parquet"
 
 
 class FramesWriter:
-    """Collects the clips of one video; the file appears, whole, when the `with` block of `frames_writer` ends well."""
+    """Collects the clips of one video, each once; the file appears, whole, when the `with` block of `frames_writer` ends well."""
 
     def __init__(self, file: Path, path: str) -> None:
         self._path = path
@@ -51,9 +68,16 @@ class FramesWriter:
         self._parquet = pq.ParquetWriter(file, FRAMES_SCHEMA, compression="none", write_statistics=["clip_id"])
         self.clips = 0
 
-    def write(self, frames: StoredFrames) -> None:
-        """Raises StoreError if the disk does not take it."""
-        row = {name: [getattr(frames, name)] for name in FRAMES_SCHEMA.names}
+    def write(self, frames: StoredFrames, strip: bytes | None = None) -> None:
+        """The sample of a clip, with its strip. Raises StoreError if the disk does not take it."""
+        self._append({**{name: getattr(frames, name) for name in _SAMPLE}, "strip": strip})
+
+    def write_strip(self, clip_id: str, strip: StoredStrip) -> None:
+        """The strip of a clip that has no sample. Raises StoreError if the disk does not take it."""
+        self._append({"clip_id": clip_id, "times": strip.times, "strip": strip.jpeg})
+
+    def _append(self, values: Mapping[str, object]) -> None:
+        row = {name: [values.get(name)] for name in FRAMES_SCHEMA.names}
         try:
             self._parquet.write_table(pa.table(row, schema=FRAMES_SCHEMA))
         except OSError as error:
@@ -97,16 +121,30 @@ def _unwritten(path: str, error: OSError) -> StoreError:
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:
     """The samples of the clips named, of those that are there. Raises OSError, pyarrow.ArrowInvalid."""
+    rows = _rows(workspace, video_id, clip_ids, _SAMPLE)
+    return {row["clip_id"]: StoredFrames(**row) for row in rows if row["keyframes"] is not None}
+
+
+def read_strips(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredStrip]:
+    """The strips of the clips named, of those that are there: an older version stored none. Raises OSError,
+    pyarrow.ArrowInvalid."""
+    rows = _rows(workspace, video_id, clip_ids, ("clip_id", "times", "strip"))
+    return {row["clip_id"]: StoredStrip(row["strip"], row["times"]) for row in rows if row.get("strip")}
+
+
+def _rows(workspace: str, video_id: str, clip_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the clips named, of those that are there: of these columns those that the file has."""
     wanted = set(clip_ids)
     folder = open_folder(workspace)
     with folder.open_by_range(frames_name(video_id)) as file:
         # A remote file is asked for all ranges at once; a local one is read as it is decoded.
         parquet = pq.ParquetFile(file, pre_buffer=not folder.is_local)
         groups = [group for group in range(parquet.num_row_groups) if _clip_of(parquet, group) in wanted]
-        if not groups:
-            return {}
-        rows = parquet.read_row_groups(groups, use_threads=False).to_pylist()
-    return {row["clip_id"]: StoredFrames(**row) for row in rows}
+        there = [name for name in columns if name in parquet.schema_arrow.names]
+        rows: list[dict[str, Any]] = []
+        if groups:
+            rows = parquet.read_row_groups(groups, columns=there, use_threads=False).to_pylist()
+    return rows
 
 
 def _clip_of(parquet: pq.ParquetFile, group: int) -> str:

@@ -47,6 +47,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
         pa.field("has_frames", pa.bool_()),
+        pa.field("has_strip", pa.bool_()),  # null: scanned by a version that stored none
         pa.field("caption", pa.string()),  # that the source list brings
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("captions", pa.list_(pa.string())),
@@ -120,6 +121,7 @@ CLIPS = pa.schema(
         pa.field("origin", pa.float64()),  # seconds: add it to start and end for the container's own clock
         pa.field("clock_restarts", pa.int64()),  # of its video: above 0, that clock cannot be sought in
         pa.field("has_frames", pa.bool_(), nullable=False),
+        pa.field("has_strip", pa.bool_()),  # null: scanned by a version that stored none
         pa.field("scan_id", pa.string()),
         pa.field("clip_protocol", pa.string()),
         pa.field("source_caption", pa.string()),

@@ -307,7 +307,7 @@ def studio(
     reads = Access.load(access, Reach.of(private=allow_private))
     target = Workspace(workspace)
     target.must_exist()
-    session = Session(target, target.recipe(recipe), rater)
+    session = Session(target, target.recipe(recipe), rater, reads)
     session.begin()  # reads while the server is imported
     try:
         from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve

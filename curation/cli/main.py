@@ -7,11 +7,11 @@ import gc
 from longtake.curation.cli import run  # the help names commands in this order
 
 # isort: split
-from longtake.curation.cli import compare, look, models, plan, recipes, status, submit
+from longtake.curation.cli import compare, look, marks, models, plan, recipes, status, submit
 from longtake.curation.cli.app import app
 from longtake.terminal import wrap_streams
 
-__all__ = ["app", "compare", "look", "main", "models", "plan", "recipes", "run", "status", "submit"]
+__all__ = ["app", "compare", "look", "main", "marks", "models", "plan", "recipes", "run", "status", "submit"]
 
 
 def main() -> None:

@@ -20,8 +20,9 @@ from longtake.curation.reading.judge import ClipScan, Judge, Measured
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.strips import Glimpses
 from longtake.curation.reading.video import VideoInfo
-from longtake.filters.base import Filter, Sample, Score
+from longtake.filters.base import Filter, Image, Sample, Score
 
 
 class EarlyLook:
@@ -39,28 +40,39 @@ class EarlyLook:
             return None
         whole = Span(0.0, info.duration)
         known = self._judge.probe_scores(info, whole)
-        if self._judge.goes_on(known | self._measured(analysis, first)):
+        if self._judge.goes_on(known | self._measured(_painted(analysis, first))):
             return None
         scores: dict[str, Measured] = {}
+        seen = Glimpses(whole, self._judge.recipe.sampling.keyframes)
         count, last = 0, 0.0
         try:
             with open_video(self._source) as video:
                 for time, frame in _keyframes(video):
                     count += 1
-                    scores = _united(scores, self._measured(analysis, frame), 1 / count)
+                    picture = _painted(analysis, frame)
+                    seen.push(time, picture)
+                    scores = _united(scores, self._measured(picture), 1 / count)
                     if time - last > self._longest or self._judge.goes_on(known | scores):
                         return None
                     last = time
         except (RowError, av.error.FFmpegError, OSError, ValueError):
             return None  # what is wrong with the film is for the pass to tell
-        return ClipScan(whole, known | scores) if count and info.duration - last <= self._longest else None
+        if not count or info.duration - last > self._longest:
+            return None
+        clip = ClipScan(whole, known | scores)
+        self._judge.show_strip(clip, seen.strip())
+        return clip
 
-    def _measured(self, analysis: AnalysisFrames, frame: av.VideoFrame) -> dict[str, Measured]:
-        picture = analysis.rgb(analysis.shrink(frame))[None]
-        analysis.forget()
-        sample = Sample(picture, picture, np.zeros(1), np.zeros(1))
+    def _measured(self, picture: Image) -> dict[str, Measured]:
+        sample = Sample(picture[None], picture[None], np.zeros(1), np.zeros(1))
         found = [(filter_, filter_.measure([sample])[0]) for filter_ in self._filters]
         return {by.name: Measured(score, by.protocol) for by, score in found if isinstance(score, Score)}
+
+
+def _painted(analysis: AnalysisFrames, frame: av.VideoFrame) -> Image:
+    picture = analysis.rgb(analysis.shrink(frame))
+    analysis.forget()
+    return picture
 
 
 def _united(known: dict[str, Measured], new: dict[str, Measured], share: float) -> dict[str, Measured]:

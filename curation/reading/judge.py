@@ -10,14 +10,25 @@ from typing import Any
 
 from longtake.curation.errors import RowError
 from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.verdicts import ClipScores
+from longtake.manifests.frames import StoredStrip
 
 _ANSWERS = 1000  # are remembered at most, of scores and the tiers that they lose
 
 Keep = Callable[[Span, Sample], None]
+Show = Callable[[Span, StoredStrip], None]
+
+
+def keep_nothing(span: Span, sample: Sample) -> None:
+    """Where samples are not stored."""
+
+
+def show_nothing(span: Span, strip: StoredStrip) -> None:
+    """Where strips are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +41,13 @@ class Measured:
 
 @dataclass(slots=True)
 class ClipScan:
-    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. certainty: that it is one take, 0 to 1; nan
-    where nobody looked."""
+    """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
+    `show`. certainty: that it is one take, 0 to 1; nan where nobody looked."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
     has_frames: bool = False
+    has_strip: bool = False
     error: RowError | None = None
     certainty: float = math.nan
 
@@ -57,9 +69,12 @@ class VideoScan:
 class Judge:
     """Measures clips and runs the cascade: cheap filters first, and no further once every tier is lost."""
 
-    def __init__(self, recipe: Recipe, all_scores: bool) -> None:
+    def __init__(self, recipe: Recipe, all_scores: bool, keep: Keep = keep_nothing, show: Show = show_nothing) -> None:
+        """keep: called with the sample of each clip that some tier may still keep. show: with the strip of any other clip whose
+        pictures were seen."""
         self.recipe = recipe
         self.all_scores = all_scores
+        self.keep, self.show = keep, show
         self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
         self._on_probe = recipe.needing(Needs.PROBE)
         later = [f.lower_bound for f in recipe.built.values()]
@@ -101,13 +116,24 @@ class Judge:
         clip.has_frames = clip.error is None and goes_on
         return sample
 
-    def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, keep: Keep) -> None:
-        """The scores of a clip; its sample goes to `keep` where some tier may still keep it. sample: None if there is none."""
+    def add(self, info: VideoInfo, clip: ClipScan, sample: Sample | None, strip: StoredStrip | None = None) -> None:
+        """The scores of a clip; its sample goes to `keep` where some tier may still keep it, and else its strip to `show`.
+        sample: None if there is none; then strip: what was seen of it all the same."""
         clip.scores |= self.probe_scores(info, clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)
             if clip.has_frames:
-                keep(clip.span, sample)
+                self.keep(clip.span, sample)
+                clip.has_strip = True
+                return
+            strip = strip_of_pictures(sample.keyframes, sample.times)
+        self.show_strip(clip, strip)
+
+    def show_strip(self, clip: ClipScan, strip: StoredStrip | None) -> None:
+        """Hand over the strip of a clip that has no sample."""
+        if strip is not None:
+            self.show(clip.span, strip)
+            clip.has_strip = True
 
     def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""

@@ -17,7 +17,7 @@ import av.error
 import numpy as np
 
 from longtake.curation.errors import RowError, VideoError
-from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
+from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -106,11 +106,10 @@ class ListedPass:
         video: OpenVideo,
         info: VideoInfo,
         judge: Judge,
-        keep: Keep,
         spans: Sequence[Span],
         whole: float | None = None,
     ) -> None:
-        self.video, self.info, self.judge, self.keep = video, info, judge, keep
+        self.video, self.info, self.judge = video, info, judge
         self.whole = whole  # the end of the video by its header, if a clip of the list goes there
         self.sampling = judge.recipe.sampling
         self.analysis = AnalysisFrames(info)
@@ -266,7 +265,7 @@ class ListedPass:
         pairs: list[Pair] = [(*listed.motion[place], *listed.motion[place + 1]) for place in first]
         sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
         self.analysis.forget()
-        self.judge.add(self.info, clip, sample, self.keep)
+        self.judge.add(self.info, clip, sample)
         self.clips.append(clip)
         listed.motion.clear()
         self.meter.drop_before(min((other.span.start for other in self.listed if other.left), default=math.inf))

@@ -16,7 +16,7 @@ import av
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.early import EarlyLook
-from longtake.curation.reading.judge import ClipScan, Judge, Keep, VideoScan
+from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
 from longtake.curation.reading.listed import ListedPass, require_sound, sample_of
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
@@ -33,6 +33,7 @@ from longtake.curation.reading.sampling import (
     pair_starts,
 )
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
+from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Image, Sample
@@ -53,18 +54,20 @@ def scan_video(
     spans: Sequence[Span] = (),
     all_scores: bool = False,
     on_duration: Callable[[float], None] = lambda seconds: None,
+    show: Show = show_nothing,
 ) -> VideoScan:
     """Scan one video.
 
     keep: called with the sample of each clip that some tier may still keep (of every clip, with `all_scores`), in the order
     of their ends. spans: clips that the source list gives, one to infinity being of the whole film; shots are then
     not looked for. on_duration: told the seconds
-    of video to come, before the first is decoded. Raises VideoError.
+    of video to come, before the first is decoded. show: called with the strip of each other clip whose pictures were seen, in the
+    same order. Raises VideoError.
     """
     with open_video(uri) as video:
         info = _checked(video, recipe)
         given, endless, whole = _resolved(spans, info)
-        judge = Judge(recipe, all_scores)
+        judge = Judge(recipe, all_scores, keep, show)
         if endless and not given:
             return VideoScan(info, endless, [], DecodeCount())
         planned = given or [_whole(info)]
@@ -73,10 +76,10 @@ def scan_video(
             return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
         on_duration(info.duration if math.isfinite(info.duration) else 0.0)
         if given:
-            scanned = ListedPass(video, info, judge, keep, given, whole).run()
+            scanned = ListedPass(video, info, judge, given, whole).run()
             scanned.clips += endless
             return scanned
-        return _Pass(video, info, judge, keep, EarlyLook(uri, judge)).run()
+        return _Pass(video, info, judge, EarlyLook(uri, judge)).run()
 
 
 def _resolved(spans: Sequence[Span], info: VideoInfo) -> tuple[list[Span], list[ClipScan], float | None]:
@@ -121,9 +124,9 @@ def _checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
 class _Pass:
     """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, keep: Keep, early: EarlyLook) -> None:
+    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook) -> None:
         recipe = judge.recipe
-        self.video, self.info, self.judge, self.keep, self.early = video, info, judge, keep, early
+        self.video, self.info, self.judge, self.early = video, info, judge, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
         self.analysis = AnalysisFrames(info)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
@@ -135,7 +138,7 @@ class _Pass:
         self.cuts: list[float] = []
         self.count = DecodeCount()
         self.clips: list[ClipScan] = []
-        self.longest_short: tuple[ClipScan, Sample | None] | None = None
+        self.longest_short: tuple[ClipScan, Sample | None, list[_Kept]] | None = None  # with what its strip shows
         self.none_long_enough = False
         self.window_start = 0.0
         self.shot_start = 0.0
@@ -214,8 +217,8 @@ class _Pass:
         if not self.clips:
             # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
             self.none_long_enough = True
-            clip, sample = self.longest_short or (self._new_clip(Span(0.0, end)), None)
-            self._add(clip, sample)
+            clip, sample, seen = self.longest_short or (self._new_clip(Span(0.0, end)), None, [])
+            self._add(clip, sample, seen)
 
     # ── shots ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,7 +303,8 @@ class _Pass:
                 clip = self._new_clip(rest)
                 # Where no gate rejects it, it is an error: it is too short for a clip. So measuring it tells nothing.
                 measured = self.judge.all_scores and self.judge.rejects(self.info, rest)
-                self.longest_short = (clip, self._sample(clip) if measured else None)
+                sample = self._sample(clip) if measured else None
+                self.longest_short = (clip, sample, [] if sample else self._glimpses(rest))
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -328,9 +332,18 @@ class _Pass:
         known = [doubt for doubt in doubts if not math.isnan(doubt)]
         return ClipScan(span, certainty=1 - max(known) if known else math.nan)
 
-    def _add(self, clip: ClipScan, sample: Sample | None) -> None:
-        self.judge.add(self.info, clip, sample, self.keep)
+    def _add(self, clip: ClipScan, sample: Sample | None, seen: Sequence[_Kept] = ()) -> None:
+        strip = (
+            strip_of_pictures([self.analysis.rgb(small) for _, small in seen], [t for t, _ in seen]) if seen else None
+        )
+        self.analysis.forget()
+        self.judge.add(self.info, clip, sample, strip)
         self.clips.append(clip)
+
+    def _glimpses(self, span: Span) -> list[_Kept]:
+        """Of the kept frames of a span those that its strip shows: the nearest to its keyframes' times, each once."""
+        found = [self.buffer.near(moment, span) for moment in centres(span, self.sampling.keyframes)]
+        return list({kept[0]: kept for kept in found if kept is not None}.values())
 
     def _sample(self, clip: ClipScan) -> Sample | None:
         """The sample of a clip out of the buffer; None, with the clip's error set, if there are too few frames."""

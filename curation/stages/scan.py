@@ -30,6 +30,7 @@ from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sandbox import Limits, Sandbox, allow_seconds
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.faults import (
     FAULT_BEFORE,
@@ -50,7 +51,7 @@ from longtake.filters.verdicts import ClipScores, alive
 from longtake.manifests import ids, schemas
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.folder import local_path
-from longtake.manifests.frames import frames_writer
+from longtake.manifests.frames import StoredStrip, frames_writer
 from longtake.manifests.keys import Index, Seen, hashed
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
@@ -396,13 +397,17 @@ def scan_row(
 
         def keep(span: Span, sample: Sample) -> None:
             name = ids.clip_id(uri, span.start, span.end)
-            frames.write(store_sample(name, sample, recipe.sampling.jpeg_quality))
+            strip = strip_of_pictures(sample.keyframes, sample.times)
+            frames.write(store_sample(name, sample, recipe.sampling.jpeg_quality), strip.jpeg)
+
+        def show(span: Span, strip: StoredStrip) -> None:
+            frames.write_strip(ids.clip_id(uri, span.start, span.end), strip)
 
         def know(seconds: float) -> None:
             allow_seconds(max(recipe.scan.min_time_limit, recipe.scan.time_limit * seconds))
 
         try:
-            scanned = scan_video(source, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know)
+            scanned = scan_video(source, recipe, keep, spans=spans, all_scores=all_scores, on_duration=know, show=show)
         except RowError:
             raise
         except OSError as error:
@@ -491,6 +496,7 @@ def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable
         "error_kind": clip.error.kind if clip.error else None,
         "error": redact(str(clip.error)) if clip.error else None,
         "has_frames": clip.has_frames,
+        "has_strip": clip.has_strip,
         **brought,
         "scores": [
             {"name": name, "value": m.score.known, "detail": list(m.score.detail), "protocol": m.protocol}

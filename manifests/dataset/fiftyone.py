@@ -21,7 +21,7 @@ from longtake.manifests.dataset.shards import MEANINGS
 from longtake.manifests.folder import whole_folder
 
 # Older than any that is in use, so that all of them migrate it: FiftyOne refuses what is newer than itself.
-_VERSION = "1.0.0"
+VERSION = "1.0.0"
 _FIELDS = "fiftyone.core.fields."
 _OTHERWISE = {"path", "num_frames", "height", "width", "fps", "cap", "sub_captions", "tier", "verdict"}
 _TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "frames", "sub_captions"}
@@ -61,7 +61,7 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
     told: Sequence[str | None] = row["sub_captions"] or []
     parts = [
         {
-            "_id": {"$oid": _digits(clip, number)},
+            "_id": {"$oid": digits(clip, number)},
             "_cls": "TemporalDetection",
             "tags": [],
             "label": text,
@@ -70,7 +70,7 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
         for number, text in enumerate(told)
     ]
     return {
-        "_id": {"$oid": _digits(clip)},
+        "_id": {"$oid": digits(clip)},
         "filepath": f"../{row['path']}",
         "tags": [row["tier"], row["verdict"]],
         "metadata": {
@@ -84,13 +84,13 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
             "duration": frames / row["fps"],
         },
         "_media_type": "video",
-        "_rand": int(_digits(clip, "rand")[:8], 16) / 2**32,  # FiftyOne draws samples by it
+        "_rand": int(digits(clip, "rand")[:8], 16) / 2**32,  # FiftyOne draws samples by it
         "sub_captions": {"_cls": "TemporalDetections", "detections": parts} if parts else None,
         **{field: row[column] for column, field in fields.items()},
     }
 
 
-def _digits(*names: object) -> str:
+def digits(*names: object) -> str:
     """24 hex digits: the same clip has the same id in every export."""
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:24]
 
@@ -99,19 +99,19 @@ def _digits(*names: object) -> str:
 
 
 def _description(schema: pa.Schema, fields: Mapping[str, str]) -> dict[str, Any]:
-    frames = [*_always(), _field("frame_number", "FrameNumberField"), _field("_sample_id", "ObjectIdField")]
+    frames = [*always(), field_of("frame_number", "FrameNumberField"), field_of("_sample_id", "ObjectIdField")]
     return {
-        "version": _VERSION,
+        "version": VERSION,
         "media_type": "video",
         "sample_fields": [
-            *_always(),
-            _field("filepath", "StringField"),
-            _field("_rand", "FloatField"),
-            _field("tags", "ListField", subfield="StringField"),
-            _field("_media_type", "StringField"),
-            _field("metadata", "EmbeddedDocumentField", document="metadata.VideoMetadata", fields=_VIDEO),
+            *always(),
+            field_of("filepath", "StringField"),
+            field_of("_rand", "FloatField"),
+            field_of("tags", "ListField", subfield="StringField"),
+            field_of("_media_type", "StringField"),
+            field_of("metadata", "EmbeddedDocumentField", document="metadata.VideoMetadata", fields=_VIDEO),
             *(_column(schema.field(column), field) for column, field in fields.items()),
-            _field("sub_captions", "EmbeddedDocumentField", document="labels.TemporalDetections", fields=_DETECTIONS)
+            field_of("sub_captions", "EmbeddedDocumentField", document="labels.TemporalDetections", fields=_DETECTIONS)
             | {"description": MEANINGS["sub_captions"]},
         ],
         "frame_fields": frames,
@@ -120,12 +120,13 @@ def _description(schema: pa.Schema, fields: Mapping[str, str]) -> dict[str, Any]
 
 def _column(column: pa.Field, field: str) -> dict[str, Any]:
     kind = "FloatField" if pa.types.is_floating(column.type) else "StringField"
-    return _field(field, kind) | {"description": MEANINGS.get(column.name)}
+    return field_of(field, kind) | {"description": MEANINGS.get(column.name)}
 
 
-def _field(
+def field_of(
     name: str, kind: str, *, subfield: str | None = None, document: str | None = None, fields: Sequence[Any] = ()
 ) -> dict[str, Any]:
+    """A field of `metadata.json`. kind, subfield: of fiftyone.core.fields. document: below fiftyone.core; fields: those in it."""
     return {
         "name": name,
         "ftype": _FIELDS + kind,
@@ -139,30 +140,31 @@ def _field(
     }
 
 
-def _always() -> list[dict[str, Any]]:
-    ids = [_field(name, "ObjectIdField") for name in ("id", "_dataset_id")]
-    return [*ids, *(_field(name, "DateTimeField") for name in ("created_at", "last_modified_at"))]
+def always() -> list[dict[str, Any]]:
+    """The fields that every document has."""
+    ids = [field_of(name, "ObjectIdField") for name in ("id", "_dataset_id")]
+    return [*ids, *(field_of(name, "DateTimeField") for name in ("created_at", "last_modified_at"))]
 
 
 _VIDEO = [
-    _field("size_bytes", "IntField"),
-    _field("mime_type", "StringField"),
-    _field("frame_width", "IntField"),
-    _field("frame_height", "IntField"),
-    _field("frame_rate", "FloatField"),
-    _field("total_frame_count", "IntField"),
-    _field("duration", "FloatField"),
-    _field("encoding_str", "StringField"),
+    field_of("size_bytes", "IntField"),
+    field_of("mime_type", "StringField"),
+    field_of("frame_width", "IntField"),
+    field_of("frame_height", "IntField"),
+    field_of("frame_rate", "FloatField"),
+    field_of("total_frame_count", "IntField"),
+    field_of("duration", "FloatField"),
+    field_of("encoding_str", "StringField"),
 ]
 _DETECTION = [
-    _field("id", "ObjectIdField"),
-    _field("tags", "ListField", subfield="StringField"),
-    _field("label", "StringField"),
-    _field("confidence", "FloatField"),
-    _field("support", "FrameSupportField", subfield="IntField"),
+    field_of("id", "ObjectIdField"),
+    field_of("tags", "ListField", subfield="StringField"),
+    field_of("label", "StringField"),
+    field_of("confidence", "FloatField"),
+    field_of("support", "FrameSupportField", subfield="IntField"),
 ]
 _DETECTIONS = [
-    _field(
+    field_of(
         "detections",
         "ListField",
         subfield="EmbeddedDocumentField",

@@ -50,6 +50,7 @@ def video_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                     "error_kind": "measure" if failed else None,
                     "error": "why" if failed else None,
                     "has_frames": draw(st.booleans()),
+                    "has_strip": draw(st.none() | st.booleans()),
                     "caption": draw(st.none() | st.text(max_size=3)),
                     "sub_captions": draw(st.none() | st.lists(st.text(max_size=2), max_size=2)),
                     "scores": scores,

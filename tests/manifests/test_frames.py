@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.manifests.frames import StoredFrames, frames_name, frames_writer, read_frames
+from longtake.manifests.frames import (
+    FRAMES_SCHEMA,
+    StoredFrames,
+    StoredStrip,
+    frames_name,
+    frames_writer,
+    read_frames,
+    read_strips,
+)
 from longtake.manifests.ids import video_id
 from longtake.manifests.store import StoreError
 
@@ -55,6 +63,40 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, clips: list[Stored
     wanted = data.draw(st.lists(st.sampled_from(clips), unique_by=lambda frames: frames.clip_id))
     found = read_frames(str(folder), VIDEO, [clip.clip_id for clip in wanted] + ["of another video"])
     assert found == {clip.clip_id: clip for clip in wanted}
+
+
+def test_a_strip_stands_beside_a_sample_or_alone(tmp_path: Path) -> None:
+    strip = StoredStrip(b"a jpeg", [1.5, 4.5])
+    with frames_writer(str(tmp_path), VIDEO) as writer:
+        writer.write(frames("a"), b"of a")
+        writer.write_strip("b", strip)
+        writer.write(frames("c"))
+    assert read_strips(str(tmp_path), VIDEO, ["a", "b", "c", "d"]) == {
+        "a": StoredStrip(b"of a", frames("a").times),
+        "b": strip,
+    }
+    assert read_strips(str(tmp_path), VIDEO, ["b"]) == {"b": strip}
+    # A strip is no sample: nothing can be measured on it.
+    assert read_frames(str(tmp_path), VIDEO, ["a", "b", "c", "d"]) == {"a": frames("a"), "c": frames("c")}
+
+
+def test_the_file_of_an_older_version_has_samples_and_no_strips(tmp_path: Path) -> None:
+    old = pa.schema([field for field in FRAMES_SCHEMA if field.name != "strip"])
+    path = tmp_path / frames_name(VIDEO)
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([{name: getattr(frames("a"), name) for name in old.names}], old), path)
+    assert read_frames(str(tmp_path), VIDEO, ["a"]) == {"a": frames("a")}
+    assert read_strips(str(tmp_path), VIDEO, ["a"]) == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc/self/io here")
+def test_a_strip_is_read_without_the_sample(tmp_path: Path) -> None:
+    with frames_writer(str(tmp_path), VIDEO) as writer:
+        for i in range(4):
+            writer.write(frames(f"clip{i}", size=200_000), b"strip")
+    before = bytes_read()
+    assert read_strips(str(tmp_path), VIDEO, ["clip2"])["clip2"].jpeg == b"strip"
+    assert bytes_read() - before < 500_000
 
 
 def test_on_an_object_store() -> None:

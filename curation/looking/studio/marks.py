@@ -162,17 +162,20 @@ class Marks:
         self._file: str | None = None
         self._last = datetime.min.replace(tzinfo=UTC)
 
+    def everything(self) -> list[Mark]:
+        """Every mark that was ever made, as it is on the disk now."""
+        with self._lock:
+            self._refresh()
+            return [mark for _, (_, marks) in sorted(self._files.items()) for mark in marks]
+
     def newest(self) -> list[Mark]:
         """Of each rater the newest mark on each clip, as it is on the disk now, by clip and rater; marks that were taken back are
         left out."""
         newest: dict[tuple[str, str], Mark] = {}
-        with self._lock:
-            self._refresh()
-            for _, (_, marks) in sorted(self._files.items()):
-                for mark in marks:
-                    old = newest.get((mark.clip, mark.who))
-                    if old is None or mark.when >= old.when:
-                        newest[mark.clip, mark.who] = mark
+        for mark in self.everything():
+            old = newest.get((mark.clip, mark.who))
+            if old is None or mark.when >= old.when:
+                newest[mark.clip, mark.who] = mark
         return [mark for _, mark in sorted(newest.items()) if mark.mark is not None]
 
     def by_rater(self) -> dict[str, dict[str, bool]]:
@@ -229,9 +232,13 @@ def rater_name(who: str) -> str:
 
 
 def checked_note(note: str) -> str | None:
-    """A note as it is kept; None for an empty one. Raises SetupError for one that is too long."""
+    """A note as it is kept; None for an empty one. Raises SetupError for one that is too long, or that no file can hold."""
     if len(note) > MOST_NOTE:
         raise SetupError(f"a note has at most {MOST_NOTE} characters, not {len(note)}")
+    try:
+        note.encode()
+    except UnicodeEncodeError as error:
+        raise SetupError("a note holds half of a character") from error
     return note.strip() or None
 
 

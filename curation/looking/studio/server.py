@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from longtake.curation.access import Access, Source, is_plain_file, open_source
 from longtake.curation.errors import RowError, SetupError
+from longtake.curation.looking.pictures import NoStrip
 from longtake.curation.looking.studio import choosing, writing
 from longtake.curation.looking.studio.asked import StudioError
 from longtake.curation.looking.studio.session import Session
@@ -131,11 +132,11 @@ def make_app(
 
     def picture(request: Request) -> Response:
         number = request.path_params["number"]
-        if not number.isascii() or not number.isdecimal() or len(number) > 3:
-            return PlainTextResponse("no such picture", 404)
+        if len(number) != 1 or number not in "01234":
+            return PlainTextResponse("a clip has pictures 0 to 4", 404)
         found = session.picture(request.path_params["clip"], int(number))
-        if found is None:
-            return PlainTextResponse("no such picture", 404)
+        if isinstance(found, NoStrip):
+            return PlainTextResponse(found.why, 503 if found.again else 404)
         return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     def video(request: Request) -> Response:

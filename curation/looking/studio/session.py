@@ -18,8 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.access import Access
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.errors import SetupError
+from longtake.curation.looking.pictures import OF_A_CLIP, NoStrip, Pictures, parts_of
 from longtake.curation.looking.questions import answer_words
 from longtake.curation.looking.report.clips import Looker, thumbnails
 from longtake.curation.looking.report.columns import Bools, Columns, Rows
@@ -57,8 +59,11 @@ class Setting:
 class Session:
     """One workspace in the studio. Its methods may be called from many threads."""
 
-    def __init__(self, workspace: Workspace, recipe: Recipe, rater: str | None = None) -> None:
-        """rater: whose marks are made here; None: this machine's user. Raises SetupError if marks cannot be read."""
+    def __init__(
+        self, workspace: Workspace, recipe: Recipe, rater: str | None = None, access: Access | None = None
+    ) -> None:
+        """rater: whose marks are made here; None: this machine's user. access: what lets it in at remote sources; None: what the
+        environment gives. Raises SetupError if marks cannot be read."""
         self.workspace = workspace
         self.recipe = recipe
         self.marks = Marks(workspace, rater or this_user())
@@ -68,6 +73,7 @@ class Session:
         self._ready = threading.Event()
         self._failed: BaseException | None = None
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
+        self._strips = Pictures(workspace, access)
         self._rows: dict[str, int] = {}  # of clips that were shown: to look for one takes 10 ms among a million
         self._selection: dict[str, str] = {}
         self._kept: OrderedDict[str, dict[str, Rows]] = OrderedDict()
@@ -434,20 +440,28 @@ class Session:
             return self._rows[clip_id]
         return self.columns.row(clip_id)
 
-    def picture(self, clip_id: str, number: int) -> bytes | None:
-        """A keyframe of a clip as a small JPEG; None where there is none. Raises KeyError for an unknown clip."""
+    def picture(self, clip_id: str, number: int) -> bytes | NoStrip:
+        """A picture of a clip as a small JPEG: a keyframe, or what its strip has there; or why there is none. Raises KeyError for an
+        unknown clip."""
         with self.lock:
             known = self._pictures.get(clip_id)
             if known is not None:
                 self._pictures.move_to_end(clip_id)
         if known is None:
-            row = self.columns.clips([self.row(clip_id)], ["video_id"])[0]
-            known, _ = thumbnails(self.workspace, row["video_id"], clip_id, PICTURE)
+            (row,) = self.columns.clips([self.row(clip_id)], [*OF_A_CLIP, "has_frames"])
+            known = thumbnails(self.workspace, row["video_id"], clip_id, PICTURE)[0] if row["has_frames"] else []
+            if not any(known):
+                strip = self._strips.strip_of(row)
+                if isinstance(strip, NoStrip):
+                    return strip
+                known = parts_of(strip)
             with self.lock:
                 self._pictures[clip_id] = known
                 while len(self._pictures) > REMEMBERED:
                     self._pictures.popitem(last=False)
-        return known[number] or None if 0 <= number < len(known) else None
+        if not known:
+            return NoStrip("Its pictures cannot be read.")
+        return known[min(number, len(known) - 1)] or NoStrip("This picture cannot be read.")
 
     def encoded(self, clip_id: str) -> str | None:
         """Where the encoded clip lies, if it does. Raises KeyError for an unknown clip."""

@@ -37,14 +37,22 @@ function load() {
   }
 }
 
+const TRIES = 8;  // of a picture that others are waited for
 const none = (why) => element("span", {class: "blank"}, why);
 
+// A clip's picture; where there is none, the sentence that says why.
 export function picture(clip) {
-  if (!clip.frames) return none(clip.why ?? "no picture was stored: the scan rejected it before one was looked at");
+  const address = `/clips/${clip.id}/2.jpg`;
   const image = element("img", {alt: "", draggable: "false"});
-  image.addEventListener("error", () => image.replaceWith(none("its picture cannot be read")), {once: true});
+  let tries = 0;
+  image.addEventListener("error", async () => {
+    tries += 1;
+    const answer = await fetch(address).catch(() => null);
+    if (answer?.status === 503 && tries < TRIES) setTimeout(() => image.isConnected && waiting.push([image, `${address}?${tries}`]) && load(), 1500);
+    else image.replaceWith(none(answer && !answer.ok ? await answer.text() : "Its picture cannot be read."));
+  });
   if (!waiting.length) due = performance.now() + PATIENCE;
-  waiting.push([image, `/clips/${clip.id}/2.jpg`]);
+  waiting.push([image, address]);
   setTimeout(load);  // when it is on the page
   return image;
 }
@@ -92,7 +100,6 @@ export class Player {
 
   // What a browser cannot play it can leaf through.
   flip(clip, video) {
-    if (!clip.frames) return;
     const image = element("img", {alt: "", class: "flip"});
     video.replaceWith(image);
     this.shown = image;
@@ -170,11 +177,11 @@ export function large(clip, playing, {mark, marked, note, noted}) {
     if (lines.length) parts.push(element("ul", {class: "why"}, ...lines.map((line) => element("li", {}, element("bdi", {}, line)))));
   }
   if (clip.caption) parts.push(element("p", {dir: "auto", class: "caption"}, clip.caption));
-  if (clip.frames || clip.sub_captions.length) {
-    parts.push(element("ul", {class: "frames"}, ...[0, 1, 2, 3, 4].map((i) => element("li", {},
-      clip.frames ? element("img", {alt: `keyframe ${i + 1}`, src: `/clips/${clip.clip_id}/${i}.jpg`}) : "",
-      element("span", {dir: "auto"}, clip.sub_captions[i] || "")))));
-  }
+  parts.push(element("ul", {class: "frames"}, ...[0, 1, 2, 3, 4].map((i) => {
+    const image = element("img", {alt: `picture ${i + 1} of 5`, src: `/clips/${clip.clip_id}/${i}.jpg`});
+    image.addEventListener("error", () => image.remove(), {once: true});
+    return element("li", {}, image, element("span", {dir: "auto"}, clip.sub_captions[i] || ""));
+  })));
   const scores = Object.entries({...clip.scores, ...clip.answers}).map(([name, value]) =>
     element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, clip.answers[name] ?? digits(value))));
   parts.push(element("table", {}, element("caption", {}, "scores"), element("tbody", {}, ...scores)));

@@ -1,0 +1,163 @@
+"""A small picture of any clip, for the studio and the report: its stored strip, or frames of its source, read when they are asked
+for. What decodes is imported then, too: the studio begins without it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from longtake.curation.access import Access
+from longtake.curation.errors import RowError, is_of_the_world
+from longtake.curation.workspace import Workspace
+from longtake.manifests.frames import StoredFrames, StoredStrip, read_frames, read_strips
+
+if TYPE_CHECKING:
+    from longtake.curation.reading.sandbox import Sandbox
+
+OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")  # what is asked of a clip's row
+KEYFRAMES = 5  # of a clip that is read out of its source
+SOURCE_SECONDS = 6.0  # that a source is read for one clip; what was seen until then is shown
+_MARGIN_SECONDS = 4.0  # Beyond these, to open a source; whoever takes longer is stopped.
+_MEMORY_MIB = 2048
+# Clips whose sources are waited for at a time. Whoever asks for more has to ask again, and holds no thread meanwhile.
+WAITING = 8
+REMEMBERED = 2000  # clips: some 25 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A clip's keyframes side by side. jpeg: as many pictures, all of one width, as there are times, in seconds of the video.
+    stored: by the scan; else it was read out of the source now."""
+
+    jpeg: bytes
+    times: list[float]
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoStrip:
+    """Why there is no picture of a clip, in a sentence. again: whether asking once more may help, since others are waited for."""
+
+    why: str
+    again: bool = False
+
+
+class Pictures:
+    """The strips of a workspace's clips. Any thread may ask; close it at the end. access: what lets this command in at remote
+    sources (None: what the environment gives). Those asked for last are remembered."""
+
+    def __init__(self, workspace: Workspace, access: Access | None = None, seconds: float = SOURCE_SECONDS) -> None:
+        """seconds: that a source is read for one clip."""
+        self._workspace, self._access, self._seconds = workspace, access, seconds
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING)
+        self._sandbox: Sandbox | None = None
+        self._needing: set[str] | None = None
+        self._known: OrderedDict[str, Strip | NoStrip] = OrderedDict()
+
+    def strip_of(self, clip: Mapping[str, Any], sources: bool = True) -> Strip | NoStrip:
+        """The strip of a clip. clip: OF_A_CLIP of its row. sources: whether its source may be read if no strip is stored, which
+        takes seconds."""
+        known = self._remembered(clip["clip_id"])
+        found = known or self._stored(clip)
+        if found is None and not sources:
+            return NoStrip("No picture of this clip is stored.", again=True)
+        if found is None:
+            if not self._waiting.acquire(blocking=False):
+                return NoStrip("Other sources are being read: ask again in a moment.", again=True)
+            try:
+                with self._reading:
+                    found = self._remembered(clip["clip_id"]) or self._read(clip)
+            finally:
+                self._waiting.release()
+        if isinstance(found, Strip) or not found.again:
+            with self._lock:
+                self._known[clip["clip_id"]] = found
+                self._known.move_to_end(clip["clip_id"])
+                while len(self._known) > REMEMBERED:
+                    self._known.popitem(last=False)
+        return found
+
+    def _remembered(self, clip_id: str) -> Strip | NoStrip | None:
+        with self._lock:
+            return self._known.get(clip_id)
+
+    def close(self) -> None:
+        """End the process that reads sources."""
+        with self._reading:
+            if self._sandbox is not None:
+                self._sandbox.close()
+            self._sandbox = None
+
+    def _stored(self, clip: Mapping[str, Any]) -> Strip | None:
+        """What the scan stored, or what is made of a sample that a version without strips stored."""
+        place = self._workspace.path, clip["video_id"], [clip["clip_id"]]
+        try:
+            strip = read_strips(*place).get(clip["clip_id"])
+            if strip is None:
+                strip = _strip_of_sample(read_frames(*place).get(clip["clip_id"]))
+            return Strip(strip.jpeg, strip.times, True) if strip else None
+        except (OSError, pa.ArrowException, RowError):
+            return None
+
+    def _read(self, clip: Mapping[str, Any]) -> Strip | NoStrip:
+        """Out of the source."""
+        from longtake.curation.reading.sampling import Span
+        from longtake.curation.reading.sandbox import Limits, Sandbox
+        from longtake.curation.reading.strips import strip_of_source
+
+        uri = clip["uri"]
+        self._access = self._access or Access.load()
+        source = self._access.source(uri, self._needs_access(uri))
+        self._sandbox = self._sandbox or Sandbox()
+        limits = Limits(self._seconds + _MARGIN_SECONDS, _MEMORY_MIB)
+        job = source, Span(clip["start"], clip["end"]), KEYFRAMES, self._seconds
+        try:
+            strip: StoredStrip = self._sandbox.run(strip_of_source, job, limits)
+        except RowError as error:
+            slow = error.kind in ("timeout", "timed_out")
+            said = f"it gave none in {limits.seconds:g} s" if slow else source.redact(str(error)).rstrip(".")
+            why = f"No picture of this clip is stored, and its source {uri} cannot be shown: {said}."
+            return NoStrip(why, again=is_of_the_world(error.kind))
+        return Strip(strip.jpeg, strip.times, False)
+
+    def _needs_access(self, uri: str) -> bool:
+        if self._needing is None:
+            inputs = self._workspace.inputs.read(["uri", "needs_access"])
+            needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
+            self._needing = set(inputs["uri"].filter(needs).to_pylist())
+        return uri in self._needing
+
+
+def _strip_of_sample(stored: StoredFrames | None) -> StoredStrip | None:
+    from longtake.curation.reading.samples import load_sample
+    from longtake.curation.reading.strips import strip_of_pictures
+
+    return None if stored is None else strip_of_pictures(load_sample(stored).keyframes, stored.times)
+
+
+def parts_of(strip: Strip, quality: int = 72) -> list[bytes]:
+    """The pictures of a strip one by one, as JPEGs of this quality; none if it does not decode."""
+    import cv2
+
+    whole = cv2.imdecode(np.frombuffer(strip.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if whole is None or whole.shape[1] % len(strip.times):
+        return []
+    parts = np.split(np.asarray(whole), len(strip.times), axis=1)
+    return [bytes(cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]) for part in parts]
+
+
+def strip_of(workspace: Workspace, clip: Mapping[str, Any], access: Access | None = None) -> Strip | NoStrip:
+    """The strip of one clip; of many, ask a `Pictures`. clip: OF_A_CLIP of its row."""
+    pictures = Pictures(workspace, access)
+    try:
+        return pictures.strip_of(clip)
+    finally:
+        pictures.close()
