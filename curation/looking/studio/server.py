@@ -297,7 +297,10 @@ def serve(
         make_app(session, token, access, options), log_level="warning", server_header=False, ws="none", lifespan="off",
         use_colors=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[bound])
+    try:
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        session.close()
 
 
 def address(bound: socket.socket, host: str, token: str | None) -> str:

@@ -85,6 +85,10 @@ class Session:
         """Read the columns beside whatever else there is to do; questions wait for it."""
         threading.Thread(target=self.load, name="load", daemon=True).start()
 
+    def close(self) -> None:
+        """End what reads sources for pictures."""
+        self._strips.close()
+
     def load(self) -> None:
         """Read the columns. A fault is kept for those who ask."""
         try:
@@ -147,6 +151,7 @@ class Session:
 
     def sources(self) -> list[tuple[str, int]]:
         """Folders and hosts that clips come from, the most frequent first."""
+        self.columns  # noqa: B018 (waits, as in `setting`)
         with self.lock:
             pairs = [(str(r["values"]), int(r["counts"])) for r in pc.value_counts(self._origins()).to_pylist()]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:SOURCES]
@@ -154,6 +159,7 @@ class Session:
     def setting(self, question: Mapping[str, Any]) -> Setting:
         """What a question is about: tiers {tier: {gate: [low or null, high or null]}} (without: those of the recipe); tier;
         optionally selection {source, uri, caption}, and against: {recipe} or {tiers}, what entering and leaving are told by."""
+        self.columns  # noqa: B018 (waits before anybody holds the lock, which loading needs)
         tiers: dict[str, Tier] = self.parse_tiers(question["tiers"]) if "tiers" in question else dict(self.recipe.tiers)
         tier = word(question, "tier")
         if tier is None or tier not in tiers:
@@ -395,7 +401,6 @@ class Session:
     def clip(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """All about one clip. question: see `setting`; clip. Raises KeyError."""
         setting, clip_id = self.setting(question), word(question, "clip") or ""
-        self.columns  # noqa: B018 (waits)
         with self.lock:
             at = self.row(clip_id)
             columns = self.apply(setting)
@@ -441,8 +446,8 @@ class Session:
         return self.columns.row(clip_id)
 
     def picture(self, clip_id: str, number: int) -> bytes | NoStrip:
-        """A picture of a clip as a small JPEG: a keyframe, or what its strip has there; or why there is none. Raises KeyError for an
-        unknown clip."""
+        """A picture of a clip as a small JPEG: a keyframe, or what its strip has there; or why there is none. Raises KeyError for
+        an unknown clip."""
         with self.lock:
             known = self._pictures.get(clip_id)
             if known is not None:

@@ -37,24 +37,26 @@ function load() {
   }
 }
 
-const TRIES = 8;  // of a picture that others are waited for
+const TRIES = 5;  // of a picture that may be there in a moment: sources are read one after the other
 const none = (why) => element("span", {class: "blank"}, why);
 
-// A clip's picture; where there is none, the sentence that says why.
+// A clip's picture; where there is none, the sentence that says why, and the picture once it is there.
 export function picture(clip) {
   const address = `/clips/${clip.id}/2.jpg`;
-  const image = element("img", {alt: "", draggable: "false"});
-  let tries = 0;
-  image.addEventListener("error", async () => {
-    tries += 1;
-    const answer = await fetch(address).catch(() => null);
-    if (answer?.status === 503 && tries < TRIES) setTimeout(() => image.isConnected && waiting.push([image, `${address}?${tries}`]) && load(), 1500);
-    else image.replaceWith(none(answer && !answer.ok ? await answer.text() : "Its picture cannot be read."));
-  });
-  if (!waiting.length) due = performance.now() + PATIENCE;
-  waiting.push([image, address]);
-  setTimeout(load);  // when it is on the page
-  return image;
+  const made = (n) => {
+    const image = element("img", {alt: "", draggable: "false"});
+    image.addEventListener("error", async () => {
+      const answer = await fetch(address).catch(() => null);
+      const blank = none(answer && !answer.ok ? await answer.text() : "Its picture cannot be read.");
+      image.replaceWith(blank);
+      if (answer?.status === 503 && n < TRIES) setTimeout(() => blank.isConnected && blank.replaceWith(made(n + 1)), 2000 * n);
+    }, {once: true});
+    if (!waiting.length) due = performance.now() + PATIENCE;
+    waiting.push([image, n > 1 ? `${address}?${n}` : address]);
+    setTimeout(load);  // when it is on the page
+    return image;
+  };
+  return made(1);
 }
 
 // Plays one clip at a time over its picture: its film, or where a browser cannot, its pictures one after the other.
