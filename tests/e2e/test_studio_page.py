@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from playwright.sync_api import Browser, Page, expect
 from longtake.curation.looking.studio.marks import Marks
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
-from tests.curation.looking.studio_server import Studio
+from tests.curation.looking.studio_server import Studio, studio
+from tests.curation.tables import fill
 from tests.e2e.conftest import SHOTS, Watched
-from tests.e2e.test_browser import drag, focus, ready, serious, settled, still, totals, typed
+from tests.e2e.test_browser import drag, focus, ready, serious, settled, still, totals, typed, until
 
 
 def number(page: Page, end: str) -> float:
@@ -104,6 +106,32 @@ def test_totals_and_funnel_stay_in_sight(browser: Browser, served: Studio, width
         assert strap["y"] + strap["height"] < 120
     finally:
         context.close()
+
+
+def test_both_sides_of_the_line_have_pictures(watched: Watched, served: Studio) -> None:
+    """Clips that were rejected had none: one side of the threshold was blank."""
+    page = watched.page
+    ready(page, served.url + "#gate=flow")
+    for verdict in ("kept", "rejected"):
+        image = page.locator(f"#strip li[data-verdict={verdict}] img").first
+        expect(image).to_be_visible()
+        until(page, f"document.querySelector('#strip li[data-verdict={verdict}] img').naturalWidth > 50")
+    assert page.locator("#strip .blank").count() == 0
+    assert not watched.faults
+
+
+def test_an_axis_shows_what_a_score_can_be(watched: Watched, tmp_path: Path) -> None:
+    """The axis of a share went from −0.48 to 0.59, and it had two numbers and no clips upwards."""
+    page = watched.page
+    with studio(fill(tmp_path / "workspace").path) as running:
+        ready(page, running.url + "#gate=artifacts&end=high")
+        along = page.locator("#focus .along span").all_inner_texts()
+        assert along == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+        upwards = page.locator("#focus .histogram .up span").all_inner_texts()
+        assert upwards[0] == "0"
+        assert len(upwards) >= 2
+        handle = page.get_by_role("slider", name="high end of artifacts")
+        assert (handle.get_attribute("aria-valuemin"), handle.get_attribute("aria-valuemax")) == ("0", "1")
 
 
 # ── an address ───────────────────────────────────────────────────────────────────────────────────────────────────────

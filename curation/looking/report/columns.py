@@ -227,8 +227,11 @@ class Columns:
             new[tier] = _Tier(results, tally)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
-                if name in before.others and name in before.shares:  # which clips the others pass does not depend on it
-                    new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
+                # Which clips the others pass does not depend on the gate that moved.
+                if name in before.others:
+                    new[tier].others[name] = before.others[name]
+                if name in before.shares:
+                    new[tier].shares[name] = before.shares[name]
                 rows = np.flatnonzero((old.failed ^ now.failed | old.missing ^ now.missing) & self.counted)
                 if rows.size * 4 < len(self):
                     near = rows[before.tally.of(rows).failed_once_at_most | tally.of(rows).failed_once_at_most]

@@ -3,9 +3,10 @@
 import {ask, digits, element, lasting} from "./dom.js";
 
 // A drag shows hundreds of clips, and its questions must not wait for their pictures: these come when it rests, and while
-// it goes on, after half a second; two at a time, and none of a card that is gone.
+// it goes on, after half a second; four at a time, those of the film first, and none of a card that is gone.
 const REST = 120;
 const PATIENCE = 500;
+const AT_ONCE = 4;
 const waiting = [];
 let loading = 0;
 let moved = 0;
@@ -23,7 +24,7 @@ function load() {
     later = setTimeout(load, Math.min(moved + REST, due) - now);
     return;
   }
-  while (loading < 2 && waiting.length) {
+  while (loading < AT_ONCE && waiting.length) {
     const [image, address] = waiting.shift();
     if (!image.isConnected) continue;
     loading += 1;
@@ -41,7 +42,7 @@ const TRIES = 5;  // of a picture that may be there in a moment: sources are rea
 const none = (why) => element("span", {class: "blank"}, why);
 
 // A clip's picture; where there is none, the sentence that says why, and the picture once it is there.
-export function picture(clip) {
+export function picture(clip, first = false) {
   const address = `/clips/${clip.id}/2.jpg`;
   const made = (n) => {
     const image = element("img", {alt: "", draggable: "false"});
@@ -52,7 +53,9 @@ export function picture(clip) {
       if (answer?.status === 503 && n < TRIES) setTimeout(() => blank.isConnected && blank.replaceWith(made(n + 1)), 2000 * n);
     }, {once: true});
     if (!waiting.length) due = performance.now() + PATIENCE;
-    waiting.push([image, n > 1 ? `${address}?${n}` : address]);
+    const wanted = [image, n > 1 ? `${address}?${n}` : address];
+    if (first) waiting.unshift(wanted);
+    else waiting.push(wanted);
     setTimeout(load);  // when it is on the page
     return image;
   };

@@ -168,7 +168,7 @@ export class Strip {
     const end = this.range?.[this.end === "low" ? 0 : 1];
     if (end === null || end === undefined || typeof clip.score !== "number") return "";
     const by = clip.score - end;
-    return `${by < 0 ? "−" : "+"}${digits(Math.abs(by))}`;
+    return `${by < 0 ? "−" : "+"}${Number(Math.abs(by).toPrecision(3))}`;
   }
 
   draw() {
@@ -214,7 +214,7 @@ export class Strip {
   card(clip, at) {
     const made = element("li", {"data-clip": clip.id},
       element("button", {type: "button", class: "open-clip", tabindex: -1, onclick: () => this.open(clip.id), onfocus: () => this.take(at, false)},
-        element("span", {class: "picture"}, picture(clip)), element("span", {class: "score"}), element("span", {class: "facts"}, element("b"), element("span"))),
+        element("span", {class: "picture"}, picture(clip, true)), element("span", {class: "score"}), element("span", {class: "facts"}, element("b"), element("span"))),
       marking(clip.id, this.marks()[clip.id], this.marked, -1));
     made.addEventListener("pointerenter", (event) => {
       if (event.pointerType !== "mouse" || still.matches) return;
@@ -231,11 +231,11 @@ export class Strip {
     const verdict = this.verdict(clip);
     const distance = this.distance(clip);
     if (made.dataset.verdict !== verdict) made.dataset.verdict = verdict;
-    tell(made.querySelector(".score"), digits(clip.score) + (distance ? `  (${distance})` : ""));
+    tell(made.querySelector(".score"), digits(clip.score) + (distance ? ` (${distance})` : ""));
     tell(made.querySelector(".facts b"), verdict);
-    tell(made.querySelector(".facts span"), `, ${lasting(clip.seconds)}${clip.measured ? "" : ", not all measured"}`);
+    tell(made.querySelector(".facts span"), `, ${lasting(clip.seconds)}`);
     const button = made.querySelector(".open-clip");
-    const name = `open clip ${clip.id.slice(0, 8)}, score ${digits(clip.score)}, ${verdict}`;
+    const name = `open clip ${clip.id.slice(0, 8)}, score ${digits(clip.score)}, ${verdict}${clip.measured ? "" : ", not all measured"}`;
     if (button.getAttribute("aria-label") !== name) button.setAttribute("aria-label", name);
     const first = this.current === null ? at === Math.min(this.of - 1, Math.max(0, Math.round(this.view))) : at === this.current;
     button.tabIndex = first ? 0 : -1;
