@@ -50,6 +50,7 @@ lint: $(VENV)/.ready
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+	$(RUN)/python -m pytest -n0 tests/test_words.py
 
 format: $(VENV)/.ready
 	$(RUN)/ruff check --fix .

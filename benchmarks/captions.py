@@ -174,7 +174,8 @@ def caption(
         place = workspace(folder, clips)
         chosen = recipe(f"http://127.0.0.1:{here.recv()}/v1", concurrency, similarity, method)
         if similarity:
-            chosen.built["text_similarity"].measure([tuple("abcde")])  # loading is not what is measured
+            # The time to load the model is not part of the measurement.
+            chosen.built["text_similarity"].measure([tuple("abcde")])
         NotedMeter.changes = [(time.monotonic(), 0)]
         chat.Meter = NotedMeter  # type: ignore[misc]
         progressive.camera_movements = camera_movements if moves else lambda clip: ("static",) * 5

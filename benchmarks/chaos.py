@@ -51,13 +51,14 @@ from tests.curation.workbench import (
 )
 
 STAGES = ("scan", "score", "caption", "export")
-HELD_SECONDS = 15.0  # that another job has the cores, or the machine
-FROZEN_SECONDS = 10.0  # that a driver is frozen: it goes on by itself, as a laptop does that was closed
+HELD_SECONDS = 15.0  # Seconds that another job has the cores, or the machine.
+# Seconds that a driver is frozen. It goes on by itself, as on a laptop that was closed and opened.
+FROZEN_SECONDS = 10.0
 ROUND_SECONDS = 1800.0
 PATIENT = {
     "RAY_health_check_failure_threshold": "12"
 }  # A busy machine must not take its own nodes for dead: half a minute.
-# What two runs of the same may differ in.
+# Columns in which two runs on the same films may differ.
 OF_THE_RUN = {"host", "scan_id", "cpu_seconds", "decoded_seconds", "path", "attempts", "bytes", "sha256", "seconds"}
 
 # Takes all cores of the cluster that are free, for a time.
@@ -149,7 +150,7 @@ def node_added(scene: Scene, chance: random.Random) -> bool:
 def node_to_go(scene: Scene, chance: random.Random) -> bool:
     """A notice that a node is taken away within ten seconds, as for a spot machine; and so it is. Another one takes its place."""
     members = scene.nodes.pop(chance.randrange(len(scene.nodes)))
-    with suppress(subprocess.CalledProcessError):  # the process has ended
+    with suppress(subprocess.CalledProcessError):  # The process has ended.
         drain(scene.ray, node_id(members), 10)
     time.sleep(10)
     signal_all(members, signal.SIGKILL)
@@ -192,7 +193,7 @@ def rows_of(bench: Bench) -> dict[str, pd.DataFrame]:
     for name, key in MANIFESTS.items():
         table = bench.plain(name).set_index(key).sort_index()
         table = table.drop(columns=[column for column in table.columns if column in OF_THE_RUN])
-        if "clips" in table.columns:  # they are in a manifest of their own
+        if "clips" in table.columns:  # The clips are in a manifest of their own.
             table = table.drop(columns="clips")
         found[name] = table.reindex(sorted(table.columns), axis=1).astype(str)
     return found
@@ -202,7 +203,7 @@ def disturb(scene: Scene, stage: str, chance: random.Random) -> None:
     """One fault at a random moment of a stage, if the run has not passed it yet."""
     scene.again()
     before = begun(scene.bench, stage)
-    with suppress(AssertionError):  # the run ended: what it left is looked at below
+    with suppress(AssertionError):  # The run has ended: the lines below look at the result.
         wait_for(lambda: begun(scene.bench, stage) > before, f"{stage} to begin", 600, scene.process)
     time.sleep(chance.uniform(0, 3))
     if scene.process.poll() is not None:
@@ -271,7 +272,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=None, help="begin no round after so many")
     given = parser.parse_args()
     seed = random.randrange(10**6) if given.seed is None else given.seed
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # by way of what ends the cluster
+    # The exit goes through the code that ends the cluster.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     # Each run and each cluster of this campaign asks for one token: no other Ray of this user gets in the way.
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=f"{random.getrandbits(128):032x}")
     began, faults, wrong, done = time.monotonic(), Counter[str](), 0, 0

@@ -55,9 +55,10 @@ WAIT_SECONDS = 0.2
 EXPIRED_REQUESTS = 8
 # Writes in a row that a store with a full disk refuses.
 FULL_REQUESTS = 6
-STALE_SECONDS = 4.0  # the lock of a run whose last request was lost is free so soon here, and not after two minutes
+# Seconds. The lock of a run whose last request was lost is free after this time in the test, and not after two minutes.
+STALE_SECONDS = 4.0
 TRIES = 40  # The same command may be given so many times in a round.
-MOST = 60  # Faults of a round; after them the same command has to end, whatever they left behind.
+MOST = 60  # Faults of a round. After them the same command has to end, whichever state they left.
 KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst", "full")
 _ERROR = b'<?xml version="1.0"?><Error><Code>%s</Code><Message>a fault of the chaos</Message></Error>'
 
@@ -99,7 +100,7 @@ class Weather:
             self.met[kind] += 1
             if kind == "expired":
                 self.expired = EXPIRED_REQUESTS
-            elif kind == "burst":  # more refusals than a client is patient for
+            elif kind == "burst":  # The refusals outlast the client's patience.
                 self.down, kind = 12, "503"
             elif kind == "full":
                 self.full, kind = FULL_REQUESTS, "full" if writes else "wait"
@@ -303,7 +304,7 @@ def one_round(bench: Bench, films: Path, place: str, weather: Weather, wanted: d
             wrong.append(f"ended in a traceback: {''.join(told[-6:])}")
         if result.exit_code == 0:
             break
-        for other in others:  # it may be the one that goes on
+        for other in others:  # The run that goes on may be this one.
             other.join()
         time.sleep(STALE_SECONDS / 2)  # A person does not give the command again at once.
     else:

@@ -30,7 +30,7 @@ from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, de
 Picture = npt.NDArray[np.uint8]
 Timed = list[tuple[float, Picture]]
 
-MOMENTS = (0.5, 1.5, 2.5)  # seconds
+MOMENTS = (0.5, 1.5, 2.5)  # Seconds.
 BURNT = 254  # Level of a channel, of 255, from which a pixel counts as burnt.
 
 

@@ -23,9 +23,10 @@ from longtake.filters.registry import build
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "videos"
 FOLDERS = ("short", "ai", "long", "multi", "gray", "static")
-NO_TAKES = ("pyscenedetect_fades.mp4", "video2dataset_slides_1080p.mp4")  # plain colours that fade; slides on white
+# Films without takes: plain colours that fade, and slides on white.
+NO_TAKES = ("pyscenedetect_fades.mp4", "video2dataset_slides_1080p.mp4")
 PAIRS = 15
-SIDE = 960  # px, long side, as the scan analyses pictures
+SIDE = 960  # Px. The scan analyses pictures at this long side.
 
 Degrade = Callable[[Image], Image]
 
@@ -81,7 +82,7 @@ def takes(folder: Path) -> dict[str, Sample]:
             continue
         try:
             frames = _frames(path)
-        except Exception as error:  # a bench over whatever lies there
+        except Exception as error:  # The folder may hold any film, and one that fails ends no measurement.
             print(f"{path.name}: {error}")
             continue
         if len(frames) >= 10:

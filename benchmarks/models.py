@@ -255,7 +255,7 @@ def _stage(name: str, folder: Path, filters: dict[str, dict[str, Any]], size: tu
     recipe = parse_recipe({"name": "bench", "filters": filters, "tiers": {"all": tier}}, "the benchmark")
     worker = ScoreWorker(workspace.path, recipe.model_dump(mode="json"), True)
     table = rows_table(rows, schemas.CLIPS, [])
-    worker(table.slice(0, 1))  # models are loaded once
+    worker(table.slice(0, 1))  # The first call loads the models.
     total = Report()
     for start in range(0, clips, AT_MOST):
         total += worker(table.slice(start, AT_MOST))

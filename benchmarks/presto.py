@@ -1,6 +1,6 @@
 """How fast the trainer is: attention, reading, and on a GPU a step of the published size. `make bench-presto`.
 
-python -m benchmarks.presto [attention | reading | step | gpu | vae]
+python -m benchmarks.presto [attention | reading | step | gpu | trainer | vae]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from longtake.presto.attention import segment
 from longtake.presto.batches import Reader, StepBatches, loader
-from longtake.presto.budget import measured_peak, nominal_peak, parameters, step_flops, tokens
+from longtake.presto.budget import measured_peak, memory_bytes, nominal_peak, parameters, step_flops, tokens
 from longtake.presto.config import Bucket, load_config
 from longtake.presto.encoded import EncodingFile, latents_path
 from longtake.presto.logs import read_log
@@ -85,7 +85,7 @@ def reading() -> None:
         found = prepare(run)
         paths = [latents_path(folder, clip.clip_id) for clip in found.clips]
         size = sum(os.path.getsize(path) for path in paths)
-        # as large a part of them as batches take: all but the overall captions
+        # The share of the files that batches read: all but the overall captions.
         part = 1 - sum(_overall(path) for path in paths) / size
 
         def plainly(together: int, kept: int = 1) -> None:
@@ -105,7 +105,7 @@ def reading() -> None:
                 pass
 
         for workers in (0, 1, 2):
-            kept = 1 + 2 * workers  # batches that are in memory at once: each takes memory that no cache holds
+            kept = 1 + 2 * workers  # Batches that are in memory at once. Each takes memory that no cache has then.
             plain = size / seconds(lambda n=kept: plainly(2, n), 5) / 1e6  # type: ignore[misc]
             rate = part * size / seconds(lambda n=workers: batched(n), 5) / 1e6  # type: ignore[misc]
             what = f"as batches, {workers} threads"
@@ -182,6 +182,70 @@ def gpu() -> None:
         print(f"  {bucket.name:>14}: {spent:.2f} s, {tokens(shape, bucket) / spent:.0f} tokens/s, {told}")
 
 
+# The settings of the trainer that are compared: how activations are recomputed, and whether blocks are compiled.
+SETTINGS: tuple[tuple[bool | str, bool], ...] = ((True, False), ("selective", False), (True, True), ("selective", True))
+
+
+def trainer() -> None:
+    """Steps of the trainer itself at 88×720×1280, one clip a step, the published size with random weights: seconds, MFU,
+    and memory against the budget's estimate, by what is recomputed and compiled. The first step of each does not count."""
+    if not torch.cuda.is_available():
+        print("no GPU here: the trainer was not measured at the published size")
+        return
+    from diffusers import AllegroTransformer3DModel
+
+    from longtake.presto.parallel import ranks
+    from longtake.presto.train import Trainer
+
+    bucket = {"frames": 88, "height": 720, "width": 1280}
+    with tempfile.TemporaryDirectory() as scratch, ranks() as found:
+        model, folder = tiny_model(Path(scratch) / "model"), Path(scratch) / "latents"
+        encoded_folder(folder, model, 4, (22, 90, 160), words=506, width=4096)
+        with found.device:
+            AllegroTransformer3DModel().bfloat16().save_pretrained(model / "transformer")
+        print(f"{torch.cuda.get_device_name()}: the trainer at 88×720×1280, bf16, one clip a step:", flush=True)
+        for recomputed, compiled in SETTINGS:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            settings = config(
+                attention=load_config("pretrain").attention.model_dump(),
+                precision="bf16",
+                global_batch=1,
+                steps=99,
+                data={"buckets": [bucket], "workers": 1},
+                optimizer={"ema": None},
+                loss={"dropout": 0.0},
+                activation_checkpointing=recomputed,
+                compile=compiled,
+            )
+            prepared = prepare(Run(settings, model, folder, Path(scratch) / "run"))
+            made = Trainer(Run(settings, model, folder, Path(scratch) / "run"), prepared, found)
+            reading = made._reading()
+            made.train_step(reading, stop=False)
+            made.meter._clear()
+            for made.step in (1, 2):
+                made.train_step(reading, stop=False)
+            entry = made.meter.entry()
+            estimate = memory_bytes(
+                prepared.model,
+                settings.data.buckets[0],
+                1,
+                ema=False,
+                checkpointing=settings.activation_checkpointing,
+                precision="bf16",
+                captions=settings.captions,
+            )
+            how = f"{'selective' if recomputed == 'selective' else 'all'} recomputed, {'compiled' if compiled else 'eager'}"
+            print(
+                f"  {how:<32} {entry['step_seconds']:6.2f} s, {entry['tokens_per_second']:.0f} tokens/s, MFU "
+                f"{entry.get('mfu', 0):.1%}, {entry['mfu_measured']:.1%} of the product measured, "
+                f"{entry['memory_gib']:.1f} GiB, estimated {sum(estimate.values()) / 2**30:.1f}",
+                flush=True,
+            )
+            reading.close()
+            del made, reading
+
+
 def vae() -> None:
     """Encoding 88×720×1280 by a VAE of the published size with random weights, float32 with TF32, in the published tiles:
     clips per second, eager and compiled."""
@@ -195,17 +259,17 @@ def vae() -> None:
         model = AutoencoderKLAllegro().eval()
         frames = torch.randint(0, 256, (1, 88, 720, 1280, 3), dtype=torch.uint8)
     print(f"{torch.cuda.get_device_name()}: VAE encode of 88×720×1280, float32 (TF32):")
-    eager = seconds(lambda: encode_moments(model, frames), 3)
-    print(f"  eager     {eager:.2f} s per clip, {torch.cuda.max_memory_allocated() / 2**30:.0f} GiB")
+    eager = seconds(lambda: encode_moments(model, frames), 1)
+    print(f"  eager     {eager:.2f} s per clip, {torch.cuda.max_memory_allocated() / 2**30:.0f} GiB", flush=True)
     model.encoder.compile()
-    compiled = seconds(lambda: encode_moments(model, frames), 3)
+    compiled = seconds(lambda: encode_moments(model, frames), 1)
     print(f"  compiled  {compiled:.2f} s per clip, {eager / compiled:.2f} times as fast")
 
 
 def main() -> None:
     """All of it, or one part."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("part", nargs="?", choices=["attention", "reading", "step", "gpu", "vae"])
+    parser.add_argument("part", nargs="?", choices=["attention", "reading", "step", "gpu", "trainer", "vae"])
     part = parser.parse_args().part
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
@@ -218,6 +282,8 @@ def main() -> None:
         step()
     if part in (None, "gpu"):
         gpu()
+    if part in (None, "trainer"):
+        trainer()
     if part in (None, "vae"):
         vae()
 

@@ -133,8 +133,8 @@ def table(title: str, paths: list[Path], with_recipe: Recipe) -> None:
         f" (medians of {REPEATS})"
     )
     print(f"{'file':44} {'ffmpeg':>8} {'scan':>8} {'ratio':>6} {'cascade':>8} {'ratio':>6}  clips")
-    cv2.setNumThreads(1)  # as in the sandbox
-    scan(paths[0], with_recipe)  # imports
+    cv2.setNumThreads(1)  # The sandbox sets the same.
+    scan(paths[0], with_recipe)  # The first scan pays for the imports.
     totals = [0.0, 0.0, 0.0]
     for path in paths:
         runs, clips = [], 0
@@ -255,7 +255,7 @@ def _stage_seconds(folder: Path, workers: int) -> float:
             assert job is not None
             warm = [batch for batch in job.batches for _ in range(1)]
             ends = [time.monotonic() for _ in cluster.run(type(job)(**{**_fields(job), "batches": warm}))]
-            # each worker's first batch holds its start
+            # Each worker's first batch includes its start.
             return (ends[-1] - ends[workers - 1]) / (len(ends) - workers) * len(ends)
     finally:
         cluster.close()
@@ -266,7 +266,7 @@ def _fields(job: Any) -> dict[str, Any]:
 
 
 def part_start() -> None:
-    # 'local': else it looks for ever for a cluster that a killed Ray has left written down in its temporary folder
+    # Without 'local', Ray looks for ever for a cluster whose address a killed Ray has left in its temporary folder.
     bare = (
         "import time; t = time.monotonic(); import ray; ray.init('local'); i = time.monotonic() - t;"
         "import ray.data; ray.data.range(2).map(lambda r: r).take_all(); print(i, time.monotonic() - t)"

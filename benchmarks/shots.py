@@ -34,10 +34,10 @@ FILMS = Path("bench/shots")
 SEEDS = (1, 2, 3, 4, 5)
 # Seconds. Cuts by eye are right to 0.2 s, and a picture more.
 TOLERANCE = 0.3
-TRIM = 3 / 24  # seconds that `trim_frames` leaves out besides, at 24 frames a second
-# Of those by eye, the white-out and the dissolve.
+TRIM = 3 / 24  # Seconds that `trim_frames` leaves out, too, at 24 frames a second.
+# The white-out and the dissolve among the cuts that were marked by eye.
 GRADUAL = {("multi/sintel_trailer_52s.mp4", 5.1), ("multi/sintel_trailer_52s.mp4", 35.3)}
-OWN_CUT = 0.6  # seconds, of the first of the two takes that transitions are made of
+OWN_CUT = 0.6  # Seconds of the first of the two takes that transitions are made of.
 NO_CUTS = ("flash1", "flash2", "flash4", "strobe", "exposure", "shake")
 
 
@@ -48,7 +48,7 @@ class Tally:
     found: dict[str, int] = field(default_factory=dict)
     there: dict[str, int] = field(default_factory=dict)
     false: int = 0
-    worst: int = 0  # false cuts of the worst film
+    worst: int = 0  # False cuts of the worst film.
 
     def add(self, cuts: Sequence[Cut], truth: dict[str, list[float]]) -> None:
         """A wide cut may hold several moments (out into black and in again); each cut that holds none is false."""

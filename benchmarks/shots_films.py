@@ -18,7 +18,7 @@ Picture = npt.NDArray[np.float32]
 Generator = np.random.Generator
 WIDTH, HEIGHT = 96, 54
 _Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) / np.array([HEIGHT - 1, WIDTH - 1], np.float32)[:, None, None]
-LOOK_SECONDS = 1 / 16  # as in a scan
+LOOK_SECONDS = 1 / 16  # Seconds between two looks of a scan.
 KINDS = (
     "fade",
     "black",
@@ -106,7 +106,7 @@ def pans(rng: Generator, photos: list[npt.NDArray[np.uint8]], count: int) -> lis
         tremor, pictures = rng.uniform(0, 0.4), []
         for _ in range(144):
             where = where + speed / 24
-            x, y, z = 1 - np.abs(where % 2 - 1)  # to and fro
+            x, y, z = 1 - np.abs(where % 2 - 1)  # A triangle wave moves the point to and fro.
             width, height = board.shape[1] / len(board[0]) * 384 * (0.3 + 0.5 * z), 215 * (0.3 + 0.5 * z)
             left, top = x * (board.shape[1] - width), y * (256 - height)
             scale = np.array([[WIDTH / width, 0, 0], [0, HEIGHT / height, 0]], np.float32)

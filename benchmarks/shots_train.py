@@ -29,7 +29,7 @@ from longtake.curation.reading.likeness import NUMBERS
 from longtake.curation.reading.shot_network import DILATIONS
 
 FILMS_MADE, EPOCHS, CHANNELS, CROP, BATCH = 400, 40, 48, 128, 48
-REPEATED = 10  # real films, among those that are made
+REPEATED = 10  # Repeats of real films among those that are made.
 FAR = 0.75  # Seconds around a cut by eye that have no label for transitions.
 
 

@@ -29,7 +29,7 @@ from longtake.manifests import schemas
 
 PART = 250_000
 PER_VIDEO = 5
-# What each gate of the cascade sees, as (low, high) of even draws: some pass, some fail, as in a web corpus.
+# Gate of the cascade → (low, high) of its scores, drawn evenly: some pass and some fail, as in a web corpus.
 SPREAD = {
     "width": (640.0, 3840.0),
     "height": (360.0, 2160.0),
@@ -99,7 +99,7 @@ def _clips(rng: np.random.Generator, recipe: Recipe, start: int, rows: int) -> t
         columns[name] = pa.array(value, mask=~have[name])
         columns[f"{name}_detail"] = _detail(rng, value, have[name], DETAILS.get(name, 1))
         passing = passing & recipe.tiers["pretrain"][name].passes(value, value)
-        # a third of the rejected clips are measured on, as if by a looser recipe before: more scores, more to read
+        # A third of the rejected clips have all scores, as if an earlier recipe was looser: more scores, more to read.
         alive = alive & (passing | (rng.random(rows) < 0.35))
     columns["has_frames"] = pa.array(alive)
     columns["protocols"] = _protocols(recipe, have)

@@ -31,10 +31,10 @@ from longtake.curation.workspace import Workspace
 from longtake.manifests import ids, schemas
 from longtake.manifests.store import Manifest
 
-BATCH = 8  # videos of a scan worker's batch
+BATCH = 8  # Videos of a scan worker's batch.
 PER_VIDEO = stats_million.PER_VIDEO
 STEPS: dict[str, Callable[[str, int, int], Any]] = {}
-NESTED = ("width", "height", "fps", "duration", "grayscale", "psnr")  # scores that a scan leaves in a row of videos
+NESTED = ("width", "height", "fps", "duration", "grayscale", "psnr")  # Scores that a scan leaves in a row of videos.
 
 
 def step(name: str) -> Callable[[Callable[[str, int, int], Any]], Callable[[str, int, int], Any]]:
@@ -57,7 +57,7 @@ def make(folder: str, rows: int) -> None:
         table, kept = stats_million._clips(rng, recipe, start, min(size, rows - start))
         protocol = pa.array([recipe.clip_protocol] * table.num_rows)
         table = table.append_column("clip_protocol", protocol)
-        stale = pa.array(np.arange(table.num_rows) // PER_VIDEO % 10 == 0)  # to be scored anew
+        stale = pa.array(np.arange(table.num_rows) // PER_VIDEO % 10 == 0)  # Clips that are to be scored anew.
         at = table.column_names.index("protocols")
         other = pc.replace_substring(table["protocols"], '"artifacts":"', '"artifacts":"old-')
         table = table.set_column(at, "protocols", pc.if_else(stale, other, table["protocols"]))

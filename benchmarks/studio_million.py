@@ -57,7 +57,13 @@ def over_http(url: str, began: float, steps: int) -> None:
             found = ask(url, "api/focus", {"tiers": state["tiers"], "tier": tier, "gate": gate, "end": end})
             taken.append(time.perf_counter() - start)
             start = time.perf_counter()
-            around = {"tiers": state["tiers"], "tier": tier, "gate": gate, "start": max(0, found["line"][0] - 16), "count": 32}
+            around = {
+                "tiers": state["tiers"],
+                "tier": tier,
+                "gate": gate,
+                "start": max(0, found["line"][0] - 16),
+                "count": 32,
+            }
             ask(url, "api/film", around)
             films.append(time.perf_counter() - start)
         for i in range(2):
@@ -133,7 +139,7 @@ def drag(page: Any, gate: str, steps: int, pause: int) -> None:
     page.mouse.up()
     page.wait_for_timeout(1000)
     field = page.locator("#focus .ends input").first
-    field.fill("0")  # and back
+    field.fill("0")  # The field goes back to its first value.
     field.press("Enter")
     page.wait_for_timeout(1000)
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
-# Seconds. Whoever is not let in within this time is told so and asks again: one that has died meanwhile stands in nobody's way.
+# Seconds. A request that is not let in within this time asks again, so that one whose process has died blocks no other.
 ASK_AGAIN_SECONDS = 1.0
-RECENT_SECONDS = 60.0  # in which a run must have asked for its limits to bind the others, too
-FORGET_SECONDS = 6 * 3600.0  # after which a run that asks no more is over
+RECENT_SECONDS = 60.0  # Seconds. The limits of a run bind the other runs for this long after its last request.
+# Seconds. A run that has sent no request for this long is over, and its limits are forgotten.
+FORGET_SECONDS = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class Allowance:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._flying: dict[str, float] = {}  # ticket → when it is over for certain
+        self._flying: dict[str, float] = {}  # Ticket → the moment at which its request is over for certain.
         self._runs: dict[str, _Run] = {}
-        self._not_before = 0.0  # the server asked for quiet until then
-        self._next_start = 0.0  # of a request, where they are limited per minute
+        self._not_before = 0.0  # The server asked for quiet until this moment.
+        self._next_start = 0.0  # The earliest start of the next request, where requests are limited per minute.
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -120,7 +121,7 @@ class Allowance:
         self._flying = {ticket: end for ticket, end in self._flying.items() if end > now}
         if now < self._not_before:
             return self._not_before - now
-        # The run that wants the endpoint to be asked the least decides: whoever pays for it may run others beside.
+        # The smallest limit of the runs holds: the person who pays for the endpoint may run others at the same time.
         limit = min(run.concurrency for run in self._runs.values() if now - run.seen < RECENT_SECONDS)
         return min(self._flying.values()) - now if len(self._flying) >= limit else 0.0
 

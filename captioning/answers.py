@@ -11,7 +11,7 @@ from typing import Any
 from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.captioning.checks import CaptionError, Status, check_text
 
-MAX_ANSWER = 65_536  # characters that are looked at; a caption has some hundreds
+MAX_ANSWER = 65_536  # Characters of an answer that are read: a caption has some hundreds.
 
 _FENCE = re.compile(r"^```[a-z]*\s*(.*?)\s*```$", re.DOTALL)
 _REFUSAL = re.compile(
@@ -52,7 +52,7 @@ def schema_of(wanted: Sequence[Wanted]) -> dict[str, Any]:
     }
 
 
-# Of a question that asks for one caption.
+# The schema of a question that asks for one caption.
 SCHEMA = schema_of([Wanted("caption", "the caption", (1, 1), 1)])
 
 
@@ -98,7 +98,7 @@ def _object_of(answer: ChatAnswer, name: str) -> dict[str, Any]:
         raise CaptionError(f"{name}: the model refused", Status.REFUSED)
     if len(answer.text) > MAX_ANSWER:
         raise CaptionError(f"{name}: an answer of {len(answer.text)} characters")
-    # models that think aloud do so before they answer
+    # Models that write down their reasoning do so before the answer.
     text = answer.text.rpartition("</think>")[2].strip()
     if not text:
         raise CaptionError(

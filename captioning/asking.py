@@ -19,9 +19,9 @@ from longtake.captioning.story import Story
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
 
-# The likeness of the neighbours of each clip's sub-captions.
+# For the sub-captions of each clip: how alike neighbours are.
 Similarities = Gathered[tuple[str, ...], Sequence[float]]
-# Of what is still wanted and of what was wrong with it: a cheaper question, its prompt and pictures; None where there is none.
+# Takes the texts that are still wanted and what was wrong with them; gives a cheaper prompt and its pictures, or None.
 Cheaper = Callable[[Sequence[Wanted], str], tuple[str, tuple[bytes, ...]] | None]
 
 
@@ -158,7 +158,7 @@ class Passed:
             self.problems |= {one.key: error for one in wanted}
             return list(wanted)
         left = [one for one in wanted if self._is_open(one, found.get(one.key))]
-        # What may be missing is worth no question of its own.
+        # A text that may be missing is worth no question of its own.
         return left if any(one.required for one in left) else []
 
     def _is_open(self, one: Wanted, text: str | CaptionError | None) -> bool:
@@ -207,7 +207,7 @@ class Passed:
 
 
 def _for_the_model(error: CaptionError, *, multiple: bool) -> str:
-    # never the answer itself: what it holds is not to come back as an instruction
+    # The message never quotes the answer: text that a model wrote must not come back to it as an instruction.
     if error.status == Status.REFUSED:
         return "it did not describe what is given"
     if error.status == Status.TRUNCATED:

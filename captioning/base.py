@@ -1,7 +1,7 @@
-"""What a captioner is: it gives a clip five sub-captions and an overall caption, or says why not.
+"""The base class of captioners: a captioner gives a clip five sub-captions and an overall caption, or a reason why not.
 
-Whatever happens on the way, a batch of clips comes back as exactly one result per clip, in order, each under its own
-clip id. `Captioner.caption` sees to that for every backend, so that no caption can end up on another clip.
+Even with failures, a batch of clips gives exactly one result per clip, in order, each under its own clip id.
+`Captioner.caption` ensures this for every backend, so that no caption can end up on another clip.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from longtake.captioning.quality import Standards
 
 log = logging.getLogger(__name__)
 
-MAX_REASON = 300  # characters
+MAX_REASON = 300  # Characters. A reason is a cell of a table and a line on a terminal.
 
 Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFrames:
-    """What a captioner sees of a clip: its sample, what was measured on it, and what its source says of it.
+    """The input of a captioner: a clip's sample, its scores, and the captions of its source list.
 
     encoded_keyframes, encoded_partners: 5 pictures each, JPEG or PNG, as they are stored; a partner follows its keyframe
     by about 0.5 s. times, partner_times: float64 [5], seconds in the video. measured: scores by filter name. sidecar:
@@ -78,7 +78,7 @@ def decode(data: bytes, flags: int, name: str) -> Images:
 
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # of no bytes at all, and of pictures that are too large
+    except cv2.error:  # OpenCV raises this for no bytes at all, and for pictures that are too large.
         picture = None
     if picture is None:
         raise CaptionError(f"a stored {name} does not decode; scan its video again")
@@ -89,11 +89,11 @@ def decode(data: bytes, flags: int, name: str) -> Images:
 class Captions:
     """How captioning one clip ended. `caption` and the five `sub_captions` are set if status is `ok`, and only then.
 
-    reason: why not ok, else None. attempts: how often the step that was asked most often was asked. requests: answers of
-    a model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: what wrote
-    the captions; prompts, seed: with what; protocol: see `Captioner.protocol`. These four are set by `Captioner.caption`.
-    fault: of an error, the kind of the fault of the world that is to blame (an endpoint that is away), None if none is.
-    more: further texts of an ok clip, by the column of the captions manifest that they are kept in.
+    reason: why the status is not ok, else None. attempts: the largest number of tries of one step. requests: answers of a
+    model in all, with their tokens. moves: the camera's measured movement in each of the five parts. model: the name of the
+    model that wrote the captions, prompts and seed: its prompts and seed, protocol: see `Captioner.protocol`; these four
+    are set by `Captioner.caption`. fault: the kind of the fault of the world that caused an error (an endpoint that is
+    away), else None. more: further texts of an ok clip, by their column of the captions manifest.
     """
 
     clip_id: str
@@ -118,7 +118,7 @@ def failed(clip_id: str, error: Exception | str, attempts: int = 1) -> Captions:
     """The result of a clip without captions. A CaptionError brings its status; anything else is an error."""
     status = error.status if isinstance(error, CaptionError) else Status.ERROR
     text = str(error) if isinstance(error, CaptionError | str) else f"{type(error).__name__}: {error}"
-    # A reason goes into a table and onto a terminal, and may quote what a stranger wrote.
+    # A reason goes into a table and onto a terminal, and may quote text from an untrusted source.
     printable = "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
     reason = " ".join(printable.split()) or "no reason was given"
     return Captions(clip_id, status, reason, attempts=attempts, fault=getattr(error, "fault", None))
@@ -179,10 +179,10 @@ def match_to_clips(
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How a captioner wants to be run. workers: how many of it at most (None: one per core or GPU). at_once: batches that
-    one worker is given at a time, each in a thread of its own. on_gpu: each worker takes a GPU, where there are any.
-    batch: clips of a batch. on_driver: in the process that started the run, since it brings its own workers. clip_seconds: of
-    CPU that a clip takes, as a guess."""
+    """How a captioner is to be run. workers: the largest number of workers (None: one per core or GPU). at_once: batches
+    that one worker has at a time, each in a thread of its own. on_gpu: each worker takes a GPU, if the cluster has any.
+    batch: clips of a batch. on_driver: the captioner runs in the process that started the run, since it starts workers
+    itself. clip_seconds: seconds of CPU for a clip, estimated."""
 
     workers: int | None = None
     at_once: int = 1
@@ -194,8 +194,8 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a captioner's models have done so far. busy_seconds: the share of what they can take at once that they had in
-    hand, added up over time; requests, tokens: answered."""
+    """The work of a captioner's models so far. busy_seconds: the share of the allowed requests that was under way, summed
+    over time. requests, tokens: those of answers."""
 
     busy_seconds: float = 0.0
     requests: int = 0
@@ -211,8 +211,9 @@ class Captioner(ABC):
     batching pays. Settings are keyword arguments of `__init__`, which raises ValueError if one is wrong, and does nothing
     that takes time. Where it has a `settings_model`, they are checked by it before, with everything else in a recipe.
 
-    For whoever runs it: journal keeps paid answers until a clip's row is stored; similarity gives the likeness of
-    neighbouring sub-captions of several clips, and similarity_limit is where a gate rejects them. None: there is none.
+    The stage sets these: journal keeps paid answers until a clip's row is stored; similarity gives the likeness of
+    neighbouring sub-captions of several clips; similarity_limit is the likeness from which on a gate rejects them. Each may
+    be None.
     """
 
     name: ClassVar[str]
@@ -224,7 +225,7 @@ class Captioner(ABC):
 
     @property
     def model(self) -> str:
-        """What writes the captions, for the table."""
+        """The name of the model that writes the captions, for the captions manifest."""
         return self.name
 
     @property
@@ -259,7 +260,7 @@ class Captioner(ABC):
 
     @property
     def seed(self) -> int | None:
-        """That every random choice follows from."""
+        """The seed of every random choice."""
         return None
 
     @property
@@ -269,24 +270,26 @@ class Captioner(ABC):
         return None
 
     def check(self) -> None:  # noqa: B027
-        """Raises CaptionerFault if it cannot caption here: not configured, no such model, nobody there."""
+        """Raises CaptionerFault if this machine cannot caption: a setting or the model is missing, or the endpoint does not
+        answer."""
 
     def examine(self) -> list[str]:
-        """As `check`, for `longtake doctor`: no secret is sent anywhere. Says what a run would send where, a sentence each."""
+        """As `check`, for `longtake doctor`, which sends no secret. Gives a sentence for each address, on the data that a
+        run would send to it."""
         self.check()
         return []
 
     def permit(self, permission: Permission) -> None:  # noqa: B027
-        """Where it may send pictures and a key; the driver says so to its workers. Without it, what this user's own
-        configuration says counts (longtake.captioning.permission)."""
+        """Set the hosts that it may send pictures and a key to; the driver passes this on to its workers. Without a call,
+        this user's own configuration counts (longtake.captioning.permission)."""
 
     def share(self, run: str, allowances: Callable[[str], Allowing]) -> None:  # noqa: B027
-        """Which run it works for, and what each endpoint, by its address, may be asked by all workers and runs together
-        (longtake.captioning.allowance). Without it, this captioner is alone."""
+        """Set the run that it works for, and the allowance of each endpoint, by its address, which all workers and runs
+        share (longtake.captioning.allowance). Without a call, this captioner has its limits alone."""
 
     def close(self) -> None:  # noqa: B027
-        """End what is under way: nothing more is asked, what is in the air comes home to the journal, and whoever waits for
-        captions gets a CaptionerFault."""
+        """End the work: no further request is sent, answers to requests under way are stored in the journal, and callers
+        that wait for captions get a CaptionerFault."""
 
     def caption(self, batch: Sequence[ClipFrames]) -> list[Captions]:
         """One checked result per clip, in order. A clip that cannot be captioned gets a status and a reason, and leaves
@@ -300,7 +303,7 @@ class Captioner(ABC):
                 results.append(checked(result))
         except CaptionerFault:
             raise
-        except Exception as error:  # what was written before stays good
+        except Exception as error:  # Captions that were written before the failure stay good.
             log.exception("the captioner %s failed on a batch of %d clips", self.name, len(batch))
             failure = error
         matched = match_to_clips(batch, results, failure)

@@ -33,8 +33,8 @@ class Finish(StrEnum):
     """How an answer ended."""
 
     STOP = "stop"
-    LENGTH = "length"  # at `max_tokens`
-    REFUSED = "refused"  # by the server's own word
+    LENGTH = "length"  # The answer was cut off at `max_tokens`.
+    REFUSED = "refused"  # The server itself reports that it refused.
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class Gathered(Generic[Item, Result]):
             except Exception as error:
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
-                if future.done():  # whoever asked was cancelled
+                if future.done():  # The question was cancelled while its answer was on the way.
                     continue
                 if isinstance(result, Exception):
                     future.set_exception(result)

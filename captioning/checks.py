@@ -9,10 +9,10 @@ import unicodedata
 from enum import StrEnum
 
 SUB_CAPTIONS = 5
-MAX_SUB_CAPTION = 2000  # characters; the text encoders of trainers read some 200 to 500 tokens
+MAX_SUB_CAPTION = 2000  # Characters. The text encoders of trainers read some 200 to 500 tokens.
 MAX_CAPTION = 4000
 
-# How a text ends that was cut off. Not a missing full stop: many corpora write none.
+# A text that was cut off ends like this. A missing full stop does not count: many corpora write none.
 CUT_ENDINGS = ("...", "…", "[truncated]", "(truncated)", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -20,10 +20,10 @@ class Status(StrEnum):
     """How captioning a clip ended. Only `ok` carries captions."""
 
     OK = "ok"
-    TRUNCATED = "truncated"  # the text stops before its end
-    REFUSED = "refused"  # the model would not write it
-    DUPLICATE = "duplicate"  # sub-captions repeat each other
-    ERROR = "error"  # anything else: missing, malformed, or a failure on the way
+    TRUNCATED = "truncated"  # The text stops before its end.
+    REFUSED = "refused"  # The model refused to write the caption.
+    DUPLICATE = "duplicate"  # Sub-captions repeat each other.
+    ERROR = "error"  # Any other failure: a text is missing or malformed, or a request failed.
 
 
 class CaptionError(ValueError):
@@ -61,11 +61,13 @@ def check_text(text: object, name: str, max_chars: int) -> str:
         raise CaptionError(f"{name} is missing")
     if not isinstance(text, str):
         raise CaptionError(f"{name} is no text but {type(text).__name__}")
-    if len(text) > max_chars:  # before anything that takes time over a text of any length
+    # The length is checked first, since all further checks take time over a text of any length.
+    if len(text) > max_chars:
         raise CaptionError(f"{name} has {len(text)} characters, over the limit of {max_chars}")
     # A surrogate cannot be written as UTF-8, NUL ends a string in C; dropping them would only hide a broken source.
     cleaned = " ".join(text.split())
-    plain = cleaned.isascii() and cleaned.isprintable()  # most are, and looking at each character takes long
+    # Most texts are plain, and looking at each character takes long.
+    plain = cleaned.isascii() and cleaned.isprintable()
     bad = None if plain else next((c for c in cleaned if unicodedata.category(c) in ("Cc", "Cs", "Cn")), None)
     if bad is not None:
         raise CaptionError(f"{name} holds the character U+{ord(bad):04X}, which is no text")
@@ -87,7 +89,7 @@ def check_distinct(texts: tuple[str, ...]) -> None:
 
 def normalised(text: str) -> str:
     """`text` without case, punctuation, invisible characters and extra spaces, for comparing."""
-    if text.isascii():  # the same, 20 times as fast: a corpus has millions of them
+    if text.isascii():  # This branch gives the same 20 times as fast; a corpus has millions of texts.
         return " ".join(text.lower().translate(_ASCII).split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(map(_kept, folded)).split())

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from longtake.captioning.checks import normalised
 
-WORDS = 3  # in a row
+WORDS = 3  # Words in a row that make one sequence.
 BANDS, ROWS = 8, 4
-BLOCK = 20_000  # texts whose hashes are worked out together
+BLOCK = 20_000  # Texts whose hashes are worked out together: it bounds memory.
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 Indices = npt.NDArray[np.int64]
@@ -38,9 +38,8 @@ def copies(texts: Sequence[str], threshold: float = 0.8) -> tuple[Indices, Indic
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     plain = np.array([normalised(text) for text in texts], dtype=object)
     different, first, inverse, counts = np.unique(plain, return_index=True, return_inverse=True, return_counts=True)
-    order = np.lexsort(
-        (np.arange(len(different)), -counts)
-    )  # np.unique sorts: alphabetical among equally frequent ones
+    # The texts are sorted by np.unique, so that equally frequent ones come in alphabetical order.
+    order = np.lexsort((np.arange(len(different)), -counts))
     leader = _leaders([different[i] for i in order], threshold)
     of_text = np.empty(len(different), np.int64)
     of_text[order] = order[leader]
@@ -57,8 +56,8 @@ def _leaders(texts: Sequence[str], threshold: float) -> Indices:
     keys = [_bands(_block(texts[start : start + BLOCK], words)) for start in range(0, len(texts), BLOCK)]
     bucket, met = _buckets(np.concatenate(keys))
     del keys
-    members: dict[int, list[int]] = {}  # leaders, by bucket
-    pieces: dict[int, Hashes] = {}  # of leaders
+    members: dict[int, list[int]] = {}  # Bucket → leaders.
+    pieces: dict[int, Hashes] = {}  # Leader → the hashes of its sequences.
     for start in range(0, len(met), BLOCK):
         block = met[start : start + BLOCK].tolist()
         hashes, edges = _block([texts[i] for i in block], words)
@@ -103,7 +102,7 @@ def _block(texts: Sequence[str], words: _Words) -> tuple[Hashes, Indices]:
     begins = np.cumsum(lengths) - lengths
     counts = np.maximum(1, lengths - WORDS + 1)
     edges = np.cumsum(counts) - counts
-    at = np.arange(int(counts.sum())) + np.repeat(begins - edges, counts)  # the first word of each sequence
+    at = np.arange(int(counts.sum())) + np.repeat(begins - edges, counts)  # The first word of each sequence.
     last = np.repeat(begins + lengths - 1, counts)
     mixed = np.zeros(len(at), np.uint64)
     for step in range(WORDS):

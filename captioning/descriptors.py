@@ -28,7 +28,7 @@ from longtake.captioning.looks import (
 )
 from longtake.captioning.motion import CameraMotion, Move, Pace, camera_motion
 
-# What the camera does: as it is seen, as it goes on, as it begins; {} is where its pace goes.
+# Phrases for what the camera does: as the clip shows it, as it goes on, as it begins. {} stands for the pace.
 MOVES: dict[Move, tuple[str, str, str]] = {
     "static": ("holds still", "holding still", "hold still"),
     "pan left": ("pans{} to the left", "panning{} to the left", "pan{} to the left"),
@@ -43,7 +43,7 @@ MOVES: dict[Move, tuple[str, str, str]] = {
 SEEN, GOES_ON, BEGINS = range(3)
 PACES: dict[Pace, str] = {"still": "", "slow": " slowly", "medium": " steadily", "fast": " quickly"}
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
-# What is said where nothing changes, part by part.
+# Phrases for a segment in which nothing changes, one for each part of a caption.
 RESTS = ("stays where it is", "does not move", "remains at rest", "keeps still", "holds its place")
 SAME_VIEW = (
     "the view stays as it was",
@@ -52,14 +52,15 @@ SAME_VIEW = (
     "the scene remains the same",
     "the view has not changed",
 )
-# The same where the camera moves: what it shows then is never all as it was.
+# The same phrases for a moving camera: the picture is then never exactly as it was.
 SAME_SCENE = (
     "the scene is as it was",
     "little else changes",
     "the scene stays as it was",
     "the scene remains the same",
 )
-# The same where the view shifts: by a camera that shows what was outside of the picture, otherwise; and where it is another one.
+# Phrases for a view that shifts: first for a camera that shows what was outside of the picture, then for all other
+# cameras; and for a view that is another one.
 REVEALING = ("pan left", "pan right", "tilt up", "tilt down", "zoom out")
 MORE_COMES = (
     "the view moves on",
@@ -75,9 +76,10 @@ SHIFTS = (
 )
 OTHER_VIEWS = ("the view is another one", "another view comes up", "the view is a different one", "the view changes")
 
-OWN_SHARE = 0.15  # share of the picture that moves by itself, from which it is mentioned
-BRIGHTER = 6.0  # change of L* that is mentioned
-SAME, SHIFTED = 5.0, 15.0  # differences in Lab between keyframes: below, the view stays; above, it is another
+OWN_SHARE = 0.15  # Share of the picture. Movement of its own is mentioned from this share on.
+BRIGHTER = 6.0  # Change of L*. A smaller change of brightness is not mentioned.
+# Differences in Lab between keyframes: below the first the view stays, above the second it is another one.
+SAME, SHIFTED = 5.0, 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class Descriptors(Captioner):
 
     @property
     def protocol(self) -> str:
-        # Raise the number whenever a sentence, a word or a threshold changes, here, in motion.py or in looks.py, and
-        # when longtake.filters.flow_dis gives other vectors.
+        # Raise the number whenever a sentence, a word or a threshold changes in this file, in motion.py or in looks.py,
+        # and when longtake.filters.flow_dis gives other vectors.
         return "descriptors/3"
 
     @property
@@ -250,7 +252,7 @@ def as_sentence(text: str) -> str:
 
 
 def _camera_summary(segments: list[Segment]) -> str:
-    # What could not be made out is left out of the story, unless it is all of it.
+    # A segment whose camera motion is unclear is left out of the story, unless all of them are.
     known = [segment.motion for segment in segments if segment.motion.moves[0] != "unclear"]
     if not known:
         mixed = any(segment.motion.own_motion >= OWN_SHARE for segment in segments)

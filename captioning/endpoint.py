@@ -52,11 +52,13 @@ if TYPE_CHECKING:
     import aiohttp
 
 CHECK_SECONDS = 10.0
-END_SECONDS = 5.0  # after its time limit, a request is over for certain
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds, of the back-off; the server may ask for more
-_MARK = f"@{secrets.token_hex(8)}@"  # where a picture goes; no text has it
-SHOWN = 200  # characters of a server's message in an error
-# Fields that some servers refuse, and what takes their place.
+END_SECONDS = 5.0  # Seconds after its time limit at which a request is over for certain.
+# Seconds. The pauses before a request is sent again grow from the first to the longest; the server may ask for more.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+# Stands for a picture in the text of a request; it is random, so that no text contains it.
+_MARK = f"@{secrets.token_hex(8)}@"
+SHOWN = 200  # Characters of a server's message that an error quotes.
+# Fields that some servers refuse, each with the field that replaces it.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
 
 
@@ -112,7 +114,7 @@ class Endpoint(ChatBackend):
         self.concurrency = max(1, settings.concurrency // settings.workers)
         self.permission: Permission | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._refused: set[str] = set()  # optional fields that this server does not take
+        self._refused: set[str] = set()  # Optional fields that this server does not accept.
         self._allowances: Callable[[str], Allowing] | None = None
         self._allowance: Allowing | None = None
         self._run, self._worker = "", secrets.token_hex(8)
@@ -208,8 +210,8 @@ class Endpoint(ChatBackend):
             return ""
         assert self.url is not None
         return (
-            f" (the key in {self._source()} stays here, since a recipe names the address; {OPTION} {host_of(self.url)} "
-            "would send it)"
+            f" (the key in {self._source()} is not sent, since a recipe names the address; {OPTION} "
+            f"{host_of(self.url)} would send it)"
         )
 
     def _source(self) -> str:
@@ -261,7 +263,7 @@ class Endpoint(ChatBackend):
         if status in (401, 403) and not (key is None and self._would_send_key()):
             raise CaptionerFault(self._key_refused(status))
         if status != 200:
-            return  # not every server lists its models
+            return  # Some servers do not list their models.
         with suppress(ValueError, TypeError, KeyError, AttributeError):
             served = [str(entry["id"]) for entry in json.loads(body)["data"]]
             if served and self.model not in served:
@@ -306,7 +308,8 @@ class Endpoint(ChatBackend):
         raise ChatFailed(f"{problem} (sent {sent} times)", max(1, sent), fault)
 
     async def _in_turn(self, request: ChatRequest) -> ChatAnswer | _Failure:
-        self._slots = self._slots or asyncio.Semaphore(self.settings.concurrency)  # not to stand in line with all clips
+        # The limit keeps few requests in line at the allowance, and not those of all clips.
+        self._slots = self._slots or asyncio.Semaphore(self.settings.concurrency)
         async with self._slots:
             ticket, quiet = await self._let_in(), 0.0
             assert self._allowance is not None
@@ -316,7 +319,7 @@ class Endpoint(ChatBackend):
                 if isinstance(outcome, ChatAnswer):
                     self.meter.paid(outcome)
                 elif outcome.wait is not None:
-                    # everybody waits: one more request would only be refused as well
+                    # All requests wait: the server would refuse each further one as well.
                     quiet = min(outcome.wait, self.settings.patience)
             finally:
                 self._allowance.leave(ticket, quiet)
@@ -366,7 +369,7 @@ class Endpoint(ChatBackend):
                 f"{self.url}/chat/completions",
                 data=_encoded(fields, request),
                 headers={"Content-Type": "application/json"},
-                allow_redirects=False,  # the key would follow to wherever it leads
+                allow_redirects=False,  # After a redirect the key would be sent to another address.
             ) as response:
                 body = await self._body(response)
                 return self._understood(response.status, response.headers, body, fields)
@@ -490,7 +493,7 @@ def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
     marks = [f"{_MARK}{i}@" for i in range(len(request.images))]
     content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": mark}} for mark in marks]
     content.append({"type": "text", "text": request.text})
-    # A model without eyes may be served where a message is a plain text and nothing else.
+    # A model without vision may be served by a server that takes a message as plain text only.
     said: Any = content if request.images else request.text
     messages = [{"role": "system", "content": request.system}, {"role": "user", "content": said}]
     rest = json.dumps({**fields, "messages": messages}).encode()
@@ -510,7 +513,7 @@ def _read(body: bytes) -> ChatAnswer | _Failure:
         text, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _Failure(f"the answer is no chat completion: {body[:80]!r}")
-    if isinstance(text, list):  # parts, as some servers give them
+    if isinstance(text, list):  # Some servers give the text in parts.
         text = "".join(
             part.get("text", "") for part in text if isinstance(part, dict) and isinstance(part.get("text"), str)
         )

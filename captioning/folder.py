@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longtake.captioning.chat import CaptionerFault
 
-# What, besides the weights, changes an answer.
+# Files besides the weights that change an answer.
 CONFIGS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 

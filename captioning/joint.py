@@ -16,15 +16,15 @@ from longtake.captioning.asking import Asker
 from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS
 from longtake.captioning.story import Story, Told
 
-VERSION = "joint/2"  # raise it when the steps or what they are shown change
+VERSION = "joint/2"  # Raise it when the steps change, or the pictures and texts that they show to the model.
 QUESTIONS = 2  # Requests for a clip if every answer can be used.
 
-NOTE_WORDS = (10, 60)  # of the note of a keyframe: it is read by a model, and by nobody else
+NOTE_WORDS = (10, 60)  # Words of the note on a keyframe, which is read by a model only.
 # Texts of a few words about the whole clip, kept in columns of these names.
 FACTS = ("subject", "action", "place", "light")
 FACT_WORDS = (1, 20)
-MAX_FACT = 200  # characters
-# What the camera does over the whole clip: the movements that are measured, or that there are several.
+MAX_FACT = 200  # Characters of one text about the whole clip.
+# Answers on the camera over the whole clip: the movements that are measured, or that there are several.
 CAMERA = (
     "static", "pan left", "pan right", "tilt up", "tilt down", "zoom in", "zoom out", "roll left", "roll right", "several",
 )  # fmt: skip

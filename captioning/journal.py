@@ -14,9 +14,9 @@ from dataclasses import asdict
 from longtake.captioning.chat import ChatAnswer, Finish
 from longtake.manifests.folder import Folder
 
-ANSWERS = ".answers"  # in the workspace: the journal
-QUESTIONS = ".questions"  # that of questions which are filters, whose rows are stored before there are captions
-MAX_BYTES = 4 * 2**20  # of one clip's file: more is not ours
+ANSWERS = ".answers"  # The folder of the journal, in the workspace.
+QUESTIONS = ".questions"  # The journal of questions that are filters: their rows are stored before there are captions.
+MAX_BYTES = 4 * 2**20  # Bytes of one clip's file. A larger file was not written by this program.
 
 
 class Journal:
@@ -57,5 +57,5 @@ def _file(clip_id: str) -> str:
 
 
 def _line(key: str, answer: ChatAnswer) -> bytes:
-    # a line of its own even after one that was torn
+    # The line stands by itself even after a line that a kill tore off.
     return b"\n" + json.dumps({"key": key, **asdict(answer)}).encode() + b"\n"

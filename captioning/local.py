@@ -24,7 +24,7 @@ from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import LocalSettings, Settings
 
 GATHER_SECONDS = 0.02
-CLIP_SECONDS = 60.0  # of CPU: eleven answers of a small model
+CLIP_SECONDS = 60.0  # Seconds of CPU for one clip: eleven answers of a small model.
 
 
 class Transformers(Progressive):
@@ -78,8 +78,9 @@ class LocalModel(Batched):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         wanted = self.settings.device
-        if wanted == "cuda" and not torch.cuda.is_available():  # asked where it is to run: the driver may have none
-            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device here")
+        # The worker asks, and not the driver, which may have no GPU.
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise CaptionerFault("settings.device is cuda, and torch sees no CUDA device on this machine")
         device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
         local = {"local_files_only": True, "trust_remote_code": False}
         dtype = self.settings.dtype
@@ -94,7 +95,8 @@ class LocalModel(Batched):
         except (OSError, ValueError, KeyError) as error:
             raise CaptionerFault(f"the model in {self.folder} does not load: {error}") from error
         tokenizer = processor.tokenizer
-        tokenizer.padding_side = "left"  # or a shorter prompt would go on with padding
+        # With padding on the right, the model would continue a shorter prompt after its padding.
+        tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return processor, model.to(device).eval(), device

@@ -8,12 +8,12 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-SIZE = 96, 54  # pixels at which colours are counted
-COARSE = 16, 9  # pixels at which two pictures are compared
-MIN_SHARE = 0.12  # of the picture, for a colour to be named
+SIZE = 96, 54  # Pixels. Colours are counted at this size.
+COARSE = 16, 9  # Pixels. Two pictures are compared at this size.
+MIN_SHARE = 0.12  # Share of the picture. A colour with a smaller share is not named.
 MAX_COLOURS = 3
 
-# sRGB anchors; a pixel has the name of the nearest anchor in Lab. Several anchors may share a name.
+# Anchors in sRGB. A pixel has the name of the nearest anchor in Lab, and several anchors may share a name.
 COLOURS: tuple[tuple[str, tuple[int, int, int]], ...] = (
     ("black", (0, 0, 0)),
     ("black", (24, 24, 24)),

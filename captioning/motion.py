@@ -17,17 +17,17 @@ import numpy.typing as npt
 from longtake.filters.flow_dis import flow_field
 from longtake.filters.global_motion import believable, fit_flow
 
-LONG_SIDE = 320  # pixels at which the flow is measured: enough to name a movement, and cheap
-STEP = 4  # the fit uses every 4th flow vector each way
+LONG_SIDE = 320  # Pixels. The flow is measured at this size, which is enough to name a movement, and cheap.
+STEP = 4  # The fit uses every fourth flow vector in each direction.
 
 # Speeds are means over the picture, in long sides of the picture per second. The paper's pretrain gate on flow, 40 px
 # of 960 in 0.5 s, is 0.083.
 STILL = 0.012
 SLOW = 0.08
 FAST = 0.3
-MINOR = 0.4  # a second movement is named from this share of the first one's speed
-OWN_MOTION = 0.04  # this far from the camera's own speed, a part of the picture moves by itself
-UNCLEAR_SHARE = 0.45  # and if this much of it does, what was fitted is not the camera
+MINOR = 0.4  # Share of the first movement's speed from which on a second movement is named.
+OWN_MOTION = 0.04  # Difference from the camera's speed from which on a part of the picture moves by itself.
+UNCLEAR_SHARE = 0.45  # Share of the picture. If more of it moves by itself, the fitted motion is not the camera's.
 
 Move = Literal[
     "static",
@@ -98,7 +98,7 @@ def agreement(
     height, width = a.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     found = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    # Each without its surroundings' mean, so that a change of light is no disagreement.
+    # Each picture loses the mean of its surroundings first, so that a change of light is no disagreement.
     relief_a, relief_b = (g.astype(np.float32) - cv2.blur(g.astype(np.float32), (31, 31)) for g in (a, found))
     wrong = cv2.blur(np.abs(relief_a - relief_b), (15, 15)) / (cv2.blur(np.abs(relief_a), (15, 15)) + 1)
     return np.asarray(np.clip(2 - 2 * wrong, 0, 1), dtype=np.float32)

@@ -24,7 +24,8 @@ ENDPOINT = "LONGTAKE_CAPTION_ENDPOINT"
 ALLOWED = "LONGTAKE_ALLOW_ENDPOINTS"
 OPTION = "--allow-endpoint"
 _PORTS = {"http": 80, "https": 443}
-# Of a whole address: printable ASCII. What parsers read in different ways (backslashes, white space, other scripts) is left out.
+# A whole address must be printable ASCII without the characters that parsers read in different ways (backslashes, white
+# space, other scripts).
 _ADDRESS = re.compile(r"[!-\[\]-~]{1,2048}")
 _HOST = re.compile(r"[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 

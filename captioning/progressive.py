@@ -1,8 +1,9 @@
 """Captions by a model that is asked questions: the methods `joint` and `stepwise` (longtake.captioning.joint, .stepwise) over any
 backend.
 
-One coroutine per clip: its steps follow one another, its answers are in its own variables, and no id that a model returns
-is looked at. So however requests are batched, delayed, repeated or answered out of order, no caption can move.
+Each clip has one coroutine: its steps follow one another, its answers are in its own variables, and an id in an answer is
+never read. Requests may therefore be batched, delayed, repeated or answered out of order: no caption can end up on another
+clip.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from longtake.captioning.settings import MethodSettings, Settings
 from longtake.captioning.story import Story, Told, camera_movements
 from longtake.settings import checked
 
-# Of each method its name and version in the protocol, what writes the captions of a clip, and how many questions it asks
-# where every answer can be used.
+# Method → its name and version in the protocol, the function that writes the captions of a clip, and the number of its
+# questions where every answer can be used.
 METHODS: dict[str, tuple[str, Callable[[Asker, Story], Awaitable[Told]], int]] = {
     "joint": (joint.VERSION, joint.tell, joint.QUESTIONS),
     "stepwise": (stepwise.VERSION, stepwise.tell, stepwise.QUESTIONS),
@@ -150,34 +151,35 @@ class Progressive(Captioner):
             flow.close([backend.close() for backend in self.backends])
 
     def stop(self, fault: CaptionerFault) -> None:
-        """From now on nothing is asked."""
+        """Send no further question."""
         for backend in self.backends:
             backend.fault = backend.fault or fault
 
     @property
     def flow(self) -> Flow:
-        """The event loop that its models are asked in."""
+        """The event loop that sends the questions to its models."""
         with self._lock:
             self._flow = self._flow or Flow()
             return self._flow
 
     def settle(self, flow: Flow) -> None:
-        """Ask nothing more, and wait for the answers to requests that were sent. flow: the loop that it flows in; after
-        `close`, this captioner would begin another one, and whoever waits would wait for nothing."""
+        """Send no further question, and wait for the answers to requests that were sent. flow: the loop that runs them. It
+        is an argument, since after `close` this captioner would begin another loop, and the wait would be for that one."""
         self.stop(CaptionerFault("captioning was stopped"))
         flow.settle(SETTLE_SECONDS)
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write(self, batch: Sequence[ClipFrames]) -> Iterable[Captions]:
-        """Results as clips end. May be called from several threads at once: their clips flow side by side."""
+        """The results, each as soon as its clip is done. It may be called from several threads at once, whose clips then
+        run side by side."""
         flow = self.flow
         futures = [flow.submit(self._clip(clip)) for clip in batch]
         try:
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield future.result()
-                except concurrent.futures.CancelledError:  # by `close`: that is no result of the clip
+                except concurrent.futures.CancelledError:  # `close` cancelled the clip, which is no result of it.
                     raise CaptionerFault("captioning was stopped") from None
         except (CaptionerFault, KeyboardInterrupt):
             self.settle(flow)
@@ -225,14 +227,14 @@ class Progressive(Captioner):
             self.refiner,
             self.stop,
             self.journal,
-            # batches of some clips are twice as fast as single ones
+            # Batches of several clips are twice as fast as single clips.
             None if self.similarity is None else Gathered(self.similarity, most=32, wait=0.05),
             self.similarity_limit,
         )
 
 
 class Flow:
-    """An event loop in a thread of its own, in which all clips of a captioner flow."""
+    """An event loop in a thread of its own, which runs the coroutines of all clips of a captioner."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -242,18 +244,19 @@ class Flow:
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Its result, for any thread."""
+        """Run a coroutine in the loop; its result can be waited for in any thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def settle(self, seconds: float) -> None:
-        """Wait until all that flows has ended, but not longer. Whoever comes next waits for what is left of that time."""
+        """Wait until all coroutines have ended, but not longer than the given time. A second call waits for the rest of
+        that time only."""
 
         async def settled(seconds: float) -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
             if others:
                 await asyncio.wait(others, timeout=seconds)
 
-        with self._settling:  # two at once would wait for each other
+        with self._settling:  # Two threads that close at once would wait for each other.
             if self._closed:
                 return
             self._until = self._until or time.monotonic() + seconds
@@ -262,7 +265,7 @@ class Flow:
                 self.submit(settled(left)).result(timeout=left + 5)
 
     def close(self, last: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """Cancel all that flows, run `last`, and end."""
+        """Cancel all coroutines, run `last`, and end the loop."""
         with self._settling:
             self._closed = True
 

@@ -13,20 +13,18 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-# Each prompt's template, and what can be filled into it.
+# Each prompt's template → the names that can be filled into it.
 FIELDS: dict[str, frozenset[str]] = {
     "system": frozenset({"language"}),
     "describe": frozenset({"number", "seconds", "camera", "low", "high"}),
     "overall": frozenset({"seconds", "camera", "keyframes", "low", "high"}),
     "refine": frozenset({"number", "seconds", "camera", "overall", "earlier", "keyframe", "low", "high"}),
-    "differ": frozenset({"rejected"}),  # added to refine
-    "mend": frozenset({"faults"}),  # added to any, after an answer that could not be used
+    "differ": frozenset({"rejected"}),  # Added to refine.
+    "mend": frozenset({"faults"}),  # Added to any prompt after an answer that could not be used.
     "writer": frozenset({"language"}),
     "watch": frozenset({"note_low", "note_high", "low", "high", "more", "seconds", "camera"}),
-    "look": frozenset(
-        {"keys", "note_low", "note_high", "faults"}
-    ),  # in place of watch, where only notes are wanted again
-    "short": frozenset({"low", "high"}),  # within watch, where the recipe asks for it; so are the next two
+    "look": frozenset({"keys", "note_low", "note_high", "faults"}),  # Replaces watch where only notes are wanted again.
+    "short": frozenset({"low", "high"}),  # Part of watch where the recipe asks for it, as are the next two.
     "long": frozenset({"low", "high"}),
     "facts": frozenset({"cameras", "sizes"}),
     "tell": frozenset({"low", "high", "seconds", "overall", "notes"}),
@@ -34,16 +32,16 @@ FIELDS: dict[str, frozenset[str]] = {
     "questions": frozenset({"seconds", "keys"}),
     "again": frozenset(
         {"kept", "keys", "faults"}
-    ),  # added to watch, tell and questions, after an answer of which some is no use
+    ),  # Added to `watch`, `tell` and `questions` after an answer of which a part could not be used.
 }
 # The prompts of each method: the system text first.
 ROLES: dict[str, tuple[str, ...]] = {
     "joint": ("writer", "watch", "look", "short", "long", "facts", "tell", "again"),
-    "ask": ("judge", "questions", "again"),  # no method of writing captions, but questions that are filters
+    "ask": ("judge", "questions", "again"),  # Questions that are filters: they are no method of writing captions.
     "stepwise": ("system", "describe", "overall", "refine", "differ", "mend"),
 }
 DEFAULT = "longtake"
-MAX_TEMPLATE = 20_000  # characters
+MAX_TEMPLATE = 20_000  # Characters of a template.
 
 
 @dataclass(frozen=True)
@@ -145,5 +143,5 @@ def _text_of(path: Path) -> str:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"prompts: {path} is no plain file")
-        # Up to four bytes a character; one that is too long for a template is refused by its length.
+        # A character takes up to four bytes. A file that is too long for a template is refused by its size.
         return file.read(4 * MAX_TEMPLATE + 4).decode("utf-8")

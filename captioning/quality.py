@@ -13,7 +13,7 @@ from typing import Any
 
 from longtake.captioning.checks import normalised
 
-SHINGLE = 6  # words in a row that a caption shares with a prompt, to be an echo of it
+SHINGLE = 6  # Words in a row. A caption that shares so many with a prompt is an echo of it.
 
 _LEAD_IN = re.compile(
     r"^\W*(sub-?captions?|captions?|keyframes?|frames?|part|segment|scene)\s*(\d+|one|two|three|four|five)?\s*[:.–-]"
@@ -30,7 +30,7 @@ _SPECULATION = re.compile(
     r"|hint(s|ing)? (at|of))\b",
     re.IGNORECASE,
 )
-# What a text says the camera does, by the family of movement. Directions only where they are of the camera.
+# Words by which a text names a movement of the camera, by family. Directions count only where they are the camera's.
 _TURNS = r"(pan(s|ned|ning)?|pivot(s|ed|ing)?|swing(s|ing)?|sweep(s|ing)?|track(s|ed|ing)?|truck(s|ed|ing)?)"
 _FEW = r"(\W+\w+){0,4}?\W+"
 _TILTS = r"(tilt(s|ed|ing)?|crane(s|d)?|craning)"
@@ -138,7 +138,8 @@ def camera_agrees(camera: str | None, measured: Sequence[str] | None) -> bool | 
     if camera == "several":
         return len(set().union(*parts)) > 1
     if camera == "static":
-        # What is called slow moves the picture by less than 8 % of its long side in a second: a steady hand does that.
+        # A movement called slow moves the picture by less than 8 % of its long side in a second, which a steady hand
+        # does, too.
         return all(move == "static" or "slow" in move for move in known)
     return any(camera in part for part in parts)
 

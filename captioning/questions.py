@@ -20,8 +20,8 @@ from longtake.captioning.prompting import load_prompts
 from longtake.captioning.quality import Standards
 from longtake.captioning.story import Story
 
-VERSION = 1  # raise it when what is shown with a question changes
-LONGEST = 200  # characters of an answer
+VERSION = 1  # Raise it when the pictures or texts that go with a question change.
+LONGEST = 200  # Characters of an answer.
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Questioner:
             captioner.describer,
             captioner.stop,
             captioner.journal,
-            # What is the same for all clips comes first, so that a server that caches prefixes computes it once.
+            # The text that is the same for all clips comes first, so that a server that caches prefixes computes it
+            # once.
             system=self._prompts.fill("judge", questions=asked),
         )
         prompt = self._prompts.fill("questions", keys=", ".join(questions.asked), seconds=story.seconds)

@@ -16,7 +16,7 @@ from longtake.settings import Fault, SettingsError, checked, near
 
 GROUP = "longtake.captioners"
 
-# Adding one = one file, and one line here.
+# Another captioner is a file, a line in this table, and one in MODELS of settings.py (docs/add-a-captioner.md).
 BUILT_IN = {
     "descriptors": "longtake.captioning.descriptors:Descriptors",
     "openai": "longtake.captioning.endpoint:OpenAI",
@@ -57,7 +57,7 @@ def make_captioner(name: str, settings: Mapping[str, Any] | None = None) -> Capt
     try:
         return cls(**settings)
     except (TypeError, ValueError) as error:
-        # without the settings themselves: somebody may have put a secret there
+        # The message leaves the settings out, since one of them may be a secret.
         raise ValueError(f"the captioner {name!r} cannot be made: {error}") from error
 
 

@@ -14,9 +14,10 @@ from longtake.captioning.permission import plain_url
 from longtake.captioning.prompting import DEFAULT, load_prompts
 from longtake.settings import Fault, SettingsError, checked
 
-# Environment variables: what the model is called at its endpoint, the key, and the file that holds it.
+# Environment variables: the model's name at its endpoint, the key, and the file that holds the key.
 MODEL, KEY, KEY_FILE = "LONGTAKE_CAPTION_MODEL", "LONGTAKE_CAPTION_KEY", "LONGTAKE_CAPTION_KEY_FILE"
-# What a recipe may name: a recipe is a stranger's file, and other variables hold secrets that are none of this project's.
+# Variables that a recipe may name. A recipe may come from an untrusted source, and other variables hold secrets of
+# other programs.
 VARIABLES = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 NO_FILE = f"a recipe names no key file, since it could name any file of this machine; set {KEY_FILE} in the environment instead"
 NO_VARIABLE = (
@@ -31,10 +32,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-# The length of a sub-caption that each style asks for, words from and to. `release`: the evaluation prompts that were published
+# Words of a sub-caption, from and to, that each style asks for. `release`: the evaluation prompts that were published
 # with LongTake-HD have 42 to 81 words a sub-caption.
 STYLES: dict[str, tuple[int, int]] = {"plain": (20, 80), "release": (40, 90)}
-# Tokens that an answer may have: of one text, and of all texts of a question.
+# Tokens that an answer may have: for one text, and for all texts of a question.
 ANSWER_TOKENS = {"stepwise": 1024, "joint": 4096}
 
 
@@ -191,7 +192,7 @@ class WaveSettings(Settings):
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs of one engine")
     engine: dict[str, Any] = Field(default_factory=dict, description="further arguments of vLLM's engine")
-    clips_per_wave: int = Field(2048, ge=1, description="clips that are told together")
+    clips_per_wave: int = Field(2048, ge=1, description="clips that are captioned together")
 
 
 # The built-in captioners that put questions to a model, and the settings of their backends.
@@ -200,7 +201,7 @@ BACKENDS: dict[str, type[Settings]] = {
     "transformers": LocalSettings,
     "vllm": WaveSettings,
 }
-# The built-in captioners, and all that each can be told.
+# The built-in captioners and their settings.
 MODELS: dict[str, type[Settings]] = {
     "descriptors": Settings,
     "sidecar": Settings,
@@ -240,13 +241,13 @@ def _refiner_faults(name: str, settings: Mapping[str, Any]) -> list[Fault]:
     if other in MODELS and other not in BACKENDS:
         return [Fault(("refiner", "captioner"), f"the captioner {other!r} does not answer questions")]
     if other not in BACKENDS:
-        return []  # another package's, which is looked at when the captioner is made
+        return []  # The captioner comes from another package: its settings are checked when it is made.
     own = {key: value for key, value in settings.items() if key in BACKENDS[name].model_fields}
     merged = {**(own if other == name else {}), **changes}
     try:
         checked(BACKENDS[other], merged, quote=False)
     except SettingsError as error:
-        # What the refiner has from the describer is told there.
+        # A fault in a setting that the refiner takes over from the describer is reported at the describer.
         own_faults = [
             fault for fault in error.faults if not fault.where or fault.where[0] not in own or fault.where[0] in changes
         ]

@@ -13,7 +13,7 @@ from longtake.captioning.asking import Asker
 from longtake.captioning.checks import MAX_CAPTION, MAX_SUB_CAPTION, SUB_CAPTIONS
 from longtake.captioning.story import Story, Told, numbered, together
 
-VERSION = "progressive/1"  # the name that captions of this method have had from the start
+VERSION = "progressive/1"  # Captions of this method have had this name from the start.
 QUESTIONS = 11  # Requests for a clip if every answer can be used.
 
 

@@ -1,4 +1,4 @@
-"""One clip on its way through a method: what is known of it, what was answered, and what it has cost so far."""
+"""A story holds everything about one clip while a method captions it: measurements, answers, and the cost so far."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a method has written of a clip, unchecked as a whole. more: further texts by the column that they are kept in."""
+    """The texts that a method has written about a clip, not yet checked as a whole. more: further texts, by their column."""
 
     caption: str
     sub_captions: tuple[str, ...]
@@ -29,7 +29,7 @@ class Told:
 
 @dataclass(eq=False)
 class Story:
-    """One clip on its way."""
+    """One clip while a method captions it."""
 
     clip: ClipFrames
     answers: dict[str, ChatAnswer] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Story:
         return "not measurable" if move == "unclear" else move
 
     def seed(self, base: int, name: str, attempt: int) -> int:
-        """For each step and try another one, and always the same."""
+        """The seed of a step and a try: different for each of them, and the same in every run."""
         words = f"{base}/{self.clip.clip_id}/{self.clip.tried}/{name}/{attempt}"
         return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=4).digest()) >> 1
 
@@ -82,8 +82,8 @@ def numbered(texts: Sequence[str]) -> str:
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order; at the first failure the others are cancelled: what they would cost is saved. If the run has
-    to stop, those in the air come home first: they are paid for, and no others are asked."""
+    """All results, in order. At the first failure the other questions are cancelled, which saves their cost. If the run has
+    to stop, no further request is sent, and answers to requests under way are waited for, since they are paid for."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         return list(await asyncio.gather(*tasks))

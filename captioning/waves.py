@@ -23,8 +23,9 @@ from longtake.captioning.folder import check_folder, content
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import Settings, WaveSettings
 
-WAVE_SECONDS = 0.5  # nobody asks for so long: all clips wait for an answer
-# (settings of the engine, rows) → for each row, as it comes: its number, and the row that vLLM made of it
+WAVE_SECONDS = 0.5  # Seconds without a new question after which a wave starts: by then all clips wait for an answer.
+# Takes the settings of the engine and the rows; gives, as each is done, a row's number and the row that vLLM made of
+# it.
 Execute = Callable[[dict[str, Any], list[dict[str, Any]]], Iterable[tuple[int, dict[str, Any]]]]
 
 
@@ -54,7 +55,7 @@ class Waves(Batched):
     """One model, asked in waves."""
 
     def __init__(self, settings: WaveSettings) -> None:
-        # as much as one wave can hold: five pictures of each clip
+        # A wave holds at most five pictures of each of its clips.
         super().__init__(most=5 * settings.clips_per_wave, wait=WAVE_SECONDS)
         self.settings = settings
         self.folder = Path(settings.path)
@@ -71,7 +72,9 @@ class Waves(Batched):
         import importlib.util
 
         if importlib.util.find_spec("vllm") is None:
-            raise CaptionerFault("the captioner vllm needs vLLM, here and on every node: pip install 'longtake[vllm]'")
+            raise CaptionerFault(
+                "the captioner vllm needs vLLM, on this machine and on every node: pip install 'longtake[vllm]'"
+            )
         check_folder(self.folder)
 
     def answers(self, requests: list[ChatRequest]) -> Sequence[ChatAnswer | Exception]:
@@ -83,9 +86,10 @@ class Waves(Batched):
         try:
             with self.meter:
                 for number, row in self.execute(self._engine(), rows):
-                    if 0 <= number < len(requests):  # answers come in any order: each has its question's number
+                    # Answers come in any order, and each has the number of its question.
+                    if 0 <= number < len(requests):
                         results[number] = as_answer(row, requests[number])
-        except Exception as error:  # an engine that does not start does so for no clip; what came before is paid for
+        except Exception as error:  # An engine that does not start fails for all clips; answers before it are paid for.
             fault = CaptionerFault(f"vLLM: {error}")
             return [fault if result is nothing else result for result in results]
         return results
@@ -103,7 +107,8 @@ class Waves(Batched):
         }
         if not self.settings.gpus:
             engine["placement_group_config"] = {"bundle_per_worker": {"CPU": 1}}
-            # where a prompt is split, vLLM rewinds the request's random numbers; those of a CPU cannot be, and it dies
+            # Where a prompt is split, vLLM rewinds the request's random numbers. A CPU's cannot be rewound, and vLLM
+            # dies.
             engine["engine_kwargs"].setdefault("enable_chunked_prefill", False)
         return engine
 

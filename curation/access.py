@@ -28,13 +28,13 @@ from longtake.manifests.members import container_of, file_of, open_inside
 from longtake.manifests.uris import UriAccess, host_of, join_uri, redact, scheme_of, split_uri
 
 SCHEMES = frozenset({"file", "https", "http", "s3", "gs", "az"})
-CONNECT_SECONDS = 30.0  # that a web server has to take a connection
-SILENCE_SECONDS = 60.0  # that a web server may be silent before a read of it has failed
+CONNECT_SECONDS = 30.0  # Seconds within which a web server has to take a connection.
+SILENCE_SECONDS = 60.0  # Seconds. A read of a web server that is silent for so long has failed.
 ACCESS_VARIABLE = "LONGTAKE_ACCESS"
 PRIVATE_VARIABLE = "LONGTAKE_ALLOW_PRIVATE"
 SCHEMES_VARIABLE = "LONGTAKE_ALLOW_SCHEME"
 SECRETS_VARIABLE = "LONGTAKE_SECRET_QUERY"
-ACCESS, NEEDS = "access", "needs_access"  # columns of a batch on its way to a worker
+ACCESS, NEEDS = "access", "needs_access"  # Columns of a batch on its way to a worker.
 _CHAIN = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*::|::[A-Za-z][A-Za-z0-9+.-]*:/")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _ALLOW_PRIVATE = f"--allow-private (or {PRIVATE_VARIABLE}=1) allows it"
@@ -81,7 +81,7 @@ ANYWHERE = Reach(private=True)
 def is_chain(uri: str) -> bool:
     """Whether a URI names one filesystem behind another (`zip://a::https://…`), as fsspec reads it."""
     if "::" not in uri or "://" not in uri:
-        return False  # So a path may hold two colons.
+        return False  # A path may therefore hold two colons.
     return bool(_CHAIN.search(uri)) or scheme_of(uri) not in (None, "http", "https", "file")
 
 
@@ -186,7 +186,7 @@ class Access:
         else:
             access = UriAccess(userinfo=value.removesuffix("@"))
         if access is None:
-            raise SetupError(f"{file}: what it gives for {redact(key)} holds no user and no signature")
+            raise SetupError(f"{file}: the access for {redact(key)} holds no user and no signature")
         if is_uri(key):
             self.add(split_uri(key, self.reach.secret_keys)[0], access)
         else:
@@ -256,7 +256,7 @@ class PrivateAddress(OSError):
 
 def _opened(source: Source, by_range: bool = False) -> BinaryIO:
     uri = join_uri(source.uri, source.access)
-    # A read that fetches more than it was asked for, to have it in store, would fetch the neighbours of a member.
+    # Read-ahead would fetch the neighbours of an archive's member, which are other videos.
     return _by_range(source, file_of(uri)) if by_range else cast(BinaryIO, ReadAhead(_by_range(source, uri)))
 
 
@@ -268,7 +268,8 @@ def _by_range(source: Source, uri: str) -> BinaryIO:
     if scheme in ("http", "https"):
         import aiohttp
 
-        # By default a request has five minutes in all: too much for a server that is silent, too little for a slow line.
+        # By default a request has five minutes in all: too much for a server that is silent, too little for a slow
+        # line.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         options: dict[str, Any] = {"client_kwargs": {"timeout": timeout}}
         if not source.reach.private:
@@ -345,7 +346,7 @@ def _entries(file: str) -> Iterator[tuple[str, str | None]]:
             raise SetupError(f"{file}: this file of accesses is not a JSON object") from None
         for key, value in known.items():
             if not isinstance(value, str):
-                raise SetupError(f"{file}: what it gives for {redact(key)} is no text")
+                raise SetupError(f"{file}: the access for {redact(key)} is no text")
             yield key, value
         return
     for number, cells in enumerate(csv.reader(text.splitlines()), 1):

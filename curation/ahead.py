@@ -11,9 +11,10 @@ import io
 import os
 from typing import BinaryIO
 
-LEAST = 64 * 2**10  # bytes that are fetched at a new place
-MOST = 8 * 2**20  # bytes that are fetched at once; what a store sends in a tenth of a second
-# Ranges that are kept. A film's sound and pictures may lie apart, its index at the end: who goes back and forth finds them.
+LEAST = 64 * 2**10  # Bytes that are fetched at a new place.
+MOST = 8 * 2**20  # Bytes that are fetched at once, at most: a store sends so many in a tenth of a second.
+# Ranges that are kept. A film's sound and pictures may lie apart and its index at the end, so that a reader goes back
+# and forth.
 KEPT = 4
 
 
@@ -24,7 +25,8 @@ class ReadAhead(io.RawIOBase):
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
         self._at = 0
-        # Start, content, and how many bytes the next fetch behind it takes; the newest range is the last.
+        # For each range: its start, its content, and the bytes that the next fetch behind it takes. The newest range is
+        # the last.
         self._ranges: list[tuple[int, bytes, int]] = []
 
     def readable(self) -> bool:
@@ -46,7 +48,7 @@ class ReadAhead(io.RawIOBase):
         while self._at < end:
             start, content, _ = self._range(end - self._at)
             part = content[self._at - start : end - start]
-            if not part:  # the file is shorter than it was
+            if not part:  # The file is shorter than it was.
                 break
             parts.append(part)
             self._at += len(part)

@@ -118,7 +118,7 @@ class _Reading:
     def _told(self, video: Member) -> tuple[dict[str, Any], str | None]:
         """What the JSON and the text beside a video say. Raises ValueError."""
         key, rest = key_of(video.name)
-        own = rest.removesuffix(Path(rest).suffix)  # `.left` of `b.left.mp4`
+        own = rest.removesuffix(Path(rest).suffix)  # The `.left` of `b.left.mp4`.
         beside = self.beside.get(key, {})
         record, text = (beside.get(own + ending) or beside.get(ending) for ending in _TELLS)
         known: Any = {}

@@ -106,8 +106,8 @@ def rows_table(rows: Iterable[Mapping[str, Any]], base: pa.Schema, filters: Iter
     return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
 
-STORED = "stored_at"  # the time of the part that a clip's row is in
-CARRIED = (ACCESS, NEEDS)  # columns that travel with clips from stage to stage, and are stored nowhere
+STORED = "stored_at"  # The time of the part that holds a clip's row.
+CARRIED = (ACCESS, NEEDS)  # Columns that travel with clips from stage to stage and are stored nowhere.
 
 
 def carried(table: pa.Table, rows: Sequence[Mapping[str, Any]], batch: pa.Table) -> pa.Table:
@@ -178,14 +178,14 @@ def sync_clips(workspace: Workspace, recipe: Recipe, part: tuple[int, int] | Non
 
 
 _OF_VIDEO = ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts", "clips"]
-_VIDEOS = 2000  # whose clips are made at a time: some ten thousand, of a few KB each
+_VIDEOS = 2000  # Videos whose clips are made at a time: some ten thousand clips of a few KB each.
 
 
 def _scans(manifest: Manifest, part: tuple[int, int] | None) -> Hashes:
     """The scans that a manifest holds rows of, as numbers, each once."""
     found = [np.zeros((2, 0), np.uint64)]
     for table in manifest.scan(["video_id", "scan_id", *(["status"] if manifest.key == "video_id" else [])]):
-        if "status" in table.column_names:  # the row of a video that is gone keeps its clips, which do not count
+        if "status" in table.column_names:  # The row of a video that is gone keeps its clips, which do not count.
             table = table.filter(pc.equal(table["status"], "ok"))
         scans = hashed(of_part(table, part)["scan_id"])
         # The clips of a video mostly stand together.
@@ -219,7 +219,7 @@ def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table, known_
     rows = new.to_pylist()
     for row in rows:
         before, measured = known.get(row["clip_id"], (None, set()))
-        if before is None or _sampling(before) != _sampling(row):  # other frames
+        if before is None or _sampling(before) != _sampling(row):  # The scores are of other frames.
             continue
         had = json.loads(before["protocols"] or "{}")
         for name in names:
@@ -315,7 +315,8 @@ def _interned(recipes: Sequence[Recipe]) -> list[dict[str, Filter[Any]]]:
 
 
 def _same(known: list[Filter[Any]], filter_: Filter[Any]) -> Filter[Any]:
-    if not (filter_.asks or filter_.reads_embeddings):  # whose protocols depend on more than their settings
+    # The protocols of these filters depend on more than their settings.
+    if not (filter_.asks or filter_.reads_embeddings):
         for other in known:
             if type(other) is type(filter_) and other.settings == filter_.settings:
                 return other
@@ -432,7 +433,7 @@ def _unscored(clips: pa.Table, names: Sequence[str], orphans: pa.ChunkedArray) -
     names = [name for name in names if name in clips.column_names]
     if not pc.any(orphans).as_py():
         return clips
-    # The detail goes too: a score that is null beside a detail was measured, and cannot be known.
+    # The detail goes too: a null score beside a detail means that the clip was measured and its score cannot be known.
     for name in [*names, *(f"{name}_detail" for name in names if f"{name}_detail" in clips.column_names)]:
         at = clips.column_names.index(name)
         clips = clips.set_column(at, name, pc.if_else(orphans, pa.scalar(None, clips[name].type), clips[name]))

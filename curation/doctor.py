@@ -104,7 +104,11 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
             lacks = True
             yield Finding(f"filter {name}", False, str(error), needed=True)
     if lacks and (instead := runs_here(without=recipe.name)):
-        yield Finding(f"recipe {instead}", True, f"runs here without what is missing: `longtake curate … -r {instead}`")
+        yield Finding(
+            f"recipe {instead}",
+            True,
+            f"runs on this machine without the missing parts: `longtake curate … -r {instead}`",
+        )
     captioner = recipe.captioning.captioner
     try:
         made = make_captioner(captioner, recipe.captioning.settings)

@@ -19,12 +19,13 @@ from typing import IO
 
 import fsspec
 
-TRIES = 5  # in a row without a byte more than ever before
-PAUSE = 1.0  # seconds before the second try, twice as long before each further one
-TIMEOUT = 60.0  # seconds without an answer
+TRIES = 5  # Tries in a row that bring the file no further.
+PAUSE = 1.0  # Seconds before the second try; the pause doubles with each further one.
+TIMEOUT = 60.0  # Seconds without an answer.
 BLOCK = 2**20
 
-Progress = Callable[[int, int | None], None]  # bytes here, bytes in all (where the source says so)
+# Called with the bytes that are on the disk, and with the bytes in all where the source gives them.
+Progress = Callable[[int, int | None], None]
 
 
 class DownloadError(Exception):
@@ -129,7 +130,8 @@ def _open_http(url: str, start: int, tag: str) -> _Opened:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416:  # nothing lies after what is here: this cannot be the beginning of that file
+            # The source has nothing after the bytes on the disk, so they are not the beginning of that file.
+            if error.code == 416:
                 return _open_http(url, 0, "")
             if error.code in (408, 429) or error.code >= 500:
                 raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
@@ -139,7 +141,7 @@ def _open_http(url: str, start: int, tag: str) -> _Opened:
         raise _Interrupted(_reason(error)) from error
     length = answer.headers.get("Content-Length")
     total = int(length) if length and length.isdigit() else None
-    # If-Range takes strong tags only
+    # If-Range takes strong tags only.
     version = answer.headers.get("ETag") or ""
     if not version or version.startswith("W/"):
         version = answer.headers.get("Last-Modified") or ""
@@ -167,7 +169,7 @@ def _open_file(source: str, start: int, tag: str) -> _Opened:
         raise DownloadError(f"{source}: there is no such file", missing=True) from error
     except (ImportError, ValueError, PermissionError) as error:
         raise DownloadError(f"{source}: {_reason(error)}") from error
-    except Exception as error:  # what a store's client raises for a bad connection is open
+    except Exception as error:  # The clients of stores raise errors of their own for a bad connection.
         raise _Interrupted(_reason(error)) from error
 
 

@@ -59,10 +59,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
         "it is gone from a folder or bucket that was read again; its clips do not count, and come back when it does",
     ),
     "internal": (Sort.FACT, "an error in this program: please report it"),
-    "away": (Sort.WORLD, "the folder or bucket of the file is not there or lists nothing, as where a mount is away"),
+    "away": (Sort.WORLD, "the folder or bucket of the file is missing or lists nothing: a mount may be away"),
     "unreadable": (
         Sort.WORLD,
-        "it is there, but this machine cannot read it: permissions, a disk error, a stale mount",
+        "the file exists, but this machine cannot read it: permissions, a disk error, a stale mount",
     ),
     "unreachable": (Sort.WORLD, "a remote source did not answer, or broke off"),
     "timed_out": (Sort.WORLD, "the source did not answer in time, or a read took most of the time limit"),

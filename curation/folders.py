@@ -171,7 +171,7 @@ class Walker:
         lead to. Sorted, so that a run is the same twice. What lies in a hidden folder or has a hidden name is left out."""
         links: list[str] = []
         yield from self._tree(os.path.abspath(root), links)
-        for link in links:  # It grows on the way.
+        for link in links:  # The list grows on the way.
             if os.path.isdir(link):
                 yield from self._tree(link, links)
             elif self._is_input(link) and not self._made_here(link, root) and self.is_new(link):

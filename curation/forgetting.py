@@ -193,10 +193,12 @@ def _refuse_folder(name: str, identity: str, known: Mapping[str, str]) -> None:
         or (name.endswith("/") and identity not in known)
         or ((path := local_path(identity)) is not None and path.is_dir())
     ):
-        what = f"{name} is a folder, of {inside} videos here" if inside else f"{name} is a folder"
+        what = f"{name} is a folder of {inside} videos of this workspace" if inside else f"{name} is a folder"
         raise SetupError(f"{what}, and videos are forgotten by their own names; nothing was erased")
     if "*" in name and identity not in known:
-        raise SetupError(f"{name}: no video here has that name, and a pattern is not looked up; nothing was erased")
+        raise SetupError(
+            f"{name}: no video of this workspace has that name, and a pattern is not looked up; nothing was erased"
+        )
 
 
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
@@ -214,22 +216,22 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
     refuse_links(workspace, datasets.names())
     try:
         settings = workspace.recipe().export
-    except RecipeError:  # of a plug-in that is not here, say: that is no reason to keep a video
+    except RecipeError:  # The recipe may need a plug-in that is not installed, which is no reason to keep a video.
         settings = Export()
     for tier in sorted(datasets.names()):
-        if tier.startswith("."):  # a killed export left it, and it may hold links to clips
+        if tier.startswith("."):  # A killed export left this folder, and it may hold links to clips.
             (datasets / tier).remove_all()
         else:
             _out_of_dataset(datasets / tier, videos, settings, found)
     found.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
     found.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
     without_clips(workspace.folder / MARKS, gone)
-    (workspace.folder / NOTES).remove_all()  # a run's command, or a batch that is late, may name a video
+    (workspace.folder / NOTES).remove_all()  # The command of a run, or a batch that is late, may name a video.
     _compare_again(workspace, gone)
     staying = set(workspace.clips.read(["clip_id"])["clip_id"].to_pylist()) - gone
     for manifest in (workspace.captions, workspace.exports):
         there = manifest.read(["clip_id"])["clip_id"]
-        # Rows of clips that an earlier scan gave may be of these videos: nothing tells, and nothing reads them.
+        # The rows of clips of an earlier scan may belong to these videos. They do not say so, and are never read.
         found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
     for kind in (ENCODED, ANSWERS, QUESTIONS):
         found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
@@ -287,7 +289,7 @@ def _compare_again(workspace: Workspace, gone: set[str]) -> None:
 def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export, found: Forgotten) -> None:
     """Write a dataset anew without the clips of some videos."""
     tier = place.uri.rpartition("/")[2]
-    with suppress(NotADirectoryError):  # somebody's own file
+    with suppress(NotADirectoryError):  # The user's own file lies in this place.
         if (old := published(place)) is None:
             if not {"shards", CHECKSUMS}.isdisjoint(place.names()):
                 _remove_dataset(place)
@@ -322,7 +324,7 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
         for path in list(clips):
             try:
                 Folder(folder).link(place, path, path)
-            except FileNotFoundError:  # somebody removed it; the next export brings it back
+            except FileNotFoundError:  # The file was removed by hand; the next export brings it back.
                 del clips[path]
                 found.without[tier] = found.without.get(tier, 0) + 1
         table = table.filter(pc.is_in(table["path"], value_set=pa.array(clips, pa.string())))
@@ -338,6 +340,6 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
 def _note(lost: int) -> bytes:
     clips = "1 clip was" if lost == 1 else f"{lost} clips were"
     return (
-        f"\n## Erased on request\n\n{datetime.now(UTC):%Y-%m-%d}: {clips} erased after this card was written, so there are "
-        "fewer clips here than the counts above say. The next export writes the card anew.\n"
+        f"\n## Erased on request\n\n{datetime.now(UTC):%Y-%m-%d}: {clips} erased after this card was written, so the "
+        "dataset has fewer clips than the counts above say. The next export writes the card anew.\n"
     ).encode()

@@ -24,9 +24,9 @@ from longtake.manifests.ids import video_id
 from longtake.manifests.keys import hashed
 from longtake.manifests.schemas import INPUTS
 
-HELD = 200_000  # films of which all is in memory, at some 1.5 KB each
-_FILES = 64  # that others are put aside in: of ten million films some 160,000 are in each
-_ROWS = 50_000  # of a table
+HELD = 200_000  # Films that are held in memory, at some 1.5 KB each. Further films are put aside in files.
+_FILES = 64  # Files of films that are put aside: with ten million films, each holds some 160,000.
+_ROWS = 50_000  # Rows of one table that is read or written.
 
 Row = dict[str, Any]
 Spans = dict[tuple[int, int | None], dict[str, Any]]
@@ -62,7 +62,7 @@ class Found:
         self.rows: dict[str, Row] = {}
         self.spans: dict[str, Spans] = {}
         self._aside: tempfile.TemporaryDirectory[str] | None = None
-        self._keys: list[npt.NDArray[np.uint64]] = []  # of films that were put aside: 8 bytes each
+        self._keys: list[npt.NDArray[np.uint64]] = []  # Hashes of the films that were put aside, at 8 bytes each.
 
     def __bool__(self) -> bool:
         return bool(self.rows) or self._aside is not None

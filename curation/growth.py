@@ -33,8 +33,8 @@ from longtake.manifests.members import container_of, file_of
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import join_uri
 
-SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # of a row of videos: what `same_file` looks at
-REMOVED = "removed"  # the kind of error of a tombstone
+SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # Columns of a row of videos that `same_file` compares.
+REMOVED = "removed"  # The kind of error of a tombstone.
 
 
 def update(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None = None) -> None:
@@ -91,7 +91,7 @@ def same_file(wanted: pa.Table, videos: pa.Table) -> npt.NDArray[np.bool_]:
     """Which videos are, as far as anybody knows, the files that were scanned. wanted: rows of inputs; videos: row by row what
     their rows tell of them (SEEN), null where it is not known."""
     hashes = pc.equal(wanted["sha256"], videos["sha256"].cast(pa.string()))
-    before = pc.coalesce(videos["listed_bytes"], videos["bytes"])  # older rows have the latter only
+    before = pc.coalesce(videos["listed_bytes"], videos["bytes"])  # Rows of older versions have `bytes` only.
     size = pc.fill_null(pc.equal(wanted["bytes"], before), True)
     time = pc.fill_null(pc.equal(wanted["modified"], videos["modified"]), True)
     return np.asarray(pc.coalesce(hashes, pc.and_(size, time)).to_numpy(zero_copy_only=False).astype(bool))
@@ -132,11 +132,11 @@ def _bury(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[
     for uri in lost["uri"].to_pylist():
         gathered.report.gone.add(uri)
     now = datetime.now(UTC)
-    # The tombstone first: the note among the inputs is what keeps the next run from looking for the file again.
+    # The tombstone is written first: the note among the inputs keeps the next run from looking for the file again.
     videos = rows_of(workspace.videos, lost["video_id"])
     videos = videos.filter(pc.equal(videos["status"], "ok"))
     n = videos.num_rows
-    told = f"it is no longer where it was, as seen on {now:%Y-%m-%d}; `longtake forget` erases what is left of it"
+    told = f"its file was gone on {now:%Y-%m-%d}; `longtake forget` erases what is left of it"
     error = {"status": pa.array(["error"] * n), "error_kind": pa.array([REMOVED] * n), "error": pa.array([told] * n)}
     _replace(workspace, videos, error)
     at = lost.column_names.index("removed")
@@ -180,7 +180,7 @@ def _is_gone_remotely(uri: str, places: Collection[str], access: Access) -> bool
     try:
         filesystem, path = fsspec.core.url_to_fs(join_uri(uri, access.of(uri)))
         return not filesystem.exists(path)
-    except Exception:  # each client raises its own: a fault of the world, which says nothing of the file
+    except Exception:  # Each client raises its own error. It is a fault of the world, and says nothing about the file.
         return False
 
 

@@ -47,8 +47,8 @@ class InputReport:
         ]
         found += [_told(f"left out, {reason}", what) for reason, what in self.left_out.items()]
         growth = {
-            "no longer there, so that their clips do not count": self.gone,
-            "there again": self.back,
+            "gone from their folders, so that their clips do not count": self.gone,
+            "back in their folders": self.back,
             "changed since they were scanned, and scanned again": self.changed,
         }
         found += [_told(words, what) for words, what in growth.items() if what.count]

@@ -123,9 +123,9 @@ class _Reading:
         self.report = InputReport()
         self.found = Found()
         self.places: set[str] = set()
-        self.listed: dict[str, Mapping[str, Any]] = {}  # of remote files: what their listing told
-        self.containers: set[str] = set()  # archives and tables that were looked into
-        self.empty: SetupError | None = None  # Why an item gave nothing, though something is there.
+        self.listed: dict[str, Mapping[str, Any]] = {}  # Remote files → the facts from their listing.
+        self.containers: set[str] = set()  # Archives and tables that were looked into.
+        self.empty: SetupError | None = None  # Why an item gave no video, though the item exists.
         here = local_path(workspace) if workspace is not None else None
         self.walker = Walker(Workspaces(str(here) if here is not None else None))
         self.report.left_out, self.report.endings = self.walker.left_out, self.walker.endings
@@ -150,12 +150,13 @@ class _Reading:
         more = sum(what.count for what in self.report.left_out.values()) > left_out
         why = f": {'; '.join(self.report.lines()[1:])}" if more or self.report.endings else ""
         empty = SetupError(
-            f"{redact(item)}: there is no video in it{why}, which a mount, bucket or drive that is away looks like, too; "
+            f"{redact(item)}: there is no video in it{why}; if a mount, bucket or drive is away, bring it back; "
             "nothing was changed"
         )
         if not more:
             raise empty
-        # A shell that expands a glob names what a workspace made, too: that stops nothing if there is something else.
+        # A shell that expands a glob also names files that a workspace made. They stop nothing if there are other
+        # inputs.
         self.empty = self.empty or empty
 
     # ── what is on this machine ──────────────────────────────────────────────────────────────────────────────────────
@@ -186,10 +187,10 @@ class _Reading:
             )
         if is_archive_name(item):
             raise SetupError(f"{item}: there is no such archive")
-        return self._add(os.path.abspath(item))  # It is not there: an error row will say so.
+        return self._add(os.path.abspath(item))  # The file does not exist: an error row will report that.
 
     def _folder(self, item: str) -> bool:
-        matched = self.walker.knows(item)  # It has given its videos already.
+        matched = self.walker.knows(item)  # The folder has given its videos already.
         for found in self.walker.walk(item):
             if isinstance(found, Unlisted):
                 self._bad(found.folder, f"{found.folder}: this folder cannot be listed: {found.why}")
@@ -255,7 +256,7 @@ class _Reading:
             names = []
             for name, told in sorted(found.items()):
                 names.append(split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0])
-                if not may_hold_videos(names[-1]):  # else what is in it has a size of its own
+                if not may_hold_videos(names[-1]):  # The videos in an archive or a table have sizes of their own.
                     self.listed[names[-1]] = listed_facts(told.get("size"), seconds_of(told))
         except Exception as error:
             told = redact(_words(error), [access], self.access.reach.secret_keys)
@@ -267,11 +268,11 @@ class _Reading:
         shared = UriAccess(access.userinfo) if access and access.userinfo else None
         matched = False
         for name in names:
-            if is_list(identity) and is_list(name):  # a pattern for lists
+            if is_list(identity) and is_list(name):  # The pattern is one for lists.
                 self.access.add(name, shared)
                 matched |= self._list(name, name)
                 continue
-            # A pattern for everything finds the tables of workspaces, too.
+            # A pattern for all files matches the tables of workspaces, too.
             if is_video_name(name) or is_archive_name(name) or (whole and may_hold_videos(name)):
                 matched |= self._remote_found(name, shared)
             else:
@@ -310,7 +311,7 @@ class _Reading:
             return self._archive(place, access) if is_archive_name(shown) else self._table(place, shown)
         except (MemberError, pa.ArrowException, SetupError) as error:
             self._bad(place, f"{shown}: {_after(str(error), shown)}")
-        except Exception as error:  # each client raises its own
+        except Exception as error:  # Each client raises errors of its own.
             told = redact(_words(error), [access, self.access.of(place)], self.access.reach.secret_keys)
             if local_path(place) is None:
                 raise SetupError(f"{shown}: cannot be read: {told}") from None
@@ -332,7 +333,8 @@ class _Reading:
         for number, film in enumerate(found.films, 1):
             row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
             uri = f"{place}{_ROW}{film.uri.rpartition('=')[2]}"
-            if not self._listed(row, -self.report.archives, uri, film.uri):  # no list has such a number
+            # Row numbers of lists are positive, so that a negative one meets no list's.
+            if not self._listed(row, -self.report.archives, uri, film.uri):
                 self._bad(uri, f"{film.uri}: {row.why}")
         return bool(found.films or found.bad)
 
@@ -354,7 +356,7 @@ class _Reading:
         self.report.lists += 1
         number, notes = self.report.lists, ListNotes()
         place = stored_path(place)
-        # Messages name the list as the user did, and rows are relative to its own folder.
+        # Messages name the list as the user did, and rows are relative to the list's own folder.
         source = replace(self.access.source(place), uri=place if is_uri(shown) else shown)
         seen = 0
         for row in read_list(source, rules or self.rules, self.access, notes):
@@ -482,7 +484,7 @@ class _RemoteWorkspaces:
                 place = Folder(join_uri(folder, access.of(folder)))
                 names = [(place / name).names() for name in MANIFESTS] if RECIPE_FILE in place.names() else []
                 self._known[folder] = any(name.endswith(".parquet") for inner in names for name in inner)
-            except Exception:  # Each client raises its own. Whether the film can be read is for the scan to tell.
+            except Exception:  # Each client raises errors of its own. The scan finds out whether the film can be read.
                 self._known[folder] = False
         return self._known[folder]
 

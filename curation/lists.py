@@ -35,7 +35,7 @@ _PAIRS = ("timestamp", "timestamps")
 _CAPTIONS = ("caption", "captions", "text")
 _LICENCES = ("licence", "license")
 _FPS = ("fps", "frame_rate", "framerate")
-# How a row tells where its clip lies: in seconds or clock times, in milliseconds, in frames.
+# The columns by which a row says where its clip lies: in seconds or clock times, in milliseconds, in frames.
 _UNITS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "seconds": (
         ("start", "start_time", "begin", "start_s", "start_sec", "start_seconds", "begin_time"),
@@ -60,7 +60,7 @@ _READ = {
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 # Lines. A cell of a list may hold line breaks, but one that is still open after so many was opened by a stray quote.
 _LONGESTCELL = 2000
-_LOOKED_AT = 20  # Rows by which a list that was found in a folder is known for one of videos.
+_LOOKED_AT = 20  # Rows by which a list in a folder is recognised as one of videos.
 _FIELD_BYTES = 2**31 - 1  # A cell may hold all captions of a video.
 _CLOCK_PART = re.compile(r"\d+(\.\d*)?|\.\d+")
 
@@ -168,7 +168,7 @@ def _records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes
     if suffix == ".parquet":
         yield from table_records(file, uri, wanted, _READ)
         return
-    # Bytes that are no text come through, as they do in names of files: of a path they are right.
+    # Bytes that are no text are kept, as in the names of files: in a path they are right.
     text = io.TextIOWrapper(file, encoding=_encoding(file), errors="surrogateescape", newline="")
     if suffix in _DELIMITERS:
         yield from _table(text, uri, _DELIMITERS[suffix], wanted)
@@ -211,14 +211,15 @@ def _table(text: Iterable[str], uri: str, delimiters: str, wanted: Collection[st
     if head is None:
         return
     header, delimiter = _header(head.rstrip("\r\n"), delimiters, wanted)
-    _require_uris(uri, header, wanted)  # also where no row follows: a list without a header is none without videos
+    # The header is checked even where no row follows: a list without a header is not a list without videos.
+    _require_uris(uri, header, wanted)
     for cells in _cells(lines, delimiter):
         if isinstance(cells, str):
             yield cells
         elif len(cells) > len(header):
             yield f"it has more cells ({len(cells)}) than there are columns ({len(header)})"
         else:
-            # Everything is text, as it stands: a file may well be called 007 or NA.
+            # All cells are text, as they stand: a file may well be called 007 or NA.
             yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=True))
 
 
@@ -306,14 +307,15 @@ class _Reader:
         self, source: Source, rules: ListRules, access: Access, wanted: Sequence[str], columns: Sequence[Any]
     ) -> None:
         self.rules, self.access, self.wanted = rules, access, wanted
-        by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))  # Each line has its own names.
+        # Each line of JSON has its own names.
+        by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))
         if not by_line and CELL not in columns:
             _require_uris(source.uri, columns, wanted)
         self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted, CELL}]
         self.source = source
         self.scheme = scheme_of(source.uri)
         self.base = (source.uri.partition("?")[0] if is_uri(source.uri) else source.uri).rpartition("/")[0]
-        # Films beside a list are read by the user and password of the list.
+        # Films beside a list are read with the user and the password of the list.
         self.beside = UriAccess(source.access.userinfo) if source.access and source.access.userinfo else None
 
     def row(self, number: int, record: Mapping[str, Any]) -> Row:
@@ -425,7 +427,8 @@ class _Reader:
             top, _, bottom = str(given).partition("/")
             fps = float(top) / float(bottom or 1)
         except (ValueError, ZeroDivisionError):
-            return self.rules.fps  # The column may tell of something else; where it is needed, the row says so.
+            # The column may hold something else than a rate; where a rate is needed, the row reports it.
+            return self.rules.fps
         return fps if math.isfinite(fps) and fps > 0 else self.rules.fps
 
 

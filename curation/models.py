@@ -55,7 +55,7 @@ class Pulled:
 
 def weights_of(filter_: Filter[Any]) -> tuple[str, ...]:
     """Names of the published weights that a filter reads."""
-    names = getattr(filter_, "weights", ())  # a stranger's filter may mean something else by the word
+    names = getattr(filter_, "weights", ())  # A plug-in's filter may use the name `weights` for something else.
     return tuple(name for name in names if name in WEIGHTS) if isinstance(names, tuple | list) else ()
 
 
@@ -101,7 +101,7 @@ def check_filters(recipe: Recipe, filters: Mapping[str, Filter[Any]]) -> None:
     if faults:
         instead = runs_here(without=recipe.name)
         if instead:
-            faults.append(f"The recipe {instead} runs here without that: longtake curate … -r {instead}")
+            faults.append(f"The recipe {instead} runs on this machine without that: longtake curate … -r {instead}")
         raise SetupError(f"recipe {recipe.name}: " + "\n".join(faults))
 
 
@@ -218,7 +218,8 @@ def _fault(path: Path, weight: Weight, stated: str | None) -> str | None:
     if weight.size is not None and size != weight.size:
         return f"it has {size} bytes, not {weight.size}"
     with path.open("rb") as file:
-        if file.read(1) not in (b"P", b"\x80") and weight.sha256 is None:  # zip, pickle; not a page of a proxy
+        # A zip or a pickle begins like this, and the page of a proxy does not.
+        if file.read(1) not in (b"P", b"\x80") and weight.sha256 is None:
             return "it is no weight file at all"
     found = file_sha256(path)
     for expected in (weight.sha256, None if len(weight.sha256 or "") == 64 else stated):

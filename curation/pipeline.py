@@ -1,6 +1,8 @@
-"""The four stages, on Ray at once as far as they can, or inline one by one; with a lock, a log of runs, and somebody to tell.
+"""Runs the four stages: on Ray at the same time, as far as they can, or inline one by one; with a lock, a log of runs, and
+a watcher.
 
-What is left to do is an anti-join over manifests, so a stream that broke is no loss: what it left is planned anew and done.
+The rows that are left to do are found by an anti-join over manifests, so a stream that broke is no loss: its rows are
+planned anew and computed.
 """
 
 from __future__ import annotations
@@ -39,16 +41,17 @@ from longtake.manifests.lock import WorkspaceLock
 from longtake.manifests.parts import check_guard
 from longtake.manifests.store import Manifest
 
-TRIES = 5  # that Ray may fail in a row without a batch done
-# How often it is looked whether the workspace's lock is still ours. Elsewhere than on a disk that asks a server.
+TRIES = 5  # Times in a row that Ray may fail without a finished batch.
+# Seconds between two checks that the workspace's lock is still held. For a remote workspace the check is a request to a
+# server.
 LOOK_SECONDS = 1.0
-MERGE_REPORTS = 64  # batches, each a part of a manifest, after which parts are merged
+MERGE_REPORTS = 64  # Batches, each a part of a manifest, after which parts are merged.
 
 
 class Watcher(Protocol):
-    """Told how a run goes. Stages may overlap: a report says whose it is (`report.stage`). One that has the method
-    `inputs(report)` is told what was read, too, before the work begins; one that has `say(text)`, what a run waits
-    for; one that has `more(stage, rows)`, of rows that reach a stage after its beginning."""
+    """An object that is called with the progress of a run. Stages may overlap: a report names its stage (`report.stage`).
+    Three methods are optional: `inputs(report)` is called with the report on the inputs before the work begins, `say(text)`
+    with the reason for which a run waits, `more(stage, rows)` with rows that reach a stage after its beginning."""
 
     def begin(self, stage: str, rows: int) -> None: ...
 
@@ -59,8 +62,8 @@ class Watcher(Protocol):
 
 @dataclass(slots=True)
 class RunResult:
-    """What a run computed, stage by stage, the clips in each dataset it wrote, and what it read of its inputs (None: it was
-    given none). kept_back: tier → why its dataset stays as it was. notes: what stages have to say, in sentences."""
+    """The result of a run: the reports of its stages, the clips in each dataset that it wrote, and the report on its inputs
+    (None: it had no new inputs). kept_back: tier → why its dataset stays as it was. notes: further sentences of stages."""
 
     stages: dict[str, Report] = field(default_factory=dict)
     datasets: dict[str, int] = field(default_factory=dict)
@@ -84,7 +87,7 @@ class RunResult:
 
     @property
     def incomplete(self) -> bool:
-        """Whether faults of the world left something as it was that should have been made anew."""
+        """Whether faults of the world kept results from being made anew."""
         return bool(self.left or self.kept_back)
 
 
@@ -101,9 +104,10 @@ def run(
     strict: bool = False,
     hashes: bool = False,
 ) -> RunResult:
-    """Run stages over a workspace. rules: how lists are read. access: what lets this command in (None: what the environment
-    gives). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError, StoreError or
-    WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on from there."""
+    """Run stages over a workspace. rules: how lists are read. access: the secrets that open videos (None: those of the
+    environment). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError,
+    StoreError or WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on
+    from there."""
     for name in options.stages:
         stage(name).validate(recipe)
     rules, access = rules or ListRules(uri_column), access or Access.load()
@@ -123,7 +127,7 @@ def run(
                     "start one first"
                 )
             if inputs and not workspace.inputs.parts():
-                # there will be work: Ray, which takes its time, starts while the list is read
+                # There will be work, so Ray, which takes its time, starts while the list is read.
                 _check(Run(workspace, recipe, options, access))
                 engines.start()
             if inputs:
@@ -139,7 +143,7 @@ def run(
             workspace.save_recipe(recipe)
             if part is None:
                 workspace.make_readable(recipe)
-            sync_clips(workspace, recipe, part)  # what a run that was killed left undone
+            sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
             this = Run(workspace, recipe, options, access)
             for names in groups(this):
                 if part is not None and result.stages and stage(names[0]).waits(this):
@@ -148,33 +152,34 @@ def run(
                 result.stages |= _run_group(names, this, engines, watcher, note)
             result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
             workspace.runs.compact()
-            workspace.make_readable(recipe)  # again: a compaction may have left no row
+            workspace.make_readable(recipe)  # A compaction may have left no row.
         finally:
             engines.close()
     return result
 
 
 def _say(watcher: Watcher, note: Note, text: str) -> None:
-    """A sentence to all who watch."""
+    """Pass a sentence to the watcher and into the note."""
     note.say(text)
     if tell := getattr(watcher, "say", None):
         tell(text)
 
 
 _WAITS = (
-    "This part ends here: {} waits for what is known of the whole corpus. Once all parts are done, run the command without "
-    "--part: it goes on from there."
+    "This part is done: {} needs the results of all parts. Once all parts are done, run the command without --part, which "
+    "goes on."
 )
 
 
 def _check(run: Run) -> None:
-    """Raises SetupError if any of the run's stages cannot work on this machine: nobody wants to hear of it in the morning."""
+    """Raises SetupError if a stage of the run cannot work on this machine, so that the run fails at its start and not after
+    hours."""
     for name in run.options.stages:
         stage(name).check(run)
 
 
 class _Tally:
-    """What the stages of a group came to so far; tells the watcher, the note and the log."""
+    """The sums of a group's stages so far. It passes reports on to the watcher, the note and the log."""
 
     def __init__(self, names: Sequence[str], run: Run, watcher: Watcher, note: Note) -> None:
         self.names, self.run, self.watcher, self.note = names, run, watcher, note
@@ -183,10 +188,10 @@ class _Tally:
         self.total = {name: Report() for name in names}
         self.faults = {name: Faults(name) for name in names}
         self.done = {name: run.tried[name] for name in names}
-        self.last: dict[str, float] = {}  # when a stage's last report came
+        self.last: dict[str, float] = {}  # Stage → the time of its last report.
         self.workers = 0
         self.shown: set[str] = set()
-        self.cut: set[str] = set()  # stages whose last job was only a part of what there is to do
+        self.cut: set[str] = set()  # Stages whose last job was only a part of what there is to do.
         self.looked = 0.0
         self.reports = 0
 
@@ -202,7 +207,8 @@ class _Tally:
         self.cut = {job.stage for job in jobs if job.partial}
 
     def add(self, report: Report) -> None:
-        """Raises SetupError if the world is to blame for too much, and LockLost before the next batch once the lock is lost."""
+        """Add a report. Raises SetupError if there are too many faults of the world, and LockLost before the next batch
+        once the lock is lost."""
         self.total[report.stage] += report
         if grow := getattr(self.watcher, "more", None):
             for name, rows in report.more.items():
@@ -252,7 +258,7 @@ def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watche
             if run.options.part is None:
                 this.finish(run)
     except SetupError:
-        for name in names:  # what faults a run met is to be known also if they stopped it
+        for name in names:  # The faults are stored even if they stopped the run.
             if name not in ended and tally.total[name].rows:
                 tally.end(name)
         raise
@@ -260,8 +266,8 @@ def _run_group(names: Sequence[str], run: Run, engines: Engines, watcher: Watche
 
 
 def _flow(names: Sequence[str], run: Run, engines: Engines, tally: _Tally) -> None:
-    """A stage's rows reach the next one as they are done, and again while machines are lost meanwhile. What is left, for
-    whatever reason, is left to `_finish_job`."""
+    """Rows of a stage reach the next stage as soon as they are done. If machines are lost meanwhile, the stream is started
+    again. Rows that are left over, for any reason, are left to `_finish_job`."""
     while True:
         jobs: list[Job] = []
         for name in names:
@@ -305,7 +311,8 @@ def _untried(job: Job | None, done: Seen) -> Job | None:
 
 
 def _own(this: Stage, run: Run, before: Sequence[Job], done: Seen) -> Job | None:
-    """What earlier runs left for a stage in the middle of a flow: not what comes by itself, nor clips that later stages know."""
+    """Rows that earlier runs left for a stage in the middle of a flow, without those that the stream will bring, and
+    without clips that later stages have rows of."""
     job = _untried(this.plan(run), done)
     if job is None or "clip_id" not in job.batches[0].column_names:
         return job
@@ -334,7 +341,7 @@ def _own(this: Stage, run: Run, before: Sequence[Job], done: Seen) -> Job | None
 
 
 def _finish_job(this: Stage, run: Run, engines: Engines, tally: _Tally) -> None:
-    """Plan what is left for a stage and do it, and again while machines are lost meanwhile."""
+    """Plan the rows that are left for a stage and compute them. If machines are lost meanwhile, do so again."""
     tries, done = 0, tally.done[this.name]
     while True:
         job = _untried(this.plan(run), done)

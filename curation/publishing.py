@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 MOST_IN_FOLDER = 10_000  # Files. The Hub refuses more in one folder.
-# Of one commit. A stopped push loses what its last commit had not reached, and each commit costs some seconds.
+# Files and bytes of one commit. A stopped push loses the files since its last commit, and each commit costs some
+# seconds.
 _COMMIT_FILES, _COMMIT_BYTES = 250, 5 * 10**9
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HEAD = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
@@ -207,17 +208,17 @@ def _api() -> HfApi:
 @contextmanager
 def _plainly(repo: str) -> Iterator[None]:
     """Errors of the Hub and of the way there, in a sentence."""
-    # The client of HTTP below the Hub's changes its name from version to version; its errors are named here, too.
+    # The HTTP client below the Hub's changes its name from version to version, so its errors are caught, too.
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError  # type: ignore[attr-defined]
 
-    again = "what was sent is there, and the same command goes on from here"
+    again = "the files that were sent are kept, and the same command sends the rest"
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise SetupError("the Hub wants a token: set HF_TOKEN to one that may write") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
-        hint = " (set HF_TOKEN to a token that may write there)" if status in (401, 403) else ""
+        hint = " (set HF_TOKEN to a token that may write to this repository)" if status in (401, 403) else ""
         raise SetupError(f"{repo}: the Hub answers HTTP {status}{hint}; {again}") from error
     except (HTTPError, OSError) as error:
         raise SetupError(f"{repo}: the Hub cannot be reached: {str(error) or type(error).__name__}; {again}") from error

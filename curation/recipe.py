@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
 SAMPLE_VERSION = 3
-# The way in which the one reader makes pictures: SDR of BT.709, the light of HDR rolled off above a knee
-# (`curation/reading/colour.py`). Another curve is another name.
+# Names how the one reader makes pictures: SDR of BT.709, with the light of HDR rolled off above a knee
+# (`curation/reading/colour.py`). Another curve has another name.
 READING = "bt709-white203-knee0.8"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
@@ -143,7 +143,7 @@ class Captioning(CaptioningSchema, _Section):
     @field_validator("settings")
     @classmethod
     def _no_secrets(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        # A recipe is kept in the workspace, printed and passed on, and may come from a stranger.
+        # A recipe is kept in the workspace, printed and passed on, and may come from an untrusted source.
         for key, value in _flatten(settings).items():
             word = key.rpartition(".")[2].lower()
             if word in ("api_key", "key", "token", "password", "secret", "authorization"):
@@ -219,7 +219,7 @@ class Recipe(_Section):
     @cached_property
     def clip_protocol(self) -> str:
         """What clips and their samples depend on: another value means another scan."""
-        version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # those of before have none
+        version = [{"version": SAMPLE_VERSION}] if SAMPLE_VERSION > 1 else []  # Protocols of version 1 have no number.
         return _digest(
             self.splitting.model_dump(),
             self.sampling.model_dump(),
@@ -232,7 +232,7 @@ class Recipe(_Section):
     def _shot_versions(self) -> list[dict[str, Any]]:
         """How the detector finds cuts, as far as that may change under the same settings."""
         if self.splitting.detector == "transnetv2":
-            return [{"transnetv2": 2}]  # from 2 on both of its answers are heard
+            return [{"transnetv2": 2}]  # From version 2 on, both answers of the network are used.
         hard_only = self.splitting.detector in ("adaptive", "content") and not self.splitting.dissolves
         return [] if hard_only or self.splitting.detector == "none" else [{"network": shot_network.protocol()}]
 
@@ -344,7 +344,7 @@ def _parse(data: object, source: str, lines: Lines | None, *, check_captioner: b
         found.sort(key=lambda fault: _position(fault, data, lines))
         told = "\n".join(f"  {_line(fault, lines)}{fault}" for fault in found)
         raise RecipeError(f"{source}: this recipe cannot be used:\n{told}", found)
-    vars(recipe)["built"] = built  # what `Recipe.built` would make again
+    vars(recipe)["built"] = built  # `Recipe.built` would make the same again.
     return recipe
 
 
@@ -387,7 +387,7 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
             Splitting.model_validate(data.get("splitting", {})),
             Sampling.model_validate(data.get("sampling", {})),
         )
-    except ValidationError:  # told by the models of these sections
+    except ValidationError:  # The models of these sections report the error.
         splitting, sampling = Splitting(), Sampling()
     spacing = keyframe_spacing(splitting, sampling)
     for name, settings in _mapping(data.get("filters")).items():
@@ -446,7 +446,7 @@ def _with_spacing(name: str, settings: Mapping[str, Any], spacing: float | Liter
     """A filter; one that compares keyframes knows how far apart those of the recipe are, unless its entry says so."""
     try:
         fields = filter_class(name, settings.get("backend")).settings_model.model_fields
-    except UnknownFilter:  # `build` tells all that is wrong
+    except UnknownFilter:  # `build` reports all that is wrong.
         fields = {}
     return build(name, {"spacing": spacing, **settings} if "spacing" in fields else settings)
 
@@ -478,7 +478,7 @@ def _captioner_faults(data: Mapping[str, Any], *, files: bool) -> list[Fault]:
         return []
     try:
         found = settings_faults(name, settings, files=files)
-    except ValueError as error:  # another package's, which does not load
+    except ValueError as error:  # The captioner comes from another package, which does not load.
         return [Fault(("captioning", "captioner"), str(error))]
     return [Fault(("captioning", "settings", *fault.where), fault.what) for fault in found]
 

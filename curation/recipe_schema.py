@@ -36,8 +36,8 @@ def _own_question(handler: GetJsonSchemaHandler) -> JsonSchemaValue:
 def _entry(name: str, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
     backends = []
     for number, (backend, model) in enumerate(entry_models(name).items()):
-        default: Any = backend if number == 0 else ...  # the first backend is the one that need not be named
-        choice: Any = Literal[backend]  # known when it runs only
+        default: Any = backend if number == 0 else ...  # The first backend need not be named.
+        choice: Any = Literal[backend]  # Its value is known at run time only.
         entry = create_model(f"{name}.{backend}", __base__=model, backend=(choice, default))
         backends.append(handler(entry.__pydantic_core_schema__))
     return {"oneOf": backends} if len(backends) > 1 else {**backends[0]} if backends else {"type": "object"}
@@ -49,7 +49,8 @@ class TiersSchema:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
-        # A gate on a question of the recipe's own is marked in an editor, as a gate with a slip in its name is: it cannot tell.
+        # The schema knows the names of filters only, so an editor marks a gate on a question of the recipe as it marks
+        # a slip.
         schema["additionalProperties"]["propertyNames"] = {"enum": list(available())}
         schema["minProperties"] = 1
         return schema

@@ -37,7 +37,8 @@ def table_records(file: BinaryIO, uri: str, wanted: Collection[str], read: Colle
             yield from batch.to_pylist()
         return
     known = [name for name in schema.names if name.lower() in read and name not in videos]
-    unknown = {name: None for name in schema.names if name not in known and name not in videos}  # named, not read
+    # Each row names these columns without a value, since they are not read.
+    unknown = {name: None for name in schema.names if name not in known and name not in videos}
     first = 0
     for group in range(table.num_row_groups):
         full = {name: rows_with_bytes(table, group, name) for name in videos}
@@ -64,7 +65,7 @@ def cells_of(schema: Any, uri: str, wanted: Collection[str]) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError):
         kinds = {}
     named = [name for name in structs if name.lower() in wanted]
-    if len(wanted) == 1 and named:  # the user said so
+    if len(wanted) == 1 and named:  # The user named the column.
         return named
     videos = [name for name in structs if kinds.get(name) == "Video"]
     left = [name for name in structs if kinds.get(name) in (None, "Value")]

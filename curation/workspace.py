@@ -21,7 +21,8 @@ from longtake.manifests.remembered import Remembered
 from longtake.manifests.store import Manifest, open_folder
 
 _RECIPE = RECIPE_FILE = "recipe.yaml"
-MANIFESTS = ("inputs", "videos", "clips")  # By one of these, beside the recipe, a folder is known for a workspace.
+# Names of manifests. A folder that holds one of them and a recipe is recognised as a workspace.
+MANIFESTS = ("inputs", "videos", "clips")
 _LEFT_SECONDS = 3600.0
 
 
@@ -82,7 +83,8 @@ class Workspace:
             text = self.folder.read(_RECIPE)
         except (FileNotFoundError, NotADirectoryError):
             return load_recipe("embedded")
-        # It was checked when it was written. Whoever only looks may lack the package that brings its captioner.
+        # The recipe was checked when it was written. A command that only reads may run without the package of its
+        # captioner.
         return parse_yaml(text, source=f"{self.path}/{_RECIPE}", check_captioner=False)
 
     def save_recipe(self, recipe: Recipe) -> None:

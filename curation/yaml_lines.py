@@ -41,7 +41,7 @@ def read_yaml(content: bytes) -> tuple[object, Lines]:
         if root is None:
             return None, lines
         lines.repeated = list(_repeated(root))
-        # After this, the mappings hold what they merge from others, before their own keys.
+        # After this call, a mapping holds the keys that it merges from others before its own keys.
         return loader.construct_document(root), lines
     finally:
         loader.dispose()
@@ -50,7 +50,7 @@ def read_yaml(content: bytes) -> tuple[object, Lines]:
 def _step(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | None:
     """One part further: the line of the key or the item, and what is there."""
     if isinstance(node, yaml.MappingNode):
-        for key, value in reversed(node.value):  # its own keys come last, and win
+        for key, value in reversed(node.value):  # A mapping's own keys come last, and win.
             if isinstance(key, yaml.ScalarNode) and key.value == str(part):
                 return key.start_mark.line + 1, value
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
@@ -75,7 +75,7 @@ def _repeated(root: yaml.Node) -> Iterator[Fault]:
             if isinstance(key, yaml.ScalarNode):
                 lines.setdefault((key.tag, key.value), []).append(key.start_mark.line + 1)
                 below.append(((*where, key.value), value))
-        left += reversed(below)  # an anchor before what repeats it
+        left += reversed(below)  # An anchor is looked at before what repeats it.
         for (_, name), at in lines.items():
             if len(at) > 1:
                 numbers = f"{', '.join(map(str, at[:-1]))} and {at[-1]}"

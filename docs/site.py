@@ -51,6 +51,7 @@ NAV = {
     "Architecture": "architecture.md",
     "Modules": "modules.md",
     "Add a filter": "add-a-filter.md",
+    "Add a captioner": "add-a-captioner.md",
     "Add a stage": "add-a-stage.md",
     "Measured": "measured.md",
 }

@@ -204,7 +204,7 @@ def frame_to_square(frame: Image, crop: Crop) -> Image:
     height, width = frame.shape[:2]
     if crop == "squash":
         size = (SIDE, SIDE)
-    else:  # torchvision's Resize: the other side is cut off, not rounded
+    else:  # Like torchvision's Resize, this cuts the other side off, and does not round it.
         fitted = min(height, width) if crop == "center" else max(height, width)
         size = (max(1, width * SIDE // fitted), max(1, height * SIDE // fitted))
     resized = np.asarray(PIL.Image.fromarray(frame).resize(size, PIL.Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Alignment: whether each sub-caption tells of its own keyframe, as CLIP sees it.
+"""Alignment: whether each sub-caption describes its own keyframe, by CLIP.
 
 Unit: cosine in [-1, 1], higher is more alike; captions and pictures that belong together lie near 0.2 to 0.35. Detail: one
 value per sub-caption and keyframe, in order, so that two captions that are swapped show as two low values. Formula: cos(t_i,
@@ -37,8 +37,8 @@ from longtake.filters.base import (
 from longtake.filters.batches import inference, torch_device
 from longtake.filters.weights import fill, load_weight, weight_tag
 
-CONTEXT = 77  # tokens that CLIP reads
-BATCH = 64  # texts per forward pass
+CONTEXT = 77  # Tokens that CLIP reads.
+BATCH = 64  # Texts per forward pass.
 
 
 class AlignmentSettings(FilterSettings):
@@ -63,7 +63,7 @@ class Alignment(Filter[Captioned]):
     settings_model: ClassVar[type[FilterSettings]] = AlignmentSettings
 
     settings: AlignmentSettings
-    embedded_by: Aesthetic  # the filter that embedded the keyframes; a recipe sets its own
+    embedded_by: Aesthetic  # The filter that embedded the keyframes; a recipe sets its own.
 
     def __init__(self, /, **settings: Any) -> None:
         super().__init__(**settings)
@@ -112,10 +112,10 @@ class Alignment(Filter[Captioned]):
         device = torch_device(self.settings.device)
         with torch.device("meta"):
             model = open_clip.CLIP(**{**open_clip.get_model_config(clip), "quick_gelu": True})
-        # The mask is computed and in no file: what comes later in a text is not seen.
+        # The mask is computed and stands in no file: a text's later tokens are not seen.
         mask = torch.full((CONTEXT, CONTEXT), -torch.inf).triu_(1)
         model.register_buffer("attn_mask", mask, persistent=False)
-        own = set(model.state_dict())  # OpenAI's files hold three numbers besides
+        own = set(model.state_dict())  # OpenAI's files hold three numbers besides the weights.
         fill(model, {key: value for key, value in load_weight(name).items() if key in own}, name)
         model.visual = None
         return model.to(device), open_clip.get_tokenizer(clip), device

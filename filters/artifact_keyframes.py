@@ -1,9 +1,10 @@
 """In how many of its keyframes a clip has something over its picture.
 
-`artifacts` tells how much of the worst keyframe is covered; this tells how often: a title that stands for two seconds of fifteen
-is in one keyframe of five. Formula: of the areas per keyframe that `artifacts` measures, the share that is greater than `area`.
-Unit: share of the keyframes. Range: 0 to 1, in steps of one keyframe. Source: our own; the Presto paper (arXiv 2412.01316) gates
-the area only. Settings: those of `artifacts`, and `area`. What is not known there is not known here.
+`artifacts` says how much of the worst keyframe is covered; this filter says how often: a title that stands for two seconds of
+fifteen is in one keyframe of five. Formula: of the areas per keyframe that `artifacts` measures, the share that is greater than
+`area`. Unit: share of the keyframes. Range: 0 to 1, in steps of one keyframe. Source: our own; the Presto paper (arXiv
+2412.01316) gates the area only. Settings: those of `artifacts`, and `area`. What `artifacts` does not know is not known by this
+filter.
 
 Protocol: as that of `artifacts`, with `,over` and the area. Cost: as `artifacts`; where a recipe measures both, text is looked
 for once (see `longtake.filters.text_boxes`).
@@ -53,7 +54,7 @@ class ArtifactKeyframes(Artifacts):
 
     name: ClassVar[str] = "artifact_keyframes"
     unit: ClassVar[str] = "share of the keyframes (0-1)"
-    cost: ClassVar[float] = Artifacts.cost + 100  # after `artifacts`, which has then looked for text
+    cost: ClassVar[float] = Artifacts.cost + 100  # It comes after `artifacts`, which has then looked for text.
     settings_model: ClassVar[type[FilterSettings]] = KeyframesSettings
     settings: KeyframesSettings
 

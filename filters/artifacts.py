@@ -5,7 +5,7 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **borders** (letterbox, pillarbox, both), see `longtake.filters.bars`: rows or columns at the frame's edge of one colour, in
   all frames of the sample, up to a sharp straight inner edge;
 - **panels** (split screen, picture in picture, banners, plates, blurred pillars), see `longtake.filters.panels`: rectangles
-  whose sides are straight lines at which the picture jumps in most frames, whatever lies on both sides;
+  whose sides are straight lines at which the picture jumps in most frames, with any content on both sides;
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
@@ -13,11 +13,12 @@ Formula: area of the union / area of the frame, per keyframe, of
   on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is not counted.
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
-picture) marks and most panels cannot be told from the scene. What can: borders, pillars that mirror one another, the joint of a
-split screen, exact as no camera is (`longtake.filters.joints`), and, with backend `rapidocr`, text, and rectangles that pop up in
-some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
+picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
+the joint of a split screen, exact as no camera is (`longtake.filters.joints`), and, with backend `rapidocr`, text, and
+rectangles that pop up in some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip,
+whose score may be too low:
 
-- `text` (as it is by default): boxes of text count in full, also where nobody can say whose they are; other still edges do not.
+- `text` (as it is by default): boxes of text count in full, even where they may belong to the scene; other still edges do not.
 - `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
   again. `stats`, `show`, the report and the studio tell such clips apart ("not known") from those that wait ("no score").
 - `ignore`: what is not known counts as nothing.
@@ -25,7 +26,7 @@ some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what b
 Backend `borders` looks at no text: there `text` is as `null`.
 
 Unit: share of the area. Range: 0 to 1. Source: gate ≤ 5 % in Table 4 of the Presto paper (arXiv 2412.01316), which
-does not say how it was measured. Reduced by the worst keyframe (`max`) unless set; the detail, one value per keyframe, also tells
+does not say how it was measured. Reduced by the worst keyframe (`max`) unless set; the detail, one value per keyframe, also gives
 the share of keyframes concerned, which is a filter of its own (`artifact_keyframes`). `Borders` (backend `borders`) measures all
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
@@ -33,7 +34,7 @@ stored.
 Protocol: `borders/bars10+panels480.2+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
-whose it is. How well it tells real clips with an area above 0.05 from others: docs/measured.md.
+whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
 
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
 nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
@@ -63,8 +64,8 @@ from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# Whoever changes a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the end
-# of METHOD, and in overlaid_text.py, plates.py or pop_ups.py that of TEXT_METHOD.
+# A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
+# end of METHOD; one in overlaid_text.py, plates.py or pop_ups.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.2+marks480.3"
 TEXT_METHOD = "overlay.3"
 
@@ -72,23 +73,23 @@ NotKnown = Literal["text", "null", "ignore"]
 
 
 class ArtifactsSettings(FilterSettings):
-    """As every filter's, but that the worst keyframe counts, and what becomes of clips in which nobody can tell."""
+    """As every filter's, but that the worst keyframe counts, and how a clip is scored whose scene does not move."""
 
     reduce: Reduce = Field("max", description="as everywhere; the worst keyframe counts unless set")
     not_known: NotKnown = Field(
         "text",
-        description="what becomes of a clip whose scene does not move enough to tell what was put over it: `text`: boxes "
-        "of text count in full, other still edges do not (where no text is looked at: as `null`); `null`: its score is "
-        "stored as not known, and the gate stays undecided unless what is known fails it; `ignore`: what is not known "
-        "counts as nothing",
+        description="how a clip is scored whose scene moves too little to show what was put over it. `text`: boxes of text "
+        "count in full, other still edges do not (as `null` where no text is looked for). `null`: the score is stored as not "
+        "known, and the gate stays undecided unless the known part fails it. `ignore`: an area that is not known counts as "
+        "nothing",
     )
 
 
 class Borders(Filter[Sample]):
     """Share of the frame under borders, panels and static marks; the marks stored with the sample are used where it has them.
 
-    Detail: one value per keyframe; as marks stand still they are all equal. Where marks cannot be told from the scene, the
-    value is not known (nan), unless `not_known` is `ignore`, and the detail is the least that it can be.
+    Detail: one value per keyframe; as marks stand still they are all equal. Where marks cannot be distinguished from the scene,
+    the value is not known (nan), unless `not_known` is `ignore`, and the detail is the least that it can be.
     """
 
     name: ClassVar[str] = "artifacts"
@@ -123,8 +124,9 @@ class Borders(Filter[Sample]):
 class Artifacts(Filter[Sample]):
     """Share of the frame under borders, panels, static marks or overlaid text, as a union. Detail: one value per keyframe.
 
-    With `not_known: null`, where marks or text cannot be told from the scene, the value is not known (nan), and the detail is
-    the least that it can be. `method` already raises FilterUnavailable without rapidocr or its model, before any work.
+    With `not_known: null`, where marks or text cannot be distinguished from the scene, the value is not known (nan), and the
+    detail is the least that it can be. `method` already raises FilterUnavailable without rapidocr or its model, before any
+    work.
     """
 
     name: ClassVar[str] = "artifacts"
@@ -142,7 +144,7 @@ class Artifacts(Filter[Sample]):
 
     @property
     def lower_bound(self) -> Filter[Sample]:
-        # Of what is not known, too, nothing is counted that this filter might not count.
+        # An area that is not known counts as nothing, too, where this filter might not count it.
         return Borders(reduce=self.reduce, not_known="ignore")
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
@@ -151,7 +153,7 @@ class Artifacts(Filter[Sample]):
     def _measured(self, item: Sample) -> Score | MeasureError:
         try:
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
-            # Whether marks could be told is not stored with a sample: it is seen again, and costs little beside the text.
+            # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
             found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
             text = judged(frames, [text_boxes(keyframe) for keyframe in item.keyframes], found)

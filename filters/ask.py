@@ -61,7 +61,8 @@ class Ask(Filter[str | MeasureError]):
     backend: ClassVar[str] = "ask"
     unit: ClassVar[str] = "no 0, yes 1; or the number of the choice"
     needs: ClassVar[Needs] = Needs.FRAMES
-    cost: ClassVar[float] = 100_000.0  # last: it is paid for
+    # The highest cost of all filters: each answer is paid for, so questions come last.
+    cost: ClassVar[float] = 100_000.0
     asks: ClassVar[bool] = True
     settings_model: ClassVar[type[FilterSettings]] = AskSettings
 
@@ -69,7 +70,7 @@ class Ask(Filter[str | MeasureError]):
 
     def __init__(self, /, **settings: Any) -> None:
         super().__init__(**settings)
-        # Of the model that is asked and the prompt around the questions; a recipe sets its own.
+        # Gives the model that is asked and the prompt around the questions; a recipe sets its own.
         self.asked_of: Callable[[], str] = _nobody
 
     @property
@@ -112,5 +113,5 @@ def own_question(name: str) -> type[Ask]:
     return type(class_name(name), (Ask,), {"name": name, "unit": unit, "__module__": __name__, "__doc__": about})
 
 
-for _name in QUESTIONS:  # a class for each, which the registry finds by its name
+for _name in QUESTIONS:  # Each question has a class, which the registry finds by its name.
     globals()[class_name(_name)] = own_question(_name)

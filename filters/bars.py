@@ -1,10 +1,10 @@
 """Borders: letterbox, pillarbox, both. Rows or columns at the frame's edge of one colour, up to a straight inner edge.
 
-The inner edge tells a border from a dark scene, a sky or a blown-out wall. Under it, at the same row in all frames, the picture
-begins at once: in three frames or more, half of its first three rows differ from the border (of a border that is not dark nine
-tenths, and in most frames). A border that is not dark is of one colour besides, as nothing that a camera sees is, unless it is
-burnt out. A logo or a line of text on a border (up to 35 % of its length) does not end it, where it does not reach the inner
-edge. A frame that is all flat has no border; none is wider than 45 % of the frame.
+The inner edge distinguishes a border from a dark scene, a sky or a blown-out wall. Under it, at the same row in all frames, the
+picture begins at once: in three frames or more, half of its first three rows differ from the border (of a border that is not
+dark nine tenths, and in most frames). A border that is not dark is of one colour besides, as nothing that a camera sees is,
+unless it is burnt out. A logo or a line of text on a border (up to 35 % of its length) does not end it, where it does not reach
+the inner edge. A frame that is all flat has no border; none is wider than 45 % of the frame.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ import numpy.typing as npt
 
 Grey = npt.NDArray[np.uint8]
 
-TOLERANCE = 10  # grey levels a border may differ from its colour, in any frame: compression and scan noise
-STRAY = 0.02  # share of a border's row that may differ by more
-ON_BAR = 0.35  # the same where a logo or a line of text stands on the border
-DARK = 40  # grey levels. A darker border is the usual one; what is lighter may be a sky or a wall.
-SHARP = 0.5  # share of the picture's first rows that must differ from a dark border, in
-SHARP_FRAMES = 3  # frames at least: others may be dark there
-SHARP_TWIN = 0.3  # the same where the opposite border is as wide
-SHARP_LIGHT = 0.9  # the same of a border that is not dark
+# Grey levels. A border may differ from its colour by so much in any frame, from compression and scan noise.
+TOLERANCE = 10
+STRAY = 0.02  # Share of a border's row that may differ by more than TOLERANCE.
+ON_BAR = 0.35  # The same share where a logo or a line of text stands on the border.
+DARK = 40  # Grey levels. A darker border is the usual one; a lighter one may be a sky or a wall.
+# Share of the columns in which the picture's first rows must differ from a dark border, in SHARP_FRAMES frames.
+SHARP = 0.5
+SHARP_FRAMES = 3  # Frames, at least, with a sharp edge: the picture may be dark in the others.
+SHARP_TWIN = 0.3  # SHARP where the opposite border is as wide.
+SHARP_LIGHT = 0.9  # SHARP for a border that is not dark.
 SHARP_LIGHT_TWIN = 0.5
-LIGHT_FRAMES = 0.6  # share of the frames in which that edge must be seen
-UNEVEN = 2.5  # grey levels between the lighter and the darker parts of a border that is not dark: skies differ by more
-GRAIN = 1.7  # grey levels by which a pixel of such a border differs from its own mean: ±1 is coding, a sensor's noise is more
-PART = 8  # px: parts of a border that are compared
-RAMP = 3  # px over which a border's inner edge may be spread by scaling
-FILLED = 0.4  # share of the picture that must differ from the border in some frame: a title on black has none
-WIDEST = 0.45  # of the side: what is flat beyond it is no border
+LIGHT_FRAMES = 0.6  # Share of the frames in which the edge of a border that is not dark must be seen.
+UNEVEN = 2.5  # Grey levels between the lighter and the darker parts of a border that is not dark: skies differ by more.
+GRAIN = 1.7  # Grey levels between a pixel of such a border and its own mean: coding makes ±1, a sensor's noise more.
+PART = 8  # Px: the size of the parts of a border that are compared.
+RAMP = 3  # Px over which scaling may spread a border's inner edge.
+FILLED = 0.4  # Share of the picture that must differ from the border in some frame: a title on black has none.
+WIDEST = 0.45  # Share of the frame's side. A wider flat zone is no border.
 
-SIDES = ("top", "right", "bottom", "left")  # in the order in which quarter turns to the left bring them to the top
+SIDES = ("top", "right", "bottom", "left")  # Quarter turns to the left bring the sides to the top in this order.
 
 
 def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int, int]:
     """Widths in pixels (top, bottom, left, right) of the flat, unchanging borders around the picture.
 
     still: the scene is known to stand still. What is not dark, and on one side alone, may then be a wall or a sky. Above, it may
-    always be a sky over a level horizon: panels.py looks for what tells the two apart.
+    always be a sky over a level horizon: panels.py looks for the difference between the two.
     """
     stack = np.stack(frames)
     low, high = extremes(frames)
@@ -71,9 +73,9 @@ def _flat_zones(stack: Grey, low: Grey, high: Grey) -> list[tuple[int, float, tu
     lowest, highest = max(0, colour - TOLERANCE), min(255, colour + TOLERANCE)
     differs = (high > highest) | (low < lowest)
     columns = np.flatnonzero(differs.mean(axis=0) > STRAY)
-    if columns.size == 0:  # all flat: an empty picture, and no border
+    if columns.size == 0:  # The whole frame is flat: an empty picture without a border.
         return []
-    breadth = slice(int(columns[0]), int(columns[-1]) + 1)  # without the borders at the other sides
+    breadth = slice(int(columns[0]), int(columns[-1]) + 1)  # The columns without the borders at the left and the right.
     shares = differs[:, breadth].mean(axis=1)
     dark = colour <= DARK
     count = len(stack)
@@ -88,7 +90,8 @@ def _flat_zones(stack: Grey, low: Grey, high: Grey) -> list[tuple[int, float, tu
         if differs[rows : len(shares) - rows, breadth].mean() < FILLED:
             continue
         first = stack[:, rows : rows + RAMP, breadth]
-        # Of each frame by itself: roofs that pass by would add up to a straight edge. Some frames may be dark.
+        # Each frame is looked at by itself: roofs that pass by would add up to a straight edge. Some frames may be
+        # dark.
         below = np.sort(((first > highest) | (first < lowest)).any(axis=1).mean(axis=1))
         frames = min(SHARP_FRAMES, count) if dark else max(1, round(LIGHT_FRAMES * count))
         needed = (SHARP, SHARP_TWIN) if dark else (SHARP_LIGHT, SHARP_LIGHT_TWIN)

@@ -1,8 +1,8 @@
-"""What a filter is: it measures, and never decides.
+"""The base class of filters: a filter measures, and never decides.
 
-A filter turns a batch of inputs (probes, samples, stored frames or captions) into one `Score` per clip. It says by
-which *protocol* it did so: the exact frames, size, reduction, model and weights. Two scores are comparable when their
-protocols are equal, and only then. Whether a score is good enough is for a gate to say (`longtake.filters.gates`).
+A filter turns a batch of inputs (probes, samples, stored frames or captions) into one `Score` per clip. The score's
+*protocol* says how it was measured: the exact frames, size, reduction, model and weights. Two scores are comparable if and
+only if their protocols are equal. A gate decides whether a score is good enough (`longtake.filters.gates`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Input = TypeVar("Input")
 class Needs(StrEnum):
     """What a filter measures on; this alone decides the stage in which it runs."""
 
-    PROBE = "probe"  # scan, before anything is decoded
-    SAMPLE = "sample"  # scan, in the decode pass
-    FRAMES = "frames"  # score, on the stored frames
-    CORPUS = "corpus"  # at the end of score, on the embeddings of all clips at once
-    CAPTIONS = "captions"  # caption, on the five sub-captions
+    PROBE = "probe"  # The scan measures it before any frame is decoded.
+    SAMPLE = "sample"  # The scan measures it in the decode pass.
+    FRAMES = "frames"  # The stage score measures it on the stored frames.
+    CORPUS = "corpus"  # The end of the stage score measures it on the embeddings of all clips at once.
+    CAPTIONS = "captions"  # The stage caption measures it on the five sub-captions.
 
 
 class MeasureError(ValueError):
@@ -46,11 +46,11 @@ class FilterUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the container says of a video, without decoding it.
+    """The facts of a video from its container, without decoding it.
 
     width, height: displayed size in pixels, rotation and sample aspect ratio applied. fps: average frames per second.
     duration: seconds. hdr: its transfer is PQ or HLG. shot_confidence: how sure the splitter is that the clip is one take, 0 to
-    1; nan where nobody looked. bits_per_pixel: of the whole film's stream, for each pixel of a frame; nan if unknown.
+    1; nan where no scan looked. bits_per_pixel: of the whole film's stream, for each pixel of a frame; nan if unknown.
     """
 
     width: int
@@ -64,7 +64,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Motion:
-    """Pairs of small grey pictures of a clip, spread evenly over it, for which the pass holds no more than it needs.
+    """Pairs of small grey pictures of a clip, spread evenly over it.
 
     first, second: uint8 [n, height, width], full range, long side at most 480. times, partner_times: float64 [n], seconds in
     the video; the second picture is the later one, by half a second where the frames allow it.
@@ -80,9 +80,9 @@ class Motion:
 class Changes:
     """How the picture changed from look to look in a clip (`longtake.filters.frozen`), for every look but the first.
 
-    starts, ends: float64 [n], seconds in the video: the look before, and this one. steps: float64 [n], grey levels, how much
-    the most changed part of the picture differs between them. since: float64 [n], seconds: the look from which on no part of
-    the picture has left what it then was; it is `ends` where some part has.
+    starts, ends: float64 [n], seconds in the video: the look before, and this one. steps: float64 [n], grey levels, how
+    much the most changed part of the picture differs between them. since: float64 [n], seconds: the earliest look since
+    which no part of the picture has changed; equal to `ends` where some part has.
     """
 
     starts: npt.NDArray[np.float64]
@@ -96,9 +96,9 @@ class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
 
     keyframes, partners: uint8 [n, height, width, 3], RGB, full range. times, partner_times: float64 [n], seconds in the
-    video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks
-    in every frame, or None where nobody looked. marks_known: False if the scene stood too still to tell marks from it. motion,
-    changes: what only the pass can see; None of a stored sample.
+    video, the true timestamps of those frames. marks: bool [height, width], what is under borders and static marks in every
+    frame, or None where they were not looked for. marks_known: False if the scene stood too still to show them. motion,
+    changes: measurements that need the decode pass; None in a stored sample.
     """
 
     keyframes: Image
@@ -127,11 +127,11 @@ class Captioned:
 class Score:
     """One clip under one filter: the reduced value, and what it was reduced from (per frame or per pair).
 
-    value: nan if the filter looked, and it cannot be known of this clip: it is stored as null. The detail is then the least
-    that it can be. embedding: float16 [dim], of length 1, what the clip looks like, from a filter to which it is free; it is
-    kept, and so are those of its keyframes, float16 [n, dim]. standard_error: of the value, where it is the mean over a sample
-    of the clip's moments; else None. protocol: where this clip could be measured under another protocol than the filter's
-    only, that one.
+    value: nan if the clip was measured, but its score cannot be known; it is stored as null, and the detail is then a lower
+    bound. embedding: float16 [dim], of length 1, a description of the clip's look by a filter that computes it anyway; it
+    is stored, as are those of the keyframes, float16 [n, dim]. standard_error: the error of the value, where that is the
+    mean over a sample of the clip's moments; else None. protocol: the protocol of this clip, if it could only be measured
+    under another one than the filter's.
     """
 
     value: float
@@ -183,7 +183,7 @@ class FilterSettings(BaseModel):
     """The settings of a filter: what a recipe gives it besides its backend. A filter with settings of its own extends this
     model; unknown keys, wrong types and values out of range are refused when the filter is made.
 
-    `without_effect` names the settings that change no score, but only how fast it comes.
+    `without_effect` names the settings that change only the speed, and no score.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -203,18 +203,18 @@ class Filter(ABC, Generic[Input]):
     `settings` with it. Everything that changes a value must be in `method`. Raises SettingsError, a ValueError.
     """
 
-    name: ClassVar[str]  # column in the clips manifest, and name of its gate
-    backend: ClassVar[str]  # one name may be measured in several ways
+    name: ClassVar[str]  # The name of its column in the clips manifest, and of its gate.
+    backend: ClassVar[str]  # Distinguishes the ways in which one name may be measured.
     unit: ClassVar[str]
     needs: ClassVar[Needs]
-    cost: ClassVar[float] = 1.0  # relative CPU cost per clip: in a cascade the cheap ones go first
-    embeds: ClassVar[bool] = False  # its scores carry embeddings
-    asks: ClassVar[bool] = False  # it is given what a vision-language model answered, and not pictures
-    reads_embeddings: ClassVar[bool] = False  # it is given `Captioned`, and needs a filter in the recipe that embeds
+    cost: ClassVar[float] = 1.0  # The relative CPU cost per clip: in a cascade the cheap filters go first.
+    embeds: ClassVar[bool] = False  # Its scores carry embeddings.
+    asks: ClassVar[bool] = False  # Its input is the answer of a vision-language model, and not pictures.
+    reads_embeddings: ClassVar[bool] = False  # Its input is `Captioned`, and a filter in the recipe has to embed.
     # Its detail is a sample of the clip's moments (pairs, in order of time), so that their mean has a standard error.
     samples_time: ClassVar[bool] = False
     settings_model: ClassVar[type[FilterSettings]] = FilterSettings
-    # Raise it when the same input gives other values and nothing else in `method` tells; old scores become stale.
+    # Raise it when the same input gives other values and no other part of `method` shows it; old scores become stale.
     version: ClassVar[int] = 1
 
     settings: FilterSettings
@@ -239,24 +239,25 @@ class Filter(ABC, Generic[Input]):
         return f"{self.backend}/{self.method}{version}/{self.reduce}"
 
     def counts(self, stored: str, wanted: str) -> bool:
-        """Whether a score that is stored under one protocol counts where this filter's is `wanted`; both but for how they are
-        reduced."""
+        """Whether a score that is stored under one protocol counts where this filter's protocol is `wanted`. Both are
+        without the reduction."""
         return stored == wanted
 
     def settles(self, stored: str, wanted: str) -> bool:
-        """Whether measuring a clip again would only give the score that is stored, though it does not count: it is the clip that
-        differs, not the filter. stored, wanted: as above."""
+        """Whether a second measurement of a clip would give the stored score again, although that does not count: the clip
+        differs, and not the filter. stored, wanted: as in `counts`."""
         return False
 
     @property
     def lower_bound(self) -> Filter[Sample] | None:
-        """A cheaper filter of the same name for the scan, whose value this one's is never below (see artifacts)."""
+        """A cheaper filter of the same name for the scan. Its value is never above this filter's (see artifacts)."""
         return None
 
     @property
     def early(self) -> Filter[Sample] | None:
-        """A filter of the same name for an early look at a film, in which few pictures of it are seen: its detail holds the
-        least and the greatest that this one's value can be of any clip of the film. So it may reject, and lets nothing pass."""
+        """A filter of the same name for an early look at a few pictures of a film: its detail holds the least and the
+        greatest value that this filter can give for any clip of the film. It may therefore reject a film, and lets none
+        pass."""
         return None
 
     @property
@@ -265,7 +266,7 @@ class Filter(ABC, Generic[Input]):
         return self
 
     def annotate(self, item: Input) -> Input:
-        """`item` with what this filter finds out about it and later ones use (a sample's marks); itself by default."""
+        """`item` with facts that this filter adds for later filters (a sample's marks). By default it is unchanged."""
         return item
 
     def measure_one(self, item: Input) -> Sequence[float]:
@@ -273,7 +274,8 @@ class Filter(ABC, Generic[Input]):
         raise NotImplementedError(f"{type(self).__name__} measures in batches only")
 
     def measure(self, items: Sequence[Input]) -> list[Score | MeasureError]:
-        """One score per item, in order. What cannot be measured gives its MeasureError and leaves the others alone."""
+        """One score per item, in order. An item that cannot be measured gives a MeasureError in its place, and does not
+        affect the others."""
         return [self._score(item) for item in items]
 
     def _score(self, item: Input) -> Score | MeasureError:

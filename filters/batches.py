@@ -41,7 +41,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Item = TypeVar("Item")
 Array = npt.NDArray[Any]
-Shape = tuple[tuple[int, ...], str]  # and dtype
+Shape = tuple[tuple[int, ...], str]  # The shape and the dtype of an item.
 
 
 class ModelSettings(FilterSettings):
@@ -123,7 +123,7 @@ class ModelFilter(Filter[Sample]):
     ) -> list[list[Array] | MeasureError]:
         """`Batches.run` over the items of all groups together: each group's rows, or the first fault among them."""
         if any(len(group) for group in groups):
-            _ = self._model  # here: neither the time nor the memory of the first pass
+            _ = self._model  # Loading the model belongs neither to the time nor to the memory of the first pass.
         rows = iter(self._batches.run([item for group in groups for item in group], prepare, forward))
         results: list[list[Array] | MeasureError] = []
         for group in groups:
@@ -157,7 +157,7 @@ class Batches:
         self.busy_seconds = 0.0
         self._bytes = None if memory is None else memory * 2**20
         self._device: Device = device
-        self._of_one: dict[Shape, float] = {}  # bytes that an item of this shape takes, at most
+        self._of_one: dict[Shape, float] = {}  # Bytes that an item of this shape takes, at most.
 
     def run(
         self,
@@ -178,7 +178,7 @@ class Batches:
                 continue
             group = waiting[prepared.shape, prepared.dtype.str]
             group.append((index, prepared))
-            # Groups of odd shapes must not pile up: the fullest goes when two batches' worth wait in all.
+            # Groups of odd shapes must not pile up: the fullest group goes when two batches' worth wait in all.
             if len(group) >= self.size or sum(map(len, waiting.values())) >= 2 * self.size:
                 fullest = max(waiting, key=lambda key: len(waiting[key]))
                 results |= self._forward(waiting.pop(fullest), forward)
@@ -228,7 +228,7 @@ class Batches:
                 results |= {index: row for (index, _), row in zip(part, outputs, strict=True)}
                 done += len(part)
                 continue
-            # Outside the handler: while an exception lives, so do the tensors of its frames.
+            # The retry is outside of the handler: while an exception lives, so do the tensors of its frames.
             if _on_cuda(self._device):
                 import torch
 
@@ -266,7 +266,8 @@ def _memory_is_full(error: BaseException) -> bool:
     """Whether an exception of a forward pass says so: torch has a type for it on CUDA only."""
     import torch
 
-    said = ("can't allocate memory", "ALLOC_FAILED")  # torch's allocator on the CPU; cuBLAS and cuDNN
+    # The first text is from torch's allocator on the CPU, the second from cuBLAS and cuDNN.
+    said = ("can't allocate memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
@@ -289,7 +290,8 @@ def _peak_memory(device: Device, *, measured: bool) -> Iterator[list[int]]:
     else:
         _trim()
         try:
-            Path("/proc/self/clear_refs").write_text("5", "ascii")  # sets the peak back to what is resident now
+            # The 5 sets the peak back to the memory that is resident now.
+            Path("/proc/self/clear_refs").write_text("5", "ascii")
             before = _resident_peak()
         except OSError as error:
             raise FilterUnavailable("memory: on the CPU it is measured on Linux only; leave it out") from error
@@ -326,7 +328,7 @@ def torch_device(device: Device, precision: Precision = "float32") -> torch.devi
         raise ValueError(f"precision is float32, float16 or bfloat16, not {precision!r}")
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
-        raise FilterUnavailable("device is cuda, and torch sees no CUDA device here")
+        raise FilterUnavailable("device is cuda, and torch sees no CUDA device on this machine")
     chosen = torch.device("cuda" if device != "cpu" and cuda else "cpu")
     if precision == "float16" and chosen.type == "cpu":
         raise FilterUnavailable("precision float16 needs a CUDA device; on the CPU use float32")

@@ -24,7 +24,7 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, Image, Needs, Sample
 from longtake.filters.grayscale import grey_keyframes
 
-SIDE = 640  # px, the long side at which it is measured: what the smallest film that is worth training on has
+SIDE = 640  # Px. The long side at which blur is measured: that of the smallest film that is worth training on.
 
 
 def sharpness(grey: Image) -> float:

@@ -8,7 +8,7 @@ the clip is the one that most pairs have. But where shifts turn round again and 
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
-that were told apart at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,similarity@480/mean`, one value
+that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,similarity@480/mean`, one value
 per clip. Cost: as of `jitter`, shared with it.
 
 Known to go wrong: a camera that travels sideways is a pan; water, crowds and leaves that fill the picture are taken for the
@@ -31,16 +31,16 @@ from longtake.filters.global_motion import Fit, global_motion
 CLASSES = ("static", "pan", "tilt", "zoom", "roll", "orbit-like", "handheld")
 STATIC, PAN, TILT, ZOOM, ROLL, ORBIT, HANDHELD = range(7)
 
-STILL = 0.012  # long sides per second; the noise of the fit on a tripod's picture is a fifth of it
-MIDDLE = 0.1  # long sides; the middle of the picture is this far around its centre, and its sides twice as far off
-AGAINST = 0.25  # a middle that moves by less than this share of its sides stands still, or moves the other way
-OWN_MOTION = 0.04  # long sides per second; a point that is this far from the camera's own motion moves by itself
-UNCLEAR_SHARE = 0.6  # share of the picture; if more of it moves by itself, what was fitted need not be the camera
-KNOWN_SHARE = 0.5  # share of the pairs that have to tell
+STILL = 0.012  # Long sides per second. The noise of the fit on a tripod's picture is a fifth of it.
+MIDDLE = 0.1  # Long sides. The middle of the picture reaches this far around its centre, and its sides twice as far.
+AGAINST = 0.25  # Share. A middle that moves by less than this share of its sides stands still, or moves the other way.
+OWN_MOTION = 0.04  # Long sides per second. A point that is this far from the camera's own motion moves by itself.
+UNCLEAR_SHARE = 0.6  # Share of the picture. If more of it moves by itself, the fitted motion need not be the camera's.
+KNOWN_SHARE = 0.5  # Share of the pairs that must have a class.
 
 
 def class_of(fit: Fit) -> int | None:
-    """The class of one pair, never `handheld`; None if it cannot be told."""
+    """The class of one pair, never `handheld`; None if it is not known."""
     if not fit.seen:
         return None
     if _turns_about_something(fit):
@@ -55,7 +55,7 @@ def class_of(fit: Fit) -> int | None:
 
 
 def camera_of(fits: Sequence[Fit]) -> tuple[int, float] | None:
-    """The class of a clip and the share of its pairs that have it; None if it cannot be told."""
+    """The class of a clip and the share of its pairs that have it; None if it is not known."""
     classes = [class_of(fit) for fit in fits]
     told = [number for number in classes if number is not None]
     if len(told) < KNOWN_SHARE * len(fits) or not told:
@@ -104,7 +104,7 @@ class Camera(Filter[Sample]):
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 100.0
 
-    at: ClassVar[int] = 0  # of what `camera_of` says
+    at: ClassVar[int] = 0  # The position of the score in the result of `camera_of`.
 
     @property
     def method(self) -> str:

@@ -36,9 +36,9 @@ from pydantic import Field
 
 from longtake.filters.base import Filter, FilterSettings, FilterUnavailable, Needs
 
-BLOCK = 2048  # clips at once
-PROBES = 24  # cells in which a clip is looked for
-SLACK = 1e-4  # for float32; what passes by that little is computed in float64
+BLOCK = 2048  # Clips that are compared at once.
+PROBES = 24  # Cells in which a clip is looked for.
+SLACK = 1e-4  # Tolerance for float32: a pair that passes by so little is computed again in float64.
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -97,7 +97,7 @@ class Duplicates(Filter[Any]):
         while len(rows):
             going_on = owner[rows] < 0
             rows, others = rows[going_on], others[going_on]
-            _, at = np.unique(rows, return_index=True)  # the first candidate of each row
+            _, at = np.unique(rows, return_index=True)  # The first candidate of each row.
             a, b = rows[at], others[at]
             exact = _cosines(embeddings, a, b)
             alike = exact >= self.settings.threshold
@@ -145,7 +145,7 @@ class _Cells:
         cells = max(1, round(4 * math.sqrt(count)))
         some = np.random.default_rng(0).choice(count, min(count, 40 * cells), replace=False)
         self._embeddings, self._least = embeddings, least
-        # float16 loses nothing: so they are stored
+        # The embeddings are stored as float16, so that float16 loses nothing.
         self._index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(dim), dim, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
         )
@@ -193,6 +193,6 @@ def _normal(embeddings: npt.NDArray[np.float16], rows: Indices, dtype: type[np.f
 
 
 def _cosines(embeddings: npt.NDArray[np.float16], a: Indices, b: Indices) -> Floats:
-    """Of rows a with rows b, the same to the last bit whatever else is computed along with them."""
+    """Of rows a with rows b, the same to the last bit, with any other rows computed along with them."""
     pairs = _normal(embeddings, a, np.float64) * _normal(embeddings, b, np.float64)
     return np.asarray(np.round(pairs.sum(axis=1), 9))

@@ -20,8 +20,8 @@ from typing import ClassVar
 from longtake.filters.base import Filter, Image, Needs, Sample
 from longtake.filters.grayscale import grey_keyframes
 
-BURNT = 250  # grey levels
-BLACK = 5  # grey levels
+BURNT = 250  # Grey levels. A pixel at or above it is burnt.
+BLACK = 5  # Grey levels. A pixel at or below it is black.
 
 
 def share_from(grey: Image, level: int) -> float:

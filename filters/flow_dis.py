@@ -61,16 +61,16 @@ from longtake.filters.grayscale import grey
 
 Flow = npt.NDArray[np.float32]
 
-WORK_SIDE = 480  # long side on which DIS runs
-COARSE_SIDE = 240  # long side on which the global shift is sought
-REPORT_SIDE = 960  # long side in whose pixels the score is given
+WORK_SIDE = 480  # Px. DIS runs on frames of this long side.
+COARSE_SIDE = 240  # Px. The global shift is sought on frames of this long side.
+REPORT_SIDE = 960  # Px. The score is given in pixels of a frame with this long side.
 GAP_SECONDS = 0.5
-# Pairs of a clip, at least. Against pairs at every quarter of a second, the score from 5 pairs is 24 % off (root mean square over
-# 56 real clips that move, 2026-11-25), from 15 pairs 9.5 %; every further pair costs 6 ms.
+# Pairs of a clip, at least. Against pairs at every quarter of a second, the score from 5 pairs is 24 % off (root mean
+# square over 56 real clips that move, 2026-11-25), from 15 pairs 9.5 %; every further pair costs 6 ms.
 LEAST_PAIRS = 15
-MIN_SIDE = 32  # DIS needs a few 8 px patches; below it refuses or invents
-FAR = 40 / REPORT_SIDE  # share of the long side: nearer shifts DIS finds by itself
-FITS = 0.5  # a true shift leaves under half of the difference; false ones of zooms leave 0.6 and more
+MIN_SIDE = 32  # Px. DIS needs a few patches of 8 px; on a smaller frame it refuses or invents.
+FAR = 40 / REPORT_SIDE  # Share of the long side. DIS finds nearer shifts by itself.
+FITS = 0.5  # Share of the difference. A true shift leaves less of it; false shifts of zooms leave 0.6 and more.
 
 
 def flow_field(a: Image, b: Image) -> Flow:
@@ -83,7 +83,8 @@ def flow_field(a: Image, b: Image) -> Flow:
 
     height, width = a.shape[:2]
     small = _work_flow(a, b)
-    flow: Flow = np.asarray(cv2.resize(small, (width, height)), dtype=np.float32)  # itself, if it has that size
+    # A flow that has the size already is returned as it is.
+    flow: Flow = np.asarray(cv2.resize(small, (width, height)), dtype=np.float32)
     return flow * np.array([width / small.shape[1], height / small.shape[0]], np.float32)
 
 
@@ -96,7 +97,7 @@ def _work_flow(a: Image, b: Image) -> Flow:
     first, second = (_shrink(grey(image) if image.ndim == 3 else image, WORK_SIDE) for image in (a, b))
     if min(first.shape) < MIN_SIDE:
         raise MeasureError(f"flow needs frames of at least {MIN_SIDE} px a side; got {a.shape[1]}×{a.shape[0]}")
-    if np.array_equal(first, second):  # DIS says so too, later
+    if np.array_equal(first, second):  # DIS gives the same for equal frames, but takes its time.
         return np.zeros((*first.shape, 2), np.float32)
     # A new object each time: DIS keeps a start it was given once, and uses it in later calls that give none.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)

@@ -23,7 +23,7 @@ from longtake.filters.flow_dis import GAP_SECONDS, REPORT_SIDE
 if TYPE_CHECKING:
     from torch import Tensor
 
-MIN_SIDE = 128  # below, RAFT's coarsest correlations vanish
+MIN_SIDE = 128  # Px. On a smaller frame RAFT's coarsest correlations vanish.
 
 
 class LearnedFlow(ModelFilter):
@@ -38,7 +38,7 @@ class LearnedFlow(ModelFilter):
 
     name: ClassVar[str] = "flow"
     unit: ClassVar[str] = "px per 0.5 s at 960"
-    stride: ClassVar[int] = 8  # sides must be multiples of it
+    stride: ClassVar[int] = 8  # Px. The frame's sides must be multiples of it.
     samples_time: ClassVar[bool] = True
 
     def protocol_form(self, model: str) -> str:

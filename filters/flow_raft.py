@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Variant = Literal["small", "large"]
 Source = Literal["torchvision", "princeton"]
 
-UPDATES = 12  # torchvision's default, with which its weights were trained and evaluated
+UPDATES = 12  # The default of torchvision, with which its weights were trained and evaluated.
 
 # The original's names → torchvision's, in this order.
 _RENAMES = (

@@ -22,7 +22,7 @@ from longtake.filters.weights import fill, load_weight, weight_tag
 
 Variant = Literal["scale2-refine6", "scale2", "scale1"]
 
-# variant → (weight, scales, refinements)
+# Variant → (weight, scales, refinements).
 VARIANTS: dict[Variant, tuple[str, int, int]] = {
     "scale2-refine6": ("unimatch", 2, 6),
     "scale2": ("unimatch-scale2", 2, 0),

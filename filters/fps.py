@@ -28,7 +28,7 @@ _SLOWEST = 10.0
 
 
 class FpsSettings(FilterSettings):
-    """How a rate is told."""
+    """How a rate is given."""
 
     nominal: bool = Field(
         True, description="k · 1000/1001 frames per second (NTSC) count as k; false: the average as it is"

@@ -29,18 +29,19 @@ import numpy.typing as npt
 
 from longtake.filters.base import Changes, Filter, Image, MeasureError, Needs, Sample
 
-BLOCK = 8  # px of a thumbnail; smaller blocks see noise, larger ones miss a mouth that speaks
-# Grey levels. A frame that is shown again has this rest at most in a good encoding; the noise of a sensor is above.
+BLOCK = 8  # Px of a thumbnail. Smaller blocks see noise, larger ones miss a mouth that speaks.
+# Grey levels. A frame that is shown again differs by at most so much in a good encoding; the noise of a sensor is
+# above.
 REPEAT = 0.2
-# Share of the steps around it. In a worse encoding a repeated frame has a rest of up to a grey level, where the film moves on by
-# 40 to 100 at once: 1 %. The steps of a steady pan or zoom, seen unevenly, are never under a fifth of each other.
+# Share of the steps around it. In a worse encoding a repeated frame differs by up to a grey level, where the film moves
+# on by 40 to 100 at once: 1 %. The steps of a steady pan or zoom, seen unevenly, are never under a fifth of each other.
 REPEAT_SHARE = 0.03
-# Grey levels, and seconds. What re-encoding adds to a picture that stands still over a group of pictures is below; a creeping
-# zoom of 1 % a second passes it within the half second, and cameras hold still for less.
+# Grey levels, and seconds. Re-encoding changes a still picture by less over a group of pictures; a creeping zoom of 1 %
+# a second changes it by more within the half second, and cameras hold still for less.
 HOLD = 1.5
 HOLD_SECONDS = 0.5
 PARTS = 5
-_CLOCK = 1e-6  # seconds; apart from the noise of adding up floats
+_CLOCK = 1e-6  # Seconds. Times that differ by less are equal, up to the noise of adding floats.
 
 
 class ChangeMeter:
@@ -48,8 +49,9 @@ class ChangeMeter:
 
     def __init__(self) -> None:
         self._before: tuple[float, Image] | None = None
-        self._first: tuple[float, Image] | None = None  # of the stretch that has not changed since
-        self._rows: list[tuple[float, float, float, float]] = []  # as in Changes
+        # The time and the picture at which the stretch without a change began.
+        self._first: tuple[float, Image] | None = None
+        self._rows: list[tuple[float, float, float, float]] = []  # The columns of Changes.
 
     def push(self, time: float, thumb: Image) -> None:
         """The next look. thumb: uint8 [h, w, 3] BGR or [h, w] grey, of one size with those before, or a new film begins."""
@@ -88,7 +90,7 @@ def most_changed(a: Image, b: Image) -> float:
 
     apart = cv2.absdiff(a, b)
     height, width = (max(1, side // BLOCK) for side in a.shape)
-    # rows and columns beyond the last whole block are spread over all blocks
+    # The resize spreads rows and columns beyond the last whole block over all blocks.
     blocks = cv2.resize(apart.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     return float(blocks.max())
 
@@ -99,7 +101,7 @@ def unchanged(changes: Changes) -> npt.NDArray[np.bool_]:
     high = np.searchsorted(changes.ends, changes.ends + HOLD_SECONDS, side="right")
     around = np.array([changes.steps[a:b].max() for a, b in zip(low, high, strict=True)])
     still = changes.steps <= np.maximum(REPEAT, np.minimum(HOLD, REPEAT_SHARE * around))
-    held = changes.since <= changes.starts + _CLOCK  # the look still shows what the stretch began with
+    held = changes.since <= changes.starts + _CLOCK  # The look still shows the picture with which the stretch began.
     for first in np.unique(changes.since[held]):
         stretch = held & (changes.since == first)
         if changes.ends[stretch].max() - max(first, changes.starts[0]) >= HOLD_SECONDS - _CLOCK:

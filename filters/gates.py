@@ -29,7 +29,7 @@ class Gate:
     high: float = math.inf
 
     def __post_init__(self) -> None:
-        # written so that nan is refused too
+        # The comparisons are written so that nan is refused, too.
         if not (self.low <= self.high and self.low < math.inf and self.high > -math.inf):
             raise ValueError(f"an empty range: [{self.low}, {self.high}]")
 
@@ -70,7 +70,7 @@ class Gate:
 
 
 def _digits(value: float) -> str:
-    value += 0.0  # equal gates are called the same: -0 is 0
+    value += 0.0  # -0 becomes 0, so that equal gates have the same text.
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from longtake.filters.base import Image, Motion
 from longtake.filters.flow_dis import Flow, flows_of
 
-STEP = 8  # px of the flow's size; the fit uses every eighth vector each way
-ROUNDS = 12  # of reweighting; the fit stands still after about 8
-TEXTURE_SIDE = 240  # px, long side at which texture is looked for
-# With less texture than this (black, fog, a line of text on white), what moves need not be the camera.
+STEP = 8  # Px of the flow's size. The fit uses every eighth vector in each direction.
+ROUNDS = 12  # Rounds of reweighting. The fit stands still after about 8.
+TEXTURE_SIDE = 240  # Px. Texture is looked for at this long side.
+# Mean texture. In a picture with less (black, fog, a line of text on white), the fitted motion need not be the
+# camera's.
 SEEN = 0.1
 
 Floats = npt.NDArray[np.float64]
@@ -84,7 +85,7 @@ def fit_flow(flow: Flow, weight: npt.NDArray[np.float32], seconds: float, step: 
     w = weight[at].ravel().astype(np.float64)
     unit = max(height, width) * seconds
     u, v = (flow[y, x, axis].ravel().astype(np.float64) / unit for axis in (0, 1))
-    # Around the picture's centre, in long sides: then all the numbers are speeds of one kind.
+    # Coordinates count from the picture's centre in long sides: all the numbers are then speeds of one kind.
     px, py = ((p.ravel() + 0.5 - side / 2) / max(height, width) for p, side in ((x, width), (y, height)))
     reach = float(np.hypot(px, py).mean())
     if w.mean() < SEEN:
@@ -109,7 +110,8 @@ def believable(grey: Image) -> npt.NDArray[np.float32]:
 
     smooth = cv2.GaussianBlur(grey, (5, 5), 0)
     slope = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8))
-    # From noise (a slope of about 1 grey level per pixel) up; a bright edge is not more believable than a fair one.
+    # Belief rises from the level of noise (a slope of about 1 grey level per pixel) up to that of a fair edge. A bright
+    # edge is not more believable than a fair one.
     return np.asarray(np.clip(cv2.blur(slope, (9, 9)) - 0.5, 0, 4) / 4, dtype=np.float32)
 
 
@@ -163,7 +165,8 @@ def _weighted_fit(
     square = w @ (px * px + py * py)
     left = np.array([[n, 0, x, -y], [0, n, y, x], [x, y, square, 0], [-y, x, 0, square]])
     right = np.array([w @ u, w @ v, w @ (px * u + py * v), w @ (px * v - py * u)])
-    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])  # also where points lie on one spot
+    # `lstsq` also solves it where points lie on one spot.
+    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
 
 
 def _weighted_median(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> float:

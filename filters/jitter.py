@@ -24,12 +24,12 @@ from longtake.filters.base import Filter, MeasureError, Needs, Sample, Score
 from longtake.filters.flow_dis import GAP_SECONDS, LEAST_PAIRS, REPORT_SIDE
 from longtake.filters.global_motion import Fit, global_motion
 
-OWN = 0.02  # long sides per second; a point that moves by more than this against the camera moves by itself
-MOST_OWN = 0.6  # share of the picture; if more of it moves by itself, what was fitted need not be the camera
+OWN = 0.02  # Long sides per second. A point that moves by more than this against the camera moves by itself.
+MOST_OWN = 0.6  # Share of the picture. If more of it moves by itself, the fitted motion need not be the camera's.
 
 
 class Jitter(Filter[Sample]):
-    """How far the camera shakes, px at 960. Not known of fewer than three pairs in which the camera's motion can be told.
+    """How far the camera shakes, px at 960. Not known with fewer than three pairs in which the camera's motion is known.
 
     Raises MeasureError for a sample without pairs of the pass.
     """

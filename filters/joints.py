@@ -16,21 +16,21 @@ Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-PARTS = 16  # of its length that a joint is looked at in
-MOST_PARTS = 14  # of them must show it
-SPREAD = 0.2  # px by which the places in the parts may scatter, and
-LEAN = 0.2  # px between the ends
-AT_PEAK = 0.8  # share of the parts whose largest step lies on the row of all
-NEAR = 3  # px to both sides in which the peak must lie
-AWAY = 12  # px to both sides: what it must stand out of
-STANDS_OUT = 2.0  # times
-STEP = 4.0  # grey levels per px at the peak
+PARTS = 16  # Parts of a joint's length that are looked at one by one.
+MOST_PARTS = 14  # Parts, at least, that must show the joint.
+SPREAD = 0.2  # Px by which the joint's places in the parts may scatter.
+LEAN = 0.2  # Px by which the joint's ends may differ.
+AT_PEAK = 0.8  # Share of the parts whose largest step lies on the row of the joint.
+NEAR = 3  # Px to both sides of the joint in which a part's peak must lie.
+AWAY = 12  # Px to both sides of the joint. The peak must stand out of them.
+STANDS_OUT = 2.0  # Factor by which the peak must stand out.
+STEP = 4.0  # Grey levels per px at the peak.
 # Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
 TEXTURE = 2.0
 
 
-MOST = 4  # rows looked at: the ones that stand out most
-SMALLEST, LARGEST = 0.03, 0.5  # of the frame: the smaller side of a joint is the inserted one
+MOST = 4  # Rows that are looked at: those that stand out most.
+SMALLEST, LARGEST = 0.03, 0.5  # Share of the frame. The smaller side of a joint is the inserted picture.
 
 
 def joined(frames: Sequence[Grey]) -> Mask:

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 Net = Literal["alex", "vgg", "squeeze"]
 
-# The trunks' files, the first one that is there; SqueezeNet's is also to be had inside VMAF's ONNX file.
+# The files of the trunks. The first one that exists is read; SqueezeNet's weights are also in VMAF's ONNX file.
 TRUNKS: dict[Net, tuple[str, ...]] = {
     "alex": ("alexnet",),
     "vgg": ("vgg16",),
     "squeeze": ("squeezenet1_1", "squeezenet1_1-vmaf"),
 }
-MIN_SIDE = 64  # below, the last feature maps of AlexNet and SqueezeNet vanish
+MIN_SIDE = 64  # Px. On a smaller frame the last feature maps of AlexNet and SqueezeNet vanish.
 
 
 class LpipsSettings(ModelSettings):
@@ -156,7 +156,8 @@ def build(net: Net) -> Any:
 
     package: Any = importlib.import_module("lpips")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.")  # the package's old arguments
+        # The package passes arguments that torchvision calls old.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.")
         model = package.LPIPS(pretrained=False, net=net, version="0.1", pnet_rand=True, verbose=False)
     # The package itself would load them as an open pickle.
     heads = torch.load(path, map_location="cpu", weights_only=True)

@@ -9,7 +9,7 @@ dropped: a horizon in a level pan stands still too. An opaque ground is added: a
 edge of one direction in most frames (a flat sky never changes either, but things pass along its rim). So is what lies within a
 pale outline, see outlines.py.
 
-Of a scene that does not move (see stillness.py) nobody can say what was put over it: nothing but the joints of
+Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
 joints.py is found then, and `known` is False.
 """
 
@@ -31,33 +31,34 @@ Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]
 Gradients = npt.NDArray[np.float32]
 
-WORK_SIDE = 480  # long side on which gradients are compared
-STRONG = 8.0  # grey levels per px of an edge
-CONSTANT = 0.85  # share of an edge's energy that all frames have in common, for it to stand still
-FAINT = 3.0  # grey levels per px, in the mean of all frames, of an edge of a pale mark
+WORK_SIDE = 480  # Px. Gradients are compared on frames of this long side.
+STRONG = 8.0  # Grey levels per px of an edge.
+CONSTANT = 0.85  # Share of an edge's energy that all frames have in common: from it on the edge stands still.
+FAINT = 3.0  # Grey levels per px, in the mean of all frames, of an edge of a pale mark.
 FAINT_CONSTANT = 0.6
-FAINT_OFTEN = 0.9  # share of the frames whose gradient points the same way, with at least
-FAINT_LEAST = 0.4  # of the mean's length
-CLOSE = 4  # px (at 480): edges this near belong to one mark
-SMALLEST = 0.0003  # of the frame: less is no mark
-FAINT_AROUND = 15  # px (at 480), over which a pale mark's edge stands out of the mean by
-FAINT_SHARP = 2.0  # times: lights and shades of the scene have broad edges
-WEAK = 2.0  # grey levels per px, in the mean of all frames, of edges that count beside surer ones, and
-WEAK_CONSTANT = 0.35  # what they must have in common
-WEAK_WITHIN = 15  # px (at 480): the square in which a surer edge must lie
-SURE = 0.3  # share of a mark's edges that must be surer ones
-# A mark that fills this share of its convex hull is a line of letters: letters count with what is between them.
+FAINT_OFTEN = 0.9  # Share of the frames whose gradient points the same way and has FAINT_LEAST of the mean's length.
+FAINT_LEAST = 0.4  # Share of the mean's length.
+CLOSE = 4  # Px (at 480). Edges that are this near belong to one mark.
+SMALLEST = 0.0003  # Share of the frame. A smaller area is no mark.
+FAINT_AROUND = 15  # Px (at 480). A pale mark's edge is compared with the mean over a square of this side.
+FAINT_SHARP = 2.0  # Factor by which that edge stands out: lights and shades of the scene have broad edges.
+WEAK = 2.0  # Grey levels per px, in the mean of all frames, of weak edges, which count beside surer ones.
+WEAK_CONSTANT = 0.35  # Share of a weak edge's energy that all frames have in common.
+WEAK_WITHIN = 15  # Px (at 480): the side of the square around a weak edge in which a surer one must lie.
+SURE = 0.3  # Share of a mark's edges that must be surer ones.
+# Share of its convex hull. A mark that fills so much of it is a line of letters, which count with the ground between
+# them.
 FILLS = 0.7
-ROUND = 0.08  # a mark has edges in all directions: smaller / larger eigenvalue of its structure tensor
-OFTEN = 0.7  # share of the frames in which a rim is an edge
-STRAIGHT = 0.8  # coherence over time of a rim's direction: 1 always the same, 0 any
-HOLE = 0.15  # of the frame: what a mark encloses belongs to it up to this size
-ENCLOSED = 0.7  # share of the edge of an unchanging area that must be a rim
+ROUND = 0.08  # Smaller / larger eigenvalue of a mark's structure tensor: a mark has edges in all directions.
+OFTEN = 0.7  # Share of the frames in which a rim is an edge.
+STRAIGHT = 0.8  # Coherence over time of a rim's direction: 1 is always the same, 0 any.
+HOLE = 0.15  # Share of the frame. An area of up to this size within a mark belongs to the mark.
+ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be told from the scene."""
+    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene."""
 
     mask: Mask
     known: bool
@@ -120,7 +121,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         return Seen(_enlarged(twins, height, width) | joined(frames), False)
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
-    # The rim of an opaque ground: its strength and sign change with what is behind, its direction does not.
+    # The rim of an opaque ground: its strength and sign change with the scene behind it, its direction does not.
     tensor = np.stack([across, energy - across, both])
     rims = edges | ((often >= OFTEN * n) & (np.hypot(tensor[0] - tensor[1], 2 * both) > STRAIGHT * energy))
     low, high = extremes(frames)
@@ -139,7 +140,7 @@ def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[
     length = cv2.magnitude(right, down)
     around = cv2.blur(length, (FAINT_AROUND, FAINT_AROUND))
     mask = (length > n * FAINT) & (length > FAINT_SHARP * around)
-    at = np.flatnonzero(mask)  # few: only they are looked at in every frame
+    at = np.flatnonzero(mask)  # These pixels are few, and only they are looked at in every frame.
     x, y = fields.reshape(n, 2, -1)[:, :, at].swapaxes(0, 1)
     long = length.ravel()[at]
     pointing = x * (right.ravel()[at] / long) + y * (down.ravel()[at] / long)
@@ -163,7 +164,7 @@ def _enlarged(mask: Mask, height: int, width: int) -> Mask:
 def _sums(fields: Gradients) -> npt.NDArray[np.float32]:
     """Sums over the frames of gradients (x, y): of x, y, x² + y², x², xy, and in how many there is an edge: float32 [6, h, w]."""
     sums = np.zeros((6, *fields.shape[2:]), np.float32)
-    for x, y in fields:  # frame after frame, as the arrays of one fit into a core's cache
+    for x, y in fields:  # One frame follows the other, as the arrays of one fit into a core's cache.
         xx = x * x
         strength = xx + y * y
         for total, term in zip(sums, (x, y, strength, xx, x * y, strength > (STRONG / 2) ** 2), strict=True):
@@ -238,7 +239,7 @@ def _in_lines(part: Mask) -> Mask:
     cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(contours)), 1)
     if part.sum() < FILLS * hull.sum():
         return part
-    # An edge is seen one px to both sides of where it is.
+    # An edge is seen one px to both sides of its place.
     return np.asarray(cv2.erode(hull, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE) > 0)
 
 

@@ -17,20 +17,20 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-MOST = 8.0  # grey levels per px that a frame counts for at most: about the edge of a white mark at alpha 0.25
-NOISE = 0.5  # grey levels per px of coding and noise in one frame
-AROUND = 9  # px over which the energy around a line is averaged
-# Shares of the energy that all frames have in common along a line, from which on it may be an outline: a weak place must not open
-# the outline of a mark on a quiet ground, nor the ground of a busy one close it.
+MOST = 8.0  # Grey levels per px that a frame counts for, at most: about the edge of a white mark at alpha 0.25.
+NOISE = 0.5  # Grey levels per px of coding and noise in one frame.
+AROUND = 9  # Px over which the energy around a line is averaged.
+# Shares of the energy that all frames have in common along a line. Three levels are tried: a weak place must not open
+# the outline of a mark on a quiet ground, nor the ground of a busy picture close it.
 LEVELS = (0.12, 0.2, 0.3)
-LEAST = 0.7  # grey levels per px in the mean of all frames, of any px of an outline, and
-JUMP = 1.8  # of an outline as a whole
-GAP = 3  # px: what an outline may miss
-ONE_WAY = 0.6  # share of the jump over an outline that goes one way
-COMPACT = 0.15  # 4π · area / perimeter²: 1 of a disc; chance makes ragged areas
-SMALLEST, LARGEST = 0.005, 0.3  # of the frame
+LEAST = 0.7  # Grey levels per px, in the mean of all frames, of every px of an outline.
+JUMP = 1.8  # Grey levels per px, in the mean of all frames, of an outline as a whole.
+GAP = 3  # Px that an outline may miss.
+ONE_WAY = 0.6  # Share of the jump over an outline that goes one way.
+COMPACT = 0.15  # 4π · area / perimeter², which is 1 for a disc. Chance makes ragged areas.
+SMALLEST, LARGEST = 0.005, 0.3  # Share of the frame.
 
-# Points (right, down) of short lines in eight directions, and the directions across them
+# Points (right, down) of short lines in eight directions, and the directions across them.
 LINES = tuple(
     (
         tuple((round(x * t), round(y * t)) for t in (-2, -1, 0, 1, 2)),
@@ -38,7 +38,7 @@ LINES = tuple(
     )
     for x, y in ((2, 0), (2, 1), (1.5, 1.5), (1, 2), (0, 2), (-1, 2), (-1.5, 1.5), (-2, 1))
 )
-REACH = 4  # px: the farthest of these points
+REACH = 4  # Px: the distance of the farthest of these points.
 
 
 def outlined(sums: Field, frames: int) -> Mask:

@@ -23,23 +23,23 @@ import numpy.typing as npt
 from longtake.filters.marks import Gradients, Grey, Mask, Seen, gradients, reduced
 from longtake.filters.text_boxes import Boxes
 
-STRONG = 8.0  # grey levels per px, to soften gradients: every clear edge counts about the same
-MOVING = 0.3  # correlation of gradients below which a scene moves (real film: 0.24, tripod shots 0.34)
-UNMOVED = 0.6  # correlation within a box above which its content stands still
-NOISE = 0.01  # mean squared soft gradient up to which there is nothing to see
-RING_TEXTURE = 4.0  # mean squared gradient of a ring from which on there is something to see in it
-MARKED = 0.2  # share of a box that static marks cover, for them to be its letters
-# Share of the frame's short side. A taller line is believed on evidence alone, since the detector errs in large boxes.
+STRONG = 8.0  # Grey levels per px that soften gradients, so that every clear edge counts about the same.
+MOVING = 0.3  # Correlation of gradients below which a scene moves (real film: 0.24, tripod shots 0.34).
+UNMOVED = 0.6  # Correlation within a box above which its content stands still.
+NOISE = 0.01  # Mean squared soft gradient up to which a picture shows noise only.
+RING_TEXTURE = 4.0  # Mean squared gradient from which on a ring shows more than noise.
+MARKED = 0.2  # Share of a box that static marks cover if they are its letters.
+# Share of the frame's short side. A taller line must be shown by the frames, since the detector errs in large boxes.
 TALLEST = 0.15
-LEANS = 4.0  # degrees
-FOUND = 0.7  # correlation of a box's content with another place, for it to have moved there
-SEARCH = 0.08  # of the long side: how far it is looked for
-AWAY = 3  # px: it is at another place from here on
+LEANS = 4.0  # Degrees by which a line may lean.
+FOUND = 0.7  # Correlation of a box's content with another place, from which on it has moved to that place.
+SEARCH = 0.08  # Share of the long side: how far the content is looked for.
+AWAY = 3  # Px from which on a place is another one.
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Boxes int32 [n, 4, 2] of one keyframe: those put over the scene, and those of which nobody can say."""
+    """Boxes int32 [n, 4, 2] of one keyframe: those put over the scene, and those that may be either."""
 
     overlaid: Boxes
     unknown: Boxes
@@ -123,7 +123,7 @@ def _moving(frames: Sequence[Grey], boxes: Sequence[Boxes], marks: Mask) -> npt.
     for field in fields:
         field /= cv2.magnitude(field[0], field[1]) + STRONG
         field *= small
-    # Where there is nothing but noise to see, nothing is seen to move.
+    # In a picture of noise only, no movement can be seen.
     energy = np.einsum("ncyx,ncyx->n", fields, fields) / max(1, int(small.sum()))
     alike = np.stack([correlation(fields, index) for index in range(len(frames))])
     return np.asarray((alike < MOVING) & (np.minimum.outer(energy, energy) > NOISE))

@@ -2,7 +2,7 @@
 pillars.
 
 A panel is a rectangle whose sides lie on seams or on the frame's border. A **seam** is a straight level or upright line at
-which the picture jumps in the mean over all frames, whatever lies on both sides of it: for each pixel, the mean of |g| over
+which the picture jumps in the mean over all frames, with any content on both sides of it: for each pixel, the mean of |g| over
 the frames (g: the gradient across the line, long side 480) minus the larger of its neighbours 3 px to both sides, averaged
 over 15 px along the line. The edges of a scene that moves are smeared out by that mean; those of a panel are not.
 
@@ -19,38 +19,39 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
-Places = npt.NDArray[np.int64]  # px
+Places = npt.NDArray[np.int64]  # Px.
 
-STEP = 1.5  # grey levels per px by which a seam stands out of what is beside it
-STEP_SHARE = 0.25  # the same as a share of the mean gradient on it: in busy pictures chance makes larger steps
-OFTEN = 0.6  # share of the frames in which a pixel must stand out
-STEP_OF_MEAN = 3.0  # grey levels per px, the same in the mean of the gradients with their signs, each of
-MOST_STEP = 8.0  # grey levels per px at most
-BESIDE = 3  # px from a seam to what it is compared with
-ALONG = 15  # px along a seam over which it is averaged,
-ROWS = 3  # of which so many are first taken together
-SHORTEST = 0.08  # of the frame's short side: a shorter seam is no side of a panel
-GAP = 0.04  # of the frame's short side: longer gaps end a seam
-COVERED = 0.6  # share of each side that must lie on seams
-OPEN = 0.12  # share of a side that may be missing at a corner
-COVERED_ALL = 0.75  # the same of all sides within the frame together
-THICKEST = 8  # px: what is broader is no line
-CORNER = 5  # px by which the ends of sides may miss one another
-SMALLEST = 0.005  # of the frame's area: less is a mark, see marks.py
-LARGEST = 0.51  # of the frame's area: a larger part is the picture, not a panel
-WHOLE = 0.97  # of the frame's area: a larger rectangle is the frame
-MOST = 24  # seams looked at in one direction: the longest ones
-TWIN = 2.0  # px: how exactly two seams mirror one another
+STEP = 1.5  # Grey levels per px by which a seam stands out of its surroundings.
+STEP_SHARE = 0.25  # The same as a share of the mean gradient on it: in busy pictures chance makes larger steps.
+OFTEN = 0.6  # Share of the frames in which a pixel must stand out.
+STEP_OF_MEAN = 3.0  # Grey levels per px by which a seam stands out in the mean of the gradients with their signs.
+MOST_STEP = 8.0  # Grey levels per px that one frame counts for in that mean, at most.
+BESIDE = 3  # Px from a seam to the surroundings that it is compared with.
+ALONG = 15  # Px along a seam over which it is averaged.
+ROWS = 3  # Px of ALONG that are first taken together.
+SHORTEST = 0.08  # Share of the frame's short side. A shorter seam is no side of a panel.
+GAP = 0.04  # Share of the frame's short side. A longer gap ends a seam.
+COVERED = 0.6  # Share of each side that must lie on seams.
+OPEN = 0.12  # Share of a side that may be missing at a corner.
+COVERED_ALL = 0.75  # Share of all sides within the frame together that must lie on seams.
+THICKEST = 8  # Px. A broader strip is no line.
+CORNER = 5  # Px by which the ends of sides may miss one another.
+SMALLEST = 0.005  # Share of the frame's area. A smaller rectangle is a mark: see marks.py.
+LARGEST = 0.51  # Share of the frame's area. A larger part is the picture, and not a panel.
+WHOLE = 0.97  # Share of the frame's area. A larger rectangle is the frame.
+MOST = 24  # Seams that are looked at in one direction: the longest ones.
+TWIN = 2.0  # Px by which two seams may differ from mirroring one another.
 TWIN_COVERED = 0.8
-MIRRORED = 0.6  # the same of two that mirror one another, beside a ground with few edges
-RISEN = 1.5  # px up or down within half a second, from which on a horizon would have left its place
-SURE = 0.3  # response of the phase correlation that tells them
-BEYOND = 12  # px beyond a level seam that must have
-EDGES = 2.0  # of mean squared gradient, for the picture to go on there
-BLURRED = 0.3  # mean squared gradient of a blurred ground, as a share of that of the picture on it, at most
-MIDDLE = 0.3  # of the frame's area: a band at least so large is the picture, and what lies on both sides of it is not
-FULL = 0.75  # of the frame's area: panels over more leave no room for the picture, so that one of them is it
-SAME = 0.5  # share of the smaller of two panels from which on they are two readings of one
+MIRRORED = 0.6  # COVERED for two sides that mirror one another, beside a ground with few edges.
+RISEN = 1.5  # Px up or down within half a second from which on a horizon would have left its place.
+SURE = 0.3  # Response of the phase correlation from which on its shift is believed.
+BEYOND = 12  # Px beyond a level seam in which the picture goes on if they have EDGES.
+EDGES = 2.0  # Mean squared gradient.
+BLURRED = 0.3  # Mean squared gradient of a blurred ground, as a share of that of the picture on it, at most.
+# Share of the frame's area. A band of this size is the picture, and the areas on both sides of it are not.
+MIDDLE = 0.3
+FULL = 0.75  # Share of the frame's area. Panels over more leave no room for the picture, so that one of them is it.
+SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ def seam_map(across: Field) -> Mask:
         above = _along(strength[:, BESIDE:-BESIDE] - _beside(strength))
         often += above > np.maximum(STEP, STEP_SHARE * _along(strength[:, BESIDE:-BESIDE]))
         mean += np.clip(_along(frame), -MOST_STEP, MOST_STEP)
-    # A plate is lighter than what is behind it in all frames, or darker: in their mean the picture behind fades away. No frame
-    # counts for more than its share: the edge of a house that passes by is strong.
+    # A plate is lighter than the scene behind it in all frames, or darker: in their mean the scene fades away. No frame
+    # counts for more than its share, since the edge of a house that passes by is strong.
     mean = np.abs(mean / len(across))
     found = (often >= OFTEN * len(across)) | (mean[:, BESIDE:-BESIDE] - _beside(mean) > STEP_OF_MEAN)
     on = np.zeros((height, width), np.bool_)
@@ -201,7 +202,7 @@ def _boxes(upright: list[Seam], level: list[Seam], height: int, width: int) -> t
     latest, earliest = begin + np.where(begin == 0, slack, corner), end - np.where(end == width, slack, corner)
     spans = (lefts <= latest[:, None]) & (rights >= earliest[:, None])
     reached = (tops[:, None] - CORNER <= rows) & (rows <= stops[:, None] + CORNER)
-    sides = spans & reached[first] & reached[second]  # which level seams may be a side between two upright ones
+    sides = spans & reached[first] & reached[second]  # Level seams that may be a side between two upright ones.
     above, below = np.triu_indices(len(level), 1)
     pair, sort = np.nonzero(sides[:, above] & sides[:, below])
     top, bottom, left, right = rows[above[sort]], rows[below[sort]], begin[pair], end[pair]
@@ -311,7 +312,7 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
     small = [panel for panel in found if panel.area <= LARGEST * height * width]
     small.sort(key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area))
     sides = np.array([(panel.top, panel.bottom, panel.left, panel.right) for panel in small], np.int64).reshape(-1, 4).T
-    new = np.ones(len(small), np.bool_)  # those that are no other reading of a part that is known
+    new = np.ones(len(small), np.bool_)  # Panels that are no other reading of a part that is known.
     for part in (*kept, *middles):
         new &= _overlaps(sides, part) <= SAME
     for number, panel in enumerate(small):
@@ -343,7 +344,7 @@ def _remains_of(panel: Panel, band: Panel, height: int, width: int) -> bool:
 
 
 def _may_be_a_horizon(panel: Panel, fields: Field) -> bool:
-    """Whether nothing tells the level seams of a panel, from border to border, from the horizon of a level pan.
+    """Whether nothing distinguishes the level seams of a panel, from border to border, from the horizon of a level pan.
 
     What would tell is a second seam, where the picture has edges beyond both; or that the picture goes up and down, which a
     horizon would, too: within half a second, keyframe to partner.

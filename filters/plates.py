@@ -15,13 +15,14 @@ from longtake.filters.text_boxes import Boxes
 
 Mask = npt.NDArray[np.bool_]
 
-SAME = 28  # levels of red, green or blue by which a plate may differ from its colour: compression
-MODE = 0.25  # share of a box that its ground must take
-FULL, EMPTY = 0.8, 0.5  # share of a row of that colour: at least of a plate's, at most of what is beyond
-ABOVE = 2.0  # line heights that a plate may reach above and below its text
-BESIDE = 6.0  # and to both sides
-EDGE = 3  # px within which a plate must end
-LARGEST = 4.0  # times the box: what is larger is no plate of that line
+SAME = 28  # Levels of red, green or blue by which compression may change a plate's colour.
+MODE = 0.25  # Share of a box that its ground must take.
+# Share of a row in the plate's colour: at least in a row of the plate, at most in a row beyond it.
+FULL, EMPTY = 0.8, 0.5
+ABOVE = 2.0  # Line heights that a plate may reach above and below its text.
+BESIDE = 6.0  # Line heights that a plate may reach to the left and right of its text.
+EDGE = 3  # Px within which a plate must end.
+LARGEST = 4.0  # Times the box. A larger area is no plate of that line.
 
 
 def on_plates(image: Image, boxes: Boxes) -> Boxes:

@@ -18,12 +18,12 @@ from longtake.filters.base import Image
 Mask = npt.NDArray[np.bool_]
 
 WORK_SIDE = 320
-DIFFERS = 20  # levels of red, green or blue
-SMALLEST, LARGEST = 0.005, 0.6  # of the frame
-FILLED = 0.85  # share of its bounding rectangle that a pop-up must fill
-SIDE = 0.8  # share of each side that must be an edge
-EDGE = 8.0  # levels per px
-GAP = 5  # px: what may lie between the parts of one, letters of the median's own colour
+DIFFERS = 20  # Levels of red, green or blue by which a pop-up differs from the median.
+SMALLEST, LARGEST = 0.005, 0.6  # Share of the frame.
+FILLED = 0.85  # Share of its bounding rectangle that a pop-up must fill.
+SIDE = 0.8  # Share of each side that must be an edge.
+EDGE = 8.0  # Levels per px of an edge.
+GAP = 5  # Px between the parts of one pop-up: its letters may have the median's own colour.
 
 
 def pop_ups(keyframes: Sequence[Image] | Image, partners: Sequence[Image] | Image) -> list[Mask]:

@@ -63,11 +63,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
-NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")  # of a question of the recipe's own, which becomes a column
+NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")  # The name of a question of the recipe's own, which becomes a column.
 
 
 class UnknownFilter(ValueError):
-    """A name, backend or setting that no filter has, or a value that a setting cannot have. The message tells every fault;
+    """A name, backend or setting that no filter has, or a value that a setting cannot have. The message names every fault;
     `faults` says where each is within the filter's entry of a recipe."""
 
     def __init__(self, name: str, faults: Sequence[Fault]) -> None:
@@ -81,7 +81,7 @@ def available() -> dict[str, dict[str, str]]:
     found = {name: dict(backends) for name, backends in BUILT_IN.items()}
     for point in entry_points(group="longtake.filters"):
         name, _, backend = point.name.partition(".")
-        # nobody replaces what is there: a score's protocol names the backend that measured it
+        # A plug-in replaces no backend that is installed: a score's protocol names the backend that measured it.
         found.setdefault(name, {}).setdefault(backend or point.dist.name if point.dist else backend, point.value)
     return found
 
@@ -120,7 +120,7 @@ def samples_time(name: str) -> bool:
         try:
             if filter_class(name, backend).samples_time:
                 return True
-        except UnknownFilter:  # another package's, which does not load
+        except UnknownFilter:  # The filter comes from another package, which does not load.
             continue
     return False
 
@@ -133,14 +133,14 @@ def build(name: str, settings: Mapping[str, Any]) -> Filter[Any]:
     try:
         cls = filter_class(name, backend)
     except UnknownFilter as error:
-        # The other settings are looked at all the same, as those of the backend that was probably meant.
+        # The other settings are still checked, as those of the backend that was probably meant.
         meant = closest(backend, available().get(name, {}))
         raise UnknownFilter(name, [*error.faults, *(_faults(name, meant, options) if meant else [])]) from error
     try:
         made = cls(**options)
     except SettingsError as error:
         raise UnknownFilter(name, error.faults) from error
-    except (TypeError, ValueError) as error:  # of another package's class
+    except (TypeError, ValueError) as error:  # The class comes from another package.
         raise UnknownFilter(name, [Fault((), f"cannot be made: {error}")]) from error
     if cls.asks and name not in available() and options.get("question") is None:
         what = f"must be given, since no question that ships is called {name!r}{near(name, QUESTIONS)}"

@@ -1,12 +1,12 @@
 """Width and height of the displayed picture, from the container.
 
-Source: the container's header (`Probe`), nothing is decoded. Rotation and sample aspect ratio are applied by whoever
-fills the probe: an anamorphic 720×576 film shown at 16:9 is 1024 wide, a phone clip turned by 90° is taller than wide.
+Source: the container's header (`Probe`), nothing is decoded. Rotation and sample aspect ratio are applied when
+the probe is made: an anamorphic 720×576 film shown at 16:9 is 1024 wide, a phone clip turned by 90° is taller than wide.
 Formula: none, the number itself. Unit: px. Range: whole numbers from 1. Protocol: `probe/displayed/mean`; one value
 per clip, so every reduction is the same. Cost: none.
 
 Known to go wrong: the container may claim a size that the stream does not have (the decode pass will tell); bars that
-are part of the picture count as picture here (see `artifacts`); an enlarged small film is as large as a real one.
+are part of the picture count as picture in this filter (see `artifacts`); an enlarged small film is as large as a real one.
 """
 
 from __future__ import annotations

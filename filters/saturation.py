@@ -1,4 +1,4 @@
-"""Colour of the keyframes: tells colour film from black-and-white and washed-out film.
+"""Colour of the keyframes: separates colour film from black-and-white and washed-out film.
 
 Formula of `saturation`: the mean over the keyframe of HSV saturation, 255 · (max − min) / max of red, green and blue, 0 for
 black, as OpenCV has it, at a long side of at most 480 px. Unit: of 255. Range: 0 (grey) to 255. Formula of `colour_variance`:
@@ -20,7 +20,7 @@ import numpy as np
 
 from longtake.filters.base import Filter, Image, Needs, Sample
 
-SIDE = 480  # px, long side: a mean over a quarter of the pixels is the same
+SIDE = 480  # Px. At this long side the mean over a quarter of the pixels is the same.
 
 
 def saturation(image: Image) -> float:

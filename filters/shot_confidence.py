@@ -5,7 +5,7 @@ video gives it. Unit: probability. Range: 0 to 1; from 1 − `splitting.threshol
 ends where the threshold is passed. Protocol: `probe/splitter/mean`; one value per clip; which detector it was is part of
 the splitting, and a change of it means another scan. Cost: none, the probabilities are those that the shots were found with.
 
-Not known, and no score: for clips that a source list names (nobody looks for cuts in them), with `detector: none`, and for
+Not known, and no score: for clips that a source list names (the scan looks for no cuts in them), with `detector: none`, and for
 the hard cuts of PySceneDetect's detectors, which measure differences and no probabilities (with `dissolves` the
 probability of a transition counts alone).
 
@@ -37,5 +37,5 @@ class ShotConfidence(Filter[Probe]):
 
     def measure_one(self, item: Probe) -> Sequence[float]:
         if math.isnan(item.shot_confidence):
-            raise MeasureError("nobody has looked for cuts in this clip")
+            raise MeasureError("no scan has looked for cuts in this clip")
         return [item.shot_confidence]

@@ -1,6 +1,6 @@
 """How far apart neighbouring keyframes are: part of the protocol of every score that compares them.
 
-The farther apart two frames are, the less alike they look, whatever the film: a clip of 29 s passes gates that its first 15 s
+The farther apart two frames are, the less alike they look, in any film: a clip of 29 s passes gates that its first 15 s
 fail. So scores of clips of unlike length are not comparable, and each is stored under the distance that it was measured at.
 """
 
@@ -21,8 +21,8 @@ _DISTANCE = re.compile(r"@(?:any|[\d.]+s)")
 Spacing = Annotated[
     Annotated[float, Field(gt=0)] | Literal["any"],
     Field(
-        description="seconds between neighbouring keyframes, at which scores count; `any`: at whatever distance. A recipe that "
-        "does not say has that of its windows, or `any` where its windows differ in length"
+        description="seconds between neighbouring keyframes, at which scores count; `any`: at any distance. By default it is "
+        "the distance in the recipe's windows, or `any` where these differ in length"
     ),
 ]
 

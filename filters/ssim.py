@@ -12,7 +12,7 @@ Cost: 5 ms per pair at 960×540 on one core, where scikit-image takes 82 ms in f
 OpenCV's box filters take the window sums and their differences in whole numbers, so that nothing cancels: the result is
 within 1e-7 of scikit-image's float64, in almost white and almost black frames too.
 
-Known to go wrong: flat and dark pictures are alike by this measure whatever happens in them; fine grain makes every
+Known to go wrong: flat and dark pictures are alike by this measure, with any content; fine grain makes every
 pair unlike. Bars and marks count, and do not change: they raise it.
 """
 
@@ -31,7 +31,7 @@ from longtake.filters.grayscale import grey_keyframes
 from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
 
 WINDOW = 7
-_ROWS = 64  # of a strip: its arrays then fit into the cache of a core, which more than halves the time
+_ROWS = 64  # Rows of a strip. Its arrays then fit into the cache of a core, which more than halves the time.
 
 
 def ssim(a: Image, b: Image) -> float:
@@ -40,7 +40,7 @@ def ssim(a: Image, b: Image) -> float:
         raise MeasureError(
             f"SSIM needs two frames of one size, {WINDOW}×{WINDOW} at least; got {a.shape} and {b.shape}"
         )
-    if np.array_equal(a, b):  # by the formula; stills and black films are not rare
+    if np.array_equal(a, b):  # The formula gives 1 for equal frames; stills and black films are not rare.
         return 1.0
     total: float = math.fsum(_ssim_sum(a[top : top + _ROWS], b[top : top + _ROWS]) for top in _tops(a.shape[0]))
     windows: int = (a.shape[0] - WINDOW + 1) * (a.shape[1] - WINDOW + 1)
@@ -60,7 +60,8 @@ def _ssim_sum(a: Image, b: Image) -> float:
     # Means and covariances are left multiplied by pixels² and pixels · (pixels − 1), and so are the constants.
     c1 = np.float32((0.01 * 255) ** 2 * pixels * pixels)
     c2 = np.float32((0.03 * 255) ** 2 * pixels * (pixels - 1))
-    # Differences in whole numbers, so that nothing cancels; then in float32, in place, which halves what has to be moved.
+    # Differences are whole numbers, so that nothing cancels; then float32, in place, which halves the memory that is
+    # moved.
     sum_a, sum_b = _windows(cv2.boxFilter, a), _windows(cv2.boxFilter, b)
     product = sum_a * sum_b
     squares = sum_a * sum_a

@@ -14,16 +14,17 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-EDGE = 3.0  # grey levels per px, in the quadratic mean over the frames, from which on there is something to see
-FEWEST = 0.01  # share of the pixels that must be such edges for movement to be seen
+EDGE = 3.0  # Grey levels per px, in the quadratic mean over the frames, of an edge.
+FEWEST = 0.01  # Share of the pixels that must be such edges for movement to be seen.
 # On real film half of the edges have 0.18 at most in common where the camera moves, and 0.23 at least where it stands; three
 # quarters 0.28 and 0.39.
 HALF, THREE_QUARTERS = 0.2, 0.3
-NINE_TENTHS = 0.5  # the same of nine tenths, outside of panels
-STILL = 0.8  # what an edge has in common from which on it stands still
-# Shares of a side's edges that stand still: at least of the still one, at most of the other, and their difference within
+NINE_TENTHS = 0.5  # The same limit for nine tenths of the edges, outside of panels.
+STILL = 0.8  # Share of an edge's energy that all frames have in common: from it on the edge stands still.
+# Shares of a side's edges that stand still: the still side has the first at least, the moving side the second at most,
+# and the third is the least difference close to the line between them.
 MOST_STILL, FEW_STILL, SHARPLY = 0.95, 0.03, 0.7
-NEAR = 6  # px from the line between them
+NEAR = 6  # Px from the line between them.
 
 
 def moves(common: Field, energy: Field, frames: int, outside: Mask) -> bool:
@@ -36,7 +37,7 @@ def moves(common: Field, energy: Field, frames: int, outside: Mask) -> bool:
     if shares.size < FEWEST * common.size:
         return False
     half, most, nearly_all = np.quantile(shares, (0.5, 0.75, 0.9))
-    # Where parts that stand still were taken out, the rest must not be another part of one tripod shot.
+    # Without its still parts, the rest of the frame must not be another part of one tripod shot.
     return bool(half <= HALF and most <= THREE_QUARTERS and (outside.all() or nearly_all <= NINE_TENTHS))
 
 

@@ -22,13 +22,13 @@ LONG_SIDE = 960
 PIXEL_THRESHOLD = 0.3
 BOX_THRESHOLD = 0.5
 # PP-OCRv6 boxes some whole frames with soft skies (seen on real film, at scores up to 0.88): no line of text is so big.
-LARGEST = 0.3  # of the frame's area
-# Boxes are grown by this share of area / perimeter: by the package's 1.6 they are a quarter larger than the letters' extent.
+LARGEST = 0.3  # Share of the frame's area.
+# Boxes are grown by this share of area / perimeter: by the package's 1.6 they are a quarter larger than the letters.
 UNCLIP = 1.0
 
 Boxes = npt.NDArray[np.int32]
 
-# Pictures whose boxes are remembered, since two filters ask for the same: those of a hundred clips.
+# Pictures whose boxes are remembered, since two filters ask for the same ones: those of a hundred clips.
 _REMEMBERED = 512
 _known: dict[bytes, Boxes] = {}
 

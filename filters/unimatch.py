@@ -20,7 +20,7 @@ from torch.nn import functional
 
 CHANNELS = 128
 LAYERS = 6
-RADIUS = 4  # of local matching, and of the correlations that the refinement looks at
+RADIUS = 4  # Radius of local matching, and of the correlations that the refinement looks at.
 
 
 class ResidualBlock(nn.Module):
@@ -233,7 +233,7 @@ class UniMatch(nn.Module):
 
     def __init__(self, *, scales: int, refinements: int) -> None:
         super().__init__()
-        self.windows = (2, 8)[:scales]  # per side, as published
+        self.windows = (2, 8)[:scales]  # Windows per side, as published.
         self.refinements = refinements
         self.factor = 8 if scales == 1 else 4
         self.backbone = Backbone(scales)
@@ -273,7 +273,7 @@ class UniMatch(nn.Module):
         weights = flow
         for _ in range(self.refinements):
             correlation = local_correlation(one, two, positions(flow) + flow)
-            # As published: each step starts from the same hidden state; only the flow is carried on.
+            # Each step starts from the same hidden state, as published; only the flow is carried on.
             change, weights = self.refine(hidden, context, correlation, flow)
             flow = flow + wide(change)
         return enlarge(flow, weights, self.factor)
@@ -381,7 +381,8 @@ def match_locally(source: Tensor, target: Tensor) -> Tensor:
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     scores = local_correlation(source, target, places.expand(len(source), -1, -1, -1))
     chances = wide(scores).masked_fill(~inside, -1e9).softmax(dim=1)
-    return (chances[:, None] * offsets.view(1, 2, -1, 1, 1)).sum(dim=2)  # no einsum: autocast would run it in half
+    # This is no einsum, since autocast would run that in half precision.
+    return (chances[:, None] * offsets.view(1, 2, -1, 1, 1)).sum(dim=2)
 
 
 def enlarge(flow: Tensor, weights: Tensor, factor: int) -> Tensor:

@@ -5,7 +5,7 @@ ask here. They bring the columns of a manifest, or rows in memory (one clip that
 scored): the same code decides. Verdicts are computed, never stored with scores.
 
 A gate has passed a clip, failed it, or has no score of it. What has no score is never taken as passed: a clip that one
-gate fails and another has not seen yet is rejected, but nobody knows whether by the one alone.
+gate fails and another has not seen yet is rejected, but it is not known whether the first gate alone rejects it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class Verdict(IntEnum):
 class Alone(StrEnum):
     """Whether it takes one gate alone to reject a clip."""
 
-    YES = "alone"  # one gate failed, and every other gate of the tier passed
-    SO_FAR = "alone as far as measured"  # one gate failed, none besides, but another has no score of the clip
-    UNKNOWN = "not known"  # no gate failed, but one has no score of the clip
+    YES = "alone"  # One gate failed, and every other gate of the tier passed.
+    # One gate failed and no other one did, but another gate has no score of the clip.
+    SO_FAR = "alone as far as measured"
+    UNKNOWN = "not known"  # No gate failed, but one has no score of the clip.
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class GateResult:
         might have said the opposite."""
         if self.error is None:
             return np.zeros(len(self.low), bool)
-        with np.errstate(invalid="ignore"):  # inf - inf, of an end that the gate does not have
+        with np.errstate(invalid="ignore"):  # The subtraction may be inf - inf, for an end that the gate does not have.
             near = np.minimum(np.abs(self.low - self.gate.low), np.abs(self.high - self.gate.high))
         return np.asarray((self.passed | self.failed) & (near < self.error))
 
@@ -156,7 +157,7 @@ class Tally:
 
     @property
     def by_one(self) -> Bools:
-        """Clips that one gate failed and every other passed (Alone.YES): `failed` tells which gate it was."""
+        """Clips that one gate failed and every other passed (Alone.YES): `failed` says which gate it was."""
         return np.asarray((self.failures == 1) & (self.missings == 0))
 
     @property
@@ -212,7 +213,7 @@ class ClipScores:
     table: a clips manifest, with columns status, protocols (JSON object: name → protocol) and, per filter, `<name>` and
     `<name>_detail` (which may be left out where `details_needed` does not name it) and, for some, `<name>_standard_error`.
     unchecked: filters that this machine lacks a package or a weight for, and why: scores of the same backend are taken for
-    theirs, whatever the method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
+    theirs, with any method. It fills up as scores are asked for. Rows in memory: see `of_rows`.
     """
 
     table: pa.Table
@@ -224,7 +225,8 @@ class ClipScores:
     _ok: Bools | None = None
     _errors: dict[str, Floats | None] = field(default_factory=dict)
     _protocols: tuple[list[dict[str, str]], npt.NDArray[np.int32]] | None = None
-    # By what, and by the identity of a filter: what others read of the same table by the same filter. None: nobody else does.
+    # Columns that filters share: (kind, identity of the filter) → the columns that it reads of this table. None: not
+    # shared.
     _shared: dict[tuple[Any, ...], Any] | None = None
 
     @classmethod
@@ -289,14 +291,14 @@ class ClipScores:
         passed = gate.passes(low, high) & ok
         failed = ~np.isnan(low) & ok & ~passed
         if bound.any():
-            # The score itself can only be higher than a lower bound: that this lies within the gate or below it
-            # says nothing yet, and only its height is a failure.
+            # A lower bound only says that the score is not lower. Within the gate or below it, the bound decides
+            # nothing yet; above the gate, the clip fails.
             passed &= ~bound
             between = self._compare(name)[4]
             above, below = low > gate.high, high < gate.low
             failed = np.where(bound, ok & (high > gate.high), failed)
             failed = np.where(between, ok & (above | below), failed)
-            # What is shown is the end that lies nearest to the gate: by so much it is missed at least.
+            # The report shows the end that lies nearest to the gate, which is missed by at least that much.
             low = np.where(bound & ~(between & above), high, low)
             high = np.where(between & above, low, high)
         missing = ok & ~(passed | failed)
@@ -352,7 +354,7 @@ class ClipScores:
         fresh, other, bound, _, between = self._compare(name)
         value = self.table[name].to_numpy().astype(np.float64, copy=False)
         low = high = np.where(fresh | bound, value, np.nan)
-        # Of a score that cannot be known the detail is a lower bound.
+        # The detail of a score that cannot be known is a lower bound.
         unknown = (fresh | other | bound) & self._null(name)
         bound = bound | unknown
         from_detail = fresh | other | bound if every else other | unknown
@@ -397,7 +399,7 @@ class ClipScores:
         try:
             method = wanted.protocol.rpartition("/")[0]
         except FilterUnavailable as error:
-            # What cannot be measured here can still be decided on: any method of the same backend is believed.
+            # A filter that this machine cannot measure with still decides: scores of any method of its backend count.
             method, self.unchecked[name] = None, str(error)
         unique, codes = self._stored()
         kinds = np.zeros((5, len(unique)), bool)
@@ -444,14 +446,14 @@ class ClipScores:
                 ends.append(np.bincount(owner, flat, len(column)) / np.maximum(count, 1))
             else:
                 end = np.full(len(column), math.inf if how == "min" else -math.inf)
-                with np.errstate(invalid="ignore"):  # nan stays nan
+                with np.errstate(invalid="ignore"):  # A nan stays nan.
                     (np.minimum if how == "min" else np.maximum).at(end, owner, flat)
                 ends.append(end)
         return ends[0], ends[1], known
 
 
 def decide(scores: ClipScores, tier: Tier) -> TierResult:
-    """Apply every gate of `tier` to every clip, whatever the other gates say."""
+    """Apply every gate of `tier` to every clip, independently of the other gates."""
     gates = {name: scores.result(name, gate) for name, gate in tier.items()}
     tally = Tally.count(gates.values(), scores.table.num_rows)
     return TierResult(gates, tally, tally.verdicts(scores.ok()))

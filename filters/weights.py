@@ -38,7 +38,7 @@ class Weight:
 
     filename: path below the models folder; its last part is the original's name. source: URL of the original, or
     'owner/repo : path' where it comes only inside a bigger download. size: bytes, where known. sha256: 64 hex digits,
-    or the first 8 where the publisher states no more (torchvision's names end in them); None: nobody published one,
+    or the first 8 where the publisher states no more (torchvision's names end in them); None: none is published,
     and the hash recorded beside the file at the first pull counts.
     """
 
@@ -171,7 +171,7 @@ WEIGHTS: dict[str, Weight] = {
             "princeton-vl/RAFT : models/raft-things.pth (of download_models.sh)",
             "BSD-3-Clause",
         ),
-        # The digits at the end of UniMatch's names look like a hash, but nobody says of what.
+        # The digits at the end of UniMatch's names look like a hash, but are documented as none.
         Weight(
             "unimatch",
             "flow/gmflow-scale2-regrefine6-mixdata-train320x576-4e7b215d.pth",
@@ -272,7 +272,7 @@ def weight_tag(name: str) -> str:
 
 
 def record_sha256(path: Path) -> str:
-    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: at the pull of a weight whose hash nobody states."""
+    """Note a file's SHA-256 beside it, as `sha256sum -c` reads it: at the pull of a weight without a published hash."""
     digest = file_sha256(path)
     _record(path).write_text(f"{digest}  {path.name}\n", "ascii")
     return digest
@@ -303,7 +303,7 @@ def load_weight(name: str) -> dict[str, Tensor]:
     path = verify(name)
     import torch
 
-    # RuntimeError, OSError, EOFError, UnpicklingError, BadZipFile, KeyError, …: what a broken file raises is open.
+    # A broken file may raise any error: RuntimeError, OSError, EOFError, UnpicklingError, BadZipFile, KeyError, ….
     try:
         content = _read(path, trusted=len(expected_sha256(name) or "") == 64)
     except Exception as error:
@@ -352,7 +352,7 @@ def _read(path: Path, *, trusted: bool) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", FutureWarning
-            )  # TorchScript is deprecated, OpenAI's files are what they are
+            )  # TorchScript is deprecated, but OpenAI publishes its files in that form.
             return dict(reader.load(str(path), map_location="cpu").state_dict())
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 

@@ -35,7 +35,7 @@ _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "m
 # Stores whose fsspec filesystem turns `mode="create"` into a conditional put.
 _CONDITIONAL_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "memory"}
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
-_appending = threading.Lock()  # Two threads that read, add and write the same object would lose one addition.
+_appending = threading.Lock()  # Two threads that read, extend and write the same object would lose one addition.
 _on_disk: set[str] = set()  # The folders whose names this process has synced.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -340,7 +340,7 @@ class Folder:
             with self._part(target) as part:
                 try:
                     os.link(origin, part)
-                except OSError:  # another disk, or a filesystem without links
+                except OSError:  # The target is on another disk, or the filesystem has no links.
                     shutil.copyfile(origin, part)
                     with open(part, "rb") as file:
                         os.fsync(file.fileno())
@@ -476,7 +476,8 @@ def _link_new(part: str, path: str, data: bytes) -> None:
         return
     except FileExistsError:
         raise
-    except OSError:  # a filesystem without links: exclusive, though a reader may see it before it is whole
+    except OSError:
+        # The filesystem has no links: `open` is exclusive, too, but a reader may see the file before it is whole.
         pass
     with open(path, "xb") as file:
         file.write(data)
@@ -526,7 +527,7 @@ def _make_folder(path: str) -> None:
         os.makedirs(path, exist_ok=True)
     above = path
     while (parent := os.path.dirname(above)) != above:
-        with suppress(OSError):  # a folder above the workspace that this user may not open is older than this run
+        with suppress(OSError):  # A folder above the workspace that this user may not open is older than this run.
             _sync_folder(parent)
         above = parent
     _on_disk.add(path)

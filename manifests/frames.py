@@ -64,7 +64,7 @@ class FramesWriter:
 
     def __init__(self, file: Path, path: str) -> None:
         self._path = path
-        # JPEG does not compress further
+        # JPEG does not compress further.
         self._parquet = pq.ParquetWriter(file, FRAMES_SCHEMA, compression="none", write_statistics=["clip_id"])
         self.clips = 0
 

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 Hashes = npt.NDArray[np.uint64]  # [2, keys]
 Bools = npt.NDArray[np.bool_]
 
-_LANES = ((0x9E3779B97F4A7C15, 29), (0xD6E8FEB86659FD93, 32))  # an odd factor and a shift for each half of the 128 bits
-_NULL = "\0null"  # stands for a key that is null: no id is called so
+# An odd factor and a shift for each half of the 128 bits.
+_LANES = ((0x9E3779B97F4A7C15, 29), (0xD6E8FEB86659FD93, 32))
+_NULL = "\0null"  # Replaces a key that is null: no id has this name.
 
 
 def hashed(keys: pa.Array | pa.ChunkedArray) -> Hashes:
@@ -38,7 +39,7 @@ def _hashed(keys: pa.Array) -> Hashes:
     text = b"" if data is None else memoryview(data)[int(edges[0]) : int(edges[-1])]
     padded = np.zeros(len(text) + 8, np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)
-    words = np.ndarray((len(text) + 1,), np.uint64, padded, strides=(1,))  # the eight bytes from each byte on
+    words = np.ndarray((len(text) + 1,), np.uint64, padded, strides=(1,))  # Row i is the eight bytes from byte i on.
     found = np.empty((2, len(keys)), np.uint64)
     found[:] = lengths.astype(np.uint64)
     shortest = int(lengths.min())
@@ -49,7 +50,7 @@ def _hashed(keys: pa.Array) -> Hashes:
         here = np.flatnonzero(lengths > start)
         left = np.minimum(lengths[here] - start, 8).astype(np.uint64)
         mixed = found[:, here]
-        # The bytes after the end of a key are those of its neighbour: they are shifted out.
+        # The bytes after the end of a key belong to its neighbour and are shifted out.
         _mix(mixed, words[starts[here] + start] << (np.uint64(64) - np.uint64(8) * left))
         found[:, here] = mixed
     return found
@@ -87,7 +88,7 @@ def newest_of(parts: Sequence[Hashes]) -> list[Bools] | None:
     if not same.any():
         return None
     mask = np.ones(len(first), bool)
-    mask[order[:-1][same]] = False  # the next in order is the same key, and comes later
+    mask[order[:-1][same]] = False  # The next one in order is the same key, and comes later.
     return np.split(mask, np.cumsum([part.shape[1] for part in parts])[:-1])
 
 
@@ -125,7 +126,7 @@ class Index:
         found = np.full(hashes.shape[1], -1)
         if not len(self._order):
             return found
-        by_size = np.argsort(hashes[0])  # neighbours are looked for in the same part of memory
+        by_size = np.argsort(hashes[0])  # Sorted by hash, neighbours are looked up in the same part of memory.
         first, second = hashes[0][by_size], hashes[1][by_size]
         at = np.searchsorted(self._first, first)
         open_ = np.arange(len(at))

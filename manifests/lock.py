@@ -1,4 +1,5 @@
-"""One run per workspace, or several that each have a part of the videos: another is told who is there, and stops.
+"""A workspace has one run at a time, or several that each have a part of the videos. A further run stops with the name of
+the holder.
 
 On a local filesystem the lock is the kernel's (`flock` on `WORKSPACE/.lock`): exact, and lifted when its holder dies,
 however it dies. Elsewhere it is an object that is created by a conditional put and kept alive by a heartbeat. That rests on
@@ -30,20 +31,22 @@ from typing import Any, Self
 
 from longtake.manifests.parts import StoreError, guard, open_folder
 
-HEARTBEAT_SECONDS = 30.0  # how often the holder of a remote lock says that it lives
-STALE_SECONDS = 120.0  # silent for so long, it is taken for dead
-SETTLE_SECONDS = 1.0  # of two that take a remote lock at the same moment, the later one's object is there after this
+HEARTBEAT_SECONDS = 30.0  # Seconds between two heartbeats of the holder of a remote lock.
+STALE_SECONDS = 120.0  # Seconds without a heartbeat after which the holder of a remote lock counts as dead.
+# Seconds after which the objects of two runs that take a remote lock at the same moment are both visible.
+SETTLE_SECONDS = 1.0
 
 _NAME = ".lock"
-_LOCKS = ".locks"  # the folder of the locks of parts, and of the turn to compact
+_LOCKS = ".locks"  # The folder of the locks of parts, and of the turn to compact.
 _COMPACTING = f"{_LOCKS}/compacting"
-_TURN_SECONDS = 0.2  # how often it is looked whether it is our turn
+_TURN_SECONDS = 0.2  # Seconds between two looks at whose turn it is to compact.
 log = logging.getLogger(__name__)
 _held_files: set[int] = set()
 
 
 class WorkspaceBusy(Exception):
-    """Another run writes to this workspace. The message says who, and since when; `holder` is what the lock says."""
+    """Another run writes to this workspace. The message names the run and the time of its start; `holder` is the content of
+    the lock."""
 
     def __init__(self, message: str, holder: dict[str, Any] | None = None) -> None:
         super().__init__(message, holder)
@@ -58,7 +61,7 @@ class LockLost(WorkspaceBusy):
 
 
 class _Lock:
-    """One name in a workspace that one process at a time has; or, on a disk, many that share it.
+    """A named lock in a workspace, which one process at a time holds; or, on a disk, several that share it.
 
     Raises WorkspaceBusy if another run, or another lock in this process, has it; StoreError if it cannot be written.
     """
@@ -92,7 +95,7 @@ class _Lock:
         else:
             try:
                 holder = self._read_object()
-            except Exception:  # a bad connection: the last heartbeat tells
+            except Exception:  # The connection is bad: the last heartbeat decides.
                 if self.held:
                     return
                 holder = {}
@@ -101,7 +104,7 @@ class _Lock:
         self._token = ""
         raise LockLost(
             f"the lock of the workspace {self._workspace} was lost: {self._path} is {_who(holder) if holder else 'gone'}. "
-            "What is done is kept; see that no other run is there, and run the same command again",
+            "What is done is kept; make sure that no other run uses it, and run the same command again",
             holder,
         )
 
@@ -141,7 +144,7 @@ class _Lock:
         else:
             self._release_object()
 
-    # Local
+    # Local.
 
     def _take_file(self) -> None:
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
@@ -149,7 +152,7 @@ class _Lock:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.05)  # it may have taken it this instant, and be about to write who it is
+            time.sleep(0.05)  # Another run may have taken the lock this instant, and be about to write who it is.
             holder = _parsed(os.pread(file, 65536, 0))
             os.close(file)
             raise self._busy(holder or self._part_at_work()) from None
@@ -158,7 +161,8 @@ class _Lock:
             raise
         self._file = file
         _held_files.add(file)
-        # For the person who meets the lock; it is the kernel that holds it, so nothing depends on these bytes.
+        # The bytes name the holder to a person who meets the lock. Nothing depends on them, since the kernel holds the
+        # lock.
         if not self._shared:
             with suppress(OSError):
                 os.ftruncate(file, 0)
@@ -169,14 +173,14 @@ class _Lock:
             return
         file, self._file = self._file, None
         if os.getpid() != self._holder["pid"]:
-            return  # a forked child, whose copy is closed already
+            return  # This is a forked child, whose copy is closed already.
         _held_files.discard(file)
-        # The file stays: were it deleted, a third run could lock a new one while a second one holds the old.
+        # The file stays: were it deleted, a third run could lock a new file while a second run holds the old one.
         with suppress(OSError):
             os.ftruncate(file, 0)
         os.close(file)
 
-    # Remote
+    # Remote.
 
     def _take_object(self) -> None:
         there = self._look()
@@ -200,14 +204,14 @@ class _Lock:
         self._thread.start()
 
     def _is_alive(self, holder: dict[str, Any]) -> bool:
-        """Whether a lock's holder is to be respected."""
+        """Whether the holder of a lock lives, as far as can be known."""
         if not holder or abs(time.time() - float(holder.get("heartbeat", 0.0))) >= STALE_SECONDS:
             return False
         return not is_gone(str(holder.get("process", "")))
 
     def _take_over(self, dead: dict[str, Any]) -> None:
-        """Put our note in the place of a dead holder's. Of many that try, the one that creates a mark of the dead one's name may,
-        if the dead one's note is still there. Raises WorkspaceBusy."""
+        """Put this run's note in the place of a dead holder's. If several runs try, the one that creates the mark with the
+        dead holder's name may do so, if the dead holder's note still exists. Raises WorkspaceBusy."""
         mark = f"{self._name}.{dead.get('token') or 'unknown'}"
         try:
             self._folder.create_only(mark, self._note())
@@ -216,8 +220,9 @@ class _Lock:
                 other = _parsed(self._folder.read(mark))
             except FileNotFoundError:
                 raise self._busy(self._read_object()) from None
-            if other.get("token") != self._token:  # else it is ours, as in `_create_object`
-                if not self._is_alive(other):  # it died at this very point: the next one that tries may
+            if other.get("token") != self._token:  # The object is ours if the token is, as in `_create_object`.
+                # Its run died at this very point: the next run that tries may take the lock.
+                if not self._is_alive(other):
                     self._folder.remove(mark)
                 raise self._busy(other) from None
         try:
@@ -230,7 +235,7 @@ class _Lock:
                 self._folder.remove(mark)
 
     def _part_at_work(self) -> dict[str, Any]:
-        """What the lock of some part says, if one is at work."""
+        """The content of the lock of a part, if one is at work."""
         for name in (self._folder / _LOCKS).names():
             with suppress(OSError):
                 if holder := _parsed(self._folder.read(f"{_LOCKS}/{name}")):
@@ -246,7 +251,7 @@ class _Lock:
                     self._token = ""
                     return
                 self._write_object()
-            except Exception as error:  # a bad connection: the next beat may do better
+            except Exception as error:  # The connection is bad: the next heartbeat may get through.
                 log.warning("the lock of %s could not be refreshed: %s", self._workspace, error)
 
     def _release_object(self) -> None:
@@ -255,13 +260,13 @@ class _Lock:
             self._thread.join()
             self._thread = None
         if self._token:
-            with suppress(Exception):  # it goes stale by itself
+            with suppress(Exception):  # An object that is not removed goes stale by itself.
                 if self._read_object().get("token") == self._token:
                     self._folder.remove(self._name)
             self._token = ""
 
     def _look(self) -> dict[str, Any] | None:
-        """What the lock says; None if there is none."""
+        """The content of the lock; None if there is no lock."""
         try:
             return _parsed(self._folder.read(self._name))
         except FileNotFoundError:
@@ -274,7 +279,7 @@ class _Lock:
         try:
             self._folder.create_only(self._name, self._note())
         except FileExistsError:
-            # It may be ours: the answer was lost, and the client asked once more.
+            # The object may be ours: where an answer is lost, the client asks once more.
             if (holder := self._read_object()).get("token") != self._token:
                 raise self._busy(holder) from None
         self._last_beat = time.monotonic()
@@ -296,7 +301,7 @@ class _Lock:
 
 
 class WorkspaceLock(_Lock):
-    """`with WorkspaceLock(workspace):` for all that writes. The workspace is made if it is not there.
+    """`with WorkspaceLock(workspace):` is for all code that writes. The workspace is created if it does not exist.
 
     part: (I, N): this run has the I-th of N parts of the videos, and shares the workspace with those of other parts. Without, it
     has the workspace alone. Raises as `_Lock`; and within the block compactions of this process wait for their turn, or raise
@@ -331,7 +336,7 @@ class WorkspaceLock(_Lock):
 
     @contextmanager
     def turn(self, wait: bool) -> Iterator[bool]:
-        """For the length of a compaction: whether it is ours to compact. Raises LockLost."""
+        """Hold the turn to compact, and yield whether this run has it. wait: until it has. Raises LockLost."""
         self.check()
         if self._part is None:
             yield True
@@ -353,8 +358,8 @@ class WorkspaceLock(_Lock):
             turn.__exit__(None, None, None)
 
     def _look_for_others(self) -> None:
-        """Elsewhere than on a disk: each writes its own note first and then looks for the others', so that of a whole run and a
-        part that start at the same moment not both go on. Raises WorkspaceBusy."""
+        """On an object store, each run writes its own note first and then looks for the notes of others: if a whole run and
+        a part start at the same moment, at most one of them goes on. Raises WorkspaceBusy."""
         if self._part is not None:
             names = [_NAME]
         else:
@@ -373,8 +378,8 @@ def _who(holder: dict[str, Any]) -> str:
 
 
 def this_process() -> str | None:
-    """What tells this process from all others that this machine had since it was started: the start, the set of processes that it
-    sees, its number and its own start. None where this is not to be had."""
+    """Identifies this process among all that ran since this machine was started: by that start, the process namespace, the
+    process's number and its own start. None where these are not available."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino} {os.getpid()} {_started('self')}"
@@ -388,8 +393,8 @@ def _started(process: str) -> int:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process, by what `this_process` called it, was one of this machine and lives no more. False: it lives, or nobody
-    here can tell."""
+    """Whether a process with this identity (`this_process`) was one of this machine and has ended. False: it lives, or this
+    machine cannot know."""
     ours = (this_process() or "").split()
     theirs = process.split()
     if len(ours) != 4 or len(theirs) != 4 or ours[:2] != theirs[:2]:
@@ -407,7 +412,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         holder = json.loads(data)
         return holder if isinstance(holder, dict) else {}
     except ValueError:
-        return {}  # its holder has not written it yet
+        return {}  # The holder has not written the file yet.
 
 
 def _drop_in_child() -> None:

@@ -25,13 +25,16 @@ _MEMBER, _CELL = "member=", "cell="
 _BLOCK = 512  # Bytes. A tar archive is made of blocks of this size, and a header is one of them.
 # Bytes that one request for headers asks for. A caption or two beside a video lie within it; a video is passed over.
 _HEADERS_AT_ONCE = 2**14
-# Bytes that one request for a remote member or a column asks for: a stream is read in few requests, a seek costs little.
+# Bytes that one request for a remote member or a column asks for. A stream is read in few requests, and a seek costs
+# little.
 _AT_ONCE = 2**20
-_BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError)  # what tarfile raises of headers that make no sense
+# Errors that tarfile raises for headers that make no sense.
+_BROKEN = (tarfile.TarError, EOFError, ValueError, OverflowError)
 _LAST_LOOK = 2**16  # Bytes behind the end mark of an archive in which a second archive is looked for.
-# What one process remembers of archives: at most so many members and archives. A member takes about 300 bytes.
+# The archives and members that one process remembers, at most. A member takes about 300 bytes.
 _MOST_MEMBERS, _MOST_ARCHIVES = 500_000, 64
-# Bytes of a column's videos in one row group up to which the place in it is kept, since what was read of it is held in memory.
+# Bytes of a column's videos in one row group up to which the open group is kept, since the bytes read from it stay in
+# memory.
 _KEPT_COLUMN = 2**29
 
 
@@ -88,7 +91,7 @@ def cell_uri(table: str, column: str, row: int) -> str:
 
 def container_of(uri: str) -> str | None:
     """The archive or table that an address leads into; None for an ordinary address."""
-    container, _, inside = uri.rpartition("#")  # what follows has its own # escaped
+    container, _, inside = uri.rpartition("#")  # A # in the name of the member is escaped.
     return container if container and inside.startswith((_MEMBER, _CELL)) else None
 
 
@@ -190,14 +193,14 @@ def _is_there(file: BinaryIO, member: Member) -> bool:
         header = tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")
     except tarfile.TarError:
         return False
-    # A name of more than 100 characters stands, shortened, in this header, and whole in one before.
+    # A name of more than 100 characters is shortened in this header, and whole in a header before it.
     return header.size == member.size and (header.name == member.name or len(os.fsencode(member.name)) >= 100)
 
 
 def _modified(file: BinaryIO) -> int:
     try:
         return os.fstat(file.fileno()).st_mtime_ns
-    except (OSError, AttributeError):  # a remote file has no number
+    except (OSError, AttributeError):  # A remote file has no number.
         return 0
 
 
@@ -294,7 +297,8 @@ class _Column:
         return self._bytes
 
 
-_column: tuple[tuple[str, int, int, str, int], _Column] | None = None  # that of the cell that this process read last
+# The column of the cell that this process read last.
+_column: tuple[tuple[str, int, int, str, int], _Column] | None = None
 _column_lock = threading.Lock()
 
 
@@ -306,7 +310,7 @@ def _cell(file: BinaryIO, column: str, row: int, identity: str | None) -> bytes:
         kept, _column = _column, None
         data = b""
         if kept is not None and kept[0] == key and kept[1].at <= row < kept[1].end:
-            with suppress(Exception):  # what let its file be read may have run out: the new one is read then
+            with suppress(Exception):  # The permission to read its file may have run out; the new file is read then.
                 data = kept[1].read(row)
         if data and kept is not None:
             _column = kept
@@ -330,7 +334,7 @@ def _cell(file: BinaryIO, column: str, row: int, identity: str | None) -> bytes:
 
 def _range(file: BinaryIO, offset: int, size: int, at_once: int, closes: bool = True) -> BinaryIO:
     """A range of a file as a file, read in pieces. closes: with it, the whole file is closed."""
-    local = isinstance(file, io.BufferedReader)  # which has a buffer of its own
+    local = isinstance(file, io.BufferedReader)  # A local file has a buffer of its own.
     return io.BufferedReader(_Range(file, offset, size, closes), io.DEFAULT_BUFFER_SIZE if local else at_once)
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from longtake.manifests.folder import Folder, FolderError, folder_by_name
 from longtake.manifests.keys import Hashes, Index
 
-GROUP_ROWS = 125_000  # rows of a row group: what DuckDB and others read in parallel
+GROUP_ROWS = 125_000  # Rows of a row group, which is the unit that DuckDB and others read in parallel.
 # Bytes of a row group in memory, about. Arrow reads a nested column of a group as one array, whose strings may take 2 GiB.
 GROUP_BYTES = 256 * 2**20
 METADATA = b"longtake.manifest"
@@ -158,7 +158,7 @@ def pieces(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 def no_rows(schema: pa.Schema) -> pa.Table:
     """A table of this schema without rows."""
-    return pa.Table.from_batches([], schema)  # schema.empty_table() imports pandas, see longtake.manifests.arrow
+    return pa.Table.from_batches([], schema)  # Arrow's empty_table() would import pandas: see longtake.manifests.arrow.
 
 
 @cache
@@ -184,7 +184,7 @@ def note_time(folder: int | None, when: int) -> None:
     if folder is not None and _boot():
         try:
             os.setxattr(folder, _NEWEST, b"%s %d" % (_boot(), when))
-        except (OSError, AttributeError):  # a filesystem without attributes, or a full one: an old note must not count
+        except (OSError, AttributeError):  # The filesystem has no attributes or is full. An old note must not count.
             with suppress(OSError, AttributeError):
                 os.removexattr(folder, _NEWEST)
 
@@ -212,7 +212,7 @@ def in_turn(place: Folder) -> Iterator[int | None]:
             locked = True
         yield folder if locked else None
     finally:
-        if not locked:  # this writer noted nothing, so no older note must be believed by those that can lock
+        if not locked:  # This writer noted nothing, so writers that can lock must not believe an older note.
             with suppress(OSError, AttributeError):
                 os.removexattr(folder, _NEWEST)
         with suppress(OSError):

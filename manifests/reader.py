@@ -31,10 +31,10 @@ from longtake.manifests.parts import (
     pieces,
 )
 
-SCAN_ROWS = 50_000  # rows of a slice of `scan`
+SCAN_ROWS = 50_000  # Rows of one slice of `scan`.
 FEW_ROWS = 2000  # Threads cost more than they save where a part has fewer rows.
-READERS = 8  # parts opened at once: hides the latency of an object store
-TRIES = 10  # readings until one is not overtaken by a compaction
+READERS = 8  # Parts that are opened at once: it hides the latency of an object store.
+TRIES = 10  # Readings, at most, until one is not overtaken by a compaction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class ManifestReader:
         parts = []
         for name in self._names():
             if name.startswith((".", "_")) or not name.endswith(".parquet"):
-                continue  # as pandas does
+                continue  # Readers such as pandas leave these files out, too.
             match = PART.fullmatch(name)
             if match is None:
                 raise StoreError(f"{self._file(name)} is not a part of the manifest {self.name!r}: move it elsewhere")
@@ -106,8 +106,8 @@ class ManifestReader:
             try:
                 loaded = self._load_all(parts, wanted, encoded, self.heavy if columns is None else ())
             except FileNotFoundError:
-                continue  # a compaction has replaced it since
-            # A long listing is no snapshot: it can miss a part that has come and those that have gone meanwhile.
+                continue  # A compaction has replaced the part since the listing.
+            # A long listing is no snapshot: it can miss a part that was added meanwhile and parts that were removed.
             if not self._overtaken(parts):
                 break
         else:
@@ -201,7 +201,7 @@ class ManifestReader:
         without: Sequence[str] = (),
     ) -> pa.Schema:
         """The schema of what is read: the columns asked for, or all but some. Raises StoreError if one of them is nowhere."""
-        if columns is not None:  # others may disagree among themselves
+        if columns is not None:  # Columns that were not asked for may differ between parts.
             wanted = {self.key, *columns, *optional}
             schemas = [pa.schema([field for field in one if field.name in wanted]) for one in dict.fromkeys(schemas)]
         schema = self._joined(schemas)
@@ -243,7 +243,8 @@ class ManifestReader:
             wanted = names if columns is None else columns
             present = [name for name in names if name in wanted and name not in without]
             threads = part.rows > FEW_ROWS
-            # A group at a time: else Arrow makes one array of a nested column, whose strings may not take 2 GiB.
+            # The groups are read one at a time: Arrow makes one array of a nested column, whose strings may not take 2
+            # GiB.
             groups = [
                 parquet.read_row_group(group, None if present == names else present, use_threads=threads)
                 for group in range(parquet.num_row_groups)
@@ -312,7 +313,7 @@ class ManifestReader:
                 "Delete it: its rows are then computed again by the next run"
             )
 
-    # Columns
+    # Columns.
 
     def _joined(self, schemas: Iterable[pa.Schema]) -> pa.Schema:
         return joined(self.schema, schemas, self.path)
@@ -320,7 +321,7 @@ class ManifestReader:
     def _fit_key(self, part: Part, table: pa.Table) -> pa.ChunkedArray:
         return fit(table, pa.schema([self.schema.field(self.key)]), self._file(part.name))[self.key]
 
-    # Files
+    # Files.
 
     def _file(self, name: str) -> str:
         return f"{self.path}/{name}"

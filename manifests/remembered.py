@@ -12,7 +12,7 @@ from longtake.manifests.parts import Part, as_dictionary
 from longtake.manifests.reader import SCAN_ROWS, Loaded
 from longtake.manifests.store import ABANDONED, FEW_PARTS, Manifest
 
-MANY_ROWS = 100_000  # of up to some KB each: more are not kept in memory
+MANY_ROWS = 100_000  # Rows of up to some KB each that are kept in memory, at most.
 
 
 class Remembered(Manifest):
@@ -47,7 +47,8 @@ class Remembered(Manifest):
         table = self._remembered()
         if columns is not None:
             if any(name not in table.column_names for name in columns):
-                return super().read(columns, optional=optional, encoded=encoded)  # which says what is missing
+                # The store's own error names the missing column.
+                return super().read(columns, optional=optional, encoded=encoded)
             names = dict.fromkeys([*columns, *(name for name in optional if name in table.column_names)])
             table = table.select(list(names))
         for name in encoded:

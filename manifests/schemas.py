@@ -13,19 +13,19 @@ def _required(name: str) -> pa.Field:
 
 
 _ERROR = [
-    _required("status"),  # ok | error
+    _required("status"),  # Values: ok, error.
     pa.field("error_kind", pa.string()),
     pa.field("error", pa.string()),
-    pa.field("host", pa.string()),  # the machine that made the row
+    pa.field("host", pa.string()),  # The machine that made the row.
 ]
 
 SPAN = pa.struct(
     [
         pa.field("start", pa.float64()),
-        pa.field("end", pa.float64()),  # null: where the film ends
+        pa.field("end", pa.float64()),  # Null: the clip ends where the film ends.
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
-        pa.field("captions", pa.list_(pa.string())),  # all of them, where the source list brings several
+        pa.field("captions", pa.list_(pa.string())),  # All captions, where the source list has several.
     ]
 )
 
@@ -47,19 +47,20 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
         pa.field("has_frames", pa.bool_()),
-        pa.field("has_strip", pa.bool_()),  # null: scanned by a version that stored none
-        pa.field("caption", pa.string()),  # that the source list brings
+        pa.field("has_strip", pa.bool_()),  # Null: scanned by a version that stored none.
+        pa.field("caption", pa.string()),  # The caption in the source list.
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("captions", pa.list_(pa.string())),
         pa.field("scores", pa.list_(SCORE)),
     ]
 )
 
-# Of a file, as it was listed; null where nobody knows. Of a member of an archive: when the archive was written.
+# The file as it was listed, null where it is not known. For a member of an archive, the time at which the archive was
+# written.
 _FILE = [
     pa.field("bytes", pa.int64()),
     pa.field("modified", pa.timestamp("us", tz="UTC")),
-    pa.field("sha256", pa.string()),  # where it was asked for
+    pa.field("sha256", pa.string()),  # Computed only where it was asked for.
 ]
 
 INPUTS = pa.schema(
@@ -67,11 +68,11 @@ INPUTS = pa.schema(
         _required("video_id"),
         _required("uri"),
         pa.field("licence", pa.string()),
-        pa.field("spans", pa.list_(SPAN)),  # clips that the source list names; none: the scan looks for shots
-        pa.field("needs_access", pa.bool_()),  # its URI had a user, a password or a signature, which are not stored
-        pa.field("error", pa.string()),  # why this input cannot be read at all: a bad row of a list, a locked folder
+        pa.field("spans", pa.list_(SPAN)),  # Clips that the source list names. None: the scan looks for shots.
+        pa.field("needs_access", pa.bool_()),  # The URI had a user, a password or a signature, which are not stored.
+        pa.field("error", pa.string()),  # Why this input cannot be read at all: a bad row of a list, a locked folder.
         *_FILE,
-        pa.field("removed", pa.timestamp("us", tz="UTC")),  # when it was seen to be gone from the folder it was in
+        pa.field("removed", pa.timestamp("us", tz="UTC")),  # When the file was seen to be gone from its folder.
     ]
 )
 
@@ -83,28 +84,29 @@ VIDEOS = pa.schema(
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
-        pa.field("duration", pa.float64()),  # seconds
+        pa.field("duration", pa.float64()),  # Seconds.
         pa.field("codec", pa.string()),
         pa.field("pixel_format", pa.string()),
         pa.field("container", pa.string()),
-        pa.field("rotation", pa.int32()),  # degrees, clockwise
-        pa.field("mirrored", pa.bool_()),  # left to right, before it is turned
-        pa.field("transfer", pa.string()),  # of its colours, by ffmpeg's names; null: the file does not say
+        pa.field("rotation", pa.int32()),  # Degrees, clockwise.
+        pa.field("mirrored", pa.bool_()),  # Left and right are exchanged, before the picture is turned.
+        # The transfer of its colours by ffmpeg's name. Null: the file does not say.
+        pa.field("transfer", pa.string()),
         pa.field("primaries", pa.string()),
-        pa.field("tone_mapped", pa.bool_()),  # it is HDR (PQ or HLG), and its pictures are mapped to SDR
+        pa.field("tone_mapped", pa.bool_()),  # The film is HDR (PQ or HLG), and its pictures are mapped to SDR.
         pa.field("has_audio", pa.bool_()),
-        pa.field("origin", pa.float64()),  # seconds: what the container's clock shows at the start of the video
-        *_FILE,  # as it was scanned
-        pa.field("listed_bytes", pa.int64()),  # what its listing said before; a file may grow until it is scanned
+        pa.field("origin", pa.float64()),  # Seconds on the container's clock at the start of the video.
+        *_FILE,  # The file as it was scanned.
+        pa.field("listed_bytes", pa.int64()),  # The size in the listing; a file may grow until it is scanned.
         pa.field("licence", pa.string()),
-        pa.field("cuts", pa.list_(pa.float64())),  # seconds: the first frame of each new shot
+        pa.field("cuts", pa.list_(pa.float64())),  # Seconds: the first frame of each new shot.
         pa.field("frames_decoded", pa.int64()),
         pa.field("frames_corrupt", pa.int64()),
-        pa.field("clock_restarts", pa.int64()),  # times that its clock started anew, as where recordings were joined
-        pa.field("decoded_seconds", pa.float64()),  # of video
-        pa.field("seconds_left_out", pa.float64()),  # at the ends of shots that gave clips and were longer
+        pa.field("clock_restarts", pa.int64()),  # Times that the clock started anew, as where recordings were joined.
+        pa.field("decoded_seconds", pa.float64()),  # Seconds of video that were decoded.
+        pa.field("seconds_left_out", pa.float64()),  # Seconds at the ends of shots that gave clips and were longer.
         pa.field("cpu_seconds", pa.float64()),
-        pa.field("scan_id", pa.string()),  # a new one each time a video is scanned
+        pa.field("scan_id", pa.string()),  # New each time a video is scanned.
         pa.field("clip_protocol", pa.string()),
         pa.field("clips", pa.list_(CLIP_IN_VIDEO)),
     ]
@@ -115,11 +117,12 @@ CLIPS = pa.schema(
         _required("clip_id"),
         _required("video_id"),
         _required("uri"),
-        pa.field("start", pa.float64(), nullable=False),  # seconds
+        pa.field("start", pa.float64(), nullable=False),  # Seconds.
         pa.field("end", pa.float64(), nullable=False),
         *_ERROR,
-        pa.field("origin", pa.float64()),  # seconds: add it to start and end for the container's own clock
-        pa.field("clock_restarts", pa.int64()),  # of its video: above 0, that clock cannot be sought in
+        pa.field("origin", pa.float64()),  # Seconds. With them added, start and end are on the container's own clock.
+        # The number of its video. Above 0, the container's clock cannot be sought in.
+        pa.field("clock_restarts", pa.int64()),
         pa.field("has_frames", pa.bool_(), nullable=False),
         pa.field("has_strip", pa.bool_()),  # null: scanned by a version that stored none
         pa.field("scan_id", pa.string()),
@@ -128,19 +131,21 @@ CLIPS = pa.schema(
         pa.field("source_sub_captions", pa.list_(pa.string())),
         pa.field("source_captions", pa.list_(pa.string())),
         pa.field("licence", pa.string()),
-        pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score
+        pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score.
     ]
 )
 
-# Columns of clips beyond the scores, from the filters of that name.
-EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))  # of length 1, in the space that the aesthetic filter sees
-# Of its keyframes, one after the other, in the same space.
+# Columns of clips beyond the scores, from the filters of the same names.
+# A vector of length 1, in the space that the aesthetic filter sees.
+EMBEDDING = pa.field("embedding", pa.list_(pa.float16()))
+# The embeddings of its keyframes, one after the other, in the same space.
 KEYFRAME_EMBEDDINGS = pa.field("keyframe_embeddings", pa.list_(pa.float16()))
-DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # the clip that was kept instead
+DUPLICATE_OF = pa.field("duplicate_of", pa.string())  # The clip that was kept instead.
 FURTHER = (EMBEDDING, KEYFRAME_EMBEDDINGS, DUPLICATE_OF)
-HEAVY = (EMBEDDING, KEYFRAME_EMBEDDINGS)  # of these, that are read only where they are asked for
+HEAVY = (EMBEDDING, KEYFRAME_EMBEDDINGS)  # Columns that are read only where they are asked for.
 
-# What a captioner may write of a clip besides: overall captions of other lengths, and what it says of it in a few words.
+# Texts that a captioner may write besides: overall captions of other lengths, and a few words on one aspect of the
+# clip.
 MORE_TEXTS = (
     "caption_short", "caption_long", "subject", "action", "place", "light", "camera", "shot_size",
 )  # fmt: skip
@@ -148,15 +153,16 @@ MORE_TEXTS = (
 CAPTIONS = pa.schema(
     [
         _required("clip_id"),
-        _required("status"),  # ok | truncated | refused | duplicate | error
+        _required("status"),  # Values: ok, truncated, refused, duplicate, error.
         pa.field("reason", pa.string()),
-        pa.field("error_kind", pa.string()),  # of an error: `caption`, or the fault of the world that is to blame
-        pa.field("host", pa.string()),  # the machine that made the row
+        # The kind of an error: `caption`, or the fault of the world that is to blame.
+        pa.field("error_kind", pa.string()),
+        pa.field("host", pa.string()),  # The machine that made the row.
         pa.field("caption", pa.string()),
         pa.field("sub_captions", pa.list_(pa.string())),
         *(pa.field(name, pa.string()) for name in MORE_TEXTS),
         pa.field("model", pa.string()),
-        pa.field("prompts", pa.string()),  # name@version
+        pa.field("prompts", pa.string()),  # Format: name@version.
         pa.field("seed", pa.int64()),
         pa.field("attempts", pa.int32()),
         pa.field("requests", pa.int32()),
@@ -165,8 +171,8 @@ CAPTIONS = pa.schema(
         pa.field("scan_id", pa.string()),
         pa.field("caption_protocol", pa.string()),
         pa.field("protocols", pa.string()),
-        # How they read: longtake.captioning.quality
-        pa.field("words", pa.list_(pa.int32())),  # of the overall caption, then of the five
+        # The columns from `words` to `camera_agrees` are explained in longtake.captioning.quality.
+        pa.field("words", pa.list_(pa.int32())),  # Words of the overall caption, then of the five sub-captions.
         pa.field("outside_band", pa.int32()),
         pa.field("language", pa.string()),
         pa.field("other_language", pa.bool_()),
@@ -176,11 +182,11 @@ CAPTIONS = pa.schema(
         pa.field("speculations", pa.int32()),
         pa.field("distinct", pa.int32()),
         pa.field("most_alike", pa.float64()),
-        pa.field("moves", pa.list_(pa.string())),  # measured
+        pa.field("moves", pa.list_(pa.string())),  # The movements that were measured.
         pa.field("moves_named", pa.int32()),
         pa.field("moves_wrong", pa.int32()),
-        pa.field("camera_agrees", pa.bool_()),  # `camera` with what was measured; null: nobody can tell
-        # Over the whole corpus: longtake.curation.stages.copies
+        pa.field("camera_agrees", pa.bool_()),  # `camera` agrees with the measured movements. Null: unknown.
+        # The next columns are found over the whole corpus, by longtake.curation.stages.copies.
         pa.field("copies", pa.int64()),
         pa.field("copy_of", pa.string()),
         pa.field("sub_copies", pa.int64()),
@@ -192,13 +198,13 @@ EXPORTS = pa.schema(
     [
         _required("clip_id"),
         *_ERROR,
-        pa.field("path", pa.string()),  # below the workspace
+        pa.field("path", pa.string()),  # Relative to the workspace.
         pa.field("num_frames", pa.int32()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
-        pa.field("pace", pa.float64()),  # seconds of the source per second of the clip
-        pa.field("seconds_left_out", pa.float64()),  # at the end of a clip that is longer than its frames
+        pa.field("pace", pa.float64()),  # Seconds of the source per second of the clip.
+        pa.field("seconds_left_out", pa.float64()),  # Seconds at the end of a clip that is longer than its frames.
         pa.field("bytes", pa.int64()),
         pa.field("sha256", pa.string()),
         pa.field("scan_id", pa.string()),
@@ -218,14 +224,14 @@ RUNS = pa.schema(
         _required("run_id"),
         _required("stage"),
         pa.field("started", pa.timestamp("us", tz="UTC")),
-        pa.field("seconds", pa.float64()),  # wall clock
+        pa.field("seconds", pa.float64()),  # Seconds of wall clock.
         pa.field("computed", pa.int64()),
         pa.field("errors", pa.int64()),
-        pa.field("faults", pa.int64()),  # of the world, that rows met
+        pa.field("faults", pa.int64()),  # Faults of the world that rows met.
         pa.field("cpu_seconds", pa.float64()),
         pa.field("video_seconds", pa.float64()),
-        pa.field("busy_share", pa.float64()),  # of the workers' time, in which a model had something in hand
-        pa.field("requests", pa.int64()),  # that a language model answered
+        pa.field("busy_share", pa.float64()),  # Share of the workers' time in which a model was at work.
+        pa.field("requests", pa.int64()),  # Requests that a language model answered.
         pa.field("prompt_tokens", pa.int64()),
         pa.field("completion_tokens", pa.int64()),
         pa.field("workers", pa.int32()),

@@ -1,18 +1,22 @@
-"""The store: a manifest is a folder of Parquet parts that only grows; of rows with one key, the newest wins.
+"""The store: a manifest is a folder of Parquet parts that only grows. Among rows with one key, the newest wins.
 
 A part is named `TIME-ROWS-RANDOM.parquet`, so that names in order are parts by age, and counting rows reads nothing. It
-appears whole or not at all, and nothing ever changes it. So a writer may be killed at any moment, a block may be
-written twice, and many processes may append at once: `Manifest.read` still gives each key exactly once. `compact` makes
-that true of the files too, for everyone else who reads the folder (pandas, DuckDB, a glob).
+appears whole or not at all, and is never changed. A writer may therefore be killed at any moment, a block may be written
+twice, and many processes may append at once: `Manifest.read` still gives each key exactly once. `compact` removes the
+replaced rows from the files, for other readers of the folder (pandas, DuckDB, a glob).
 
 Ages. An append is named after the clock, or after the newest part if the clock lags behind it, and always at an even
 nanosecond. A compacted part takes the odd nanosecond right after the newest part that its maker saw: newer than all
-that it replaces, and older than any append that started later, such as one by a worker that outlived its driver.
+that it replaces, and older than any append that started later, such as one by a worker that outlived its driver. On a disk
+appends choose their times in turn. A bucket has no turns: an upload may end after a compaction that chose a later time and
+did not see its rows. So there a writer lists the folder after its upload, and appends again behind such a compaction, and a
+compaction lists the folder again after its own, and takes along what came meanwhile.
 
-Costs. An append is O(1): on a disk the folder itself remembers its newest part, in an extended attribute, and is listed only
-where that is not believed. While a run appends, it calls `merge` now and then: parts of like size at the new end become one, so
-that a row is written a few times however many parts there are, and a reader holds some hundred parts. Keys are compared as
-numbers (longtake.manifests.keys), and `scan` gives the rows a slice at a time: what reads by it takes memory for one.
+Costs. An append is O(1): on a disk an extended attribute of the folder names its newest part, and the folder is listed only
+where this attribute may be wrong. While a run appends, it calls `merge` now and then: parts of like size at the new end
+become one. With any number of parts, a row is thus written a few times only, and a folder has some hundred parts. Keys are
+compared as numbers (longtake.manifests.keys), and `scan` gives the rows a slice at a time, so that its callers hold one
+slice in memory.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -54,15 +59,15 @@ from longtake.manifests.reader import READERS, Loaded, ManifestReader
 
 __all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "_surely_distinct", "open_folder", "rows_in"]
 
-PART_ROWS = 250_000  # rows of a full compacted part, unless the manifest says otherwise
-FEW_PARTS = 8  # so many small parts cost a reader nothing
-MERGE_PARTS = 64  # small parts that `merge` leaves alone: fewer are not worth the writing
+PART_ROWS = 250_000  # Rows of a full compacted part, unless the manifest names another number.
+FEW_PARTS = 8  # Small parts that cost a reader nothing.
+MERGE_PARTS = 64  # Small parts that `merge` leaves alone: fewer are not worth the writing.
 # A merged part is merged again when the rows after it are four times as many: each row some five times.
 MERGE_GROWTH = 4
-# Seconds. A remote store tells nobody the order of two appends by machines whose clocks differ, and an upload takes a while:
-# parts that are younger are not merged.
+# Seconds. A remote store does not say in which order two machines with different clocks appended, and an upload takes a
+# while: younger parts are not merged.
 SETTLED = 600.0
-ABANDONED = 3600.0  # seconds: a temporary file of this age has no writer any more
+ABANDONED = 3600.0  # Seconds. A temporary file of this age has no writer any more.
 
 
 class Manifest(ManifestReader):
@@ -75,8 +80,8 @@ class Manifest(ManifestReader):
     Nothing is created before the first append. A manifest can be pickled, and used by many threads and processes at
     once, except that `compact` is for the holder of the workspace's lock (longtake.manifests.lock).
 
-    heavy: further columns that `read` gives only when they are named. part_rows: of a full compacted part (None: PART_ROWS),
-    fewer where rows are large, since a compaction holds two such parts.
+    heavy: further columns that `read` gives only when they are named. part_rows: rows of a full compacted part (None:
+    PART_ROWS); fewer where rows are large, since a compaction holds two such parts in memory.
     """
 
     def __init__(
@@ -100,8 +105,8 @@ class Manifest(ManifestReader):
         Columns are cast to the schema's types, missing nullable ones become null, and those beyond the schema are kept.
         A table without rows adds nothing and gives None.
 
-        Raises ValueError if a key is null or there twice, or if a column that is not nullable holds a null; StoreError
-        if the columns do not fit the schema or the part cannot be written.
+        Raises ValueError if a key is null or given twice, or if a column that is not nullable holds a null; StoreError if
+        the columns do not fit the schema or the part cannot be written.
         """
         rows = f"the rows to append to {self.path}"
         table = fit(table, self._joined([table.schema]), rows)
@@ -112,12 +117,26 @@ class Manifest(ManifestReader):
         if newest is not None:
             example = table[self.key].filter(from_numpy(~newest[0]))[0]
             raise ValueError(f"{rows} have the key {example} in column {self.key!r} more than once")
-        return self._write(table, lambda folder: self._next_time(after, folder)) if table.num_rows else None
+        if not table.num_rows:
+            return None
+        part = self._write(table, lambda folder: self._next_time(after, folder))
+        while (compaction := self._hidden_by(part)) is not None:
+            part = self._write(table, partial(self._next_time, compaction.time))
+        return part
+
+    def _hidden_by(self, part: Part) -> Part | None:
+        """The newest compaction that is newer than a part that was just uploaded, and may not have its rows; None on a disk, and
+        where the part is gone: then a compaction has them."""
+        if self.folder.is_local:
+            return None
+        parts = self.parts()
+        newer = [one for one in parts if one.compacted and one.time > part.time]
+        return newer[-1] if newer and part in parts else None
 
     def make_readable(self, further: Sequence[pa.Field] = ()) -> None:
-        """Where there is no part, write one without rows: pandas and DuckDB then read an empty table with these columns, and do
-        not fail at a folder that is not there. further: columns beyond the schema. A compaction removes the part once there
-        are rows."""
+        """If the manifest has no part, write one without rows: pandas and DuckDB then read an empty table with these
+        columns, and do not fail because the folder is missing. further: columns beyond the schema. A compaction removes the
+        part once there are rows."""
         if not self.parts():
             schema = self._joined([pa.schema(further)])
             self._write(no_rows(schema), lambda folder: self._next_time(0, folder))
@@ -125,7 +144,7 @@ class Manifest(ManifestReader):
     def compact(self, without: pa.Array | pa.ChunkedArray | None = None) -> None:
         """Leave exactly one row per key in the files, in few files, all with the same columns.
 
-        without: keys to leave out from now on, all of their rows.
+        without: keys whose rows are all removed.
 
         For the holder of the workspace's lock. Full parts without superseded rows stay as they are: a compaction costs
         what has changed, and holds the keys and about one part in memory. A kill at any moment loses nothing, and the
@@ -139,10 +158,10 @@ class Manifest(ManifestReader):
     def _compact(self, without: pa.Array | pa.ChunkedArray | None) -> None:
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
-        with in_turn(self.folder):  # no append may be between its choice of a name and that name's appearance
-            parts = self.parts()
+        with in_turn(self.folder):  # No append may be between its choice of a name and the appearance of that name.
+            parts = seen = self.parts()
         if any(part.rows for part in parts):
-            for part in (part for part in parts if not part.rows):  # see `make_readable`
+            for part in (part for part in parts if not part.rows):  # Empty parts come from `make_readable`.
                 with self._in_plain_words("delete", self._file(part.name)):
                     self.folder.remove(part.name)
             parts = [part for part in parts if part.rows]
@@ -160,9 +179,20 @@ class Manifest(ManifestReader):
         if chosen:
             kept = None if masks is None else [masks[i] for i in chosen]
             self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)
+        if not self.folder.is_local:
+            self._take_along(seen)
+
+    def _take_along(self, seen: Sequence[Part]) -> None:
+        """Append rows again that came after a compaction had listed the folder, with an older time than it has. They get the
+        first time after its own: older than those of all later appends. seen: the parts that it listed."""
+        parts = self.parts()
+        newest = max((part.time for part in parts if part.compacted), default=0)
+        late = [part for part in parts if part.time < newest and not part.compacted and part not in set(seen)]
+        if late:
+            self._written_again(late, newest + 1)
 
     def merge(self) -> int:
-        """Make one part of many small ones, while others append; how many parts are gone.
+        """Make one part of many small ones, while others append. Gives the number of parts that were replaced.
 
         As `compact`, but it looks only at small parts at the new end of the folder, and only where they are many. Rows that
         older parts hold and that were replaced stay until `compact`.
@@ -182,15 +212,16 @@ class Manifest(ManifestReader):
         if len(chosen) <= MERGE_PARTS:
             return 0
         with turn(self.workspace, wait=False) as ours:
-            if ours and set(chosen) <= set(self.parts()):  # nobody else has compacted since
+            if ours and set(chosen) <= set(self.parts()):  # No other run has compacted since.
                 self._with_small_merged(chosen)
                 return len(chosen)
         return 0
 
     def _with_small_merged(self, parts: Sequence[Part]) -> list[Part]:
-        """Make one part of each run of small ones, which are read once; the parts there are then. A merged part is as old as the
-        youngest of its run: newer than all parts before, and older than all behind. So no run ends between parts of the same
-        age, or an old row of the run could pass for as new as one of those."""
+        """Make one part of each sequence of small ones, which are read once. Gives the parts that exist then. A merged part
+        has the age of the youngest of its sequence: newer than all parts before it, and older than all parts behind it. A
+        sequence therefore never ends between parts of the same age: an old row of it would count as being as new as the
+        rows of those parts."""
         runs: list[list[Part]] = [[]]
         rows = 0
         for part in parts:
@@ -212,16 +243,20 @@ class Manifest(ManifestReader):
         return after
 
     def _merged(self, parts: Sequence[Part]) -> list[Part]:
-        """One part in place of some; a few, where those of one age are many rows."""
+        """One part in place of several, or a few parts, where parts of one age have many rows."""
+        made = self._written_again(parts, parts[-1].time | 1)
+        self._delete_all(parts)
+        return made
+
+    def _written_again(self, parts: Sequence[Part], when: int) -> list[Part]:
+        """The rows of some parts that are the newest among them, in new parts of one time."""
         tables = [loaded.table for loaded in self._ahead(parts, lambda part: self._load(part, None, verify=True))]
         schema = self._joined([table.schema for table in tables])
         tables = [fit(table, schema, self._file(part.name)) for part, table in zip(parts, tables, strict=True)]
         masks = _newest([table[self.key] for table in tables])
         if masks is not None:
             tables = [table.filter(from_numpy(mask)) for table, mask in zip(tables, masks, strict=True)]
-        made = [self._write(table, lambda _: parts[-1].time | 1) for table in _pieces(tables, self._full)]
-        self._delete_all(parts)
-        return made
+        return [self._write(table, lambda _: when) for table in _pieces(tables, self._full)]
 
     def _replace(
         self, parts: Sequence[Part], masks: list[npt.NDArray[np.bool_]] | None, schema: pa.Schema, when: int
@@ -229,7 +264,7 @@ class Manifest(ManifestReader):
         """Write the rows of some parts that count into new ones, then delete these parts."""
 
         def rows_to_keep() -> Iterator[pa.Table]:
-            # The last reading of these files, so their checksums are looked at.
+            # This is the last reading of these files, so their checksums are verified.
             for i, loaded in enumerate(self._ahead(parts, lambda part: self._load(part, None, verify=True))):
                 table = fit(loaded.table, schema, self._file(parts[i].name))
                 yield table if masks is None or masks[i].all() else table.filter(from_numpy(masks[i]))
@@ -268,8 +303,9 @@ class Manifest(ManifestReader):
         return part.rows < self._full // 2
 
     def _next_time(self, after: int, folder: int | None) -> int:
-        """An even time later than every part's. folder: the local one, open, in which it is our turn. What it remembers counts
-        if it was noted since this machine was started: a power cut may have kept a part and lost the note.
+        """An even time later than every part's. folder: the open local folder, if this process has its turn in it. Its note
+        of the newest part counts only if it was written since this machine was started: a power cut may have kept a part
+        and lost the note.
 
         A remote folder is listed once, since that takes seconds for 100,000 objects; from then on our clock and our own parts
         decide."""
@@ -282,7 +318,7 @@ class Manifest(ManifestReader):
         return self._latest
 
     def _write(self, table: pa.Table, choose_time: Callable[[int | None], int]) -> Part:
-        """One new part. Its time is chosen at the last moment, in turn with other writers."""
+        """Write one new part. Its time is chosen at the last moment, in turn with other writers."""
         try:
             tag = {METADATA: f"{self.name}/{self.version}".encode()}
             data = parquet(table.replace_schema_metadata(tag))

@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_from_bytes, unquote, unquote_plus, unquote_to_bytes
 
-# Query keys that are part of a signature or a key, in lower case. The known signers: Azure, CloudFront, Google (V2), AWS
-# (V2), Akamai, Alibaba, Tencent; and the names that people give to tokens of their own.
+# Query keys that are part of a signature or a key, in lower case: those of Azure, CloudFront, Google (V2), AWS (V2),
+# Akamai, Alibaba and Tencent, and the names that people give to tokens of their own.
 SECRET_KEYS = frozenset({
     "sig", "se", "sp", "sv",
     "signature", "expires", "key-pair-id",
@@ -27,8 +27,8 @@ SECRET_KEYS = frozenset({
     "auth", "authorization", "password", "passwd", "pwd", "passphrase", "credential", "credentials",
 })  # fmt: skip
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-tos-")
-# Keys that only belong to a signature where one of these others stands beside them: by themselves they may well tell films
-# apart (`?st=12`, `?policy=open`).
+# Keys that belong to a signature only where one of these others is in the same query. By themselves they may name
+# different films (`?st=12`, `?policy=open`).
 _BESIDE: dict[str, frozenset[str]] = {
     "sig": frozenset({
         "ss", "srt", "sr", "st", "spr", "sip", "si", "skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "scid",
@@ -36,10 +36,10 @@ _BESIDE: dict[str, frozenset[str]] = {
     }),
     "key-pair-id": frozenset({"policy"}),
 }  # fmt: skip
-# Here the text before an @ is a container and not a user.
+# Schemes in which the text before an @ is a container and not a user.
 _CONTAINERS = {"abfs", "abfss", "az", "wasb", "wasbs"}
 _HIDDEN = "…"
-_LEAST_SECRET = 4  # Characters. A shorter text is no secret by itself, and to blank it would blank words as well.
+_LEAST_SECRET = 4  # Characters. A shorter text is no secret by itself, and blanking it would blank words as well.
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PORT = re.compile(r"[^:]*(:\d*)?|\[[^\]]*\](:\d*)?")
 _TAIL = re.compile(r"[?#]")
@@ -49,7 +49,7 @@ _USERINFO_IN_TEXT = re.compile(
 )
 _KEY_IN_TEXT = re.compile(r"(?:[?&;#]|&amp;)([A-Za-z0-9_.%+-]{1,60})=")
 _VALUE_IN_TEXT = re.compile(r"[^\s&#'\"<>;,)\]}]+")
-# The same of a URI that is a value of another one's query, its signs written with percents, however often.
+# The same for a URI that is a value of another URI's query, with its signs written as percents once or several times.
 _USERINFO_IN_VALUE = re.compile(
     r"(%(?:25)*3A(?:%(?:25)*2F){2})((?:(?!%(?:25)*(?:2F|3F|23|40))[^\s/?#&'\"<>@])+)%(?:25)*40", re.I
 )
@@ -57,8 +57,8 @@ _KEY_IN_VALUE = re.compile(r"%(?:25)*(?:3F|26|23)([A-Za-z0-9_.+-]{1,60})%(?:25)*
 _VALUE_IN_VALUE = re.compile(r"(?:(?!%(?:25)*(?:26|23))[^\s&#'\"<>;,)\]}])+", re.I)
 _PARAMETER = r"[A-Za-z0-9_.%+-]{1,60}="
 _PIECE = re.compile(rf"(?:[?#&]|;(?={_PARAMETER}))(?:(?!;{_PARAMETER})[^?#&])*")
-# How many URIs in one another are looked into, and how often one may have been written with percents; the work doubles with
-# each, and nobody's links go that far.
+# Levels of URIs in one another that are searched for secrets, and of percents in one another. The work doubles with
+# each level, and real links have fewer.
 _NESTED = 4
 
 
@@ -184,7 +184,8 @@ def _userinfo(uri: str, match: re.Match[str]) -> tuple[str, str | None, str]:
         if _is_container(start, userinfo):
             return start, None, rest
         return start, userinfo, host + rest[len(authority) :]
-    # What follows a colon is no port: a password that holds a slash, a question mark or a hash sign unescaped.
+    # The text after the colon is no port, so it is a password that holds a slash, a question mark or a hash sign
+    # unescaped.
     if ":" in authority and "@" in rest and not _PORT.fullmatch(authority):
         userinfo, _, host = rest.partition("@")
         return start, userinfo, host
@@ -229,11 +230,11 @@ def _without_secrets(tail: str, secret_keys: Collection[str] = (), depth: int = 
     kept, lost = "", ""
     for piece in _pieces(tail):
         key, equals, value = piece[1:].partition("=")
-        # A value may hold semicolons: what stands behind a secret belongs to it.
+        # A value may hold semicolons: the text after a secret's semicolon belongs to the secret.
         if (equals and _is_secret(key, secret_keys, beside)) or (lost and piece[0] == ";"):
             lost = lost or piece[0]
         else:
-            # What follows a secret that opened the query, or the fragment, opens it now.
+            # Where the secret opened the query or the fragment, the piece after it opens it now.
             mark = lost if piece[0] == "&" and lost in ("?", "#") else piece[0]
             kept += mark + key + equals + (_open_value(value, secret_keys, depth) if depth else value)
             lost = ""

@@ -52,7 +52,8 @@ class SegmentedAttnProcessor:
             for x in (attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states))
         )
         bias = None if attention_mask is None else attention_mask.to(q.dtype).unsqueeze(1)  # (B, 1, 1, N·L)
-        # Of each window the tokens in hand, [start, end) counted from the first of them, and what they attend to.
+        # For each window: the tokens [start, end) of this call that it holds, counted from the first one, and their
+        # attention to the window's texts.
         parts: list[tuple[int, int, Tensor]] = []
         for window in self.segmentation.windows(self.frames):
             start, end = max(0, window.start * area - first), min(tokens, window.end * area - first)
@@ -64,15 +65,15 @@ class SegmentedAttnProcessor:
                 q[:, :, start:end], k[:, :, texts], v[:, :, texts], attn_mask=mask
             )
             parts.append((start, end, attended))
-        # Between neighbouring edges the same windows hold every token: their mean is taken there, and no buffer of the
-        # whole length is written twice.
+        # Between neighbouring edges the same windows hold every token. Their mean is taken for that stretch, and no
+        # buffer of the whole length is written twice.
         edges = sorted({edge for start, end, _ in parts for edge in (start, end)})
         pieces = []
         for a, b in pairwise(edges):
             over = [part[:, :, a - start : b - start] for start, end, part in parts if start <= a and b <= end]
             pieces.append(over[0] if len(over) == 1 else sum(over[1:], over[0]) / len(over))
         out = torch.cat(pieces, dim=2).transpose(1, 2).flatten(2)
-        out = attn.to_out[1](attn.to_out[0](out))  # projection, dropout
+        out = attn.to_out[1](attn.to_out[0](out))  # The two layers are projection and dropout.
         result: Tensor = out / attn.rescale_output_factor
         return result
 

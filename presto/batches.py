@@ -26,7 +26,7 @@ from longtake.presto.objective import TIMESTEPS, Objective, shifted
 from longtake.presto.plan import Plan
 from longtake.presto.text import pad_captions
 
-_NOT_NOISE = 0xDEECE66D  # timesteps and dropout have seeds of their own
+_NOT_NOISE = 0xDEECE66D  # Gives the seeds of timesteps and dropout, which differ from those of the noise.
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Reader:
                 except ClipError as error:
                     files.append(None)
                     drop(i, error)
-            # of a file whose head cannot be read, the captions' lengths are nobody's business
+            # A file whose head cannot be read brings no lengths of captions.
             lengths = [
                 [
                     len(null) if file is None or out else length
@@ -191,7 +191,8 @@ class Drawn:
 
 def draw(config: TrainConfig, number: int, *, dropout: bool = True) -> Drawn:
     """Drawn from the run's seed and the clip's number in the run, and from nothing else."""
-    # torch's generator on the CPU takes 32 bits of a seed: so runs begin at places far apart, and count on from there
+    # The generator of torch on the CPU takes 32 bits of a seed. Runs therefore begin at places far apart, and count on from
+    # there.
     start = int.from_bytes(hashlib.sha256(str(config.seed).encode()).digest()[:4], "big")
     seed = (start + number) % 2**32
     generator = torch.Generator().manual_seed(_NOT_NOISE ^ seed)

@@ -39,7 +39,7 @@ def parameters(config: Mapping[str, Any]) -> int:
     cross, patch, text = config["cross_attention_dim"], config["patch_size"], config["caption_channels"]
     bias = dim if config["attention_bias"] else 0
     attention = 4 * dim * dim + 3 * bias + dim + 2 * dim * dim + 2 * cross * dim + 3 * bias + dim
-    norms = 4 * dim if config["norm_elementwise_affine"] else 0  # norm1, norm2 (norm3 counted below)
+    norms = 4 * dim if config["norm_elementwise_affine"] else 0  # These are norm1 and norm2; norm3 is counted below.
     norms += 2 * dim if config["norm_elementwise_affine"] else 0
     block = attention + 8 * dim * dim + 5 * dim + 6 * dim + norms
     ends = config["in_channels"] * patch**2 * dim + dim + dim * patch**2 * config["out_channels"]
@@ -140,7 +140,7 @@ def memory_bytes(
     ends = parameters({**config, "num_layers": 0})
     block = (count - ends) / layers
     keys = captions * MAX_TOKENS * bucket.micro_batch
-    saved = (SAVED * n + 2 * keys) * dim * width  # Of the text, each block saves its keys and values.
+    saved = (SAVED * n + 2 * keys) * dim * width  # Each block saves its keys and values of the text.
     again = saved + 2 * 4 * n * dim * width
     kept = n * dim * width * (2 if checkpointing == "selective" else 1)  # The input, and what self-attention gives.
     activations = layers * kept + again if checkpointing else layers * saved + 2 * 4 * n * dim * width

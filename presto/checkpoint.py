@@ -39,7 +39,7 @@ MANIFEST = "checkpoint.json"
 FOLDER = "checkpoints"
 VERSION = 2
 _NAME = re.compile(r"step-(\d{8})")
-# DCP tells of a missing key, another size or a bad file in several ways; CheckpointException is no Exception.
+# DCP reports a missing key, another size or a bad file in several ways, and CheckpointException is no Exception.
 _FAULTS = (Exception, CheckpointException)
 
 
@@ -64,7 +64,7 @@ class Writer:
     def __init__(self, run: Path, keep: int, ranks: Ranks, *, in_background: bool = False) -> None:
         self.run, self.keep, self.ranks = run, keep, ranks
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if in_background else None
-        # What the threads tell each other must not come between what the ranks do meanwhile.
+        # The threads have a group of their own, so that their messages do not mix with those of the ranks.
         self._group: Any = dist.new_group(backend="gloo") if in_background else None
         self._begun: tuple[int, dict[str, Any], Future[dict[str, str]]] | None = None
 
@@ -114,7 +114,7 @@ class Writer:
         try:
             mine = hashes.result()
         except _FAULTS as error:
-            # CheckpointException is no Exception: it would pass every `except Exception` on its way.
+            # CheckpointException is no Exception, and would pass every `except Exception` on its way.
             mine = _told(error)
         every: list[Any] = [None] * self.ranks.world
         dist.all_gather_object(every, mine)

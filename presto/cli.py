@@ -67,16 +67,23 @@ def _options(
 
 Model = Annotated[
     Path,
-    typer.Option("--model", "-m", help="A model folder: rhymes-ai/Allegro downloaded, or an export.", metavar="DIR"),
+    typer.Option(
+        "--model", "-m", help="Use this model folder: a download of rhymes-ai/Allegro, or an export.", metavar="DIR"
+    ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Write into this folder.")]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", "-r", metavar="NAME_OR_FILE", help="A shipped recipe or a YAML file.")
+    str, typer.Option("--recipe", "-r", metavar="NAME_OR_FILE", help="Use this recipe: one that ships, or a YAML file.")
 ]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value: --set optimizer.rate=5e-5")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Use another value, such as optimizer.rate=5e-5. Repeat the option for several values.",
+    ),
 ]
-Seeds = Annotated[list[int] | None, typer.Option("--seed", help="May be repeated.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="Use this seed. Repeat the option for several seeds.")]
 
 
 def guarded(command: Callable[P, T]) -> Callable[P, T]:
@@ -120,20 +127,27 @@ def _config(recipe: str, sets: list[str] | None) -> Any:
 @app.command()
 @guarded
 def encode(
-    dataset: Annotated[str, typer.Argument(help="A folder dataset/<tier> of longtake export, or its URI (s3://…).")],
+    dataset: Annotated[
+        str, typer.Argument(help="Encode this folder dataset/<tier> of longtake export, or its URI (s3://…).")
+    ],
     model: Model,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The folder to write, or a URI.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="Write into this folder, or URI.")],
     recipe: RecipeName = "pretrain",
     sets: Sets = None,
     engine: Annotated[EngineName, typer.Option(help="Encode on Ray, or in this process (inline).")] = RAY,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; else one is started here.")] = None,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting a local one.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Fewer than the cluster has GPUs, or CPUs where it has none.")
+        int | None,
+        typer.Option(
+            min=1, help="Let this many workers run at once. Default: one per GPU, or per CPU on a cluster without GPUs."
+        ),
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try clips again that failed before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to encode; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how much is left to encode, and write nothing.")
+    ] = False,
 ) -> None:
-    """Encode a dataset into VAE latents and T5 embeddings. Stopped at any moment, the same command goes on."""
+    """Encode a dataset into VAE latents and T5 embeddings. After a stop at any moment, the same command goes on."""
     from longtake.presto.encode import compact, encode_here, plan
     from longtake.presto.files import place
     from longtake.presto.progress import Progress, left, outcome
@@ -161,25 +175,28 @@ def encode(
 @guarded
 def train(
     data: Annotated[
-        str, typer.Argument(help="A folder of encode, or dataset/<tier> (encoded in the loop), or the URI of one.")
+        str,
+        typer.Argument(
+            help="Train on this folder of `encode`, or on dataset/<tier>, which is encoded in the loop; or on the URI of one."
+        ),
     ],
     model: Model,
     output: Output,
     recipe: RecipeName = "pretrain",
     sets: Sets = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print buckets, steps, memory and drops; train nothing.")
+        bool, typer.Option("--dry-run", help="Print buckets, steps, memory and drops, and train nothing.")
     ] = False,
     ranks: Annotated[
-        int | None, typer.Option(min=1, help="Of --dry-run: ranks to plan for. Default: torchrun's.")
+        int | None, typer.Option(min=1, help="Plan for this many ranks with --dry-run. Default: torchrun's.")
     ] = None,
     ray_workers: Annotated[
-        int | None, typer.Option("--ray", min=1, metavar="N", help="N ranks under Ray Train.")
+        int | None, typer.Option("--ray", min=1, metavar="N", help="Run N ranks under Ray Train.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster, with --ray.")] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="With --ray: ranks without GPUs.")] = False,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster with --ray.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Use no GPUs with --ray.")] = False,
 ) -> None:
-    """Train, or go on with a run that was stopped. Several GPUs: torchrun --nproc-per-node 8 -m longtake.presto train …"""
+    """Train, or go on with a run that was stopped. For several GPUs: `torchrun --nproc-per-node 8 -m longtake.presto train …`."""
     from longtake.presto.files import place
     from longtake.presto.prepare import Run, describe, prepare
 
@@ -203,12 +220,19 @@ def train(
 @app.command()
 @guarded
 def export(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="Export the run in this folder.")],
     model: Model,
     output: Output,
-    average: Annotated[bool | None, typer.Option("--average/--last", help="The averaged weights, or the last.")] = None,
+    average: Annotated[
+        bool | None,
+        typer.Option(
+            "--average/--last",
+            help="Export the averaged weights, or the last ones. Default: the averaged ones if the run has any.",
+        ),
+    ] = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="The adapters alone, of a run with lora, as a folder that peft loads.")
+        bool,
+        typer.Option("--adapter", help="Export only the adapters of a run with lora, as a folder that peft loads."),
     ] = False,
 ) -> None:
     """Write the newest checkpoint of a run as a model folder that AllegroPipeline loads; adapters are merged into it."""
@@ -221,25 +245,36 @@ def export(
 @app.command()
 @guarded
 def sample(
-    model: Annotated[Path, typer.Argument(help="A model folder of this trainer: RUN/export.")],
+    model: Annotated[Path, typer.Argument(help="Sample from this model folder of the trainer: RUN/export.")],
     output: Output,
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Once per segment, in order.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="Use this prompt. Repeat the option for each segment, in order."),
+    ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="A file: JSON or YAML lists, or lines with blank ones between.")
+        Path | None,
+        typer.Option(
+            help="Read the prompts of several videos from this file: JSON or YAML lists, or lines with blank ones between."
+        ),
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt, for every segment.")] = None,
+    negative: Annotated[str | None, typer.Option(help="Use this negative prompt for every segment.")] = None,
     seed: Seeds = None,
-    frames: int = 88,
-    height: int = 720,
-    width: int = 1280,
-    steps: Annotated[int, typer.Option(min=1, help="Of the sampler (Euler ancestral).")] = 100,
-    guidance: Annotated[float, typer.Option(min=1.0)] = 7.0,
+    frames: Annotated[int, typer.Option(help="Make this many frames.")] = 88,
+    height: Annotated[int, typer.Option(help="Make frames of this height in pixels.")] = 720,
+    width: Annotated[int, typer.Option(help="Make frames of this width in pixels.")] = 1280,
+    steps: Annotated[int, typer.Option(min=1, help="Take this many steps of the sampler (Euler ancestral).")] = 100,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Use this scale of classifier-free guidance.")] = 7.0,
     template: Annotated[
-        str | None, typer.Option(help="Words around each prompt, {} for it, or a file of them; '{}' adds none.")
+        str | None,
+        typer.Option(
+            help="Put these words around each prompt, which {} stands for; or the words of this file. With '{}', none are added."
+        ),
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of the file.")] = 15.0,
-    endpoint: Annotated[str | None, typer.Option(help="OpenAI-compatible; expands a single prompt to five.")] = None,
-    endpoint_model: Annotated[str, typer.Option(help="The model to ask there.")] = "default",
+    fps: Annotated[float, typer.Option(min=0.1, help="Give the file this many frames per second.")] = 15.0,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Let a model at this OpenAI-compatible endpoint expand a single prompt to five.")
+    ] = None,
+    endpoint_model: Annotated[str, typer.Option(help="Ask the model with this name at the endpoint.")] = "default",
 ) -> None:
     """Sample videos: five prompts each, or one that a language model expands to five."""
     from longtake.presto.config import POSITIVE, template_text
@@ -269,19 +304,25 @@ def sample(
 @app.command()
 @guarded
 def evaluate(
-    samples: Annotated[Path, typer.Argument(help="A folder of sample: videos with their prompts beside them.")],
+    samples: Annotated[
+        Path, typer.Argument(help="Evaluate this folder of `sample`: videos with their prompts beside them.")
+    ],
     output: Output,
     real: Annotated[
-        str | None, typer.Option(metavar="DIR", help="A dataset/<tier>: its clips are measured beside.")
+        str | None, typer.Option(metavar="DIR", help="Measure the clips of this dataset/<tier>, too.")
     ] = None,
-    flow: Annotated[str, typer.Option(help="dis, raft-large, raft-large-princeton (VBench's), unimatch, …")] = "dis",
-    clip: Annotated[str | None, typer.Option(help="ViT-L-14, ViT-B-32 or ViT-B-16: alignment, too.")] = None,
-    lpips: Annotated[str | None, typer.Option(help="alex, vgg or squeeze: LPIPS, too.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="Real clips to measure.")] = 100,
+    flow: Annotated[
+        str, typer.Option(help="Measure flow with dis, raft-large, raft-large-princeton (VBench's), unimatch, …")
+    ] = "dis",
+    clip: Annotated[
+        str | None, typer.Option(help="Measure alignment, too, with ViT-L-14, ViT-B-32 or ViT-B-16.")
+    ] = None,
+    lpips: Annotated[str | None, typer.Option(help="Measure LPIPS, too, with alex, vgg or squeeze.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Measure at most this many real clips.")] = 100,
 ) -> None:
     """Dynamic degree, segment–caption alignment, diversity and coherence, beside real clips and shuffled captions.
 
-    Weights lie in the models folder: longtake models pull raft-large-princeton clip-vit-l-14 alexnet"""
+    Weights lie in the models folder, where `longtake models pull raft-large-princeton clip-vit-l-14 alexnet` puts them."""
     from longtake.presto.evaluate import evaluate_folder, report
     from longtake.presto.files import place
 
@@ -294,10 +335,10 @@ def evaluate(
 @app.command()
 @guarded
 def vbench(
-    samples: Annotated[Path, typer.Argument(help="A folder of sample.")],
+    samples: Annotated[Path, typer.Argument(help="Copy this folder of `sample`.")],
     output: Output,
 ) -> None:
-    """Copy samples under VBench's names, for its own environment; see docs/presto.md."""
+    """Copy samples under the names that VBench expects, to evaluate them in its own environment (docs/presto.md)."""
     from longtake.presto.evaluate import export_vbench
 
     print(export_vbench(samples, output))
@@ -306,10 +347,12 @@ def vbench(
 @app.command()
 @guarded
 def ab(
-    first: Annotated[Path, typer.Argument(help="A folder of sample, of one model.")],
-    second: Annotated[Path, typer.Argument(help="And of the other, on the same prompts.")],
+    first: Annotated[Path, typer.Argument(help="Compare this folder of `sample` of one model.")],
+    second: Annotated[
+        Path, typer.Argument(help="Compare it with this folder of the other model, on the same prompts.")
+    ],
     output: Output,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Draw the sides of the pairs with this seed.")] = 0,
 ) -> None:
     """Write a page for a blind comparison: the folder to hand out, and beside it OUTPUT.key.json to keep."""
     from longtake.presto.ab import write_page
@@ -323,8 +366,8 @@ def ab(
 @app.command()
 @guarded
 def tally(
-    key: Annotated[Path, typer.Argument(help="The page's key, beside its folder: OUTPUT.key.json.")],
-    votes: Annotated[list[Path], typer.Argument(help="The files that judges sent back.")],
+    key: Annotated[Path, typer.Argument(help="Use this key of the page: OUTPUT.key.json, beside its folder.")],
+    votes: Annotated[list[Path], typer.Argument(help="Count these files, which judges sent back.")],
 ) -> None:
     """Count win, lose and tie of the first model, by criterion, with intervals and the agreement between judges."""
     from longtake.presto.ab import count_votes, tally_table
@@ -334,7 +377,7 @@ def tally(
 
 @app.command()
 @guarded
-def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, with every default.")] = None) -> None:
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe, with every default.")] = None) -> None:
     """Name the recipes that ship, or print one."""
     from longtake.presto.config import load_config
     from longtake.presto.config import recipes as names

@@ -268,9 +268,9 @@ class TrainConfig(_Part):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-# Settings on which what a run has done rests: which clips it took in which order, with which captions and sizes, and the
-# model that they trained. A resumed run may not change them: it would be a run that never was. Whatever else it changes
-# holds from then on, and is logged.
+# Settings that the past of a run rests on: which clips it took in which order, with which captions and sizes, and the
+# model that they trained. A resumed run may not change them, since its past would then be that of another run. Any
+# other change holds from then on, and is logged.
 PAST = (
     "tier",
     "attention",
@@ -341,7 +341,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], 
     refused: list[str] = []
     allowed: list[str] = []
     for key, a, b in _differing(old, new):
-        # An average that is kept from the middle on would be none of the steps before.
+        # An average that begins in the middle of a run would lack the steps before.
         past = any(key == name or key.startswith(f"{name}.") for name in PAST) or (key == "optimizer.ema" and a is None)
         if key == "data.buckets" and _without(a, "micro_batch") == _without(b, "micro_batch"):
             past = False

@@ -23,7 +23,7 @@ from longtake.presto.files import Place, exists
 from longtake.presto.folder import require_model_folder, text_fingerprint, vae_fingerprint
 from longtake.presto.frames import read_frames
 
-BATCH = 4  # clips per task: what a kill loses
+BATCH = 4  # Clips per task, which is what a kill loses.
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def plan(
         for drop in drops
         if known.get(drop.clip_id, {}).get("error") != drop.message
     ]
-    # so that training on what a stopped run has encoded counts the rest
+    # A later run of training then counts the clips that a stopped `encode` did not reach.
     ahead = ClipError("not_encoded", "`encode` has not reached it: run it to its end")
     pending = [_row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in known]
     now = {clip.clip_id: clip.split for clip in clips}

@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # ok | error
-        pa.field("error_kind", pa.string()),  # a key of longtake.presto.errors.DROPS
+        pa.field("status", pa.string(), nullable=False),  # Values: ok, error.
+        pa.field("error_kind", pa.string()),  # A key of longtake.presto.errors.DROPS.
         pa.field("error", pa.string()),
         pa.field("video_id", pa.string(), nullable=False),
-        pa.field("content", pa.string()),  # hash of the clip's file and captions
-        pa.field("bucket", pa.string()),  # 88x720x1280
-        pa.field("vae", pa.string(), nullable=False),  # fingerprints of the weights
+        pa.field("content", pa.string()),  # Hash of the clip's file and captions.
+        pa.field("bucket", pa.string()),  # Frames, height and width, such as 88x720x1280.
+        pa.field("vae", pa.string(), nullable=False),  # Fingerprints of the weights.
         pa.field("text_encoder", pa.string(), nullable=False),
         pa.field("segments", pa.int32()),
         pa.field("tier", pa.string()),
         pa.field("tokens", pa.list_(pa.int32())),
         pa.field("bytes", pa.int64()),
-        pa.field("split", pa.string()),  # that the dataset names; null: train
+        pa.field("split", pa.string()),  # The split that the dataset names. Null: train.
     ]
 )
 
 
 _LATENTS = "latents"
-_MOST_HEAD = 1 << 20  # bytes
-# What a file holds: dimensions, and the types that each may have.
+_MOST_HEAD = 1 << 20  # Bytes of a file's head. The head of a file that `encode` wrote is far smaller.
+# Name of a tensor in a file → its number of dimensions, and the types that it may have.
 _TENSORS = {"moments": (4, "F16"), "text": (2, "BF16", "F16", "F32"), "lengths": (1, "I32")}
 _DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "I32": "int32"}
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 DROPS: dict[str, str] = {
-    "missing": "its file is not there",
+    "missing": "its file is missing",
     "unreadable": "its file does not decode, or not all of it",
     "short": "it has fewer frames than its row says, or than its bucket takes",
     "small": "it is smaller than every bucket",
     "aspect": "no bucket has nearly its aspect ratio",
     "captions": "a caption is missing or empty",
     "bucket": "it was encoded for a size that is no bucket of this configuration",
-    "crash": "whoever encoded it was killed by it",
+    "crash": "the worker that encoded it was killed by it",
     "not_encoded": "`encode` has not reached it",
 }
 

@@ -30,8 +30,8 @@ from longtake.presto.frames import read_frames
 from longtake.presto.perception import Array, Clip, Distance, Flow, optical_flow
 from longtake.presto.video import Frames, read_video
 
-RATE = 8.0  # frames per second that VBench looks at
-_NAME_BYTES = 240  # of a prompt in a file name
+RATE = 8.0  # Frames per second that VBench looks at.
+_NAME_BYTES = 240  # Bytes of a prompt in a file's name.
 
 
 # ── dynamic degree ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,7 +30,7 @@ _SYSTEM = (
 )
 _TITLE = re.compile(r"\W*(?:(?:scene|segment|shot|part|prompt)\s*\d+\b|\d+\s*[.:)])", re.IGNORECASE)
 _TRIES = 3
-_MOST_TOKENS = 4096  # Of an answer: five prompts of some 100 words are a fifth of it.
+_MOST_TOKENS = 4096  # Tokens of an answer: five prompts of some 100 words are a fifth of it.
 
 
 def expand(prompt: str, count: int, endpoint: str, model: str, timeout: float = 120.0) -> list[str]:
@@ -39,7 +39,7 @@ def expand(prompt: str, count: int, endpoint: str, model: str, timeout: float = 
     `count` different texts."""
     try:
         url = plain_url(endpoint)
-        # The caller gave the address, so it needs nobody's permission.
+        # The caller gave the address, so it needs no further permission.
         client = Endpoint(EndpointSettings(endpoint=url, model=model, timeout=timeout, request_tries=_TRIES))
         client.permit(Permission.of_user([url]))
     except (ValueError, PermissionFault) as error:

@@ -106,5 +106,5 @@ def _write_scheduler(folder: Path, scheduler: Any) -> None:
 def _link(source: str, target: str) -> None:
     try:
         Path(target).hardlink_to(Path(source).resolve())
-    except OSError:  # another disk
+    except OSError:  # The target is on another disk.
         shutil.copyfile(source, target)

@@ -16,8 +16,8 @@ from pathlib import Path
 from longtake.manifests.folder import Folder, FolderError, folder_by_name, is_uri
 from longtake.presto.errors import PrestoError
 
-Place = Path | str  # a local path, or a URI
-WAITS = (1.0, 4.0, 16.0, 60.0)  # seconds before each further try of a remote read
+Place = Path | str  # A local path, or a URI.
+WAITS = (1.0, 4.0, 16.0, 60.0)  # Seconds before each further try of a remote read.
 
 
 def place(given: str) -> Place:
@@ -91,7 +91,7 @@ def read(path: str) -> bytes:
             return folder.read(name)
         except FileNotFoundError:
             raise
-        except Exception as error:  # each filesystem of fsspec raises its own
+        except Exception as error:  # Each filesystem of fsspec raises errors of its own.
             if wait is None:
                 raise PrestoError(f"{path} cannot be read, {len(WAITS) + 1} tries: {error}") from error
             time.sleep(wait)

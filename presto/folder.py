@@ -20,8 +20,8 @@ from longtake.presto.config import Encoding
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
 
-# What these rules say is written where they are applied, in vae.py and frames.py. A new rule has a new name, so that
-# clips that were encoded by the old one are encoded again.
+# The rules are applied in vae.py and frames.py, and explained there by these sentences. A new rule has a new name, so
+# that clips that were encoded by the old rule are encoded again.
 TILE_RULE = "the VAE's own tiles where they cover the size, else tiles of whole frames"
 FRAME_RULE = "of evenly spaced moments, the frame that is shown"
 
@@ -30,7 +30,7 @@ WEIGHTS = "weights.json"
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 # Embeddings have as many rows as the vocabulary has tokens, rounded up to a multiple of this (T5: 32,128 for 32,100).
 VOCABULARY_STEP = 128
-_SAMPLES = 64  # places of a weight file that its fingerprint reads
+_SAMPLES = 64  # Places of a weight file that its fingerprint reads.
 _SAMPLE_BYTES = 1 << 16
 
 

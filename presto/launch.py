@@ -22,9 +22,9 @@ from longtake.presto.prepare import Run, prepare
 if TYPE_CHECKING:
     from longtake.curation.running.jobs import Report
 
-_MEMORY_MIB = 4096  # of a worker on a cluster
-_PATIENCE_SECONDS = 1800.0  # for a batch of clips; on a CPU the VAE takes minutes to a clip
-_TRIES = 5  # that Ray may stop in a row without a batch done
+_MEMORY_MIB = 4096  # MiB of memory that a worker on a cluster takes.
+_PATIENCE_SECONDS = 1800.0  # Seconds for a batch of clips. On a CPU the VAE takes minutes for a clip.
+_TRIES = 5  # Times in a row that Ray may stop without a finished batch.
 
 
 @contextmanager
@@ -35,10 +35,10 @@ def _cluster(address: str | None) -> Iterator[None]:
     started = not ray.is_initialized()
     if started:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # its core tells of actors that might not come back; ours need nothing that could get lost
+        # Ray's core warns of actors that might not be restored. Ours hold nothing that could be lost.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         options: dict[str, Any] = {} if address else {"include_dashboard": False}
-        # not None, which would join whatever cluster this machine was last in
+        # An address of None would join the cluster that this machine was last in.
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
         yield
@@ -119,7 +119,7 @@ def fit_on_ray(run: Run, workers: int, *, gpus: bool, retries: int = 3, address:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    # What can be known now need not be found out by every worker, four times.
+    # The check on the driver saves four tries of every worker.
     prepare(run).require_world(run.config.parallel, workers)
     with _cluster(address):
         trainer = TorchTrainer(
@@ -145,5 +145,5 @@ def _fit(given: dict[str, Any]) -> None:
 
     from longtake.presto.train import fit
 
-    # a barrier: every rank calls it, which `fit` promises
+    # Every rank calls `report`, which is a barrier, as `fit` promises.
     fit(given["run"], report=ray.train.report)

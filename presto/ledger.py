@@ -19,7 +19,7 @@ class Ledger:
 
     def __init__(self, run: Run, prepared: Prepared, ranks: Ranks) -> None:
         self.run, self.prepared, self.ranks = run, prepared, ranks
-        self.drops: list[Drop] = []  # Of this rank, of the step in hand.
+        self.drops: list[Drop] = []  # The drops of this rank in the current step.
         self.unreadable = 0
 
     def settle(self, step: int, clips: float, dropped: int) -> None:

@@ -71,7 +71,7 @@ def _wandb(run: Path, config: TrainConfig) -> Any:
         dir=str(run),
         config=config.model_dump(mode="json"),
     )
-    started.define_metric("*", step_metric="step")  # Steps that are done again after a crash may come twice.
+    started.define_metric("*", step_metric="step")  # Steps that are done again after a crash may be in the log twice.
     return started
 
 
@@ -97,5 +97,5 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
         except ValueError:
-            continue  # a kill came in the middle of it
+            continue  # A kill interrupted the writing of this line.
     return found

@@ -16,7 +16,7 @@ from longtake.presto.config import TrainConfig
 from longtake.presto.objective import TIMESTEPS
 from longtake.presto.parallel import Ranks
 
-BINS = 10  # of timesteps, in the log
+BINS = 10  # Bins of timesteps in the log.
 _SIZES = {"loss": 1, "clips": 1, "dropped": 1, "stop": 1, "written": 1, "loss_by_time": BINS, "clips_by_time": BINS}
 
 
@@ -76,7 +76,7 @@ class Meter:
 
     def add(self, totals: Totals, norm: float, rate: float, bucket: int, text_length: int) -> None:
         """After a step. totals: over all ranks; text_length: tokens of a caption, as padded."""
-        if self.peak is None:  # measured once, before the first entry
+        if self.peak is None:  # The peak is measured once, before the first entry.
             with self.aside():
                 self.peak = measured_peak(self.ranks.device, self.config.precision)
         size, clips = self.config.data.buckets[bucket], float(totals.clips)

@@ -24,7 +24,7 @@ from longtake.presto.folder import (
 )
 from longtake.presto.segments import Segmentation
 
-disable_progress_bar()  # five bars per pipeline, in logs too
+disable_progress_bar()  # Each pipeline would draw five bars, in logs too.
 
 _INSTALL = "pip install '.[presto]'"
 

@@ -22,7 +22,8 @@ from torch.distributed.tensor import DTensor
 
 from longtake.presto.config import Parallel
 
-DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}  # of forward and backward
+# Types of the forward and backward passes.
+DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 _CAST = ("hidden_states", "encoder_hidden_states", "encoder_attention_mask")
 
 
@@ -91,7 +92,7 @@ def ranks() -> Iterator[Ranks]:
     ours = not dist.is_initialized()
     if cuda:
         if not ours:
-            device = torch.device("cuda", torch.cuda.current_device())  # Ray Train has chosen it
+            device = torch.device("cuda", torch.cuda.current_device())  # Ray Train has chosen the device.
         torch.cuda.set_device(device)
     if ours:
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
@@ -121,7 +122,7 @@ def shard(model: Any, found: Ranks, precision: str) -> None:
     )
     mesh = mesh if replicas > 1 else mesh["shards"]
     compute, master = DTYPES[precision], master_dtype(precision)
-    # inputs are cast by hand: the tables of the rotary embedding must stay float32
+    # Inputs are cast by hand, since the tables of the rotary embedding must stay float32.
     same: dict[str, Any] = {"param_dtype": compute, "reduce_dtype": master, "cast_forward_inputs": False}
     inside, outside = MixedPrecisionPolicy(**same), MixedPrecisionPolicy(**same, output_dtype=master)
     for block in model.transformer_blocks:

@@ -46,8 +46,8 @@ _NETS: dict[str, type[Lpips]] = {"alex": Lpips, "vgg": LpipsVgg, "squeeze": Lpip
 FLOWS = ("dis", *_LEARNED)
 CLIPS = tuple(WIDTHS)
 NETS = tuple(_NETS)
-_LONG_SIDE = 960  # of the frames that LPIPS compares, as in curation
-_NO_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # in OpenAI's files
+_LONG_SIDE = 960  # Pixels of the frames that LPIPS compares, as in curation.
+_NO_PARAMETERS = ("input_resolution", "context_length", "vocab_size")  # Entries of OpenAI's files that are no weights.
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def optical_flow(name: str) -> Flow:
         raise PrestoError(f"there is no flow {name!r}; there are {', '.join(FLOWS)}")
     network = _LEARNED[name]()
     with _as_set_up():
-        _ = network._model  # now, and not at the first video
+        _ = network._model  # The model loads now, and not at the first video.
     return partial(_learned, network)
 
 

@@ -14,7 +14,7 @@ from longtake.presto.config import Bucket
 from longtake.presto.encode import Todo
 from longtake.presto.errors import DROPS
 
-_EVERY_SECONDS = 10.0  # Between two lines: a log of a day's encoding stays under 9,000 of them.
+_EVERY_SECONDS = 10.0  # Seconds between two lines: a log of a day's encoding stays under 9,000 of them.
 
 
 def left(todo: Todo) -> str:

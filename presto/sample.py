@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from longtake.presto.parallel import Ranks
     from longtake.presto.prepare import Run
 
-NEGATIVE = (  # of Allegro's own example
+NEGATIVE = (  # The negative prompt of Allegro's own example.
     "nsfw, lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer digits, cropped, worst "
     "quality, low quality, normal quality, jpeg artifacts, signature, watermark, username, blurry."
 )
@@ -103,7 +103,7 @@ def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings
         width=settings.width,
         num_inference_steps=settings.inference_steps,
         guidance_scale=settings.guidance,
-        # drawn on the CPU: the same video from the same seed on every device
+        # The noise is drawn on the CPU, so that a seed gives the same video on every device.
         generator=torch.Generator("cpu").manual_seed(settings.seed),
         output_type="latent",
     ).frames

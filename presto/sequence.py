@@ -68,10 +68,11 @@ class SharedAttnProcessor:
             projection(hidden_states).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for projection in (attn.to_q, attn.to_k, attn.to_v)
         ]
-        q, k, v = heads_for_tokens(torch.cat(parts), self.group).chunk(3)  # each (B, H/S, n, d)
+        q, k, v = heads_for_tokens(torch.cat(parts), self.group).chunk(3)  # Shape of each: (B, H/S, n, d).
         q, k = (apply_rotary_emb_allegro(x, *image_rotary_emb) for x in (q, k))
         out = tokens_for_heads(F.scaled_dot_product_attention(q, k, v), self.group)  # (B, H, n/S, d)
-        out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))  # projection, dropout
+        # The two layers are projection and dropout.
+        out = attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
         result: Tensor = out / attn.rescale_output_factor
         return result
 

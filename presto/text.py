@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.presto.errors import PrestoError
 
 MAX_TOKENS = 512
-_ROUND = 64  # padded lengths come in few sizes, so that compiled code and memory are used again
+_ROUND = 64  # Tokens. Padded lengths are multiples of it, so that compiled code and memory are used again.
 
 
 MOST_UNKNOWN = 0.01  # Share of tokens that the tokenizer may not know: what it does not know is lost to the model.

@@ -35,7 +35,8 @@ def tiny_transformer(seed: int = 0, **changed: Any) -> Any:
     return AllegroTransformer3DModel(**{**TRANSFORMER, **changed})
 
 
-# Of the published VAE: tiles of 24 frames and 320×320 pixels, 16 frames, 200 rows and 240 columns apart, and GroupNorm.
+# The published VAE's tiling (24 frames and 320×320 pixels, 16 frames, 200 rows and 240 columns apart) and its
+# GroupNorm.
 VAE: dict[str, Any] = {
     "block_out_channels": (4, 4, 8, 8),
     "layers_per_block": 1,

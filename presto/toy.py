@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    torch.set_num_threads(1)  # products this small are slower on more
+    torch.set_num_threads(1)  # Products as small as these are slower on more threads.
     print(f"Share of frames with the right class after {given.steps} steps; chance {1 / CLASSES:.2f}.")
     print(f"{'':<16} {'captions alone':>24} {'captions with a cue':>24}")
     print(f"{'attention':<16}" + f" {'right':>8}{'inside':>8}{'shared':>8}" * 2)

@@ -1,9 +1,9 @@
-"""The training loop: one plain `fit` on torch.distributed, whoever launched it (torchrun, Ray Train, nobody).
+"""The training loop: one plain `fit` on torch.distributed, launched by torchrun, by Ray Train, or directly.
 
 RUN/config.yaml  log.jsonl  tensorboard/  drops.jsonl  checkpoints/  samples/  export/
 
 Each other part has a module of its own: `batches` reads, `losses` runs the model, `meter` sums and logs, `ledger` counts
-what cannot be read, `average` and `validation` are what they say, `checkpoint` writes, `parallel` shards.
+clips that cannot be read, `average` averages weights, `validation` validates, `checkpoint` writes, `parallel` shards.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def fit(run: Run, report: Report | None = None) -> Path:
     folder of the export, which AllegroPipeline loads.
 
     Every rank calls it. report: called by every rank after each checkpoint, with what was last logged. On SIGTERM the
-    step in hand is finished, a checkpoint is written, and PrestoError says so. Raises PrestoError before the first step
-    where something can be known by then.
+    current step is finished, a checkpoint is written, and PrestoError says so. Faults that can be found before the first
+    step raise PrestoError then.
     """
     allow_tf32()
     with ranks() as found:
@@ -82,7 +82,7 @@ class Trainer:
         self.ranks = found = found.sharing(run.config.parallel)
         self.step = 0
         self.changed: list[str] = []  # Settings that are not those of the checkpoint that the run goes on from.
-        self.damaged: tuple[str, ...] = ()  # What was wrong with newer checkpoints.
+        self.damaged: tuple[str, ...] = ()  # The faults of newer checkpoints.
         self.sample_text: list[Any] | None = None
         previous = checkpoint.newest(run.output, found)
         if previous is not None:
@@ -108,13 +108,13 @@ class Trainer:
         kept = self.config.checkpoints
         self.writer = checkpoint.Writer(run.output, kept.keep, found, in_background=kept.in_background)
 
-    # Set-up
+    # Set-up.
 
     def _sharded_model(self, *, load: bool) -> Any:
         """Only the first rank reads weights; the others receive their shards."""
         precision = self.config.precision
         model = empty_transformer(self.run.model, self.config.attention)
-        torch.nn.Module.to(model, master_dtype(precision))  # diffusers' own warns of any cast.
+        torch.nn.Module.to(model, master_dtype(precision))  # The `to` of diffusers warns of any cast.
         if self.config.lora is not None:
             adapt(model, self.config.lora)
         model.train()
@@ -192,7 +192,7 @@ class Trainer:
         self.step = previous.step
         log.info("resumed from %s", previous.path)
 
-    # Steps
+    # Steps.
 
     def train(self, journal: Log | None, report: Report | None) -> None:
         """All steps that are left."""
@@ -213,11 +213,11 @@ class Trainer:
                     )
                 if stop and not last:
                     raise PrestoError(
-                        f"told to stop: checkpoint of step {self.step} written, the same command goes on from it"
+                        f"stopped on request: checkpoint of step {self.step} written, the same command goes on from it"
                     )
 
     def _begin(self, journal: Log | None) -> None:
-        """What is written down before the first step."""
+        """Write the run's configuration and drops before the first step."""
         if self.ranks.first:
             (self.run.output / "config.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
             write_ledger(self.prepared.drops, self.run.output / "drops.jsonl")
@@ -235,7 +235,7 @@ class Trainer:
         return loader(batches, self.step, self.config.steps, workers=data.workers, prefetch=data.prefetch, pin=pin)
 
     def train_step(self, reading: Iterator[Batch], *, stop: bool) -> Totals:
-        """Micro-batches forward and backward, then the optimizer; what it came to, over all ranks."""
+        """Micro-batches forward and backward, then the optimizer. Gives the sums over all ranks."""
         config, found = self.config, self.ranks
         bucket, places, _ = self.prepared.plan.share(self.step, found.group, found.groups)
         totals, count = Totals(found.device), len(places) // config.data.buckets[bucket].micro_batch
@@ -259,9 +259,10 @@ class Trainer:
         return totals
 
     def _update(self, clips: float, clip_ids: list[str]) -> float:
-        """From gradients to weights; the norm of the gradient. clips: that took part; clip_ids: some of them."""
+        """Apply the gradients to the weights. Gives the norm of the gradient. clips: the number of clips that took part;
+        clip_ids: some of them."""
         config, found = self.config, self.ranks
-        if clips < config.global_batch:  # a clip that could not be read weakens no other one's part
+        if clips < config.global_batch:  # A clip that could not be read does not weaken the part of the others.
             factor = torch.tensor(config.global_batch / clips, device=found.device)
             torch._foreach_mul_([local(p.grad) for p in self.model.parameters() if p.grad is not None], factor)
         norm = clip_gradients(self.model, config.optimizer.clip, found)
@@ -278,10 +279,10 @@ class Trainer:
         return norm
 
     def rate(self) -> float:
-        """The learning rate of the step in hand."""
+        """The learning rate of the current step."""
         return self.config.optimizer.rate_at(self.step, self.config.steps)
 
-    # Between steps
+    # Between steps.
 
     def _between(self, journal: Log | None, report: Report | None, *, last: bool, stop: bool, written: bool) -> None:
         """Validation, checkpoint and samples, each at its step; every rank takes part in each."""

@@ -17,7 +17,7 @@ from longtake.presto.errors import PrestoError
 Size = tuple[int, int, int]  # Frames, height, width.
 
 TILE_FRAMES = 24
-OVERLAP = (8, 120, 80)  # frames, rows, columns
+OVERLAP = (8, 120, 80)  # Frames, rows, columns.
 
 
 def require_covered(size: Size, kernel: Size, stride: Size) -> None:

@@ -11,7 +11,8 @@ from longtake.presto.dataset import Clip
 from longtake.presto.losses import Losses
 from longtake.presto.parallel import Ranks
 
-_NUMBERS = 1 << 31  # Of held-out clips in the run, which their noise depends on: no clip of a step gets there.
+# Numbers of held-out clips begin at it. The noise of a clip depends on its number, and no clip of a step reaches it.
+_NUMBERS = 1 << 31
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def held_out_losses(
         mine = first + ranks.group
         clip = held[mine] if mine < len(held) else held[first]
         for j, t in enumerate(timesteps):
-            # FSDP gathers weights together: so all ranks must take the same bucket's pass, though sizes may differ
+            # FSDP gathers weights together, so all ranks must take the same bucket's pass, though sizes may differ.
             batch = reader.batch([clip], [_NUMBERS + mine], dropout=False, t=t).to(ranks.device)
             weight = batch.weight * float(mine < len(held) and ranks.speaks)
             totals[0, j] += (losses(batch) * weight).sum()

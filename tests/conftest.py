@@ -29,8 +29,8 @@ hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 
-# Every Ray that a test starts, here or in a process of its own, asks for this token: no other Ray of this user gets in the
-# way. Ray reads both variables once per process.
+# Every Ray that a test starts, in this process or in one of its own, asks for this token: no other Ray of this user
+# gets in the way. Ray reads both variables once per process.
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(16), RAY_ENABLE_AUTO_CONNECT="0")
 
 # GNU readline, which pytest loads, writes a terminal's size into the environment of pytest-xdist's workers: output that tests

@@ -69,7 +69,8 @@ class Truth:
     codec: str = "h264"
     rotation: int = 0  # degrees counter-clockwise from encoded to displayed, as PyAV's `VideoFrame.rotation`
     sar: Fraction = Fraction(1)  # sample aspect ratio
-    velocity: tuple[float, float] | None = None  # of the content, px/s in the encoded frame, x to the right, y down
+    # The motion of the content, px/s in the encoded frame, x to the right, y down.
+    velocity: tuple[float, float] | None = None
     zoom: float | None = None  # the picture grows (and shrinks, in turn) by this factor per second
     flow: float | None = None  # mean flow length over the frame, keyframe to partner, px at long side 960
     grey: float | None = None  # mean grey level 0..255, full range
@@ -398,7 +399,7 @@ class Overlay:
     """Something opaque at a fixed place, and the share (0..1) of the frame's area that counts as covered by it."""
 
     paint: Picture  # packed I420
-    mask: NDArray[np.bool_]  # of the same shape
+    mask: NDArray[np.bool_]  # The shape is that of `paint`.
     share: float
 
     def over(self, pictures: Pictures) -> Iterator[Picture]:

@@ -115,3 +115,17 @@ def test_every_target_is_declared_and_can_be_expanded() -> None:
         )  # fmt: skip
         assert "-m pytest" in done.stdout
         assert MARKED[target] in done.stdout
+
+
+def test_the_pins_with_hashes_are_the_pins_of_the_tests() -> None:
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").split())
+    text = (ROOT / "constraints-hashed.txt").read_text(encoding="utf-8")
+    hashed = {
+        name: (version, set(re.findall(r"sha256:[0-9a-f]{64}\b", hashes)))
+        for name, version, hashes in re.findall(r"^([\w.-]+)==(\S+) \\\n((?:    .*\n?)+)", text, re.MULTILINE)
+    }
+    assert len(hashed) == text.count("==") > 200
+    assert all(hashes for _, hashes in hashed.values())
+    assert {name: version for name, (version, _) in hashed.items() if name in pins} | {"tzdata": pins["tzdata"]} == pins
+    assert set(hashed) - set(pins) == {"setuptools", "tomli"}  # The tests take these two in any version.
+    assert "//" not in text

@@ -143,7 +143,7 @@ def scores(path: Path, truth: Truth, span: Range) -> dict[str, float]:
     fields = [flow_field(a, b) for a, b in zip(keys, partners, strict=True)]
     neighbours = list(itertools.pairwise(keys))
     mean_flow = np.mean([field.mean(axis=(0, 1)) for field in fields], axis=0)
-    written = text_share(keys) if np.mean(keys) < 180 else 0.0  # what is white everywhere is no text
+    written = text_share(keys) if np.mean(keys) < 180 else 0.0  # An area that is white in every frame is no text.
     return {
         "width": truth.width,
         "height": truth.height,
@@ -252,7 +252,7 @@ def test_flow_is_the_known_speed(corpus: Corpus, name: str) -> None:
     truth = CASES[name].truth
     assert truth.flow is not None
     assert truth.velocity is not None
-    # What repeats sideways every six shifts is matched with its neighbour here and there.
+    # A picture that repeats sideways every six shifts is matched with its neighbour in some places.
     off = 0.08 if name == "recurring" else 0.05
     for span in clips_of(CASES[name]):
         measured = scores(corpus[name], truth, span)

@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
 API = ROOT / "docs" / "api.md"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-COMPUTE = ("curate", "scan", "score", "caption", "export")  # what `submit` takes, with options of its own
+COMPUTE = ("curate", "scan", "score", "caption", "export")  # Commands that `submit` takes, with options of its own.
 PROGRAMS = {"longtake": app, "longtake-presto": trainer}
 BACKENDS = [(name, backend) for name, backends in BUILT_IN.items() for backend in backends]
 
@@ -232,3 +232,18 @@ def test_the_filter_to_add_works(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(test, tests)
     called = [function() for name, function in tests.items() if name.startswith("test_")]
     assert len(called) == 3
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_measured_figures_stand_in_one_file() -> None:
+    """README quotes rows of docs/measured.md as they are, and no other page has a table of measurements."""
+    measured = set((ROOT / "docs" / "measured.md").read_text(encoding="utf-8").splitlines())
+    quoted = re.findall(r"^\| .*", (ROOT / "README.md").read_text(encoding="utf-8").partition("## Measured")[2], re.M)
+    assert len(quoted) > 10
+    assert set(quoted) <= measured
+    for path in PAGES:
+        heads = re.findall(r"^(\|.*)\n\|-", path.read_text(encoding="utf-8"), re.M)
+        tables = [head for head in heads if re.search(r"\| measured \|", head)]
+        assert path.name in ("README.md", "measured.md") or not tables, path.name

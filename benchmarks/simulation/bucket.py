@@ -67,7 +67,7 @@ class Bucket:
 
     def rm_file(self, path: str) -> None:
         lost = self._step("delete")
-        self.objects.stored.pop(path, None)  # S3 says 204 whether or not it was there
+        self.objects.stored.pop(path, None)  # S3 answers 204 even where the object did not exist.
         if lost:
             raise ServerError("connection reset")
 

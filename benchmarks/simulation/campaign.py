@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.simulation.copies import compiled
@@ -59,10 +59,10 @@ def run(seeds: Iterable[int], planted: Planted | None = None, until_broken: bool
     return outcome
 
 
-_found: dict[Medium, Mapping[str, int]] = {}
+_found: dict[Medium, Mapping[str, Sequence[int]]] = {}
 
 
-def call_sites() -> dict[Medium, Mapping[str, int]]:
+def call_sites() -> dict[Medium, Mapping[str, Sequence[int]]]:
     """The call sites of the project's code on both media; the same in each process."""
     if not _found:
         codes = compiled()

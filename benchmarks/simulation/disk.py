@@ -26,8 +26,8 @@ class File:
     synced: bytes = b""
     modified: float = 0.0
     links: int = 0
-    locked_by: Any = None  # the process and the descriptor that hold an exclusive lock
-    durable: bool = False  # whether `synced` is anything at all
+    locked_by: Any = None  # The process and the descriptor that hold an exclusive lock.
+    durable: bool = False  # Whether `synced` has a value.
 
     def power_cut(self, chance: random.Random) -> None:
         if self.data != self.synced:
@@ -67,7 +67,7 @@ class Directory:
                 entries[name] = what
         self.entries = entries
         self.sync()
-        if chance.random() < 0.5:  # attributes are not synced by anybody
+        if chance.random() < 0.5:  # No caller syncs attributes.
             self.attributes = {}
         self.locked_by = None
         for what in self.entries.values():
@@ -164,7 +164,7 @@ class Handle(io.RawIOBase):
     def write(self, data: Any) -> int:
         data = bytes(data)
         fault = self._os.step("write", self.path)
-        if fault == "torn":  # the disk is full in the middle
+        if fault == "torn":  # The disk becomes full in the middle.
             data = data[: len(data) // 2]
         at = len(self._file.data) if "a" in self._mode else self._at
         self._file.data = self._file.data[:at] + data + self._file.data[at + len(data) :]
@@ -341,7 +341,7 @@ class Machine:
             raise error(errno.ENOTDIR, path)
         chance = self.world.random
         names = sorted(folder.entries)
-        chance.shuffle(names)  # a folder is in the order of a hash table
+        chance.shuffle(names)  # A folder lists its names in the order of a hash table.
         half = chance.randint(0, len(names))
         seen = names[:half]
         if len(names) > 1:

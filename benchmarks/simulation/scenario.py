@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import types
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from benchmarks.simulation.world import Fault, Host, Process, Stuck, World
 Medium = Literal["disk", "bucket"]
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64(), nullable=False)])
 KEYS = tuple(f"video-{i:04d}" for i in range(6))
-BATCH = 2  # rows of one append
-TRIES = 12  # of one command by the person in front of it
+BATCH = 2  # Rows of one append.
+TRIES = 12  # Tries of one command by the person who runs it.
 PLACES: dict[Medium, str] = {"disk": "/data/ws", "bucket": "s3://bucket/ws"}
-# What may go wrong at a call of each kind.
+# Faults that may happen at a call, for each medium.
 ON_DISK = ("crash", "power cut", "freeze", "error", "slow")
 IN_BUCKET = ("crash", "freeze", "error", "lost answer", "slow")
 
@@ -38,8 +38,8 @@ class Facts:
 
     world: World
     medium: Medium
-    stored: dict[str, int] = field(default_factory=dict)  # key → the newest value whose append returned
-    answered: set[str] = field(default_factory=set)  # paid answers that the journal acknowledged
+    stored: dict[str, int] = field(default_factory=dict)  # Key → the newest value whose append returned.
+    answered: set[str] = field(default_factory=set)  # Paid answers that the journal acknowledged.
     holders: set[str] = field(default_factory=set)
     paid: Counter[str] = field(default_factory=Counter)
 
@@ -221,7 +221,7 @@ class Bench:
         world.healed = True
         world.start("same command", hosts[0], lambda process: self.driver(process, 1))
         world.run()
-        goal = max([0, *self.facts.stored.values()]) + 10  # more than any row whose append did not return
+        goal = max([0, *self.facts.stored.values()]) + 10  # The goal exceeds every row whose append did not return.
         world.start("last run", Host("host9", chance.choice([0.0, -40.0])), lambda process: self.driver(process, goal))
         world.run()
         world.start("judge", Host("host8"), lambda process: self._judge(process, goal))
@@ -243,32 +243,41 @@ class Bench:
                 raise self.facts.broken(f"the frames of {key} are not those of its row")
 
 
-def sites(medium: Medium, codes: Mapping[str, types.CodeType], worlds: int = 30) -> dict[str, int]:
-    """The call sites of undisturbed worlds, and how often each was reached at most."""
-    found: Counter[str] = Counter()
-    for seed in range(worlds):
+# Undisturbed worlds that are played to know the call sites, and by how much a site that few of them reach is drawn more often.
+WORLDS = 30
+MOST_WEIGHT = 10.0
+
+
+def sites(medium: Medium, codes: Mapping[str, types.CodeType]) -> dict[str, list[int]]:
+    """The call sites of undisturbed worlds; for each world that reaches a site, how often."""
+    found: dict[str, list[int]] = {}
+    for seed in range(WORLDS):
         world = World(-1 - seed)
         Bench(world, codes, medium).play()
         for site, count in world.sites.items():
-            found[site] = max(found[site], count)
+            found.setdefault(site, []).append(count)
     return dict(sorted(found.items()))
 
 
-def draw(seed: int, found: Mapping[str, int], medium: Medium) -> list[Fault]:
+def draw(seed: int, found: Mapping[str, Sequence[int]], medium: Medium) -> list[Fault]:
     """The faults of a seed: one, now and then two or three, each at a call of a site."""
     chance = random.Random(f"faults {seed}")
+    weights = [min(MOST_WEIGHT, WORLDS / len(counts)) for counts in found.values()]
     faults = []
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
-        site = chance.choice(list(found))
+        site = chance.choices(list(found), weights)[0]
         kinds = ON_DISK if medium == "disk" else IN_BUCKET
         if site.endswith("os.write"):
             kinds = (*kinds, "torn")
-        faults.append(Fault(chance.choice(kinds), site, chance.randint(1, found[site])))
+        faults.append(Fault(chance.choice(kinds), site, chance.randint(1, chance.choice(found[site]))))
     return faults
 
 
 def play(
-    seed: int, codes: Mapping[str, types.CodeType], found: Mapping[Medium, Mapping[str, int]], log: bool = False
+    seed: int,
+    codes: Mapping[str, types.CodeType],
+    found: Mapping[Medium, Mapping[str, Sequence[int]]],
+    log: bool = False,
 ) -> World:
     """One seed. Raises Broken, Stuck, and what else ended a process, with the world as its `world`."""
     medium: Medium = "disk" if seed % 2 else "bucket"

@@ -1,6 +1,6 @@
 """Simulated processes on simulated hosts, under one seed: who runs next, what time it is, and which call fails.
 
-Each process is a thread of this program, and exactly one runs at a time: at each call that reaches the machine (a file, the
+Each process is a greenlet of this program, and exactly one runs at a time: at each call that reaches the machine (a file, the
 store, the clock) it hands over, and the seed decides who goes on. So a seed is one history, and can be replayed.
 """
 
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START = 1_700_000_000.0  # seconds since 1970 at which each world begins
-CALL_SECONDS = 0.002  # that a call takes, on average
-MOST_CALLS = 60_000  # of one world: more is a loop without an end
+from greenlet import getcurrent, greenlet
+
+START = 1_700_000_000.0  # Seconds since 1970 at which each world begins.
+CALL_SECONDS = 0.002  # Seconds that a call takes, on average.
+MOST_CALLS = 60_000  # Calls of one world. More are a loop without an end.
 _PACKAGE = str(Path(__file__).parent)
 
 
@@ -45,7 +46,7 @@ class Process:
     host: Host
     pid: int
     dead: bool = False
-    locks: set[int] = field(default_factory=set)  # descriptors with a lock on them
+    locks: set[int] = field(default_factory=set)  # Descriptors with a lock on them.
     frozen_until: float = 0.0
 
 
@@ -55,9 +56,9 @@ class Task:
 
     process: Process
     run: Callable[[], None]
-    turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    thread: greenlet | None = None
     asleep_until: float = 0.0
-    blocked: Callable[[], bool] | None = None  # it waits while this is true
+    blocked: Callable[[], bool] | None = None  # The thread waits while this is true.
     ended: bool = False
     error: BaseException | None = None
     is_main: bool = True
@@ -80,15 +81,15 @@ class World:
         self.random = random.Random(seed)
         self.now = START
         self.calls = 0
-        self.sites: Counter[str] = Counter()  # how often each call site was reached
+        self.sites: Counter[str] = Counter()  # Call site → how often it was reached.
         self.hits: Counter[tuple[str, str]] = Counter()  # (kind, site) of the faults that happened
         self.faults = {(fault.site, fault.occurrence): fault for fault in faults or []}
         self.history: list[str] | None = [] if log else None
         self.healed = False
-        self.boots = 0  # how often the power came back
+        self.boots = 0  # How often the power came back.
         self.power_cut: Callable[[], None] = lambda: None
         self._tasks: list[Task] = []
-        self._back = threading.Semaphore(0)
+        self._scheduler = getcurrent()
         self._current: Task | None = None
         self._pids = 100
 
@@ -105,11 +106,10 @@ class World:
         """A further thread of a process."""
         task = Task(process, run, is_main=is_main)
         self._tasks.append(task)
-        threading.Thread(target=self._carry, args=(task,), daemon=True).start()
+        task.thread = greenlet(lambda: self._carry(task), parent=self._scheduler)
         return task
 
     def _carry(self, task: Task) -> None:
-        task.turn.acquire()
         try:
             if not task.process.dead:
                 task.run()
@@ -118,7 +118,6 @@ class World:
         except BaseException as error:
             task.error = error
         task.ended = True
-        self._back.release()
 
     def run(self) -> None:
         """Until no process lives. Raises the first error that ended a process, and Stuck."""
@@ -127,7 +126,7 @@ class World:
                 if task.error is not None:
                     raise task.error
                 if task.is_main and task.ended and not task.process.dead:
-                    self.kill(task.process)  # its other threads end with it
+                    self.kill(task.process)  # The other threads of the process end with it.
             living = [task for task in self._tasks if not task.ended]
             self._tasks = living
             if not living:
@@ -149,8 +148,8 @@ class World:
             task = self.random.choice(ready)
             task.blocked = None
             self._current = task
-            task.turn.release()
-            self._back.acquire()
+            assert task.thread is not None
+            task.thread.switch()
             self._current = None
 
     def kill(self, process: Process) -> None:
@@ -210,8 +209,7 @@ class World:
         task = self._current
         assert task is not None
         assert task.process is process, "a call by a process whose turn it is not"
-        self._back.release()
-        task.turn.acquire()
+        self._scheduler.switch()
         if process.dead:
             raise Killed
 

@@ -96,7 +96,8 @@ errors = PrintableConsole(stderr=True, highlight=False)
 def _fail(message: str, code: int) -> NoReturn:
     from longtake.manifests.uris import redact
 
-    # Further lines are indented: a line end in a file's name cannot make a line that looks like one of ours.
+    # Further lines are indented: a line end in a file's name cannot make a line that looks like a message of this
+    # program.
     first, *rest = redact(message).split("\n")
     lines = [first, *(line if line.startswith("  ") else f"  {line}" for line in rest)]
     errors.print(f"[bold red]error:[/] {escape(chr(10).join(lines))}", soft_wrap=True)

@@ -308,7 +308,7 @@ def studio(
     target = Workspace(workspace)
     target.must_exist()
     session = Session(target, target.recipe(recipe), rater, reads)
-    session.begin()  # reads while the server is imported
+    session.begin()  # The session reads while the server is imported.
     try:
         from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve
     except ModuleNotFoundError as error:
@@ -317,7 +317,7 @@ def studio(
     token = None if host in LOOPBACK else secrets.token_urlsafe(24)
     console.print(f"studio: {outside(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
     console.print(f"marks are kept as those of {outside(session.marks.who)}; --rater names another", soft_wrap=True)
-    with suppress(KeyboardInterrupt):  # the way to end it
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the way to end it.
         serve(
             session,
             bound,

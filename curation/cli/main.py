@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from longtake.curation.cli import run  # the help names commands in this order
+from longtake.curation.cli import run  # The help names commands in the order of these imports.
 
 # isort: split
 from longtake.curation.cli import compare, look, marks, models, plan, recipes, status, submit

@@ -85,7 +85,9 @@ def pull(names: Names = None, recipe: OfRecipe = None, everything: All = False, 
                 console.print(f"{name}: failed")
             else:
                 if pulled.set_aside:
-                    console.print(f"{name}: a wrong file was here; it is {outside(str(pulled.set_aside))} now")
+                    console.print(
+                        f"{name}: the file was a wrong one, and is called {outside(str(pulled.set_aside))} now"
+                    )
                 how = "fetched" if pulled.fetched else "was here"
                 console.print(f"{name}: {how}, {outside(str(pulled.path))}", soft_wrap=True)
             progress.remove_task(task)
@@ -106,10 +108,10 @@ def verify(names: Names = None, recipe: OfRecipe = None) -> None:
         absent = missing(WEIGHTS)
         wanted = [name for name in wanted if name not in absent]
         if not wanted:
-            console.print("no weights are here; `longtake models pull` fetches them")
+            console.print("this machine has no weights; `longtake models pull` fetches them")
     faults = models.verified(wanted)
     for name, fault in faults.items():
-        good = "good" if fault is None and models.known_hash(name) else "here; nobody states its hash"
+        good = "good" if fault is None and models.known_hash(name) else "present; its publisher states no hash"
         console.print(f"{name}: {outside(fault) if fault else good}", soft_wrap=True)
     if wrong := [name for name, fault in faults.items() if fault]:
         raise SetupError(f"{len(wrong)} of {len(faults)} weights cannot be used: {', '.join(wrong)}")

@@ -70,7 +70,7 @@ def recipe_validate(recipe: RecipeArgument) -> None:
     from longtake.curation.recipe import RecipeError, load_recipe
 
     found = load_recipe(recipe)
-    try:  # Another package's captioner may only find out when it is made.
+    try:  # Another package's captioner may find a fault only when it is made.
         make_captioner(found.captioning.captioner, found.captioning.settings)
     except ValueError as error:
         raise RecipeError(f"{recipe}: captioning: {error}") from error

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _ALONE = (
     "[dim]fail this alone: every other gate passed the clip. alone so far: no other gate failed it, but some other gate "
-    "has no score of it, so it may fail that one, too. not known: the clip was measured, and its score cannot be told. "
+    "has no score of it, so it may fail that one, too. not known: the clip was measured, and its score cannot be known. "
     "uncertain: the score lies nearer to an end of the gate than its standard error.[/]"
 )
 
@@ -127,7 +127,10 @@ def show_forgotten(console: Console, found: Forgotten) -> None:
     for name in found.before:
         console.print(f"{outside(redact(name))}: was forgotten before", soft_wrap=True)
     for name in found.unknown:
-        console.print(f"{outside(redact(name))}: never curated here; noted, so that it will not be", soft_wrap=True)
+        console.print(
+            f"{outside(redact(name))}: not in this workspace; its name is noted, so that no later run takes it",
+            soft_wrap=True,
+        )
 
 
 def show_statistics(console: Console, found: Statistics) -> None:
@@ -285,7 +288,10 @@ def _show_not_applied(console: Console, found: Statistics) -> None:
     for name, why in found.summary["not_applied"].items():
         console.print(f"not applied: {outside(name)} ({outside(why)})")
     for name, why in found.summary["unchecked"].items():
-        console.print(f"taken as they are: scores of {outside(name)}, since here {outside(why)}", soft_wrap=True)
+        console.print(
+            f"taken as they are: scores of {outside(name)}, since the method cannot be checked: {outside(why)}",
+            soft_wrap=True,
+        )
 
 
 def statistics_csv(found: Statistics) -> str:
@@ -406,7 +412,7 @@ def show_calibration(console: Console, found: Calibration) -> None:
     for match in found.matches:
         kept = f"{match.of} {match.gate} keeps {match.kept:.1%}"
         if match.match is None:
-            console.print(f"{kept}: no clip tells what that is on {match.on}'s scale", soft_wrap=True)
+            console.print(f"{kept}: no clip shows what that is on {match.on}'s scale", soft_wrap=True)
         else:
             agree = f"they agree on {match.agree:.1%} of the clips"
             console.print(f"{kept}, as {match.on} {match.match} does; {agree}", soft_wrap=True)

@@ -92,7 +92,7 @@ def status(
             open_.callback(server.shutdown)
             threading.Thread(target=server.serve_forever, daemon=True).start()
             errors.print(f"metrics: http://{host}:{server.server_port}/metrics  (Ctrl-C ends it)", soft_wrap=True)
-        with suppress(KeyboardInterrupt):  # the way to end it
+        with suppress(KeyboardInterrupt):  # Ctrl-C is the way to end it.
             while True:
                 if metrics_file is not None:
                     metrics.write(metrics_file, seen)

@@ -22,8 +22,8 @@ from longtake.filters.registry import UnknownFilter, build
 from longtake.manifests.frames import read_frames
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-AT_ONCE = 16  # clips
-ENOUGH = 10  # clips, below which no number would mean anything
+AT_ONCE = 16  # Clips that are measured at once.
+ENOUGH = 10  # Clips. With fewer, no threshold would mean anything.
 
 Floats = npt.NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from longtake.filters.verdicts import ClipScores, TierResult, Verdict, decide
 from longtake.manifests.parts import steadily
 from longtake.settings import near
 
-OWN = "this workspace"  # the name of the workspace's own recipe
+OWN = "this workspace"  # The name of the workspace's own recipe.
 MARKS = ("marked good", "marked bad")
 
 Counts = npt.NDArray[np.int64]
@@ -174,7 +174,7 @@ def _compared(workspace: Workspace, recipes: Sequence[Named]) -> Comparison:
     marks = agreed(workspace)
     details: dict[str, None] = {}
     while True:
-        # Details are long, and seldom looked at: what needs some is only found by reading all that is not detail.
+        # Details are long and seldom needed. Which clips need theirs shows only after the other columns are read.
         counts = _Counts([_Set(*chosen) for chosen in _sets(recipes)], dict(each), marks)
         further: dict[str, None] = {}
         slices = slices_of_each(workspace, [recipe for _, recipe in each], ["start", "end"], list(details))
@@ -233,9 +233,9 @@ class _Counts:
         self.marked = np.zeros(len(MARKS), np.int64)
         self.lacking: dict[
             tuple[str, str], Counts
-        ] = {}  # recipe, filter → clips that lack it, undecided for want of it
+        ] = {}  # (Recipe, filter) → clips that lack its score, and clips that are undecided for that reason only.
         self.here: dict[str, Counter[str]] = {}
-        self.unchecked: dict[str, str] = {}  # filter → why any method counts
+        self.unchecked: dict[str, str] = {}  # Filter → why scores of any method count.
 
     def add(self, scores: Mapping[str, ClipScores]) -> None:
         """Count a slice of the clips, as each recipe reads it."""
@@ -359,11 +359,11 @@ class _Counts:
                 wanted = filter_.protocol
             except FilterUnavailable as error:
                 why = str(error)
-                if clips < self.clips - self.errors:  # some clips have a score of the backend, by whatever method
+                if clips < self.clips - self.errors:  # Some clips have a score of the backend, by some method.
                     self.unchecked[name] = why
             if not clips:
                 continue
-            apart = getattr(filter_.settings, "spacing", None)  # seconds between keyframes, or `any`
+            apart = getattr(filter_.settings, "spacing", None)  # Seconds between keyframes, or `any`.
             backend = " ".join(
                 [
                     filter_.backend,

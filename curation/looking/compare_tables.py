@@ -9,7 +9,7 @@ from string import ascii_lowercase
 from longtake.curation.looking.compare import Comparison, Kept, Loss
 from longtake.curation.looking.stats import hours
 
-MOST_LOSSES = 12  # rows of the table of losses; the JSON has all of them
+MOST_LOSSES = 12  # Rows of the table of losses; the JSON has all of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,12 @@ def _to_measure(found: Comparison, letters: dict[str, str]) -> Iterator[Told]:
 def notes(found: Comparison) -> Iterator[str]:
     """What must be known beside the tables, a sentence or two each."""
     for name in (one.name for one in found.sets if not (one.gates or one.leading)):
-        yield f"{name}: none of its gates can be applied, so that it keeps whatever is no error; it is left out below."
+        yield f"{name}: none of its gates can be applied, so that it keeps every clip without an error; it is left out below."
     (_, own), *others = found.windows.items()
     if other := [f"{name} {seconds:g} s" for name, seconds in others if seconds != own]:
         yield f"Of these windows, of at most {own:g} s. Cut by itself, a video would give other clips: {', '.join(other)}."
     for what, why in found.unchecked.items():
-        yield f"Scores of {what} are taken as they are, whatever made them: {why.splitlines()[0]}"
+        yield f"Scores of {what} are taken as they are, by any method: {why.splitlines()[0]}"
     more = len(_between(found, [one for one in found.sets if one.leading])) - MOST_LOSSES
     if more > 0:
         yield f"{more} more pairs of recipes, and all gates of each: `longtake compare --json`."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Characters. A text that has no limit of its own is cut here: it must not push the rest of its page away.
+# Characters. A text that has no limit of its own is cut to so many, lest it push the rest of its page away.
 LONGEST = 600
 # Control characters other than the tab and the line break, and halves of surrogate pairs, which UTF-8 cannot hold.
 _UNPRINTABLE = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160), *range(55296, 57344)), "�")

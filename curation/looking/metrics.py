@@ -12,10 +12,10 @@ from longtake.curation.running.status import RUNNING, RunStatus, StageStatus
 from longtake.manifests.folder import whole_file
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds. Whoever asks more often is told the same again: a look at a bucket is some ten requests.
+# Seconds. More frequent requests get the same answer again: a look at a bucket is some ten requests.
 _FRESH_SECONDS = 2.0
 
-# Of a stage: name → its type, what it is, and its value (None: not known now, so it is left out).
+# Name of a stage's metric → its type, its meaning and its value. A value of None is not known now and is left out.
 _STAGE: dict[str, tuple[str, str, Callable[[StageStatus], float | None]]] = {
     "rows_done_total": ("counter", "Rows of this stage that this run has done.", lambda s: s.done),
     "rows_left": ("gauge", "Rows that are known to be left; more may come from the stages before.", left),
@@ -28,9 +28,9 @@ _STAGE: dict[str, tuple[str, str, Callable[[StageStatus], float | None]]] = {
         lambda s: s.faults,
     ),
     "repeated_total": ("counter", "Rows that were begun more than once: a worker was lost.", lambda s: s.repeated),
-    "workers": ("gauge", "Workers that are there.", lambda s: s.workers),
+    "workers": ("gauge", "Workers that have started.", lambda s: s.workers),
     "batches_in_hand": ("gauge", "Batches that workers have in hand.", lambda s: s.batches),
-    "oldest_batch_seconds": ("gauge", "Since when the eldest of them is in hand.", lambda s: s.oldest_seconds),
+    "oldest_batch_seconds": ("gauge", "When the oldest of these batches was begun.", lambda s: s.oldest_seconds),
     "late_batches": ("gauge", "Batches in hand for much longer than others were, at most ten.", lambda s: len(s.late)),
     "worker_seconds_total": ("counter", "Seconds that workers were at batches.", lambda s: s.worker_seconds),
     "cpu_seconds_total": ("counter", "Seconds of CPU that workers and decoders took.", lambda s: s.cpu_seconds),

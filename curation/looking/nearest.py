@@ -18,11 +18,11 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 from longtake.filters.verdicts import TierResult, Verdict, decide
 
-FEW = 0.01  # Share of the clips. A tier that keeps less keeps next to nothing, and is told of.
+FEW = 0.01  # Share of the clips. A tier that keeps less keeps next to nothing, and is reported.
 BEST = 10  # Clips that the changes keep: enough to look at, and few enough that the gates still say something.
 # Spreads of a score. A gate that has no score of a clip counts as one that the clip fails by this much.
 _UNMEASURED = 1.0
-_DIGITS = 3  # Of the new end of a gate. It is rounded outwards, so that the clip it was made for is kept.
+_DIGITS = 3  # Digits of the new end of a gate. It is rounded outwards, so that the clip it was made for is kept.
 
 
 @dataclass(frozen=True, slots=True)

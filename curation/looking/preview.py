@@ -21,16 +21,16 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.stages.caption import ready, similarity_limit
 from longtake.curation.workspace import Workspace
 
-PAGE = "captions.html"  # in the workspace
-WIDTH = 320  # pixels of a picture on the page
-QUALITY = 85  # of its JPEG: this page is there to be looked at closely
-# Characters of a caption on the page: what a prompt makes is read as a whole, but a model may not come to an end.
+PAGE = "captions.html"  # The page's name in the workspace.
+WIDTH = 320  # Pixels: the width of a picture on the page.
+QUALITY = 85  # Quality of its JPEG, high because the page is for a close look.
+# Characters of a caption on the page. A caption is shown as a whole, but a model may write without end.
 LONGEST = 10_000
 
-_NO_CAPTION = "not captioned"  # the status of a clip without a row of captions
+_NO_CAPTION = "not captioned"  # The status of a clip without a row of captions.
 # Columns that say how a caption was made, where they are not empty.
 _NOTED = ("model", "prompts", "attempts", "requests", "prompt_tokens", "completion_tokens", "language", "copies")
-# Columns that tell of a fault where they are not 0.
+# Columns in which a number other than 0 is a fault.
 _FAULTS = {
     "outside_band": "outside of the length band",
     "lead_ins": "lead-ins",

@@ -14,7 +14,7 @@ from longtake.filters.base import Filter
 from longtake.filters.questions import NOT_SURE
 from longtake.filters.verdicts import ClipScores
 
-Z = 1.96  # of a normal distribution, 95 % of which lies within it
+Z = 1.96  # Standard deviations on both sides of the mean that hold 95 % of a normal distribution.
 
 
 NOT_SURE_SHARE = "not_sure_share"

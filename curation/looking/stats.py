@@ -174,7 +174,7 @@ class _OfClips:
 
     def quantiles(self) -> dict[str, list[float | None]]:
         """QUANTILES of each score over the clips that have it."""
-        with ThreadPoolExecutor(2) as threads:  # Arrow leaves the lock to others meanwhile
+        with ThreadPoolExecutor(2) as threads:  # Arrow releases the interpreter's lock while it computes.
             return dict(zip(self._known, threads.map(_quantiles, self._known.values()), strict=True))
 
 
@@ -191,7 +191,9 @@ def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
     column = pa.chunked_array([from_numpy(values) for values in known], pa.float64())
     if not len(column):
         return [None] * len(QUANTILES)
-    found: list[float | None] = pc.quantile(column, q=list(QUANTILES)).to_pylist()  # np.quantile: numpy.ma
+    found: list[float | None] = pc.quantile(
+        column, q=list(QUANTILES)
+    ).to_pylist()  # NumPy's quantile would import numpy.ma.
     return found
 
 
@@ -245,7 +247,7 @@ def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str
         frames = recipe.export.frames
         notes.append(
             f"Longer than {frames} frames, so that their end is left out: {cut.num_rows} of {encoded.num_rows} clips, "
-            f"{_clock(pc.sum(cut['seconds_left_out']).as_py())} together, though their captions tell of all of it "
+            f"{_clock(pc.sum(cut['seconds_left_out']).as_py())} together, though their captions describe the whole clip "
             "(`splitting.longer: faster` shows them whole, faster)."
         )
     return notes
@@ -365,7 +367,7 @@ def near_misses(clips: pa.Table, results: Mapping[str, TierResult], most: int) -
     return misses.named()
 
 
-_Miss = tuple[int, str, float, tuple[str, ...]]  # row, gate, excess, gates without a score
+_Miss = tuple[int, str, float, tuple[str, ...]]  # Row, gate, excess, gates without a score.
 
 
 class _Misses:

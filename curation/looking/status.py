@@ -59,7 +59,7 @@ def look(workspace: Workspace) -> Seen:
     folder, runs = workspace.folder, []
     for name in sorted((folder / FOLDER).names()):
         if name.endswith(".json") and not name.startswith("."):
-            with suppress(FileNotFoundError, ValueError):  # removed meanwhile, or another version's
+            with suppress(FileNotFoundError, ValueError):  # The note was removed meanwhile, or is of another version.
                 runs.append(RunStatus.of(folder.read(f"{FOLDER}/{name}")))
     if not runs:
         workspace.must_exist()
@@ -111,7 +111,7 @@ def limit(run: RunStatus) -> Limit | None:
         return None
     at_work = [stage for stage in run.stages if stage.state == RUNNING and left(stage)]
     if not at_work:
-        return Limit(None, "planning", run.waits or "no batch is left of what was planned: it reads, plans or compacts")
+        return Limit(None, "planning", run.waits or "all planned batches are done: the run reads, plans or compacts")
     slowest = max(at_work, key=lambda stage: _or_ever(seconds_left(stage)))
     name = slowest.stage
     if not slowest.workers:
@@ -127,10 +127,10 @@ def limit(run: RunStatus) -> Limit | None:
     if slowest.gpus:
         return Limit(name, "gpu", f"{name}: its GPUs are busy {busy:.0%} of their workers' time")
     if slowest.requests and busy >= _BUSY:
-        why = f"{name}: {busy:.0%} of the requests that may be under way at once are; the endpoint takes the rest of the time"
+        why = f"{name}: {busy:.0%} of the allowed requests are under way; the endpoint takes the rest of the time"
         return Limit(name, "endpoint", why)
     if slowest.requests:
-        return Limit(name, "feeding", f"{name}: {busy:.0%} of the requests that may be under way at once are")
+        return Limit(name, "feeding", f"{name}: {busy:.0%} of the allowed requests are under way")
     workers = f"its {slowest.workers} workers compute" if slowest.workers > 1 else "its worker computes"
     if computes >= _COMPUTES:
         return Limit(name, "cpu", f"{name}: {workers} {computes:.0%} of the time: more cores would make it faster")

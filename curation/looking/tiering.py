@@ -74,7 +74,7 @@ def verdict_table(scores: ClipScores, result: TierResult) -> pa.Table:
     """
     names = pa.array(list(result.gates), pa.string())
     gates = list(result.gates.values())
-    none = np.zeros((scores.table.num_rows, 0), bool)  # a tier may have no gates
+    none = np.zeros((scores.table.num_rows, 0), bool)  # A tier may have no gates.
     failed = np.column_stack([none, *(gate.failed for gate in gates)])
     missing = np.column_stack([none, *(gate.missing for gate in gates)])
     rows, at = np.nonzero(failed)

@@ -24,7 +24,7 @@ from longtake.filters.gates import Gate, Tier
 from longtake.filters.verdicts import ClipScores, GateResult, Verdict, decide
 from longtake.manifests.folder import whole_file
 
-TRUTH = "truth.json"  # in the folder of a dataset
+TRUTH = "truth.json"  # The file's name in the folder of a dataset.
 WANTED = 0.9  # Precision, unless another one is asked for: of ten clips that are let through, nine are good.
 
 Bools = npt.NDArray[np.bool_]
@@ -105,7 +105,7 @@ def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str,
     said = (
         f"{found.good} clips were marked good by eye and {found.bad} bad. Precision is the share of good ones among the marked "
         "clips that a gate lets through, recall the share of the good ones that it lets through, each with its 95 % interval "
-        "(Wilson). The clips that people mark are no random ones, so these are shares of what was marked."
+        "(Wilson). The clips that people mark are no random sample, so these are shares of the marked clips."
     )
     if silent := [one.gate for one in found.gates if one.silent]:
         said += f" The marks say nothing about {', '.join(silent)}."
@@ -175,9 +175,9 @@ def write_truth(workspace: Workspace, scores: ClipScores, tier: str, gates: Tier
         found = truth(scores, tier, gates, agreed(workspace))
     except (
         SetupError
-    ):  # This costs no dataset. The fault names paths of this machine, which are nobody's business on a card.
+    ):  # A bad file of marks costs no dataset. The fault names paths of this machine, which must not be on a card.
         return {
-            "marks": "What marks say is left out, since a file of marks could not be read: `longtake studio` says which."
+            "marks": "The result of marking is left out, since a file of marks could not be read; `longtake studio` names it."
         }
     if not found.good + found.bad:
         return {}
@@ -231,7 +231,7 @@ def for_precision(gate: Gate, values: npt.NDArray[np.float64], good: Bools, want
     passed = found.good + found.bad
     with np.errstate(invalid="ignore"):
         precision = np.where(passed > 0, found.good / np.maximum(passed, 1), -1.0)
-    # By recall first, since that is what a threshold costs. Shares differ by more than 1e-9.
+    # Recall comes first, since it is what a threshold costs. Shares that differ by less than 1e-9 are equal.
     rank = np.where(precision >= wanted, found.good + precision / 2, -1.0)
     best = rank >= rank.max() - 1e-9
     if rank.max() < 0:

@@ -21,10 +21,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-LEVEL = 0.9  # Of the interval: nine of ten should hold the truth.
-_DRAWS = 2000  # Of the posterior: the ends of the interval are then known to a few per cent.
+LEVEL = 0.9  # Level of the interval: nine of ten should hold the truth.
+_DRAWS = 2000  # Draws from the posterior: the ends of the interval are then known to a few per cent.
 _LARGEST = 0.2  # Share of the sample that may be spent on the largest files.
-# Of a stratum, at least as many videos, so that its spread is known; and at most so many strata, of like sizes.
+# Videos of the sample in a stratum, at least, so that its spread is known; and the number of strata, at most. Strata
+# have like sizes.
 _LEAST_IN_STRATUM = 8
 _MOST_STRATA = 4
 # A sample of few videos misses what is rare and dear: the spread of the draws about their mean is widened by 1 + 2 / √n.
@@ -88,14 +89,14 @@ def draws(values: Floats, sampled: Sampled, seed: int = 0) -> Floats:
         unseen = int(np.sum(sampled.strata == stratum)) - len(seen)
         if not unseen:
             continue
-        if not len(seen):  # a stratum of which the sample has none is taken to be like all others
+        if not len(seen):  # A stratum without a video in the sample is taken to be like all others.
             seen = values[of >= 0]
         weights = rng.dirichlet(np.ones(len(seen)), _DRAWS)
         totals += np.array([rng.multinomial(unseen, w) for w in weights]) @ seen
     looked = int(np.sum(of >= 0))
     mean = totals.mean(axis=0)
     widened = mean + (totals - mean) * (1.0 + _WIDENED / math.sqrt(max(looked, 1)))
-    return np.asarray(np.maximum(widened, values.sum(axis=0)))  # what was seen is there
+    return np.asarray(np.maximum(widened, values.sum(axis=0)))  # The total is at least what the sample itself has.
 
 
 def estimate(totals: Floats) -> Estimate:

@@ -34,9 +34,9 @@ FIRST = 20  # Videos. How many clips a video gives is not known before; most giv
 MOST_VIDEOS = 400  # The sample grows no further for its interval's sake, however wide that is.
 WIDE = 3.0  # An interval is wide whose upper end is more than so many times its lower one: then the sample grows.
 GROWS = 1.5
-_NONE_SEEN = 3.0  # Of n looked at none is kept: with 95 % certainty, fewer than 3 / n are.
+_NONE_SEEN = 3.0  # If none of n clips is kept, then with 95 % certainty fewer than 3 / n of all clips are.
 
-# Quantity → its unit, and how much of it a measured unit is. In this order they are told.
+# Quantity → its unit, and the size of a measured unit in it. The quantities are printed in this order.
 QUANTITIES: dict[str, tuple[str, float]] = {
     "CPU": ("hours", 1 / 3600),
     "GPU": ("hours", 1 / 3600),
@@ -47,7 +47,7 @@ QUANTITIES: dict[str, tuple[str, float]] = {
     "kept": ("hours", 1 / 3600),
     "kept clips": ("", 1.0),
 }
-# What a price is of → the quantity, and how many of its measured units that is.
+# Name of a price → its quantity, and how many measured units of it the price is for.
 PRICED: dict[str, tuple[str, float]] = {
     "cpu-hour": ("CPU", 3600.0),
     "gpu-hour": ("GPU", 3600.0),
@@ -101,7 +101,7 @@ def price(
     else:
         sizes = [_bytes(uri) for uri in table["uri"].to_pylist()]
         notes.append(
-            f"Of more than {work.MOST:,} videos no header is looked at: the sample is drawn by the sizes of the files."
+            f"There are more than {work.MOST:,} videos, so no header is read: the sample is drawn by the sizes of the files."
         )
     with tempfile.TemporaryDirectory(prefix="longtake-plan-") as folder:
         workspace = Workspace(folder, remembers=True)
@@ -124,9 +124,9 @@ def price(
         by_name["requests"] = sum(each) * by_name["kept clips"]
         quantities |= {"requests": estimate(by_name["requests"]), "prompt tokens": None, "completion tokens": None}
         notes.append(
-            f"No model was asked. Requests are at least {sum(each)} for each clip that scores let through ({each[0]} for "
-            f"questions, {each[1]} for captions); tokens and encoding were not measured, and gates on them keep fewer. "
-            f"`--ask` sends those of the {living:.0f} clips of the sample, and measures them."
+            f"No model was asked. Each clip that the scores let through takes at least {sum(each)} requests ({each[0]} for "
+            f"questions, {each[1]} for captions). Tokens and encoding were not measured, and gates on answers and captions "
+            f"keep fewer clips. `--ask` sends the requests of the sample's {living:.0f} clips, and measures them."
         )
     if not values[:, _KEPT].any() and len(sampled.chosen) < table.num_rows:
         hours = float(totals[:, _CLIPS + 2].mean()) / 3600

@@ -31,8 +31,9 @@ from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 ITEM = pa.schema([("stage", pa.string()), ("key", pa.string()), ("batch", pa.large_binary())])
-_START_SECONDS = 1800.0  # to load models, from a slow disk
-# Seconds. Between the end of a worker's last batch and its own, on a node that is to go: Ray fetches what came of the batch.
+_START_SECONDS = 1800.0  # Seconds to load models from a slow disk.
+# Seconds between the end of a worker's last batch and its own end, on a node that leaves: Ray fetches the result of the
+# batch.
 _LEAVE_SECONDS = 2.0
 
 Follow = Callable[[str, pa.Table], list[tuple[str, pa.Table]]]
@@ -165,7 +166,7 @@ class AtWork:
     def _leave(self) -> None:
         """Once this node is to go, end the batches in hand and then this process. Ray makes its actor anew on a node that stays,
         and a node without workers ends by itself."""
-        with suppress(RayError):  # the run is over, and the ledger with it
+        with suppress(RayError):  # The run is over, and the ledger with it.
             ray.get(self._ledger.leaves.remote(self._here.node))
             with self._turns.alone():
                 time.sleep(_LEAVE_SECONDS)

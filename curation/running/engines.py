@@ -11,7 +11,7 @@ from longtake.curation.running.on_ray import Cluster
 
 INLINE, RAY = "inline", "ray"
 ENGINES = (INLINE, RAY)
-# Seconds of CPU. What takes less is done in this process: a local Ray would take a good part of it to start.
+# Seconds of CPU. A smaller job is done in this process: the start of a local Ray would take a good part of it.
 LITTLE_SECONDS = 60.0
 
 

@@ -21,10 +21,11 @@ from longtake.manifests.folder import local_path
 from longtake.manifests.keys import Seen
 from longtake.manifests.members import file_of
 
-IN_A_ROW = 20  # rows. So many faults one after the other are no accident.
-LAST = 200  # rows that are looked back on,
-SHARE = 5  # of which a fifth may not be faults.
-HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS = "had_result", "fault_before", "source_works"  # of a batch, see `with_past`
+IN_A_ROW = 20  # Rows. So many faults one after the other are no accident.
+LAST = 200  # The last rows, among which faults are counted.
+SHARE = 5  # Up to one in so many of the last rows may be a fault.
+# Columns of a batch: see `with_past`.
+HAD_RESULT, FAULT_BEFORE, SOURCE_WORKS = "had_result", "fault_before", "source_works"
 
 _WHAT_TO_DO = {
     "away": "bring the folder, mount or bucket back",
@@ -83,7 +84,8 @@ def with_past(todo: pa.Table, key: str, rows: pa.Table, done: Callable[[], pa.Ch
     todo = todo.append_column(HAD_RESULT, pc.and_(at.is_valid(), pc.invert(fault)))
     before = pc.if_else(fault, kind, pa.scalar(None, pa.string()))
     works = pa.nulls(todo.num_rows, pa.bool_())
-    if done is not None and pc.any(pc.equal(before, "credentials")).as_py():  # who else asks does not need to know
+    # The column is needed only where access to a source was refused before.
+    if done is not None and pc.any(pc.equal(before, "credentials")).as_py():
         working = {source_of(uri) for uri in done().to_pylist()}
         works = pa.array([source_of(uri) in working for uri in todo["uri"].to_pylist()], pa.bool_())
     return todo.append_column(FAULT_BEFORE, before).append_column(SOURCE_WORKS, works)
@@ -116,7 +118,7 @@ def kinds_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return dict(Counter(str(row["error_kind"]) for row in rows if row.get("error_kind")))
 
 
-KEYS = ("clip_id", "video_id", "scan_id")  # the columns that `key_of` looks at
+KEYS = ("clip_id", "video_id", "scan_id")  # The columns that `key_of` reads.
 
 
 def key_of(row: Mapping[str, Any]) -> str:
@@ -147,11 +149,11 @@ class Faults:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.rows = 0
-        self.met: list[Outcome] = []  # the first ones: there may be as many as rows
+        self.met: list[Outcome] = []  # The first faults. All of them could be as many as the rows.
         self.count = 0
         self._in_a_row: list[Outcome] = []
         self._last: deque[Outcome] = deque(maxlen=LAST)
-        self._working: set[str] = set()  # sources that gave something
+        self._working: set[str] = set()  # Sources that gave at least one result.
 
     def see(self, outcomes: Iterable[Outcome]) -> None:
         """Count the rows of a batch."""

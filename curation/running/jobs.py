@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from longtake.curation.running.faults import Outcome
 
-AT_A_TIME = 200_000  # rows of a job; a thousandth of that is at work at any moment
+AT_A_TIME = 200_000  # Rows of a job. At any moment a thousandth of them is being worked on.
 
 
 @dataclass(slots=True)
@@ -90,7 +90,7 @@ class Hands:
     late: tuple[Late, ...] = ()
 
 
-# Told, of each stage that is at work, what its workers have in hand.
+# Called with the batches that the workers of each stage have.
 See = Callable[[Mapping[str, Hands]], None]
 
 
@@ -133,7 +133,7 @@ class Job:
     """
 
     stage: str
-    batches: Sequence[pa.Table] = field(repr=False)  # they may hold what lets a worker in
+    batches: Sequence[pa.Table] = field(repr=False)  # A batch may hold passwords of sources, so it is not printed.
     worker: Callable[..., Worker]
     args: tuple[Any, ...]
     cpus: float = 1.0

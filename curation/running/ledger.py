@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 
 from longtake.curation.running.jobs import Hands, Late, Report
 
-_BAD_STARTS = 5  # of a stage's workers, if none ever started: then it is no accident
-_ENOUGH = 4  # deaths over one batch, be they all on one machine
-_LAST = 200  # Batches of a stage that its median time is taken of: what was usual hours ago may be so no longer.
-# A batch is late that takes so many times the median, and so many seconds at least: those of a stage differ by some three times.
+_BAD_STARTS = 5  # Workers of a stage that fail to start before any has started: more is no accident.
+_ENOUGH = 4  # Workers that die over one batch, even if all of them ran on one machine.
+_LAST = 200  # Batches of a stage whose median time counts: the times of hours ago may be usual no longer.
+# A batch is late that takes so many times the median, and so many seconds at least: batches of one stage differ by a
+# factor of some three.
 _LATE_TIMES, _LATE_SECONDS = 5.0, 30.0
-# At most this many late batches of a stage are named, the oldest ones: more are no accident, and a longer list would not be read.
+# Late batches of a stage that are named, the oldest first. More are no accident, and a longer list would not be read.
 _LATE_TOLD = 10
 
 
@@ -77,15 +78,15 @@ class Ledger:
         self._deaths: dict[str, list[Place]] = {}
         self._starting: Counter[str] = Counter()
         self._ready: dict[str, set[str]] = {}
-        # Stage → worker → since when, of those that are not known to be dead.
+        # Stage → worker → its start, for workers that are not known to be dead.
         self._there: dict[str, dict[str, float]] = {}
-        self._were: dict[str, float] = {}  # stage → seconds that workers were there which are dead
-        self._took: dict[str, deque[float]] = {}  # stage → seconds of its last batches
+        self._were: dict[str, float] = {}  # Stage → seconds that workers lived which are dead by now.
+        self._took: dict[str, deque[float]] = {}  # Stage → seconds of its last batches.
         self._closing: set[str] = set()
         self._news = News()
         self._failure: str | None = None
         self._nodes = 1
-        self._leaving: dict[str, asyncio.Event] = {}  # by node
+        self._leaving: dict[str, asyncio.Event] = {}  # Node → set when the node is about to leave.
         self._over = asyncio.Event()
 
     async def starts(self, stage: str) -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from longtake.curation.running.jobs import hears_allow
 
 _BEAT_SECONDS = 5.0
-_SILENT_SECONDS = 120.0  # without a beat, a worker that has no batch in hand is taken to be frozen
+_SILENT_SECONDS = 120.0  # Seconds without a beat after which a worker that has no batch is taken to be frozen.
 
 # Lines `KEY DEADLINE`, a deadline of 0 for none. A pause of the minder itself (a machine that slept) is not the worker's.
 _PROGRAM = """

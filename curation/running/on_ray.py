@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from longtake.curation.running.at_work import Follow
 
 _KNOCK_SECONDS = 10.0
-_STARTS = 3  # that a local Ray is tried, on a machine too busy to start it in time
-_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's, in which a job's process finds its runtime_env
+_STARTS = 3  # Tries to start a local Ray, since a machine may be too busy to start it in time.
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # A job's process finds its runtime_env in this variable of Ray's.
 _LINE_OF_THE_CORE = b"Set ray log level from environment variable"
 AGAIN = "what is done is kept, and the same command goes on from here"
-_FULL = 0.95  # of a disk: above it, Ray writes nothing there (its local_fs_capacity_threshold).
-_RETRIES = 3  # of a wave whose engine died: one that dies of a question must not be asked again for ever
+_FULL = 0.95  # Share of a disk. On a fuller disk Ray writes nothing (its local_fs_capacity_threshold).
+_RETRIES = 3  # Tries of a wave whose engine died: a question that kills engines must not be asked for ever.
 
 
 class Cluster:
@@ -68,7 +68,7 @@ class Cluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             # A thread of Ray Data that outlives the run must not start another Ray by itself.
             os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-            # its core tells of actors that might not come back; ours need nothing that could get lost
+            # Ray's core warns of actors that might not be restored. Ours hold nothing that could be lost.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             _knock(self.address)
             import ray
@@ -82,13 +82,13 @@ class Cluster:
                 options["runtime_env"] = {"py_modules": plugins}
             with _quiet_core():
                 _init(self.address, options)
-            # Ray prints of each actor that is made anew, whatever it was told of logs.
+            # Ray prints a line for each actor that is made anew, even where its logs are turned off.
             ray._private.worker.print_to_stdstream = lambda *told, **more: None
         except BaseException as error:
             self._failure = error
         self.started_seconds = time.monotonic() - started
         self._ready.set()
-        # Ray's processes are set to die with the thread that started them
+        # Ray's processes are set to die with the thread that started them.
         self._over.wait()
 
     def _wait(self) -> None:
@@ -231,34 +231,34 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
         raise SetupError("the captioner vllm runs on a Ray cluster: leave --engine inline out")
     if "placement_group_config" not in engine:
         needed = engine["engine_kwargs"].get("tensor_parallel_size", 1)
-        if (there := _resources().get("GPU", 0)) < needed:  # Ray would wait for them, and say nothing
+        if (there := _resources().get("GPU", 0)) < needed:  # Ray would wait for the GPUs, and say nothing.
             raise SetupError(f"vLLM needs {needed} GPUs for an engine, and the cluster has {there:g}")
     import ray.data
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its progress is that of a step of many
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # Its progress is that of one step of many.
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # by default, each of the four steps around the engine takes a core, or waits for it for ever
+    # By default, each of the four steps around the engine takes a core, or waits for one for ever.
     light = {"num_cpus": 0.25}
     config = vLLMEngineProcessorConfig(
         **engine,
         prepare_multimodal_stage=light,
         chat_template_stage=light,
-        # vLLM does both itself
+        # The engine tokenizes and detokenizes by itself.
         tokenize_stage=False,
         detokenize_stage=False,
         should_continue_on_error=True,
-        log_engine_metrics=False,  # needs packages that ray[data] does not bring
+        log_engine_metrics=False,  # The metrics need packages that ray[data] does not bring.
     )
     try:
         through = build_processor(config, preprocess_map_kwargs=light, postprocess_map_kwargs=light)
-        # by default, an engine that dies of a question is started anew and asked again for ever
+        # By default, an engine that dies of a question is started anew and asked again for ever.
         retries = {"max_restarts": _RETRIES, "max_task_retries": _RETRIES}
         through.get_stage_by_name("vLLMEngineStage").map_batches_kwargs.update(retries)
         for row in through(ray.data.from_items(rows)).iter_rows():
             yield int(row["number"]), row
     except ray.exceptions.RayError as error:
-        # the traces of all actors; what happened stands in the last line
+        # The text has the traces of all actors; the last line says what happened.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise SetupError(f"vLLM on the cluster: {lines[-1]}; {AGAIN}") from error
 
@@ -269,7 +269,7 @@ def why_not(error: BaseException) -> str:
     if "ersion mismatch" in text:
         return f"it has another version of Ray or Python than this machine: {text}"
     if "Failed to connect to Ray cluster" in text or "authentication token" in text.lower():
-        # Somebody listens there (`_knock`), and Ray says no more of a refused token than this.
+        # A server answers at the address (`_knock`). Ray says no more about a refused token than this.
         return f"it wants another token than this command has (RAY_AUTH_MODE, RAY_AUTH_TOKEN), or is no Ray of its kind: {text}"
     return text
 

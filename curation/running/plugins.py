@@ -25,7 +25,7 @@ def _paths(point: EntryPoint) -> list[str]:
         spec = find_spec(point.module.partition(".")[0])
     except (ImportError, ValueError):
         spec = None
-    if spec is None or not isinstance(metadata, Path):  # whoever needs it is told so by the registry
+    if spec is None or not isinstance(metadata, Path):  # The registry reports a missing plug-in to those who need it.
         return []
     folders = list(spec.submodule_search_locations or [])
     module = folders[0] if folders else spec.origin

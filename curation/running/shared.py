@@ -16,12 +16,12 @@ from longtake.captioning.allowance import Admission, Allowance, Allowing, Here, 
 from longtake.captioning.chat import CaptionerFault
 
 NAMESPACE = "longtake"
-_AT_ONCE = 100_000  # calls: each waits for its turn there
-_IDLE_SECONDS = 900.0  # after which the actor ends: no run of anybody asks that endpoint any more
-_TRIES = 60  # to reach the actor or to make it anew, a second or so apart
-# It takes next to nothing, and lives on the head of the cluster, which no run survives the loss of.
+_AT_ONCE = 100_000  # Calls that the actor takes at once: each of them waits for its turn.
+_IDLE_SECONDS = 900.0  # Seconds without a call after which the actor ends, since no run asks that endpoint any more.
+_TRIES = 60  # Tries to reach the actor or to make it anew, a second or so apart.
+# The actor takes next to nothing. It lives on the head of the cluster, whose loss no run survives.
 _ON_THE_HEAD = {"node:__internal_head__": 0.0001}
-_HERE = Here()  # without Ray: of this process, whose stages follow one another
+_HERE = Here()  # Without Ray, the allowance belongs to this process, whose stages follow one another.
 
 
 def allowances() -> Callable[[str], Allowing]:
@@ -51,10 +51,10 @@ class Elsewhere:
             try:
                 admission: Admission = await self._reached().enter.remote(terms, spent)
                 return admission
-            except (RayError, ValueError) as error:  # ValueError: its name is being taken by another one just now
+            except (RayError, ValueError) as error:  # ValueError: another run is taking the name at this moment.
                 fault, self._actor = error, None
                 await asyncio.sleep(1.0)
-        raise CaptionerFault(f"what the endpoint may be asked is kept by an actor of Ray, which is not there: {fault}")
+        raise CaptionerFault(f"an actor of Ray counts the requests to the endpoint, and cannot be reached: {fault}")
 
     def leave(self, ticket: str, quiet: float) -> None:
         """Does not wait for it. What is lost with the actor is over by its time."""

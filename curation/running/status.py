@@ -31,15 +31,16 @@ from longtake.manifests.parts import check_guard
 from longtake.manifests.uris import redact
 
 FOLDER = ".status"
-WHOLE = "run.json"  # of a run without --part
+WHOLE = "run.json"  # The note of a run without --part.
 # Seconds between two notes: on a disk, and elsewhere, where each is a request that costs.
 EVERY_SECONDS, EVERY_SECONDS_AWAY = 5.0, 15.0
-WINDOW_SECONDS = 300.0  # The rate of a stage is that of the last five minutes: long enough for a few slow films.
-_POINTS = 64  # Moments of that window that are remembered of each stage.
-_LAST_WORD_SECONDS = 20.0  # A run that ends waits so long for a note that is being written, and no longer.
-NO_ROOM = "waiting for room"  # So begins what an engine says that has no place for a worker.
+# Seconds. The rate of a stage is that of the last five minutes: long enough for a few slow films.
+WINDOW_SECONDS = 300.0
+_POINTS = 64  # Moments of that window that are kept for each stage.
+_LAST_WORD_SECONDS = 20.0  # Seconds that a run that ends waits for a note that is being written.
+NO_ROOM = "waiting for room"  # An engine's report begins with these words where there is no place for a worker.
 RUNNING, ENDED, FAILED, STOPPED = "running", "ended", "failed", "stopped"
-# What ends a run that is no fault of it: Ctrl-C, and a pipe that takes no more of its output (`| head`).
+# Ends of a run that are no fault of it: Ctrl-C, and a pipe that takes no more of its output (`| head`).
 _STOPS = (KeyboardInterrupt, SystemExit)
 
 
@@ -118,7 +119,7 @@ class _AtWork:
         self.began = self.last = self.seen = 0.0
         self.kinds: Counter[tuple[str, str]] = Counter()
         self.hands = Hands()
-        self.held_before = 0.0  # seconds of the GPUs of workers of streams that are over
+        self.held_before = 0.0  # Seconds that workers of finished streams held GPUs.
         self.points: deque[tuple[float, int, float, float, float]] = deque(maxlen=_POINTS)
 
     def sums(self, now: float) -> tuple[float, int, float, float, float]:
@@ -135,7 +136,7 @@ class _AtWork:
         if told.state == RUNNING:
             told.seconds = now - self.began
             told.workers, told.batches, told.gpus = hands.workers, hands.batches, hands.gpus
-            here = hands.workers and not hands.worker_seconds  # no ledger tells of a worker in this process
+            here = hands.workers and not hands.worker_seconds  # A worker in this process has no ledger.
             told.oldest_seconds = now - self.last if here else hands.oldest_seconds
             told.usual_seconds = hands.usual_seconds
             told.late = [asdict(one) for one in hands.late]
@@ -180,7 +181,7 @@ class Note:
             uuid4().hex, self._part, socket.gethostname(), os.getpid(), this_process(), _command(),
             self._recipe, __version__, now, now, self._every,
         )  # fmt: skip
-        if self._part is None:  # it has the workspace alone: parts that were there are over
+        if self._part is None:  # The run has the workspace alone, so earlier parts are over.
             with suppress(Exception):
                 for name in (self._folder / FOLDER).names():
                     if name != WHOLE:
@@ -230,7 +231,7 @@ class Note:
         now = time.monotonic()
         with self._turn:
             if hands and not (self._run.waits or "").startswith(NO_ROOM):
-                self._run.waits = None  # whatever it was, workers are there now
+                self._run.waits = None  # The workers are there now, and the reason for waiting is past.
             for stage, what in hands.items():
                 if stage in self._stages:
                     self._stages[stage].seen = now

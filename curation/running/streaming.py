@@ -1,8 +1,8 @@
 """One streaming execution of Ray Data: a pool of workers for each stage, CPU and GPU side by side.
 
-Only items flow (`at_work.ITEM`): workers commit rows by themselves, so whatever Ray loses, repeats or fans out costs time and no
-row. Reports come by way of the ledger, and not through the pools of later stages. Each pool has a minimum of one worker and
-grows where there is work and room; what earlier runs left for a stage comes in by a union before it.
+Only items flow (`at_work.ITEM`). Workers commit rows by themselves: if Ray loses, repeats or duplicates an item, that costs
+time and no row. Reports go to the ledger, and not through the pools of later stages. Each pool has at least one worker and
+grows where there is work and room. A union before each stage adds the rows that earlier runs left for it.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from longtake.filters.weights import FOLDER_VARIABLE
 from longtake.manifests.uris import redact
 
 _POLL_SECONDS = 0.2
-_LOOK_SECONDS = 1.0  # after which it is looked again which nodes are to go
-_SAY_SECONDS = 15.0  # until it is said what is waited for
+_LOOK_SECONDS = 1.0  # Seconds between two looks at which nodes are about to leave.
+_SAY_SECONDS = 15.0  # Seconds of waiting after which the reason is printed.
 _SAY_AGAIN_SECONDS = 60.0
-_STALLED_SECONDS = 60.0  # with nothing in hand and some stage without a place: the pools are in each other's way
-_CLOSE_SECONDS = 150.0  # that workers have to end what is under way; longer than a captioner gives its answers
-_END_SECONDS = 30.0  # that Ray Data's own threads have to end
-_AT_ONCE = 100_000  # calls of the ledger: each worker has two that wait there
-_MANY = 1000  # workers of a stage: a cluster may grow
+# Seconds. With no batch at work and a stage without a place for so long, the pools block each other.
+_STALLED_SECONDS = 60.0
+_CLOSE_SECONDS = 150.0  # Seconds that workers have to end their batches; longer than a captioner gives its answers.
+_END_SECONDS = 30.0  # Seconds that Ray Data's own threads have to end.
+_AT_ONCE = 100_000  # Calls of the ledger at once: two calls of each worker wait in it.
+_MANY = 1000  # Workers of a stage, at most: a cluster may grow.
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a worker of a job takes."""
+    """The resources of a worker of a job."""
 
     cpus: float
     gpus: float
-    memory: int | None  # bytes; None: not asked for, on a Ray of our own
+    memory: int | None  # Bytes. None: not requested, on a Ray that this run started.
 
     def is_asked_for_by(self, request: dict[str, float]) -> bool:
-        """Whether a request of the cluster's resources is one for such a worker, as far as can be told."""
+        """Whether a request for resources of the cluster is probably one for such a worker."""
         ours = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory or 0)}
         return all(abs(request.get(name, 0.0) - amount) <= 1e-3 * max(1.0, amount) for name, amount in ours.items())
 
@@ -63,7 +64,7 @@ class Share:
 
 
 def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
-    """What a worker of each job takes: less than a core where pools would else be in each other's way."""
+    """The resources of a worker of each job: less than a core where the pools would otherwise block each other."""
     total = resources()
     cpus, gpus = total.get("CPU", 1.0), total.get("GPU", 0.0)
     part = 1.0 if cpus >= 2 * len(jobs) or len(jobs) == 1 else max(0.05, int(cpus / (2 * len(jobs)) * 100) / 100)
@@ -79,7 +80,7 @@ def shares(jobs: Sequence[Job], ours: bool) -> list[Share]:
 
 def fits(jobs: Sequence[Job], ours: bool) -> bool:
     """Whether a worker of each job finds a place at once, on what the nodes have now."""
-    if ours:  # nobody else is there, and the shares are made to fit
+    if ours:  # No other run uses the cluster, and the shares are made to fit.
         return True
     free = [dict(node) for node in _free()]
     for share in sorted(shares(jobs, ours), key=lambda one: (-one.gpus, -(one.memory or 0))):
@@ -104,13 +105,13 @@ def _has_room(node: dict[str, float], share: Share) -> bool:
 
 
 def resources() -> dict[str, float]:
-    """All that the cluster has."""
+    """The resources of the whole cluster."""
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
 
 
 def _free() -> list[dict[str, float]]:
-    """What each node has left."""
+    """The free resources of each node."""
     from ray._private.state import available_resources_per_node
 
     found: list[dict[str, float]] = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
@@ -130,8 +131,9 @@ def stream(
     ours: bool,
     see: See | None = None,
 ) -> Generator[Report]:
-    """The reports of the batches of all jobs as they end. asked: workers of a stage at most. ours: this Ray was started for this
-    run. see: told what workers have in hand. Raises SetupError if a worker cannot do its work, Lost if the stream broke."""
+    """The reports of the batches of all jobs, each as soon as it ends. asked: the largest number of workers of a stage.
+    ours: this Ray was started for this run. see: called with the batches that workers have. Raises SetupError if a worker
+    cannot do its work, Lost if the stream broke."""
     _be_quiet()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger: Any = ray.remote(Ledger).options(num_cpus=0, max_concurrency=_AT_ONCE, scheduling_strategy=here).remote()
@@ -197,9 +199,9 @@ def _chain(
         if len(jobs) == 1:
             limits.append(len(job.batches))
         data = data.map_batches(
-            type(job.stage, (AtWork,), {}),  # Ray's dashboard tells of a class by its name
+            type(job.stage, (AtWork,), {}),  # Ray's dashboard shows a class by its name.
             fn_constructor_args=(post, ledger),
-            batch_size=1,  # an item
+            batch_size=1,  # An item.
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.ActorPoolStrategy(
@@ -217,13 +219,14 @@ def _chain(
 
 
 def _models() -> str | None:
-    """Where this machine has its weights, if somebody said so; not where that holds a secret, which is in no arguments."""
+    """The folder of weights from this machine's environment, if it is set; None if the value holds a secret, which must not
+    be in arguments."""
     folder = os.environ.get(FOLDER_VARIABLE)
     return folder if folder and redact(folder) == folder else None
 
 
 class _Waits:
-    """Says what is waited for, and sees when nothing can come of it."""
+    """Prints the reason for which a stream waits, and finds out when the wait cannot end."""
 
     def __init__(self, jobs: Sequence[Job], share: Sequence[Share], say: Callable[[str], None] | None) -> None:
         self._needs = {job.stage: takes for job, takes in zip(jobs, share, strict=True)}
@@ -232,7 +235,7 @@ class _Waits:
         self._said = -_SAY_AGAIN_SECONDS
 
     def see(self, news: News) -> None:
-        """Raises NoRoom if the pools are in each other's way."""
+        """Raises NoRoom if the pools block each other."""
         now = time.monotonic()
         if news.reports or news.open:
             self._moved = now
@@ -256,8 +259,8 @@ class _Waits:
 
 
 class _Leaving:
-    """Sees which nodes are to go: those that Ray was told to drain, by whoever takes them away (`ray drain-node`, an autoscaler,
-    a SIGTERM to `ray start --block`)."""
+    """Watches for nodes that are about to leave, because Ray drains them (`ray drain-node`, an autoscaler, a SIGTERM to
+    `ray start --block`)."""
 
     def __init__(self, say: Callable[[str], None] | None) -> None:
         self._say = say or (lambda text: None)
@@ -265,7 +268,7 @@ class _Leaving:
         self._looked = 0.0
 
     def see(self) -> list[str]:
-        """The nodes that are to go now or went. Says so of each, once."""
+        """The nodes that are about to leave or have left. Prints a sentence on each, once."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
             self._looked = now
@@ -286,7 +289,7 @@ def _draining() -> dict[str, int]:
 
 
 def _host(node: str) -> str:
-    """A node's name and address, as people know them."""
+    """The name and the address of a node, for messages."""
     for one in ray.nodes():  # type: ignore[no-untyped-call]
         if one["NodeID"] == node:
             return f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})"
@@ -294,17 +297,17 @@ def _host(node: str) -> str:
 
 
 def _pending() -> list[dict[str, float]]:
-    """What was asked of the cluster, by whomever, and has no place yet."""
+    """The requests for resources, of all users of the cluster, that have no place yet."""
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
     state: Any = None
-    with suppress(Exception):  # it is asked for a sentence: no run ends for want of one
+    with suppress(Exception):  # The call only fetches a sentence for a message; its failure ends no run.
         state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
     return [dict(one.request.resources_bundle) for one in state.pending_resource_requests] if state else []
 
 
 def _end_early(ledger: Any, over: threading.Event) -> None:
-    """Let nobody begin anything, and wait for those that end what is under way."""
+    """Let no worker begin another batch, and wait for the workers that finish theirs."""
     ray.get(ledger.stop.remote())
     end = time.monotonic() + _CLOSE_SECONDS
     time.sleep(_POLL_SECONDS)
@@ -314,11 +317,11 @@ def _end_early(ledger: Any, over: threading.Event) -> None:
 
 
 def _end_threads(flowing: threading.Thread) -> None:
-    """End the threads of Ray Data, also of a stream that waits for room: one that is still at Ray's core when Ray is left
-    takes the whole process with it."""
+    """End the threads of Ray Data, also of a stream that waits for room: a thread that still calls Ray's core while Ray
+    shuts down ends the whole process."""
     for thread in threading.enumerate():
         if isinstance(thread, StreamingExecutor):
-            with suppress(Exception):  # what it says of its end is no news: the stream is over
+            with suppress(Exception):  # The stream is over, so an error at its end is no news.
                 thread.shutdown(force=True)
             thread.join(_END_SECONDS)
     if flowing.ident is not None:
@@ -332,11 +335,11 @@ def _be_quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.target_max_block_size = 1  # each item a block of its own: it is the unit of work
+    context.target_max_block_size = 1  # Each item is a block of its own: it is the unit of work.
 
 
 def _last_line(error: BaseException) -> str:
-    """What happened, in a line: of the traces of actors it is the last one, but where Ray's last line is advice."""
+    """The cause of an error in one line: the last line of the actors' traces, unless that is advice by Ray."""
     if isinstance(error, OutOfMemoryError):
         return "a machine had no memory left, so Ray ended a process on it"
     if isinstance(error, OutOfDiskError):
@@ -350,9 +353,10 @@ def _last_line(error: BaseException) -> str:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, beside the KeyboardInterrupt: raised within a call, Ray's core loses it now and then."""
+    """An event that Ctrl-C sets, besides the KeyboardInterrupt, which Ray's core sometimes loses when it is raised within a
+    call."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # there Python takes no signals
+    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread only.
         yield event
         return
 

@@ -23,8 +23,8 @@ import longtake
 from longtake.curation.errors import SetupError
 from longtake.curation.running.plugins import plugin_paths
 
-_NEEDED = "submitting jobs needs a package that is not here ({}): pip install 'longtake[submit]'"
-_LOOK_SECONDS = 1.0  # between two looks at a job that is followed
+_NEEDED = "submitting jobs needs a package that is not installed ({}): pip install 'longtake[submit]'"
+_LOOK_SECONDS = 1.0  # Seconds between two looks at a job that is followed.
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|SIGNATURE|\bPAT\b|AUTH", re.IGNORECASE)
 OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -88,7 +88,7 @@ def _client(address: str | None) -> Any:
         from ray.job_submission import JobSubmissionClient
 
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # they would tell of each package that is sent
+            logging.getLogger(name).setLevel(logging.ERROR)  # These loggers would report each package that is sent.
         return JobSubmissionClient(address)
     except (ImportError, ModuleNotFoundError) as error:
         raise SetupError(_NEEDED.format(error.name or error)) from error

@@ -57,9 +57,9 @@ from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest, open_folder
 
 EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
-SIMILARITY = "text_similarity"  # the filter that the captioner asks while it works
-_STAYS = "stays"  # whether a clip's captions stay
-# What of a row stays when only its scores are measured again.
+SIMILARITY = "text_similarity"  # The filter that the captioner asks while it works.
+_STAYS = "stays"  # Column: whether a clip's captions stay.
+# Columns of a row that stay when only its scores are measured again.
 _KEPT = (
     "caption", "sub_captions", "model", "prompts", "seed", "attempts", "requests", "prompt_tokens", "completion_tokens",
     "moves", *schemas.MORE_TEXTS,
@@ -99,7 +99,7 @@ class Caption(Stage):
         return job(run.workspace, run.recipe, batches, run.id)
 
     def waits(self, run: Run) -> bool:
-        corpus = run.recipe.needing(Needs.CORPUS)  # near-duplicates are not captioned
+        corpus = run.recipe.needing(Needs.CORPUS)  # Near-duplicates are not captioned.
         return bool(corpus) or run.options.sample is not None or _captioner(run.recipe).running.on_driver
 
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
@@ -204,7 +204,7 @@ def _with_kept(workspace: Workspace, todo: pa.Table) -> pa.Table:
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], run: str = "") -> Job:
     """The job of these batches. run: the run's id. Raises SetupError if what the user allowed cannot be read."""
     captioner = _captioner(recipe)
-    _ = captioner.protocol  # which fills in what the captioner works out by itself
+    _ = captioner.protocol  # The property fills in what the captioner works out by itself.
     try:
         permission = Permission.of_user()
     except PermissionFault as error:
@@ -297,14 +297,14 @@ class CaptionWorker:
         limit = similarity_limit(self.recipe)
         if SIMILARITY in self.filters and limit is not None:
             self.captioner.similarity, self.captioner.similarity_limit = self._similarities, limit
-        self._scores: dict[tuple[str, ...], Score] = {}  # measured while captions were written
-        self._measuring = threading.Lock()  # neither tokenizers nor models like several threads
+        self._scores: dict[tuple[str, ...], Score] = {}  # Scores that were measured while captions were written.
+        self._measuring = threading.Lock()  # Neither tokenizers nor models work well in several threads.
         self._reporting = threading.Lock()
         self._reported: tuple[float, float, Spent] | None = None
         if isinstance(self.captioner, Vllm):
             self.captioner.execute_with(run_llm)
         if self.captioner.similarity is not None:
-            # its model takes seconds to load, while the first captions are written
+            # The similarity's model takes seconds to load, and loads while the first captions are written.
             threading.Thread(target=self._similarities, args=[[tuple("abcde")]], daemon=True).start()
 
     def __call__(self, batch: pa.Table) -> Report:
@@ -321,12 +321,12 @@ class CaptionWorker:
             replace(outcome(clip, "", row["error_kind"], row["reason"]), source=source)
             for clip, row in zip(clips, rows, strict=True)
         ]
-        # An endpoint that is away replaces no captions, be they another captioner's.
+        # A fault of the endpoint replaces no captions, even those of another captioner.
         kept = [row for row, one in zip(rows, outcomes, strict=True) if not one.left_as_it_was]
         table = rows_table(kept, schemas.CAPTIONS, self.filters)
         self.manifest.append(table)
         assert self.captioner.journal is not None
-        # What was answered of a clip before the fault is paid for, and is asked for again.
+        # Answers about a clip before the fault are paid for, and the clip's questions are asked again.
         self.captioner.journal.forget(
             row["clip_id"] for row, one in zip(rows, outcomes, strict=True) if one.kind is None
         )

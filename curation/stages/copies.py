@@ -27,8 +27,8 @@ from longtake.curation.workspace import Workspace
 from longtake.manifests.schemas import MORE_TEXTS
 
 VERDICT = ("status", "copies", "copy_of", "sub_copies")
-_TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # that are put aside
-SLICE = 50_000  # rows that are written anew together
+_TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # Texts of a repeated caption, which are put aside.
+SLICE = 50_000  # Rows that are rewritten together.
 
 Counts = npt.NDArray[np.int64]
 
@@ -44,7 +44,8 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
         return 0
     known = now["clip_id"].combine_chunks()
     table = workspace.captions.read()
-    for fresh in (False, True):  # new rows last: after a kill, those that are left tell that the work is not done
+    # New rows come last: after a kill, the old rows that are left show that the work is not done.
+    for fresh in (False, True):
         for start in range(0, table.num_rows, SLICE):
             part = table.slice(start, SLICE)
             part = part.filter(pc.equal(part["copies"].is_null(), fresh))
@@ -58,13 +59,13 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
 
 def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Table:
     """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
-    # by far the largest: gone before the next
+    # The sub-captions are by far the largest table, so they are freed before the next one is read.
     subs, _ = written_captions(workspace, recipe, ["clip_id", "sub_captions", "withheld"])
     told, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
     del subs
     table, _ = written_captions(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT])
     table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
-    table = table.sort_by("clip_id")  # the first of its kind is that of the lowest id
+    table = table.sort_by("clip_id")  # The first of equal captions is the one with the lowest id.
     texts = [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
     sizes, first = copies(texts)
     del texts
@@ -85,7 +86,7 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
 
 def _repeated(subs: pa.Table) -> Counts:
     """For each row, how often its most repeated sub-caption stands in all of them; 0 where it has none."""
-    hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # the texts themselves would fill the memory
+    hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
     told = np.zeros(subs.num_rows, bool)
     for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):
         if texts := _held(aside)["sub_captions"] if aside else five:

@@ -26,10 +26,11 @@ from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
 from longtake.manifests.keys import Index
 
-ORDER = ("aesthetic", "flow")  # the higher, the better; before them the number of tiers, after them the lower clip id
+# Among near-duplicates the clip with more tiers is kept, then the one with the higher score, then the lower clip id.
+ORDER = ("aesthetic", "flow")
 NAME = Duplicates.name
-_AT_ONCE = 100_000  # rows that are written in one part
-_NOTE = ".duplicates"  # in the workspace: what the scores that are there were computed from
+_AT_ONCE = 100_000  # Rows that are written in one part.
+_NOTE = ".duplicates"  # A note in the workspace: the data that the stored scores were computed from.
 
 
 def source_of_embeddings(recipe: Recipe) -> str | None:

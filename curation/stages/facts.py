@@ -55,7 +55,7 @@ def facts_of(
         for name, why in recipe.not_applied.items()
     ]
     notes += [
-        f"Believed as stored: {name}. The machine that exported could not tell how they are made now ({why})."
+        f"Believed as stored: {name}. The machine that exported could not say how they are measured now ({why})."
         for name, why in believed.items()
     ]
     notes += length_notes(recipe, 0.0, _shown(table))

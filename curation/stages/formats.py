@@ -13,7 +13,7 @@ from longtake.manifests.folder import Folder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# format → what it puts into a dataset's folder
+# Format → the names that it puts into a dataset's folder.
 _PLACES = {
     "webdataset": "webdataset",
     "huggingface": "metadata.parquet",
@@ -21,7 +21,7 @@ _PLACES = {
     "lance": "clips.lance",
 }
 NAMES = tuple(_PLACES.values())
-READ_CLIPS = frozenset({"webdataset", "fiftyone", "lance"})  # whose writers look into the clips' files
+READ_CLIPS = frozenset({"webdataset", "fiftyone", "lance"})  # Formats whose writers look into the clips' files.
 
 
 def formats_in(dataset: Folder) -> list[str]:

@@ -39,7 +39,7 @@ def reason(
     of_videos: dict[str, str] = {videos[clip_id]: kind for clip_id, kind in blamed.items()}
     why: Counter[str] = Counter()
     for clip_id, video_id in zip(dropped["clip_id"].to_pylist(), dropped["video_id"].to_pylist(), strict=True):
-        # Clips that another scan has taken the place of are lost with those that came instead.
+        # Clips that another scan has replaced are lost with the clips that replaced them.
         kind = blamed.get(clip_id) if clip_id in videos else of_videos.get(video_id)
         if kind is not None:
             why[kind] += 1

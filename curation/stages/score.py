@@ -1,7 +1,8 @@
 """score: clips → clips. The filters that need a model, in batches across clips, on the stored frames; no video is opened.
 
-The device must not wait for frames: a batch is taken in parts, and while the models are at one part, a thread reads and
-decodes the next and measures on it what needs no device. At most two parts are held, some 15 MiB a clip.
+The device must not wait for frames. A batch is therefore processed in parts: while the models work on one part, a thread
+reads and decodes the next part and runs the filters on it that need no device. At most two parts are in memory, at some 15
+MiB a clip.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ from longtake.manifests.keys import Seen
 from longtake.manifests.schemas import KEYFRAME_EMBEDDINGS
 from longtake.manifests.store import Manifest, open_folder
 
-# Milliseconds of CPU. On a machine without a GPU, more than this of a batch is not measured before it is stored: it is what a
-# kill costs there.
+# Milliseconds of CPU. On a machine without a GPU, a batch is stored before it takes more than this, which is what a
+# kill costs.
 _PART_MS = 15_000
 AT_MOST = 32
-_PART = 8  # clips
+_PART = 8  # Clips.
 
 Row = dict[str, Any]
 
@@ -101,8 +102,9 @@ def plan(
     at_a_time: int = AT_A_TIME,
     run: str = "",
 ) -> Job | None:
-    """The clips that some tier may still keep and that lack a score of this stage; of very many some, see `Job.partial`. Raises
-    SetupError if a filter cannot work on this machine: a package or a weight is missing, or a weight is not the right file.
+    """The clips that some tier may still keep and that lack a score of this stage. If there are very many, the plan has a
+    part of them (`Job.partial`). Raises SetupError if a filter cannot work on this machine: a package or a weight is
+    missing, or a weight is not the right file.
 
     part: only clips of its videos. tried: rows that were tried in this run."""
     filters = recipe.needing(Needs.FRAMES)
@@ -144,7 +146,7 @@ def _clip_ms(recipe: Recipe) -> float:
 
 
 def _batches(todo: pa.Table) -> list[pa.Table]:
-    """Of as many clips as a GPU likes. A worker that has none takes them in parts (`ScoreWorker.parts`)."""
+    """Batches of a size that suits a GPU. A worker without a GPU divides them (`ScoreWorker.parts`)."""
     return split(todo, [1.0] * todo.num_rows, per_batch=AT_MOST, at_most=AT_MOST)
 
 
@@ -159,7 +161,7 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
             permission = Permission.of_user()
         except PermissionFault as error:
             raise SetupError(f"recipe {recipe.name}: captioning: {error}") from error
-        # What it took from the environment: workers elsewhere may have another one.
+        # These settings came from this machine's environment, and that of other workers may differ.
         plain["captioning"]["settings"] = asked.captioner.resolved or plain["captioning"]["settings"]
     args = (workspace.path, plain, all_scores, permission, run)
     on_gpu = any(isinstance(filter_, ModelFilter) and filter_.device != "cpu" for filter_ in filters.values())
@@ -169,7 +171,8 @@ def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_s
 
 
 def _cascade(recipe: Recipe) -> dict[str, Tier]:
-    """The gates that spare a clip further measurement. Who is a duplicate depends on all scores of all clips: not yet."""
+    """The gates whose failure ends the measurement of a clip. Gates on near-duplicates are not among them, since they
+    depend on all scores of all clips."""
     later = recipe.needing(Needs.CORPUS)
     return {
         tier: {name: gate for name, gate in gates.items() if name not in later} for tier, gates in recipe.tiers.items()
@@ -184,7 +187,7 @@ def _questioner(recipe: Recipe) -> Questioner:
 
 
 def _check_questions(recipe: Recipe) -> None:
-    """Raises SetupError unless the model that questions are put to is there."""
+    """Raises SetupError unless the model that answers questions is available."""
     try:
         _questioner(recipe).captioner.check()
     except CaptionerFault as error:
@@ -195,13 +198,14 @@ def _on_gpu(filter_: Filter[Any]) -> bool:
     """Whether its model will run on a GPU of this machine, as far as can be said without torch."""
     if not isinstance(filter_, ModelFilter) or filter_.device == "cpu":
         return False
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # as Ray hides them from a worker that asked for none
+    # Ray hides the GPUs in this way from a worker that asked for none.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
     return filter_.device == "cuda" or (not hidden and any(Path("/dev").glob("nvidia[0-9]*")))
 
 
 class ScoreWorker:
-    """Holds the models; measures batches of clips and appends their rows. permission: where questions may be sent, as the
-    driver's user said. run: the run's id, whose workers share what an endpoint may be asked."""
+    """Holds the models, measures batches of clips and appends their rows. permission: the hosts that questions may be sent
+    to, from the driver. run: the run's id; its workers share the limits of an endpoint."""
 
     def __init__(
         self,
@@ -226,7 +230,7 @@ class ScoreWorker:
                 self.questioner.captioner.permit(permission)
         self.tiers = _cascade(self.recipe)
         self.all_scores = all_scores
-        # cheapest first, so that what comes before the first model can be measured ahead
+        # The cheapest filters come first, so that those before the first model can be measured ahead.
         self.ahead = list(takewhile(lambda filter_: not isinstance(filter_, ModelFilter), self.filters))
 
     def __call__(self, batch: pa.Table) -> Report:
@@ -265,7 +269,8 @@ class ScoreWorker:
         )
 
     def parts(self, batch: pa.Table) -> list[pa.Table]:
-        """A batch as this machine takes it: as a whole for a GPU, and on a CPU in parts that do not take long."""
+        """The parts of a batch on this machine: the whole batch with a GPU, and small parts on a CPU, so that none takes
+        long."""
         if any(map(_on_gpu, self.filters)):
             return [batch]
         return split(batch, [_clip_ms(self.recipe)] * batch.num_rows, per_batch=_PART_MS, at_most=AT_MOST)
@@ -279,7 +284,7 @@ class ScoreWorker:
         return clips
 
     def give_up(self, batch: pa.Table, message: str) -> Report:
-        """Errors in place of clips that nobody survives."""
+        """Error rows for clips that ended every worker."""
         rows = batch.to_pylist()
         for row in rows:
             _fail(row, RowError("crash", message))
@@ -327,13 +332,13 @@ class ScoreWorker:
         return samples
 
     def close(self) -> None:
-        """End what is under way."""
+        """End the work of the captioner that asks the questions."""
         if self.questioner is not None:
             self.questioner.captioner.close()
 
     def _ask(self, rows: Sequence[Row]) -> Spent:
-        """Ask about the clips that all other filters leave in; what it came to. One request a clip has all questions that it
-        lacks an answer to."""
+        """Ask the questions about the clips that all other filters let through. One request per clip has all questions
+        without an answer. Gives the cost."""
         if self.questioner is None:
             return Spent()
         before = self.questioner.captioner.spent
@@ -360,7 +365,7 @@ class ScoreWorker:
         return self.questioner.captioner.spent - before
 
     def _about(self, todo: Sequence[tuple[Row, Sequence[str]]]) -> tuple[list[Questions], list[str]]:
-        """What is asked about each clip, and the ids of these clips: of those whose frames can be read."""
+        """The questions about each clip, and the ids of these clips, for clips whose frames can be read."""
         stored: dict[str, StoredFrames] = {}
         for video in dict.fromkeys(row["video_id"] for row, _ in todo):
             ids = [row["clip_id"] for row, _ in todo if row["video_id"] == video]
@@ -392,7 +397,7 @@ class ScoreWorker:
         todo = [row for row, needed in zip(rows, wanted, strict=True) if needed]
         try:
             measured = filter_.measure([samples[row["clip_id"]] for row in todo])
-        except FilterUnavailable as error:  # a device that is not there, or too small
+        except FilterUnavailable as error:  # The device is missing or too small.
             raise SetupError(f"filter {filter_.name}: {error}") from error
         for row, score in zip(todo, measured, strict=True):
             _keep(row, filter_, score)

@@ -38,7 +38,8 @@ class Listed:
     about: str
 
 
-# In this order they run. A stage that is listed here has a command, a place in `--until` and in the statistics.
+# The stages, in the order in which they run. A stage in this list has a command, a place in `--until` and in the
+# statistics.
 STAGES: tuple[Listed, ...] = (
     Listed(
         "scan", "videos", "longtake.curation.stages.scan:Scan", "Read videos. One row per video, its clips and samples."
@@ -119,7 +120,7 @@ class Stage(ABC):
     """One step from manifest to manifest."""
 
     name: ClassVar[str]
-    measures: ClassVar[frozenset[Needs]] = frozenset()  # filters that need these are measured by this stage
+    measures: ClassVar[frozenset[Needs]] = frozenset()  # Filters with these needs are measured by this stage.
 
     @abstractmethod
     def output(self, workspace: Workspace) -> Manifest:

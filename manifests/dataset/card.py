@@ -17,7 +17,8 @@ from longtake.manifests.dataset.shards import CHECKSUMS, DATASET_SCHEMA, INDEX, 
 _SPECIAL = re.compile(r"[\\`*{}\[\]#|~$^]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^[-+=]")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-_LINKS = re.compile(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):")  # what viewers make links of without being asked
+# Viewers make links of these even where the text has no mark of a link.
+_LINKS = re.compile(r"(?i):(?=//)|(?<=www)\.|(?<=mailto):|(?<=xmpp):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _licences(licences: Mapping[str | None, int], kept: int) -> list[str]:
     rows: list[list[object]] = [[name, n] for name, n in sorted(known, key=lambda pair: (-pair[1], pair[0]))]
     if unknown:
         rows.append(["unknown", unknown])
-    told = "As the source list gives them; nobody has checked them."
+    told = "As the source list gives them; they were not checked."
     if unknown:
         told += f" **Of {unknown:,} clips the licence is unknown**: find out before you publish or share them."
     return [told, _table(["licence", "clips"], rows)] if rows else [told]

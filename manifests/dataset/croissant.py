@@ -82,7 +82,8 @@ def croissant(of: Published, schema: pa.Schema) -> str:
         "description": "The repository that the files lie in.",
         "contentUrl": of.files,
         "encodingFormat": "git+https",
-        "sha256": "https://github.com/mlcommons/croissant/issues/80",  # what the specification has for what has no hash
+        # The specification's own value for a file without a hash.
+        "sha256": "https://github.com/mlcommons/croissant/issues/80",
     }
     tables = _file_set("tables", "application/x-parquet", [f"{split}/metadata.parquet" for split in of.splits])
     clips = _file_set("clips", "video/mp4", [f"{split}/*/*.mp4" for split in of.splits])

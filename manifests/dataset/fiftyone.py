@@ -20,7 +20,8 @@ import pyarrow as pa
 from longtake.manifests.dataset.shards import MEANINGS
 from longtake.manifests.folder import whole_folder
 
-# Older than any that is in use, so that all of them migrate it: FiftyOne refuses what is newer than itself.
+# A version older than any in use, so that every FiftyOne migrates the folder: FiftyOne refuses what is newer than
+# itself.
 VERSION = "1.0.0"
 _FIELDS = "fiftyone.core.fields."
 _OTHERWISE = {"path", "num_frames", "height", "width", "fps", "cap", "sub_captions", "tier", "verdict"}
@@ -34,7 +35,8 @@ def write_samples(table: pa.Table, dataset: Path, folder: Path) -> Path:
     with whole_folder(folder) as part:
         described = _description(table.schema, fields)
         (part / "metadata.json").write_text(json.dumps(described), encoding="ascii")
-        with open(part / "samples.json", "w", encoding="ascii") as file:  # ASCII: FiftyOne reads it as the locale says
+        # FiftyOne reads the file in the encoding of the locale, and ASCII is the same in all of them.
+        with open(part / "samples.json", "w", encoding="ascii") as file:
             file.write('{"samples": [')
             for number, row in enumerate(_rows(table)):
                 bytes_ = (dataset / row["path"]).stat().st_size
@@ -65,7 +67,8 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
             "_cls": "TemporalDetection",
             "tags": [],
             "label": text,
-            "support": [number * frames // len(told) + 1, (number + 1) * frames // len(told)],  # from 1, both included
+            # Frames count from 1, and both ends are included.
+            "support": [number * frames // len(told) + 1, (number + 1) * frames // len(told)],
         }
         for number, text in enumerate(told)
     ]
@@ -84,7 +87,7 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
             "duration": frames / row["fps"],
         },
         "_media_type": "video",
-        "_rand": int(digits(clip, "rand")[:8], 16) / 2**32,  # FiftyOne draws samples by it
+        "_rand": int(digits(clip, "rand")[:8], 16) / 2**32,  # FiftyOne draws random samples by this number.
         "sub_captions": {"_cls": "TemporalDetections", "detections": parts} if parts else None,
         **{field: row[column] for column, field in fields.items()},
     }

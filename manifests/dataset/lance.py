@@ -23,7 +23,7 @@ import pyarrow as pa
 from longtake.manifests.dataset.shards import DatasetError
 from longtake.manifests.folder import whole_folder
 
-CLIPS_PER_FRAGMENT = 1000  # what is there twice for a while: of 15 s at 720p, 5 to 10 GB
+CLIPS_PER_FRAGMENT = 1000  # Clips that are on the disk twice for a while: at 15 s and 720p they take 5 to 10 GB.
 _FORMAT = "2.2"
 
 
@@ -52,8 +52,8 @@ def write_lance(table: pa.Table, dataset: Path, folder: Path, clips_per_fragment
                     data_storage_version=_FORMAT,
                     external_blob_mode="ingest",
                 )
-            except OSError as error:  # of a path with control characters, for one
-                raise DatasetError(f"{folder}: Lance cannot write here: {error}") from error
+            except OSError as error:  # Lance raises this for a path with control characters, among others.
+                raise DatasetError(f"{folder}: Lance cannot write to this path: {error}") from error
             for file in (file for fragment in written for file in fragment.files):
                 _link(part / "data" / Path(file.path).stem, clips)
             fragments += written
@@ -69,7 +69,7 @@ def _link(folder: Path, clips: list[Path]) -> None:
     for file in list(folder.glob("*.blob")):
         for clip in by_size.get(file.stat().st_size, ()):
             if filecmp.cmp(file, clip, shallow=False):
-                with suppress(OSError):  # a filesystem without links
+                with suppress(OSError):  # The filesystem may have no links.
                     linked = file.with_suffix(".link")
                     os.link(clip, linked)
                     os.replace(linked, file)

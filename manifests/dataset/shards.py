@@ -119,9 +119,9 @@ MEANINGS: dict[str, str] = {
     "caption": "caption of the whole clip",
     "sub_captions": "the sub-captions in order",
     "tier": "the set of gates that the clip passed",
-    "verdict": "what they said of it",
+    "verdict": "what the gates said of the clip",
     "licence": "licence of the video as its source list gives it; null if it gives none",
-    "sha256": "of the clip's file",
+    "sha256": "SHA-256 of the clip's file",
     "split": "train, or another split that the recipe names; all clips of a video are in one",
     "source_width": "width of the video as displayed, pixels",
     "source_height": "height of the video as displayed, pixels",
@@ -248,7 +248,7 @@ def _other_files(folder: Path) -> Iterator[str]:
         for name in files:
             path = (inside / name).as_posix()
             if not name.startswith(".") and path not in (INDEX, CHECKSUMS):
-                _require_inside(path)  # a line break in a name would forge a line of the list
+                _require_inside(path)  # A line break in a file's name would forge a line of the list.
                 yield path
 
 
@@ -259,9 +259,9 @@ def _sha256(path: Path) -> str:
 
 # Presto -------------------------------------------------------------------------------------------------------------
 
-PRESTO_STRIDE = 90  # frames per sub-caption
-PRESTO_SIZE = (720, 1280)  # height, width
-PRESTO_ASPECT = 1.5  # how far height / width may be from that of PRESTO_SIZE, as a factor
+PRESTO_STRIDE = 90  # Frames per sub-caption.
+PRESTO_SIZE = (720, 1280)  # Pixels: height, width.
+PRESTO_ASPECT = 1.5  # Factor by which height / width may differ from that of PRESTO_SIZE.
 
 
 @dataclass(frozen=True, slots=True)

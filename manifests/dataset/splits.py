@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-REST = "train"  # What no share is named for.
+REST = "train"  # The split of all videos that no share is named for.
 SPLIT = "split"  # The column of the exported table.
 
 

@@ -24,16 +24,17 @@ import pyarrow.parquet as pq
 from longtake.manifests.dataset.shards import CHECKSUMS, INDEX
 from longtake.manifests.folder import Folder
 
-OURS = (INDEX, CHECKSUMS, "README.md", "truth.json", "shards", "clips")  # of a dataset's folder, and what formats write
-_EXCHANGE = 2  # RENAME_EXCHANGE
+# Names in a dataset's folder that export and the formats write.
+OURS = (INDEX, CHECKSUMS, "README.md", "truth.json", "shards", "clips")
+_EXCHANGE = 2  # Value of RENAME_EXCHANGE in linux/fs.h.
 _AT_FDCWD = -100
-_AT_ONCE = 16  # copies that a store is asked to make at the same moment; it makes them itself
+_AT_ONCE = 16  # Copies that a store is asked for at the same moment; the store makes them itself.
 
 
 def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
     """These columns of a dataset's index (None: all); None if there is no dataset, or none that can be read."""
     try:
-        # pq.read_table reads a Python file on threads that may end after the interpreter does: the process is aborted then.
+        # Arrow's read_table reads a Python file on threads that may outlive the interpreter, which then aborts the process.
         with place.open(INDEX) as file, pq.ParquetFile(file) as index:
             return index.read(columns, use_threads=False)
     except (FileNotFoundError, NotADirectoryError, pa.ArrowException):
@@ -50,7 +51,7 @@ def beside(place: Folder) -> Iterator[Path]:
             folder.mkdir()
             yield folder
         return
-    target = place.path.resolve()  # a dataset may lie on another disk, behind a link
+    target = place.path.resolve()  # A dataset may lie on another disk, behind a link.
     folder = target.with_name(f".{target.name}.new")
     _remove(folder)
     folder.mkdir(parents=True)

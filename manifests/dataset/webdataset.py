@@ -19,8 +19,8 @@ import pyarrow as pa
 from longtake.manifests.dataset.shards import DatasetError
 from longtake.manifests.folder import whole_file
 
-CLIPS_PER_TAR = 100  # of 15 s at 720p: some 500 MB to 1 GB
-_KEY = re.compile(r"[A-Za-z0-9_-]+")  # a dot would begin the extension, a slash a folder
+CLIPS_PER_TAR = 100  # Clips of one archive: at 15 s and 720p they take some 500 MB to 1 GB.
+_KEY = re.compile(r"[A-Za-z0-9_-]+")  # A dot would begin the extension, a slash a folder.
 
 
 def write_tars(table: pa.Table, dataset: Path, folder: Path, clips_per_tar: int = CLIPS_PER_TAR) -> list[Path]:
@@ -48,7 +48,7 @@ def _add_clip(tar: tarfile.TarFile, row: Mapping[str, Any], dataset: Path) -> No
     key = row["clip_id"]
     if not _KEY.fullmatch(key):
         raise DatasetError(f"clip id {key!r} cannot name files in a WebDataset: letters, digits, - and _ only")
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()  # in the order of the schema
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()  # The keys keep the order of the schema.
     _add(tar, f"{key}.json", io.BytesIO(text), len(text))
     path = dataset / row["path"]
     try:
@@ -65,6 +65,7 @@ def _add_clip(tar: tarfile.TarFile, row: Mapping[str, Any], dataset: Path) -> No
 
 
 def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
-    entry = tarfile.TarInfo(name)  # mode 0644, owner 0, time 0
+    # A new TarInfo has mode 0644, owner 0 and time 0, so that equal clips make equal archives.
+    entry = tarfile.TarInfo(name)
     entry.size = size
     tar.addfile(entry, content)

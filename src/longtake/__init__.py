@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     from longtake.manifests.parts import StoreError
 
     __version__: str
-else:  # hidden from type checkers: to them, a module with a `__getattr__` has every attribute
+else:  # Type checkers must not see this: to them, a module with a `__getattr__` has every attribute.
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
@@ -113,7 +113,7 @@ else:  # hidden from type checkers: to them, a module with a `__getattr__` has e
             value = getattr(import_module(_HOME[name]), name)
         else:
             raise AttributeError(f"module 'longtake' has no attribute {name!r}")
-        globals()[name] = value  # so that this function is asked once for each name
+        globals()[name] = value  # The value is stored, so that Python calls this function once for each name.
         return value
 
 

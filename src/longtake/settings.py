@@ -80,7 +80,8 @@ def faults_of(
             if quote:
                 what += f", not {quoted(fault['input'])}{_near_choice(fault['input'], schema, root)}"
         found.setdefault((where, what), Fault(where, what))
-    # Of a value of several types pydantic tells what each of them refuses: what is told furthest inside is the fault.
+    # For a value that may have several types, pydantic reports the fault of each type. The fault that lies deepest is
+    # shown.
     deeper = {fault.where[:length] for fault in found.values() for length in range(1, len(fault.where))}
     return [fault for fault in found.values() if fault.where not in deeper or not fault.where]
 

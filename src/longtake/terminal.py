@@ -25,11 +25,12 @@ class _Shown(dict[int, int]):
         if character.isprintable() or code in _JOINERS or unicodedata.category(character) == "Zs":
             shown = code
         elif code < 0x20:
-            shown = 0x2400 + code  # ␛ and the like: Unicode has a picture of each
+            shown = 0x2400 + code  # Unicode has a picture for each control character, such as ␛.
         else:
             shown = (
                 0x2421 if code == 0x7F else 0xFFFD
-            )  # ␡; C1, bidi controls, half surrogate pairs, what is unassigned: �
+                # ␡ stands for delete; � for C1, bidi controls, half surrogate pairs and characters that are not assigned.
+            )
         self[code] = shown
         return shown
 
@@ -62,7 +63,7 @@ class PrintableStream:
             self.write(text)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # by it, bytes would come past
+        if name == "buffer":  # The `buffer` would let bytes past.
             raise AttributeError(name)
         return getattr(self.rich_proxied_file, name)
 

@@ -83,7 +83,7 @@ def story(ask: Ask) -> str:
     return f"Scene {ask.tag}, {ask.step} {ask.number}: {pairs}."
 
 
-# What is said of the whole clip in a few words or one of some choices.
+# Texts about the whole clip: a few words, or one of some choices.
 FACTS = {
     "subject": "a lantern", "action": "swinging", "place": "a harbour", "light": "dim daylight", "camera": "static",
     "shot_size": "wide shot",
@@ -115,7 +115,7 @@ class Server:
     def __init__(self, script: Callable[[Ask], Reply] = good, models: tuple[str, ...] = ("tiny",)) -> None:
         self.script, self.models = script, models
         self.asked: list[Ask] = []
-        self.keys: list[str | None] = []  # that came with the questions for models
+        self.keys: list[str | None] = []  # Keys that came with the questions for models.
         self.counts: Counter[tuple[str, int, str]] = Counter()
         self.answered: Counter[tuple[str, int, str]] = Counter()
         self.flying: list[tuple[float, int]] = [(time.monotonic(), 0)]

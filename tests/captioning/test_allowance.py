@@ -44,7 +44,7 @@ def test_requests_at_once_are_counted_over_workers_and_the_dead_are_forgotten() 
         assert await refused_or_not(keeper, ONE) == Admission()
         keeper.leave(first, 0.0)
         await ticket(keeper, ONE)
-        clock.now += 101  # nobody gave the tickets back: their workers are dead
+        clock.now += 101  # The tickets never come back: their workers are dead.
         await ticket(keeper, ONE)
         assert keeper.flying == 1
 

@@ -236,7 +236,7 @@ def test_the_engine_is_what_ray_takes(tmp_path: Path, settings: dict[str, Any]) 
 
 def test_vllm_that_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
     captioner = make_captioner("vllm", {"path": str(tmp_path)})
-    with pytest.raises(CaptionerFault, match=r"needs vLLM, here and on every node|holds no model"):
+    with pytest.raises(CaptionerFault, match=r"needs vLLM, on this machine and on every node|holds no model"):
         captioner.check()
 
 

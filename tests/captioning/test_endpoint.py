@@ -262,7 +262,7 @@ def test_retry_after_is_kept_by_everybody() -> None:
         return Reply(good(ask).text, delay=0.02)
 
     assert {r.status for r in caption(script, 6, concurrency=4)} == {Status.OK}
-    # those that were in the air already, then nobody
+    # The requests that were under way arrive, and then none does.
     early = [t for t in arrived if refused[0] + 0.2 < t < refused[0] + 1.4]
     assert not early
 
@@ -568,7 +568,7 @@ def test_the_protocol_names_model_prompts_and_settings_but_not_the_place() -> No
         return make_captioner("openai", chosen).protocol
 
     base = of()
-    # As it was when there was no other method: captions that were paid for under it still count.
+    # The protocol is the one from before there was another method: captions that were paid for under it still count.
     assert base == "progressive/1/openai:m/longtake@7cb83664/72ba388a"
     assert of(method="joint").startswith("joint/2/openai:m/longtake@")
     assert base == of(endpoint="http://other/v1", concurrency=5, tries=2, timeout=3)

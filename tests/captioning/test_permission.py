@@ -190,7 +190,7 @@ def test_a_list_that_others_can_write_allows_nothing(monkeypatch: pytest.MonkeyP
 
 def test_a_recipes_address_gets_nothing_before_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key and no picture: the message names the host, the variable and what to type. Nothing is looked up or sent."""
-    monkeypatch.setattr(Endpoint, "_look", None)  # whoever calls it fails
+    monkeypatch.setattr(Endpoint, "_look", None)  # A call of it fails.
     for set_key, named in ((False, "and no key"), (True, "the key in the environment variable LONGTAKE_CAPTION_KEY")):
         if set_key:
             monkeypatch.setenv(endpoint.KEY, KEY)
@@ -220,7 +220,9 @@ def test_a_loopback_address_of_a_recipe_is_asked_without_the_key(
     openai(endpoint=listener.url).check()
     assert listener.seen == [("/v1/models", None)]
     listener.status = 401
-    with pytest.raises(CaptionerFault, match=r"wants a key \(HTTP 401\), and none was sent \(the key in .* stays here"):
+    with pytest.raises(
+        CaptionerFault, match=r"wants a key \(HTTP 401\), and none was sent \(the key in .* is not sent"
+    ):
         openai(endpoint=listener.url).check()
     monkeypatch.setenv(permission.ALLOWED, host_of(listener.url))
     listener.status = 200

@@ -74,7 +74,7 @@ def test_words_and_likeness() -> None:
     assert count_words("  a  b\nc ") == 3
     assert likeness("a b c d", "A, b c d!") == 1
     assert likeness("a b c", "d e f") == 0
-    assert likeness("a b c", "a b d") == pytest.approx(1 / 3)  # of ab, bc, bd
+    assert likeness("a b c", "a b d") == pytest.approx(1 / 3)  # The sequences are ab, bc and bd.
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path]
     call("curate", *args, code=3)  # the URI is not given again
     exported = bench.rows("exports")
     assert set(exported["error"]) == {told.partition("; ")[2]}
-    # By identity and by host, out of a file that is nobody else's.
+    # The file names access by identity and by host, and only its owner may read it.
     file = tmp_path / "access.json"
     file.write_text(json.dumps({host: f"http://{USER}:{PASSWORD}@{host}/?X-Amz-Signature={SIGNATURE}"}))
     file.chmod(0o644)

@@ -138,7 +138,7 @@ def test_gates_are_given_as_a_recipe_writes_them(workspace: longtake.OpenWorkspa
     assert kept(workspace.verdicts("finetune", psnr=longtake.Gate(low=10))) == "bd"
     assert kept(workspace.verdicts("finetune", psnr="off")) == "abdghj"
     assert kept(workspace.verdicts("finetune", psnr="off", width="off")) == "abcdeghj"  # no gate: all but errors
-    assert kept(workspace.verdicts("finetune", artifacts="<= 0.05")) == "a"  # of g only a lower bound is known
+    assert kept(workspace.verdicts("finetune", artifacts="<= 0.05")) == "a"  # The score of g is a lower bound.
     assert kept(workspace.verdicts("finetune")) == "agh"  # nothing of it stays
 
 
@@ -390,7 +390,7 @@ longtake.curate([], "workspace", until="nonsense")
 """
 
 
-# Only our own modules are read: with all that they import, mypy takes 40 s. Of pandas a stub stands in.
+# Only modules of this project are read: with all that they import, mypy takes 40 s. A stub stands in for pandas.
 MYPY = """
 [mypy]
 mypy_path = {stubs}:{source}

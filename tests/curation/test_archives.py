@@ -115,7 +115,7 @@ def test_an_archive_gives_its_videos_with_their_captions(here: Path) -> None:
     for uri, name in zip(expected, [name for name, _ in SAMPLES if name.endswith(("4", "m", "v"))], strict=False):
         with source_file(Source(uri)) as file:
             assert file.read() == data[name]
-    # What an address of a member names is that member, however it is given.
+    # The address of a member names that member in each way of giving it.
     for uri in expected:
         (here / "one.txt").write_text(uri + "\n")
         assert gather([uri]).table["uri"].to_pylist() == gather(["one.txt"]).table["uri"].to_pylist() == [uri]
@@ -153,7 +153,7 @@ def test_what_lies_before_the_damage_is_read_and_the_damage_is_said(here: Path) 
     assert len(captions(gather(["d"]))) == 11
     with pytest.raises(SetupError, match="--strict"):
         gather(["d"], strict=True)
-    # The member in which the archive ends is shorter than its header says: whoever decodes it will tell.
+    # The member in which the archive ends is shorter than its header says, which shows when it is decoded.
     with source_file(Source(f"{here}/d/cut.tar#member=3.mp4")) as file:
         assert len(file.read()) == 388
 

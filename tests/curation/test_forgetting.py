@@ -125,7 +125,7 @@ def forget(bench: Bench, *names: str, code: int = 0) -> str:
 
 def test_what_was_never_here_is_noted_and_stays_out(bench: Bench, curated: Bench, tmp_path: Path) -> None:
     other = videos(tmp_path / "other", 1)[0]
-    assert "never curated here; noted, so that it will not be" in forget(bench, str(other))
+    assert "not in this workspace; its name is noted, so that no later run takes it" in forget(bench, str(other))
     before = len(bench.rows("videos"))
     assert "left out, forgotten on request: 1" in bench.run("curate", "--engine", "inline", other, film(curated, 0))
     assert len(bench.rows("videos")) == before

@@ -52,7 +52,7 @@ def test_what_is_put_aside_and_joined_is_what_was_read(
     path.write_text("\n".join(map(json.dumps, rows)))
     whole, count = read(path, 1000, monkeypatch)
     parts, again = read(path, 0, monkeypatch)
-    # A row that contradicts an earlier one is told of; of several that do so alike, the first.
+    # A row that contradicts an earlier one is reported; of several such rows, the first.
     errors = {uri for uri in whole if "#row=" in uri}
     assert {uri for uri in parts if "#row=" in uri} <= errors
     assert bool(errors) == any("#row=" in uri for uri in parts)
@@ -85,7 +85,7 @@ def test_a_long_list_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(tables) == count == found.report.videos
     assert max(tables) <= 100
     assert max(held) == 501
-    assert max(joined) < 3 * count / 64  # of each file that others were put aside in
+    assert max(joined) < 3 * count / 64  # The bound is for each file that others were put aside in.
 
 
 def test_nothing_but_rows_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

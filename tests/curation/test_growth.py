@@ -62,12 +62,12 @@ def test_a_corpus_that_changes(bench: Bench, films: list[Path], tmp_path: Path) 
     assert f"changed since they were scanned, and scanned again: 1 ({first})" in output
     assert computed(call(bench, "curate", corpus)) == everything
 
-    # A film goes: its row tells so, its clips count no more, and what it cost is still there.
+    # A film goes: its row says so, its clips count no more, and its cost is still recorded.
     paid = len(bench.rows("captions"))
     second.rename(tmp_path / "aside.mp4")
     output = call(bench, "curate", corpus)
     assert computed(output) == NOTHING
-    assert f"no longer there, so that their clips do not count: 1 ({second})" in output
+    assert f"gone from their folders, so that their clips do not count: 1 ({second})" in output
     counts = stats(bench)["videos"]
     assert (counts["total"], counts["ok"], counts["error_kinds"]) == (3, 2, {"removed": 1})
     assert stats(bench)["clips"]["total"] == 2 * CLIPS_EACH
@@ -75,12 +75,12 @@ def test_a_corpus_that_changes(bench: Bench, films: list[Path], tmp_path: Path) 
     assert len(bench.rows("captions")) == paid
     output = call(bench, "curate", corpus, "--retry-errors")
     assert computed(output) == NOTHING
-    assert "no longer there" not in output
+    assert "gone from their folders" not in output
 
     # It comes back, as it was: nothing of it is read, captioned or encoded again.
     (tmp_path / "aside.mp4").rename(second)
     output = call(bench, "curate", corpus)
-    assert f"there again: 1 ({second})" in output
+    assert f"back in their folders: 1 ({second})" in output
     done = computed(output)
     assert (done["scan"], done["caption"], done["export"]) == (0, 0, 0)
     counts = stats(bench)["videos"]
@@ -101,7 +101,7 @@ def test_forget_erases_what_a_tombstone_kept(bench: Bench, films: list[Path], tm
     assert workspace.inputs.rows() == 2
 
 
-# Without films: what is told of files
+# Without films: the facts about files.
 
 
 def seen(workspace: Workspace, corpus: Path, hashes: bool = False) -> str:
@@ -137,7 +137,7 @@ def test_what_is_away_is_not_gone(tmp_path: Path, corpus: Path) -> None:
     assert seen(workspace, corpus) == ""
     (corpus / "b" / "c.mp4").unlink()
     assert "their clips do not count: 1" in seen(workspace, corpus)
-    (corpus / "e").rmdir()  # somebody removed the whole folder
+    (corpus / "e").rmdir()  # The user removed the whole folder.
     shutil.rmtree(corpus / "b")
     assert "their clips do not count: 2" in seen(workspace, corpus)
     status = workspace.videos.read(["uri", "error_kind"])
@@ -171,7 +171,7 @@ def test_what_nobody_knows_of_a_file_is_no_change(tmp_path: Path, corpus: Path) 
     seen(workspace, corpus)
     scanned(workspace)
     rows = workspace.videos.read()
-    older = rows.drop_columns(["listed_bytes", "modified", "sha256"])  # of a version that did not note it
+    older = rows.drop_columns(["listed_bytes", "modified", "sha256"])  # The row is of a version that did not note it.
     workspace.videos.append(older)
     assert seen(workspace, corpus) == ""
     inputs, videos_ = workspace.inputs.read(), workspace.videos.read()
@@ -187,7 +187,7 @@ def test_a_file_that_grew_until_it_was_scanned_is_scanned_once_more_when_it_is_l
     listed = {"bytes": 1000, "listed_bytes": 5, "modified": 1_700_000_000 * 10**6}  # five bytes when it was listed
     workspace.videos.append(pa.Table.from_pylist([row | listed], schema=schemas.VIDEOS))
     wanted = workspace.inputs.read().filter(pc.equal(workspace.inputs.read()["uri"], row["uri"]))
-    assert same_file(wanted, workspace.videos.read()).all()  # nobody has listed it since
+    assert same_file(wanted, workspace.videos.read()).all()  # The file was not listed since.
     (corpus / "a.mp4").write_bytes(b"a" * 1000)
     assert "scanned again: 1" in seen(workspace, corpus)
 

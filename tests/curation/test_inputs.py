@@ -521,7 +521,7 @@ def test_workspaces_are_no_inputs(here: Path) -> None:
     for item in ("v/old", "v/old/dataset/pretrain", "link", "v/old/encoded/ab/one.mp4"):
         with pytest.raises(SetupError, match=r"there is no video in it: left out, (a|made by a) workspace: 1"):
             gather([item])
-    # Films that somebody keeps beside what a workspace made are his own.
+    # Films that a user keeps beside the files of a workspace are the user's own.
     assert uris("v/old/mine") == [str(here / "v/old/mine/film.mp4")]
 
 

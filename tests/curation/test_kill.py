@@ -141,7 +141,7 @@ def test_a_ray_of_its_own_ends_with_the_driver(bench: Bench, films: Path) -> Non
     try:
         in_the_middle(bench, "scan", process)
         members = family(process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)  # A terminal sends the signal to the whole group.
         output, _ = process.communicate(timeout=60)
     except BaseException:
         kill_tree(process)

@@ -245,7 +245,7 @@ def test_the_architecture_page_lists_the_modules_that_there_are() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     listed = page.partition("<!-- layout -->")[2].partition("<!-- end of layout -->")[0]
     named: set[str] = set()
-    for entry in re.split(r"\n {4}(?=\S)", listed):  # a folder at the top, and all that is told of it
+    for entry in re.split(r"\n {4}(?=\S)", listed):  # A folder at the top, and the text about it.
         top = entry.split("/")[0].strip()
         for part in re.split(r"\n {6}(?=\S)", entry):
             told = re.match(r"(\w+)/ ", part.strip()) if not part.strip().startswith(f"{top}/") else None

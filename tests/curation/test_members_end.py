@@ -91,7 +91,7 @@ def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path
     assert "b%20c.x.mp4" in page.read_text()
     call("stats", bench.workspace)
     call("export", "-o", bench.workspace, "--format", "webdataset", "--engine", "inline")
-    # What a workspace made is no input, its own archives neither.
+    # The files of a workspace are no input, and neither are its own archives.
     assert list((bench.workspace / "dataset/pretrain").rglob("*.tar"))
     assert "left out, a workspace" in call(
         "curate", tmp_path, "-o", bench.workspace, "--engine", "inline", "--until", "scan"

@@ -217,7 +217,7 @@ def test_a_wrong_file_in_place_is_replaced_by_the_right_one(folder: Path) -> Non
     where(folder).parent.mkdir(parents=True)
     where(folder).write_bytes(CONTENT[:1000])
     assert "cannot be used: aesthetic-v2" in call("models", "verify", code=3)
-    assert "a wrong file was here" in call("models", "pull", NAME)
+    assert "the file was a wrong one" in call("models", "pull", NAME)
     assert where(folder).read_bytes() == CONTENT
     assert where(folder).with_name(where(folder).name + ".bad").read_bytes() == CONTENT[:1000]
     assert f"{NAME}: good" in call("models", "verify")
@@ -330,7 +330,7 @@ def test_the_list_says_who_needs_what(folder: Path) -> None:
 def test_a_weight_inside_another_download_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = call("models", "pull", "raft-small-princeton", code=3)
     assert "only inside another download (princeton-vl/RAFT" in said
-    # with --all it is left out; nothing here may ask the network
+    # With --all it is left out; the test may not ask the network.
     for name in WEIGHTS:
         if "://" in WEIGHTS[name].source:
             monkeypatch.setitem(WEIGHTS, name, replace(WEIGHTS[NAME], name=name, filename=f"{name}.pt"))
@@ -345,7 +345,7 @@ def test_what_to_pull_must_be_said_once(folder: Path, arguments: tuple[str, ...]
 
 
 def test_verify_of_what_must_be_here(folder: Path) -> None:
-    assert "no weights are here" in call("models", "verify")
+    assert "this machine has no weights" in call("models", "verify")
     said = call("models", "verify", "-r", "longtake-hd", code=3)
     assert "4 of 4 weights cannot be used: clip-vit-l-14, aesthetic-v2, unimatch, alexnet" in said
     assert "needs no weights" in call("models", "pull", "-r", "embedded")

@@ -22,7 +22,7 @@ from longtake.manifests.lock import LockLost
 from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, assert_whole, begun, kill_tree, videos, wait_for
 
 COUNT = 12
-OF_A_SCAN = ["scan_id", "host", "cpu_seconds"]  # what differs from run to run
+OF_A_SCAN = ["scan_id", "host", "cpu_seconds"]  # Columns that differ from run to run.
 
 
 @pytest.fixture(scope="module")

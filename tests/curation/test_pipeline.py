@@ -38,7 +38,7 @@ BROKEN = {
     "empty": {"empty"},
     "garbage": {"not_video"},
     "text": {"not_video"},
-    "no_index": {"not_video", "truncated"},  # what its index would have said, nobody knows
+    "no_index": {"not_video", "truncated"},  # Without the index, either of the two is right.
     "cut_off": {"truncated"},
     "one_frame": {"too_short"},
     "enormous": {"too_large"},
@@ -138,7 +138,7 @@ def test_score_and_caption_open_no_video(bench: Bench, films: list[Path], tmp_pa
     assert computed(call(bench, "curate", "--until", "caption")) == {"scan": 0, "score": 0, "caption": 4}
     assert all("high voice" in text for texts in bench.plain("captions")["sub_captions"] for text in texts)
     assert set(bench.lines("looked").values()) == {1}
-    # what can no longer be cut is an error of that clip, and neither a rejection nor a crash
+    # A clip that can no longer be cut is an error, and neither a rejection nor a crash.
     assert "4 with errors" in call(bench, "export")
     assert set(bench.plain("exports")["error_kind"]) == {"missing"}
     call(bench, "export", "--retry-errors", "--strict", code=1)

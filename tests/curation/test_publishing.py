@@ -93,7 +93,7 @@ def test_a_push_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     with fake_hub() as hub:
         monkeypatch.setattr(publishing, "_api", lambda: HfApi(endpoint=hub.url, token="hf_secret"))
         hub.most = 2
-        with pytest.raises(SetupError, match=r"HTTP 409; what was sent is there"):
+        with pytest.raises(SetupError, match=r"HTTP 409; the files that were sent are kept"):
             publishing.publish(workspace, workspace.recipe(None), "pretrain", "me/clips")
         assert len(hub.files) == 4
         assert not [path for path in hub.files if not path.endswith(".mp4")]  # no table of clips that are not there

@@ -135,7 +135,7 @@ def captioned(captioner: str, **settings: Any) -> dict[str, Any]:
         plain(filters={"widht": {}}),
         plain(filters={"width": {"backend": "header"}}),
         plain(filters={"width": {"reduce": "median"}}),
-        plain(filters={"flow": {"variant": "small"}}),  # of raft, and dis is the first
+        plain(filters={"flow": {"variant": "small"}}),  # The setting belongs to raft, and dis is the first backend.
         plain(filters={"flow": {"backend": "raft", "variant": "scale1"}}),
         plain(filters={"flow": {"backend": "raft", "device": "tpu"}}),
         plain(filters={"flow": {"backend": "raft", "precision": "float8"}}),

@@ -26,7 +26,7 @@ from tests.corpus import SMALL, Encoding, film, pan
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 MANIFESTS = {"videos": "video_id", "clips": "clip_id", "captions": "clip_id", "exports": "clip_id"}
-CLIPS_EACH = 2  # of a video of `videos`
+CLIPS_EACH = 2  # Clips of each video of `videos`.
 
 
 def videos(folder: Path, count: int, frames: int = 98) -> list[Path]:

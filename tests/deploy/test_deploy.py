@@ -95,7 +95,8 @@ def test_the_image_is_built_of_what_is_there_at_pinned_versions() -> None:
     assert re.fullmatch(r"python:3\.1\d-slim-bookworm", lines[0][1])
     copied = [word for kind, rest in lines if kind == "COPY" for word in rest.split()[:-1]]
     assert all((ROOT / name).exists() for name in copied)
-    # what `pip install .` needs: the five packages whose links lie in src, and what pyproject.toml reads
+    # The files that `pip install .` needs: the five packages whose links lie in src, and those that pyproject.toml
+    # reads.
     packages = {path.name for path in (ROOT / "src" / "longtake").iterdir() if path.is_symlink()}
     assert {*packages, "src", "pyproject.toml", "constraints.txt", PROJECT["readme"], "LICENSE"} == set(copied)
     (install,) = (rest for kind, rest in lines if kind == "RUN" and "pip install" in rest)
@@ -201,7 +202,7 @@ def test_rays_own_schema_takes_the_cluster() -> None:
     assert found["docker"]["image"] == IMAGE
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray Serve, which its command line loads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's command line loads Ray Serve, which warns.
 def test_ray_start_knows_the_options_of_the_cluster() -> None:
     from ray.scripts.scripts import cli
 

@@ -19,7 +19,7 @@ from longtake.curation.workspace import Workspace
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.looking.studio_server import Studio, studio
 
-SHOTS = Path(os.environ.get("LONGTAKE_SHOTS", "build/shots"))  # what the pages looked like
+SHOTS = Path(os.environ.get("LONGTAKE_SHOTS", "build/shots"))  # Pictures of the pages are saved into this folder.
 SPEEDS = (0, 1, 2, 3, 4, 6, 8, 10)  # pixels per frame: as many scores of flow
 
 

@@ -38,7 +38,7 @@ def test_a_judge_votes_and_the_tally_counts(watched: Watched, tmp_path: Path) ->
     for i in range(6):
         page.wait_for_function("i => document.querySelectorAll('video')[i].readyState >= 2", arg=i)
     shown = videos.evaluate_all("all => all.map(v => [v.videoWidth, v.videoHeight, v.currentSrc])")
-    assert {(width, height) for width, height, _ in shown} == {(96, 64)}  # Its size does not tell whose a video is.
+    assert {(width, height) for width, height, _ in shown} == {(96, 64)}  # The size does not show whose a video is.
     assert not any(word in name for _, _, name in shown for word in ("ours", "theirs"))
     sides = json.loads(made.key.read_text())["pairs"]
     for number in range(3):
@@ -48,7 +48,7 @@ def test_a_judge_votes_and_the_tally_counts(watched: Watched, tmp_path: Path) ->
         vote(page, number, "coherence", "tie")
         vote(page, number, "adherence", bright)
     page.locator("input[name=judge]").fill("Ada")
-    page.reload()  # What a judge has chosen outlives it.
+    page.reload()  # The choice of a judge outlives it.
     expect(page.locator("input:checked")).to_have_count(3 * len(CRITERIA))
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / "blind.png", full_page=True)

@@ -45,7 +45,7 @@ PLUMBING: dict[str, tuple[str, ...]] = {
     "captioning/base.py": (),
     "captioning/checks.py": ("normalised",),
 }
-# What makes the pictures that every filter of samples and stored frames looks at, and decides where clips begin and end.
+# Modules that make the pictures for all filters of samples and stored frames, and decide where clips begin and end.
 READING = tuple(
     f"curation/reading/{name}.py"
     for name in ("opening", "orientation", "pictures", "samples", "sampling", "scan_video", "shots", "video")

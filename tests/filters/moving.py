@@ -12,7 +12,7 @@ from longtake.filters.flow_dis import work_size
 from longtake.filters.grayscale import grey
 from tests.filters.pictures import noisy, sample, world
 
-PAIRS, APART, GAP = 15, 1.0, 0.5  # as in a clip of 15 s
+PAIRS, APART, GAP = 15, 1.0, 0.5  # The numbers are those of a clip of 15 s.
 
 # Where the camera looks at a time: x and y of its centre in the world (px at 960), zoom and roll (degrees).
 View = tuple[float, float, float, float]

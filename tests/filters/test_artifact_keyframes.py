@@ -78,7 +78,7 @@ def test_two_filters_look_for_text_once(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(text_boxes, "_known", {})
     monkeypatch.setattr(text_boxes, "_REMEMBERED", 2)
     pictures = [np.full((size, 30, 3), 7, np.uint8) for size in (10, 20, 30)]
-    text_boxes.text_boxes(pictures[0])[:] = 0  # whoever is given boxes may write to them
+    text_boxes.text_boxes(pictures[0])[:] = 0  # A caller may write to the boxes that it was given.
     assert text_boxes.text_boxes(pictures[0]).all()
     for picture in pictures:
         text_boxes.text_boxes(picture)

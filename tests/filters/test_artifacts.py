@@ -192,7 +192,7 @@ def test_a_moving_picture_has_no_marks(frames: list[Image]) -> None:
 
 def test_a_tripod_shot_has_no_marks() -> None:
     assert share(tripod()) == 0.0
-    assert share(with_logo(tripod())[0]) == 0.0  # not to be told from the scene
+    assert share(with_logo(tripod())[0]) == 0.0  # The logo cannot be distinguished from the scene.
 
 
 def test_a_flat_sky_that_stays_is_no_mark() -> None:

@@ -26,7 +26,7 @@ def test_the_average_rate_is_the_score_where_a_recipe_says_so() -> None:
     [
         *((k * 1000 / 1001, k) for k in (12, 15, 24, 25, 30, 48, 50, 60, 120, 240)),
         (23.976, 24),
-        (23.98, 24),  # as some containers round it
+        (23.98, 24),  # Some containers round the rate like this.
         (29.97, 30),
         (59.94, 60),
         (60.0024, 60),  # over 25 s of whole milliseconds

@@ -16,7 +16,7 @@ from longtake.filters.panels import panels, seam_maps
 from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, pan, photograph, resized
 
 Frames = list[Image]
-POINTS = 0.02  # of the area
+POINTS = 0.02  # Share of the area.
 
 
 def look(frames: Frames) -> Seen:
@@ -307,7 +307,8 @@ def test_all_rectangles_of_a_grid() -> None:
     assert len({(panel.top, panel.bottom, panel.left, panel.right) for panel in found}) == len(found) == 35
     assert {panel.covered for panel in found} == {1.0}
     assert [panel.area for panel in found] == sorted(panel.area for panel in found)
-    upright[40:80, 60] = False  # a third of that seam is missing, and so is the side of whatever lies there alone
+    # A third of that seam is missing, and so is the side of any panel that lies there alone.
+    upright[40:80, 60] = False
     left = {(panel.top, panel.bottom, panel.left, panel.right) for panel in panels((upright, level))}
     assert (40, 80, 60, 120) not in left
     assert (40, 80, 0, 120) in left

@@ -107,7 +107,7 @@ def test_all_faults_of_a_filter_are_told_together() -> None:
     assert [fault.path for fault in caught.value.faults] == ["batch", "device", "precision", "varient"]
     assert str(caught.value).count("; did you mean") == 3
     assert str(caught.value).startswith("filter 'flow': batch: must be a whole number from 1, not 2.5; device: ")
-    # also where the backend is misspelt: the others are then taken for those of the one that it resembles
+    # A misspelt backend is no obstacle: the other settings are taken for those of the one that it resembles.
     with pytest.raises(registry.UnknownFilter) as caught:
         registry.build("flow", {**entry, "backend": "rafft"})
     assert [fault.path for fault in caught.value.faults] == ["backend", "batch", "device", "precision", "varient"]

@@ -91,7 +91,7 @@ def test_a_score_counts_under_its_own_protocol_only() -> None:
         {"a": (50.0, [50.0], "one/m1/mean")},
         {"a": (50.0, [50.0], "one/m2/mean")},  # another method
         {"a": (50.0, [50.0], "two/m1/mean")},  # another backend
-        {"a": (50.0, [50.0], None)},  # nobody knows how it was measured
+        {"a": (50.0, [50.0], None)},  # The way in which it was measured is not known.
         {"a": (None, None, "one/m1/mean")},
         {"a": (math.nan, [math.nan], "one/m1/mean")},
         {},
@@ -182,7 +182,7 @@ def test_a_lower_bound_rejects_from_above_and_never_passes() -> None:
     assert verdicts(scores, a="<= 0.05") == ["undecided", "undecided", "rejected"]
     assert verdicts(scores, a=">= 0.05") == ["undecided"] * 3
     assert scores.missing("a").all()
-    # it may not be taken for one where nobody says that it is a bound
+    # A filter without a lower bound may not take the value for its score.
     assert verdicts(ClipScores(table(rows), {"a": Fake()}), a="<= 0.05") == ["undecided"] * 3
 
 
@@ -395,7 +395,7 @@ def test_the_cascade_never_gives_up_a_clip_that_is_kept_in_the_end(world: World,
         now[name] = true[name]
         steps.append(dict(now))
     alive_then = [bool(alive(ClipScores.of_rows([in_memory(step)], filters), tiers)[0]) for step in steps]
-    assert alive_then == sorted(alive_then, reverse=True)  # what is given up once stays so
+    assert alive_then == sorted(alive_then, reverse=True)  # A clip that is given up stays given up.
     assert alive_then[-1] == kept
 
 
@@ -418,7 +418,7 @@ def test_what_has_no_score_is_never_taken_as_passed(world: World, gone: str) -> 
         assert not has.gates[gone].passed.any()
         assert not has.gates[gone].failed.any()
         assert not has.kept.any()
-        assert not has.tally.by_one.any()  # whether the gate that is left rejects it alone, nobody knows
+        assert not has.tally.by_one.any()  # The gate that is left may or may not reject it alone.
         for i, ok in enumerate(status):
             assert ok == "error" or gone in has.missing(i)
             if had.alone(i) == Alone.YES:
@@ -431,7 +431,7 @@ def test_a_gate_tells_how_far_outside_a_score_is() -> None:
         {"a": (3.0, [1.0, 5.0], "one/m1/every")},
         {"a": (6.0, [3.0, 9.0], "one/m1/every")},
         {"a": (3.0, [2.0, 4.0], "one/m1/every")},
-        {"a": (5.0, [0.0, 9.0], "one/bound/every")},  # of a lower bound only the height says something
+        {"a": (5.0, [0.0, 9.0], "one/bound/every")},  # Only the height of a lower bound decides anything.
     ]
     result = decide(ClipScores(table(rows), {"a": Fake("every", bound=bound)}), {"a": Gate(2, 4)})
     score, excess = result.gates["a"].outside(np.array([0, 1, 2, 3]))
@@ -478,7 +478,8 @@ def test_a_score_at_another_distance_does_not_count_and_is_not_measured_again() 
     rows: list[dict[str, Stored]] = [
         {"psnr": (10.0, [10.0], f"{method.format(distance)}/mean")} for distance in ("3s", "5.8s")
     ]
-    rows.append({"psnr": (10.0, [10.0], "grey/bt601,neighbouring-keyframes,cap100/mean")})  # of an older version
+    # The score is of an older version.
+    rows.append({"psnr": (10.0, [10.0], "grey/bt601,neighbouring-keyframes,cap100/mean")})
     whole = table(rows, names=["psnr"])
     tier = {"psnr": Gate(4, 20)}
     for spacing, expected, again in (

@@ -19,7 +19,7 @@ from longtake.presto.folder import text_fingerprint, vae_fingerprint
 from longtake.presto.prepare import Run
 
 BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # latents 6×8×8
-FRAMES = 30  # of a made clip
+FRAMES = 30  # Frames of a made clip.
 WORDS = ("a red car drives", "it turns left", "a man waves", "rain falls", "the night comes")
 
 

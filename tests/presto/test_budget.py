@@ -68,7 +68,8 @@ def test_a_block_saves_what_the_budget_says() -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         block(x, text, temb=torch.randn(1, 6 * dim).bfloat16(), encoder_attention_mask=mask, image_rotary_emb=place)
-    # The tables of the rotary embedding have one width, whatever the model's: of the published one they are 1 %.
+    # The tables of the rotary embedding have one width, which is the same for every model: for the published one they
+    # are 1 %.
     wide = [t for t in saved.values() if not (t.dtype == torch.float32 and t.shape[-1] == 32)]
     values = sum(t.untyped_storage().nbytes() for t in wide) / 2 / (tokens * dim)
     assert values == pytest.approx(SAVED, rel=0.01)

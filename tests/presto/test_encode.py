@@ -191,7 +191,7 @@ def test_progress_is_a_line_now_and_then_with_the_time_left() -> None:
     ]
     now[0] = 50.0
     progress.add(3900, 0)
-    assert len(said) == 2  # The end is the outcome's to tell.
+    assert len(said) == 2  # The outcome reports the end.
 
 
 def test_the_command_reports_as_a_stage_does(shards: Path, model: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_sums_are_views_of_one_vector_and_by_timestep() -> None:
     assert (float(totals.loss), float(totals.clips), float(totals.dropped)) == (15.0, 4.0, 1.0)
     assert totals.loss_by_time.tolist() == [3.0, 8.0, 0, 0, 0, 0, 0, 0, 0, 4.0]
     assert totals.clips_by_time.tolist() == [2.0, 1.0, 0, 0, 0, 0, 0, 0, 0, 1.0]
-    totals.vector *= 2  # As a sum over two ranks of the same.
+    totals.vector *= 2  # A sum over two ranks of the same values doubles them.
     assert (float(totals.loss), float(totals.clips)) == (30.0, 8.0)
     assert totals.loss_by_time.tolist()[:2] == [6.0, 16.0]
 

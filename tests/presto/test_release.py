@@ -137,7 +137,8 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(model: Path, tmp_path: Pa
             load(other)
     from transformers import T5Tokenizer
 
-    T5Tokenizer().save_pretrained(other / "tokenizer")  # What transformers makes where the file is missing.
+    # The call makes the tokenizer that transformers makes where the file is missing.
+    T5Tokenizer().save_pretrained(other / "tokenizer")
     with pytest.raises(PrestoError, match=r"tokenizer knows 104 tokens, and .*text_encoder has embeddings for 384"):
         load_tokenizer(other)
 

@@ -88,7 +88,8 @@ def test_each_segment_is_sampled_from_its_prompt(trained: Path) -> None:
         torch.nn.init.zeros_(block.attn1.to_out[0].bias)
     texts = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [*PROMPTS, "snow", NEGATIVE], clean=True)
     latents = []
-    pipeline.vae.decode = lambda z: latents.append(z) or _Decoded(z)  # what is decoded is what was sampled
+    # The latents that are decoded are those that were sampled.
+    pipeline.vae.decode = lambda z: latents.append(z) or _Decoded(z)
     for last in (4, 5):
         sample(pipeline, [*texts[:4], texts[last]], texts[6], SMALL)
     same = (latents[0] == latents[1]).all(dim=1).flatten(2).all(dim=2)[0]

@@ -86,7 +86,7 @@ def test_the_command_that_is_told_keeps_the_best(nothing_kept: tuple[Path, str],
     told = re.search(r"This keeps the best (\d+) \((\d+) in all, .*h\):\n  longtake (.*)", printed)
     assert told
     best, in_all, command = told.groups()
-    arguments = subprocess.run(  # as a shell takes it
+    arguments = subprocess.run(  # The command is split as a shell would split it.
         ["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     longtake(*arguments, "--engine", "inline")

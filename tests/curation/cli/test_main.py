@@ -21,7 +21,7 @@ from longtake.curation.workspace import Workspace
 from tests.corpus import Corpus
 from tests.curation.tables import fill
 
-# What is told apart without a model: all that the scan measures.
+# A recipe that needs no model: it measures only what the scan measures.
 QUICK: dict[str, Any] = {
     "name": "quick",
     "filters": {
@@ -154,7 +154,7 @@ def test_tiers_decides_again_and_writes_only_when_told(curated: tuple[Path, str]
     printed = longtake("tiers", workspace, "--set", "pretrain.height=>= 640", "--set", "pretrain.duration=off").stdout
     assert re.search(r"tiers\.pretrain\.height\s+>= 720\s+>= 640", printed)
     assert re.search(r"tiers\.pretrain\.duration\s+>= 15\s+–", printed)
-    # what fails no gate any more was never measured further
+    # A clip that fails no gate any more was never measured further.
     assert re.search(r"pretrain\s+1\s+1\s+\+0\s+−0\s+2", printed)
     assert "`longtake curate` measures it" in printed
     saved = tmp_path / "mine.yaml"

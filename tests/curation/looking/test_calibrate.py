@@ -157,7 +157,7 @@ def test_scales_of_known_relation(workspace: Workspace) -> None:
     assert found.rank_correlation == pytest.approx(1)
     for _, a, b in found.quantiles:
         assert b == pytest.approx(a / 10)
-    # ≥ 40 px at 960 is ≥ 6 px here: 7 of 12 clips; one end on each scale, then the ends of the other tier
+    # ≥ 40 px at 960 is ≥ 6 px at this size: 7 of 12 clips; one end on each scale, then the ends of the other tier.
     assert [match.gate for match in found.matches] == [">= 40", ">= 40", ">= 50", ">= 50", "<= 300", "<= 300"]
     first, back = found.matches[:2]
     assert (first.kept, first.agree) == (pytest.approx(7 / 12), 1)

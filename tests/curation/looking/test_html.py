@@ -36,7 +36,7 @@ PLANTED = (
 # The same words and as many characters, but none that means anything to a parser.
 HARMLESS = PLANTED.translate({**dict.fromkeys(map(ord, "<>\"'&"), "·"), 0: " "})
 WITHOUT_END = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "rect", "line", "source"}
-# Attributes in which a page repeats somebody else's words.
+# Attributes in which a page repeats words of the user's data.
 TELLING = {"aria-label", "alt", "title"}
 
 
@@ -88,7 +88,7 @@ def planted(folder: Path, text: str) -> tuple[Workspace, Recipe, list[str]]:
     """A workspace with `text` in every text, its recipe, and the ids of its clips."""
     chosen = recipe(not_applied={text: text})
     workspace = fill(folder)
-    last = f"z{text}"  # in the same place whatever the text is
+    last = f"z{text}"  # The place is the same for every text.
     protocols = json.dumps({name: chosen.built[name].protocol for name in ("width", "psnr", "artifacts")})
     measured = {
         "protocols": protocols,

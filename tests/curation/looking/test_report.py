@@ -114,7 +114,7 @@ def assert_as_decide(columns: Columns, scores: ClipScores, tiers: dict[str, Tier
         assert columns.counts(tier) == tier_counts(expected)
         assert columns.funnel(tier) == funnel(expected)
         np.testing.assert_array_equal(columns.verdicts(tier), expected.verdicts)
-        for name in columns.scales:  # what is known of the step before must not show
+        for name in columns.scales:  # The facts of the step before must not show.
             others = [result for other, result in expected.gates.items() if other != name]
             rows = np.all([scores.ok(), *(~result.failed for result in others)], axis=0)
             np.testing.assert_array_equal(columns.others_pass(tier, name), np.flatnonzero(rows))
@@ -199,7 +199,7 @@ def test_what_is_selected_is_counted_alone(tiers: dict[str, Tier], seed: int) ->
     rows = np.random.default_rng(seed).random(SCORES.table.num_rows) < 0.3
     columns = Columns.of(SCORES, MADE)
     columns.set(tiers)
-    columns.counts("one")  # whatever is remembered of all clips must not be taken for those of a few
+    columns.counts("one")  # Counts that are remembered of all clips must not be taken for those of a few.
     columns.select(rows)
     few = ClipScores(SCORES.table.filter(pa.array(rows)), MADE.built)
     for tier, now in tiers.items():
@@ -442,7 +442,7 @@ def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path
     assert damaged.text.count("<img src=x onerror=alert(2)>") == 7
     shutil.rmtree(tmp_path / "workspace" / "captions")
     shutil.rmtree(tmp_path / "workspace" / "frames")
-    for letter in "12":  # of the second, nothing but an error is known, either
+    for letter in "12":  # The second clip has nothing but an error.
         shown = Page(longtake.open(workspace.path).clip(2 * letter)._repr_html_().encode())
         assert not {"img", "script"} & {tag for tag, _ in shown.tags}
         assert "no frames of it are stored" in shown.text
@@ -466,7 +466,7 @@ def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
     assert views["f"].reasons("pretrain") == ["frames: [bold]gone[/bold]"]
     assert views["i"].error == "caption: the model would not"
     assert (views["a"].caption, views["a"].sub_captions) == ("A [red]herring[/red].", list("12345"))
-    assert views["g"].caption is None  # of an older scan
+    assert views["g"].caption is None  # Its captions are of an older scan.
 
 
 def test_many_clips_stay_below_ten_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,7 @@ def test_lists_of_clips(served: Studio) -> None:
 
     assert listed("kept") == "1a"
     first = served.ask("/api/clips", {"tiers": TIERS, "tier": "pretrain", "which": "kept"}).data["clips"][0]
-    assert (first["id"], first["frames"]) == (clip_id("1"), True)  # what can be seen comes first
+    assert (first["id"], first["frames"]) == (clip_id("1"), True)  # A clip with frames comes first.
     assert listed("undecided") == "gj"
     assert listed("error") == "2fi"
     assert (listed("alone", gate="psnr"), listed("alone so far", gate="psnr")) == ("", "d")
@@ -274,7 +274,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-# What a question may hold, so that arbitrary values stand at places where they are looked at.
+# The keys that a question may hold, so that arbitrary values stand at places where they are read.
 KEYS = (
     "tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "recipes", "name", "replace",
     "against", "start", "count", "seed", "who", "note",
@@ -447,7 +447,7 @@ def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
 def test_other_recipes_over_http(served: Studio) -> None:
     decide(served)
     tiers = served.ask("/api/state").data["tiers"]
-    tiers["finetune"] = {"width": [1900, None]}  # as set here, which is saved nowhere
+    tiers["finetune"] = {"width": [1900, None]}  # These gates are set in the studio only, and saved nowhere.
     found = served.ask("/api/funnels", {"tiers": tiers, "recipes": ["open-sora-2", "cosmos"]}).data
     kept = found["tables"][0]
     rows = {row[0]: dict(zip(kept["heads"][1:], row[1:], strict=True)) for row in kept["rows"]}

@@ -130,7 +130,7 @@ def test_a_tier_beside_marks(workspace: Workspace) -> None:
     marks = Marks(workspace, "one")
     for letter, mark in zip("abcdefg", ["good", "good", "bad", "bad", "good", "good", "bad"], strict=True):
         marks.add(clip_id(letter), mark, {})
-    marks.add("0" * 32, "good", {})  # of a clip that is not there
+    marks.add("0" * 32, "good", {})  # No clip has this id.
     found = of(workspace)
     assert (found.good, found.bad) == (3, 3)  # f is an error
     # pretrain keeps a and rejects b, c, d, e; g is undecided, and counts for neither
@@ -165,6 +165,6 @@ def test_marks_that_cannot_be_read_cost_no_dataset(workspace: Workspace, tmp_pat
     (place / "broken.jsonl").write_text("no mark\n")
     chosen = recipe()
     facts = write_truth(workspace, clip_scores(workspace, chosen, []), "pretrain", chosen.tiers["pretrain"], tmp_path)
-    assert facts["marks"].startswith("What marks say is left out")
+    assert facts["marks"].startswith("The result of marking is left out")
     assert str(tmp_path) not in facts["marks"]
     assert not (tmp_path / TRUTH).exists()

@@ -140,7 +140,7 @@ class _Poisoned(io.BytesIO):
             if self.kind == "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
             elif self.kind == "hang":
-                ctypes.PyDLL(None).sleep(3600)  # as a codec does it: in C, holding the interpreter's lock
+                ctypes.PyDLL(None).sleep(3600)  # A codec hangs in this way: in C, holding the interpreter's lock.
             else:
                 hoard = []
                 while True:

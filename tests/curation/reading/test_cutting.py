@@ -393,7 +393,7 @@ def test_decord_fetches_the_right_frame_by_index(film24: Path, tmp_path: Path) -
         assert number_of(image) == expected[index]
 
 
-# What must be refused
+# Spans that must be refused.
 
 
 @pytest.mark.parametrize(

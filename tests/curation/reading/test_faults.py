@@ -224,7 +224,7 @@ def read_in_blocks(uri: str) -> None:
 def test_a_web_server_that_hangs_is_not_a_film_that_takes_too_long(server: Faulty, film: Path) -> None:
     uri, sandbox = f"{server.url}/{film.name}", Sandbox()
     try:
-        assert sandbox.run(read_all, (uri,), Limits(120.0, 2048)) > 40  # whose imports take their time
+        assert sandbox.run(read_all, (uri,), Limits(120.0, 2048)) > 40  # The imports of the child take their time.
         server.fault = "hang"
         with pytest.raises(VideoError) as told:
             sandbox.run(read_all, (uri,), Limits(3.0, 2048))

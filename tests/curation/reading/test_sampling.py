@@ -136,7 +136,7 @@ def test_grid_step(window: float, count: int, partner: float) -> None:
     assert partner / step == pytest.approx(round(partner / step))  # a keyframe's partner lies on the grid too
     assert step <= window / count / 2 * (1 + 1e-6)  # two in each segment
     coarser = partner / (round(partner / step) - 1) if round(partner / step) > 1 else math.inf
-    assert coarser > window / count / 2 * (1 - 1e-6)  # and no more of them than needed
+    assert coarser > window / count / 2 * (1 - 1e-6)  # There are no more of them than needed.
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ WHOLE = [name for name, case in CASES.items() if not case.truth.error]
 SINGLE = [name for name in WHOLE if len(CASES[name].truth.clips) == 1]  # one take, one clip
 SLOW_CUTS = ["dissolve", "fade"]
 TRIM = 3  # frames
-KINDS = {  # of the corpus' files that are no video
+KINDS = {  # Kinds of error of the corpus' files that are no video.
     "empty": "empty",
     "garbage": "not_video",
     "text": "not_video",
@@ -160,7 +160,7 @@ def test_clips_around_dissolves_and_fades(full: Callable[[str], Scanned], name: 
     assert (first.start, first.seconds, second.seconds) == (0, 15, 15)
     assert end - (end - start) / 4 <= second.start < end + 1
     assert second.end <= truth.duration + 0.02
-    # Of both shots, and nothing of the transition or of what is beside it.
+    # The missing seconds lie in both shots, and in neither the transition nor its surroundings.
     lost = truth.duration - 30 - (end - start)
     assert lost - 1.7 < scan.left_out < lost + (end - start) / 4
     assert all(not failing(clip) for clip in scan.clips)
@@ -174,7 +174,7 @@ def test_what_the_scan_knows_of_the_video(full: Callable[[str], Scanned], name: 
     assert scan.info.duration == pytest.approx(truth.duration, abs=0.02)
     assert scan.count.corrupt == 0
     assert scan.count.packets == round(truth.duration * truth.fps)
-    ends = scan.clips[-1].span.end if truth.clips else truth.duration  # what comes then may be too short for a clip
+    ends = scan.clips[-1].span.end if truth.clips else truth.duration  # The rest may be too short for a clip.
     assert ends - 2.5 / truth.fps <= scan.decoded_seconds <= truth.duration
 
 
@@ -190,7 +190,7 @@ def test_gates(full: Callable[[str], Scanned], name: str) -> None:
 def test_flow(full: Callable[[str], Scanned], name: str) -> None:
     flow = CASES[name].truth.flow
     assert flow is not None
-    # Of the 15 pairs of the dark film one is too faint for its shift to be found: a fifteenth is lost.
+    # One of the 15 pairs of the dark film is too faint for its shift to be found: a fifteenth is lost.
     off = 0.07 if name == "dark" else 0.05
     for clip in full(name).scan.clips:
         assert value(clip, "flow") == pytest.approx(flow, rel=off, abs=0.5)

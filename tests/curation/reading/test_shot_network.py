@@ -34,7 +34,7 @@ def test_hard_cuts(seed: int) -> None:
 @pytest.mark.parametrize("seconds", [0.5, 1.0])
 def test_a_transition_is_left_out_whole(joint: str, seconds: float) -> None:
     (cut,) = cuts_of(joined(JOINTS[joint], seconds, seed=3))
-    margin = 3 / 24  # what `trim_frames` leaves out besides
+    margin = 3 / 24  # Seconds that `trim_frames` leaves out, too.
     assert cut.start > 3.2
     assert cut.start - margin <= 4.5
     assert 4.5 + seconds <= cut.end + margin < 6.2 + seconds

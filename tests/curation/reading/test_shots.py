@@ -67,7 +67,7 @@ def test_hard_cuts_between_moving_shots(corpus: Corpus) -> None:
     assert [cut.end for cut in expected] == pytest.approx([16, 22], abs=2 / 24)
     (adaptive,) = detectors("adaptive")
     assert cuts_in(frames, adaptive) == expected
-    (content,) = detectors("content")  # which takes such fast pans for cuts too, as its docstring says
+    (content,) = detectors("content")  # The detector takes such fast pans for cuts, too, as its docstring says.
     assert set(expected) <= set(cuts_in(frames, content))
 
 

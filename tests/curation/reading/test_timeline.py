@@ -97,7 +97,7 @@ def test_a_clock_that_is_set_anew_goes_on(tmp_path: Path, suffix: str, second: f
     path = joined(tmp_path, suffix, second)
     _, count, frames = shown(path, all_frames=True)
     assert list(frames.values()) == list(range(100))
-    # MPEG-PS does not tell when the last frame before a leap is shown: decoding times stand in, some frames off
+    # MPEG-PS does not say when the last frame before a leap is shown: decoding times stand in, some frames off.
     assert list(frames) == pytest.approx([i / 25 for i in range(100)], abs=0.09 if suffix == ".mpg" else 2e-3)
     assert (count.corrupt, count.restarts) == (0, 1)
     assert count.fps == pytest.approx(25, rel=0.02 if suffix == ".mpg" else 1e-3)

@@ -226,7 +226,7 @@ def test_over_http(server: str, corpus: Corpus) -> None:
 def test_a_host_that_does_not_answer() -> None:
     pytest.importorskip("aiohttp")
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        closed.bind(("127.0.0.1", 0))  # The port is taken, and no process listens on it.
         assert kind_of(f"http://127.0.0.1:{closed.getsockname()[1]}/film.mp4") == "unreachable"
     assert kind_of("nosuchscheme://bucket/film.mp4") == "unreachable"
 
@@ -332,12 +332,12 @@ def assert_part_of_the_whole(path: Path) -> tuple[int, int]:
     return len(frames), len(whole)
 
 
-@pytest.mark.parametrize("name", [name for name in LITTLE if name != "interlaced"])  # which is made whole
+@pytest.mark.parametrize("name", [name for name in LITTLE if name != "interlaced"])  # An interlaced film is made whole.
 def test_reference_frames_are_exact(corpus: Corpus, name: str) -> None:
     some, every = assert_part_of_the_whole(corpus[name])
     assert every == round(3 * CASES[name].truth.fps)
     if CASES[name].truth.codec in ("h264", "hevc"):
-        assert some <= 0.6 * every  # of these files, every other frame is one that no other refers to
+        assert some <= 0.6 * every  # In these files, every other frame is one that no other refers to.
 
 
 @pytest.mark.parametrize(
@@ -451,5 +451,5 @@ def test_damage_is_counted_and_decoding_goes_on(tmp_path: Path) -> None:
     _, frames, count = read(path, all_frames=True)
     assert count.packets == 96
     assert count.corrupt >= 1
-    assert frames[-1].time == pytest.approx(95 / 24, abs=1e-3)  # and it ends where it should
+    assert frames[-1].time == pytest.approx(95 / 24, abs=1e-3)  # The last frame is at its place.
     assert len(frames) >= 80

@@ -25,7 +25,7 @@ def test_a_batch_is_blamed_after_two_deaths_on_two_nodes_where_there_are_two() -
     _, orders = asyncio.run(begun(1, A1, A2, A3))
     assert [one.alone for one in orders] == [False, False, True]
     _, orders = asyncio.run(begun(2, A1, A2, A3, B1, A1, B1))
-    # three deaths on one node tell of the node; the fourth is enough, wherever it was
+    # Three deaths on one node blame the node; the fourth is enough, on any node.
     assert [one.alone for one in orders] == [False, False, False, False, True, True]
     _, orders = asyncio.run(begun(2, A1, B1, A2))
     assert orders[-1] == Orders(alone=True, killed=("host-a", "host-b"))

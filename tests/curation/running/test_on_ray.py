@@ -50,7 +50,7 @@ def test_split_keeps_rows_and_order_within_its_limits(costs: list[float], per_ba
         rows = batch["row"].to_pylist()
         assert 1 <= len(rows) <= at_most
         assert len(rows) == 1 or sum(costs[row] for row in rows) <= per_batch * (1 + 1e-9)
-    for first, second in pairwise(batches):  # and no smaller than they need to be
+    for first, second in pairwise(batches):  # The batches are no smaller than they need to be.
         rows = [*first["row"].to_pylist(), second["row"][0].as_py()]
         assert len(rows) > at_most or sum(costs[row] for row in rows) > per_batch * (1 - 1e-9)
 

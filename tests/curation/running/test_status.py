@@ -44,7 +44,7 @@ def test_a_note_counts_what_it_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         found = RunStatus.of(note.data())
     scan, score = found.stages
     assert (scan.state, scan.rows, scan.done, scan.errors, scan.faults) == ("running", 5, 3, 2, 1)
-    assert scan.error_kinds == [["corrupt", "b", 1], ["error", "b", 1]]  # what has no kind is counted, too
+    assert scan.error_kinds == [["corrupt", "b", 1], ["error", "b", 1]]  # An error without a kind is counted, too.
     assert (scan.window["rows"], scan.window["worker_seconds"], scan.window["cpu_seconds"]) == (3.0, 30.0, 6.0)
     assert (score.rows, score.done, score.workers, score.batches) == (4, 2, 2, 1)
     assert (score.gpu_seconds, score.gpu_busy_seconds) == (50.0, 5.0)  # two workers of half a GPU each, for 50 s each

@@ -588,7 +588,7 @@ def test_a_sample_is_paid_once_and_shown_with_its_keyframes(tmp_path: Path) -> N
         assert len(server.asked) == asked
         place.run(recipe)
         assert {ask.tag for ask in server.asked[asked:]} == {f"clip{n}" for n in range(30) if n not in chosen}
-    # An answer is 100 and 10 tokens; how many the clip got that was refused depends on what was in the air.
+    # An answer is 100 and 10 tokens; how many of them the refused clip got depends on which requests were under way.
     tokens = 20 * paid
     assert (
         f"5 clips so far: {paid / 5:.1f} requests, {tokens:,} prompt tokens and {tokens / 10:,.0f} completion tokens a clip, "

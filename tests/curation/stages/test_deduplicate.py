@@ -75,7 +75,7 @@ def test_groups_are_those_of_a_loop_over_all_pairs(
     assert owner.tolist() == by_the_book(embeddings, threshold)
     assert (cosine[owner < 0] == 0).all()
     assert (cosine[owner >= 0] >= threshold - 1e-9).all()
-    assert (owner[owner[owner >= 0]] == -1).all()  # whoever is named was kept
+    assert (owner[owner[owner >= 0]] == -1).all()  # A clip that is named was kept.
 
 
 def test_blocks_as_they_are_with_little_and_with_much_alike() -> None:
@@ -265,7 +265,7 @@ def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: 
     assert kept(workspace, stricter) == [4, 5]
     finish(workspace, stricter)
     assert kept(workspace, stricter) == [1, 4, 5]
-    assert kept(workspace, recipe()) == [1, 4, 5]  # and back: 2 has no score yet, and 1 stays until then
+    assert kept(workspace, recipe()) == [1, 4, 5]  # The recipe goes back: 2 has no score yet, and 1 stays until then.
     finish(workspace, recipe())
     assert kept(workspace, recipe()) == [2, 4, 5]
 

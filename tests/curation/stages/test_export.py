@@ -30,7 +30,7 @@ from tests.curation.tables import recipe as by_hand
 
 Grey = NDArray[np.float64]
 
-# What `embedded` exports, of clips that no costly filter has looked at.
+# The recipe that `embedded` exports by. No costly filter has looked at its clips.
 RECIPE: dict[str, Any] = {
     "name": "plain",
     "splitting": {"detector": "none", "dissolves": False, "longer": "faster"},

@@ -80,7 +80,7 @@ def test_a_format_that_there_is_not(bench: Bench) -> None:
 
 
 def test_a_missing_package_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lance", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "lance", None)  # Python finds the same where it is not installed.
     recipe = tmp_path / "recipe.yaml"
     plain = {"name": "plain", "filters": {"width": {}}, "tiers": {"pretrain": {"width": ">= 64"}}}
     recipe.write_text(yaml.safe_dump(plain | {"export": {"formats": ["parquet", "lance"]}}))
@@ -127,7 +127,7 @@ OFTEN = "Lance's folder is begun"  # the moment that each run of the suite tries
 def test_killed_at_any_moment_a_whole_dataset_is_there(bench: Bench, folder: Path, moment: str) -> None:
     assert folder.is_dir()
     while not killed_when(bench, partial(MOMENTS[moment], folder, folder.stat().st_ino)):
-        pass  # it was over before anybody looked
+        pass  # The process ended before the test looked.
     assert_whole(folder)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
     assert_whole(export(bench))

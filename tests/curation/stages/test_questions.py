@@ -246,7 +246,8 @@ def test_answers_in_words_and_their_agreement_with_marks(tmp_path: Path) -> None
     scores = clip_scores(place.workspace, loaded)
     ids = [int(clip_id[8:], 16) for clip_id in scores.table["clip_id"].to_pylist()]
     rows = np.arange(10)
-    good = np.array([n not in (0, 1, 5) for n in ids])  # of 9 that are answered, clips 2 and 5 are told otherwise
+    # Nine clips have answers, which disagree with the marks for clips 2 and 5.
+    good = np.array([n not in (0, 1, 5) for n in ids])
     found = agreement_with_marks(scores, rows, good)
     assert set(found) == {"slideshow"}, "a question with choices has no right side"
     assert (found["slideshow"]["clips"], found["slideshow"]["agrees"]) == (9, 7 / 9)

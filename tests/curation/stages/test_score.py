@@ -43,7 +43,7 @@ pytest.importorskip("lpips")
 SHARED = Path(__file__).parents[4] / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/models")
 PICTURE = resized(world(), 1450, 380)
-torch.set_num_threads(1)  # as in Ray's workers; on a busy machine several threads wait for each other
+torch.set_num_threads(1)  # Ray's workers have one thread, too; on a busy machine several threads wait for each other.
 
 
 class Glance:
@@ -211,7 +211,7 @@ def test_a_partner_that_is_not_later_is_an_error_and_other_scores_stay(workspace
     assert table["error_kind"].dropna().to_dict() == {1: "measure", 2: "frames", 4: "frames"}
     assert "flow: the partner of the keyframe" in table["error"][1]
     assert np.isnan(table["flow"][1])
-    assert table["lpips"].notna().tolist() == [True, True, False, True, False, True]  # what was measured is kept
+    assert table["lpips"].notna().tolist() == [True, True, False, True, False, True]  # Measured values are kept.
     assert table["flow"].notna().tolist() == [True, False, False, True, False, True]
 
 
@@ -488,7 +488,7 @@ def test_a_worker_asks_for_what_is_a_bound_and_not_for_what_is_rejected(
         row |= {"psnr": value, "psnr_detail": [value], "protocols": json.dumps({"psnr": protocol})}
     table = rows_table(rows, schemas.CLIPS, ["psnr"])
     job_args = (workspace.path, chosen.model_dump(mode="json"), False)
-    score.ScoreWorker(*job_args)(table)  # all of them, whatever the planner thinks
+    score.ScoreWorker(*job_args)(table)  # The worker measures all of them, even those that the planner leaves out.
     assert (Counted.measured, CountedToo.measured) == (2, 4)
     Counted.measured = CountedToo.measured = 0
     score.ScoreWorker(*job_args[:2], True)(table)

@@ -15,7 +15,7 @@ from longtake.manifests.dataset.shards import dataset_schema, dataset_table
 from tests.manifests.dataset.formats import COUNT, dataset, rows
 from tests.manifests.dataset.test_shards import row
 
-# What FiftyOne 1.22.1 itself exports for such fields: of its database, by name.
+# FiftyOne 1.22.1 itself exports this for such fields: of its database, by name.
 FIELDS = {
     "id": ("_id", "ObjectIdField", None),
     "filepath": ("filepath", "StringField", None),

@@ -79,6 +79,6 @@ def test_a_missing_clip_leaves_nothing(tmp_path: Path) -> None:
 
 def test_where_lance_cannot_write_it_says_so(tmp_path: Path) -> None:
     folder, table = dataset(tmp_path / "a\tb")
-    with pytest.raises(DatasetError, match="Lance cannot write here"):
+    with pytest.raises(DatasetError, match="Lance cannot write to this path"):
         write_lance(table, folder, folder / "clips.lance")
     assert not (folder / "clips.lance").exists()

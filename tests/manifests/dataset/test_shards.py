@@ -97,7 +97,7 @@ def test_every_caption_frame_lies_in_its_own_segment(frames: int, captions: int)
 
 
 def test_every_column_has_a_meaning() -> None:
-    assert set(MEANINGS) == {*DATASET_SCHEMA.names, "split"}  # which is there where the recipe asks for it
+    assert set(MEANINGS) == {*DATASET_SCHEMA.names, "split"}  # The column `split` exists where the recipe asks for it.
 
 
 def test_shards_load_as_presto_loads_them(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     assert path.read_text() == "whole"
 
 
-# What the published trainer drops
+# Clips that the published trainer drops.
 
 GOOD = {"num_frames": FRAMES, "height": 720, "width": 1280}
 
