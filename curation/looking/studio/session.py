@@ -353,6 +353,7 @@ class Session:
                 told[tier] = self._moved(setting, tier) | {
                     "a": {"clips": int(was.size), "seconds": float(columns.seconds[was].sum())},
                     "b": {"clips": int(now.size), "seconds": float(columns.seconds[now].sum())},
+                    "undecided": columns.counts(tier)["undecided"],
                 }
             lists = zip(("entering", "leaving"), self._entering(setting, setting.tier), strict=True)
             cards = {which: self.cards(columns.to_show(rows, SHOWN), setting.tier) for which, rows in lists}

@@ -1,6 +1,6 @@
 // A | B: what two settings keep, and who enters and leaves from the one to the other.
 
-import {count, element, lasting} from "./dom.js";
+import {count, element, lasting, plural} from "./dom.js";
 import {fill} from "./clips.js";
 
 export function besideTables(found, tier, how) {
@@ -19,5 +19,7 @@ export function besideTables(found, tier, how) {
       fill(list, found.cards[which], why, how);
       return element("div", {}, element("h3", {}, `${title}: ${count(now[which])}, ${lasting(now[`${which}_seconds`])}`), list);
     });
-  return [table, element("div", {class: "halves"}, ...columns)];
+  const may = now.undecided ? element("p", {class: "note"}, `${plural(now.undecided, "clip")} of ${tier} ${now.undecided === 1 ? "is" : "are"} undecided under B: `
+    + "scores are missing that nothing needed before. A run measures them, and more clips may enter.") : "";
+  return [table, may, element("div", {class: "halves"}, ...columns)];
 }

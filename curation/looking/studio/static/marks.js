@@ -122,7 +122,7 @@ export function agreementTable(found, use) {
       .map((text) => element("td", {class: "n"}, text)), element("td", {}, proposal), element("td", {class: "n"}, checked),
     element("td", {class: "end"}, row.for_precision ?? "–"));
   const checkedText = (row) => (row.checked ? `${within(row.checked.precision, row.checked.precision_interval)}, recall ${within(row.checked.recall, row.checked.recall_interval)}`
-    : row.range ? "not checked: too few marks for halves" : "–");
+    : row.range ? "too few marks for halves" : "–");
   const rows = Object.entries(found.gates).map(([name, row]) => line(name, row,
     row.range ? element("button", {type: "button", "data-propose": name, onclick: () => use(name, row.proposed)}, `use ${row.range}`) : "–", checkedText(row)));
   const wanted = Object.values(found.gates)[0]?.wanted ?? 0.9;
