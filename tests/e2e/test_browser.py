@@ -203,6 +203,7 @@ def test_what_cannot_play_says_so(watched: Watched, served: Studio, films: Works
     ready(page, served.url)
     page.locator("#filter input[name=uri]").fill("OLD.avi")
     expect(page.locator("#selected")).to_have_text("1 clip")
+    expect(page.locator("#listed [data-clip]")).to_have_count(1)
     page.locator("#listed .open-clip").first.click()
     expect(page.locator("dialog")).to_contain_text("this browser cannot play it (mpeg4, avi)")
 
