@@ -37,7 +37,8 @@ const decide = newest(async () => {
   try {
     const answer = await ask("/api/decide", {...question(), gate: state.gate, whole: !state.whole});
     if (answer.whole) state.whole = answer.whole;
-    if (asked === JSON.stringify(question())) draw(tier, answer);
+    // An answer of a moment ago is drawn only where the page cannot count by itself.
+    if (asked === JSON.stringify(question()) || (tier === state.tier && !state.focus?.sweep)) draw(tier, answer);
     else if (tier === state.tier) drawOthers(answer);  // of a moment ago: good enough for what is not in hand
     fault(null);
   } finally {
