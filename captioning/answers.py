@@ -107,13 +107,13 @@ def _object_of(answer: ChatAnswer, name: str) -> dict[str, Any]:
     if fenced := _FENCE.match(text):
         text = fenced[1]
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
         if _REFUSAL.match(text):
             raise CaptionError(f"{name}: the model refused: {text[:80]!r}", Status.REFUSED) from None
         if answer.finish == Finish.LENGTH:
             raise CaptionError(f"{name}: the answer was cut off at its token limit", Status.TRUNCATED) from None
         raise CaptionError(f"{name}: the answer is no JSON: {text[:80]!r}") from None
-    if not isinstance(found, dict):
-        raise CaptionError(f"{name}: the answer must be one object, not a {type(found).__name__}")
-    return found
+    if not isinstance(parsed, dict):
+        raise CaptionError(f"{name}: the answer must be one object, not a {type(parsed).__name__}")
+    return parsed

@@ -150,11 +150,11 @@ def match_to_clips(
     if len(set(ids)) != len(ids):
         twice = [clip_id for clip_id, count in Counter(ids).items() if count > 1]
         raise ValueError(f"a batch to caption holds a clip more than once: {', '.join(twice[:5])}")
-    found: dict[str, list[Captions]] = {clip_id: [] for clip_id in ids}
+    by_clip: dict[str, list[Captions]] = {clip_id: [] for clip_id in ids}
     foreign = 0
     for result in results:
-        if result.clip_id in found:
-            found[result.clip_id].append(result)
+        if result.clip_id in by_clip:
+            by_clip[result.clip_id].append(result)
         else:
             foreign += 1
     note = f"; {foreign} results belonged to no clip of the batch" if foreign else ""
@@ -164,7 +164,7 @@ def match_to_clips(
     nothing = missing if missing is not None else f"the captioner gave this clip no result{note}"
 
     def only(clip_id: str) -> Captions:
-        match found[clip_id]:
+        match by_clip[clip_id]:
             case [result]:
                 return result
             case []:

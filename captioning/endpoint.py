@@ -428,24 +428,24 @@ class Endpoint(ChatBackend):
         if status == 200:
             return _read(body)
         message = self.hidden(_message(body))
-        told = f"HTTP {status}{f': {message}' if message else ''}"
+        answered = f"HTTP {status}{f': {message}' if message else ''}"
         if status in (401, 403):
             raise CaptionerFault(self._key_refused(status))
         if status == 404:
             raise CaptionerFault(
-                f"the endpoint {self.url} knows no chat completions, or no model {self.model!r}: {told}"
+                f"the endpoint {self.url} knows no chat completions, or no model {self.model!r}: {answered}"
             )
         if status == 402 or b"insufficient_quota" in body[:4096]:
-            raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {told}")
+            raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {answered}")
         if status in (400, 422):
-            return self._with_other_fields(message, fields) or _Failure(told, final=True)
+            return self._with_other_fields(message, fields) or _Failure(answered, final=True)
         wait = _seconds(headers.get("Retry-After"))
         if status == 429:
-            return _Failure(told, counts=0, wait=2.0 if wait is None else wait, fault="throttled")
+            return _Failure(answered, counts=0, wait=2.0 if wait is None else wait, fault="throttled")
         if status in (408, 409, 425) or status >= 500:
             faults = {503: "throttled", 408: "timed_out", 504: "timed_out"}
-            return _Failure(told, wait=wait, fault=faults.get(status, "unreachable"))
-        return _Failure(told, final=True)
+            return _Failure(answered, wait=wait, fault=faults.get(status, "unreachable"))
+        return _Failure(answered, final=True)
 
     def _with_other_fields(self, message: str, fields: Mapping[str, Any]) -> _Failure | None:
         """If the server may have stumbled over an optional field: leave that out from now on."""
@@ -507,8 +507,8 @@ def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
 def _read(body: bytes) -> ChatAnswer | _Failure:
     """A completion, as far as it is one."""
     try:
-        found = json.loads(body)
-        choice = found["choices"][0]
+        parsed = json.loads(body)
+        choice = parsed["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -522,7 +522,7 @@ def _read(body: bytes) -> ChatAnswer | _Failure:
         finish = Finish.LENGTH
     if (isinstance(refusal, str) and refusal.strip()) or choice.get("finish_reason") == "content_filter":
         finish = Finish.REFUSED
-    usage = found.get("usage")
+    usage = parsed.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return ChatAnswer(
         text if isinstance(text, str) else "",

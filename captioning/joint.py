@@ -118,7 +118,7 @@ async def _told_apart(
         faults="each of these was too much like the one before it; tell other details of that part, in other words, "
         "with another beginning, and leave out what the one before it already tells",
     )
-    found = await asker.ask(
+    answers = await asker.ask(
         story,
         asker.refiner,
         "the sub-captions, told anew",
@@ -127,6 +127,6 @@ async def _told_apart(
         [wanted[i] for i in parts],
         stays,
     )
-    other = tuple(found.get(one.key, text) for one, text in zip(wanted, subs, strict=True))
+    other = tuple(answers.get(one.key, text) for one, text in zip(wanted, subs, strict=True))
     after = await asker.too_much_alike(other)
     return other if after is None or after[1] < before else subs

@@ -31,7 +31,7 @@ class Journal:
             data = self._folder.read(_file(clip_id), at_most=MAX_BYTES)
         except FileNotFoundError:
             return {}
-        found: dict[str, ChatAnswer] = {}
+        answers: dict[str, ChatAnswer] = {}
         for line in data.decode("utf-8", "replace").splitlines():
             with suppress(ValueError, TypeError, KeyError):
                 row = json.loads(line)
@@ -39,8 +39,8 @@ class Journal:
                 row["finish"] = Finish(row["finish"])
                 answer = ChatAnswer(**row)
                 if isinstance(answer.text, str):
-                    found[key] = answer
-        return found
+                    answers[key] = answer
+        return answers
 
     def add(self, clip_id: str, key: str, answer: ChatAnswer) -> None:
         """Keep an answer; it is on the disk when this returns."""

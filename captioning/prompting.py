@@ -103,19 +103,19 @@ def load_prompts(chosen: str | Mapping[str, str], method: str) -> Prompts:
     if chosen.isidentifier() and (folder / chosen).is_dir() and not chosen.startswith("_"):
         return Prompts(chosen, _of_method(_read(folder / chosen), method), method)
     path = Path(chosen)
-    found = _read(path) if path.is_dir() else {}
-    if not found:
+    templates = _read(path) if path.is_dir() else {}
+    if not templates:
         shipped = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("_"))
         raise ValueError(
             f"prompts: {chosen!r} is neither a set that ships ({', '.join(shipped)}) nor a folder with files such as "
             f"{ROLES[method][-2]}.txt"
         )
-    if not set(found) & set(ROLES[method]) and set(found) <= set(FIELDS):
+    if not set(templates) & set(ROLES[method]) and set(templates) <= set(FIELDS):
         raise ValueError(
             f"prompts: {chosen!r} holds no prompt of the method {method} ({', '.join(ROLES[method])}); set method to the "
             "one that they were written for"
         )
-    return Prompts(path.resolve().name, {**default, **_of_method(found, method)}, method)
+    return Prompts(path.resolve().name, {**default, **_of_method(templates, method)}, method)
 
 
 def _of_method(found: Mapping[str, str], method: str) -> dict[str, str]:

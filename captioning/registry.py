@@ -35,17 +35,17 @@ def captioner_class(name: str) -> type[Captioner]:
     """The class behind `name`. Raises ValueError for an unknown name, or a plug-in that does not load."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
-        found: Any = getattr(import_module(module), attribute)
+        captioner: Any = getattr(import_module(module), attribute)
     elif (plugin := _plugins().get(name)) is not None:
         try:
-            found = plugin.load()
+            captioner = plugin.load()
         except Exception as error:
             raise ValueError(f"the captioner {name!r} ({plugin.value}) does not load: {error}") from error
     else:
         raise ValueError(f"no captioner is named {name!r}{near(name, names())}")
-    if not (isinstance(found, type) and issubclass(found, Captioner)):
-        raise ValueError(f"the captioner {name!r} is no longtake.captioning.base.Captioner: {found!r}")
-    return found
+    if not (isinstance(captioner, type) and issubclass(captioner, Captioner)):
+        raise ValueError(f"the captioner {name!r} is no longtake.captioning.base.Captioner: {captioner!r}")
+    return captioner
 
 
 def make_captioner(name: str, settings: Mapping[str, Any] | None = None) -> Captioner:

@@ -216,23 +216,23 @@ MODELS: dict[str, type[Settings]] = {
 
 def faults_in(name: str, settings: Mapping[str, Any], *, files: bool = False) -> list[Fault]:
     """Everything that is wrong with the settings of a built-in captioner. files: also look whether the prompts are there."""
-    found: list[Fault] = []
+    faults: list[Fault] = []
     try:
         checked(MODELS[name], settings, quote=False)
     except SettingsError as error:
-        found += error.faults
+        faults += error.faults
     if name not in BACKENDS:
-        return found
+        return faults
     prompts, method = settings.get("prompts"), settings.get("method", "joint")
-    wrong = {fault.where[0] for fault in found if fault.where}
+    wrong = {fault.where[0] for fault in faults if fault.where}
     if not wrong & {"prompts", "method"} and (isinstance(prompts, dict) or (files and isinstance(prompts, str))):
         try:
             load_prompts(prompts, method)
         except ValueError as error:
-            found.append(Fault(("prompts",), str(error).removeprefix("prompts: ")))
+            faults.append(Fault(("prompts",), str(error).removeprefix("prompts: ")))
     if isinstance(settings.get("refiner"), dict):
-        found += _refiner_faults(name, settings)
-    return found
+        faults += _refiner_faults(name, settings)
+    return faults
 
 
 def _refiner_faults(name: str, settings: Mapping[str, Any]) -> list[Fault]:

@@ -288,17 +288,17 @@ def slices_of_each(
     asked = {} if columns is None else _asked_by_each(recipes, columns, needed)
     for clips in workspace.clips.scan(**asked):
         joined: dict[str, ClipScores] = {}
-        found = []
+        views = []
         for recipe, filters, repeated in zip(recipes, built, orphans, strict=True):
             kind = _captioner(recipe)
             if repeated.left is not None:
-                found.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
+                views.append(captions[kind].joined(repeated.removed(clips), recipe, filters))
             elif kind in joined:
-                found.append(joined[kind].under(filters))
+                views.append(joined[kind].under(filters))
             else:
                 joined[kind] = captions[kind].joined(clips, recipe, filters)
-                found.append(joined[kind])
-        yield found
+                views.append(joined[kind])
+        yield views
 
 
 def _captioner(recipe: Recipe) -> str:

@@ -69,31 +69,31 @@ def named(workspace: Workspace, names: Sequence[str]) -> Forgotten:
     """What `names` stand for: ids of videos, paths or URIs; an archive or table stands for all videos in it. Erases nothing.
     Raises SetupError for the id of a clip, for a folder, and for what names nothing."""
     inputs = workspace.inputs.read(["video_id", "uri"])
-    known = dict(zip(inputs["uri"].to_pylist(), inputs["video_id"].to_pylist(), strict=True))
+    ids_by_uri = dict(zip(inputs["uri"].to_pylist(), inputs["video_id"].to_pylist(), strict=True))
     scanned = workspace.videos.read(["video_id", "uri"])
-    known |= dict(zip(scanned["uri"].to_pylist(), scanned["video_id"].to_pylist(), strict=True))
+    ids_by_uri |= dict(zip(scanned["uri"].to_pylist(), scanned["video_id"].to_pylist(), strict=True))
     inside: dict[str, list[str]] = {}
-    for uri, video_id in known.items():
+    for uri, video_id in ids_by_uri.items():
         if (container := container_of(uri)) is not None:
             inside.setdefault(container, []).append(video_id)
-    there, noted = set(known.values()), set(workspace.forgotten.read(["video_id"])["video_id"].to_pylist())
-    found = Forgotten()
+    there, noted = set(ids_by_uri.values()), set(workspace.forgotten.read(["video_id"])["video_id"].to_pylist())
+    forgotten = Forgotten()
     for name in names:
         if _ID.fullmatch(name):
             if name not in there:
                 _refuse_clip(workspace, name)
             members, video_id = [], name
         else:
-            identity = _known_as(_identity(name), known)
-            _refuse_folder(name, identity, known)
+            identity = _known_as(_identity(name), ids_by_uri)
+            _refuse_folder(name, identity, ids_by_uri)
             members, video_id = inside.get(identity, []), ids.video_id(identity)
         if video_id not in there and not members:
-            (found.before if video_id in noted else found.unknown).append(name)
-        found.videos += [video_id, *members]
-    found.videos = list(dict.fromkeys(found.videos))
-    found.known = len(there.intersection(found.videos))
-    found.clips = len(_clips_of(workspace, pa.array(found.videos, pa.string())))
-    return found
+            (forgotten.before if video_id in noted else forgotten.unknown).append(name)
+        forgotten.videos += [video_id, *members]
+    forgotten.videos = list(dict.fromkeys(forgotten.videos))
+    forgotten.known = len(there.intersection(forgotten.videos))
+    forgotten.clips = len(_clips_of(workspace, pa.array(forgotten.videos, pa.string())))
+    return forgotten
 
 
 def forget(workspace: Workspace, names: Sequence[str]) -> Forgotten:
@@ -182,20 +182,20 @@ def _known_as(identity: str, known: Mapping[str, str]) -> str:
     return identity
 
 
-def _refuse_folder(name: str, identity: str, known: Mapping[str, str]) -> None:
+def _refuse_folder(name: str, identity: str, ids_by_uri: Mapping[str, str]) -> None:
     """Raises SetupError for what can be no video: nothing, a folder, a pattern."""
     folder = f"{identity.rstrip('/')}/"
-    inside = sum(uri.startswith(folder) for uri in known) if identity not in known else 0
+    inside = sum(uri.startswith(folder) for uri in ids_by_uri) if identity not in ids_by_uri else 0
     if not name.strip():
         raise SetupError("an empty name names no video; nothing was erased")
     if (
         inside
-        or (name.endswith("/") and identity not in known)
+        or (name.endswith("/") and identity not in ids_by_uri)
         or ((path := local_path(identity)) is not None and path.is_dir())
     ):
         what = f"{name} is a folder of {inside} videos of this workspace" if inside else f"{name} is a folder"
         raise SetupError(f"{what}, and videos are forgotten by their own names; nothing was erased")
-    if "*" in name and identity not in known:
+    if "*" in name and identity not in ids_by_uri:
         raise SetupError(
             f"{name}: no video of this workspace has that name, and a pattern is not looked up; nothing was erased"
         )
@@ -209,7 +209,7 @@ def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
     return found | {clip["clip_id"] for clips in nested.to_pylist() for clip in clips or ()}
 
 
-def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
+def _erase(workspace: Workspace, videos: pa.Array, forgotten: Forgotten) -> None:
     """Erase videos whose notes are written. Every step may be repeated."""
     names, gone = set(videos.to_pylist()), _clips_of(workspace, videos)
     datasets = workspace.folder / "dataset"
@@ -222,9 +222,9 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
         if tier.startswith("."):  # A killed export left this folder, and it may hold links to clips.
             (datasets / tier).remove_all()
         else:
-            _out_of_dataset(datasets / tier, videos, settings, found)
-    found.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
-    found.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
+            _out_of_dataset(datasets / tier, videos, settings, forgotten)
+    forgotten.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
+    forgotten.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
     without_clips(workspace.folder / MARKS, gone)
     (workspace.folder / NOTES).remove_all()  # The command of a run, or a batch that is late, may name a video.
     _compare_again(workspace, gone)
@@ -232,13 +232,15 @@ def _erase(workspace: Workspace, videos: pa.Array, found: Forgotten) -> None:
     for manifest in (workspace.captions, workspace.exports):
         there = manifest.read(["clip_id"])["clip_id"]
         # The rows of clips of an earlier scan may belong to these videos. They do not say so, and are never read.
-        found.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
+        forgotten.rows += _compacted(manifest, there.filter(pc.invert(pc.is_in(there, value_set=_ids(staying)))))
     for kind in (ENCODED, ANSWERS, QUESTIONS):
-        found.files += _swept(workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying)
-    found.clips = len(gone)
-    found.rows += _compacted(workspace.clips, _ids(gone))
-    found.rows += _compacted(workspace.videos, videos)
-    found.rows += _compacted(workspace.inputs, videos)
+        forgotten.files += _swept(
+            workspace.folder / kind, lambda name: (owner := _owner(name)) is None or owner in staying
+        )
+    forgotten.clips = len(gone)
+    forgotten.rows += _compacted(workspace.clips, _ids(gone))
+    forgotten.rows += _compacted(workspace.videos, videos)
+    forgotten.rows += _compacted(workspace.inputs, videos)
 
 
 def _ids(names: Iterable[str]) -> pa.Array:
@@ -286,16 +288,16 @@ def _compare_again(workspace: Workspace, gone: set[str]) -> None:
     workspace.captions.append(touched)
 
 
-def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export, found: Forgotten) -> None:
+def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export, forgotten: Forgotten) -> None:
     """Write a dataset anew without the clips of some videos."""
     tier = place.uri.rpartition("/")[2]
     with suppress(NotADirectoryError):  # The user's own file lies in this place.
         if (old := published(place)) is None:
             if not {"shards", CHECKSUMS}.isdisjoint(place.names()):
                 _remove_dataset(place)
-                found.removed.append(tier)
+                forgotten.removed.append(tier)
             return
-        _rewrite(place, old, videos, settings, found, tier)
+        _rewrite(place, old, videos, settings, forgotten, tier)
 
 
 def _remove_dataset(place: Folder) -> None:
@@ -307,12 +309,12 @@ def _remove_dataset(place: Folder) -> None:
             place.remove(name)
 
 
-def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, found: Forgotten, tier: str) -> None:
+def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, forgotten: Forgotten, tier: str) -> None:
     mine = pc.is_in(old["video_id"], value_set=videos)
     lost = int(pc.sum(mine).as_py() or 0)
     if not lost:
         return
-    found.datasets[tier] = lost
+    forgotten.datasets[tier] = lost
     ours = (*OURS, *NAMES)
     formats = formats_in(place)
     table = old.filter(pc.invert(mine))
@@ -326,7 +328,7 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
                 Folder(folder).link(place, path, path)
             except FileNotFoundError:  # The file was removed by hand; the next export brings it back.
                 del clips[path]
-                found.without[tier] = found.without.get(tier, 0) + 1
+                forgotten.without[tier] = forgotten.without.get(tier, 0) + 1
         table = table.filter(pc.is_in(table["path"], value_set=pa.array(clips, pa.string())))
         mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
         write_shards(table, folder, settings.rows_per_shard, mark)

@@ -42,33 +42,35 @@ class InputReport:
         """As sentences for a terminal."""
         rows = f", {count(self.rows, 'row')} of {count(self.lists, 'list')}" if self.lists else ""
         rows += f", {count(self.members, 'member')} of {count(self.archives, 'archive')}" if self.archives else ""
-        found = [
+        printed = [
             f"inputs: {count(self.videos, 'video')} from {count(self.files, 'file')} in {count(self.folders, 'folder')}{rows}"
         ]
-        found += [_told(f"left out, {reason}", what) for reason, what in self.left_out.items()]
+        printed += [_told(f"left out, {reason}", what) for reason, what in self.left_out.items()]
         growth = {
             "gone from their folders, so that their clips do not count": self.gone,
             "back in their folders": self.back,
             "changed since they were scanned, and scanned again": self.changed,
         }
-        found += [_told(words, what) for words, what in growth.items() if what.count]
+        printed += [_told(words, what) for words, what in growth.items() if what.count]
         if self.endings:
             kinds = ", ".join(f"{shown(ending)} {n}" for ending, n in self.endings.most_common(8))
-            found.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
+            printed.append(f"left out, no video by its name: {self.endings.total()} ({kinds})")
         if self.comments:
-            found.append(f"left out, lines of text lists that begin with #: {self.comments}")
+            printed.append(f"left out, lines of text lists that begin with #: {self.comments}")
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, columns in self.unread.items():
             alike.setdefault(tuple(columns), []).append(name)
         for unread, names in alike.items():
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            found.append(f"{shown(names[0])}{more}: columns that are not read: {', '.join(map(shown, unread))}")
+            printed.append(f"{shown(names[0])}{more}: columns that are not read: {', '.join(map(shown, unread))}")
         if self.bad:
-            found.append(f"cannot be used, and become error rows: {len(self.bad)}")
-            found += [f"    {shown(bad)}" for bad in self.bad[:_SHOWN]]
+            printed.append(f"cannot be used, and become error rows: {len(self.bad)}")
+            printed += [f"    {shown(bad)}" for bad in self.bad[:_SHOWN]]
             if len(self.bad) > _SHOWN:
-                found.append(f"    … and {len(self.bad) - _SHOWN} more, each with its reason in the manifest of videos")
-        return found
+                printed.append(
+                    f"    … and {len(self.bad) - _SHOWN} more, each with its reason in the manifest of videos"
+                )
+        return printed
 
 
 def _told(words: str, what: LeftOut) -> str:

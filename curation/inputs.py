@@ -320,23 +320,23 @@ class _Reading:
         return True
 
     def _archive(self, place: str, access: UriAccess | None) -> bool:
-        found = read_archive(self.access.source(place), place)
+        archive = read_archive(self.access.source(place), place)
         self.report.archives += 1
-        self.report.members += len(found.films)
+        self.report.members += len(archive.films)
         self.places.add(place)
-        self.walker.endings += found.endings
-        for reason, names in ((HIDDEN, found.hidden), (LINKED, found.others)):
+        self.walker.endings += archive.endings
+        for reason, names in ((HIDDEN, archive.hidden), (LINKED, archive.others)):
             for name in names:
                 self.walker.leave_out(reason, f"{place}: {name}")
-        for name, why in found.bad:
+        for name, why in archive.bad:
             self._bad(f"{place}{_ROW}{name}" if name else place, f"{place}{f', {name}' if name else ''}: {why}")
-        for number, film in enumerate(found.films, 1):
+        for number, film in enumerate(archive.films, 1):
             row = Row(number, film.uri, access or self.access.of(place), film.licence, film.spans, not film.spans)
             uri = f"{place}{_ROW}{film.uri.rpartition('=')[2]}"
             # Row numbers of lists are positive, so that a negative one meets no list's.
             if not self._listed(row, -self.report.archives, uri, film.uri):
                 self._bad(uri, f"{film.uri}: {row.why}")
-        return bool(found.films or found.bad)
+        return bool(archive.films or archive.bad)
 
     def _table(self, place: str, shown: str) -> bool:
         """A table in a folder: the videos it holds, or names. Others are files like those that are no videos."""

@@ -127,18 +127,18 @@ def _texts(table: pa.Table, recipe: Recipe, tier: str, repo: str, url: str, card
     at = plain.column_names.index("path")
     names = [to.partition("/")[2] for to in table["to"].to_pylist()]
     plain = plain.set_column(at, pa.field("file_name", pa.string(), nullable=False), pa.array(names, pa.string()))
-    found: dict[str, bytes] = {}
+    texts: dict[str, bytes] = {}
     for split in splits:
         sink = io.BytesIO()
         pq.write_table(plain.filter(pc.equal(plain[SPLIT], split)), sink, compression="zstd")
-        found[f"{split}/{METADATA}"] = sink.getvalue()
+        texts[f"{split}/{METADATA}"] = sink.getvalue()
     title = f"{recipe.name}: {tier}"
     body = _HEAD.sub("", card).split("\n", 1)
     note = (
         f"\nOn the Hub the table is `SPLIT/{METADATA}`, and `path` is called `file_name`; it loads with a column `video`, the "
         "clip itself.\n"
     )
-    found["README.md"] = (front_matter(title, table.num_rows, splits) + body[0] + "\n" + note + body[-1]).encode()
+    texts["README.md"] = (front_matter(title, table.num_rows, splits) + body[0] + "\n" + note + body[-1]).encode()
     licences = set(table["licence"].to_pylist())
     one = licences.pop() if len(licences) == 1 else None
     about = Published(
@@ -151,8 +151,8 @@ def _texts(table: pa.Table, recipe: Recipe, tier: str, repo: str, url: str, card
         "1.0.0",
         datetime.now(UTC).strftime("%Y-%m-%d"),
     )
-    found[CROISSANT] = croissant(about, plain.schema).encode()
-    return found
+    texts[CROISSANT] = croissant(about, plain.schema).encode()
+    return texts
 
 
 def _size(place: Folder, path: str) -> int:

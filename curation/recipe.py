@@ -381,7 +381,7 @@ def _structural(error: ValidationError) -> list[Fault]:
 def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]]:
     """The filters that can be made, and all that is wrong with the others."""
     built: dict[str, Filter[Any]] = {}
-    found: list[Fault] = []
+    faults: list[Fault] = []
     try:
         splitting, sampling = (
             Splitting.model_validate(data.get("splitting", {})),
@@ -395,23 +395,23 @@ def _built(data: Mapping[str, Any]) -> tuple[dict[str, Filter[Any]], list[Fault]
             try:
                 built[name] = _with_spacing(name, settings, spacing)
             except UnknownFilter as error:
-                found += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
+                faults += [Fault(("filters", name, *fault.where), fault.what) for fault in error.faults]
     compares = [name for name, filter_ in built.items() if filter_.needs == Needs.CORPUS or filter_.reads_embeddings]
     embeds = next((filter_ for filter_ in built.values() if filter_.embeds), None)
-    if compares and not found and embeds is None:
+    if compares and not faults and embeds is None:
         what = "compares embeddings, which the filter aesthetic makes: add it"
-        found += [Fault(("filters", name), what) for name in compares]
+        faults += [Fault(("filters", name), what) for name in compares]
     for name, filter_ in built.items():
         if filter_.asks:
             vars(filter_)["asked_of"] = partial(_asked_of, _mapping(data.get("captioning")))
             captioner = _mapping(data.get("captioning")).get("captioner", "descriptors")
             if captioner in MODELS and captioner not in BACKENDS:
-                found.append(Fault(("filters", name), _NO_MODEL.format(captioner)))
+                faults.append(Fault(("filters", name), _NO_MODEL.format(captioner)))
             if name in schemas.CLIPS.names:
-                found.append(Fault(("filters", name), "is the name of another column of the clips manifest"))
+                faults.append(Fault(("filters", name), "is the name of another column of the clips manifest"))
         if filter_.reads_embeddings and embeds is not None:
             vars(filter_)["embedded_by"] = embeds
-    return built, found
+    return built, faults
 
 
 def _asked_of(captioning: Mapping[str, Any]) -> str:

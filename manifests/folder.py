@@ -196,10 +196,10 @@ class Folder:
         if not self.is_local:
             self.filesystem.invalidate_cache(self.root)
             try:
-                found = self.filesystem.find(self.root, detail=True)
+                listing = self.filesystem.find(self.root, detail=True)
             except FileNotFoundError:
                 return
-            for path, info in sorted(found.items()):
+            for path, info in sorted(listing.items()):
                 name = path[len(self.root) :].lstrip("/")
                 if name and not _TEMPORARY.fullmatch(name.rsplit("/", 1)[-1]):
                     size = info.get("size")
@@ -211,9 +211,9 @@ class Folder:
                 path = os.path.join(folder, name)
                 if not _TEMPORARY.fullmatch(name):
                     with suppress(FileNotFoundError):
-                        found = os.stat(path)
-                        if stat.S_ISREG(found.st_mode):
-                            yield Entry(os.path.relpath(path, self.root), found.st_size, found.st_mtime)
+                        listing = os.stat(path)
+                        if stat.S_ISREG(listing.st_mode):
+                            yield Entry(os.path.relpath(path, self.root), listing.st_size, listing.st_mtime)
 
     def modified(self, name: str) -> datetime:
         """When a file was written last. Raises FileNotFoundError, OSError, NotImplementedError."""

@@ -40,20 +40,20 @@ def _hashed(keys: pa.Array) -> Hashes:
     padded = np.zeros(len(text) + 8, np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)
     words = np.ndarray((len(text) + 1,), np.uint64, padded, strides=(1,))  # Row i is the eight bytes from byte i on.
-    found = np.empty((2, len(keys)), np.uint64)
-    found[:] = lengths.astype(np.uint64)
+    hashes = np.empty((2, len(keys)), np.uint64)
+    hashes[:] = lengths.astype(np.uint64)
     shortest = int(lengths.min())
     for start in range(0, int(lengths.max()), 8):
         if start + 8 <= shortest:
-            _mix(found, words[starts + start])
+            _mix(hashes, words[starts + start])
             continue
         here = np.flatnonzero(lengths > start)
         left = np.minimum(lengths[here] - start, 8).astype(np.uint64)
-        mixed = found[:, here]
+        mixed = hashes[:, here]
         # The bytes after the end of a key belong to its neighbour and are shifted out.
         _mix(mixed, words[starts[here] + start] << (np.uint64(64) - np.uint64(8) * left))
-        found[:, here] = mixed
-    return found
+        hashes[:, here] = mixed
+    return hashes
 
 
 def _mix(hashes: Hashes, words: npt.NDArray[np.uint64]) -> None:
@@ -123,9 +123,9 @@ class Index:
 
     def find_hashed(self, hashes: Hashes) -> npt.NDArray[np.int64]:
         """As `find`, by the hashes of the keys."""
-        found = np.full(hashes.shape[1], -1)
+        positions = np.full(hashes.shape[1], -1)
         if not len(self._order):
-            return found
+            return positions
         by_size = np.argsort(hashes[0])  # Sorted by hash, neighbours are looked up in the same part of memory.
         first, second = hashes[0][by_size], hashes[1][by_size]
         at = np.searchsorted(self._first, first)
@@ -135,10 +135,10 @@ class Index:
             open_ = open_[inside]
             open_ = open_[self._first[at[open_]] == first[open_]]
             right = self._second[at[open_]] == second[open_]
-            found[by_size[open_[right]]] = self._order[at[open_[right]]]
+            positions[by_size[open_[right]]] = self._order[at[open_[right]]]
             open_ = open_[~right]
             at[open_] += 1
-        return found
+        return positions
 
     def has(self, keys: pa.Array | pa.ChunkedArray) -> Bools:
         """Which keys are there."""

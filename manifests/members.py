@@ -173,17 +173,17 @@ def open_inside(file: BinaryIO, uri: str, identity: str | None = None) -> Binary
 def _find(file: BinaryIO, name: str, number: int, identity: str | None) -> Member:
     key = (identity, file.seek(0, io.SEEK_END), _modified(file)) if identity is not None else None
     index = _indexes.get(key) if key else None
-    found = index.find(name, number) if index else None
-    if found is None or not _is_there(file, found):
+    member = index.find(name, number) if index else None
+    if member is None or not _is_there(file, member):
         index = read_index(file)
         if key:
             _indexes.put(key, index)
-        found = index.find(name, number)
-    if found is None:
+        member = index.find(name, number)
+    if member is None:
         assert index is not None
         further = f"; {index.damage}" if index.damage else ""
         raise NoMemberError(f"the archive has no member {name!r}{further}")
-    return found
+    return member
 
 
 def _is_there(file: BinaryIO, member: Member) -> bool:

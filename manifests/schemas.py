@@ -47,7 +47,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
         pa.field("has_frames", pa.bool_()),
-        pa.field("has_strip", pa.bool_()),  # Null: scanned by a version that stored none.
+        pa.field("has_strip", pa.bool_()),  # Null: an older version, which stored no strips, scanned the video.
         pa.field("caption", pa.string()),  # The caption in the source list.
         pa.field("sub_captions", pa.list_(pa.string())),
         pa.field("captions", pa.list_(pa.string())),
@@ -124,7 +124,7 @@ CLIPS = pa.schema(
         # The number of its video. Above 0, the container's clock cannot be sought in.
         pa.field("clock_restarts", pa.int64()),
         pa.field("has_frames", pa.bool_(), nullable=False),
-        pa.field("has_strip", pa.bool_()),  # null: scanned by a version that stored none
+        pa.field("has_strip", pa.bool_()),  # Null: an older version, which stored no strips, scanned the video.
         pa.field("scan_id", pa.string()),
         pa.field("clip_protocol", pa.string()),
         pa.field("source_caption", pa.string()),

@@ -84,16 +84,16 @@ class UriAccess:
 
     def secrets(self) -> list[str]:
         """Each text that must not be shown, the longest first: as it is written, and as a program may write it."""
-        found = set()
+        values = set()
         if self.userinfo:
-            found |= {self.userinfo, self.userinfo.partition(":")[2] or self.userinfo}
+            values |= {self.userinfo, self.userinfo.partition(":")[2] or self.userinfo}
         known = {piece[1:] for piece in _pieces(self.instead_of or "")}
         for piece in _pieces(self.tail or ""):
             if piece[1:] not in known:
                 value = piece[1:].partition("=")[2]
-                found |= {value, *_secrets_inside(value)}
-        found |= {unquote(text) for text in found} | {unquote_plus(text) for text in found}
-        return sorted((text for text in found if len(text) >= _LEAST_SECRET), key=len, reverse=True)
+                values |= {value, *_secrets_inside(value)}
+        values |= {unquote(text) for text in values} | {unquote_plus(text) for text in values}
+        return sorted((text for text in values if len(text) >= _LEAST_SECRET), key=len, reverse=True)
 
 
 def split_uri(uri: str, secret_keys: Collection[str] = ()) -> tuple[str, UriAccess | None]:

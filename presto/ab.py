@@ -144,7 +144,7 @@ def count_votes(key: Path, votes: Sequence[Path]) -> dict[str, Tally]:
     pairs, page = about.get("pairs"), about.get("page")
     if not isinstance(pairs, dict) or not isinstance(page, str):
         raise PrestoError(f"{key} is no key of a blind comparison")
-    found: dict[str, dict[str, list[str]]] = {criterion: {} for criterion in CRITERIA}
+    votes_by_criterion: dict[str, dict[str, list[str]]] = {criterion: {} for criterion in CRITERIA}
     judges: dict[str, Path] = {}
     for path in votes:
         given = _read(path)
@@ -161,8 +161,8 @@ def count_votes(key: Path, votes: Sequence[Path]) -> dict[str, Tally]:
             if number not in pairs or criterion not in CRITERIA or choice not in CHOICES:
                 raise PrestoError(f"{path}: {name!r}: {choice!r} is no vote of this page")
             won = "tie" if choice == "tie" else "win" if pairs[number][choice] == "first" else "lose"
-            found[criterion].setdefault(number, []).append(won)
-    return {criterion: _tally(list(by_pair.values())) for criterion, by_pair in found.items()}
+            votes_by_criterion[criterion].setdefault(number, []).append(won)
+    return {criterion: _tally(list(by_pair.values())) for criterion, by_pair in votes_by_criterion.items()}
 
 
 def _tally(by_pair: Sequence[Sequence[str]]) -> Tally:

@@ -147,11 +147,11 @@ class Reader:
             text = torch.empty(sum(map(sum, lengths)), null.shape[1], dtype=null.dtype)
             places = iter(torch.split(text, [n for clip_lengths in lengths for n in clip_lengths]))
             for i, (file, left_out) in enumerate(zip(files, dropped, strict=True)):
-                own = [next(places) for _ in left_out]
+                seeds = [next(places) for _ in left_out]
                 try:
                     if file is not None:
                         file.read_moments(moments[i])
-                        for number, (place, out) in enumerate(zip(own, left_out, strict=True), self._wanted.start):
+                        for number, (place, out) in enumerate(zip(seeds, left_out, strict=True), self._wanted.start):
                             if out:
                                 place.copy_(null)
                             else:
@@ -159,7 +159,7 @@ class Reader:
                 except ClipError as error:
                     drop(i, error)
                 if not weight[i]:
-                    for tensor in (moments[i], *own):
+                    for tensor in (moments[i], *seeds):
                         tensor.zero_()
         return {"moments": moments, "text": text, "lengths": lengths, "weight": weight}
 

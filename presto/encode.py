@@ -81,9 +81,9 @@ def plan(
         tiers[0] if len(tiers) == 1 else "",
     )
     rows = encoded.manifest(output)
-    known = {row["clip_id"]: row for row in rows.read().to_pylist()}
-    there = encoded.latents_there(output, known)
-    todo = [clip for clip in clips if not _settled(known.get(clip.clip_id), clip, settings, there, retry_errors)]
+    rows_by_clip = {row["clip_id"]: row for row in rows.read().to_pylist()}
+    there = encoded.latents_there(output, rows_by_clip)
+    todo = [clip for clip in clips if not _settled(rows_by_clip.get(clip.clip_id), clip, settings, there, retry_errors)]
     if todo:
         from longtake.presto.model import load_tokenizer
         from longtake.presto.text import require_known
@@ -94,14 +94,20 @@ def plan(
     failed = [
         _row(drop.clip_id, videos[drop.clip_id], settings, error=ClipError(drop.reason, drop.message))
         for drop in drops
-        if known.get(drop.clip_id, {}).get("error") != drop.message
+        if rows_by_clip.get(drop.clip_id, {}).get("error") != drop.message
     ]
     # A later run of training then counts the clips that a stopped `encode` did not reach.
     ahead = ClipError("not_encoded", "`encode` has not reached it: run it to its end")
-    pending = [_row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in known]
+    pending = [
+        _row(clip.clip_id, clip.video_id, settings, error=ahead) for clip in todo if clip.clip_id not in rows_by_clip
+    ]
     now = {clip.clip_id: clip.split for clip in clips}
-    unchanged = known.keys() & now.keys() - {clip.clip_id for clip in todo}
-    moved = [known[key] | {"split": now[key]} for key in sorted(unchanged) if (known[key]["split"] or REST) != now[key]]
+    unchanged = rows_by_clip.keys() & now.keys() - {clip.clip_id for clip in todo}
+    moved = [
+        rows_by_clip[key] | {"split": now[key]}
+        for key in sorted(unchanged)
+        if (rows_by_clip[key]["split"] or REST) != now[key]
+    ]
     if note:
         rows.append(pa.Table.from_pylist([*failed, *pending, *moved], schema=encoded.SCHEMA))
     todo.sort(key=lambda clip: clip.bucket)

@@ -104,7 +104,7 @@ class Subject:
 
 def samples_of(folder: Path) -> list[Subject]:
     """The videos of a folder of `sample`. Raises PrestoError if there is none."""
-    found = []
+    samples = []
     for about in sorted(folder.glob("*.json")):
         video = about.with_suffix(".mp4")
         if video.is_file():
@@ -113,10 +113,10 @@ def samples_of(folder: Path) -> list[Subject]:
                 prompts, idea, seed = said["prompts"], said.get("idea") or "", said.get("seed")
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise PrestoError(f"{about} holds no prompts: {error}") from error
-            found.append(Subject(video, tuple(map(str, prompts)), str(idea), seed if isinstance(seed, int) else None))
-    if not found:
+            samples.append(Subject(video, tuple(map(str, prompts)), str(idea), seed if isinstance(seed, int) else None))
+    if not samples:
         raise PrestoError(f"{folder} holds no samples: videos with a .json of their prompts beside them")
-    return found
+    return samples
 
 
 def real_clips(dataset: Place, most: int) -> list[Subject]:

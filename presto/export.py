@@ -27,12 +27,12 @@ def export(run: Path, model: Path, output: Path, *, average: bool | None = None)
     and logged. One process, float32, as much memory as the weights take. Raises PrestoError.
     """
     require_model_folder(model)
-    found, config = _newest(run)
+    checkpoint, config = _newest(run)
     has_average = config.optimizer.ema is not None
     if average and not has_average:
-        raise PrestoError(f"{found.path}: optimizer.ema is null, so there are no averaged weights")
+        raise PrestoError(f"{checkpoint.path}: optimizer.ema is null, so there are no averaged weights")
     averaged = has_average and average is not False
-    transformer = _trained(found, model, config, "ema" if averaged else "model")
+    transformer = _trained(checkpoint, model, config, "ema" if averaged else "model")
     staged = output.with_name(f".{output.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
@@ -45,14 +45,14 @@ def export(run: Path, model: Path, output: Path, *, average: bool | None = None)
     record = {
         "weights": "averaged" if averaged else "last",
         "decay": config.optimizer.ema if averaged else None,
-        "step": found.step,
+        "step": checkpoint.step,
         "recipe": config.name,
         "encoding": config.encoding.model_dump(mode="json"),
     }
     write_weights_record(staged, record)
     shutil.rmtree(output, ignore_errors=True)
     staged.rename(output)
-    log.info("%s holds the %s weights of step %d", output, record["weights"], found.step)
+    log.info("%s holds the %s weights of step %d", output, record["weights"], checkpoint.step)
     return output
 
 

@@ -126,19 +126,19 @@ def _require_fits(config: TrainConfig, shape: dict[str, Any], model: Path) -> No
             )
 
 
-def describe(run: Run, found: Prepared, world: int) -> str:
+def describe(run: Run, prepared: Prepared, world: int) -> str:
     """The bucket table, steps, memory and drops, as text for `--dry-run`."""
     from longtake.presto.budget import encoder_memory, memory_bytes, parameters, step_flops, tokens
     from longtake.presto.text import MAX_TOKENS
 
-    config, shape = run.config, found.model
-    found.require_world(config.parallel, world)
+    config, shape = run.config, prepared.model
+    prepared.require_world(config.parallel, world)
     groups = world // config.parallel.sequence
-    counts = Counter(clip.bucket for clip in found.clips)
+    counts = Counter(clip.bucket for clip in prepared.clips)
     lines = [
         f"{config.name}: {config.attention.variant} attention, {config.attention.segments} segments",
         f"model {run.model}: {parameters(shape) / 1e6:,.1f} M parameters",
-        f"data {run.data}: {'encoded' if found.null is not None else 'frames are read and encoded in the loop'}",
+        f"data {run.data}: {'encoded' if prepared.null is not None else 'frames are read and encoded in the loop'}",
         "",
         f"{'bucket':>16} {'clips':>8} {'latents':>10} {'tokens':>8} {'micro':>6} {'accumulate':>10} {'PFLOP/clip':>10}",
     ]
@@ -150,10 +150,10 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             f"{bucket.name:>16} {counts[i]:>8} {latent:>10} {tokens(shape, bucket):>8} {bucket.micro_batch:>6} "
             f"{accumulate:>10} {flops:>10.3g}"
         )
-    epoch = found.plan.steps_per_epoch
+    epoch = prepared.plan.steps_per_epoch
     lines += [
         "",
-        f"{len(found.clips)} clips to train on, {len(found.held)} held out, global batch {config.global_batch} on {world} "
+        f"{len(prepared.clips)} clips to train on, {len(prepared.held)} held out, global batch {config.global_batch} on {world} "
         f"ranks: {epoch} steps per epoch, {config.steps} steps are {config.steps / epoch:.2f} epochs",
     ]
     memory: dict[str, float] = {}
@@ -170,13 +170,13 @@ def describe(run: Run, found: Prepared, world: int) -> str:
             lora=config.lora,
             accumulates=config.global_batch > groups * bucket.micro_batch,
             encoders=None
-            if found.null is not None
+            if prepared.null is not None
             else encoder_memory(run.model, bucket, config.encoding, config.precision),
         )
         memory = max(memory, estimate, key=lambda m: sum(m.values()))
     parts = ", ".join(f"{name} {_size(size)}" for name, size in memory.items())
     lines.append(f"memory per rank, estimated: {_size(sum(memory.values()))} ({parts})")
-    lines.append(_dropped(found.drops, found.total))
+    lines.append(_dropped(prepared.drops, prepared.total))
     return "\n".join(lines)
 
 

@@ -176,17 +176,17 @@ def read_prompts(path: Path) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix in (".json", ".yaml", ".yml"):
-            found = yaml.safe_load(text)
-            found = [found] if isinstance(found, list) and found and isinstance(found[0], str) else found
+            parsed = yaml.safe_load(text)
+            parsed = [parsed] if isinstance(parsed, list) and parsed and isinstance(parsed[0], str) else parsed
         else:
-            found = [[line.strip() for line in part.splitlines() if line.strip()] for part in text.split("\n\n")]
-            found = [part for part in found if part]
+            parsed = [[line.strip() for line in part.splitlines() if line.strip()] for part in text.split("\n\n")]
+            parsed = [part for part in parsed if part]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise PrestoError(f"{path} cannot be read: {error}") from error
-    ok = isinstance(found, list) and found and all(isinstance(p, list) and p for p in found)
-    if not ok or not all(isinstance(text, str) and text.strip() for part in found for text in part):
+    ok = isinstance(parsed, list) and parsed and all(isinstance(p, list) and p for p in parsed)
+    if not ok or not all(isinstance(text, str) and text.strip() for part in parsed for text in part):
         raise PrestoError(f"{path}: lists of prompts are wanted, each a text that is not empty")
-    return [[str(text) for text in part] for part in found]
+    return [[str(text) for text in part] for part in parsed]
 
 
 def embed_prompts(run: Run, ranks: Ranks, encoders: tuple[Any, Any] | None) -> list[Any]:

@@ -236,23 +236,23 @@ class Trainer:
 
     def train_step(self, reading: Iterator[Batch], *, stop: bool) -> Totals:
         """Micro-batches forward and backward, then the optimizer. Gives the sums over all ranks."""
-        config, found = self.config, self.ranks
-        bucket, places, _ = self.prepared.plan.share(self.step, found.group, found.groups)
-        totals, count = Totals(found.device), len(places) // config.data.buckets[bucket].micro_batch
+        config, ranks = self.config, self.ranks
+        bucket, places, _ = self.prepared.plan.share(self.step, ranks.group, ranks.groups)
+        totals, count = Totals(ranks.device), len(places) // config.data.buckets[bucket].micro_batch
         for i in range(count):
             with self.meter.waiting():
                 batch = next(reading)
-            batch = batch.to(found.device)
-            batch = replace(batch, weight=found.agreed(batch.weight))
+            batch = batch.to(ranks.device)
+            batch = replace(batch, weight=ranks.agreed(batch.weight))
             reduce_gradients(self.model, config.parallel.reduction == "each" or i == count - 1)
             losses = self.losses(batch)
             ((losses * batch.weight).sum() / config.global_batch).backward()  # type: ignore[no-untyped-call]
             self.ledger.drops += batch.drops
-            if found.speaks:
+            if ranks.speaks:
                 totals.add(batch, losses)
         totals.stop += float(stop)
         totals.written += float(self.writer.written)
-        found.sum(totals.vector)
+        ranks.sum(totals.vector)
         self.ledger.settle(self.step, float(totals.clips), int(totals.dropped))
         norm = self._update(float(totals.clips), batch.clip_ids)
         self.meter.add(totals, norm, self.rate(), bucket, self.losses.text_length[bucket])

@@ -46,6 +46,7 @@ class Directory:
     pending: list[tuple[str, File | Directory | None]] = field(default_factory=list)
     locked_by: Any = None
     attributes: dict[str, bytes] = field(default_factory=dict)
+    earlier: list[dict[str, bytes]] = field(default_factory=lambda: [{}])  # Attributes before each change of them.
 
     def put(self, name: str, what: File | Directory | None) -> None:
         """Add or replace an entry, or remove it (None)."""
@@ -67,8 +68,9 @@ class Directory:
                 entries[name] = what
         self.entries = entries
         self.sync()
-        if chance.random() < 0.5:  # No caller syncs attributes.
-            self.attributes = {}
+        if chance.random() < 0.5:  # No caller syncs attributes: any earlier ones may be left.
+            self.attributes = chance.choice(self.earlier)
+        self.earlier = [self.attributes]
         self.locked_by = None
         for what in self.entries.values():
             what.power_cut(chance)
@@ -279,11 +281,15 @@ class Machine:
 
     def setxattr(self, number: int, name: str, value: bytes) -> None:
         self.step("setxattr")
-        self._open[number].attributes[name] = value
+        folder = self._open[number]
+        folder.earlier.append(folder.attributes)
+        folder.attributes = {**folder.attributes, name: value}
 
     def removexattr(self, number: int, name: str) -> None:
         self.step("removexattr")
-        self._open[number].attributes.pop(name, None)
+        folder = self._open[number]
+        folder.earlier.append(folder.attributes)
+        folder.attributes = {one: value for one, value in folder.attributes.items() if one != name}
 
     # ── folders ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

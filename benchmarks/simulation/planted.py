@@ -95,8 +95,8 @@ PLANTED = (
     Planted(
         "a merged part is newer than those behind it",
         _STORE,
-        "made = [self._write(table, lambda _: parts[-1].time | 1) for table in _pieces(tables, self._full)]",
-        "made = [self._write(table, lambda _: time.time_ns() | 1) for table in _pieces(tables, self._full)]",
+        "made = self._written_again(parts, parts[-1].time | 1)",
+        "made = self._written_again(parts, time.time_ns() | 1)",
     ),
     Planted(
         "a note of the newest part that outlives a power cut",
@@ -107,8 +107,8 @@ PLANTED = (
     Planted(
         "a lock that two can hold",
         _LOCK,
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "(fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
     ),
     Planted(
         "a temporary file that readers see",

@@ -243,34 +243,37 @@ class Bench:
                 raise self.facts.broken(f"the frames of {key} are not those of its row")
 
 
-# Undisturbed worlds that are played to know the call sites, and by how much a site that few of them reach is drawn more often.
-WORLDS = 30
-MOST_WEIGHT = 10.0
+WORLDS = 30  # Undisturbed worlds that are played to find the call sites.
+RARE = 0.15  # Share of seeds that have one more fault at a site that fewer than half of the worlds reach.
 
 
 def sites(medium: Medium, codes: Mapping[str, types.CodeType]) -> dict[str, list[int]]:
-    """The call sites of undisturbed worlds; for each world that reaches a site, how often."""
-    found: dict[str, list[int]] = {}
+    """The call sites of undisturbed worlds; for each world that reaches a site, the number of its calls there."""
+    reached: dict[str, list[int]] = {}
     for seed in range(WORLDS):
         world = World(-1 - seed)
         Bench(world, codes, medium).play()
         for site, count in world.sites.items():
-            found.setdefault(site, []).append(count)
-    return dict(sorted(found.items()))
+            reached.setdefault(site, []).append(count)
+    return dict(sorted(reached.items()))
 
 
-def draw(seed: int, found: Mapping[str, Sequence[int]], medium: Medium) -> list[Fault]:
-    """The faults of a seed: one, now and then two or three, each at a call of a site."""
+def draw(seed: int, reached: Mapping[str, Sequence[int]], medium: Medium) -> list[Fault]:
+    """The faults of a seed: one, now and then two or three, each at a call of a site; and now and then one at a rare site."""
     chance = random.Random(f"faults {seed}")
-    weights = [min(MOST_WEIGHT, WORLDS / len(counts)) for counts in found.values()]
-    faults = []
-    for _ in range(chance.choice([1, 1, 1, 2, 3])):
-        site = chance.choices(list(found), weights)[0]
-        kinds = ON_DISK if medium == "disk" else IN_BUCKET
-        if site.endswith("os.write"):
-            kinds = (*kinds, "torn")
-        faults.append(Fault(chance.choice(kinds), site, chance.randint(1, chance.choice(found[site]))))
+    faults = [_fault(chance, list(reached), reached, medium) for _ in range(chance.choice([1, 1, 1, 2, 3]))]
+    rare = [site for site, counts in reached.items() if len(counts) < WORLDS / 2]
+    if rare and chance.random() < RARE:
+        faults.append(_fault(chance, rare, reached, medium))
     return faults
+
+
+def _fault(chance: random.Random, among: Sequence[str], reached: Mapping[str, Sequence[int]], medium: Medium) -> Fault:
+    site = chance.choice(among)
+    kinds = ON_DISK if medium == "disk" else IN_BUCKET
+    if site.endswith("os.write"):
+        kinds = (*kinds, "torn")
+    return Fault(chance.choice(kinds), site, chance.randint(1, max(reached[site])))
 
 
 def play(

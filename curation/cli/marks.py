@@ -49,7 +49,7 @@ def export(
         typer.Option(
             "--tier",
             metavar="TIER",
-            help="Add the clips that this tier keeps and nobody has marked yet, to be marked there.",
+            help="Export the clips that this tier keeps, too, also unmarked ones.",
             show_default=False,
             autocompletion=completing.tiers,
         ),

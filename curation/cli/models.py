@@ -150,19 +150,19 @@ def _plain(known: Known) -> dict[str, object]:
     }
 
 
-def _show(known: Known) -> None:
-    plain, sha256 = _plain(known), known.weight.sha256
+def _show(weight: Known) -> None:
+    plain, sha256 = _plain(weight), weight.weight.sha256
     size = f"{plain['size']:,} bytes" if plain["size"] else "size unknown"
-    state = "here" if known.path else "missing"
-    console.print(f"[bold]{known.weight.name}[/]: {state}; {size}; {known.weight.licence}")
+    state = "here" if weight.path else "missing"
+    console.print(f"[bold]{weight.weight.name}[/]: {state}; {size}; {weight.weight.licence}")
     if not sha256:
         digest = "not published; recorded at the first pull"
     else:
         digest = sha256 if len(sha256) == 64 else f"{sha256}… (its first 8 digits are published)"
     for what, text in (
-        ("file", plain["path"] or known.weight.filename),
-        ("source", known.weight.source),
+        ("file", plain["path"] or weight.weight.filename),
+        ("source", weight.weight.source),
         ("SHA-256", digest),
-        ("needed by", ", ".join(known.needed_by) or "no shipped recipe"),
+        ("needed by", ", ".join(weight.needed_by) or "no shipped recipe"),
     ):
         console.print(f"    {what}: {outside(str(text))}", soft_wrap=True)

@@ -99,29 +99,29 @@ def plan(
         _show(found)
 
 
-def _show(found: Price) -> None:
+def _show(price: Price) -> None:
     from longtake.curation.planning.estimate import LEVEL
     from longtake.curation.planning.price import QUANTITIES
 
     rows: list[tuple[object, ...]] = []
-    for name, told in found.quantities.items():
+    for name, told in price.quantities.items():
         what = f"{name} ({QUANTITIES[name][0]})" if QUANTITIES[name][0] else name
         rows.append(
             (what, *(f"{value:,.3g}" for value in (told.expected, told.low, told.high))) if told else (what, *"???")
         )
-    if found.money:
+    if price.money:
         rows.append(
-            ("money", *(f"{value:,.3g}" for value in (found.money.expected, found.money.low, found.money.high)))
+            ("money", *(f"{value:,.3g}" for value in (price.money.expected, price.money.low, price.money.high)))
         )
     console.print()
     print_table(console, "what all of it takes", ("", "expected", "from", "to"), rows)
     console.print(
-        f"From a sample of {found.sampled} of {found.videos} videos with {found.clips} clips, of which {found.kept} are kept. "
+        f"From a sample of {price.sampled} of {price.videos} videos with {price.clips} clips, of which {price.kept} are kept. "
         f"The truth lies between the two ends {LEVEL:.0%} of the time, on machines like this one.",
         soft_wrap=True,
     )
     console.print("Unit costs, measured now on the sample:")
-    for line in found.unit_costs:
+    for line in price.unit_costs:
         console.print(f"  {outside(line)}", soft_wrap=True)
-    for note in found.notes:
+    for note in price.notes:
         console.print(outside(note), soft_wrap=True)

@@ -38,12 +38,12 @@ _ALONE = (
 
 def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result: RunResult) -> Statistics:
     """The end of a run: the funnel, errors, where the result lies, and, where next to nothing is kept, how to go on."""
-    found = statistics(workspace, recipe, near=0)
+    figures = statistics(workspace, recipe, near=0)
     console.print()
-    _show_counts(console, found)
-    _show_funnels(console, found)
-    _show_stages(console, found)
-    _show_not_applied(console, found)
+    _show_counts(console, figures)
+    _show_funnels(console, figures)
+    _show_stages(console, figures)
+    _show_not_applied(console, figures)
     for note in result.notes:
         console.print(outside(note), soft_wrap=True)
     if "export" in result.stages and (wrong := export_errors(workspace, recipe)):
@@ -69,7 +69,7 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     if "export" in result.stages and (near := nearest(workspace, recipe)):
         console.print()
         _show_nearest(console, workspace, near)
-    return found
+    return figures
 
 
 def _dataset_hours(workspace: Workspace, tier: str) -> str:
@@ -111,33 +111,34 @@ def _show_nearest(console: Console, workspace: Workspace, near: Nearest) -> None
     )
 
 
-def show_forgotten(console: Console, found: Forgotten) -> None:
+def show_forgotten(console: Console, forgotten: Forgotten) -> None:
     """The end of `longtake forget`."""
     console.print(
-        f"erased: {found.known} videos, {found.clips} clips, {found.rows} rows, {found.files} files", soft_wrap=True
+        f"erased: {forgotten.known} videos, {forgotten.clips} clips, {forgotten.rows} rows, {forgotten.files} files",
+        soft_wrap=True,
     )
-    for tier, lost in found.datasets.items():
+    for tier, lost in forgotten.datasets.items():
         console.print(f"dataset {outside(tier)}: {lost} clips fewer", soft_wrap=True)
-    for tier, count in found.without.items():
+    for tier, count in forgotten.without.items():
         console.print(f"dataset {outside(tier)}: {count} further clips were missing, the next export brings them back")
-    for tier in found.removed:
+    for tier in forgotten.removed:
         console.print(
             f"dataset {outside(tier)}: removed, since its index cannot be read; the next export writes it anew"
         )
-    for name in found.before:
+    for name in forgotten.before:
         console.print(f"{outside(redact(name))}: was forgotten before", soft_wrap=True)
-    for name in found.unknown:
+    for name in forgotten.unknown:
         console.print(
             f"{outside(redact(name))}: not in this workspace; its name is noted, so that no later run takes it",
             soft_wrap=True,
         )
 
 
-def show_statistics(console: Console, found: Statistics) -> None:
+def show_statistics(console: Console, figures: Statistics) -> None:
     """`longtake stats`."""
-    _show_counts(console, found)
-    _show_funnels(console, found)
-    for tier, counts in found.summary["tiers"].items():
+    _show_counts(console, figures)
+    _show_funnels(console, figures)
+    for tier, counts in figures.summary["tiers"].items():
         keys = (
             "range",
             "passed",
@@ -167,15 +168,15 @@ def show_statistics(console: Console, found: Statistics) -> None:
     console.print(_ALONE, "")
     shares = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
     assert len(shares) == len(QUANTILES)
-    known = [(name, *values) for name, values in found.quantiles.items()]
+    known = [(name, *values) for name, values in figures.quantiles.items()]
     print_table(console, "scores", ("score", *shares), known)
-    _show_near_misses(console, found)
-    _show_stages(console, found)
-    _show_not_applied(console, found)
+    _show_near_misses(console, figures)
+    _show_stages(console, figures)
+    _show_not_applied(console, figures)
 
 
-def _show_near_misses(console: Console, found: Statistics) -> None:
-    every = len(found.funnels)
+def _show_near_misses(console: Console, figures: Statistics) -> None:
+    every = len(figures.funnels)
     for alone, title in (
         (Alone.YES, "nearly kept: one gate alone rejects them"),
         (Alone.SO_FAR, "perhaps nearly kept: one gate alone rejects them as far as they are measured"),
@@ -183,7 +184,7 @@ def _show_near_misses(console: Console, found: Statistics) -> None:
         near = [
             (m.clip_id, "all" if len(m.tiers) == every else ", ".join(m.tiers), m.gate, m.score, f"{m.excess:+.4g}")
             + ((", ".join(m.no_score),) if m.no_score else ())
-            for m in found.near_misses
+            for m in figures.near_misses
             if m.alone == alone
         ]
         heads = ("clip", "tiers", "gate", "score", "outside by", "no score of")
@@ -191,20 +192,20 @@ def _show_near_misses(console: Console, found: Statistics) -> None:
             print_table(console, title, heads[: len(near[0])], near, left=3)
 
 
-def _show_counts(console: Console, found: Statistics) -> None:
+def _show_counts(console: Console, figures: Statistics) -> None:
     for name in ("videos", "clips"):
-        counts = found.summary[name]
+        counts = figures.summary[name]
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
         console.print(
             f"{name}: {counts['total']} = {counts['ok']} ok + {counts['error']} errors"
             + (f" ({outside(kinds)})" if kinds else "")
-            + (f", {hours(3600 * found.summary['hours'][name])}" if counts["total"] else "")
+            + (f", {hours(3600 * figures.summary['hours'][name])}" if counts["total"] else "")
         )
         if counts.get("tone_mapped"):
             console.print(f"    HDR, mapped to SDR: {counts['tone_mapped']}")
-        if hosts := ", ".join(f"{host} {n}" for host, n in sorted(found.summary["error_hosts"][name].items())):
+        if hosts := ", ".join(f"{host} {n}" for host, n in sorted(figures.summary["error_hosts"][name].items())):
             console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
-    captions = found.summary["captions"]
+    captions = figures.summary["captions"]
     if captions["total"]:
         by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
         tokens = (
@@ -213,8 +214,8 @@ def _show_counts(console: Console, found: Statistics) -> None:
         console.print(f"captions: {captions['total']} = {outside(by_status)}{tokens}")
         if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
             console.print(f"    of them with {faults}")
-    for tier, counts in found.summary["tiers"].items():
-        lengths = found.summary["hours"]["tiers"][tier]
+    for tier, counts in figures.summary["tiers"].items():
+        lengths = figures.summary["hours"]["tiers"][tier]
         parts = [
             f"{counts[v]} {v}"
             for v in ("kept", "rejected", "error", "undecided")
@@ -276,18 +277,18 @@ def _show_stages(console: Console, found: Statistics) -> None:
         print_table(console, "the last run of each stage", columns, rows)
 
 
-def _show_not_applied(console: Console, found: Statistics) -> None:
-    for note in found.summary["lengths"]:
+def _show_not_applied(console: Console, figures: Statistics) -> None:
+    for note in figures.summary["lengths"]:
         console.print(outside(note), soft_wrap=True)
-    for name, count in found.summary["other_spacing"].items():
+    for name, count in figures.summary["other_spacing"].items():
         console.print(
             f"not comparable: {outside(name)} of {count} clips, whose keyframes are not as far apart as those of this recipe's "
             f"windows (`filters.{outside(name)}.spacing: any` takes them all the same)",
             soft_wrap=True,
         )
-    for name, why in found.summary["not_applied"].items():
+    for name, why in figures.summary["not_applied"].items():
         console.print(f"not applied: {outside(name)} ({outside(why)})")
-    for name, why in found.summary["unchecked"].items():
+    for name, why in figures.summary["unchecked"].items():
         console.print(
             f"taken as they are: scores of {outside(name)}, since the method cannot be checked: {outside(why)}",
             soft_wrap=True,
@@ -400,16 +401,19 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
         console.print(f"{mark}  {outside(finding.what)}: {outside(finding.detail)}", soft_wrap=True)
 
 
-def show_calibration(console: Console, found: Calibration) -> None:
+def show_calibration(console: Console, calibration: Calibration) -> None:
     """How two backends relate: correlation, quantiles, matching thresholds."""
-    left, right = (outside(protocol.partition("/")[0]) for protocol in found.protocols)
-    for protocol in found.protocols:
+    left, right = (outside(protocol.partition("/")[0]) for protocol in calibration.protocols)
+    for protocol in calibration.protocols:
         console.print(outside(protocol), soft_wrap=True)
-    console.print(f"{found.clips} clips" + (f"; {found.failed} could not be measured by both" if found.failed else ""))
-    console.print(f"rank correlation (Spearman): {found.rank_correlation:.3f}")
-    rows = [(f"{share:.0%}", a, b) for share, a, b in found.quantiles]
+    console.print(
+        f"{calibration.clips} clips"
+        + (f"; {calibration.failed} could not be measured by both" if calibration.failed else "")
+    )
+    console.print(f"rank correlation (Spearman): {calibration.rank_correlation:.3f}")
+    rows = [(f"{share:.0%}", a, b) for share, a, b in calibration.quantiles]
     print_table(console, "quantiles", ("share below", left, right), rows)
-    for match in found.matches:
+    for match in calibration.matches:
         kept = f"{match.of} {match.gate} keeps {match.kept:.1%}"
         if match.match is None:
             console.print(f"{kept}: no clip shows what that is on {match.on}'s scale", soft_wrap=True)

@@ -154,16 +154,16 @@ def _recipe_file(recipe: str) -> Path | None:
 
 def _replaced(arguments: list[str], parameter: click.Parameter, old: str, new: str) -> list[str]:
     """The arguments with another value of an option, however it was written."""
-    found = list(arguments)
+    replaced = list(arguments)
     for i, word in enumerate(arguments):
         option, _, value = word.partition("=")
         if word in parameter.opts and arguments[i + 1 : i + 2] == [old]:
-            found[i + 1] = new
+            replaced[i + 1] = new
         elif option in parameter.opts and value == old:
-            found[i] = f"{option}={new}"
+            replaced[i] = f"{option}={new}"
         elif word in {f"{short}{old}" for short in parameter.opts if not short.startswith("--")}:
-            found[i] = f"{word[:2]}{new}"
-    return found
+            replaced[i] = f"{word[:2]}{new}"
+    return replaced
 
 
 def _refuse_relative(place: str, what: str) -> None:

@@ -144,7 +144,7 @@ class Comparison:
 def named_recipes(workspace: Workspace, texts: Sequence[str]) -> list[Named]:
     """The recipes to compare: the workspace's own, and NAME_OR_FILE or NAME_OR_FILE:TIER for each text; without any, those that
     were published. Raises RecipeError."""
-    found = [Named(OWN, workspace.recipe(None), own=True)]
+    recipes = [Named(OWN, workspace.recipe(None), own=True)]
     for text in texts or PUBLISHED:
         name, tier = text, None
         try:
@@ -159,9 +159,9 @@ def named_recipes(workspace: Workspace, texts: Sequence[str]) -> list[Named]:
                     f"{text!r}: recipe {recipe.name} has no tier {tier!r}{near(tier, recipe.tiers)}"
                 ) from None
         short = Path(name).stem if name.endswith((".yaml", ".yml")) else name
-        same = [each for each in found if each.name.partition(" (")[0] == short and each.recipe != recipe]
-        found.append(Named(f"{short} ({len(same) + 1})" if same else short, recipe, tier))
-    return list({(each.name, each.tier): each for each in found}.values())
+        same = [each for each in recipes if each.name.partition(" (")[0] == short and each.recipe != recipe]
+        recipes.append(Named(f"{short} ({len(same) + 1})" if same else short, recipe, tier))
+    return list({(each.name, each.tier): each for each in recipes}.values())
 
 
 def compare(workspace: Workspace, recipes: Sequence[Named]) -> Comparison:
@@ -351,7 +351,7 @@ class _Counts:
                 yield Loss(keeper, names[column], whole[row], rejected, undecided, gates)
 
     def _to_measure(self) -> list[ToMeasure]:
-        found: dict[tuple[str, str, str | None, str | None], ToMeasure] = {}
+        measurements: dict[tuple[str, str, str | None, str | None], ToMeasure] = {}
         for (recipe, name), (clips, undecided) in self.lacking.items():
             filter_ = self.recipes[recipe].built[name]
             wanted, why = None, None
@@ -373,10 +373,10 @@ class _Counts:
             )
             here = [protocol for protocol, _ in self.here.get(name, Counter()).most_common()]
             key = name, backend, wanted, why
-            old = found.get(key, ToMeasure(*key[:2], wanted, why, here, 0, 0, []))
+            old = measurements.get(key, ToMeasure(*key[:2], wanted, why, here, 0, 0, []))
             most = max(old.clips, int(clips)), max(old.undecided, int(undecided))
-            found[key] = ToMeasure(name, backend, wanted, why, here, *most, [*old.recipes, recipe])
-        return sorted(found.values(), key=lambda one: (-one.undecided, -one.clips))
+            measurements[key] = ToMeasure(name, backend, wanted, why, here, *most, [*old.recipes, recipe])
+        return sorted(measurements.values(), key=lambda one: (-one.undecided, -one.clips))
 
 
 def _packed(members: Sequence[Bools]) -> npt.NDArray[np.uint64]:

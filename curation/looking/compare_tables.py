@@ -28,25 +28,25 @@ def headline(found: Comparison) -> str:
     return f"{found.clips:,} clips, {hours(3600 * found.hours)}{errors}"
 
 
-def tables(found: Comparison) -> Iterator[Told]:
+def tables(comparison: Comparison) -> Iterator[Told]:
     """What each set keeps; what becomes of marked clips; what sets have in common; what one removes that another keeps; what
     lacks a score. In the tables below the first, a letter stands for a set."""
-    letters = dict(zip((one.name for one in found.sets), _letters(), strict=False))
+    letters = dict(zip((one.name for one in comparison.sets), _letters(), strict=False))
     named = {name: f"{letter}: {name}" for name, letter in letters.items()}
-    leading = [one for one in found.sets if one.leading]
+    leading = [one for one in comparison.sets if one.leading]
     yield Told(
         "what each tier keeps of these clips",
         ("recipe/tier", "gates", "left out", "kept", "hours", "undecided", "rejected"),
         [
             (named[one.name], one.gates, one.not_applied, one.kept, f"{one.hours:.2f}", one.undecided, one.rejected)
-            for one in found.sets
+            for one in comparison.sets
         ],
     )
-    yield from _of_marks(found, named)
+    yield from _of_marks(comparison, named)
     if len(leading) > 1:
-        yield _overlap(found, leading, letters)
-    yield from _losses(found, leading, letters)
-    yield from _to_measure(found, letters)
+        yield _overlap(comparison, leading, letters)
+    yield from _losses(comparison, leading, letters)
+    yield from _to_measure(comparison, letters)
 
 
 def _letters() -> Iterator[str]:
@@ -56,16 +56,16 @@ def _letters() -> Iterator[str]:
         yield from (first + second for second in ascii_lowercase)
 
 
-def _of_marks(found: Comparison, named: dict[str, str]) -> Iterator[Told]:
-    for mark, clips in found.marks.items():
+def _of_marks(comparison: Comparison, named: dict[str, str]) -> Iterator[Told]:
+    for mark, clips in comparison.marks.items():
         if clips:
             rows = [
                 (
                     named[one.name],
                     *(one.marked[mark][verdict] for verdict in ("kept", "undecided", "rejected")),
-                    _first_gates(found.loss(mark, one.name)),
+                    _first_gates(comparison.loss(mark, one.name)),
                 )
-                for one in found.sets
+                for one in comparison.sets
             ]
             yield Told(
                 f"of {clips:,} clips {mark}", ("recipe/tier", "kept", "undecided", "rejected", "mostly by"), rows
@@ -105,8 +105,8 @@ def _between(found: Comparison, leading: Sequence[Kept]) -> list[Loss]:
     return sorted(losses, key=lambda loss: -loss.rejected)
 
 
-def _to_measure(found: Comparison, letters: dict[str, str]) -> Iterator[Told]:
-    first = {one.recipe: letters[one.name] for one in reversed(found.sets)}
+def _to_measure(comparison: Comparison, letters: dict[str, str]) -> Iterator[Told]:
+    first = {one.recipe: letters[one.name] for one in reversed(comparison.sets)}
     rows: list[tuple[object, ...]] = [
         (
             one.filter,
@@ -116,31 +116,31 @@ def _to_measure(found: Comparison, letters: dict[str, str]) -> Iterator[Told]:
             one.undecided,
             " ".join(first[recipe] for recipe in one.recipes),
         )
-        for one in found.to_measure
+        for one in comparison.to_measure
     ]
     if rows:
         heads = ("score", "wanted by", "here by", "clips lack it", "undecided", "of")
         yield Told("what would have to be measured", heads, rows, 3)
 
 
-def notes(found: Comparison) -> Iterator[str]:
+def notes(comparison: Comparison) -> Iterator[str]:
     """What must be known beside the tables, a sentence or two each."""
-    for name in (one.name for one in found.sets if not (one.gates or one.leading)):
+    for name in (one.name for one in comparison.sets if not (one.gates or one.leading)):
         yield f"{name}: none of its gates can be applied, so that it keeps every clip without an error; it is left out below."
-    (_, own), *others = found.windows.items()
+    (_, own), *others = comparison.windows.items()
     if other := [f"{name} {seconds:g} s" for name, seconds in others if seconds != own]:
         yield f"Of these windows, of at most {own:g} s. Cut by itself, a video would give other clips: {', '.join(other)}."
-    for what, why in found.unchecked.items():
+    for what, why in comparison.unchecked.items():
         yield f"Scores of {what} are taken as they are, by any method: {why.splitlines()[0]}"
-    more = len(_between(found, [one for one in found.sets if one.leading])) - MOST_LOSSES
+    more = len(_between(comparison, [one for one in comparison.sets if one.leading])) - MOST_LOSSES
     if more > 0:
         yield f"{more} more pairs of recipes, and all gates of each: `longtake compare --json`."
-    if missing := dict.fromkeys(one.filter for one in found.to_measure if one.why):
+    if missing := dict.fromkeys(one.filter for one in comparison.to_measure if one.why):
         yield f"This machine cannot measure {', '.join(missing)}: `longtake doctor -r RECIPE` says why."
     left = [
         f"{name}: {', '.join(reasons)}"
-        for name, reasons in found.not_applied.items()
-        if reasons and name != found.sets[0].recipe
+        for name, reasons in comparison.not_applied.items()
+        if reasons and name != comparison.sets[0].recipe
     ]
     if left:
         yield f"Left out, with the reason under not_applied (`longtake recipe print NAME`). {'; '.join(left)}."

@@ -3,6 +3,7 @@ for. What decodes is imported then, too: the studio begins without it."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -16,19 +17,25 @@ import pyarrow.compute as pc
 from longtake.curation.access import Access
 from longtake.curation.errors import RowError, is_of_the_world
 from longtake.curation.workspace import Workspace
+from longtake.manifests.folder import local_path
 from longtake.manifests.frames import StoredFrames, StoredStrip, read_frames, read_strips
+from longtake.manifests.members import file_of
 
 if TYPE_CHECKING:
     from longtake.curation.reading.sandbox import Sandbox
 
-OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")  # what is asked of a clip's row
-KEYFRAMES = 5  # of a clip that is read out of its source
-SOURCE_SECONDS = 6.0  # that a source is read for one clip; what was seen until then is shown
-_MARGIN_SECONDS = 4.0  # Beyond these, to open a source; whoever takes longer is stopped.
-_MEMORY_MIB = 2048
-# Clips whose sources are waited for at a time. Whoever asks for more has to ask again, and holds no thread meanwhile.
+# The columns of a clip's row that its pictures need.
+OF_A_CLIP = ("clip_id", "video_id", "uri", "start", "end")
+KEYFRAMES = 5  # Pictures of a clip that is read from its source.
+SOURCE_SECONDS = (
+    6.0  # The time for reading one clip from its source; the strip then shows the frames that were decoded by then.
+)
+_MARGIN_SECONDS = 4.0  # The further time for opening a source. After it the decoder is stopped.
+_MEMORY_MIB = 2048  # The memory limit of the decoder.
+# The number of clips whose sources may be waited for at a time. A further question is refused at once, so that a page with many
+# such clips leaves threads to its server.
 WAITING = 8
-REMEMBERED = 2000  # clips: some 25 MB
+REMEMBERED = 2000  # Clips whose strips stay in memory: some 25 MB.
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,13 @@ class Pictures:
 
     def _read(self, clip: Mapping[str, Any]) -> Strip | NoStrip:
         """Out of the source."""
+        uri = clip["uri"]
+        if _is_gone(uri):
+            return NoStrip("No picture of this clip is stored, and its source is not there.")
         from longtake.curation.reading.sampling import Span
         from longtake.curation.reading.sandbox import Limits, Sandbox
         from longtake.curation.reading.strips import strip_of_source
 
-        uri = clip["uri"]
         self._access = self._access or Access.load()
         source = self._access.source(uri, self._needs_access(uri))
         self._sandbox = self._sandbox or Sandbox()
@@ -124,7 +133,7 @@ class Pictures:
         except RowError as error:
             slow = error.kind in ("timeout", "timed_out")
             said = f"it gave none in {limits.seconds:g} s" if slow else source.redact(str(error)).rstrip(".")
-            why = f"No picture of this clip is stored, and its source {uri} cannot be shown: {said}."
+            why = f"No picture of this clip is stored, and its source cannot be shown: {said}."
             return NoStrip(why, again=is_of_the_world(error.kind))
         return Strip(strip.jpeg, strip.times, False)
 
@@ -134,6 +143,15 @@ class Pictures:
             needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
             self._needing = set(inputs["uri"].filter(needs).to_pylist())
         return uri in self._needing
+
+
+def _is_gone(uri: str) -> bool:
+    """Whether a film of this machine is not there. Of all else the reader tells."""
+    path = local_path(file_of(uri))
+    try:
+        return path is not None and not os.path.exists(path)
+    except ValueError:  # The name has a NUL.
+        return True
 
 
 def _strip_of_sample(stored: StoredFrames | None) -> StoredStrip | None:

@@ -47,7 +47,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
     clips = workspace.clips.read(["clip_id", "video_id", "uri", "start", "end"])
     captions = workspace.captions.read()
     rows = {row["clip_id"]: row for row in captions.filter(pc.is_in(captions["clip_id"], ids)).to_pylist()}
-    found = [
+    facts = [
         _clip(workspace, clip, rows.get(clip["clip_id"]), similarity_limit(recipe))
         for clip in clips.filter(pc.is_in(clips["clip_id"], ids)).sort_by("clip_id").to_pylist()
     ]
@@ -61,7 +61,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         statuses=", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
         cost=cost.told() if cost else "",
-        clips=found,
+        clips=facts,
         longest=LONGEST,
     )
     workspace.folder.write_whole(PAGE, page.encode())

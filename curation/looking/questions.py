@@ -67,7 +67,7 @@ def agreement_with_marks(
 ) -> dict[str, dict[str, float]]:
     """For each yes/no question, of the marked clips that have an answer: how many, and the share whose answer agrees with the
     mark (a yes with bad, a no with good), with its 95 % interval (Wilson). rows: the marked clips [n]; good: their marks."""
-    found = {}
+    agreement = {}
     for name, filter_ in questions_of(scores.filters).items():
         value, _, bound = scores.span(name)
         answered = ~np.isnan(value[rows]) & ~bound[rows]
@@ -75,8 +75,8 @@ def agreement_with_marks(
             agrees = int(np.sum((value[rows][answered] == 0) == good[answered]))
             clips = int(answered.sum())
             low, high = interval(agrees, clips)
-            found[name] = {"clips": clips, "agrees": agrees / clips, "low": low, "high": high}
-    return found
+            agreement[name] = {"clips": clips, "agrees": agrees / clips, "low": low, "high": high}
+    return agreement
 
 
 def interval(hits: int, of: int) -> tuple[float, float]:

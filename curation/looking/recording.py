@@ -1,6 +1,6 @@
 """One clip as a recording that the Rerun viewer shows: its frames, its scores and its captions, over the time of its video.
 
-https://rerun.io. Rerun is an extra: `pip install 'longtake[rerun]'`. Nothing is sent anywhere; a viewer is opened by hand.
+https://rerun.io. Rerun is an extra: `pip install 'longtake[rerun]'`. Nothing is sent, and no viewer is started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from longtake.manifests.frames import read_frames
 if TYPE_CHECKING:
     from rerun import RecordingStream
 
-TIMELINE = "video"  # seconds since the start of the video
+TIMELINE = "video"  # Seconds since the start of the video.
 _VIEWS = 8  # Scores that are shown at first; the viewer lists the others.
 _NEEDED = "a recording needs Rerun, which is not installed: pip install 'longtake[rerun]'"
 
@@ -41,7 +41,7 @@ def write_recording(workspace: Workspace, recipe: Recipe, clip_id: str, target: 
     stream = rr.RecordingStream("longtake", recording_id=f"{known['clip_id']}", send_properties=False)
     try:
         with whole_file(target.absolute()) as part:
-            named = part.with_name(f"{part.name}.rrd")  # a name that Rerun takes
+            named = part.with_name(f"{part.name}.rrd")  # Rerun only saves to names with this ending.
             stream.save(named)
             stream.send_recording_name(f"{known['clip_id']} of {known['uri']}")
             stream.send_blueprint(

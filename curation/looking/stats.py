@@ -277,16 +277,16 @@ def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
     """Captions by the recipe's captioner: their status, their cost, and how many have faults (`captioning.quality`)."""
     numbers = ["requests", "prompt_tokens", "completion_tokens"]
     faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
-    found: dict[str, Any] = {"total": 0, "status": {}, **dict.fromkeys(numbers, 0), "faults": dict.fromkeys(faults, 0)}
+    counts: dict[str, Any] = {"total": 0, "status": {}, **dict.fromkeys(numbers, 0), "faults": dict.fromkeys(faults, 0)}
     for table in written_slices(workspace, recipe, ["status", *numbers, *faults]):
-        found["total"] += table.num_rows
+        counts["total"] += table.num_rows
         for status, count in counted(table["status"]).items():
-            found["status"][status] = found["status"].get(status, 0) + count
+            counts["status"][status] = counts["status"].get(status, 0) + count
         for name in numbers:
-            found[name] += pc.sum(table[name].cast("int64"), min_count=0).as_py()
+            counts[name] += pc.sum(table[name].cast("int64"), min_count=0).as_py()
         for name in faults:
-            found["faults"][name] += pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py()
-    return found
+            counts["faults"][name] += pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py()
+    return counts
 
 
 def tier_counts(result: TierResult) -> dict[str, Any]:

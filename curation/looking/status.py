@@ -160,7 +160,7 @@ def _or_ever(seconds: float | None) -> float:
 
 
 def _run_json(run: RunStatus, now: float) -> dict[str, Any]:
-    found = limit(run)
+    limited = limit(run)
     stages = [
         {
             **asdict(stage),
@@ -173,4 +173,9 @@ def _run_json(run: RunStatus, now: float) -> dict[str, Any]:
         for stage in run.stages
     ]
     silent = max(0.0, now - run.beat)
-    return {**asdict(run), "silent_seconds": silent, "limited_by": asdict(found) if found else None, "stages": stages}
+    return {
+        **asdict(run),
+        "silent_seconds": silent,
+        "limited_by": asdict(limited) if limited else None,
+        "stages": stages,
+    }

@@ -100,14 +100,14 @@ def share_text(share: Share | None) -> str:
     return f"{share.share:.2f} ({share.low:.2f} to {share.high:.2f}; {share.hits} of {share.of})"
 
 
-def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str, object]]]:
+def told(tier_truth: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str, object]]]:
     """For people to read: a paragraph, a row for the tier and for each gate, and a row for each question."""
     said = (
-        f"{found.good} clips were marked good by eye and {found.bad} bad. Precision is the share of good ones among the marked "
-        "clips that a gate lets through, recall the share of the good ones that it lets through, each with its 95 % interval "
-        "(Wilson). The clips that people mark are no random sample, so these are shares of the marked clips."
+        f"{tier_truth.good} clips were marked good by eye and {tier_truth.bad} bad. Precision is the share of good ones among "
+        "the marked clips that a gate lets through, recall the share of the good ones that it lets through, each with its "
+        "95 % interval (Wilson). The clips that people mark are no random sample, so these are shares of the marked clips."
     )
-    if silent := [one.gate for one in found.gates if one.silent]:
+    if silent := [one.gate for one in tier_truth.gates if one.silent]:
         said += f" The marks say nothing about {', '.join(silent)}."
     rows: list[dict[str, object]] = [
         {
@@ -116,10 +116,10 @@ def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str,
             "marked": one.clips,
             "precision": share_text(one.precision),
             "recall": share_text(one.recall),
-            f"for precision {found.wanted:g}": _reached(one),
+            f"for precision {tier_truth.wanted:g}": _reached(one),
             "silent": one.silent or "",
         }
-        for one in (found.whole, *found.gates)
+        for one in (tier_truth.whole, *tier_truth.gates)
     ]
     answers: list[dict[str, object]] = [
         {
@@ -127,7 +127,7 @@ def told(found: TierTruth) -> tuple[str, list[dict[str, object]], list[dict[str,
             "answered": int(one["clips"]),
             "agrees with the marks": f"{one['agrees']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
         }
-        for name, one in found.questions.items()
+        for name, one in tier_truth.questions.items()
     ]
     return said, rows, answers
 
@@ -172,18 +172,18 @@ def write_truth(workspace: Workspace, scores: ClipScores, tier: str, gates: Tier
     """Write what marks say of a tier into the folder of its dataset, and give what its card says of it: `marks`, `truth` and
     `answers` of DatasetFacts, none where nobody marked a clip."""
     try:
-        found = truth(scores, tier, gates, agreed(workspace))
+        tier_truth = truth(scores, tier, gates, agreed(workspace))
     except (
         SetupError
     ):  # A bad file of marks costs no dataset. The fault names paths of this machine, which must not be on a card.
         return {
             "marks": "The result of marking is left out, since a file of marks could not be read; `longtake studio` names it."
         }
-    if not found.good + found.bad:
+    if not tier_truth.good + tier_truth.bad:
         return {}
     with whole_file(folder / TRUTH) as part:
-        part.write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    said, rows, answers = told(found)
+        part.write_text(json.dumps(tier_truth.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    said, rows, answers = told(tier_truth)
     return {"marks": f"{said} All numbers: {TRUTH}.", "truth": rows, "answers": answers}
 
 
@@ -196,16 +196,16 @@ def gate_truth(name: str, gate: GateResult, good: Bools, wanted: float = WANTED)
 
 
 def _told(name: str, range_: str, passed: Bools, failed: Bools, good: Bools, reached: Reached | None) -> Truth:
-    found = agreement(passed, failed, good)
+    agreed_on = agreement(passed, failed, good)
     clips = int(np.count_nonzero(passed | failed))
     return Truth(
         name,
         range_,
         clips,
-        found,
-        Share.among(found.good_passed, found.good_passed + found.bad_passed),
-        Share.among(found.good_passed, found.good_passed + found.good_failed),
-        _silence(found),
+        agreed_on,
+        Share.among(agreed_on.good_passed, agreed_on.good_passed + agreed_on.bad_passed),
+        Share.among(agreed_on.good_passed, agreed_on.good_passed + agreed_on.good_failed),
+        _silence(agreed_on),
         reached,
     )
 
@@ -225,20 +225,20 @@ def _silence(found: Agreement) -> str | None:
 def for_precision(gate: Gate, values: npt.NDArray[np.float64], good: Bools, wanted: float) -> Reached | None:
     """The gate with the same open ends whose precision on the marked clips is at least `wanted`, with the greatest recall; of
     equal ones that of the greatest precision, then the one nearest to `gate`. values, good: [marked clips]; nan is left out."""
-    found = let_through(gate, values, good)
-    if found is None:
+    counts = let_through(gate, values, good)
+    if counts is None:
         return None
-    passed = found.good + found.bad
+    passed = counts.good + counts.bad
     with np.errstate(invalid="ignore"):
-        precision = np.where(passed > 0, found.good / np.maximum(passed, 1), -1.0)
+        precision = np.where(passed > 0, counts.good / np.maximum(passed, 1), -1.0)
     # Recall comes first, since it is what a threshold costs. Shares that differ by less than 1e-9 are equal.
-    rank = np.where(precision >= wanted, found.good + precision / 2, -1.0)
+    rank = np.where(precision >= wanted, counts.good + precision / 2, -1.0)
     best = rank >= rank.max() - 1e-9
     if rank.max() < 0:
         return None
-    i, j = np.unravel_index(int(np.argmin(np.where(best, found.away, np.inf))), rank.shape)
-    hits, through = int(found.good[i, j]), int(passed[i, j])
-    shares = Share.among(hits, through), Share.among(hits, found.n_good)
+    i, j = np.unravel_index(int(np.argmin(np.where(best, counts.away, np.inf))), rank.shape)
+    hits, through = int(counts.good[i, j]), int(passed[i, j])
+    shares = Share.among(hits, through), Share.among(hits, counts.n_good)
     if shares[0] is None or shares[1] is None or not hits:
         return None
-    return Reached(str(Gate(float(found.low[i]), float(found.high[j]))), shares[0], shares[1])
+    return Reached(str(Gate(float(counts.low[i]), float(counts.high[j]))), shares[0], shares[1])

@@ -292,13 +292,13 @@ def _size(path: Path) -> int:
 
 def parse_prices(texts: Sequence[str], fail: Callable[[str], Exception]) -> dict[str, float]:
     """`cpu-hour=0.04` → what it is of, and how much. fail: makes the exception that is raised for what is no price."""
-    found = {}
+    prices = {}
     for text in texts:
         name, _, amount = text.partition("=")
         try:
-            found[name] = float(amount)
+            prices[name] = float(amount)
         except ValueError:
-            found[name] = math.nan
-        if name not in PRICED or not (math.isfinite(found[name]) and found[name] >= 0):
+            prices[name] = math.nan
+        if name not in PRICED or not (math.isfinite(prices[name]) and prices[name] >= 0):
             raise fail(f"--price {text!r}: write NAME=AMOUNT, NAME one of {', '.join(PRICED)}")
-    return found
+    return prices

@@ -26,16 +26,16 @@ _LONGEST = 7200.0  # Seconds. Of a film whose header promises more, no more is b
 
 def expected_work(videos: pa.Table, recipe: Recipe, access: Access) -> list[float]:
     """About how many CPU-seconds the scan of each video takes, in proportion to one another. videos: rows of inputs."""
-    sandbox, plain, found = Sandbox(), recipe.model_dump(mode="json"), []
+    sandbox, plain, sizes = Sandbox(), recipe.model_dump(mode="json"), []
     try:
         for row in access.attached(videos).to_pylist():
             try:
-                found.append(float(sandbox.run(_of_header, (row, plain, access.reach), _LIMITS)))
+                sizes.append(float(sandbox.run(_of_header, (row, plain, access.reach), _LIMITS)))
             except RowError:
-                found.append(_OPENED)
+                sizes.append(_OPENED)
     finally:
         sandbox.close()
-    return found
+    return sizes
 
 
 def _of_header(row: dict[str, Any], recipe: Mapping[str, Any], reach: Reach) -> float:

@@ -24,13 +24,13 @@ from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo
 from longtake.filters.base import Image
 from longtake.manifests.frames import StoredStrip
 
-# Pixels of one picture of a strip, whatever its shape: 160×90 of a wide one. Five of them come to 11 kB on average (2026-11-26,
-# real corpus).
+# The pixels of one picture of a strip, for any shape: 160×90 for a wide one. Five pictures take 9 kB on average (2026-11-26, real
+# corpus).
 PIXELS = 160 * 90
-QUALITY = 60  # JPEG
-# Seconds of film. A moment that is farther ahead is sought; to a nearer one is read on, since a seek goes back to a keyframe.
+QUALITY = 60  # The quality of the JPEG.
+# Seconds of film. The reader seeks a moment that is farther ahead. It reads on to a nearer one: a seek goes back to a keyframe.
 _SKIP = 4.0
-_NARROWEST = 4  # Times that a picture is wider than high, or higher than wide, at most: beyond, it is squeezed.
+_NARROWEST = 4  # A picture that is more than 4 times as wide as high, or as high as wide, is squeezed.
 
 
 def strip_of_pictures(pictures: Iterable[Image], times: Iterable[float]) -> StoredStrip:
@@ -94,7 +94,7 @@ def _nearest(
     """The frames around each moment (rising, seconds), until it is the time `end` of the monotonic clock: of each moment those
     that came last when its share of the time is over."""
     frames: Iterator[DecodedFrame] | None = None
-    here = -math.inf  # the time of the frame that was read last
+    here = -math.inf  # The time of the last frame.
     for at, moment in enumerate(moments):
         if here >= moment:
             continue

@@ -132,24 +132,24 @@ class _AtWork:
 
     def status(self, now: float) -> StageStatus:
         """As it is now."""
-        told, hands = self.told, self.hands
-        if told.state == RUNNING:
-            told.seconds = now - self.began
-            told.workers, told.batches, told.gpus = hands.workers, hands.batches, hands.gpus
+        reports, hands = self.told, self.hands
+        if reports.state == RUNNING:
+            reports.seconds = now - self.began
+            reports.workers, reports.batches, reports.gpus = hands.workers, hands.batches, hands.gpus
             here = hands.workers and not hands.worker_seconds  # A worker in this process has no ledger.
-            told.oldest_seconds = now - self.last if here else hands.oldest_seconds
-            told.usual_seconds = hands.usual_seconds
-            told.late = [asdict(one) for one in hands.late]
-            told.gpu_seconds = self.held_before + self.held(now)
+            reports.oldest_seconds = now - self.last if here else hands.oldest_seconds
+            reports.usual_seconds = hands.usual_seconds
+            reports.late = [asdict(one) for one in hands.late]
+            reports.gpu_seconds = self.held_before + self.held(now)
             while len(self.points) > 1 and self.points[1][0] < now - WINDOW_SECONDS:
                 self.points.popleft()
             first, sums = self.points[0], self.sums(now)
             names = ("seconds", "rows", "worker_seconds", "busy_seconds", "cpu_seconds")
-            told.window = {name: float(b - a) for name, a, b in zip(names, first, sums, strict=True)}
+            reports.window = {name: float(b - a) for name, a, b in zip(names, first, sums, strict=True)}
             if not self.points or now - self.points[-1][0] >= WINDOW_SECONDS / _POINTS:
                 self.points.append(sums)
-        told.error_kinds = [[kind, host, rows] for (kind, host), rows in sorted(self.kinds.items())]
-        return told
+        reports.error_kinds = [[kind, host, rows] for (kind, host), rows in sorted(self.kinds.items())]
+        return reports
 
     def rest(self, now: float, state: str) -> None:
         """The stage is at work no more."""
@@ -245,19 +245,19 @@ class Note:
                 if stage in self._stages:
                     self._stages[stage].told.rows += rows
             one = self._stages[report.stage]
-            told, one.last = one.told, time.monotonic()
-            told.done += report.rows
-            told.errors += report.errors
-            told.faults += report.faults
-            told.cpu_seconds += report.cpu_seconds
-            told.worker_seconds += report.seconds
-            told.busy_seconds += report.busy_seconds
-            told.video_seconds += report.video_seconds
-            told.requests += report.requests
-            told.prompt_tokens += report.prompt_tokens
-            told.completion_tokens += report.completion_tokens
-            told.repeated += report.repeated
-            told.gpu_busy_seconds += report.busy_seconds * one.hands.gpus
+            before, one.last = one.told, time.monotonic()
+            before.done += report.rows
+            before.errors += report.errors
+            before.faults += report.faults
+            before.cpu_seconds += report.cpu_seconds
+            before.worker_seconds += report.seconds
+            before.busy_seconds += report.busy_seconds
+            before.video_seconds += report.video_seconds
+            before.requests += report.requests
+            before.prompt_tokens += report.prompt_tokens
+            before.completion_tokens += report.completion_tokens
+            before.repeated += report.repeated
+            before.gpu_busy_seconds += report.busy_seconds * one.hands.gpus
             host = report.host or this_host()
             for kind, rows in report.error_kinds.items():
                 one.kinds[kind, host] += rows

@@ -61,7 +61,7 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
     """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
     # The sub-captions are by far the largest table, so they are freed before the next one is read.
     subs, _ = written_captions(workspace, recipe, ["clip_id", "sub_captions", "withheld"])
-    told, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
+    clip_ids, repeated = subs["clip_id"].combine_chunks(), _repeated(subs)
     del subs
     table, _ = written_captions(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT])
     table = table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
@@ -76,7 +76,7 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
             "status": pa.array(np.broadcast_to(status, len(sizes)).astype(object), pa.string()),
             "copies": sizes,
             "copy_of": table["clip_id"].take(pa.array(np.where(sizes > 1, first, -1), mask=sizes <= 1)),
-            "sub_copies": repeated[pc.index_in(table["clip_id"], value_set=told).to_numpy()],
+            "sub_copies": repeated[pc.index_in(table["clip_id"], value_set=clip_ids).to_numpy()],
         }
     )
     same = [pc.fill_null(pc.equal(now[name], table[name]), False) for name in VERDICT]

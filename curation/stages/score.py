@@ -115,17 +115,17 @@ def plan(
             _ = filter_.protocol
         except FilterUnavailable as error:
             raise SetupError(f"recipe {recipe.name}: {error}") from error
-    found, rows = list[pa.Table](), 0
+    slices, rows = list[pa.Table](), 0
     for clips in workspace.clips.scan():
         clips = of_part(clips, part)
         clips = untried(clips.filter(_wanted(clips, recipe, all_scores)), tried)
-        found.append(clips)
+        slices.append(clips)
         rows += clips.num_rows
         if rows > at_a_time:
             break
     if not rows:
         return None
-    todo = pa.concat_tables(found).slice(0, at_a_time).sort_by("video_id")
+    todo = pa.concat_tables(slices).slice(0, at_a_time).sort_by("video_id")
     check_filters(recipe, filters)
     if any(todo[name].null_count < todo.num_rows for name in filters if name in todo.column_names):
         todo = with_embeddings(workspace, todo)

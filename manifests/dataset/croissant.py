@@ -109,7 +109,7 @@ def croissant(of: Published, schema: pa.Schema) -> str:
         },
         "references": {"fileSet": {"@id": "tables"}, "extract": {"column": "clip_id"}},
     }
-    told = {
+    metadata = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -131,7 +131,7 @@ def croissant(of: Published, schema: pa.Schema) -> str:
             }
         ],
     }
-    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
 
 
 def _file_set(name: str, kind: str, includes: Sequence[str]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _file_set(name: str, kind: str, includes: Sequence[str]) -> dict[str, Any]:
 
 def _field(field: pa.Field) -> dict[str, Any]:
     repeated = pa.types.is_list(field.type)
-    told = {
+    metadata = {
         "@type": "cr:Field",
         "@id": f"records/{field.name}",
         "name": field.name,
@@ -157,7 +157,7 @@ def _field(field: pa.Field) -> dict[str, Any]:
         "dataType": _kind(field.type),
         "source": {"fileSet": {"@id": "tables"}, "extract": {"column": field.name}},
     }
-    return told | ({"repeated": True} if repeated else {})
+    return metadata | ({"repeated": True} if repeated else {})
 
 
 def _kind(kind: pa.DataType) -> str | None:

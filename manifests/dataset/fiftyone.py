@@ -60,7 +60,7 @@ def _field_name(column: str) -> str:
 
 def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> dict[str, Any]:
     clip, frames = row["clip_id"], row["num_frames"]
-    told: Sequence[str | None] = row["sub_captions"] or []
+    texts: Sequence[str | None] = row["sub_captions"] or []
     parts = [
         {
             "_id": {"$oid": digits(clip, number)},
@@ -68,9 +68,9 @@ def _sample(row: Mapping[str, Any], fields: Mapping[str, str], bytes_: int) -> d
             "tags": [],
             "label": text,
             # Frames count from 1, and both ends are included.
-            "support": [number * frames // len(told) + 1, (number + 1) * frames // len(told)],
+            "support": [number * frames // len(texts) + 1, (number + 1) * frames // len(texts)],
         }
-        for number, text in enumerate(told)
+        for number, text in enumerate(texts)
     ]
     return {
         "_id": {"$oid": digits(clip)},

@@ -62,7 +62,7 @@ def faults_of(
     """What pydantic found, in words. noun: what a key of the model is called. quote: repeat wrong values; not where one of
     them may be a secret in the wrong place."""
     root = schema_of(model)
-    found: dict[tuple[tuple[str | int, ...], str], Fault] = {}
+    faults: dict[tuple[tuple[str | int, ...], str], Fault] = {}
     for fault in error.errors(include_url=False, include_context=False):
         where, schema = _follow(root, fault["loc"])
         if fault["type"] == "extra_forbidden":
@@ -79,11 +79,11 @@ def faults_of(
             what = f"must be {right}"
             if quote:
                 what += f", not {quoted(fault['input'])}{_near_choice(fault['input'], schema, root)}"
-        found.setdefault((where, what), Fault(where, what))
+        faults.setdefault((where, what), Fault(where, what))
     # For a value that may have several types, pydantic reports the fault of each type. The fault that lies deepest is
     # shown.
-    deeper = {fault.where[:length] for fault in found.values() for length in range(1, len(fault.where))}
-    return [fault for fault in found.values() if fault.where not in deeper or not fault.where]
+    deeper = {fault.where[:length] for fault in faults.values() for length in range(1, len(fault.where))}
+    return [fault for fault in faults.values() if fault.where not in deeper or not fault.where]
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 
 from longtake.curation.clip_table import clip_row, written_captions
 from longtake.curation.looking.html import render
+from longtake.curation.looking.pictures import NoStrip, Pictures, parts_of
 from longtake.curation.looking.report.columns import Columns
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, TierResult, Verdict
 from longtake.manifests.frames import read_frames
 
-PICTURE = 224  # pixels: the width of a keyframe on a page
+PICTURE = 320  # Pixels: the width of a keyframe on a page.
+STRIP = 160  # Pixels: the width of a keyframe from a strip.
 _MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
 
 
@@ -54,7 +56,7 @@ class ClipView:
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
     protocols. verdicts, failures, missing, unknown (measured, and not to be known), doubts, alone: by tier. caption: None, and
     sub_captions: empty, unless they are good. pictures: small JPEGs of the keyframes, and times: where each is, seconds in the
-    video; empty if none are stored.
+    video; empty if there are none, which no_picture then tells why, in a sentence.
     """
 
     clip_id: str
@@ -73,6 +75,7 @@ class ClipView:
     sub_captions: list[str]
     pictures: list[bytes] = field(repr=False)
     times: list[float]
+    no_picture: str | None = None
 
     def reasons(self, tier: str) -> list[str]:
         """Why a tier does not keep the clip, a line per gate; empty if it does."""
@@ -89,15 +92,17 @@ class ClipView:
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        return render("report/notebook.html.jinja", view=self, width=PICTURE)
+        return render("report/notebook.html.jinja", view=self)
 
 
 @dataclass(slots=True)
 class Looker:
-    """Looks clips up. Captions are read at the first question, and kept."""
+    """Looks clips up. Captions are read at the first question, and kept. pictures: of clips without stored frames; None: those
+    of this workspace. Close it after looking at pictures."""
 
     workspace: Workspace
     columns: Columns
+    pictures: Pictures | None = None
     _captions: pa.Table | None = None
 
     def captions(self) -> pa.Table:
@@ -107,8 +112,14 @@ class Looker:
             self._captions, _ = written_captions(self.workspace, self.columns.recipe, names)
         return self._captions
 
-    def look(self, rows: Sequence[int], width: int = 0, quality: int = 72) -> list[ClipView]:
-        """The clips in these rows of the table. width: of the pictures in pixels; 0: none."""
+    def close(self) -> None:
+        """End what reads sources."""
+        if self.pictures is not None:
+            self.pictures.close()
+
+    def look(self, rows: Sequence[int], width: int = 0, *, most: int = 5, sources: bool = True) -> list[ClipView]:
+        """The clips in these rows of the table. width: of the pictures in pixels; STRIP: those of the strip; 0: none.
+        most: pictures of a clip. sources: whether a source may be read where nothing is stored, for some seconds."""
         clips = self.columns.clips(rows)
         told = self._told([clip["clip_id"] for clip in clips])
         views = []
@@ -116,10 +127,8 @@ class Looker:
             text = told.get(clip["clip_id"], {})
             if text.get("scan_id") != clip["scan_id"] or text.get("status") != "ok":
                 text = {}
-            pictures: list[bytes] = []
-            times: list[float] = []
-            if width and clip["has_frames"]:
-                pictures, times = thumbnails(self.workspace, clip["video_id"], clip["clip_id"], width, quality)
+            pictures, times, why = self._pictures(clip, width, sources) if width and most else ([], [], None)
+            few = _spread(len(pictures), most)
             values = {name: float(self.columns.values(name, slice(row, row + 1))[0]) for name in self.columns.scales}
             results = {tier: self.columns.result(tier, np.array([row])) for tier in self.columns.tiers}
             views.append(
@@ -138,11 +147,28 @@ class Looker:
                     alone={tier: result.alone(0) for tier, result in results.items()},
                     caption=text.get("caption"),
                     sub_captions=text.get("sub_captions") or [],
-                    pictures=pictures,
-                    times=times,
+                    pictures=[pictures[i] for i in few],
+                    times=[times[i] for i in few],
+                    no_picture=why,
                 )
             )
         return views
+
+    def _pictures(
+        self, clip: Mapping[str, Any], width: int, sources: bool
+    ) -> tuple[list[bytes], list[float], str | None]:
+        """Pictures of a clip and their times, or why there are none."""
+        if clip["has_frames"] and width > STRIP:
+            pictures, times = thumbnails(self.workspace, clip["video_id"], clip["clip_id"], width)
+            if pictures:
+                return pictures, times, None
+        if self.pictures is None:
+            self.pictures = Pictures(self.workspace)
+        strip = self.pictures.strip_of(clip, sources)
+        if isinstance(strip, NoStrip):
+            return [], [], strip.why
+        parts = parts_of(strip)
+        return parts, strip.times[: len(parts)], None if parts else "The stored strip of this clip does not decode."
 
     def saying(self, text: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """The clips whose caption or a sub-caption holds `text`, in capitals or not [clips]."""
@@ -160,6 +186,13 @@ class Looker:
         captions = self.captions()
         rows = captions.filter(pc.is_in(captions["clip_id"], value_set=pa.array(clip_ids, pa.string())))
         return {row["clip_id"]: row for row in rows.to_pylist()}
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Which of so many pictures are shown: the middle one, or some from the first to the last."""
+    if count <= most:
+        return list(range(count))
+    return [count // 2] if most == 1 else [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _failures(result: TierResult) -> list[Failure]:
@@ -213,4 +246,8 @@ def open_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> ClipView:
     """One clip by its id or its first digits, with pictures 320 pixels wide. Raises SetupError."""
     columns = Columns.load(workspace, recipe)
     row = clip_row(workspace, columns.scores.table, clip_id)
-    return Looker(workspace, columns).look([row], width=320)[0]
+    looker = Looker(workspace, columns)
+    try:
+        return looker.look([row], width=320)[0]
+    finally:
+        looker.close()

@@ -37,7 +37,7 @@ Counts = npt.NDArray[np.int64]
 BINS = 64
 _NONE = 255  # the bin of a clip without a score
 _PIECE = 1 << 15  # values: what stays in the processor's cache
-OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames", "host")
+OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames", "has_strip", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,8 @@ class Columns:
         uncaptioned = pc.equal(scores.table["error_kind"], "caption").fill_null(False).to_numpy().astype(bool)
         self._scanned = scores.ok() | uncaptioned
         self._seen = scores.table["has_frames"].to_numpy().astype(bool)
+        if "has_strip" in scores.table.column_names:
+            self._seen = self._seen | scores.table["has_strip"].fill_null(False).to_numpy().astype(bool)
         scores.details_needed()  # reads the protocols, once for all threads
         self._errors = {name: scores.errors(name) for name in recipe.filters}
         with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
@@ -177,6 +179,10 @@ class Columns:
         """The scores of `rows` to be shown, nan where there is none: a bound is none. With `reduce: every` the one of a
         clip's values that a gate looks at first: the least, or the greatest where all gates are upper limits."""
         return self._shown[name][rows]
+
+    def seen(self, row: int) -> bool:
+        """Whether a picture of a clip is stored."""
+        return bool(self._seen[row])
 
     # ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,12 +1,14 @@
 """`longtake report`: a workspace as one HTML file that needs nothing else, to be read, printed and passed on.
 
-Pictures are in it, scripts are not. Its size is bounded whatever the corpus: numbers are aggregated, and so many clips
-are shown, each once. What is on the page is worked out here; `report.html.jinja` says how it looks.
+Pictures are in it, scripts are not. Its size is bounded whatever the corpus: numbers are aggregated, so many clips are
+shown, each once, and their pictures get fewer as the room for them gets less. What is on the page is worked out here;
+`report.html.jinja` says how it looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +18,11 @@ import numpy as np
 from longtake.curation.looking.compare import OWN, Named, compare
 from longtake.curation.looking.compare_tables import headline, notes, tables
 from longtake.curation.looking.html import render
+from longtake.curation.looking.pictures import Pictures
 from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.charts import bars, distributions, histogram
-from longtake.curation.looking.report.clips import PICTURE, ClipView, Looker
-from longtake.curation.looking.report.columns import Columns
+from longtake.curation.looking.report.clips import PICTURE, STRIP, ClipView, Looker
+from longtake.curation.looking.report.columns import Columns, Rows
 from longtake.curation.looking.stats import (
     clip_seconds,
     counted,
@@ -33,72 +36,125 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 
-MOST_BYTES = 6_000_000  # of pictures: the file stays below 10 MB
+MOST_PAGE = 15_000_000  # Bytes of the file, for any corpus.
+MOST_BYTES = 10_000_000  # Bytes of pictures among them. The rest is more than the words of any recipe took.
 MOST_CLIPS = 160
+# Seconds for reading pictures of clips that the scan did not decode from their sources: of all, and of one.
+SOURCES_SECONDS, SOURCE_SECONDS = 30.0, 3.0
 KEPT_SHOWN, REJECTED_SHOWN, NEAR_SHOWN = 6, 2, 2  # of each tier, gate, side of a threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A clip's place on the page. anchor: the element that shows it, None where the page has no more room. view: None
-    where the anchor stands elsewhere."""
+    """A clip's place on the page. anchor: the element that shows it, None where the page has no more room. view: what is shown of
+    it here. again: the anchor stands elsewhere, and here are its pictures only. score: at the gate that it is shown for."""
 
     anchor: str | None = None
     view: ClipView | None = None
+    again: bool = False
+    score: str = ""
 
 
 @dataclass(slots=True)
 class _Sheets:
-    """Shows clips, each once with its pictures, until there is no more room."""
+    """Shows clips, each once with its pictures: of all five, of three, of one and of none, as the room for them gets less. room:
+    bytes of pictures."""
 
     looker: Looker
+    room: int
     anchors: dict[int, str] = field(default_factory=dict)
-    pictures: int = 0
+    repeated: int = 0
+    used: int = 0
+    seconds: float = 0.0  # The time spent on sources.
+    fewer: int = 0  # Clips with fewer pictures than there are.
+    unread: int = 0  # Clips whose sources were not read any more.
 
-    def sheet(self, rows: Iterable[int]) -> list[Shown]:
-        """The clips in these rows of the table, as the page shows them."""
+    def sheet(self, rows: Sequence[int], width: int = STRIP, scores: Sequence[str] = ()) -> list[Shown]:
+        """The clips in these rows of the table, as the page shows them. width: of their pictures. scores: told of each."""
         found = []
-        for row in rows:
-            if row in self.anchors:
-                found.append(Shown(self.anchors[row]))
-                continue
-            if len(self.anchors) >= MOST_CLIPS:
+        for row, score in zip(rows, scores or [""] * len(rows), strict=True):
+            again = row in self.anchors
+            if not again and len(self.anchors) >= MOST_CLIPS:
                 found.append(Shown())
                 break
-            room = self.pictures < MOST_BYTES
-            view = self.looker.look([row], PICTURE if room else 0)[0]
-            self.pictures += sum(len(picture) * 4 // 3 for picture in view.pictures)
-            self.anchors[row] = f"clip-{len(self.anchors) + 1}"
-            found.append(Shown(self.anchors[row], view))
+            if again and self.repeated >= MOST_CLIPS:
+                found.append(Shown(self.anchors[row], again=True, score=score))
+                continue
+            view = self._look(row, STRIP if again else width)
+            self.used += sum(len(picture) * 4 // 3 for picture in view.pictures)
+            self.repeated += again
+            self.anchors.setdefault(row, f"clip-{len(self.anchors) + 1}")
+            found.append(Shown(self.anchors[row], view, again, score))
+        return found
+
+    def _look(self, row: int, width: int) -> ClipView:
+        left = 1 - self.used / self.room if self.room else 0.0
+        most = 5 if left > 0.4 else 3 if left > 0.15 else 1 if left > 0 else 0
+        began, stored = time.monotonic(), bool(self.looker.columns.seen(row))
+        sources = stored or self.seconds < SOURCES_SECONDS
+        (view,) = self.looker.look([row], width, most=most, sources=sources)
+        if not stored and most:
+            self.seconds += time.monotonic() - began
+            self.unread += not sources and not view.pictures
+        self.fewer += most < 5
+        return view
+
+    def notes(self) -> list[str]:
+        """What the page leaves out."""
+        found = []
+        if self.fewer:
+            found.append(
+                f"{self.fewer:,} of the clips on this page show fewer than five pictures, so that it stays under "
+                f"{MOST_PAGE / 1e6:g} MB"
+            )
+        if self.unread:
+            found.append(
+                f"{self.unread:,} clips that were rejected without being decoded have no picture here: their sources are read "
+                f"for {SOURCES_SECONDS:g} s at most"
+            )
         return found
 
 
 def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] = ()) -> bytes:
     """The page, as UTF-8. others: the recipes to compare with."""
     columns = Columns.load(workspace, recipe)
-    looker = Looker(workspace, columns)
-    sheets = _Sheets(looker)
-    page = render(
-        "report/report.html.jinja",
-        recipe=recipe.name,
-        workspace=workspace.path,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        picture_width=PICTURE,
-        summary=_summary(workspace, columns, looker),
-        funnels=[_funnel(columns, tier) for tier in columns.tiers],
-        scores=[_score(columns, name) for name in columns.scales],
-        compared=_compared(workspace, recipe, others),
-        together=_together(columns),
-        # A clip has its pictures where it is chosen first, so these three are in the order of the page.
-        kept=list(_kept(columns, sheets)),
-        rejected=list(_rejected(columns, sheets)),
-        near=list(_near(columns, sheets)),
-        errors=findings.error_examples(workspace, columns),
-        files=_files(workspace),
-        captions=_captions(looker),
-        time=findings.seconds_of(stage_runs(workspace)),
-    )
-    return page.encode()
+    looker = Looker(workspace, columns, Pictures(workspace, seconds=SOURCE_SECONDS))
+    told = {
+        "recipe": recipe.name,
+        "workspace": workspace.path,
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "funnels": [_funnel(columns, tier) for tier in columns.tiers],
+        "scores": [_score(columns, name) for name in columns.scales],
+        "compared": _compared(workspace, recipe, others),
+        "together": _together(columns),
+        "errors": findings.error_examples(workspace, columns),
+        "files": _files(workspace),
+        "captions": _captions(looker),
+        "time": findings.seconds_of(stage_runs(workspace)),
+    }
+    try:
+        page = b""
+        for room in (MOST_BYTES, MOST_BYTES // 4, 0):
+            page = _page(workspace, columns, looker, told, room)
+            if len(page) <= MOST_PAGE:
+                break
+        return page
+    finally:
+        looker.close()
+
+
+def _page(workspace: Workspace, columns: Columns, looker: Looker, told: dict[str, Any], room: int) -> bytes:
+    """The page with so many bytes of pictures. told: all of it but clips and summary."""
+    sheets = _Sheets(looker, room)
+    # A clip has its pictures where it is chosen first, so these three are in the order of the page.
+    clips = {
+        "kept": list(_kept(columns, sheets)),
+        "rejected": list(_rejected(columns, sheets)),
+        "near": list(_near(columns, sheets)),
+    }
+    summary = _summary(workspace, columns, looker)
+    summary["notes"] += sheets.notes()
+    return render("report/report.html.jinja", **told, **clips, summary=summary).encode()
 
 
 def _compared(workspace: Workspace, recipe: Recipe, others: Sequence[Named]) -> dict[str, Any]:
@@ -178,6 +234,8 @@ def _score(columns: Columns, name: str) -> dict[str, Any]:
         sides += [f"{_share(known.size - below - above, known.size)} inside"]
         sides += [f"{_share(above, known.size)} above" if np.isfinite(gate.high) else ""]
         shares.append(f"{', '.join(tiers)} {gate}: {', '.join(filter(None, sides))}")
+    if not known.size:
+        shares = [f"{', '.join(tiers)} {gate}: no clip has this score" for gate, tiers in gates.items()]
     told = f"{name}: {known.size:,} clips have it. {'; '.join(shares)}"
     unit = columns.recipe.built[name].unit
     drawn = histogram(unit, columns.scales[name], columns.histogram(name), list(gates), told)
@@ -203,7 +261,21 @@ def _rho(rho: float, pairs: int, same: bool) -> dict[str, Any]:
 def _kept(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
     for tier in columns.tiers:
         chosen = columns.to_show(columns.kept(tier), KEPT_SHOWN)
-        yield {"name": tier, "clips": sheets.sheet(chosen.tolist())}
+        yield {"name": tier, "clips": sheets.sheet(chosen.tolist(), PICTURE), "empty": _why_none(columns, tier)}
+
+
+def _why_none(columns: Columns, tier: str) -> str:
+    """What to say where a tier keeps no clip."""
+    if not len(columns):
+        return "There are no clips: `longtake scan` finds them."
+    steps = columns.funnel(tier)
+    worst = max(steps, key=lambda step: step["fall at it"], default=None)
+    if worst is None or not worst["fall at it"]:
+        return "No clip is kept, and no gate rejects one: scores are missing, and `longtake curate` measures them."
+    return (
+        f"No clip is kept. Most fall at {worst['gate']} ({worst['range']}): {worst['fall at it']:,} of {len(columns):,}. "
+        f"`longtake tiers` and the studio show what another threshold would keep."
+    )
 
 
 def _rejected(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
@@ -229,10 +301,22 @@ def _near(columns: Columns, sheets: _Sheets) -> Iterator[dict[str, Any]]:
             if not np.isfinite(threshold):
                 continue
             inside, outside = (
-                sheets.sheet(near.tolist()) for near in columns.near_end(tiers[0], name, end, rows, NEAR_SHOWN)
+                sheets.sheet(near.tolist(), scores=_distances(columns, name, threshold, near, side))
+                for near, side in zip(
+                    columns.near_end(tiers[0], name, end, rows, NEAR_SHOWN), ("inside", "outside"), strict=True
+                )
             )
             title = f"{name} {'≥' if end == 'low' else '≤'} {threshold:g} ({', '.join(tiers)})"
             yield {"title": title, "tier": tiers[0], "inside": inside, "outside": outside}
+
+
+def _distances(columns: Columns, name: str, threshold: float, rows: Rows, side: str) -> list[str]:
+    """The score of each clip, and how far from a threshold it is."""
+    values = columns.values(name, rows).tolist()
+    return [
+        f"{name} {value:.4g}, {'on the threshold' if value == threshold else f'{abs(value - threshold):.4g} {side}'}"
+        for value in values
+    ]
 
 
 def _gates(columns: Columns) -> list[tuple[Gate, str, list[str]]]:

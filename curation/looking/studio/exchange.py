@@ -31,7 +31,7 @@ from longtake.manifests.folder import local_path, whole_file, whole_folder
 Format = Literal["csv", "label-studio", "fiftyone"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHOICES = ("good", "bad")
-NAMED = 3  # clips or marks that a refusal names; the others it counts
+NAMED = 3  # A refusal names at most so many clips or marks, and counts the others.
 _COLUMNS = ("clip", "who", "when", "mark", "note", "uri", "start", "end")
 
 # The labelling interface that tasks are made for, and that the guide shows.
@@ -196,7 +196,7 @@ def _write_samples(found: Iterable[Item], folder: Path) -> None:
         ],
     }
     (folder / "metadata.json").write_text(json.dumps(described), encoding="ascii")
-    with open(folder / "samples.json", "w", encoding="ascii") as file:  # ASCII: FiftyOne reads it as the locale says
+    with open(folder / "samples.json", "w", encoding="ascii") as file:  # FiftyOne reads it in the locale's encoding.
         file.write('{"samples": [')
         for number, item in enumerate(found):
             file.write(",\n" if number else "\n")
@@ -255,11 +255,11 @@ def read_marks(workspace: Workspace, how: Format, source: Path, rater: str) -> I
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise SetupError(f"{source} holds no marks as {how} writes them: {said}") from error
     _refuse(workspace, source, read)
-    # Of what one file says twice of a rater and a clip, all is stored: the newest counts.
+    # A file may have several marks of one rater on one clip. All are stored; the newest counts.
     new = list(dict.fromkeys(_mark(one, source) for one in read))
     known = {(mark.who, mark.clip, mark.when): mark for mark in marks.everything()}
     fresh = [mark for mark in new if known.get((mark.who, mark.clip, mark.when)) != mark]
-    # A mark of a time at which the same rater said something else was changed since, in the file.
+    # The same rater, clip and time with another mark or note: the mark was changed in the file.
     fresh = [
         replace(mark, when=datetime.now(UTC)) if (mark.who, mark.clip, mark.when) in known else mark for mark in fresh
     ]
@@ -341,7 +341,7 @@ def _of_tasks(source: Path, rater: str) -> Iterator[_Read]:
             mark = choices[0] if len(choices) == 1 else " and ".join(map(str, choices))
             note = _text(results["note"]["value"]["text"]) if "note" in results else None
             said = (results["mark"].get("meta") or {}).get("longtake")
-            # What we wrote beside a choice tells of that choice only: who changes it makes a mark of their own.
+            # The exported rater and time hold for the exported choice only. A changed choice is a mark of who changed it.
             if said is None or (said.get("mark"), said.get("note")) != (mark, note):
                 when = annotation.get("updated_at") or annotation.get("created_at") or datetime.now(UTC)
                 said = {"who": _user(annotation.get("completed_by"), rater), "when": when}
@@ -370,7 +370,7 @@ def _of_samples(source: Path, rater: str) -> Iterator[_Read]:
             if one.get("seal") not in (
                 None,
                 _seal(clip, mark, who, when, note),
-            ):  # who changes a mark makes one of their own
+            ):  # A changed mark is a new one.
                 who = when = None
             yield _Read(f"clip {clip}", clip, who or rater, when or changed, mark, note)
         if tagged := [tag for tag in CHOICES if tag in (sample.get("tags") or ())]:

@@ -28,7 +28,7 @@ from longtake.manifests.folder import Entry, Folder
 FOLDER = "studio/marks"  # in the workspace
 MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
 MOST_NOTE = 2000  # Characters of a note: all marks of a workspace are held in memory.
-NOBODY = "unnamed"  # the rater of a mark whose line names none
+NOBODY = "unnamed"  # The rater of a mark whose line names none.
 FEWEST = 3  # good ones and bad ones, for a proposal
 _MOST_CUTS = 500
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")

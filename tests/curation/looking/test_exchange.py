@@ -128,7 +128,7 @@ def test_a_mark_that_was_changed_in_fiftyone_is_of_who_brings_it(tmp_path: Path,
 
 def edited(path: Path, how: Format, old: str, new: str) -> Path:
     file = path / "samples.json" if how == "fiftyone" else path
-    content = file.read_bytes()  # as bytes, since a text's line ends are changed
+    content = file.read_bytes()  # Python would change the line ends of a text.
     assert old.encode() in content
     file.write_bytes(content.replace(old.encode(), new.encode()))
     return path
@@ -168,7 +168,7 @@ def test_files_of_other_things_are_refused(tmp_path: Path, workspace: Workspace,
         b'[{"annotations": [{"result": 3}]}]',
     ):
         path.write_bytes(content)
-        if (how, content) == ("label-studio", b'[{"data": 5}]'):  # a task that nobody annotated
+        if (how, content) == ("label-studio", b'[{"data": 5}]'):  # This task has no annotations.
             continue
         with pytest.raises(SetupError, match="holds no marks as"):
             read_marks(workspace, how, path, "x")
@@ -211,7 +211,8 @@ def test_tasks_bring_their_film_and_a_picture(tmp_path: Path, workspace: Workspa
     first = tasks[0]["data"]
     assert first["strip"] == "data:image/jpeg;base64,YSBqcGVn"
     assert (first["video"], first["start"], first["end"]) == ("/videos/[red]v1[/red].mp4", 0.0, 15.0)
-    # The interface shows what there is, and asks for what is read.
+    # The interface shows what there is, and asks for what is read; the page of the docs has it.
+    assert INTERFACE in (Path(__file__).parents[3] / "docs" / "report-and-studio.md").read_text(encoding="utf-8")
     tags = {element.get("name"): element for element in ElementTree.fromstring(INTERFACE) if element.get("name")}
     assert {element.get("value", "$")[1:] for element in tags.values()} - {""} <= set(first)
     assert {choice.get("value") for choice in tags["mark"]} == {"good", "bad"}
@@ -232,7 +233,9 @@ def test_what_people_answer_in_label_studio_is_theirs(tmp_path: Path, workspace:
     tasks = json.loads(out(workspace, "label-studio", tmp_path / "tasks.json").read_text())
     ours = tasks[0]["annotations"][0]
     changed = json.loads(json.dumps(ours))
-    changed["result"][0]["value"]["choices"] = ["bad"]  # what we said of our own mark says nothing of this one
+    changed["result"][0]["value"]["choices"] = [
+        "bad"
+    ]  # The rater and time of the exported mark do not hold for the changed one.
     changed |= {"completed_by": {"id": 7, "email": "eve@example.org"}, "updated_at": "2026-05-06T07:08:09Z"}
     note = {"from_name": "note", "to_name": "video", "type": "textarea", "value": {"text": ["dark", "and still"]}}
     tasks[0]["annotations"] = [
@@ -306,7 +309,7 @@ def test_the_command_there_and_back(tmp_path: Path, workspace: Workspace) -> Non
 
 
 def test_kept_clips_go_along_to_be_marked(tmp_path: Path, workspace: Workspace) -> None:
-    Marks(workspace, "x").put(MADE[1:2])  # of b, which pretrain rejects
+    Marks(workspace, "x").put(MADE[1:2])  # Clip b is rejected by pretrain.
     path = tmp_path / "marks.csv"
     assert run("marks", "export", workspace.path, "--tier", "pretrain", "-o", path) == (0, f"{path}: 1 marks, 2 clips")
     with open(path, encoding="utf-8", newline="") as file:

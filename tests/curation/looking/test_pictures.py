@@ -82,10 +82,14 @@ def test_a_clip_that_was_not_decoded_shows_its_source(reader: Pictures, source: 
     assert reader.strip_of(one, sources=False) is found  # remembered
 
 
-def test_a_source_that_is_gone_is_said_in_a_sentence(reader: Pictures) -> None:
-    found = reader.strip_of(clip("/films/gone.mp4"))
+def test_a_source_that_is_gone_or_no_film_is_said_in_a_sentence(reader: Pictures, tmp_path: Path) -> None:
+    gone = reader.strip_of(clip("/films/gone.mp4"))
+    assert gone == NoStrip("No picture of this clip is stored, and its source is not there.")
+    junk = tmp_path / "junk.mp4"
+    junk.write_bytes(b"no film at all" * 100)
+    found = reader.strip_of(clip(str(junk)))
     assert isinstance(found, NoStrip)
-    assert found.why.startswith("No picture of this clip is stored, and its source /films/gone.mp4 cannot be shown: ")
+    assert found.why.startswith("No picture of this clip is stored, and its source cannot be shown: no container")
     assert found.why.endswith(".")
     assert "\n" not in found.why
 

@@ -33,7 +33,8 @@ from longtake.filters.gates import Gate, Tier
 from longtake.filters.registry import available, filter_class
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
-from longtake.manifests.frames import StoredFrames, frames_writer
+from longtake.manifests.frames import StoredFrames, StoredStrip, frames_writer
+from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.tables import CLIPS, clip_id, fill, recipe
 from tests.curation.test_layout import HEAVY, loaded
 
@@ -445,7 +446,7 @@ def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path
     for letter in "12":  # The second clip has nothing but an error.
         shown = Page(longtake.open(workspace.path).clip(2 * letter)._repr_html_().encode())
         assert not {"img", "script"} & {tag for tag, _ in shown.tags}
-        assert "no frames of it are stored" in shown.text
+        assert "No picture of this clip is stored, and its source is not there." in shown.text
         assert "<script>alert(1)</script>" in shown.text
 
 
@@ -469,29 +470,103 @@ def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
     assert views["g"].caption is None  # Its captions are of an older scan.
 
 
-def test_many_clips_stay_below_ten_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise is the worst picture: the budget of pictures holds, and so does the number of clips."""
-    from longtake.curation.looking.report import page
-
+def crowd(folder: Path, count: int, gates: int, strips: bool = False) -> tuple[Workspace, Recipe]:
+    """Clips of noise, the worst picture, whose widths are even numbers; a recipe with thresholds of 0, 10, 20 and so on."""
     rng = np.random.default_rng(0)
     noise = [bytes(cv2.imencode(".jpg", rng.integers(0, 255, (180, 320, 3), np.uint8))[1]) for _ in range(5)]
-    chosen = recipe(tiers={f"tier{i}": {"width": f">= {i * 10}"} for i in range(60)})
-    workspace = Workspace(str(tmp_path / "workspace"))
+    strip = bytes(cv2.imencode(".jpg", rng.integers(0, 255, (90, 800, 3), np.uint8))[1])
+    chosen = recipe(tiers={f"tier{i}": {"width": f">= {i * 10}"} for i in range(gates)})
+    workspace = Workspace(str(folder))
     with frames_writer(workspace.path, "video") as writer:
-        for i in range(300):
-            writer.write(StoredFrames(f"{i:032x}", noise, [], [1.0] * 5, [], None))
+        for i in range(count):
+            if strips:
+                writer.write_strip(f"{i:032x}", StoredStrip(strip, [1.0, 4.0, 7.0, 10.0, 13.0]))
+            else:
+                writer.write(StoredFrames(f"{i:032x}", noise, [], [1.0] * 5, [], None))
     rows = [
         {"clip_id": f"{i:032x}", "video_id": "video", "uri": "/v.mp4", "start": 0.0, "end": 15.0, "status": "ok"}
-        | {"has_frames": True, "scan_id": "s", "width": float(2 * i)}
+        | {"has_frames": not strips, "has_strip": strips, "scan_id": "s", "width": float(2 * i)}
         | {"protocols": json.dumps({"width": chosen.built["width"].protocol})}
-        for i in range(300)
+        for i in range(count)
     ]
     workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width"]))
+    return workspace, chosen
+
+
+def test_many_clips_stay_below_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget of pictures holds, and so does the number of clips; the page says that it shows fewer."""
+    from longtake.curation.looking.report import page
+
+    workspace, chosen = crowd(tmp_path / "workspace", 120, 24)
+    monkeypatch.setattr(page, "MOST_CLIPS", 60)
+    monkeypatch.setattr(page, "MOST_BYTES", 3_000_000)
+    source = write_report(workspace, chosen)
+    assert source.count(b'<article class="clip"') <= 60
+    pictures = sum(map(len, re.findall(rb'src="data:[^"]*"', source)))
+    assert 2_600_000 < pictures < 3_400_000
+    said = Page(source).text
+    assert "of the clips on this page show fewer than five pictures, so that it stays under 15 MB" in said
+    # The fuller the page, the fewer pictures a clip has: five, three, one, none.
+    counts = [shown.partition(b"</ul>")[0].count(b"<img") for shown in source.split(b'<ul class="frames')[1:]]
+    assert set(counts) == {5, 3, 1}
+    assert b"No picture of it is shown." in source
+
+
+def test_a_page_that_is_too_large_is_made_again_with_fewer_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.curation.looking.report import page
+
+    workspace, chosen = crowd(tmp_path / "workspace", 60, 12)
+    monkeypatch.setattr(page, "MOST_PAGE", 500_000)
     monkeypatch.setattr(page, "MOST_BYTES", 1_000_000)
     source = write_report(workspace, chosen)
-    assert source.count(b'<article class="clip"') <= page.MOST_CLIPS
-    pictures = sum(map(len, re.findall(rb'src="data:[^"]*"', source)))
-    assert 900_000 < pictures < 1_200_000
+    assert len(source) <= 500_000
+    assert b"<img" in source
+
+
+def test_both_sides_of_a_threshold_have_pictures_whatever_rejected_the_clips(tmp_path: Path) -> None:
+    workspace, chosen = crowd(tmp_path / "workspace", 40, 9, strips=True)
+    source = write_report(workspace, chosen)
+    near = source.partition(b'<section id="near">')[2].partition(b"</section>")[0]
+    assert near.count(b"<h3>") == 9  # thresholds of 0 to 80, among widths of 0 to 78
+    for end in near.split(b"<h3>")[1:]:
+        for side in end.split(b"<h4>")[1:]:
+            told = side.partition(b"</h4>")[2]
+            assert (b"<img" in told) != (b"No clip is on this side." in told)
+    text = Page(source).text
+    assert "width 20, on the threshold" in text
+    assert "width 18, 2 outside" in text
+
+
+def test_a_clip_that_was_not_decoded_shows_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longtake.curation.looking.report import page
+
+    path = tmp_path / "film.mp4"
+    film(path, pan("table", (2, 0), (200, 60), SMALL, 96), Encoding(size=SMALL))
+    workspace = fill(tmp_path / "workspace")
+    row = {"clip_id": clip_id("d"), "video_id": "v1", "uri": str(path), "start": 0.0, "end": 4.0, "status": "ok"}
+    row |= {"has_frames": False, "scan_id": "s", "width": 640.0}
+    row["protocols"] = json.dumps({"width": recipe().built["width"].protocol})
+    workspace.clips.append(rows_table([row], schemas.CLIPS, ["width"]))
+    assert len(re.findall(rb"<img", write_report(workspace, recipe()))) >= 5
+    monkeypatch.setattr(page, "SOURCES_SECONDS", 0.0)
+    source = write_report(workspace, recipe())
+    assert b"<img" not in source
+    assert (
+        "that were rejected without being decoded have no picture here: their sources are read for 0 s"
+        in Page(source).text
+    )
+
+
+def test_the_contents_and_the_empty_states(tmp_path: Path, workspace: Workspace) -> None:
+    source = write_report(workspace, recipe(tiers={"pretrain": {"width": ">= 9999"}})).decode()
+    page = Page(source.encode())
+    links = [attributes["href"][1:] for tag, attributes in page.tags if tag == "a" and attributes["href"] != "#main"]
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert [link for link in links if link in sections] == sections
+    assert re.search(r"\.report nav \{ position: sticky", source)
+    assert "No clip is kept. Most fall at width (>= 9999): 8 of 10." in page.text
 
 
 def test_an_empty_workspace_gives_a_page(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_source_is_read_at_the_moments_of_a_clip(source: str, span: Span) -> N
 def test_a_source_is_read_no_longer_than_it_may(source: str) -> None:
     began = time.process_time()
     strip = strip_of_source(source, Span(0, SECONDS), 5, 0.0)
-    assert 1 <= len(strip.times) <= 5  # of keyframes, which come first
+    assert 1 <= len(strip.times) <= 5  # The container's keyframes come first.
     assert time.process_time() - began < 5
     for picture, moment in zip(pictures_of(strip), strip.times, strict=True):
         assert picture.mean() == pytest.approx(grey(moment), abs=3)
