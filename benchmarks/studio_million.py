@@ -3,8 +3,9 @@
     python -m benchmarks.studio_million [--clips 1000000] [--steps 40] [--keep FOLDER]
 
 Starts `longtake studio` as a user does, on the workspace that benchmarks.stats_million makes. First over HTTP alone: from
-the command to the first funnel, then steps of a drag, gate by gate. Then, where Playwright and Chromium are there, in a
-browser: from opening the page to the drawn funnel, and from the movement of the mouse to the redrawn one.
+the command to the first funnel, then what is asked when an end of a gate is taken and while it moves, gate by gate. Then,
+where Playwright and Chromium are there, in a browser: from opening the page to the drawn funnel, and from the movement of the
+mouse to the redrawn one, with a movement every 30 ms.
 """
 
 from __future__ import annotations
@@ -48,18 +49,34 @@ def over_http(url: str, began: float, steps: int) -> None:
     print(
         f"command to first funnel: {time.perf_counter() - began:.2f} s; {state['clips']} clips, {counts['kept']} kept"
     )
-    seconds = []
+    seconds, taken, films = [], [], []
     for gate, (low, high) in state["tiers"][tier].items():
         scale = state["filters"][gate]
-        for i, end in enumerate(("low", "high")):
+        for end in ("low", "high"):
+            start = time.perf_counter()
+            found = ask(url, "api/focus", {"tiers": state["tiers"], "tier": tier, "gate": gate, "end": end})
+            taken.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            around = {
+                "tiers": state["tiers"],
+                "tier": tier,
+                "gate": gate,
+                "start": max(0, found["line"][0] - 16),
+                "count": 32,
+            }
+            ask(url, "api/film", around)
+            films.append(time.perf_counter() - start)
+        for i in range(2):
             for at in np.linspace(scale["low"], scale["high"], steps + 2)[1:-1]:
                 ends = [low, high]
                 ends[i] = float(min(at, high)) if i == 0 and high is not None else float(at)
                 ends[i] = max(ends[i], low) if i == 1 and low is not None else ends[i]
                 tiers = state["tiers"] | {tier: state["tiers"][tier] | {gate: ends}}
                 start = time.perf_counter()
-                ask(url, "api/decide", {"tiers": tiers, "tier": tier, "gate": gate, "end": end})
+                ask(url, "api/decide", {"tiers": tiers, "tier": tier, "gate": gate})
                 seconds.append(time.perf_counter() - start)
+    print(f"an end of a gate is taken, counted for all of its places: {quantiles(taken)}")
+    print(f"32 clips of the film of a gate: {quantiles(films)}")
     print(f"a step of a drag over HTTP: {quantiles(seconds)}")
     everything = state["tiers"] | {tier: {}}
     start = time.perf_counter()
@@ -91,7 +108,7 @@ def in_browser(url: str, steps: int) -> None:
         page.locator("#funnel tbody tr").first.wait_for()
         print(f"page opened to funnel drawn: {time.perf_counter() - start:.2f} s")
         page.wait_for_timeout(2000)
-        for told, pause in (("one after the other", 250), ("in a quick drag", 30)):
+        for told, pause in (("one after the other", 250), ("with a movement every 30 ms", 30)):
             page.evaluate("performance.clearMeasures()")
             for gate in ("flow", "ssim"):
                 drag(page, gate, steps, pause)
@@ -104,22 +121,27 @@ def in_browser(url: str, steps: int) -> None:
 
 def drag(page: Any, gate: str, steps: int, pause: int) -> None:
     """Pull the low end of a gate to 80 % of its scale, a movement every `pause` ms."""
-    handle, plot = page.locator(f"#gate-{gate} .handle.low"), page.locator(f"#gate-{gate} .plot")
+    page.locator(f"#gate-{gate}").click()
+    page.locator("#h-focus", has_text=gate).wait_for()
+    page.wait_for_timeout(1500)
+    handle, plot = page.locator("#focus .handle.low"), page.locator("#focus .histogram .plot")
     handle.scroll_into_view_if_needed()
     box, room = handle.bounding_box(), plot.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + 40
     goal = room["x"] + 0.8 * room["width"]
     page.mouse.move(x, y)
     page.mouse.down()
+    due = time.perf_counter()
     for i in range(1, steps + 1):
         page.mouse.move(x + (goal - x) * i / steps, y)
-        page.wait_for_timeout(pause)
+        due += pause / 1000
+        time.sleep(max(0.0, due - time.perf_counter()))
     page.mouse.up()
     page.wait_for_timeout(1000)
-    field = page.locator(f"#gate-{gate} .ends input").first
+    field = page.locator("#focus .ends input").first
     field.fill("0")  # The field goes back to its first value.
     field.press("Enter")
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1000)
 
 
 def main() -> None:

@@ -327,6 +327,10 @@ class ClipScores:
         low, _, bound = self.span(name)
         return (np.isnan(low) | bound) & ~self.unknown(name)
 
+    def between(self, name: str) -> Bools:
+        """Clips whose score lies somewhere between the two values of its span."""
+        return self._compare(name)[4]
+
     def unknown(self, name: str) -> Bools:
         """Clips that were measured under the wanted protocol, and of which this score cannot be known: null, with a detail."""
         if name not in self.table.column_names:

@@ -307,7 +307,7 @@ def studio(
     reads = Access.load(access, Reach.of(private=allow_private))
     target = Workspace(workspace)
     target.must_exist()
-    session = Session(target, target.recipe(recipe), rater)
+    session = Session(target, target.recipe(recipe), rater, reads)
     session.begin()  # The session reads while the server is imported.
     try:
         from longtake.curation.looking.studio.server import LOOPBACK, address, listen, serve
@@ -318,4 +318,10 @@ def studio(
     console.print(f"studio: {outside(address(bound, host, token))}  (Ctrl-C ends it)", soft_wrap=True)
     console.print(f"marks are kept as those of {outside(session.marks.who)}; --rater names another", soft_wrap=True)
     with suppress(KeyboardInterrupt):  # Ctrl-C is the way to end it.
-        serve(session, bound, token, reads)
+        serve(
+            session,
+            bound,
+            token,
+            reads,
+            [*(["--access", access] if access else []), *(["--allow-private"] * allow_private)],
+        )

@@ -34,7 +34,30 @@ from tests.e2e.conftest import SHOTS, Watched
 def ready(page: Page, url: str) -> None:
     page.goto(url)
     expect(page.locator("#totals li")).to_have_count(4)
-    expect(page.locator("#inside li, #outside li").first).to_be_visible()
+    expect(page.locator("#strip li[data-clip]").first).to_be_visible()
+    expect(page.locator("#besides table")).to_be_visible()  # the last of what is asked for
+
+
+def focus(page: Page, name: str) -> None:
+    """Take a gate as the one that is looked at."""
+    page.locator(f"#gate-{name}").click()
+    expect(page.locator("#h-focus")).to_have_text(name)
+    still(page)
+
+
+def still(page: Page) -> None:
+    """Until nothing is asked any more."""
+    page.wait_for_timeout(100)
+    expect(page.locator("main")).to_have_attribute("aria-busy", "false")
+
+
+def typed(page: Page, name: str, end: str, value: str) -> None:
+    if page.locator("#h-focus").inner_text() != name:
+        focus(page, name)
+    field = page.locator(f"#focus .ends input[data-end={end}]")
+    field.fill(value)
+    field.press("Enter")
+    settled(page, name)
 
 
 def totals(page: Page) -> dict[str, int]:
@@ -54,19 +77,20 @@ def until(page: Page, expression: str) -> None:
     pytest.fail(f"never: {expression}")
 
 
-def settled(page: Page, name: str, end: str) -> None:
+def settled(page: Page, name: str) -> None:
     """Until the numbers are those of what the field says."""
-    page.wait_for_timeout(100)
-    expect(page.locator("main")).to_have_attribute("aria-busy", "false")
+    still(page)
     assert page.locator("#fault").is_hidden(), page.locator("#fault").inner_text()
-    expect(page.locator("#near-of")).to_contain_text(name)
+    expect(page.locator("#h-focus")).to_have_text(name)
 
 
 def drag(page: Page, name: str, end: str, share: float, steps: int = 12) -> list[dict[str, int]]:
     """Pull an end of a gate to a share of its scale; the totals on the way, before the button is let go."""
-    handle = page.locator(f"#gate-{name} .handle.{end}")
+    if page.locator("#h-focus").inner_text() != name:
+        focus(page, name)
+    handle = page.locator(f"#focus .handle.{end}")
     handle.scroll_into_view_if_needed()
-    box, plot = handle.bounding_box(), page.locator(f"#gate-{name} .plot").bounding_box()
+    box, plot = handle.bounding_box(), page.locator("#focus .histogram .plot").bounding_box()
     assert box is not None
     assert plot is not None
     start, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -77,9 +101,9 @@ def drag(page: Page, name: str, end: str, share: float, steps: int = 12) -> list
         page.mouse.move(start + (plot["x"] + share * plot["width"] - start) * i / steps, y)
         page.wait_for_timeout(80)
         seen.append(totals(page))
-    settled(page, name, end)
-    seen.append(totals(page))
     page.mouse.up()
+    settled(page, name)
+    seen.append(totals(page))
     return seen
 
 
@@ -100,7 +124,7 @@ def test_a_dragged_threshold_counts_as_tiers_does(watched: Watched, served: Stud
     seen = drag(page, "flow", "low", 0.5)
     assert len({shown["kept"] for shown in seen}) > 2  # it changes while the button is down
     drag(page, "psnr", "high", 0.7)
-    settled(page, "psnr", "high")
+    settled(page, "psnr")
     shown = totals(page)
     assert shown["kept"] < before["kept"]
     made = load_recipe(save(page, "dragged"))
@@ -118,23 +142,21 @@ def test_a_dragged_threshold_counts_as_tiers_does(watched: Watched, served: Stud
 def test_by_keyboard_and_by_number(watched: Watched, served: Studio) -> None:
     page = watched.page
     ready(page, served.url)
+    focus(page, "flow")
     handle = page.get_by_role("slider", name="low end of flow")
     handle.focus()
     page.keyboard.press("PageUp")
     page.keyboard.press("ArrowRight")
-    low = float(page.locator("#gate-flow .ends input").first.input_value())
+    low = float(page.locator("#focus .ends input").first.input_value())
     assert low > 2
     assert float(handle.get_attribute("aria-valuenow") or 0) == low
     page.keyboard.press("Home")
     assert handle.get_attribute("aria-valuetext") == "open"
-    field = page.get_by_label("low end of flow, empty: open").last
-    field.fill("12.345678901")
-    field.press("Enter")
-    settled(page, "flow", "low")
+    typed(page, "flow", "low", "12.345678901")
     made = load_recipe(save(page, "typed"))
     assert made.tiers["pretrain"]["flow"].low == 12.345678901
     page.get_by_label("gate flow is on").uncheck()
-    settled(page, "flow", "low")
+    settled(page, "flow")
     page.locator("#save input[name=name]").fill("typed")
     page.get_by_role("button", name="Save recipe").click()
     page.get_by_role("button", name="Replace it").click()
@@ -146,7 +168,7 @@ def test_by_keyboard_and_by_number(watched: Watched, served: Studio) -> None:
 def test_a_clip_plays(watched: Watched, served: Studio) -> None:
     page = watched.page
     ready(page, served.url)
-    page.locator("#inside .open-clip").first.click()
+    page.locator("#strip li[data-verdict=kept] .open-clip").first.click()
     video = page.locator("dialog video")
     expect(page.locator("dialog")).to_contain_text("the encoded clip")
     video.evaluate("video => video.play()")
@@ -159,7 +181,7 @@ def test_a_rejected_clip_plays_from_its_source_and_says_why(watched: Watched, se
     page = watched.page
     ready(page, served.url)
     page.locator("#which").select_option("rejected")
-    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#listed [data-verdict=rejected]").first).to_be_visible()
     page.locator("#listed .open-clip").first.click()
     expect(page.locator("dialog")).to_contain_text("pretrain: rejected")
     why = page.locator("dialog ul.why").first.inner_text()
@@ -180,8 +202,8 @@ def test_what_cannot_play_says_so(watched: Watched, served: Studio, films: Works
     page = watched.page
     ready(page, served.url)
     page.locator("#filter input[name=uri]").fill("OLD.avi")
-    expect(page.locator("#selected")).to_have_text("1 clips")
-    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#selected")).to_have_text("1 clip")
+    expect(page.locator("#listed [data-clip]")).to_have_count(1)
     page.locator("#listed .open-clip").first.click()
     expect(page.locator("dialog")).to_contain_text("this browser cannot play it (mpeg4, avi)")
 
@@ -189,11 +211,8 @@ def test_what_cannot_play_says_so(watched: Watched, served: Studio, films: Works
 def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Workspace) -> None:
     page = watched.page
     ready(page, served.url)
-    page.get_by_label("low end of flow, empty: open").last.fill("")
-    page.get_by_label("low end of flow, empty: open").last.press("Enter")
-    settled(page, "flow", "low")
+    typed(page, "flow", "low", "")
     page.locator("#which").select_option("kept")
-    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#listed [data-clip]").nth(5)).to_be_visible()
     shown = page.locator("#listed [data-clip]").evaluate_all("cards => cards.map((card) => card.dataset.clip)")
     table = films.clips.read(["clip_id"], optional=["flow"]).to_pylist()
@@ -203,13 +222,12 @@ def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Works
         for row in rows:
             page.locator(f"#listed [data-marks='{row['clip_id']}'] button.{kind}").click()
     expect(page.locator("#marked")).to_contain_text("3 good, 3 bad")
-    page.get_by_label("low end of flow, empty: open").last.fill("1")
-    page.get_by_label("low end of flow, empty: open").last.press("Enter")
+    typed(page, "flow", "low", "1")
     button = page.locator("#agreement [data-propose=flow]")
     expect(button).to_be_visible()
     button.click()
-    settled(page, "flow", "low")
-    low = float(page.locator("#gate-flow .ends input").first.input_value())
+    settled(page, "flow")
+    low = float(page.locator("#focus .ends input").first.input_value())
     assert bad[-1]["flow"] < low < good[0]["flow"]
     row = page.locator("#agreement tr", has=page.get_by_role("rowheader", name="flow"))
     expect(row).to_contain_text("100 %")
@@ -220,9 +238,8 @@ def test_mark_propose_save_reload(watched: Watched, served: Studio, films: Works
     page.reload()
     ready(page, served.url)
     expect(page.locator("#marked")).to_contain_text("3 good, 3 bad")
-    page.locator("#compare").select_option("studio/marked.yaml")
+    page.locator("#a").select_option("studio/marked.yaml")
     page.locator("#which").select_option("good")
-    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#listed li")).to_have_count(3)
     assert page.locator("#listed button.good[aria-pressed=true]").count() == 3
     assert not watched.faults
@@ -261,7 +278,6 @@ def test_answers_are_told_in_words_and_compared_with_marks(watched: Watched, fil
         page.screenshot(path=SHOTS / "answers-and-marks.png")
         for clip, which, answer in ((yes[0], "kept", "yes"), (no[0], "kept", "no"), (unsure, "undecided", "not sure")):
             page.locator("#which").select_option(which)
-            page.get_by_role("button", name="Show", exact=True).click()
             page.locator(f"#listed [data-clip='{clip}'] .open-clip").click()
             row = page.locator("dialog tr", has=page.get_by_role("rowheader", name="slideshow"))
             expect(row.locator("td")).to_have_text(answer)
@@ -276,7 +292,6 @@ def test_marks_survive_a_lost_connection_a_reload_and_another_studio(
     page = watched.page
     ready(page, served.url)
     page.locator("#which").select_option("kept")
-    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#listed [data-clip]").nth(3)).to_be_visible()
     first, second, third, fourth = page.locator("#listed [data-clip]").evaluate_all(
         "cards => cards.slice(0, 4).map((card) => card.dataset.clip)"
@@ -331,14 +346,14 @@ def test_another_tier_and_back_to_the_start(watched: Watched, served: Studio) ->
     ready(page, served.url)
     before = totals(page)
     page.get_by_label("finetune").check()
-    settled(page, "width", "low")
+    still(page)
     assert totals(page)["kept"] < before["kept"]
     expect(page.locator("#gate-width")).to_have_class(re.compile("off"))
     page.get_by_label("pretrain").check()
-    settled(page, "width", "low")
+    still(page)
     drag(page, "flow", "low", 0.6)
     assert totals(page) != before
-    page.get_by_role("button", name="Back to the start").click()
+    page.get_by_role("button", name="Back to the recipe").click()
     page.wait_for_timeout(500)
     assert totals(page) == before
 
@@ -351,7 +366,7 @@ def test_hostile_words_are_text_in_the_studio(watched: Watched, tmp_path: Path) 
     workspace = hostile(tmp_path / "workspace")
     with studio(workspace.path) as running:
         ready(page, running.url)
-        page.locator(f"[data-clip='{clip_id('1')}'] .open-clip").first.click()
+        page.locator(f"#listed [data-clip='{clip_id('1')}'] .open-clip").first.click()
         expect(page.locator("dialog .caption")).to_contain_text("<script>alert(1)</script>")
         expect(page.locator("dialog .frames li")).to_have_count(5)
         assert page.locator("dialog img[src=x], dialog script").count() == 0
@@ -425,7 +440,7 @@ def test_a_page_elsewhere_gets_nothing(watched: Watched, served: Studio) -> None
             assert 403 in answers
     finally:
         server.shutdown()
-    assert served.ask("/api/state").data["marks"] == {}
+    assert served.ask("/api/marks", {}).data["marks"] == {}
 
 
 # ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -467,7 +482,7 @@ def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_studio_and_report_are_for_everybody(
     browser: Browser, served: Studio, report: str, width: int, scheme: Any
 ) -> None:
@@ -480,13 +495,13 @@ def test_studio_and_report_are_for_everybody(
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert serious(page) == []
         ready(page, served.url)
-        page.locator("#inside button.good, #outside button.good").first.click()
+        page.locator("#strip button.good").first.click()
         expect(page.locator("#agreement table")).to_be_visible()
         page.wait_for_timeout(500)
         page.screenshot(path=SHOTS / f"studio-{width}-{scheme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert serious(page) == []
-        page.locator(".open-clip").first.click()
+        page.locator("#listed .open-clip").first.click()
         page.wait_for_timeout(500)
         page.screenshot(path=SHOTS / f"clip-{width}-{scheme}.png")
         assert serious(page) == []

@@ -9,6 +9,8 @@ arrays of bytes. What follows is for `longtake.filters.verdicts` to say; here is
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -154,7 +156,11 @@ class Columns:
         return np.asarray(np.where(bound, np.nan, values) if bound.any() else values)
 
     def _scale(self, name: str) -> Scale:
-        return _scale(self._shown[name], self._gates(name))
+        return _scale(self._shown[name], self._gates(name), limits(self.scores.filters[name].unit))
+
+    def span(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], Bools]:
+        """As of `ClipScores.span`: the least and greatest value that a gate looks at, and where these are bounds only."""
+        return self._spans[name]
 
     def _gates(self, name: str) -> list[Gate]:
         return [tier[name] for tier in self.recipe.tiers.values() if name in tier]
@@ -230,8 +236,11 @@ class Columns:
             new[tier] = _Tier(results, tally)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
-                if name in before.others:  # which clips the others pass does not depend on it
-                    new[tier].others[name], new[tier].shares[name] = before.others[name], before.shares[name]
+                # Which clips the others pass does not depend on the gate that moved.
+                if name in before.others:
+                    new[tier].others[name] = before.others[name]
+                if name in before.shares:
+                    new[tier].shares[name] = before.shares[name]
                 rows = np.flatnonzero((old.failed ^ now.failed | old.missing ^ now.missing) & self.counted)
                 if rows.size * 4 < len(self):
                     near = rows[before.tally.of(rows).failed_once_at_most | tally.of(rows).failed_once_at_most]
@@ -272,11 +281,21 @@ class Columns:
         passing = self.passing(tier)
         return np.asarray(passing[self.tiers[tier].tally.of(passing).measured], np.int64)
 
-    def kept_seconds(self, tier: str) -> float:
-        """How long the selected clips that a tier keeps are together."""
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """How long each clip is [clips]."""
         if self._seconds is None:
             self._seconds = clip_seconds(self.scores.table)
-        return float(self._seconds[self.kept(tier)].sum())
+        return self._seconds
+
+    def kept_seconds(self, tier: str) -> float:
+        """How long the selected clips that a tier keeps are together."""
+        return float(self.seconds[self.kept(tier)].sum())
+
+    @property
+    def follows_others(self) -> bool:
+        """Whether a clip's score of one gate depends on what other gates keep: so it is of near-duplicates."""
+        return self._repeats is not None
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""
@@ -432,6 +451,11 @@ class Columns:
         chosen = self.some(rows[seen], most)
         return np.concatenate([chosen, self.some(rows[~seen], most - chosen.size)])
 
+    def seen_first(self, rows: Rows) -> Rows:
+        """`rows`, first those that can be seen."""
+        seen = self._seen[rows]
+        return np.concatenate([rows[seen], rows[~seen]])
+
     def some(self, rows: Rows, most: int) -> Rows:
         """A few of `rows`, spread evenly over them, always the same ones."""
         return rows if rows.size <= most else rows[np.linspace(0, rows.size - 1, most).astype(np.int64)]
@@ -449,8 +473,29 @@ class Columns:
         return int(at)
 
 
-def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
-    """From the 0.5 % to the 99.5 % quantile, and on to every end of a gate, to round numbers."""
+# A unit says in brackets which values its score can have at all: (0-1), (-1 to 1), (0-255), (from 0).
+_RANGE = re.compile(r"\((-?\d+)(?:-| to )(\d+)\)")
+_FROM_ZERO = ("px", "frames/s", "s", "dB", "bits per pixel", "grey levels", "squared", "of 255", "1 (HDR)", "no 0")
+
+
+def limits(unit: str) -> tuple[float, float]:
+    """The least and the greatest value that a score of a unit can have; infinite where it has none."""
+    if found := _RANGE.search(unit):
+        return float(found[1]), float(found[2])
+    if unit.startswith(("share", "probability")):
+        return 0.0, 1.0
+    if unit.startswith("cosine"):
+        return (0.0 if "(0" in unit else -1.0), 1.0
+    if "(from 0)" in unit or unit.startswith(_FROM_ZERO):
+        return 0.0, math.inf
+    return -math.inf, math.inf
+
+
+def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate], within: tuple[float, float]) -> Scale:
+    """Of a share all of it, from 0 to 1. Of others from the 0.5 % to the 99.5 % quantile, and on to every end of a gate, to round
+    numbers; an axis shows no value that the score cannot have (within)."""
+    if within == (0.0, 1.0):
+        return Scale(*within)
     known = values[:: max(1, values.size // 200_000)]  # an axis need not be exact
     known = known[~np.isnan(known)]
     ends = [end for gate in gates for end in (gate.low, gate.high) if np.isfinite(end)]
@@ -463,7 +508,9 @@ def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate]) -> Scale:
     if known.size and known.min() >= 0:
         low = max(low, 0.0)
     fine = step / 10
-    return Scale(float(np.round(np.floor(low / fine) * fine, 12)), float(np.round(np.ceil(high / fine) * fine, 12)))
+    low, high = np.round(np.floor(low / fine) * fine, 12), np.round(np.ceil(high / fine) * fine, 12)
+    inside = max(float(low), within[0]), min(float(high), within[1])
+    return Scale(*inside) if inside[0] < inside[1] else Scale(float(low), float(high))
 
 
 def _binned(bins: npt.NDArray[np.uint8]) -> Counts:

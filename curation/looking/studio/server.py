@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -26,7 +26,10 @@ from starlette.routing import Route
 
 from longtake.curation.access import Access, Source, is_plain_file, open_source
 from longtake.curation.errors import RowError, SetupError
-from longtake.curation.looking.studio.session import Session, StudioError, word
+from longtake.curation.looking.pictures import NoStrip
+from longtake.curation.looking.studio import choosing, writing
+from longtake.curation.looking.studio.asked import StudioError
+from longtake.curation.looking.studio.session import Session
 from longtake.curation.recipe import RecipeError
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import container_of
@@ -44,14 +47,8 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
-_ASSETS = {
-    "studio.css": ("studio/static", "text/css"),
-    "report.css": ("report", "text/css"),
-    "studio.js": ("studio/static", "text/javascript"),
-    "gates.js": ("studio/static", "text/javascript"),
-    "clips.js": ("studio/static", "text/javascript"),
-    "funnels.js": ("studio/static", "text/javascript"),
-}
+_KINDS = {"css": "text/css", "js": "text/javascript"}
+_ASSET = re.compile(r"[a-z]+\.(css|js)")
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits: an exabyte
 
 Scope = MutableMapping[str, Any]
@@ -112,10 +109,13 @@ class Guard:
         return None
 
 
-def make_app(session: Session, token: str | None = None, access: Access | None = None) -> Guard:
+def make_app(
+    session: Session, token: str | None = None, access: Access | None = None, options: Sequence[str] = ()
+) -> Guard:
     """The studio as an ASGI application. token: asked for if it is not None. access: what lets it play remote sources (None:
-    what the environment gives)."""
+    what the environment gives). options: of `longtake curate`, for a run that a page begins."""
     access = access or Access.load()
+    runs = writing.Runs(session, options)
 
     def page(request: Request) -> Response:
         text = (files("longtake.curation.looking.studio") / "static" / "index.html").read_text(encoding="utf-8")
@@ -123,19 +123,20 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
 
     def asset(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in _ASSETS:
+        kind = _ASSET.fullmatch(name)
+        folder = files("longtake.curation.looking") / ("report" if name == "report.css" else "studio/static")
+        if kind is None or not (folder / name).is_file():
             return PlainTextResponse("no such file", 404)
-        folder, kind = _ASSETS[name]
-        text = (files("longtake.curation.looking") / folder / name).read_text(encoding="utf-8")
-        return Response(text, media_type=kind, headers={"cache-control": "no-cache"})
+        text = (folder / name).read_text(encoding="utf-8")
+        return Response(text, media_type=_KINDS[kind[1]], headers={"cache-control": "no-cache"})
 
     def picture(request: Request) -> Response:
         number = request.path_params["number"]
-        if not number.isascii() or not number.isdecimal() or len(number) > 3:
-            return PlainTextResponse("no such picture", 404)
+        if len(number) != 1 or number not in "01234":
+            return PlainTextResponse("a clip has pictures 0 to 4", 404)
         found = session.picture(request.path_params["clip"], int(number))
-        if found is None:
-            return PlainTextResponse("no such picture", 404)
+        if isinstance(found, NoStrip):
+            return PlainTextResponse(found.why, 503 if found.again else 404)
         return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     def video(request: Request) -> Response:
@@ -154,7 +155,30 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
             body += piece
             if len(body) > MOST_BODY:
                 return PlainTextResponse("too much of a question", 413)
-        return await run_in_threadpool(_answer, session, request.path_params["what"], parse_question(body))
+        return await run_in_threadpool(answer, request.path_params["what"], parse_question(body))
+
+    def answer(what: str, question: dict[str, Any]) -> Response:
+        answers: dict[str, Callable[[], Any]] = {
+            "decide": lambda: session.decide(question),
+            "focus": lambda: session.focus(question),
+            "film": lambda: session.film(question),
+            "beside": lambda: session.beside(question),
+            "clips": lambda: session.clips(question),
+            "clip": lambda: session.clip(question),
+            "marks": lambda: choosing.marks_of(session, question),
+            "mark": lambda: choosing.mark(session, question),
+            "agreement": lambda: choosing.agreement_of(session, question),
+            "audit": lambda: choosing.audit(session, question),
+            "cost": lambda: writing.cost(session, question),
+            "funnels": lambda: writing.funnels(session, question),
+            "save": lambda: writing.save(session, question),
+            "reload": lambda: session.reload(),
+            "run": lambda: runs.start(question),
+            "stop": lambda: runs.stop(),
+        }
+        if what not in answers:
+            return PlainTextResponse("no such question", 404)
+        return JSONResponse(answers[what]())
 
     def state(request: Request) -> Response:
         return JSONResponse(session.state())
@@ -162,15 +186,19 @@ def make_app(session: Session, token: str | None = None, access: Access | None =
     def origins(request: Request) -> Response:
         return JSONResponse(session.sources())
 
-    def clip(request: Request) -> Response:
-        return JSONResponse(session.clip(request.path_params["clip"]))
+    def playing(request: Request) -> Response:
+        return JSONResponse(session.playing(request.path_params["clip"]))
+
+    def run_state(request: Request) -> Response:
+        return JSONResponse(runs.state())
 
     routes = [
         Route("/", page),
         Route("/static/{name}", asset),
         Route("/api/state", state),
         Route("/api/sources", origins),
-        Route("/api/clip/{clip}", clip),
+        Route("/api/run", run_state),
+        Route("/api/playing/{clip}", playing),
         Route("/api/{what}", ask, methods=["POST"]),
         Route("/clips/{clip}/{number}.jpg", picture),
         Route("/clips/{clip}/{what:str}.video", video),
@@ -209,21 +237,6 @@ def parse_question(body: bytes) -> dict[str, Any]:
     if not isinstance(question, dict):
         raise StudioError("a question is an object")
     return question
-
-
-def _answer(session: Session, what: str, question: dict[str, Any]) -> Response:
-    answers: dict[str, Callable[[], Any]] = {
-        "decide": lambda: session.decide(question),
-        "clips": lambda: session.clips(question),
-        "mark": lambda: session.mark(word(question, "clip") or "", word(question, "mark")),
-        "agreement": lambda: session.agreement(word(question, "tier") or ""),
-        "funnels": lambda: session.funnels(question),
-        "compare": lambda: session.compare(word(question, "recipe") or ""),
-        "save": lambda: session.save(question),
-    }
-    if what not in answers:
-        return PlainTextResponse("no such question", 404)
-    return JSONResponse(answers[what]())
 
 
 def _video(source: Source, wanted: str | None) -> Response:
@@ -276,13 +289,18 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(session: Session, bound: socket.socket, token: str | None, access: Access | None = None) -> None:
+def serve(
+    session: Session, bound: socket.socket, token: str | None, access: Access | None = None, options: Sequence[str] = ()
+) -> None:
     """Answer until Ctrl-C, about a session that has begun."""
     config = uvicorn.Config(
-        make_app(session, token, access), log_level="warning", server_header=False, ws="none", lifespan="off", use_colors=False,
-        timeout_graceful_shutdown=1,
+        make_app(session, token, access, options), log_level="warning", server_header=False, ws="none", lifespan="off",
+        use_colors=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[bound])
+    try:
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        session.close()
 
 
 def address(bound: socket.socket, host: str, token: str | None) -> str:

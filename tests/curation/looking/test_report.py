@@ -23,12 +23,14 @@ from longtake.curation.clip_table import clip_scores, rows_table
 from longtake.curation.looking.compare import named_recipes
 from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.clips import ClipView, Looker
-from longtake.curation.looking.report.columns import BINS, Columns
+from longtake.curation.looking.report.columns import BINS, Columns, Scale, _scale, limits
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.looking.stats import funnel, tier_counts
+from longtake.curation.looking.studio.strip import sweep
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier
+from longtake.filters.registry import available, filter_class
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.frames import StoredFrames, StoredStrip, frames_writer
@@ -129,6 +131,48 @@ def assert_as_decide(columns: Columns, scores: ClipScores, tiers: dict[str, Tier
         told = columns.result(tier, few)
         assert [told.alone(i) for i in range(len(few))] == [expected.alone(row) for row in few.tolist()]
         assert [told.missing(i) for i in range(len(few))] == [expected.missing(row) for row in few.tolist()]
+
+
+@pytest.mark.parametrize("name", list(available()))
+def test_an_axis_shows_no_value_that_a_score_cannot_have(name: str) -> None:
+    """Zeros alone, under a gate at 0.05 as of artifacts: the axis of a share went from -0.48 to 0.59."""
+    for backend in available()[name]:
+        unit = filter_class(name, backend).unit
+        low, high = limits(unit)
+        scale = _scale(np.zeros(9), [Gate(high=0.05)], (low, high))
+        assert scale.low < scale.high
+        assert name == "aesthetic" or scale.low >= low
+        assert scale.high <= high
+        if "share" in unit or unit == "probability":
+            assert scale == Scale(0.0, 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tiers=TIERS, tier=st.sampled_from(list(MADE.tiers)), end=st.sampled_from(["low", "high"]))
+def test_every_place_of_an_end_keeps_what_the_gate_set_there_keeps(tiers: dict[str, Tier], tier: str, end: str) -> None:
+    """Scores on the places, bounds, scores between two values, clips without a score: what `sweep` counts at once."""
+    grid = np.array([-0.5, 0, 1, 2.5, 3, 7, 8.0, 9.5])
+    seconds = np.arange(len(SCORES.table)) / 7
+    columns, there = Columns.of(SCORES, MADE), Columns.of(SCORES, MADE)
+    columns._seconds = there._seconds = seconds
+    columns.set(tiers)
+    for name, gate in tiers[tier].items():
+        found = sweep(columns, tier, name, end, list(tiers[tier]), grid)
+        assert found is not None
+        for at, place in enumerate([*grid.tolist(), -np.inf if end == "low" else np.inf]):
+            ends = (place, gate.high) if end == "low" else (gate.low, place)
+            if ends[0] > ends[1] or np.isinf(ends).all():
+                continue
+            there.set({**tiers, tier: {**tiers[tier], name: Gate(*ends)}})
+            counts = there.counts(tier)
+            of_gate = counts["gates"][name]
+            told = [found[key][at] for key in ("kept", "undecided", "rejected", "failed", "alone", "so_far")]
+            assert told == [
+                counts["kept"], counts["undecided"], counts["rejected"], of_gate["failed"], of_gate["only_failure"],
+                of_gate["only_failure_so_far"],
+            ]  # fmt: skip
+            assert [left[at] for left in found["left"]] == [row["left"] for row in there.funnel(tier)]
+            assert found["seconds"][at] == pytest.approx(there.kept_seconds(tier), abs=0.01)
 
 
 @settings(max_examples=60, deadline=None)

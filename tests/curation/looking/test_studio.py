@@ -25,8 +25,10 @@ from typer.testing import CliRunner
 from longtake.curation.cli.main import app
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import statistics
+from longtake.curation.looking.studio.asked import StudioError
 from longtake.curation.looking.studio.marks import FEWEST, Marks, agreement, propose, this_user
-from longtake.curation.looking.studio.session import Session, StudioError
+from longtake.curation.looking.studio.session import Session
+from longtake.curation.looking.studio.writing import save
 from longtake.curation.looking.tiering import retier
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
@@ -61,6 +63,10 @@ def decide(served: Studio, tiers: Any = TIERS, **more: Any) -> Any:
     return served.ask("/api/decide", {"tiers": tiers, "tier": "pretrain", **more}).data
 
 
+def look(served: Studio, letter: str) -> Any:
+    return served.ask("/api/clip", {"tiers": TIERS, "tier": "pretrain", "clip": clip_id(letter)})
+
+
 def files(workspace: Workspace) -> dict[str, str]:
     """Everything in a workspace, by content."""
     found = sorted(path for path in Path(workspace.path).rglob("*") if path.is_file())
@@ -74,7 +80,8 @@ def test_the_counts_are_those_of_stats(served: Studio, workspace: Workspace) -> 
     expected = statistics(workspace, recipe())
     answer = decide(served)
     for tier, counts in answer["counts"].items():
-        assert {k: v for k, v in counts.items() if k not in ("entering", "leaving")} == expected.summary["tiers"][tier]
+        moved = {"entering", "leaving", "entering_seconds", "leaving_seconds"}
+        assert {key: value for key, value in counts.items() if key not in moved} == expected.summary["tiers"][tier]
         assert (counts["entering"], counts["leaving"]) == (0, 0)
     assert answer["funnel"] == expected.funnels["pretrain"]
 
@@ -89,16 +96,50 @@ def test_a_moved_gate_tells_what_tiers_tells(served: Studio, workspace: Workspac
         )  # fmt: skip
 
 
-def test_clips_on_both_sides_of_an_end(served: Studio) -> None:
-    near = decide(served, TIERS, gate="psnr", end="high")["near"]
-    assert [(clip["id"][0], clip["score"], clip["measured"]) for clip in near["outside"]] == [
-        ("d", 25, False)  # e fails width, too
-    ]
-    assert [clip["measured"] for clip in near["inside"]] == sorted(
-        (clip["measured"] for clip in near["inside"]), reverse=True
-    )
-    assert {clip["id"][0] for clip in near["inside"]} <= set("abgi1")
-    assert decide(served, TIERS, gate="width", end="high")["near"] == {"inside": [], "outside": []}  # it is open
+def test_the_film_of_a_gate_is_sorted_and_has_a_line(served: Studio) -> None:
+    question = {"tiers": TIERS, "tier": "pretrain", "gate": "psnr"}
+    film = served.ask("/api/film", question).data
+    shown = [(clip["id"][0], clip["score"], clip["verdict"], clip["measured"]) for clip in film["clips"]]
+    scores = [score for _, score, _, _ in shown]
+    assert scores == sorted(scores)
+    # e and h fail another gate, c has no score, j an old one; g lacks its similarity
+    assert {letter for letter, *_ in shown} == set("abdg1") - {"b"}
+    assert shown[-1] == ("d", 25, "rejected", False)
+    assert ("g", 8, "undecided", False) in shown
+    assert film["of"] == len(shown)
+    line = decide(served, gate="psnr")["line"]
+    assert line == [0, len(shown) - 1]  # only d lies outside
+    pages = [served.ask("/api/film", {**question, "start": at, "count": 1}).data["clips"] for at in range(len(shown))]
+    assert [clip["id"] for page in pages for clip in page] == [clip["id"] for clip in film["clips"]]
+    assert served.ask("/api/film", {**question, "start": 99}).data["clips"] == []
+
+
+def test_what_a_place_of_an_end_keeps_is_what_the_gate_set_there_keeps(served: Studio) -> None:
+    for tier, gates in TIERS.items():
+        for name, ends in gates.items():
+            for i, end in enumerate(("low", "high")):
+                question = {"tiers": TIERS, "tier": tier, "gate": name, "end": end}
+                found = served.ask("/api/focus", question).data
+                assert found["places"] == sorted(found["places"])
+                for at in {0, len(found["places"]) // 2, len(found["places"]) - 1}:
+                    moved = list(ends)
+                    moved[i] = found["places"][at]
+                    if None not in moved and moved[0] > moved[1]:
+                        continue
+                    there = decide(served, {**TIERS, tier: {**gates, name: moved}}, tier=tier, gate=name)
+                    counts = there["counts"][tier]
+                    sweep = found["sweep"]
+                    for key in ("kept", "undecided", "rejected"):
+                        assert sweep[key][at] == counts[key], (tier, name, end, moved)
+                    assert sweep["seconds"][at] == pytest.approx(there["kept_seconds"][tier])
+                    assert [left[at] for left in sweep["left"]] == [row["left"] for row in there["funnel"]]
+                    assert found["ranks"][at] == there["line"][i]
+
+
+def test_an_empty_film_says_why(served: Studio) -> None:
+    tiers = {**TIERS, "pretrain": {"width": [9000, None], "psnr": [4, 20]}}
+    found = served.ask("/api/focus", {"tiers": tiers, "tier": "pretrain", "gate": "psnr", "end": "low"}).data
+    assert (found["clips"], found["empty"]["gates"]) == (0, [["width", found["empty"]["scored"]]])
 
 
 def test_filters_by_source_address_and_caption(served: Studio) -> None:
@@ -111,43 +152,59 @@ def test_filters_by_source_address_and_caption(served: Studio) -> None:
     assert decide(served)["selected"] == 12
 
 
-def test_another_recipe_to_compare_with(served: Studio, workspace: Workspace) -> None:
-    served.ask("/api/compare", {"recipe": "embedded"})
-    counts = decide(served)["counts"]
+def test_another_recipe_to_hold_against(served: Studio) -> None:
+    counts = decide(served, against={"recipe": "embedded"})["counts"]
     assert counts["pretrain"]["entering"] == counts["pretrain"]["kept"]  # there, its flow is missing
-    assert served.ask("/api/compare", {"recipe": "../../recipe"}).status == 400
-    served.ask("/api/compare", {"recipe": "as it began"})
+    question = {"tiers": TIERS, "tier": "pretrain", "against": {"recipe": "../../recipe"}}
+    assert served.ask("/api/decide", question).status == 400
     assert decide(served)["counts"]["pretrain"]["entering"] == 0
 
 
+def test_two_settings_side_by_side(served: Studio, workspace: Workspace) -> None:
+    """A is TIERS and B is MOVED, whoever else asks about something else meanwhile."""
+    changed = recipe(tiers={t: {g: list(ends) for g, ends in gates.items()} for t, gates in MOVED.items()})
+    decide(served, {**TIERS, "finetune": {}})
+    found = served.ask("/api/beside", {"tiers": MOVED, "tier": "finetune", "against": {"tiers": TIERS}}).data
+    for change in retier(workspace, recipe(), changed).tiers:
+        told = found["tiers"][change.tier]
+        assert (told["a"]["clips"], told["b"]["clips"]) == (change.before, change.after)
+        assert (told["entering"], told["leaving"]) == (change.entering, change.leaving)
+        assert told["b"]["seconds"] - told["a"]["seconds"] == told["entering_seconds"] - told["leaving_seconds"]
+    for which in ("entering", "leaving"):
+        assert len(found["cards"][which]) == found["tiers"]["finetune"][which]
+
+
 def test_all_of_one_clip(served: Studio) -> None:
-    decide(served)
-    told = served.ask(f"/api/clip/{clip_id('b')}").data
+    told = look(served, "b").data
     assert told["alone"] == {"pretrain": "alone", "finetune": "alone"}
-    assert served.ask(f"/api/clip/{clip_id('d')}").data["alone"] == {
+    assert look(served, "d").data["alone"] == {
         "pretrain": "alone as far as measured", "finetune": "alone",
     }  # fmt: skip
     assert told["reasons"]["pretrain"] == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
     assert told["failures"]["finetune"] == [{"gate": "psnr", "range": "[4, 10]", "score": 15.0, "excess": 5.0}]
-    assert served.ask("/api/clip/nonsense").status == 404
-    shown = served.ask(f"/api/clip/{clip_id('1')}").data
+    assert served.ask("/api/clip", {"tier": "pretrain", "clip": "nonsense"}).status == 404
+    shown = look(served, "1").data
     assert shown["uri"].startswith("/videos/<script>alert(1)</script>")
     assert len(shown["sub_captions"][0]) == len(HOSTILE)  # all of it; the page puts it in as text
     picture = served.ask(f"/clips/{clip_id('1')}/2.jpg")
     assert (picture.headers["content-type"], picture.body[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     assert served.ask(f"/clips/{clip_id('1')}/7.jpg").status == 404
-    assert served.ask(f"/clips/{clip_id('a')}/0.jpg").status == 404
+    gone = served.ask(f"/clips/{clip_id('a')}/0.jpg")
+    assert gone.status == 503  # it may come back
+    assert b"No picture of this clip is stored, and its source /videos/[red]v1[/red].mp4 cannot be shown" in gone.body
 
 
 def test_lists_of_clips(served: Studio) -> None:
     decide(served)
 
     def listed(which: str, **more: str) -> str:
-        clips = served.ask("/api/clips", {"tier": "pretrain", "which": which, **more}).data
+        found = served.ask("/api/clips", {"tiers": TIERS, "tier": "pretrain", "which": which, **more}).data
+        clips = found["clips"]
+        assert found["of"] == len(clips)
         return "".join(sorted(clip["id"][0] for clip in clips))
 
     assert listed("kept") == "1a"
-    first = served.ask("/api/clips", {"tier": "pretrain", "which": "kept"}).data[0]
+    first = served.ask("/api/clips", {"tiers": TIERS, "tier": "pretrain", "which": "kept"}).data["clips"][0]
     assert (first["id"], first["frames"]) == (clip_id("1"), True)  # A clip with frames comes first.
     assert listed("undecided") == "gj"
     assert listed("error") == "2fi"
@@ -185,6 +242,11 @@ def test_numbers_that_are_none_are_refused(served: Studio) -> None:
     assert served.ask("/api/decide", b" " * 1_100_000).status == 413
 
 
+ASKED = [
+    "decide", "focus", "film", "beside", "clips", "clip", "mark", "agreement", "audit", "cost", "funnels", "save",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -200,7 +262,7 @@ def test_numbers_that_are_none_are_refused(served: Studio) -> None:
         '{"tier": "pretrain"}'.encode("utf-16"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "funnels", "save"])
+@pytest.mark.parametrize("what", ASKED)
 def test_what_is_no_question_is_refused(served: Studio, what: str, body: bytes) -> None:
     answer = served.ask(f"/api/{what}", body)
     assert (answer.status, len(answer.body) < 1000) == (400, True), answer.body[:500]
@@ -215,6 +277,7 @@ VALUES = st.recursive(
 # The keys that a question may hold, so that arbitrary values stand at places where they are read.
 KEYS = (
     "tiers", "tier", "gate", "end", "selection", "whole", "which", "clip", "mark", "recipe", "recipes", "name", "replace",
+    "against", "start", "count", "seed", "who", "note",
 )  # fmt: skip
 SENSIBLE = st.sampled_from(
     [
@@ -238,7 +301,7 @@ TIERS_GONE_WRONG = st.fixed_dictionaries(
 QUESTIONS = st.dictionaries(st.sampled_from(KEYS), SENSIBLE | VALUES | TIERS_GONE_WRONG)
 
 
-@pytest.mark.parametrize("what", ["decide", "clips", "mark", "agreement", "compare", "funnels", "save"])
+@pytest.mark.parametrize("what", ASKED)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=QUESTIONS | VALUES)
 def test_no_question_is_a_fault_of_the_server(played: Studio, what: str, question: Any) -> None:
@@ -272,7 +335,9 @@ def test_only_marks_are_written_before_save(tmp_path: Path) -> None:
         decide(running, MOVED, gate="psnr", end="low")
         running.ask("/api/agreement", {"tier": "pretrain"})
         running.ask("/api/clips", {"tier": "pretrain", "which": "kept"})
-        running.ask(f"/api/clip/{clip_id('a')}")
+        look(running, "a")
+        running.ask("/api/focus", {"tier": "pretrain", "gate": "psnr", "end": "low"})
+        running.ask("/api/cost", {"tier": "pretrain"})
         assert files(target) == before
         running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good"})
         running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
@@ -292,7 +357,7 @@ def test_only_marks_are_written_before_save(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["tiers", target.path, "-r", saved["saved"]])
     assert done.exit_code == 0, done.output
     with studio(target.path) as running:  # the marks are there again
-        assert running.ask("/api/state").data["marks"] == {clip_id("a"): "good"}
+        assert running.ask("/api/marks", {}).data["marks"] == {clip_id("a"): "good"}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +373,7 @@ def test_an_exact_threshold_survives_the_file(tmp_path: Path) -> None:
     session = Session(fill(tmp_path / "workspace"), recipe())
     session.load()
     ends = [0.1 + 0.2, 1e7 + 1 / 3]
-    saved = session.save({"tiers": {**TIERS, "finetune": {"psnr": ends}}, "name": "exact"})
+    saved = save(session, {"tiers": {**TIERS, "finetune": {"psnr": ends}}, "name": "exact"})
     gate = load_recipe(saved["saved"]).tiers["finetune"]["psnr"]
     assert [gate.low, gate.high] == ends
 
@@ -363,10 +428,9 @@ def test_a_proposal_is_a_round_number_between_good_and_bad() -> None:
 
 def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
     for letter, mark in zip("abcdg1", ["good", "bad", "bad", "bad", "good", "good"], strict=True):
-        marks = served.ask("/api/mark", {"clip": clip_id(letter), "mark": mark}).data
+        marks = served.ask("/api/mark", {"clip": clip_id(letter), "mark": mark}).data["marks"]
     assert marks[clip_id("b")] == "bad"
-    decide(served)
-    found = served.ask("/api/agreement", {"tier": "pretrain"}).data
+    found = served.ask("/api/agreement", {"tiers": TIERS, "tier": "pretrain"}).data
     assert (found["good"], found["bad"]) == (3, 3)
     psnr = found["gates"]["psnr"]  # c has no psnr; d alone is stopped
     assert [psnr[k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [3, 0, 1, 1]
@@ -405,8 +469,7 @@ def test_a_mark_is_on_the_disk_when_it_is_answered(tmp_path: Path) -> None:
     workspace = fill(tmp_path / "workspace")
     began = datetime.now(UTC)
     with studio(workspace.path, "--rater", "Ada L.") as running:
-        decide(running, MOVED)
-        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad"})
+        running.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad", "tiers": MOVED})
         (file,) = Path(workspace.path, "studio", "marks").glob("*.jsonl")
         (line,) = map(json.loads, file.read_text().splitlines())
         running.kill()
@@ -446,9 +509,9 @@ def test_two_studios_on_one_workspace_lose_nothing(tmp_path: Path) -> None:
             list(threads.map(ask, by_clip.values()))
         both = {clip_id(letter): "good" for letter in letters}
         for running in (one, two):
-            state = running.ask("/api/state").data
-            assert (state["rater"], state["marks"], state["others"]) == (this_user(), both, {"bob": 3})
-        assert other.ask("/api/state").data["marks"] == {clip_id(letter): "good" for letter in letters[:3]}
+            state = running.ask("/api/marks", {}).data
+            assert (state["who"], state["marks"], state["others"]) == (this_user(), both, {"bob": 3})
+        assert other.ask("/api/marks", {}).data["marks"] == {clip_id(letter): "good" for letter in letters[:3]}
         assert one.ask("/api/agreement", {"tier": "pretrain"}).data["good"] == 10
     assert marked(workspace) == {
         this_user(): {clip_id(letter): True for letter in letters},
@@ -514,6 +577,55 @@ def test_marks_that_cannot_be_read_stop_the_start(tmp_path: Path, line: str) -> 
     assert (done.exit_code, f"line 2 of {file}" in done.output.replace("\n", "")) == (3, True)
 
 
+def test_several_raters_by_name_with_notes(tmp_path: Path) -> None:
+    """One studio, several people at it: each mark is its rater's, and what they say of the same clips is compared."""
+    with studio(fill(tmp_path / "workspace").path) as running:
+        said = {"ada": "ggbgb", "bob": "ggbbb"}
+        for who, marks in said.items():
+            for letter, mark in zip("abcde", marks, strict=True):
+                word = {"g": "good", "b": "bad"}[mark]
+                question = {"clip": clip_id(letter), "mark": word, "who": who, "note": f"{letter} by {who}"}
+                assert running.ask("/api/mark", question).data["who"] == who
+        found = running.ask("/api/marks", {"who": "bob"}).data
+        assert (found["who"], len(found["marks"]), found["others"]) == ("bob", 5, {"ada": 5})
+        assert found["notes"][clip_id("a")] == "a by bob"
+        (pair,) = found["raters"]["pairs"]
+        assert (pair["clips"], pair["same"], round(pair["kappa"], 2)) == (5, 4, 0.62)  # (4/5 - 12/25) / (13/25)
+        assert found["raters"]["disputed"] == [clip_id("d")]
+        told = running.ask("/api/agreement", {"tier": "pretrain", "who": "bob"}).data
+        assert (told["good"], told["bad"]) == (2, 3)
+        assert [clip["id"] for clip in told["lost"]["clips"]] == [clip_id("b")]
+        assert told["lost"]["clips"][0]["by"] == ["text_similarity"]
+        for name in ("", " ", "a\nb", "x" * 65):
+            assert running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good", "who": name}).status == 400
+        assert running.ask("/api/mark", {"clip": clip_id("a"), "mark": "good", "note": "x" * 2001}).status == 400
+
+
+def test_an_audit_draws_kept_clips_and_counts_their_marks(served: Studio) -> None:
+    question = {"tiers": TIERS, "tier": "pretrain", "who": "auditor", "seed": 5}
+    found = served.ask("/api/audit", question).data
+    assert (found["kept"], sorted(clip["id"][0] for clip in found["clips"])) == (2, ["1", "a"])
+    assert served.ask("/api/audit", question).data == found
+    served.ask("/api/mark", {"clip": clip_id("a"), "mark": "good", "who": "auditor"})
+    served.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad", "who": "auditor"})  # was not drawn
+    told = served.ask("/api/audit", question).data["told"]
+    assert (told["drawn"], told["marked"], told["good"], told["share"]) == (2, 1, 1, 1.0)
+    assert round(told["low"], 2) == 0.21  # Wilson's of 1 out of 1
+
+
+def test_what_a_change_costs(served: Studio) -> None:
+    """Nothing has to be measured to keep less. To keep more, d needs what was not measured of it."""
+
+    def rows(tiers: Any) -> dict[str, int]:
+        return {row["stage"]: row["rows"] for row in served.ask("/api/cost", {"tiers": tiers, "tier": "pretrain"}).data}
+
+    before = rows(TIERS)
+    after = rows({**TIERS, "pretrain": {"width": [1280, None], "psnr": [4, 30], "artifacts": [None, 0.05]}})
+    assert after["scan"] > before["scan"] or after["score"] > before["score"]
+    cpu = served.ask("/api/cost", {"tiers": TIERS, "tier": "pretrain"}).data[0]["cpu_seconds"]
+    assert cpu == pytest.approx(before["scan"] * 38 / 4)  # two runs of the scan: 38 s of CPU for 4 films
+
+
 # ── who gets in ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 QUESTION = {"tiers": TIERS, "tier": "pretrain"}
@@ -551,7 +663,7 @@ def test_questions_of_other_origins_and_forms_are_refused(served: Studio) -> Non
     [
         "/static/../session.py", "/static/..%2fsession.py", "/static/%2e%2e/session.py", "/static/....//x", "/static//etc/passwd",
         "/clips/..%2f..%2f..%2fetc%2fpasswd/source.video", "/clips/%2e%2e/source.video", "/clips/../../../etc/passwd",
-        "/api/clip/..%2f..%2frecipe.yaml", f"/clips/{'a' * 32}/..%2f..%2frecipe.video", "//etc/passwd", "/recipe.yaml",
+        "/api/playing/..%2f..%2frecipe.yaml", f"/clips/{'a' * 32}/..%2f..%2frecipe.video", "//etc/passwd", "/recipe.yaml",
     ],
 )  # fmt: skip
 def test_no_path_leads_out(served: Studio, path: str) -> None:
@@ -615,7 +727,8 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
             assert running.ask(path, range=f"bytes=0-{number}").status in (200, 206, 400, 416)
         assert running.ask(f"/clips/{clip_id('b')}/encoded.video").status == 404
         assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # its file is not there
-        assert running.ask(f"/api/clip/{clip_id('a')}").data["encoded"] is True
+        assert running.ask(f"/api/playing/{clip_id('a')}").data == {"what": "encoded", "start": 0, "end": None}
+        assert running.ask(f"/api/playing/{clip_id('b')}").data == {"what": "source", "start": 0, "end": 15}
 
 
 def test_a_remote_source_comes_in_ranges_too() -> None:
@@ -659,4 +772,4 @@ def test_the_studio_asks_sensibly(tmp_path: Path) -> None:
     with pytest.raises(StudioError, match="no tier"):
         session.decide({"tiers": TIERS, "tier": "third"})
     with pytest.raises(StudioError, match="no end"):
-        session.decide({"tiers": TIERS, "tier": "pretrain", "gate": "psnr", "end": "middle"})
+        session.focus({"tiers": TIERS, "tier": "pretrain", "gate": "psnr", "end": "middle"})

@@ -1,11 +1,12 @@
-// Clips: as cards, and one of them at large, with its video. Everything that comes from outside is put in as text.
+// Clips: as cards, playing in their place, and one of them at large. Everything that comes from outside is put in as text.
 
-import {count, digits, element} from "./gates.js";
+import {ask, digits, element, lasting} from "./dom.js";
 
 // A drag shows hundreds of clips, and its questions must not wait for their pictures: these come when it rests, and while
-// it goes on, after half a second; two at a time, and none of a card that is gone.
+// it goes on, after half a second; four at a time, those of the film first, and none of a card that is gone.
 const REST = 120;
 const PATIENCE = 500;
+const AT_ONCE = 4;
 const waiting = [];
 let loading = 0;
 let moved = 0;
@@ -23,46 +24,134 @@ function load() {
     later = setTimeout(load, Math.min(moved + REST, due) - now);
     return;
   }
-  while (loading < 2 && waiting.length) {
-    const [picture, address] = waiting.shift();
-    if (!picture.isConnected) continue;
+  while (loading < AT_ONCE && waiting.length) {
+    const [image, address] = waiting.shift();
+    if (!image.isConnected) continue;
     loading += 1;
     const done = () => {
       loading -= 1;
       load();
     };
-    picture.addEventListener("load", done, {once: true});
-    picture.addEventListener("error", done, {once: true});
-    picture.src = address;
+    image.addEventListener("load", done, {once: true});
+    image.addEventListener("error", done, {once: true});
+    image.src = address;
+  }
+}
+
+const TRIES = 5;  // of a picture that may be there in a moment: sources are read one after the other
+const none = (why) => element("span", {class: "blank"}, why);
+
+// A clip's picture; where there is none, the sentence that says why, and the picture once it is there.
+export function picture(clip, first = false) {
+  const address = `/clips/${clip.id}/2.jpg`;
+  const made = (n) => {
+    const image = element("img", {alt: "", draggable: "false"});
+    image.addEventListener("error", async () => {
+      const answer = await fetch(address).catch(() => null);
+      const blank = none(answer && !answer.ok ? await answer.text() : "Its picture cannot be read.");
+      image.replaceWith(blank);
+      if (answer?.status === 503 && n < TRIES) setTimeout(() => blank.isConnected && blank.replaceWith(made(n + 1)), 2000 * n);
+    }, {once: true});
+    if (!waiting.length) due = performance.now() + PATIENCE;
+    const wanted = [image, n > 1 ? `${address}?${n}` : address];
+    if (first) waiting.unshift(wanted);
+    else waiting.push(wanted);
+    setTimeout(load);  // when it is on the page
+    return image;
+  };
+  return made(1);
+}
+
+// Plays one clip at a time over its picture: its film, or where a browser cannot, its pictures one after the other.
+export class Player {
+  clip = null;
+
+  toggle(clip, place, from) {
+    if (this.clip === clip.id) this.stop();
+    else this.play(clip, place, from);
+  }
+
+  async play(clip, place, from = "hover") {
+    this.stop();
+    this.clip = clip.id;
+    this.from = from;
+    this.place = place;
+    let found;
+    try {
+      found = await ask(`/api/playing/${encodeURIComponent(clip.id)}`);
+    } catch {
+      return;
+    }
+    if (this.clip !== clip.id) return;
+    const video = element("video", {muted: true, playsinline: true, preload: "auto", "aria-label": "the clip plays"});
+    video.muted = true;
+    const begin = found.start ?? 0;
+    video.src = `/clips/${clip.id}/${found.what}.video${found.end === null ? "" : `#t=${begin.toFixed(2)},${found.end.toFixed(2)}`}`;
+    const again = () => {
+      video.currentTime = begin;
+      video.play().catch(() => {});
+    };
+    video.addEventListener("timeupdate", () => {
+      if (found.end !== null && video.currentTime >= found.end - 0.05) again();
+    });
+    video.addEventListener("ended", again);
+    video.addEventListener("error", () => {
+      if (this.clip === clip.id) this.flip(clip, video);
+    });
+    place.append(video);
+    this.shown = video;
+    video.play().catch(() => {});
+  }
+
+  // What a browser cannot play it can leaf through.
+  flip(clip, video) {
+    const image = element("img", {alt: "", class: "flip"});
+    video.replaceWith(image);
+    this.shown = image;
+    let at = 0;
+    const turn = () => {
+      image.src = `/clips/${clip.id}/${at}.jpg`;
+      at = (at + 1) % 5;
+    };
+    turn();
+    this.turning = setInterval(turn, 400);
+  }
+
+  stop() {
+    clearInterval(this.turning);
+    this.shown?.remove();
+    this.shown = this.clip = null;
   }
 }
 
 // A score, and a word where some gate of the tier has none of this clip.
-export function scoreOf(clip) {
-  const score = clip.score === null ? clip.id.slice(0, 8) : digits(clip.score);
-  return clip.measured ? score : `${score}, not all measured`;
-}
+const scoreOf = (clip) => (clip.score === null ? clip.id.slice(0, 8) : digits(clip.score));
 
 export function card(clip, mark, open, marked) {
-  const picture = clip.frames
-    ? element("img", {alt: ""})
-    : element("span", {class: "blank"}, "no frames stored");
-  if (clip.frames) {
-    picture.addEventListener("error", () => picture.replaceWith(element("span", {class: "blank"}, "no picture")), {once: true});
-    if (!waiting.length) due = performance.now() + PATIENCE;
-    waiting.push([picture, `/clips/${clip.id}/2.jpg`]);
-    setTimeout(load);  // when it is on the page
-  }
   const score = scoreOf(clip);
-  return element("li", {"data-clip": clip.id},
-    element("button", {type: "button", class: "open-clip", "aria-label": `open clip ${clip.id.slice(0, 8)}, score ${score}`, onclick: () => open(clip.id)},
-      picture, element("span", {class: "score"}, score)),
+  const facts = `${clip.verdict}, ${lasting(clip.seconds)}${clip.by?.length ? `, by ${clip.by.join(", ")}` : ""}`;
+  return element("li", {"data-clip": clip.id, "data-verdict": clip.verdict},
+    element("button", {type: "button", class: "open-clip", "aria-label": `open clip ${clip.id.slice(0, 8)}, score ${score}, ${facts}`, onclick: () => open(clip.id)},
+      element("span", {class: "picture"}, picture(clip)), element("span", {class: "score"}, score), element("span", {class: "facts"}, facts)),
     marking(clip.id, mark, marked));
 }
 
-export function marking(id, mark, marked) {
+// Cards of a list; those that are there stay, with their pictures.
+export function fill(list, clips, why, {marks, open, marked}) {
+  const known = new Map([...list.children].map((child) => [child.dataset.clip, child]));
+  const made = clips.map((clip) => {
+    const old = known.get(clip.id);
+    if (!old || old.dataset.verdict !== clip.verdict) return card(clip, marks[clip.id], open, marked);
+    old.querySelector(".score").textContent = scoreOf(clip);
+    return old;
+  });
+  if (!made.length) made.push(element("li", {class: "none"}, why));
+  if (made.length !== list.children.length || made.some((child, i) => child !== list.children[i])) list.replaceChildren(...made);
+}
+
+export function marking(id, mark, marked, tabindex = 0) {
   const buttons = ["good", "bad"].map((kind) => element("button", {
-    type: "button", class: kind, "data-mark": kind, "aria-pressed": String(mark === kind), "aria-label": `mark ${id.slice(0, 8)} ${kind}`,
+    type: "button", class: kind, tabindex, "data-mark": kind, "aria-pressed": String(mark === kind), "aria-label": `mark ${id.slice(0, 8)} ${kind}`,
     onclick: (event) => marked(id, event.currentTarget.getAttribute("aria-pressed") === "true" ? null : kind),
   }, kind));
   return element("div", {class: "marking", "data-marks": id}, ...buttons);
@@ -70,18 +159,20 @@ export function marking(id, mark, marked) {
 
 export function showMarks(marks) {
   for (const group of document.querySelectorAll("[data-marks]")) {
-    for (const button of group.children) {
-      button.setAttribute("aria-pressed", String(marks[group.dataset.marks] === button.dataset.mark));
-    }
+    for (const button of group.children) button.setAttribute("aria-pressed", String(marks[group.dataset.marks] === button.dataset.mark));
   }
 }
 
-export function large(clip, tier, mark, marked) {
+// noted(text): a note is written
+export function large(clip, playing, {mark, marked, note, noted}) {
+  const field = element("textarea", {rows: 2, maxlength: 2000, id: "note", onchange: () => noted(field.value)});
+  field.value = note ?? "";
   const parts = [
     element("h2", {id: "clip-title"}, "Clip ", element("code", {}, clip.clip_id)),
     element("p", {class: "note"}, element("bdi", {}, clip.uri), `, ${clip.start.toFixed(2)} to ${clip.end.toFixed(2)} s`),
-    player(clip),
+    player(clip, playing),
     marking(clip.clip_id, mark, marked),
+    element("label", {class: "noted", for: "note"}, "note, kept with your mark ", field),
   ];
   for (const [name, verdict] of Object.entries(clip.verdicts)) {
     const lines = clip.reasons[name];
@@ -91,25 +182,24 @@ export function large(clip, tier, mark, marked) {
     if (lines.length) parts.push(element("ul", {class: "why"}, ...lines.map((line) => element("li", {}, element("bdi", {}, line)))));
   }
   if (clip.caption) parts.push(element("p", {dir: "auto", class: "caption"}, clip.caption));
-  if (clip.frames || clip.sub_captions.length) {
-    parts.push(element("ul", {class: "frames"}, ...[0, 1, 2, 3, 4].map((i) => element("li", {},
-      clip.frames ? element("img", {alt: `keyframe ${i + 1}`, src: `/clips/${clip.clip_id}/${i}.jpg`}) : "",
-      element("span", {dir: "auto"}, clip.sub_captions[i] || "")))));
-  }
+  parts.push(element("ul", {class: "frames"}, ...[0, 1, 2, 3, 4].map((i) => {
+    const image = element("img", {alt: `picture ${i + 1} of 5`, src: `/clips/${clip.clip_id}/${i}.jpg`});
+    image.addEventListener("error", () => image.remove(), {once: true});
+    return element("li", {}, image, element("span", {dir: "auto"}, clip.sub_captions[i] || ""));
+  })));
   const scores = Object.entries({...clip.scores, ...clip.answers}).map(([name, value]) =>
     element("tr", {}, element("th", {scope: "row"}, name), element("td", {class: "n"}, clip.answers[name] ?? digits(value))));
   parts.push(element("table", {}, element("caption", {}, "scores"), element("tbody", {}, ...scores)));
   return parts;
 }
 
-function player(clip) {
-  const span = `#t=${clip.start.toFixed(2)},${clip.end.toFixed(2)}`;
-  const source = `/clips/${clip.clip_id}/source.video${span}`;
+function player(clip, playing) {
+  const encoded = playing.what === "encoded";
+  const span = encoded ? "" : `#t=${clip.start.toFixed(2)},${clip.end.toFixed(2)}`;
   const video = element("video", {
-    controls: true, muted: true, preload: "metadata", "aria-label": "the clip",
-    src: clip.encoded ? `/clips/${clip.clip_id}/encoded.video` : source,
+    controls: true, muted: true, preload: "metadata", "aria-label": "the clip", src: `/clips/${clip.clip_id}/${playing.what}.video${span}`,
   });
-  const note = element("p", {class: "note"}, clip.encoded ? `the encoded clip${clip.pace > 1 ? `, ${clip.pace.toFixed(2)} times as fast as it was filmed` : ""}` : `the source, ${clip.codec || "codec unknown"}`);
+  const note = element("p", {class: "note"}, encoded ? `the encoded clip${clip.pace > 1 ? `, ${clip.pace.toFixed(2)} times as fast as it was filmed` : ""}` : `the source, ${clip.codec || "codec unknown"}`);
   video.addEventListener("error", () => {
     note.className = "why";
     note.textContent = `this browser cannot play it (${clip.codec || "codec unknown"}), or the file is not there any more; `
@@ -118,24 +208,3 @@ function player(clip) {
   return element("div", {}, video, note);
 }
 
-export function agreementTable(found, use) {
-  const share = (x) => (x === null ? "–" : `${(100 * x).toFixed(0)} %`);
-  const within = (x, ends) => (x === null ? "–" : `${share(x)} (${ends.map((end) => (100 * end).toFixed(0)).join("–")})`);
-  const line = (name, row, proposal) => element("tr", {}, element("th", {scope: "row"}, name),
-    ...[within(row.precision, row.precision_interval), within(row.recall, row.recall_interval), `${count(row.good_passed)} / ${count(row.bad_passed)}`, `${count(row.good_failed)} / ${count(row.bad_failed)}`]
-      .map((text) => element("td", {class: "n"}, text)), element("td", {}, proposal),
-    element("td", {class: "end"}, row.for_precision ?? "–"));
-  const rows = Object.entries(found.gates).map(([name, row]) => line(name, row,
-    row.range ? element("button", {type: "button", "data-propose": name, onclick: () => use(name, row.proposed)}, `use ${row.range}`) : "–"));
-  const wanted = Object.values(found.gates)[0]?.wanted ?? 0.9;
-  const heads = ["gate", "precision", "recall", "good / bad let through", "stopped", "proposed", `for precision ${share(wanted)}`];
-  const answers = Object.entries(found.questions).map(([name, row]) => element("li", {},
-    `${name}: ${share(row.agrees)} of ${count(row.clips)} answers agree with the marks (95 % interval ${share(row.low)} to ${share(row.high)})`));
-  const silent = Object.entries(found.gates).filter(([, row]) => row.silent).map(([name, row]) => `${name} (${row.silent})`).join(", ");
-  const told = answers.length ? element("ul", {class: "note", "aria-label": "answers and marks"}, ...answers) : "";
-  return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, told, element("table", {},
-    element("caption", {}, "Of the marked clips that have a score; in brackets the 95 % interval"),
-    element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: i && i < 5 ? "n" : ""}, head)))),
-    element("tbody", {}, line("the whole tier", found.tier, "–"), ...rows)),
-    silent ? element("p", {class: "note"}, `The marks say nothing about ${silent}.`) : "");
-}

@@ -1,6 +1,6 @@
 // What other recipes keep of the same clips: a choice of recipes, and the tables that the server makes.
 
-import {count, element} from "./gates.js";
+import {count, element} from "./dom.js";
 
 const cell = (value, i, left) => (i === 0 ? element("th", {scope: "row"}, element("bdi", {}, value))
   : element("td", i < left ? {} : {class: "n"}, typeof value === "number" ? count(value) : value));

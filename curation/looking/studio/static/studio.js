@@ -1,305 +1,402 @@
-// The studio's page: state, questions to the server, and what is drawn of the answers.
+// The studio's page: what is set, questions to the server, and what is drawn of the answers.
 
-import {GateCard, count, digits, drawn, element} from "./gates.js";
+import {parse, same, write} from "./address.js";
+import {besideTables} from "./beside.js";
+import {fill, large, rest, showMarks} from "./clips.js";
+import {$, ask, count, element, fault, guarded, lasting, newest, percent, plural, rangeText} from "./dom.js";
 import {funnelChoice, funnelTables} from "./funnels.js";
-import {agreementTable, card, large, rest, scoreOf, showMarks} from "./clips.js";
+import {Gate} from "./gate.js";
+import {agreementTable, Marks, ratersTable} from "./marks.js";
+import {drawFunnel, drawTotals, mostDecisive, Small} from "./overview.js";
+import {costTable, Running} from "./run.js";
+import {Strip} from "./strip.js";
+import {Steps} from "./undo.js";
 
-const $ = (id) => document.getElementById(id);
-const state = {tier: null, tiers: {}, start: {}, gate: null, end: "low", marks: {}, rater: "", others: {}, whole: {}, fresh: true};
-const cards = {};
-const wide = matchMedia("(min-width: 75.01rem)");
-let asking = false;
-let again = false;
-let moved = null;  // when the movement was made that is not drawn yet
-
-async function ask(path, question) {
-  const answer = await fetch(path, question === undefined ? {} : {
-    method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify(question),
-  });
-  if (!answer.ok) throw Object.assign(new Error(await answer.text()), {status: answer.status});
-  return answer.json();
-}
-
-function fault(error) {
-  $("fault").textContent = error ? String(error.message || error) : "";
-  $("fault").hidden = !error;
-}
-
-const guarded = (act) => async (...given) => {
-  try {
-    await act(...given);
-    fault(null);
-  } catch (error) {
-    fault(error);
-  }
+// Set: tiers, tier, gate and end (looked at), selection, a (A of A | B), which (list), seed and draws (audit), clip (open).
+const state = {
+  tiers: {}, start: {}, tier: null, gate: null, end: "low", selection: {source: "", uri: "", caption: ""}, a: {}, which: "kept",
+  seed: null, draws: 30, clip: null, filters: {}, recipes: [], whole: null, funnel: [], counts: null, focus: null, proposed: {},
 };
+const small = {};
+const SOON = 150;  // ms between two questions of a drag: what it shows itself needs none
+const SETTLES = 250;  // ms after a change until what is further down follows
+let gate, strip, marks, steps, running;
+
+const question = () => ({
+  tiers: state.tiers, tier: state.tier, selection: state.selection,
+  against: state.a.tiers ? {tiers: state.a.tiers} : {recipe: state.a.recipe},
+});
+const range = (name = state.gate) => state.tiers[state.tier][name] ?? null;
 
 // ── deciding ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function selection() {
-  const form = $("filter");
-  return {source: form.source.value, uri: form.uri.value, caption: form.caption.value};
-}
-
-// One question at a time; movements made meanwhile are asked for once it is answered.
-async function decide() {
-  rest();
-  moved ??= performance.now();
-  if (asking) {
-    again = true;
-    return;
-  }
-  asking = true;
+const decide = newest(async () => {
+  const {tier} = state;
+  const asked = JSON.stringify(question());
   $("main").setAttribute("aria-busy", "true");
   try {
-    do {
-      again = false;
-      const since = moved;
-      moved = null;
-      const tier = state.tier;
-      const gate = state.gate;
-      const answer = await ask("/api/decide", {
-        tiers: state.tiers, tier, gate, end: gate ? state.end : null, selection: selection(), whole: state.fresh,
-      });
-      if (answer.whole) state.whole = answer.whole;
-      state.fresh = false;
-      const drawing = performance.now();
-      draw(tier, gate, answer);
-      performance.measure("studio drawing", {start: drawing, end: performance.now()});
-      await new Promise(requestAnimationFrame);
-      performance.measure("studio step", {start: since, end: performance.now()});
-    } while (again);
+    const answer = await ask("/api/decide", {...question(), gate: state.gate, whole: !state.whole});
+    if (answer.whole) state.whole = answer.whole;
+    // An answer of a moment ago is drawn only where the page cannot count by itself.
+    if (asked === JSON.stringify(question()) || (tier === state.tier && !state.focus?.sweep)) draw(tier, answer);
+    else if (tier === state.tier) drawOthers(answer);  // of a moment ago: good enough for what is not in hand
     fault(null);
-  } catch (error) {
-    fault(error);
   } finally {
-    asking = false;
-    $("main").setAttribute("aria-busy", "false");
+    if (asked === JSON.stringify(question())) $("main").setAttribute("aria-busy", "false");
+  }
+});
+
+let due = 0;
+function decideSoon() {
+  due ||= setTimeout(() => {
+    due = 0;
+    decide();
+  }, SOON);
+}
+
+function draw(tier, answer) {
+  state.counts = answer.counts[tier];
+  state.seconds = answer.kept_seconds[tier];
+  state.funnel = answer.funnel;
+  $("selected").textContent = plural(answer.selected, "clip");
+  drawTotals(state.counts, state.seconds, state.counts);
+  drawFunnel(answer.funnel, state.gate, choose);
+  drawOthers(answer);
+  if (state.gate) {
+    gate.draw(state.whole[state.gate], answer.histograms[state.gate], state.counts.gates[state.gate]);
+    if (answer.line) strip.slide(answer.line, range(), state.end, false);
   }
 }
 
-function draw(tier, gate, answer) {
-  if (tier !== state.tier) return;
-  const counts = answer.counts[tier];
-  const change = counts.entering || counts.leaving ? ` (+${count(counts.entering)} −${count(counts.leaving)})` : "";
-  const hours = (answer.kept_seconds[tier] / 3600).toPrecision(3);
-  $("totals").replaceChildren(...["kept", "rejected", "undecided", "error"].map((verdict) => element("li", {"data-total": verdict},
-    element("b", {}, count(counts[verdict])), verdict + (verdict === "kept" ? `, ${hours} h${change}` : ""))));
-  for (const [name, shown] of Object.entries(cards)) {
-    shown.draw(state.whole[name], answer.histograms[name], counts.gates[name]);
-  }
-  drawFunnel(answer.funnel);
-  $("selected").textContent = `${count(answer.selected)} clips`;
-  if (answer.near && gate === state.gate) drawNear(answer.near);
+function drawOthers(answer) {
+  state.histograms = answer.histograms;
+  const {gates} = answer.counts[state.tier];
+  for (const [name, shown] of Object.entries(small)) shown.draw(state.whole[name], answer.histograms[name], gates[name]);
 }
 
-function drawFunnel(rows) {
-  const whole = Math.max(1, rows.length ? rows[0]["reach it"] : 1);
-  const part = (n) => (1000 * n) / whole;
-  const told = rows.some((row) => row["not known"]);  // a column that is hardly ever needed
-  const lines = rows.map((row) => {
-    const svg = drawn("svg", {class: "bar", viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true"});
-    svg.append(drawn("rect", {class: "whole", width: 1000, height: 10}),
-      drawn("rect", {class: "kept", width: part(row.left), height: 10}),
-      drawn("rect", {class: "fall", x: part(row.left), width: part(row["fall at it"]), height: 10}));
-    return element("tr", {"data-gate": row.gate},
-      element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate, null, true)}, row.gate)),
-      element("td", {class: "w"}, svg), element("td", {class: "n"}, row["fall at it"] ? `−${count(row["fall at it"])}` : "0"),
-      ...(told ? [element("td", {class: "n"}, count(row["not known"]))] : []), element("td", {class: "n left"}, count(row.left)));
+// What a drag shows at once: everything was counted for each place of the end when it was taken.
+function drawAt() {
+  const {focus} = state;
+  const now = range();
+  if (!now || !focus?.sweep || focus.gate !== state.gate || focus.end !== state.end || focus.key !== keyOf()) return false;
+  const value = now[state.end === "low" ? 0 : 1];
+  const at = value === null ? focus.places.length : focus.places.indexOf(value);
+  if (at < 0 || !state.counts) return false;
+  const {sweep} = focus;
+  const of = (name) => sweep[name][at];
+  drawTotals({kept: of("kept"), rejected: of("rejected"), undecided: of("undecided")}, of("seconds"), null);
+  let reach = state.funnel[0]?.["reach it"] ?? 0;
+  const rows = focus.order.map((name, i) => {
+    const left = sweep.left[i][at];
+    const row = {...state.funnel.find((each) => each.gate === name), gate: name, "reach it": reach, "fall at it": reach - left, left};
+    reach = left;
+    return row;
   });
-  const focused = document.activeElement?.closest?.("#funnel tr")?.dataset.gate;
-  $("funnel").replaceChildren(element("table", {},
-    element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "gate"), element("td", {}),
-      element("th", {scope: "col", class: "n"}, "fall"),
-      ...(told ? [element("th", {scope: "col", class: "n", title: "measured, and the score cannot be told"}, "not known")] : []), element("th", {scope: "col", class: "n"}, "left"))),
-    element("tbody", {}, ...lines)));
-  if (focused) $("funnel").querySelector(`tr[data-gate="${CSS.escape(focused)}"] button`)?.focus();
+  drawFunnel(rows, state.gate, choose);
+  gate.tell({failed: of("failed"), alone: of("alone"), so_far: of("so_far")});
+  const line = state.end === "low" ? [focus.ranks[at], focus.line[1]] : [focus.line[0], focus.ranks[at]];
+  strip.slide(line, now, state.end, false);
+  return true;
 }
 
-function drawNear(near) {
-  const end = state.tiers[state.tier][state.gate]?.[state.end === "low" ? 0 : 1];
-  $("near-of").textContent = end === null || end === undefined
-    ? `This end of ${state.gate} is open.`
-    : `${state.gate} ${state.end === "low" ? "≥" : "≤"} ${digits(end)}: of the clips that no other gate rejects, the nearest ones; first those that every gate has a score of.`;
-  for (const side of ["inside", "outside"]) fill($(side), near[side]);
+// What the film of the chosen gate depends on: all but the ends of the gate itself
+function keyOf() {
+  const {[state.gate]: own, ...others} = state.tiers[state.tier];
+  const tiers = state.followsOthers ? state.tiers : others;
+  const other = own?.[state.end === "low" ? 1 : 0] ?? null;
+  return JSON.stringify([state.tier, state.gate, tiers, state.selection, state.end, other]);
 }
 
-function fill(list, clips) {
-  const known = new Map([...list.children].map((child) => [child.dataset.clip, child]));
-  const made = clips.map((clip) => {
-    const old = known.get(clip.id);
-    if (!old) return card(clip, state.marks[clip.id], open, mark);
-    old.querySelector(".score").textContent = scoreOf(clip);
-    return old;  // its picture is there
-  });
-  if (!made.length) made.push(element("li", {class: "note none"}, "none"));
-  if (made.length !== list.children.length || made.some((child, i) => child !== list.children[i])) list.replaceChildren(...made);
+const lookAtGate = newest(async () => {
+  if (!state.gate) return;
+  const key = keyOf();
+  const found = await ask("/api/focus", {...question(), gate: state.gate, end: state.end});
+  if (key !== keyOf()) return;  // asked again already
+  found.key = key;
+  state.followsOthers = found.sweep === null;
+  state.focus = found;
+  strip.show(found, range(), state.end, JSON.stringify([...JSON.parse(key).slice(0, 4)]));
+  drawCurve();
+});
+
+function drawCurve() {
+  const {focus} = state;
+  if (!focus || focus.gate !== state.gate || focus.end !== state.end) return;
+  const i = state.end === "low" ? 0 : 1;
+  const own = focus.own?.[i];
+  gate.drawCurve(focus.end, focus.places, focus.sweep?.seconds, [
+    ["own", own, state.published.includes(state.recipe) ? "the paper’s" : "the recipe’s"],
+    ["proposed", state.proposed[state.gate]?.[i], "where your marks put it:"],
+    ["now", range()?.[i], "now"],
+  ]);
+  gate.place();
 }
 
-// ── gates ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// ── what is set ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-function changed(name, end, range, done) {
+let settled = "{}";
+let further = 0;
+
+// A change is over: it is a step, it is in the address, and everything follows it.
+function commit(said) {
+  const before = settled;
+  settled = JSON.stringify(state.tiers);
+  if (before !== settled) steps.add({kind: "set", before: JSON.parse(before), after: structuredClone(state.tiers), tier: state.tier, gate: state.gate, end: state.end});
+  address();
+  refresh(said);
+}
+
+async function refresh(said) {
+  rest();
+  clearTimeout(due);
+  due = 0;
+  await decide();
+  if (said) $("said").textContent = `${said} ${$("totals").textContent}`;
+  await lookAtGate();
+  clearTimeout(further);
+  further = setTimeout(follow, SETTLES);
+}
+
+function follow() {
+  list();
+  agree();
+  beside();
+  audit();
+  price();
+}
+
+function changed(end, now, done) {
+  const began = performance.now();
+  rest();
   const gates = state.tiers[state.tier];
-  if (range === null) delete gates[name];
-  else gates[name] = range;
-  choose(name, end);
-  decide().then(() => {
-    if (done) $("said").textContent = `${$("totals").textContent}`;
-    if (done) agree();
-  });
-}
-
-function choose(name, end, look = false) {
-  const range = state.tiers[state.tier][name];
-  end ??= range && range[0] === null ? "high" : "low";
-  const other = state.gate !== name || state.end !== end;
-  state.gate = name;
+  if (now === null) delete gates[state.gate];
+  else gates[state.gate] = now;
+  const turned = state.end !== end;
   state.end = end;
-  for (const [each, shown] of Object.entries(cards)) shown.root.classList.toggle("chosen", each === name);
-  place();
-  if (look) {
-    cards[name].root.scrollIntoView({block: "nearest"});
-    cards[name].handles[end === "low" ? 0 : 1].focus({preventScroll: true});
+  small[state.gate].set(now, true);
+  const local = drawAt();
+  performance.measure("studio drawing", {start: began, end: performance.now()});
+  // to when the frame is drawn: a task after the callback that comes before it
+  const measured = () => requestAnimationFrame(() => setTimeout(() => performance.measure("studio step", {start: began, end: performance.now()})));
+  if (done) {
+    commit(`${state.gate} ${rangeText(now)}.`);
+    return;
   }
-  if (other) decide();
+  if (local) measured();
+  else decide().then(measured);
+  if (turned) lookAtGate();
+  if (local) decideSoon();
 }
 
-// Where there is no room beside the gates, the clips go below the gate that is moved.
-function place() {
-  const beside = $("beside");
-  const before = wide.matches ? $("work") : cards[state.gate]?.root;
-  if (before && before.nextElementSibling !== beside) before.after(beside);
+// The end that rejects more of what no other gate rejects
+function endOf(name, now) {
+  if (!now || now[0] === null || now[1] === null) return now && now[0] === null ? "high" : "low";
+  const {low, high} = state.filters[name];
+  const bins = state.histograms?.[name] ?? [];
+  const beyond = (is) => bins.reduce((sum, n, i) => sum + (is(low + ((i + 0.5) * (high - low)) / bins.length) ? n : 0), 0);
+  return beyond((value) => value > now[1]) > beyond((value) => value < now[0]) ? "high" : "low";
 }
 
-function showTier() {
-  for (const [name, shown] of Object.entries(cards)) shown.set(state.tiers[state.tier][name] ?? null);
-  state.gate ??= Object.keys(state.tiers[state.tier])[0] ?? null;
-  place();
+function choose(name, end = null, scroll = true) {
+  state.gate = name;
+  const now = range(name);
+  state.end = end ?? endOf(name, now);
+  show();
+  address();
+  lookAtGate();
   decide();
-  agree();
+  if (state.which.startsWith("alone")) list();
+  if (scroll) $("focus").scrollIntoView({block: "nearest"});
 }
 
-// ── clips and marks ───────────────────────────────────────────────────────────────────────────────────────────────
+// All that is set, as it is now
+function show() {
+  for (const [name, shown] of Object.entries(small)) shown.set(range(name), name === state.gate);
+  for (const radio of document.querySelectorAll("#tiers input")) radio.checked = radio.value === state.tier;
+  for (const [key, value] of Object.entries(state.selection)) {
+    const field = $("filter").elements[key];
+    if (field.tagName === "SELECT" && value && ![...field.options].some((each) => each.value === value)) field.append(element("option", {value}, value));
+    if (field.value !== value) field.value = value;
+  }
+  $("which").value = state.which;
+  $("draws").value = state.draws;
+  showRecipes();
+  if (state.gate) {
+    gate.show(state.gate, state.filters[state.gate], range());
+    if (state.whole && state.counts) gate.tell(undefined);
+  }
+}
 
-const open = guarded(async (id) => {
-  const clip = await ask(`/api/clip/${encodeURIComponent(id)}`);
-  $("clip-body").replaceChildren(...large(clip, state.tier, state.marks[id], mark));
-  $("clip").showModal();
-});
+// push: a new entry of the browser's history
+function address(push = true) {
+  const hash = write(state);
+  if (hash === location.hash) return;
+  if (push) history.pushState(null, "", hash);
+  else history.replaceState(null, "", hash);
+}
 
-// A mark is kept in this browser until the server has it on its disk: neither a lost connection nor a reload loses one.
-const unsent = new Map();
-let sending = false;
-let retry = 0;
-const shelf = () => `longtake mark/${state.workspace}/${state.rater}/`;
-
-function keep(clip) {
+// What an address says is set; a sentence where it makes no sense.
+function come() {
+  const selected = JSON.stringify(state.selection);
   try {
-    if (unsent.has(clip)) localStorage.setItem(shelf() + clip, JSON.stringify(unsent.get(clip)));
-    else localStorage.removeItem(shelf() + clip);
-  } catch {
-    // A browser without storage keeps it as long as the page is open.
-  }
-}
-
-function findKept() {
-  try {
-    for (const key of Object.keys(localStorage)) {
-      if (key.startsWith(shelf())) unsent.set(key.slice(shelf().length), JSON.parse(localStorage.getItem(key)));
-    }
-  } catch {
-    // As above.
-  }
-}
-
-function shown(marks) {
-  state.marks = {...marks};
-  for (const [clip, kind] of unsent) {
-    if (kind === null) delete state.marks[clip];
-    else state.marks[clip] = kind;
-  }
-  showMarks(state.marks);
-}
-
-function tellUnsent(error) {
-  const n = unsent.size;
-  $("unsent").hidden = !n || !error;
-  if (n && error) {
-    $("unsent").textContent = `${n === 1 ? "1 mark is" : `${n} marks are`} not saved yet (${error.message}). `
-      + `${n === 1 ? "It is" : "They are"} kept in this browser and sent again every 3 seconds.`;
-  }
-}
-
-function drop(clip, kind) {
-  if (unsent.get(clip) !== kind) return;  // it was marked anew meanwhile
-  unsent.delete(clip);
-  keep(clip);
-}
-
-async function send() {
-  if (sending) return;
-  sending = true;
-  clearTimeout(retry);
-  try {
-    while (unsent.size) {
-      const [clip, kind] = unsent.entries().next().value;
-      try {
-        const marks = await ask("/api/mark", {clip, mark: kind});
-        drop(clip, kind);
-        shown(marks);
-      } catch (error) {
-        if (error.status !== 400 && error.status !== 404) throw error;
-        drop(clip, kind);  // It will never be taken: say so, and go on.
-        fault(error);
-      }
-    }
-    tellUnsent(null);
+    Object.assign(state, parse(location.hash, state));
+    fault(null, "address");
   } catch (error) {
-    tellUnsent(error);
-    retry = setTimeout(send, 3000);
-  } finally {
-    sending = false;
+    fault(`${error.message}. What is set stays.`, "address");
+    return;
   }
-  agree();
+  if (JSON.stringify(state.selection) !== selected) state.whole = null;
+  settled = JSON.stringify(state.tiers);
 }
 
-function mark(clip, kind) {
-  unsent.set(clip, kind);
-  keep(clip);
-  shown(state.marks);
-  send();
+async function arrive() {
+  const open = state.clip;
+  const {gate: before} = state;
+  come();
+  state.gate ??= before;
+  show();
+  if (state.clip && state.clip !== open) look(state.clip, false);
+  if (!state.clip && $("clip").open) $("clip").close();
+  await refresh();
 }
 
-const agree = guarded(async () => {
-  const marks = Object.values(state.marks);
-  const good = marks.filter((kind) => kind === "good").length;
-  const others = Object.entries(state.others).map(([who, n]) => `${who} ${count(n)}`).join(", ");
-  $("marked").textContent = `${good} good, ${marks.length - good} bad, by ${state.rater}. A threshold is proposed from three of each on; `
-    + `each mark is kept at once.${others ? ` Marks of others, which do not count here: ${others}.` : ""}`;
-  if (!marks.length) return $("agreement").replaceChildren();
-  const found = await ask("/api/agreement", {tier: state.tier});
-  $("agreement").replaceChildren(agreementTable(found, (name, range) => {
-    state.tiers[state.tier][name] = range;
-    cards[name].set(range);
-    changed(name, range[0] === null ? "high" : "low", range, true);
+async function step(made, back) {
+  if (made.kind === "mark") {
+    marks.mark(made.clip, back ? made.before : made.after);
+    $("said").textContent = `${back ? "Undone" : "Done again"}: the mark of a clip.`;
+    return;
+  }
+  Object.assign(state, {tiers: structuredClone(back ? made.before : made.after), tier: made.tier, gate: made.gate, end: made.end});
+  settled = JSON.stringify(state.tiers);
+  show();
+  address();
+  await refresh(back ? "Undone." : "Done again.");
+}
+
+// ── clips ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const how = () => ({marks: marks.marks, open: look, marked});
+
+function marked(clip, kind) {
+  const before = marks.marks[clip] ?? null;
+  if (before === kind) return;
+  steps.add({kind: "mark", clip, before, after: kind});
+  marks.mark(clip, kind);
+}
+
+const look = guarded(async (id, push = true) => {
+  const [clip, playing] = await Promise.all([ask("/api/clip", {...question(), clip: id}), ask(`/api/playing/${encodeURIComponent(id)}`)]);
+  state.clip = id;
+  $("clip-body").replaceChildren(...large(clip, playing, {
+    mark: marks.marks[id], marked, note: marks.notes[id],
+    noted: (text) => {
+      if (marks.marks[id]) marks.mark(id, marks.marks[id], text);
+      else marks.notes[id] = text;  // it goes with the mark, once there is one
+    },
   }));
+  if (!$("clip").open) $("clip").showModal();
+  address(push);
 });
 
-const list = guarded(async () => {
-  fill($("listed"), await ask("/api/clips", {tier: state.tier, which: $("which").value, gate: state.gate}));
+let listed = [];
+const list = newest(async (more = false) => {
+  const start = more ? listed.length : 0;
+  const found = await ask("/api/clips", {...question(), which: state.which, gate: state.gate, who: marks.who, start, count: more ? 24 : 12});
+  listed = [...(more ? listed : []), ...found.clips];
+  const words = $("which").selectedOptions[0].textContent;
+  const why = {
+    kept: "This tier keeps no clip as it is set. The funnel shows where they fall: loosen the gate with the greatest fall.",
+    entering: "No clip enters: what is set keeps none that A does not keep.", leaving: "No clip leaves: what is set keeps all that A keeps.",
+    good: "You marked none of these good yet.", bad: "You marked none of these bad yet.",
+    alone: `No clip is rejected by ${state.gate} alone.`, "alone so far": `No clip is rejected by ${state.gate} alone so far.`,
+    undecided: "Every clip that no gate rejects has all its scores.", error: "No clip ended in an error.", rejected: "No clip is rejected.",
+  };
+  fill($("listed"), listed, why[state.which], how());
+  $("listed-of").textContent = found.of ? `${count(listed.length)} of ${plural(found.of, "clip")}: ${words}` : "";
+  $("more").hidden = listed.length >= found.of;
 });
 
-// ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────
+const beside = newest(async () => {
+  $("swap").hidden = false;
+  $("besides").replaceChildren(...besideTables(await ask("/api/beside", question()), state.tier, how()));
+});
 
-const copied = (tiers) => structuredClone(tiers);
+// ── marks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function options(select, values, now) {
-  select.replaceChildren(...values.map(([value, text]) => element("option", {value, selected: value === now}, text)));
+const agree = newest(async () => {
+  const said = Object.values(marks.marks);
+  const good = said.filter((kind) => kind === "good").length;
+  const others = Object.entries(marks.others).map(([who, n]) => `${who} ${count(n)}`).join(", ");
+  $("marked").textContent = `${good} good, ${said.length - good} bad, by ${marks.who}. A threshold is proposed from three of each on; `
+    + `each mark is kept at once.${others ? ` Marks of others, which do not count here: ${others}.` : ""}`;
+  $("raters").replaceChildren(...ratersTable(marks.raters));
+  if (!said.length) {
+    $("agreement").replaceChildren(element("p", {class: "none"}, "No clip is marked yet. Mark some on both sides of the line with g and b: what they say of each gate stands here then."));
+    $("lost").replaceChildren();
+    state.proposed = {};
+    return;
+  }
+  const found = await ask("/api/agreement", {...question(), who: marks.who});
+  $("agreement").replaceChildren(agreementTable(found, (name, proposed) => {
+    state.tiers[state.tier][name] = proposed;
+    choose(name, proposed[0] === null ? "high" : "low");
+    commit(`${name} ${rangeText(proposed)}.`);
+  }));
+  state.proposed = Object.fromEntries(Object.entries(found.gates).map(([name, row]) => [name, row.proposed]));
+  drawCurve();
+  drawLost(found.lost);
+});
+
+function drawLost({of, clips}) {
+  if (!of) {
+    $("lost").replaceChildren();
+    return;
+  }
+  const cards = element("ul", {class: "cards-of-clips", id: "lost-clips"});
+  fill(cards, clips, "", how());
+  $("lost").replaceChildren(element("p", {class: "why"}, element("b", {}, `You would lose ${of === 1 ? "this one" : `these ${count(of)}`} that you marked good.`),
+    of > clips.length ? ` Shown: ${count(clips.length)}.` : ""), cards);
 }
 
-function showRecipes(names, now) {
-  options($("compare"), names.map((name) => [name, name]), now);
-  funnelChoice($("others"), names.slice(1), state.published);
+const audit = newest(async () => {
+  if (state.seed === null) {
+    $("audited").textContent = "";
+    $("audit").replaceChildren();
+    return;
+  }
+  const {kept, clips, told} = await ask("/api/audit", {...question(), who: marks.who, seed: state.seed, count: state.draws});
+  $("audited").textContent = !kept ? "" : told.marked
+    ? `${count(told.good)} of ${plural(told.marked, "marked clip")} ${told.good === 1 ? "is" : "are"} good: of all ${count(kept)} kept clips ${percent(told.share)} are `
+      + `(95 % interval ${percent(told.low)} to ${percent(told.high)})${told.marked < told.drawn ? `. ${plural(told.drawn - told.marked, "drawn clip")} to go` : ""}.`
+    : `${plural(told.drawn, "clip")} of ${count(kept)} kept ones drawn: mark each good or bad.`;
+  fill($("audit"), clips, "The tier keeps no clip, so none can be drawn.", how());
+});
+
+let marksSettle = 0;
+function marksChanged(onDisk) {
+  showMarks(marks.marks);
+  const good = Object.values(marks.marks).filter((kind) => kind === "good").length;
+  $("marked").textContent = $("marked").textContent.replace(/^\d+ good, \d+ bad/, `${good} good, ${Object.keys(marks.marks).length - good} bad`);
+  clearTimeout(marksSettle);
+  marksSettle = setTimeout(() => {
+    agree();
+    audit();
+    if (["good", "bad"].includes(state.which)) list();
+  }, onDisk ? 0 : SETTLES);
+}
+
+// ── recipes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function showRecipes() {
+  const kept = state.a.tiers ? [["*", "the setting that was kept"]] : [];
+  const options = [...kept, ...state.recipes.map((name) => [name, name])];
+  const now = state.a.tiers ? "*" : state.a.recipe;
+  const form = JSON.stringify([options, now]);
+  if ($("a").dataset.form !== form) {
+    $("a").dataset.form = form;
+    $("a").replaceChildren(...options.map(([value, text]) => element("option", {value, selected: value === now}, text)));
+  }
+  $("swap").disabled = !state.a.tiers && state.a.recipe !== state.recipes[0];
 }
 
 const funnels = guarded(async () => {
@@ -313,12 +410,18 @@ const funnels = guarded(async () => {
   }
 });
 
-const save = guarded(async (replace) => {
+const price = newest(async () => {
+  $("cost").replaceChildren(...costTable(await ask("/api/cost", question())));
+});
+
+// Resolves to the saved recipe's name; null where one is there and may not be replaced
+const save = async (replace, then = null) => {
   const form = $("save");
+  if (!form.reportValidity()) return;
   const done = await ask("/api/save", {tiers: state.tiers, name: form.elements.name.value, replace});
   if (done.exists) {
     $("saved").replaceChildren(element("p", {}, `${done.exists} is there already. `,
-      element("button", {type: "button", onclick: () => save(true)}, "Replace it")));
+      element("button", {type: "button", onclick: guarded(() => save(true, then))}, then ? "Replace it and run" : "Replace it")));
     return;
   }
   const file = URL.createObjectURL(new Blob([done.yaml], {type: "application/yaml"}));
@@ -326,68 +429,188 @@ const save = guarded(async (replace) => {
     element("p", {}, "Saved: ", element("code", {}, done.saved)),
     element("p", {}, element("code", {}, `longtake tiers '${state.workspace}' -r '${done.saved}'`)),
     element("p", {}, element("a", {href: file, download: `${form.elements.name.value}.yaml`}, "download the recipe")));
-  showRecipes(done.recipes, $("compare").value);
-});
+  state.recipes = done.recipes;
+  showRecipes();
+  funnelChoice($("others"), done.recipes.slice(1), state.published);
+  if (then) await then(done.name);
+};
+
+// ── the page ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const begin = guarded(async () => {
   const found = await ask("/api/state");
-  Object.assign(state, {tiers: copied(found.tiers), start: found.tiers, marks: found.marks, workspace: found.workspace});
-  Object.assign(state, {rater: found.rater, others: found.others});
-  findKept();
-  shown(found.marks);
-  state.tier = Object.keys(found.tiers)[0];
-  $("where").replaceChildren(element("bdi", {}, found.workspace), `, recipe ${found.recipe}, ${count(found.clips)} clips`);
+  Object.assign(state, {
+    tiers: structuredClone(found.tiers), start: found.tiers, workspace: found.workspace, filters: found.filters, recipes: found.recipes,
+    recipe: found.recipe, published: found.published, tier: Object.keys(found.tiers)[0], a: {recipe: found.recipes[0]},
+  });
+  settled = JSON.stringify(state.tiers);
+  $("where").replaceChildren(element("bdi", {}, found.workspace), `, recipe ${found.recipe}, ${plural(found.clips, "clip")}`);
   for (const name of Object.keys(found.tiers)) {
-    const radio = element("input", {type: "radio", name: "tier", value: name, checked: name === state.tier});
+    const radio = element("input", {type: "radio", name: "tier", value: name});
     radio.addEventListener("change", () => {
       state.tier = name;
-      showTier();
+      show();
+      address();
+      refresh(`Tier ${name}.`);
     });
     $("tiers").append(element("label", {}, radio, ` ${name}`));
   }
+  marks = new Marks(found.workspace, {question, changed: marksChanged});
+  steps = new Steps(found.workspace, step, () => {
+    $("undo").disabled = !steps?.done.length;
+    $("redo").disabled = !steps?.undone.length;
+  });
+  steps.changed();
+  gate = new Gate($("focus"), {
+    changed, undo: (back) => (back ? steps.undo() : steps.redo()),
+    chosen: (end) => {
+      if (end === state.end) return;
+      state.end = end;
+      address(false);
+      lookAtGate();
+    },
+  });
+  strip = new Strip($("strip"), {question, marked, open: look, marks: () => marks.marks, turn: (name) => choose(name)});
   for (const [name, filter] of Object.entries(found.filters)) {
-    cards[name] = new GateCard(name, filter, changed, (each, end) => choose(each, end));
-    $("gates").append(cards[name].root);
+    small[name] = new Small(name, filter, (each) => choose(each));
+    $("gates").append(small[name].root);
   }
-  state.published = found.published;
-  showRecipes(found.recipes, found.recipes[0]);
+  funnelChoice($("others"), found.recipes.slice(1), found.published);
   $("save").elements.name.value = `${found.recipe}-mine`;
-  showTier();
+  running = new Running(async () => {
+    await ask("/api/reload", {});
+    location.reload();  // all that is set is in the address
+  });
+  come();
+  show();
+  await decide();
+  if (!state.gate && state.counts) choose(mostDecisive(state.counts.gates) ?? Object.keys(found.filters)[0], null, false);
+  else lookAtGate();
+  address(false);
   performance.mark("studio ready");
-  if (unsent.size) send();
+  let who = found.rater;
+  try {
+    who = localStorage.getItem(`longtake rater/${found.workspace}`) ?? who;
+  } catch {
+    // A browser without storage begins as the studio's own rater.
+  }
+  await marks.become(who);
+  $("who").value = marks.who;
+  follow();
+  running.watch();
+  if (state.clip) look(state.clip, false);
   const places = await ask("/api/sources");
-  $("filter").source.append(...places.map(([place, n]) => element("option", {value: place}, `${place} (${count(n)})`)));
+  const known = new Set([...$("filter").source.options].map((each) => each.value));
+  $("filter").source.append(...places.filter(([place]) => !known.has(place)).map(([place, n]) => element("option", {value: place}, `${place} (${count(n)})`)));
 });
 
-wide.addEventListener("change", place);
 let typing = 0;
 $("filter").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(() => {
-    state.fresh = true;
-    decide();
+    const form = $("filter");
+    state.selection = {source: form.source.value, uri: form.uri.value, caption: form.caption.value};
+    state.whole = null;
+    address();
+    refresh();
   }, 250);
 });
 $("filter").addEventListener("submit", (event) => event.preventDefault());
 $("save").addEventListener("submit", (event) => {
   event.preventDefault();
-  save(false);
+  guarded(save)(false);
 });
+$("run").addEventListener("click", guarded(() => save(false, (name) => running.start(name))));
 $("funnels").addEventListener("submit", (event) => {
   event.preventDefault();
   funnels();
 });
 $("reset").addEventListener("click", () => {
-  state.tiers = copied(state.start);
-  showTier();
+  state.tiers = structuredClone(state.start);
+  show();
+  commit("Back to the recipe.");
 });
-$("list").addEventListener("click", list);
-$("compare").addEventListener("change", guarded(async () => {
-  await ask("/api/compare", {recipe: $("compare").value});
-  decide();
+$("undo").addEventListener("click", () => steps.undo());
+$("redo").addEventListener("click", () => steps.redo());
+$("which").addEventListener("change", () => {
+  state.which = $("which").value;
+  address();
+  list();
+});
+$("more").addEventListener("click", () => list(true));
+$("a").addEventListener("change", () => {
+  if ($("a").value !== "*") state.a = {recipe: $("a").value};
+  show();
+  address();
+  refresh();
+});
+$("pin").addEventListener("click", () => {
+  state.a = {tiers: structuredClone(state.tiers)};
+  show();
+  address();
+  refresh("Kept as A.");
+});
+$("swap").addEventListener("click", () => {
+  const now = structuredClone(state.tiers);
+  state.tiers = structuredClone(state.a.tiers ?? state.start);
+  state.a = {tiers: now};
+  show();
+  commit("A and B exchanged.");
+});
+$("draw").addEventListener("click", () => {
+  state.seed = Math.floor(Math.random() * 1e9);
+  state.draws = Math.min(500, Math.max(1, Number($("draws").value) || 30));
+  address();
+  audit();
+});
+$("who").addEventListener("change", guarded(async () => {
+  const name = $("who").value.trim();
+  try {
+    if (name) await marks.become(name);
+    try {
+      localStorage.setItem(`longtake rater/${state.workspace}`, marks.who);
+    } catch {
+      // It is asked for again the next time.
+    }
+    fault(null);
+  } finally {
+    $("who").value = marks.who;
+    follow();
+  }
 }));
+addEventListener("popstate", arrive);
+addEventListener("focus", () => marks?.read().catch(() => {}));
 addEventListener("beforeunload", (event) => {
-  if (unsent.size) event.preventDefault();  // the browser asks whether to leave
+  if (marks?.unsent.size) event.preventDefault();  // the browser asks whether to leave
 });
-$("clip").addEventListener("close", () => $("clip-body").replaceChildren());
+document.addEventListener("keydown", (event) => {
+  const typed = event.target.closest("textarea, input:not([type=number]):not([type=checkbox]):not([type=radio])");
+  const key = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && (key === "z" || key === "y") && !typed) {
+    event.preventDefault();
+    if (key === "y" || event.shiftKey) steps?.redo();
+    else steps?.undo();
+    return;
+  }
+  if (event.defaultPrevented || event.target.closest("input, select, textarea, [role=slider], #strip, video")) return;
+  if ($("clip").open) {
+    if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      event.preventDefault();
+      strip.go(event.key === "ArrowLeft" ? -1 : 1).then((clip) => clip && look(clip.id));
+    } else if ((key === "g" || key === "b") && state.clip) {
+      const kind = key === "g" ? "good" : "bad";
+      marked(state.clip, marks.marks[state.clip] === kind ? null : kind);
+    }
+    return;
+  }
+  if (event.key === " " && event.target.closest("button, summary, a")) return;
+  strip?.pressed(event);
+});
+$("clip").addEventListener("close", () => {
+  $("clip-body").replaceChildren();
+  if (state.clip) {
+    state.clip = null;
+    address();
+  }
+});
 begin();

@@ -1,0 +1,53 @@
+// One's own steps back and forth. They outlive a reload: they are kept for this window, per workspace.
+
+const MOST = 200;
+
+export class Steps {
+  // apply(step, back): makes a step, or takes it back; changed(): the stacks are others now
+  constructor(name, apply, changed) {
+    this.name = `longtake steps/${name}`;
+    this.apply = apply;
+    this.changed = changed;
+    this.done = [];
+    this.undone = [];
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(this.name));
+      if (kept) [this.done, this.undone] = [kept.done, kept.undone];
+    } catch {
+      // A browser without storage forgets them with the page.
+    }
+    changed();
+  }
+
+  add(step) {
+    this.done.push(step);
+    if (this.done.length > MOST) this.done.shift();
+    this.undone = [];
+    this.keep();
+  }
+
+  async undo() {
+    const step = this.done.pop();
+    if (!step) return;
+    this.undone.push(step);
+    this.keep();
+    await this.apply(step, true);
+  }
+
+  async redo() {
+    const step = this.undone.pop();
+    if (!step) return;
+    this.done.push(step);
+    this.keep();
+    await this.apply(step, false);
+  }
+
+  keep() {
+    try {
+      sessionStorage.setItem(this.name, JSON.stringify({done: this.done, undone: this.undone}));
+    } catch {
+      // As above.
+    }
+    this.changed();
+  }
+}
