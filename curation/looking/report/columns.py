@@ -295,7 +295,7 @@ class Columns:
     @property
     def follows_others(self) -> bool:
         """Whether a clip's score of one gate depends on what other gates keep: so it is of near-duplicates."""
-        return self._repeats is not None
+        return bool(self._repeats)
 
     def counts(self, tier: str) -> dict[str, Any]:
         """Of the selected clips, as `stats.tier_counts` has them."""
