@@ -68,9 +68,7 @@ def test_a_round_trip_loses_nothing(tmp_path: Path, workspace: Workspace, how: F
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 MARKS = st.builds(
     Mark,
-    who=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(
-        lambda t: t.isprintable() and t == t.strip()
-    ),
+    who=st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=20),
     when=st.datetimes(datetime(2000, 1, 1), timezones=st.just(UTC)),
     clip=st.sampled_from([clip_id(letter) for letter in CLIPS]),
     mark=st.sampled_from(["good", "bad"]),
