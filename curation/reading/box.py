@@ -9,7 +9,7 @@ from typing import Any
 
 from longtake.curation.reading.orientation import Orientation
 
-# What lies at the sides of a picture, px or shares of it: above, to the right, below, to the left.
+# Widths above, to the right, below and to the left of a part of a picture, in px or as shares of the picture.
 Widths = tuple[float, float, float, float]
 NONE: Widths = (0.0, 0.0, 0.0, 0.0)
 

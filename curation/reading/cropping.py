@@ -165,7 +165,8 @@ def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
         wide = covered[side]
         if abs(wide - flat[side]) <= RAMP:
             sides.append(_believed(frames, side, min(wide, flat[side]), flat[(side + 2) % 4]))
-        else:  # a panel, if it stays: its seam was seen in most of the frames only
+        else:
+            # The wider border is a panel if it stays: its seam may have been seen in most of the frames only.
             sides.append(wide if _stays(frames, side, wide) else flat[side])
     return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
 
@@ -174,7 +175,7 @@ def _covered(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """How many rows and columns at each side are under borders and panels: above, to the right, below, to the left."""
     height, width = mask.shape
     top, right, bottom, left = 0, width, height, 0
-    for _ in range(2):  # a corner belongs to both of its sides
+    for _ in range(2):  # A corner belongs to two sides: the second round leaves out what the first has found.
         rows = mask[:, left:right].mean(axis=1) >= COVERED
         top, bottom = _ends(rows)
         columns = mask[top:bottom].mean(axis=0) >= COVERED
@@ -192,9 +193,10 @@ def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> i
     """The width of a flat bar at one side (0: above, then clockwise), as far as its edge is seen, in px."""
     if wide == 0 or abs(wide - opposite) <= RAMP:
         return wide
-    stack = np.rot90(np.stack(frames), side, (1, 2))  # this side above
+    stack = np.rot90(np.stack(frames), side, (1, 2))  # This side is now the upper one.
     colour = float(np.median(stack[:, :2]))
-    if colour > DARK:  # `bars` asks enough of these
+    if colour > DARK:
+        # A bar that is not dark was found by `bars`, which asks for more evidence there.
         return wide
     first = np.abs(stack[:, wide : wide + RAMP].astype(np.int16) - colour).max(axis=1) > TOLERANCE
     support = float(np.median(first.mean(axis=1)))
@@ -278,7 +280,7 @@ def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
     near = steps[low : int(about + 3 * scale) + 3]
     if near.size < 3 or float(near.max()) < PROMINENT * float(np.median(near)):
         return (about + scale / 2) / len(steps)
-    # Of several edges that stand out the outermost one: what is behind it belongs to the picture.
+    # If several edges stand out, the border ends at the outermost one: what lies behind that edge belongs to the picture.
     high = np.flatnonzero(near >= FIRST * near.max()).tolist()
     outer = [at for at in high if near[at] >= near[max(0, at - 1)] and near[at] >= near[min(len(near) - 1, at + 1)]]
     at = int(outer[0]) if outer else int(near.argmax())

@@ -14,16 +14,10 @@ from longtake.filters.base import Image, Native
 
 # Pixels. Each tile is a square of this side.
 TILE = 256
-# Tiles are spread evenly over the picture, so many across and down.
+# Tiles are spread evenly over the picture: this number of them across, and this number down.
 ACROSS, DOWN = 3, 2
 # The bits of a component, by the end of a planar format's name.
-_DEEP = {
-    "p9le": 9,
-    "p10le": 10,
-    "p12le": 12,
-    "p14le": 14,
-    "p16le": 16,
-}  # The bits of a component, by the end of a planar format's name.
+_DEEP = {"p9le": 9, "p10le": 10, "p12le": 12, "p14le": 14, "p16le": 16}
 _PLANAR = ("yuv", "yuvj", "yuva", "gray", "nv1", "nv2")
 
 

@@ -39,14 +39,14 @@ from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
 from longtake.manifests.frames import StoredStrip
 
-PIECE_SECONDS = 1800.0  # A piece has so many at most, and a film that is no longer is one piece.
+PIECE_SECONDS = 1800.0  # Seconds. A piece has so many at most, and a film that is no longer is one piece.
 # Seconds from a seam to its handover. Detectors of cuts look back 1 s and ahead 2 s, and a transition lasts up to 6 s.
 HANDOVER_SECONDS = 10.0
-TAKE_SECONDS = 300.0  # A take may go on so long behind a handover, before it is cut there.
-_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # Containers with an index and presentation times.
-_EARLY = 1 / 8  # Share of a piece: a keyframe that lies farther before its place is no seam.
+TAKE_SECONDS = 300.0  # Seconds. A take may go on so long behind a handover, before it is cut there.
+_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # These containers have an index and presentation times.
+_EARLY = 1 / 8  # A share of a piece. A keyframe that lies farther before the place of a seam is no seam.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
-LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for.
+LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for. An index may lead behind the seam.
 
 
 class SeamError(Exception):
@@ -272,7 +272,8 @@ def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
 
 def _require_fit(found: Sequence[PieceScan]) -> None:
     for one, other in pairwise(found):
-        if repr(one.info) != repr(other.info):  # Some of it may be nan, which is not equal to itself.
+        if repr(one.info) != repr(other.info):
+            # Numbers of a header may be nan, which is not equal to itself.
             raise SeamError("the file is another one than it was")
         if (one.tail, one.ended) != (other.head, other.begun):
             raise SeamError(f"piece {other.number} does not begin as piece {one.number} ends")

@@ -28,15 +28,16 @@ from longtake.filters.loudness import Meter
 
 Samples = npt.NDArray[np.float32]  # [n, channels]
 
-# kept; damaged: kept as far as it decodes; none: the file has none there; the others say why a clip is without its sound.
+# The sound is kept, or damaged and kept as far as it decodes, or the file has none for the clip. The other states say why a clip
+# is without its sound.
 State = Literal["kept", "damaged", "none", "left out: the clip is faster", "left out: the video's clock starts anew"]
 
 # Samples a second. These rates are kept as they are; sound of any other rate gets the last one.
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Seconds before a stretch at which reading begins, until what comes lies before it: decoders need some packets to be whole, and
-# an index of pictures leads to a keyframe of theirs. None is the beginning.
+# Seconds before a stretch at which reading begins, until the first sound that comes lies before the stretch: decoders need some
+# packets to be whole, and an index of pictures leads to a keyframe of theirs. None is the beginning.
 _LEADS = (0.5, 10.0, None)
-# Seconds by which what is decoded may be off the clock before it is moved: containers round times to a millisecond, and the
+# Seconds. Decoded sound may be off the clock by this much before it is moved: containers round times to a millisecond, and the
 # packets of some are longer than they say.
 _SLACK = 0.008
 # Bytes. Up to three minutes of sound are held in memory, longer sound in a temporary file.
@@ -79,7 +80,8 @@ def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *,
             if not streams:
                 return Sound("none")
             stream = cast(av.audio.stream.AudioStream, video.container.streams.best("audio") or streams[0])
-            if stream.codec_context is None:  # there is no decoder for it
+            if stream.codec_context is None:
+                # FFmpeg has no decoder for this sound.
                 return Sound("damaged")
             stream.codec_context.thread_count = 1
             if not _go_to(video, stream, start, lead):
@@ -129,8 +131,8 @@ class _Reading:
         self.written = self.heard = self.faults = 0
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[object, ...] = ()
-        self.base: float | None = None  # the time at which the resampler was given its first sample
-        self.given = 0  # samples that came out of it since
+        self.base: float | None = None  # The time at which the resampler was given its first sample, in seconds.
+        self.given = 0  # Samples that came out of the resampler since then.
 
     def run(self, must_begin_before: bool) -> bool:
         """Read all of it. False if nothing was found before its beginning, though something had to be."""
@@ -181,7 +183,7 @@ class _Reading:
                 yield from self._rest()
                 return
             except (av.error.FFmpegError, ValueError) as error:
-                # What does not decode before the stretch is passed over: a decoder that enters in the middle meets that.
+                # An error before the stretch does not count: a decoder that enters a good file in its middle meets some.
                 self.faults += self.start - 0.05 <= here < self.end
                 if isinstance(error, av.error.OSError) and not isinstance(error, av.error.InvalidDataError):
                     return
@@ -199,7 +201,8 @@ class _Reading:
         else:
             time = float(frame.pts * frame.time_base) - self.video.clock.origin
         if time is not None and (time + frame.samples / max(1, frame.sample_rate) < self.start - 0.2):
-            return  # well before the stretch
+            # This sound ends well before the stretch.
+            return
         expected = None if self.base is None else self.base + self.given_in / max(1, frame.sample_rate)
         apart = time is not None and expected is not None and abs(time - expected) > _SLACK
         if self.resampler is None or kind != self.kind or apart:
@@ -210,7 +213,7 @@ class _Reading:
             self.resampler, self.kind = av.AudioResampler("fltp", layout, self.rate), kind
             self.base, self.given, self.given_in = time, 0, 0
         self.given_in += frame.samples
-        frame.pts = None  # its place is known better than to the container's tick
+        frame.pts = None  # The place of the frame is already known, more exactly than to the container's tick.
         yield from self._out(frame)
 
     def _rest(self) -> Iterator[tuple[float, Samples]]:
@@ -220,7 +223,7 @@ class _Reading:
                 yield from self._out(None)
         self.resampler, self.base = None, None
 
-    given_in = 0  # samples that the resampler was given since `base`
+    given_in = 0  # Samples that the resampler was given since `base`.
 
     def _out(self, frame: av.AudioFrame | None) -> Iterator[tuple[float, Samples]]:
         assert self.resampler is not None

@@ -24,11 +24,12 @@ from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo
 from longtake.filters.base import Image
 from longtake.manifests.frames import StoredStrip
 
-# The pixels of one picture of a strip, for any shape: 160×90 for a wide one. Five pictures take 9 kB on average (2026-11-26, real
-# corpus).
+# Pixels. One picture of a strip has this area, in any shape: 160×90 if it is wide. Five pictures take 9 kB on average
+# (2026-11-26, real corpus).
 PIXELS = 160 * 90
-QUALITY = 60  # The quality of the JPEG.
-# Seconds of film. The reader seeks a moment that is farther ahead. It reads on to a nearer one: a seek goes back to a keyframe.
+QUALITY = 60  # The quality of the JPEG, from 1 to 100.
+# Seconds of film. The reader seeks a moment that is farther ahead, and reads on to a nearer one, since a seek goes back to a
+# keyframe.
 _SKIP = 4.0
 _NARROWEST = 4  # A picture that is more than 4 times as wide as high, or as high as wide, is squeezed.
 
@@ -94,7 +95,7 @@ def _nearest(
     """The frames around each moment (rising, seconds), until it is the time `end` of the monotonic clock: of each moment those
     that came last when its share of the time is over."""
     frames: Iterator[DecodedFrame] | None = None
-    here = -math.inf  # The time of the last frame.
+    here = -math.inf  # The time of the last frame, in seconds.
     for at, moment in enumerate(moments):
         if here >= moment:
             continue
