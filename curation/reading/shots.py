@@ -25,7 +25,7 @@ from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
 _TICK = Fraction(1, 90_000)  # Seconds.
-_ANY_RATE = Fraction(25)  # Frames per second. PySceneDetect requires a rate, though the times that it gets are in ticks.
+_ANY_RATE = Fraction(25)  # Frames per second. PySceneDetect requires a rate, though its times are in ticks.
 
 
 @dataclass(frozen=True, slots=True, order=True)
