@@ -1,8 +1,8 @@
 """The sound of a stretch of a video: read beside its pictures, put on their clock, and brought to one or two channels.
 
-A file is opened anew for it, and only its packets of sound are decoded. Each decoded stretch is placed by its own time, so that
-what is missing is silence, and what comes late or early stays in step with the picture. What is damaged is silence, too, and is
-said; no clip is lost for its sound.
+The file is opened anew for its sound, and only packets of sound are decoded. Each decoded stretch is placed by its own time, so
+that missing sound becomes silence, and sound that comes late or early stays in step with the picture. Damaged sound becomes
+silence, too, and the state of the sound says so; no clip is lost for its sound.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ _MOST_FAULTS = 1000
 
 @dataclass(slots=True)
 class Sound:
-    """The sound of a stretch. rate: samples a second. channels: 1 or 2; source_channels: of the video. covered: share of
-    the stretch for which there is sound. samples: int16, channels side by side, exactly as long as the stretch; closed with it.
+    """The sound of a stretch. rate: samples a second. channels: 1 or 2. source_channels: channels in the video. covered: the
+    share of the stretch for which there is sound. samples: int16, channels side by side, exactly as long as the stretch; the
+    caller closes them.
     """
 
     state: State
@@ -67,13 +68,14 @@ class Sound:
         return self.samples is not None
 
     def seen(self) -> SoundSeen:
-        """What filters are told of it."""
+        """The facts about the sound that filters measure."""
         return SoundSeen(self.covered, self.loudness, self.silence)
 
 
 def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *, keep: bool = True) -> Sound:
-    """The sound of [start, start + seconds) of a video, on the clock of its pictures. keep: also its samples, not only what is
-    measured on them. Raises VideoError only for what is wrong with the source itself, such as a fault of the world."""
+    """The sound of [start, start + seconds) of a video, on the clock of its pictures. keep: whether its samples are kept, beside
+    what is measured on them. Raises VideoError only for what is wrong with the source itself, such as a fault of the world.
+    """
     for lead in _LEADS:
         with open_video(source) as video:
             streams = video.container.streams.audio
@@ -93,7 +95,7 @@ def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *,
 
 
 def _begins_later(video: OpenVideo, stream: av.audio.stream.AudioStream, start: float) -> bool:
-    """Whether the stream says itself that it has nothing before `start`."""
+    """Whether the stream begins after `start`, by its own header."""
     if stream.start_time is None or stream.time_base is None:
         return False
     return float(stream.start_time * stream.time_base) - video.clock.origin > start
@@ -114,7 +116,7 @@ def _go_to(video: OpenVideo, stream: av.audio.stream.AudioStream, start: float, 
 
 
 class _Reading:
-    """Decodes a stretch, and puts what comes where it belongs."""
+    """Decodes a stretch of sound, and puts each decoded part at its own time."""
 
     def __init__(
         self, video: OpenVideo, stream: av.audio.stream.AudioStream, start: float, seconds: float, keep: bool
@@ -135,7 +137,7 @@ class _Reading:
         self.given = 0  # Samples that came out of the resampler since then.
 
     def run(self, must_begin_before: bool) -> bool:
-        """Read all of it. False if nothing was found before its beginning, though something had to be."""
+        """Read the stretch. False if no sound before its beginning was decoded, though some had to be."""
         first = True
         for time, samples in self._decoded():
             if first and must_begin_before and time > self.start + _SLACK:
@@ -170,7 +172,7 @@ class _Reading:
         )
 
     def _decoded(self) -> Iterator[tuple[float, Samples]]:
-        """(time, samples [n, channels]) of what is decoded, at the rate that is wanted."""
+        """The decoded sound as (time in seconds, samples [n, channels]), at the rate of this reading."""
         packets = self.video.container.demux(self.stream)
         here = -math.inf
         while self.faults < _MOST_FAULTS:
@@ -217,7 +219,7 @@ class _Reading:
         yield from self._out(frame)
 
     def _rest(self) -> Iterator[tuple[float, Samples]]:
-        """What the resampler still holds; a new one is made for what comes."""
+        """The samples that the resampler still holds. A new resampler is made for the next frame."""
         if self.resampler is not None:
             with suppress(av.error.FFmpegError, ValueError):
                 yield from self._out(None)
@@ -239,8 +241,8 @@ class _Reading:
             self.given += len(samples)
 
     def _place(self, time: float, samples: Samples) -> None:
-        """Write samples where they belong: silence before them where something is missing, their beginning left out where there
-        is something already."""
+        """Write samples at their time: after silence, if sound is missing before them, and without their beginning, if sound is
+        there already."""
         at = round((time - self.start) * self.rate)
         if at < self.written:
             samples = samples[self.written - at :]
