@@ -49,7 +49,8 @@ class Limits:
     memory_mib: int
 
 
-_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent there is nobody to ask)
+# The parent has no time limit, so it has nothing to extend.
+_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731
 
 
 def allow_seconds(seconds: float) -> None:

@@ -28,8 +28,8 @@ from longtake.filters.loudness import Meter
 
 Samples = npt.NDArray[np.float32]  # [n, channels]
 
-# The sound is kept, or damaged and kept as far as it decodes, or the file has none for the clip. The other states say why a clip
-# is without its sound.
+# The sound is kept, or damaged and kept as far as it decodes, or the file has none for the stretch. The other states say why a
+# clip is without its sound.
 State = Literal["kept", "damaged", "none", "left out: the clip is faster", "left out: the video's clock starts anew"]
 
 # Samples a second. These rates are kept as they are; sound of any other rate gets the last one.
