@@ -38,9 +38,6 @@ SHIPPED = ("captioning", "curation", "filters", "manifests", "presto", "src/long
 LATER = (
     "curation/looking/report/",
     "curation/looking/studio/",
-    "curation/reading/",
-    "curation/stages/export",
-    "curation/stages/scan",
     "filters/concept",
     "filters/copies",
     "filters/dover",

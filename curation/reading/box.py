@@ -9,14 +9,15 @@ from typing import Any
 
 from longtake.curation.reading.orientation import Orientation
 
-# What lies at the sides of a picture, px or shares of it: above, to the right, below, to the left.
+# Widths above, to the right, below and to the left of a part of a picture, in px or as shares of the picture.
 Widths = tuple[float, float, float, float]
 NONE: Widths = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What is kept of a picture, in px of the upright picture at its displayed size; all four are even, as 4:2:0 has it."""
+    """The part of a picture that is kept, in px of the upright picture at its displayed size. All four numbers are even, since
+    the chroma of 4:2:0 has half the width and half the height."""
 
     x: int
     y: int
@@ -28,31 +29,33 @@ class Box:
         return self.width * self.height
 
     def columns(self) -> dict[str, int]:
-        """As it is stored of a clip."""
+        """The box as columns of the row of a clip."""
         return {"crop_x": self.x, "crop_y": self.y, "crop_width": self.width, "crop_height": self.height}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Box | None:
-        """The box of a stored clip; None: nothing is cut away."""
+        """The box of a clip by its row; None if nothing is cut away."""
         if row.get("crop_width") is None:
             return None
         return cls(*(int(row[name]) for name in ("crop_x", "crop_y", "crop_width", "crop_height")))
 
     @classmethod
     def within(cls, widths: Widths, width: int, height: int) -> Box:
-        """What is left of a picture of `width` × `height` px within `widths` px at its sides: rounded to even px, inwards."""
+        """The box that is left of a picture of `width` × `height` px without `widths` px at its sides, rounded inwards to even
+        px."""
         top, right, bottom, left = widths
         x, y = _up(left), _up(top)
         return cls(x, y, _down(width - right) - x, _down(height - bottom) - y)
 
     def widths(self, width: int, height: int) -> Widths:
-        """What lies at its sides in a picture of `width` × `height` px, as shares of the picture."""
+        """The widths at the sides of the box, in a picture of `width` × `height` px, as shares of the picture."""
         right, bottom = width - self.x - self.width, height - self.y - self.height
         return self.y / height, right / width, bottom / height, self.x / width
 
 
 def window(shares: Widths, width: int, height: int) -> tuple[slice, slice]:
-    """Rows and columns of a picture of `width` × `height` px within shares of it; a pixel that is partly outside is left out."""
+    """The rows and columns of a picture of `width` × `height` px without shares of it at its sides. A pixel that lies partly
+    outside is left out."""
     top, right, bottom, left = shares
     rows = slice(_ceil(top * height), height - _ceil(bottom * height))
     return rows, slice(_ceil(left * width), width - _ceil(right * width))
@@ -72,7 +75,7 @@ def as_upright(widths: Widths, shown: Orientation) -> Widths:
 
 
 def _rotated(widths: Widths, quarters: int) -> Widths:
-    """Widths of a picture that is turned by quarters, clockwise: what was above is then to the right."""
+    """The widths at the sides of a picture after quarter turns clockwise: after one, the upper side is the right one."""
     k = quarters % 4
     turned = widths[4 - k :] + widths[: 4 - k]
     return turned[0], turned[1], turned[2], turned[3]

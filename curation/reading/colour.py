@@ -25,19 +25,20 @@ from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoRefo
 
 Floats = npt.NDArray[np.float64]
 
-WHITE = 203.0  # nit: what SDR white is in HDR film (BT.2408)
-KNEE = 0.8  # of the picture's coded range: what is darker is left as it is; a knee any higher leaves highlights no room
-GAMMA = 2.4  # of an SDR display (BT.1886)
-HLG_PEAK = 1000.0  # nit: of the display that HLG is graded on, where its system gamma is 1.2 (BT.2100)
+WHITE = 203.0  # Nit. HDR film shows SDR white at this light (BT.2408).
+# A share of the picture's coded range. Darker numbers are left as they are; a higher knee would leave no room for highlights.
+KNEE = 0.8
+GAMMA = 2.4  # The exponent of an SDR display (BT.1886).
+HLG_PEAK = 1000.0  # Nit. HLG is graded on a display of this peak, where the system gamma is 1.2 (BT.2100).
 # Points of the 3-D table along each side. With so many, interpolation is off by less than a grey level.
 SIDE = 65
 
 _DEEP = "gbrp16le"
 
-_YCGCO, _BT2020_CL, _DERIVED, _ICTCP = 8, 10, 12, 14  # matrices (AVCOL_SPC) that the scaler does not know
-KNOWN = (1, 4, 5, 6, 7, 9)  # matrices that it does
+_YCGCO, _BT2020_CL, _DERIVED, _ICTCP = 8, 10, 12, 14  # The scaler does not know these matrices (AVCOL_SPC).
+KNOWN = (1, 4, 5, 6, 7, 9)  # The scaler knows these matrices.
 _BY_TABLE = (_YCGCO, _BT2020_CL, _DERIVED, _ICTCP)
-# x and y of red, green, blue and white: ITU-T H.273, table 2.
+# The x and y of red, green, blue and white are those of ITU-T H.273, table 2.
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 _PRIMARIES: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65),
@@ -161,8 +162,8 @@ def _hlg_light(coded: Floats) -> Floats:
     return np.asarray(HLG_PEAK * np.maximum(bright, 0.0)[..., None] ** 0.2 * scene)
 
 
-# Transfers whose numbers an SDR display would show wrongly: to light, SDR white being 1. All others are shown by BT.1886, as
-# players show them: they differ among one another by less than displays do.
+# An SDR display would show the numbers of these transfers wrongly. Each function gives their light, SDR white being 1. All other
+# transfers are shown by BT.1886, as players show them: they differ from each other by less than displays do.
 _LIGHT: dict[int, Callable[[Floats], Floats]] = {
     8: lambda coded: coded,
     9: lambda coded: np.where(coded > 0, 10 ** (2.0 * (coded - 1)), 0.0),
@@ -200,7 +201,7 @@ def to_sdr(coded: Floats, colour: Colour) -> Floats:
     bright = light @ to_xyz(1)[1]
     light = _towards_grey(light, bright, light.min(-1), 0.0)
     if colour.transfer in _LIGHT:
-        most = np.maximum(light.max(-1), 1e-9)  # all three by one factor: hues stay
+        most = np.maximum(light.max(-1), 1e-9)  # One factor for all three colours leaves the hue as it is.
         light *= (shoulder(most ** (1 / GAMMA)) ** GAMMA / most)[..., None]
     else:
         light = _towards_grey(light, bright, light.max(-1), 1.0)
@@ -279,7 +280,8 @@ def table(colour: Colour) -> Floats:
 @lru_cache(maxsize=2)
 def _cube(colour: Colour) -> bytes:
     """The table as a file of the `.cube` format: numbers as `%.6f` writes them, in a tenth of the time."""
-    rest = np.rint(table(colour).transpose(2, 1, 0, 3).reshape(-1, 3) * 1e6).astype(np.int32)  # red changes fastest
+    # In the file, red changes fastest.
+    rest = np.rint(table(colour).transpose(2, 1, 0, 3).reshape(-1, 3) * 1e6).astype(np.int32)
     text = np.full((len(rest), 3, len("0.000000 ")), ord(" "), np.uint8)
     text[:, :, 1] = ord(".")
     for place in range(7, 1, -1):
@@ -299,7 +301,7 @@ def _graph(colour: Colour, width: int, height: int) -> av.filter.Graph:
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(_DEEP), time_base=Fraction(1))
-    with tempfile.TemporaryDirectory() as folder:  # the filter reads a table from a file only
+    with tempfile.TemporaryDirectory() as folder:  # The filter reads a table from a file only.
         path = os.path.join(folder, "table.cube")
         with open(path, "wb") as file:
             file.write(_cube(colour))
@@ -333,7 +335,7 @@ class Mapper:
             interpolation="BICUBIC",
             threads=1,
         )
-        if colour.by_table:  # luma and the two chroma components in the places of red, green and blue
+        if colour.by_table:  # Luma and the two chroma components take the places of red, green and blue.
             planes = [np.frombuffer(plane, "<u2").reshape(height, -1)[:, :width] for plane in deep.planes]
             deep = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.stack(planes, -1)), format=_DEEP)
         if self._graph is None:

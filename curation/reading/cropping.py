@@ -2,13 +2,13 @@
 
 Borders are what the filter `artifacts` takes for them: flat bars (`longtake.filters.bars`), and panels from side to side, such as
 blurred pillars (`longtake.filters.panels`). They are found in the sample of a clip, at analysis size, and their inner edges then
-in the rows and columns of full size that the pass has kept (`native.py`): a frame is reduced to a half or a fourth, and its
-border would be known to so many px only.
+in the rows and columns of full size that the pass has kept (`native.py`): in a frame that is reduced to a fourth, the edge of a
+border is known to four px only.
 
 A dark scene must not lose what is dark in it. Where a dark bar has no twin of its width at the opposite side, its inner edge has
 to be seen in most frames, or no more is cut than at the opposite side. Where a scene is black up to its border, the border is as
-wide as its twin, or as that of an earlier clip of the film. A clip whose border is not the same from its beginning to its end,
-which its motion's 30 pictures tell, is left as it is.
+wide as its twin, or as that of an earlier clip of the film. A clip whose border changes, as the 30 pictures of its motion show,
+is left as it is.
 
 A band of subtitles is an edge of the picture with lines of text that were put over the scene (`longtake.filters.overlaid_text`),
 up to the uppermost of them. It is looked for where the recipe's `artifacts` looks for text.
@@ -71,8 +71,9 @@ _GAP = 32
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a sample shows. box: what is to be kept; None: all of it. why: why borders that are there are not cut away, or "".
-    seen: what is under borders and marks of the whole picture. borders: that are cut away, as shares, without subtitles."""
+    """The crop of a sample. box: the part of the picture that is to be kept; None: all of it. why: the reason why borders stay,
+    or "". seen: the pixels of the whole picture that lie under borders and marks. borders: the widths of the borders that are cut
+    away, as shares, without bands of subtitles."""
 
     box: Box | None
     why: str
@@ -90,9 +91,10 @@ def find_crop(
     text: bool,
     known: Widths = NONE,
 ) -> Found:
-    """What is to be kept of a clip's picture. width, height: px, as it is displayed. shown: how its decoded frames become
-    upright. tiers: of the recipe; some tier must take the size that is left. text: whether subtitles are looked for. known: the
-    borders of an earlier clip of the same film, as shares: a dark scene may not show where they end."""
+    """Find the part of a clip's picture that is to be kept. width, height: px of the displayed picture. shown: how decoded frames
+    become upright. tiers: the gates of each tier of the recipe; at least one tier must take the size that is left. text: whether
+    subtitles are looked for. known: the borders of an earlier clip of the same film, as shares, since a dark scene may not show
+    where they end."""
     frames = [grey(picture) for picture in (*sample.keyframes, *sample.partners)]
     marks = seen(frames)
     borders = _borders(frames, marks)
@@ -119,7 +121,7 @@ def find_crop(
 
 
 def cropped(sample: Sample, box: Box, width: int, height: int, shown: Orientation) -> Sample:
-    """The sample as it is seen within a box of a picture of `width` × `height` px."""
+    """The sample without what lies outside a box of its picture, which has `width` × `height` px."""
     shares = box.widths(width, height)
     rows, columns = window(shares, sample.keyframes.shape[2], sample.keyframes.shape[1])
     coded = as_coded(shares, shown)
@@ -156,7 +158,7 @@ def _refused(box: Box, width: int, height: int, tiers: Sequence[Mapping[str, Gat
 
 
 def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
-    """Widths of the borders of grey frames [h, w], px of these."""
+    """The widths of the borders of grey frames [h, w], in px of the frames."""
     covered = _covered(marks.mask)
     above, below, before, behind = bars(frames)
     flat = (above, behind, below, before)
@@ -165,7 +167,8 @@ def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
         wide = covered[side]
         if abs(wide - flat[side]) <= RAMP:
             sides.append(_believed(frames, side, min(wide, flat[side]), flat[(side + 2) % 4]))
-        else:  # a panel, if it stays: its seam was seen in most of the frames only
+        else:
+            # The wider border is a panel if it stays: its seam may have been seen in most of the frames only.
             sides.append(wide if _stays(frames, side, wide) else flat[side])
     return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
 
@@ -174,7 +177,7 @@ def _covered(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """How many rows and columns at each side are under borders and panels: above, to the right, below, to the left."""
     height, width = mask.shape
     top, right, bottom, left = 0, width, height, 0
-    for _ in range(2):  # a corner belongs to both of its sides
+    for _ in range(2):  # A corner belongs to two sides: the second round leaves out what the first has found.
         rows = mask[:, left:right].mean(axis=1) >= COVERED
         top, bottom = _ends(rows)
         columns = mask[top:bottom].mean(axis=0) >= COVERED
@@ -189,12 +192,13 @@ def _ends(lines: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> int:
-    """The width of a flat bar at one side (0: above, then clockwise), as far as its edge is seen, in px."""
+    """The width in px of a flat bar at one side (0: above, then clockwise), as far as the frames show its inner edge."""
     if wide == 0 or abs(wide - opposite) <= RAMP:
         return wide
-    stack = np.rot90(np.stack(frames), side, (1, 2))  # this side above
+    stack = np.rot90(np.stack(frames), side, (1, 2))  # This side is now the upper one.
     colour = float(np.median(stack[:, :2]))
-    if colour > DARK:  # `bars` asks enough of these
+    if colour > DARK:
+        # A bar that is not dark was found by `bars`, which asks for more evidence there.
         return wide
     first = np.abs(stack[:, wide : wide + RAMP].astype(np.int16) - colour).max(axis=1) > TOLERANCE
     support = float(np.median(first.mean(axis=1)))
@@ -212,8 +216,8 @@ def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
 
 
 def _unseen(frames: Sequence[Image], borders: Widths, known: Widths) -> Widths:
-    """Borders, as shares, and those whose inner edge cannot be seen beside a dark scene: as wide as at the opposite side, or as
-    in another clip of the film, where the picture is black to that width."""
+    """The borders, as shares, made wider where a dark scene hides their inner edge: if the picture is black to that width, a
+    border is as wide as at the opposite side, or as in another clip of the film."""
     wider = list(borders)
     for side in range(4):
         for share in (borders[(side + 2) % 4], known[side]):
@@ -231,7 +235,7 @@ def _is_black(frames: Sequence[Image], side: int, share: float) -> bool:
 
 
 def _changes(sample: Sample, borders: Widths, shown: Orientation) -> bool:
-    """Whether a part of the clip has wider borders than the whole: then its border changes."""
+    """Whether the border of a clip changes: some part of the clip then has wider borders than the whole."""
     if sample.motion is None:
         return False
     height, width = sample.keyframes.shape[1:3]
@@ -243,8 +247,8 @@ def _changes(sample: Sample, borders: Widths, shown: Orientation) -> bool:
 
 
 def _refined(borders: Widths, size: tuple[int, ...], natives: Sequence[Native], shown: Orientation) -> Widths:
-    """Borders, in px of a picture of the analysis size [h, w], as shares of the picture: with their inner edges where full size
-    has them."""
+    """The borders as shares of the picture, with the inner edges that full size shows. borders: px of a picture of the analysis
+    size [h, w]."""
     height, width = size
     coarse = as_coded((borders[0] / height, borders[1] / width, borders[2] / height, borders[3] / width), shown)
     rows = [native.rows for native in natives if native.rows is not None]
@@ -263,13 +267,13 @@ def _refined(borders: Widths, size: tuple[int, ...], natives: Sequence[Native], 
 
 
 def _backwards(steps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The steps as they are met from the other side."""
+    """The steps in the order in which they are met from the opposite side."""
     return np.concatenate([steps[:1], steps[:0:-1]])
 
 
 def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
-    """Where a border of about this share ends, as a share. steps: from line to line at full size, from its side on; side: px of
-    the reduced picture, to two of which the share is known."""
+    """Where a border ends, as a share of the picture. share: about as much, known to two px of the reduced picture. steps: the
+    change from line to line at full size, from the side of the border on. side: px of the reduced picture."""
     if share <= 0:
         return 0.0
     scale = len(steps) / side
@@ -278,7 +282,7 @@ def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
     near = steps[low : int(about + 3 * scale) + 3]
     if near.size < 3 or float(near.max()) < PROMINENT * float(np.median(near)):
         return (about + scale / 2) / len(steps)
-    # Of several edges that stand out the outermost one: what is behind it belongs to the picture.
+    # If several edges stand out, the border ends at the outermost one: what lies behind that edge belongs to the picture.
     high = np.flatnonzero(near >= FIRST * near.max()).tolist()
     outer = [at for at in high if near[at] >= near[max(0, at - 1)] and near[at] >= near[min(len(near) - 1, at + 1)]]
     at = int(outer[0]) if outer else int(near.argmax())
@@ -291,8 +295,8 @@ def _edge(steps: npt.NDArray[np.float32], share: float, side: int) -> float:
 
 
 def _bands(sample: Sample, frames: Sequence[Image], marks: Seen, shares: Widths) -> tuple[float, float]:
-    """How far bands of subtitles reach from the upper and the lower edge of the whole picture, as shares of its height; 0: none
-    is there. shares: of the borders, which are cut away in any case."""
+    """How far bands of subtitles reach from the upper and the lower edge of the whole picture, as shares of its height; 0 without
+    a band. shares: the widths of the borders, which are cut away in any case."""
     height, width = frames[0].shape
     rows, columns = window(shares, width, height)
     within = [frame[rows, columns] for frame in frames]
@@ -324,8 +328,8 @@ def _lines(picture: Image, zone: int) -> Boxes:
 
 
 def _reach(plates: Sequence[Boxes], zone: int, shape: tuple[int, ...], *, upper: bool) -> float:
-    """How many rows at the upper, or the lower, edge of a picture [h, w] lines of text within the zone need; 0: there are none,
-    or too few."""
+    """The rows that lines of text within the zone take at the upper, or the lower, edge of a picture [h, w]; 0 if there are no
+    lines, or too few."""
     height = shape[0]
     ours = [_of_the_edge(boxes, zone, height, upper) for boxes in plates]
     if max(float(filled(boxes, shape).mean()) for boxes in ours) < LEAST_TEXT:
@@ -349,14 +353,14 @@ def _of_the_edge(boxes: Boxes, zone: int, height: int, upper: bool) -> Boxes:
 
 
 def _motion_within(motion: Motion, coded: Widths) -> Motion:
-    """Its pictures within shares of them; they are not turned."""
+    """The motion without shares at the sides of its pictures, which are as coded, not turned."""
     rows, columns = window(coded, motion.first.shape[2], motion.first.shape[1])
     first, second = (np.ascontiguousarray(each[:, rows, columns]) for each in (motion.first, motion.second))
     return Motion(first, second, motion.times, motion.partner_times)
 
 
 def _native_within(native: Native, coded: Widths) -> Native:
-    """Its tiles that lie within shares of the picture whole."""
+    """The tiles that lie wholly inside the picture without shares at its sides."""
     if native.tiles is None or native.places is None:
         return native
     rows, columns = window(coded, native.width, native.height)

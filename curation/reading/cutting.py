@@ -39,16 +39,20 @@ from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.manifests.folder import whole_file
 
 T = TypeVar("T")
-Planes = npt.NDArray[np.uint8]  # I420: [height * 3 / 2, width]
+Planes = npt.NDArray[np.uint8]  # A picture in I420, of the shape [height * 3 / 2, width].
 
-_CLOCK = 1e-6  # s: two times nearer than this are one, apart from the noise of adding up floats
-_TIE = 1e-3  # s: Matroska rounds to milliseconds, and a tie that falls now here, now there would judder
-_LEADS = (0.0, 5.0, 60.0, None)  # s: how far before the span to look for a keyframe; None is the video's beginning
-_WITNESSES = 9  # frames whose picture is compared after encoding
+_CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
+# Seconds. Two frames are equally near within this: Matroska rounds times to milliseconds, and such a tie must always fall the
+# same way, or the clip would judder.
+_TIE = 1e-3
+# Seconds before the span at which a keyframe is looked for. None is the beginning of the video.
+_LEADS = (0.0, 5.0, 60.0, None)
+_WITNESSES = 9  # Frames. The pictures of this many frames are compared after encoding.
 _SOUND_FRAME = 1024  # Samples in a frame of AAC.
 # Bits per second and channel: with so many, AAC is nearly the same as its source.
 _SOUND_BITS = 96_000
-_MAX_DIFFERENCE = 5.0  # grey levels, mean over a 16×9 thumbnail; compression makes 0.2 at crf 18 and 2.4 at crf 45
+# Grey levels, the mean over a thumbnail of 16×9. Compression makes 0.2 at crf 18 and 2.4 at crf 45.
+_MAX_DIFFERENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,8 @@ def _go_to(video: OpenVideo, start: float, lead: float | None) -> bool:
         return lead is None
     ticks = video.clock.ticks(start - lead + _CLOCK)
     if ticks <= first:
-        return True  # nothing has been read yet: this is the beginning
+        # Nothing has been read yet, so the file already stands at its beginning.
+        return True
     try:
         video.container.seek(ticks, stream=video.stream, backward=True)
     except (av.error.FFmpegError, ValueError):
@@ -312,7 +317,7 @@ def _encode_span(
 ) -> _Wanted:
     with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
-        step = pace / float(fps)  # seconds of the source from one frame to the next
+        step = pace / float(fps)  # Seconds of the source from one frame to the next.
         held = (end - start) / step
         count = max(1, round(held)) if settings.frames is None else settings.frames
         if held < count - 0.5 - _CLOCK:
@@ -361,7 +366,8 @@ class _Painter:
         shown = (crop.width, crop.height) if crop else (width, height)
         scale = min(1.0, max_height // 2 * 2 / shown[1]) if max_height else 1.0
         self.size = _even(shown[0] * scale), _even(shown[1] * scale)
-        # What is cut away is cut at full size, and only then is the rest made smaller, so that no border gets into it.
+        # Borders are cut away at full size, and only then is the rest made smaller, so that nothing of a border gets into the
+        # clip.
         self._full = (_even(width), _even(height)) if crop else self.size
         self._crop = crop
         self._reformatter = VideoReformatter()
@@ -419,7 +425,7 @@ def _planes(frame: av.VideoFrame) -> Planes:
 
 
 def _even(side: float) -> int:
-    return max(2, round(side / 2) * 2)  # 4:2:0 has no odd sides
+    return max(2, round(side / 2) * 2)  # A picture in 4:2:0 has no odd sides.
 
 
 def _upright(planes: Planes, width: int, height: int, shown: Orientation) -> Planes:
@@ -445,7 +451,8 @@ class _Encoder:
         self._path = path
         self._base = 1 / fps
         self._count = 0
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}  # bitexact: no version, no date
+        # The flag bitexact leaves ffmpeg's version and the date out of the file.
+        options = {"movflags": "+faststart", "fflags": "+bitexact"}
         self._container = self._guard(lambda: av.open(str(path), "w", format="mp4", options=options))
         stream = self._container.add_stream(
             "libx264", rate=fps, options={"preset": settings.preset, "crf": f"{settings.crf:g}", "a53cc": "0"}
@@ -471,11 +478,12 @@ class _Encoder:
             self._guard(lambda: self._container.mux(self._stream.encode(None)))
             self._guard(self._container.close)
             return
-        with suppress(av.error.FFmpegError):  # what went wrong before is what counts
+        with suppress(av.error.FFmpegError):
+            # The first error is the one that counts.
             self._container.close()
 
     def write(self, planes: Planes) -> None:
-        # a frame made anew carries none of the source's side data or picture types
+        # A frame that is made anew carries none of the source's side data or picture types.
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = self._count, self._base
         frame.colorspace = frame.color_primaries = frame.color_trc = ColorPrimaries.BT709

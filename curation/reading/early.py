@@ -30,10 +30,10 @@ class EarlyLook:
 
     def __init__(self, source: str | Source, judge: Judge) -> None:
         self._source, self._judge = source, judge
-        # Where borders are cut away nothing is known of a clip by whole pictures.
+        # Where borders are cut away, whole pictures say nothing of a clip.
         known = [] if judge.recipe.crop else judge.recipe.built.values()
         self._filters: list[Filter[Any]] = [f.early for f in known if f.early is not None]
-        # A keyframe in every window: of a clip that holds none nothing would be known.
+        # Seconds from one keyframe to the next, at most. If a clip holds no keyframe, nothing is known of it.
         self._longest = judge.recipe.splitting.window_seconds
 
     def rejected(self, info: VideoInfo, analysis: AnalysisFrames, first: av.VideoFrame) -> ClipScan | None:
@@ -58,7 +58,8 @@ class EarlyLook:
                         return None
                     last = time
         except (RowError, av.error.FFmpegError, OSError, ValueError):
-            return None  # what is wrong with the film is for the pass to tell
+            # The pass over the film meets the same error, and reports it.
+            return None
         if not count or info.duration - last > self._longest:
             return None
         clip = ClipScan(whole, known | scores)

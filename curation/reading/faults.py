@@ -28,7 +28,7 @@ _STATUS = {
     401: "credentials", 403: "credentials", 407: "credentials", 404: "missing", 410: "missing", 408: "timed_out",
     429: "throttled", 503: "throttled", 504: "timed_out",
 }  # fmt: skip
-# Codes of S3 and of those who speak like it, of Google and of Azure.
+# Codes of S3 and of stores with its protocol, of Google and of Azure.
 _CODES = {
     "AccessDenied": "credentials", "AllAccessDisabled": "credentials", "Forbidden": "credentials",
     "ExpiredToken": "credentials", "ExpiredTokenException": "credentials", "TokenRefreshRequired": "credentials",
@@ -43,7 +43,7 @@ _CODES = {
     "NoSuchKey": "missing", "BlobNotFound": "missing", "NoSuchBucket": "away", "ContainerNotFound": "away",
 }  # fmt: skip
 _QUERY = re.compile(r"(\w+://[^\s?'\"]+)\?[^\s'\"]*")
-# Error numbers of a local file. What is not here is `unreadable`.
+# Error numbers of a local file. Any other number is `unreadable`.
 _LOCAL = {
     errno.ELOOP: "not_a_file", errno.EISDIR: "not_a_file", errno.ENAMETOOLONG: "not_a_file", errno.ENXIO: "not_a_file",
     errno.ENOENT: "missing", errno.ENOTDIR: "missing", errno.ENOMEM: "no_memory", errno.ETIMEDOUT: "timed_out",
@@ -67,7 +67,7 @@ def kind_of(error: BaseException, remote: bool) -> str:
         if "Credential" in name or name in ("RefreshError", "ClientAuthenticationError", "UnauthorizedSSOTokenError"):
             return "credentials"
     if isinstance(error, MemberError):
-        # What an archive or a table is tells of it, unless the world did not let it be read.
+        # The error says what the archive or the table lacks, unless a fault of the world kept it from being read.
         behind: list[BaseException] = [
             one for one in chain if isinstance(one, OSError) and not isinstance(one, MemberError)
         ]
@@ -78,26 +78,31 @@ def kind_of(error: BaseException, remote: bool) -> str:
         return _of_this_machine(chain[0])
     if any(isinstance(one, PermissionError) for one in chain):
         return "credentials"
-    if any(getattr(one, "errno", None) == errno.EBUSY for one in chain):  # s3fs says SlowDown so
+    if any(getattr(one, "errno", None) == errno.EBUSY for one in chain):
+        # The client s3fs reports SlowDown by this number.
         return "throttled"
     if isinstance(error, FileNotFoundError) and all(isinstance(one, FileNotFoundError | LookupError) for one in chain):
-        return "missing"  # with another error behind it, fsspec says so that it cannot connect
+        # If another kind of error is behind a FileNotFoundError of fsspec, then fsspec could not connect.
+        return "missing"
     return "unreachable"
 
 
 def _of_this_machine(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _LOCAL.get(error.errno or 0, "unreadable")
-    return "not_a_file" if isinstance(error, ValueError) else "unreadable"  # ValueError: a NUL in the name
+    # A ValueError comes from a NUL in the name.
+    return "not_a_file" if isinstance(error, ValueError) else "unreadable"
 
 
 def _by_status(error: BaseException) -> str | None:
     response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
+    if isinstance(response, dict):
+        # The client botocore has such a response.
         told = response.get("Error", {}).get("Code")
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return _CODES.get(str(told)) or _of_status(told) or _of_status(status)
-    for name in ("error_code", "status", "status_code", "code"):  # Azure, aiohttp, Azure, gcsfs
+    # The errors of Azure, aiohttp, Azure and gcsfs have these attributes, in this order.
+    for name in ("error_code", "status", "status_code", "code"):
         value = getattr(error, name, None)
         if isinstance(value, str) and value in _CODES:
             return _CODES[value]
@@ -132,7 +137,8 @@ def words(error: BaseException) -> str:
         host = next((str(known) for one in chain if (known := getattr(one, "host", None))), "")
         return f"unknown host {host}".rstrip()
     if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
-        error = chain[-1]  # fsspec's has the address only; what happened stands behind it
+        # The error of fsspec has the address only; the error behind it says what happened.
+        error = chain[-1]
     if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
         return os.strerror(error.errno)
     if isinstance(error, MemberError):
@@ -144,7 +150,7 @@ def words(error: BaseException) -> str:
 def is_away(path: Path) -> bool:
     """Whether a file that is not there lacks its folder, too, or lies in one that lists nothing: a mount that is away
     leaves an empty folder, or none."""
-    folder = Path(os.path.realpath(path)).parent  # of a link, the folder that it leads to
+    folder = Path(os.path.realpath(path)).parent  # For a link, this is the folder of the file that it leads to.
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
@@ -162,14 +168,17 @@ def is_away_remotely(filesystem: Any, path: str) -> bool:
         filesystem.invalidate_cache(folder)
         return not filesystem.isdir(folder)
     except Exception:
-        return False  # what the file itself said is then all that is known
+        # Nothing is known of the folder, so the error of the file itself stays.
+        return False
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
 
-_CLOCK = struct.Struct("dd")  # seconds spent in reads that ended; when the read under way began, 0 if none is
+# Seconds that were spent in reads that have ended, and the time at which the read under way began, or 0 if none is.
+_CLOCK = struct.Struct("dd")
 CLOCK_BYTES = _CLOCK.size
-_clock: mmap | None = None  # of the sandbox's child: shared with the parent, which must know who let it wait
+# In the sandbox's child, this memory is shared with the parent, which must know how long the source let the child wait.
+_clock: mmap | None = None
 
 
 def use_clock(shared: mmap) -> None:
@@ -227,7 +236,8 @@ class Watched:
     def seek(self, offset: int, whence: int = 0, /) -> int:
         try:
             return self._file.seek(offset, whence)
-        except OSError as error:  # a decoder may ask for an impossible place: that is no fault of the file
+        except OSError as error:
+            # A decoder may ask for an impossible place, which is no fault of the file.
             if error.errno != errno.EINVAL:
                 self.fault = self.fault or error
             raise

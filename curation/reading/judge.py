@@ -23,7 +23,8 @@ from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Sc
 from longtake.filters.verdicts import ClipScores
 from longtake.manifests.frames import StoredStrip
 
-_ANSWERS = 1000  # are remembered at most, of scores and the tiers that they lose
+# Answers. The judge remembers at most this number of scores with the tiers that they lose, so that they take little memory.
+_ANSWERS = 1000
 
 Keep = Callable[[Span, Sample], None]
 Show = Callable[[Span, StoredStrip], None]
@@ -76,9 +77,10 @@ class VideoScan:
     cuts: list[float]
     count: DecodeCount
     decoded_seconds: float = 0.0
-    whole: float | None = None  # seconds: where a clip of the list ends that goes to the end of the video
+    whole: float | None = None  # Seconds. If a clip of the list goes to the end of the video, this is the end.
     left_out: float = 0.0
-    stream_sha256: str | None = None  # of all packets of the video stream in their order; None where not all were read
+    # The hash of all packets of the video stream in their order; None where not all were read.
+    stream_sha256: str | None = None
     pieces: int = 1
 
 
@@ -104,10 +106,10 @@ class Judge:
         on_sample: list[Filter[Any]] = [*recipe.needing(Needs.SAMPLE).values(), *(f for f in later if f)]
         self._on_sample = sorted(on_sample, key=lambda f: f.cost)
         tiles = any(f.of_tiles for f in on_sample)
-        # What the passes keep of pictures before they reduce them; None: nothing.
+        # The passes keep this of pictures before they reduce them; with None they keep nothing.
         self.look = NativeLook(tiles, edges=bool(recipe.crop)) if tiles or recipe.crop else None
         artifacts = recipe.built.get("artifacts")
-        self._borders = NONE  # those of the clip that was cropped last
+        self._borders = NONE  # The borders of the clip that was cropped last.
         self._looks_for_text = artifacts is not None and artifacts.backend == "rapidocr"
 
     def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
@@ -135,7 +137,8 @@ class Judge:
         for filter_ in self._on_sample:
             if not goes_on:
                 break
-            if filter_.hears and sample.sound is None:  # a second opening of the file, for clips that came so far
+            if filter_.hears and sample.sound is None:
+                # Only clips that came so far are worth a second opening of the file.
                 sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False)
                 sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)

@@ -18,24 +18,25 @@ from longtake.filters.base import Image
 
 Vector = npt.NDArray[np.float32]
 
-# How many pictures back a picture is compared: at 16 pictures a second a second back, which most transitions do not outlast.
+# Pictures. A picture is compared with those so far before it: at 16 pictures a second up to a second back, which most transitions
+# do not outlast.
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
-_SIZE = (64, 36)  # of the picture that everything is made of
-_BLOCK = (16, 12)  # of what is looked for in the next picture
-_SEARCH = (8, 6)  # how far it may have moved, either way
+_SIZE = (64, 36)  # Pixels, width and height. All descriptions of a picture are made of it at this size.
+_BLOCK = (16, 12)  # Pixels, width and height. Each block of this size is looked for in a later picture.
+_SEARCH = (8, 6)  # Pixels. A block may have moved by this much to either side, and up or down.
 _FLAT = 1.0  # Grey levels. A block whose standard deviation is smaller has nothing that could be recognised.
 _BUSY = 12.0  # Grey levels. From this standard deviation on all blocks weigh the same.
-_COLOURS = 8  # levels of each of Y, U and V in the histogram
+_COLOURS = 8  # Levels of each of Y, U and V in the histogram.
 _ANGLES = 8
 _PARTS = (16 * 9, _COLOURS**3, 12 * _ANGLES, 6 * _ANGLES)
 _PART_STARTS = np.cumsum((0, *_PARTS[:-1]))
-_PART_SCALES = np.array([1, 1, 4, 8], np.float32)  # bring their unlikeness to one size
-# Of each pixel, 4×3 to a picture.
+_PART_SCALES = np.array([1, 1, 4, 8], np.float32)  # These factors bring the unlikeness of the four parts to one size.
+# The number of the cell in which each pixel lies, 4×3 cells to a picture.
 _CELLS = ((np.arange(36) * 3 // 36)[:, None] * 4 + (np.arange(64) * 4 // 64)[None]).reshape(1, -1).astype(np.int32)
 _LEVELS = (np.arange(256) * _COLOURS >> 8).astype(np.int32)
 # Chroma is spread out, since most films keep to its middle.
 _CHROMA = (np.clip((np.arange(256) - 128) * 2 + 128, 0, 255) * _COLOURS >> 8).astype(np.int32)
-REMEMBERED = max(LAGS)  # pictures before those that are compared
+REMEMBERED = max(LAGS)  # Pictures. So many before those that are compared have to be remembered.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def _gradients(grey: npt.NDArray[np.uint8]) -> tuple[Vector, Vector]:
     count, soft = len(grey), [cv2.GaussianBlur(g, (3, 3), 0) for g in grey]
     dx, dy = (np.concatenate([cv2.Sobel(s, cv2.CV_32F, *way) for s in soft]) for way in ((1, 0), (0, 1)))
     size, angle = cv2.cartToPolar(dx, dy)
-    bins = (angle * (2 * _ANGLES / (2 * np.pi))).astype(np.int32) % _ANGLES  # a direction and its opposite are one
+    # A direction and its opposite count as one.
+    bins = (angle * (2 * _ANGLES / (2 * np.pi))).astype(np.int32) % _ANGLES
     bins, strong = bins.reshape(count, -1), np.asarray(size, np.float32).reshape(count, -1)
     strength = np.minimum(np.log2(strong / 8 + 1).astype(np.int32), 5)
     edges = _counts(bins + _CELLS * _ANGLES, strong, 12 * _ANGLES)
@@ -133,7 +135,7 @@ def found_again(pairs: Sequence[tuple[Look, Look]]) -> Vector:
     return np.stack([mean, low], axis=1)
 
 
-# How many numbers `compare` gives to a picture.
+# Numbers that `compare` gives to a picture.
 NUMBERS = 4 * len(LAGS) + 13
 
 

@@ -118,16 +118,17 @@ class ListedPass:
         whole: float | None = None,
     ) -> None:
         self.video, self.info, self.judge = video, info, judge
-        self.whole = whole  # the end of the video by its header, if a clip of the list goes there
+        self.whole = whole  # The end of the video by its header, in seconds, if a clip of the list goes there.
         self.sampling = judge.recipe.sampling
         self.analysis = AnalysisFrames(info, judge.look)
         self.count = DecodeCount()
         self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
-        self.moments: list[_Moment] = []  # a heap
+        self.moments: list[_Moment] = []  # The moments are a heap, the earliest first.
         self.clips: list[ClipScan] = []
         self.frames: Iterator[DecodedFrame] | None = None
         self.previous: DecodedFrame | None = None
-        self.shrunk: dict[float, av.VideoFrame] = {}  # of the two newest frames, those that some clip wanted
+        # The two newest frames at the analysis size, by their times, if a clip wanted them.
+        self.shrunk: dict[float, av.VideoFrame] = {}
         self.meter = ChangeMeter()
         self.looked = -math.inf
         self.decoded_seconds = 0.0
@@ -174,7 +175,8 @@ class ListedPass:
         """Frames from the last one at or before `start` on, if the video can be entered there; else from where reading stands,
         or from the beginning."""
         here = self.previous.time if self.previous else 0.0
-        if start - here > SKIP and not self.count.restarts:  # a clock that starts anew cannot be sought in
+        if start - here > SKIP and not self.count.restarts:
+            # A video whose clock starts anew cannot be sought in.
             moved = False
             for lead in LEADS:
                 if not self._seek(start - lead):
@@ -235,7 +237,8 @@ class ListedPass:
         self.shrunk = {time: small for time, small in self.shrunk.items() if time == decoded.time}
 
     def _look(self, decoded: DecodedFrame) -> None:
-        if self.previous is None:  # reading was moved, or begins
+        if self.previous is None:
+            # Reading begins at this frame, or was moved to it.
             self.meter.skip()
         elif decoded.time - self.looked < LOOK_SECONDS:
             return
@@ -287,9 +290,8 @@ class ListedPass:
         end = max(last.time, self.count.last if math.isfinite(self.count.last) else last.time) + 1 / fps
         for listed in self.listed:
             if listed.left and listed.span.end == self.whole and listed.span.start < end < listed.span.end:
-                listed.span = Span(
-                    listed.span.start, end
-                )  # of the whole film: its frames end before its header says so
+                # This clip goes to the end of the film, whose frames end before its header says so.
+                listed.span = Span(listed.span.start, end)
         if self.whole is not None:
             self.whole = min(self.whole, end)
         while self.moments:

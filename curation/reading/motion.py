@@ -17,11 +17,12 @@ from longtake.filters.flow_dis import work_size
 from longtake.filters.grayscale import grey
 
 _LUMA_FIRST = ("yuv420p", "yuvj420p")
-_FULL_RANGE = 2  # ffmpeg's AVCOL_RANGE_JPEG
-# Luma of limited range, 16 to 235, to grey levels 0 to 255.
+_FULL_RANGE = 2  # The value of AVCOL_RANGE_JPEG in ffmpeg.
+# A table from the luma of the limited range, 16 to 235, to grey levels from 0 to 255.
 _WIDENED = np.clip(np.rint((np.arange(256) - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
 
-Pair = tuple[float, Image, float, Image]  # seconds and picture, then those of its partner
+# A time in seconds and a picture, then the time and the picture of its partner.
+Pair = tuple[float, Image, float, Image]
 
 
 def small_grey(frame: av.VideoFrame, analysis: AnalysisFrames) -> Image:
@@ -35,7 +36,8 @@ def small_grey(frame: av.VideoFrame, analysis: AnalysisFrames) -> Image:
     luma: Image = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
     small = work_size(luma)
     if frame.color_range == _FULL_RANGE:
-        return small.copy()  # the frame's memory is another's
+        # The picture is copied, since the memory of the frame belongs to the decoder.
+        return small.copy()
     return np.asarray(cv2.LUT(small, _WIDENED), np.uint8)
 
 

@@ -1,5 +1,5 @@
-"""What is kept of a decoded picture before it is reduced to the analysis size, for what only full size can tell: where exactly
-borders end, and how sharp the picture really is."""
+"""What is kept of a decoded picture before it is reduced to the analysis size. Only full size shows where exactly borders end,
+and how sharp the picture really is."""
 
 from __future__ import annotations
 
@@ -14,28 +14,23 @@ from longtake.filters.base import Image, Native
 
 # Pixels. Each tile is a square of this side.
 TILE = 256
-# Tiles are spread evenly over the picture, so many across and down.
+# Tiles are spread evenly over the picture: this number of them across, and this number down.
 ACROSS, DOWN = 3, 2
 # The bits of a component, by the end of a planar format's name.
-_DEEP = {
-    "p9le": 9,
-    "p10le": 10,
-    "p12le": 12,
-    "p14le": 14,
-    "p16le": 16,
-}  # The bits of a component, by the end of a planar format's name.
+_DEEP = {"p9le": 9, "p10le": 10, "p12le": 12, "p14le": 14, "p16le": 16}
 _PLANAR = ("yuv", "yuvj", "yuva", "gray", "nv1", "nv2")
 
 
 @dataclass(frozen=True, slots=True)
 class NativeLook:
-    """What is wanted. tiles: square parts of the luma; edges: how much it changes from row to row, and from column to column."""
+    """What to keep of each picture. tiles: square parts of the luma. edges: how much the luma changes from row to row, and from
+    column to column."""
 
     tiles: bool = False
     edges: bool = False
 
     def of(self, frame: av.VideoFrame) -> Native:
-        """What is kept of a picture as it was decoded: not turned, not stretched."""
+        """The parts to keep of a decoded picture, which is neither turned nor stretched yet."""
         luma = luma_of(frame)
         tiles, places = _tiles(luma) if self.tiles else (None, None)
         rows, columns = _steps(luma) if self.edges else (None, None)

@@ -27,12 +27,12 @@ from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of,
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
 
-# Only containers that hold their own frames: a playlist or a concat script would make the decoder open what it names.
+# These containers hold their own frames. A playlist or a concat script would make the decoder open the files that it names.
 CONTAINER_OPTIONS: dict[str, str] = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,vvc,av1,obu,"
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,image2,png_pipe,jpeg_pipe"
 }
-UNKNOWN_FPS = 25.0  # what a raw stream without timing is played at (ffmpeg's default)
+UNKNOWN_FPS = 25.0  # Frames per second. A raw stream without timing is played at this rate (ffmpeg's default).
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
     If a read of the source fails within the block, that is what the block raises at its end, whatever the decoder made of
     it.
     """
-    av.logging.set_level(None)  # the log callback deadlocks
+    av.logging.set_level(None)  # The log callback deadlocks.
     source = Source(source) if isinstance(source, str) else source
     with ExitStack() as stack:
         if isinstance(source, Source):
@@ -99,7 +99,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     if size == 0:
         raise VideoError("empty", "the file has zero bytes")
     try:
-        # A path goes through a file as well: libav would find protocols and patterns in its name.
+        # A path is opened as a file as well: libav would find protocols and patterns in its name.
         container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS))
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError("not_video", f"no container that this project reads: {words(error)}") from error
@@ -121,7 +121,7 @@ def source_file(source: Source) -> Iterator[BinaryIO]:
     path = local_path(uri)
     try:
         if path is not None and os.path.exists(path) and not os.path.isfile(path):
-            # to open a pipe would wait for its writer, and a device may never end
+            # Opening a pipe would wait for its writer, and reading a device may never end.
             raise VideoError("not_a_file", "it is no file, but a folder, a pipe, a socket or a device")
         with waiting():
             opened = open_source(source)
@@ -129,7 +129,8 @@ def source_file(source: Source) -> Iterator[BinaryIO]:
         raise
     except MemberError as error:
         raise VideoError(kind_of(error, remote=path is None), words(error)) from error
-    except Exception as error:  # clients of object stores have errors of their own
+    except Exception as error:
+        # Clients of object stores raise errors of their own.
         kind = kind_of(error, remote=path is None)
         if kind == "missing" and _is_away(uri, path):
             raise VideoError("away", f"its folder is not there, or lists nothing; {_not_found(path, error)}") from error

@@ -17,7 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-_MAX_BOXES = 10_000  # a damaged file must not keep us here
+_MAX_BOXES = 10_000  # Boxes. A damaged file with more of them must not keep the scan busy.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Orientation:
     def upright(self, picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A picture [height, width, …] as it is to be shown; a view."""
         turned = picture[:, ::-1] if self.mirrored else picture
-        return np.rot90(turned, -self.rotation // 90)  # rot90 turns anticlockwise
+        return np.rot90(turned, -self.rotation // 90)  # The function rot90 turns anticlockwise.
 
 
 UPRIGHT = Orientation()
@@ -39,7 +39,8 @@ UPRIGHT = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """How a decoded frame is to be shown, by its display matrix; upright without one."""
-    for data in cast(Any, frame.side_data):  # typed as if it were a mapping of strings
+    # PyAV's types declare the side data as a mapping of strings, but a loop over them gives the data.
+    for data in cast(Any, frame.side_data):
         if data.type.name == "DISPLAYMATRIX" and data.buffer_size >= 36:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
             return _oriented(a, b, c, d)
@@ -52,7 +53,8 @@ def _oriented(a: int, b: int, c: int, d: int) -> Orientation:
     area = a * d - b * c
     if not area:
         return UPRIGHT
-    right, down = (-a, -b) if area < 0 else (a, b)  # where the picture's right goes, once it is mirrored
+    # The direction in which the right side of the picture is shown, once the picture is mirrored.
+    right, down = (-a, -b) if area < 0 else (a, b)
     return Orientation(round(math.degrees(math.atan2(down, right)) / 90) % 4 * 90, area < 0)
 
 
@@ -71,7 +73,8 @@ def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
             for kind, start, stop in _boxes(file, trak_start, trak_stop)
             if kind == b"tkhd"
         )
-    except (struct.error, ValueError, IndexError):  # a box that ends before what it promises
+    except (struct.error, ValueError, IndexError):
+        # A box ends before its header says so.
         return {}
 
 
@@ -97,7 +100,7 @@ def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, 
 def _header(file: BinaryIO, start: int, stop: int) -> tuple[int, Orientation]:
     file.seek(start)
     body = file.read(min(stop - start, 96))
-    wide = body[0] == 1  # version 1 has 64-bit times and duration
+    wide = body[0] == 1  # A box of version 1 has 64-bit times and a 64-bit duration.
     (track_id,) = struct.unpack_from(">I", body, 20 if wide else 12)
     a, b, _, c, d = struct.unpack_from(">5i", body, 52 if wide else 40)
     return track_id, _oriented(a, b, c, d)

@@ -20,10 +20,12 @@ from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
 from longtake.filters.base import Image
 
-ANALYSIS_SIDE = 960  # long side of analysis frames; never enlarged
-# Pictures that are remembered at most: a clip's motion has 30, a clip's sample ten of the same.
+ANALYSIS_SIDE = 960  # Pixels. The long side of analysis frames has at most this length; no frame is enlarged.
+# Pictures. At most this number are remembered: the motion of a clip has 30, ten of which are also in its sample.
 _REMEMBERED = 32
-THUMB_SIDE = 128  # half of what PySceneDetect reduces to: the mean differences it looks at are the same, at a quarter of the cost
+# Pixels of the long side. PySceneDetect reduces to twice as much: the mean differences that it looks at are the same at this
+# size, at a quarter of the cost.
+THUMB_SIDE = 128
 _PLANAR = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10, "yuv420p12le": 12}
 
 
@@ -36,7 +38,7 @@ def thumbnail(frame: av.VideoFrame) -> Image:
     if bits is None or factor == 1 or min(frame.width, frame.height) < 4 * factor:
         small = frame.reformat(width=width, height=height, format="bgr24", interpolation="FAST_BILINEAR", threads=1)
         return np.ascontiguousarray(small.to_ndarray())
-    packed = np.empty((height * 3 // 2, width), np.uint8)  # I420: Y, then U and V at half size
+    packed = np.empty((height * 3 // 2, width), np.uint8)  # I420 has Y first, then U and V at half size.
     packed[:height] = _shrink(frame, 0, bits, width, height, factor)
     chroma = packed[height:].reshape(2, height // 2, width // 2)
     for plane in (1, 2):
@@ -48,7 +50,8 @@ def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if bits == 8 else "<u2")
     rows = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
-    # the middle row of `factor`, all of its columns: a quarter of the cost of the whole area, as good for finding cuts
+    # One of `factor` rows is taken, the middle one, with all of its columns: a quarter of the cost of the whole area, and as good
+    # for finding cuts.
     few = np.ascontiguousarray(rows[factor // 2 : height * factor : factor, : width * factor])
     small: npt.NDArray[Any] = cv2.resize(few, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small if bits == 8 else small >> (bits - 8), dtype=np.uint8)
@@ -71,14 +74,16 @@ class AnalysisFrames:
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
         self._mappers: dict[Colour, Mapper] = {}
-        self._painted: dict[int, tuple[av.VideoFrame, Image]] = {}  # by the identity of what `shrink` gave
+        # Reduced frames and their RGB pictures, by the identity of the reduced frame.
+        self._painted: dict[int, tuple[av.VideoFrame, Image]] = {}
 
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
         width, height = self._coded
         frame = with_chroma(frame)
         colour = self._colour(frame)
-        # RGB gets the matrix of BT.709. One that the scaler does not know is hidden from it: it leaves the components alone.
+        # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
+        # components alone.
         hidden = not colour.rgb and frame.colorspace not in (*KNOWN, 0, 2)
         painted = colour.rgb and not colour.mapped
         small = self._shrinker.reformat(

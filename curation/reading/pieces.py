@@ -156,12 +156,12 @@ class PiecePass(Pass):
 
     def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook, piece: Piece) -> None:
         super().__init__(video, info, judge, early)
-        self.count = DecodeCount()  # No hash of the packets: a piece reads a part of them.
+        self.count = DecodeCount()  # No hash is made of the packets, since a piece reads a part of them only.
         self.piece = piece
         self.own: list[CutDetector] = build_detectors(self.splitting, piece.start)
         self.detectors = list(self.own)
-        self.after: list[CutDetector] = []  # These begin at the next seam.
-        self.closers: list[Cut] = []  # The cuts that they found behind the next handover.
+        self.after: list[CutDetector] = []  # These detectors begin at the next seam.
+        self.closers: list[Cut] = []  # The detectors in `after` found these cuts behind the next handover.
         self.over = False
         self.pushed = 0
         self.film_end = math.inf
@@ -170,7 +170,7 @@ class PiecePass(Pass):
         self.head, self.tail = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
         self.crossed = False  # Whether the next seam has come.
         self.time = self.settled = piece.start
-        self.waiting = piece.number > 0  # Whether its first shot is still to come.
+        self.waiting = piece.number > 0  # Whether the first shot of this piece is still to come.
         if self.waiting:
             self.shot_start, self.window_start = -math.inf, math.inf
             self._want_windows(piece.begins_by)
@@ -350,7 +350,9 @@ class PiecePass(Pass):
         clip, sample, seen = self.longest_short
         kept: list[Sample] = []
         shown: list[StoredStrip] = []
-        aside = copy(self.judge)  # Which shot stands for the film is known once all pieces are read.
+        # The shot that stands for the film is known once all pieces are read, so the sample and the strip are set aside until
+        # then.
+        aside = copy(self.judge)
         aside.keep, aside.show = (lambda span, one: kept.append(one)), (lambda span, one: shown.append(one))
         aside.add(self.info, clip, sample, self._strip(seen))
         return clip, kept[0] if kept else None, shown[0] if shown else None

@@ -78,5 +78,6 @@ class _Weaver:
                 frame = cast(av.VideoFrame, self._graph.pull())
             except (BlockingIOError, av.error.EOFError):
                 break
-            done.append((self._times.pop(0), frame))  # one picture for each frame
+            # The graph gives one picture for each frame, in order, so the oldest time belongs to this picture.
+            done.append((self._times.pop(0), frame))
         return done

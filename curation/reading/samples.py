@@ -74,6 +74,7 @@ def load_sample(stored: StoredFrames) -> Sample:
 def _decoded(data: bytes, flags: int) -> Image | None:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # of no bytes at all, and of pictures that are too large
+    except cv2.error:
+        # OpenCV raises an error for no bytes at all, and for pictures that are too large.
         return None
     return None if picture is None else np.asarray(picture, np.uint8)

@@ -21,11 +21,11 @@ from longtake.filters.flow_dis import LEAST_PAIRS
 Frame = TypeVar("Frame")
 Small = TypeVar("Small")
 
-# Seconds. Cuts, and what does not change, are looked for in at most 16 pictures a second, what the reference frames of H.264
-# mostly give.
+# Seconds. At most 16 pictures a second are looked at for cuts, and for what does not change: the reference frames of H.264 mostly
+# come at this rate.
 LOOK_SECONDS = 1 / 16
-# Seconds before the end of a clip that a pair's second picture is planned at, at the latest: decoded frames lie up to 0.1 s
-# apart, and one behind the end is none of the clip's.
+# Seconds before the end of a clip. The second picture of a pair is planned no later: decoded frames lie up to 0.1 s apart, and a
+# frame behind the end does not belong to the clip.
 _MARGIN = 0.1
 
 
@@ -50,7 +50,8 @@ def cut_windows(shot: Span, window: float, minimum: float, longer: Longer = "win
     if count < 1:
         return [shot] if shot.seconds >= minimum - 1e-6 else []
     edges = [shot.start + i * window for i in range((1 if longer == "trim" else count) + 1)]
-    if longer == "faster" or edges[-1] > shot.end:  # beyond it by less than floats can tell
+    if longer == "faster" or edges[-1] > shot.end:
+        # The last edge may lie beyond the end of the shot by less than floats can tell.
         edges[-1] = shot.end
     return [Span(a, b) for a, b in pairwise(edges)]
 
@@ -64,7 +65,8 @@ def pair_count(keyframes: int) -> int:
     """How many pairs of pictures the motion of a clip is measured on: at least LEAST_PAIRS, and such a multiple of the keyframes
     that these, with their partners, are among the pairs."""
     each = math.ceil(LEAST_PAIRS / keyframes)
-    return keyframes * (each + (each + 1) % 2)  # an odd number in each segment has one at its centre
+    # An odd number of pairs in each segment has one at the segment's centre.
+    return keyframes * (each + (each + 1) % 2)
 
 
 def pair_starts(span: Span, count: int, gap: float) -> list[float]:
@@ -81,8 +83,8 @@ def grid_step(window: float, count: int, partner: float) -> float:
     return partner / math.ceil(partner / (window / (2 * count)) - 1e-9)
 
 
-# Steps of the grid. Where all clips have one length, exact moments lie a step apart already; a grid beside them would hold twice
-# the frames. So a frame is kept for the grid only when none was for a step and a fourth.
+# Steps of the grid. A frame is kept for the grid only when none was kept for a step and a fourth: where all clips have one
+# length, exact moments already lie a step apart, and a grid beside them would hold twice the frames.
 LOOSE = 1.25
 
 
@@ -96,11 +98,12 @@ class FrameBuffer(Generic[Frame, Small]):
     def __init__(self, step: float, shrink: Callable[[Frame], Small]) -> None:
         self._step = step
         self._shrink = shrink
-        self._wanted: list[tuple[float, float]] = []  # a heap of exact moments still to come, each with its gap or 0
+        # The exact moments still to come, each with its gap or 0, are a heap.
+        self._wanted: list[tuple[float, float]] = []
         self._last: tuple[float, Frame] | None = None
         self._times: list[float] = []
         self._kept: list[Small] = []
-        self._newest = -math.inf  # time of the frame that was kept last
+        self._newest = -math.inf  # The time of the frame that was kept last, in seconds.
 
     def want(self, times: Sequence[float], gap: float = 0.0) -> None:
         """Exact moments, seconds. Those already passed are left to what was kept. gap: seconds; not 0: the frame so much later

@@ -31,13 +31,13 @@ from longtake.curation.reading import faults
 from longtake.manifests.store import StoreError
 
 _POLL_SECONDS = 0.2
-# Seconds. To start takes one of CPU; on Ray at the lowest priority, so that on a busy machine minutes pass. A process that
-# fails while it starts is noticed at once.
+# Seconds. A start takes one second of CPU; on Ray it has the lowest priority, so that minutes pass on a busy machine. If the
+# process fails while it starts, this is noticed at once.
 _START_SECONDS = 600.0
 _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 _MIB = 2**20
-# MiB. With less memory available than a decoder takes for an ordinary film, the machine is to blame, and no film is.
+# MiB. A decoder takes this much for an ordinary film. If less is available, the machine is to blame, and no film is.
 _FEW_MIB = 512
 
 
@@ -49,7 +49,8 @@ class Limits:
     memory_mib: int
 
 
-_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731  (in the parent there is nobody to ask)
+# The parent has no time limit, so it has nothing to extend.
+_extend: Callable[[float], None] = lambda seconds: None  # noqa: E731
 
 
 def allow_seconds(seconds: float) -> None:
@@ -98,7 +99,7 @@ class Sandbox:
                     if (now := time.monotonic()) > deadline:
                         if watched.status() == psutil.STATUS_STOPPED:
                             raise _Disturbed("crash", "the decoder was stopped from outside (SIGSTOP)")
-                        # What it stood in line for a CPU is the machine's fault, and not the film's.
+                        # The time that the child stood in line for a CPU is the machine's fault, and not the film's.
                         more = _seconds_in_line(process.pid) - stood - granted
                         if more > _POLL_SECONDS:
                             granted += more
@@ -119,17 +120,17 @@ class Sandbox:
                     return value
         except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_END_SECONDS)  # let it end by its own cause, which is what the message tells
+                process.wait(_END_SECONDS)  # The process may still end by its own cause, which the message then names.
             self._stop()
             if process.returncode == -signal.SIGKILL and _killed_for_memory() > killed_before:
                 raise VideoError(
                     "no_memory", "the kernel ended the decoder, since the machine had no memory left"
                 ) from error
-            # No codec ends itself so, and neither does this process, which would not be here.
+            # A codec does not send itself SIGKILL, and this process had not sent it either when the connection broke.
             fault = _Disturbed if process.returncode == -signal.SIGKILL else VideoError
             raise fault("crash", f"the decoder died ({_cause(process.returncode)})") from error
         except BaseException as error:
-            # also on Ctrl-C: a child in the middle of a video is of no use any more
+            # Ctrl-C stops the child, too: in the middle of a video it is of no use any more.
             ended = ("timeout", "timed_out", "memory", "no_memory")
             if isinstance(error, _Disturbed) or not (isinstance(error, RowError) and error.kind not in ended):
                 self._stop()
@@ -233,7 +234,8 @@ def _serve(connection: Connection) -> None:
         try:
             function, args = pickle.loads(data)
             answer = ("result", function(*args))
-        except (RowError, StoreError) as error:  # StoreError: no fault of the video, it stops the run
+        except (RowError, StoreError) as error:
+            # A StoreError is no fault of the video: it stops the run.
             answer = ("error", error)
         except MemoryError:
             answer = ("error", _out_of_memory())
@@ -243,15 +245,15 @@ def _serve(connection: Connection) -> None:
 
 
 def _main() -> None:
-    # A parent that is killed takes the child along, also one that hangs in a codec.
+    # A parent that is killed takes the child along, even if it hangs in a codec.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import cv2
 
     cv2.setNumThreads(1)
-    leave_pandas_out()  # half a second of CPU and 40 MiB, which no scan has any use for
-    # the module that this process was started as is another one than what jobs import
+    leave_pandas_out()  # Importing pandas takes half a second of CPU and 40 MiB, and no scan has any use for it.
+    # This process was started as the module `__main__`, which is not the module that jobs import.
     from longtake.curation.reading import sandbox
 
     faults.use_clock(mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE))

@@ -41,10 +41,10 @@ from longtake.filters.base import Image, Sample
 from longtake.filters.frozen import ChangeMeter
 from longtake.manifests.frames import StoredStrip
 
-_Kept = tuple[float, av.VideoFrame]  # its time, seconds
+_Kept = tuple[float, av.VideoFrame]  # A frame at the analysis size, after its time in seconds.
 
-# Cuts are looked for in several pictures at once: between two decoded frames the detectors find nothing of theirs in the caches,
-# and take three times as long.
+# Thumbnails. The detectors get this many at once: between two decoded frames they would find nothing of theirs in the caches, and
+# take three times as long.
 _LOOKS_AT_ONCE = 8
 
 
@@ -193,14 +193,16 @@ class Pass:
         self.cuts: list[float] = []
         self.count = DecodeCount(digest=hashlib.sha256())
         self.clips: list[ClipScan] = []
-        self.longest_short: tuple[ClipScan, Sample | None, list[_Kept]] | None = None  # with what its strip shows
+        # The longest shot that is too short for a clip, its sample, and the frames that its strip shows.
+        self.longest_short: tuple[ClipScan, Sample | None, list[_Kept]] | None = None
         self.none_long_enough = False
         self.window_start = 0.0
         self.shot_start = 0.0
         self.time = 0.0
-        self.settled = 0.0  # no cut before this time will be found any more
+        self.settled = 0.0  # Seconds. No cut before this time will be found any more.
         self.looked = -math.inf
-        self.looks: list[tuple[float, Image]] = []  # that the detectors have not seen yet
+        # The thumbnails that the detectors have not seen yet, with their times in seconds.
+        self.looks: list[tuple[float, Image]] = []
         self.meter = ChangeMeter()
         self.left_out = 0.0
 
@@ -214,7 +216,7 @@ class Pass:
                     return VideoScan(self.info, [rejected], [], self.count)
             self.push(decoded)
         self._finish()
-        digest, self.count.digest = self.count.digest, None  # It cannot travel to another process.
+        digest, self.count.digest = self.count.digest, None  # A hash cannot travel to another process.
         whole = None if self.count.damaged or digest is None else digest.hexdigest()
         return VideoScan(
             self.info, self.clips, self.cuts, self.count, self.time, left_out=self.left_out, stream_sha256=whole
@@ -252,7 +254,7 @@ class Pass:
         require_all(self.info, end)
         self._finish_shots(end)
         if not self.clips:
-            # A transition can fill a short film whole: then the film is the clip that tells why nothing is kept of it.
+            # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.
             self.none_long_enough = True
             clip, sample, seen = self.longest_short or (self._new_clip(Span(0.0, end)), None, [])
             self._add(clip, sample, seen)
@@ -263,12 +265,15 @@ class Pass:
         """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,
         where it is longer: what is left of the open shot is too short for a clip, and so is any shot that a cut may begin."""
         by, began = self.splitting, self.window_start > self.shot_start
-        if by.longer == "faster":  # the end of the last window
+        if by.longer == "faster":
+            # The last window of a shot reaches to the end of the shot, which is still to come.
             return False
         least, whole = by.min_seconds, by.window_seconds if began else by.min_seconds
-        if not self.clips:  # then the longest shot stands for the film
+        if not self.clips:
+            # Without any clip, the longest shot stands for the film.
             least = whole = self.longest_short[0].span.seconds if self.longest_short else 0.0
-        end = max(self.info.duration, last) + 1 / UNKNOWN_FPS  # nan, where the header does not say
+        # The end is nan, and the answer False, where the header does not say how long the film is.
+        end = max(self.info.duration, last) + 1 / UNKNOWN_FPS
         return end - self.settled < least and (self._trimmed or end - self.window_start < whole)
 
     def _finish_shots(self, end: float) -> None:
@@ -298,7 +303,8 @@ class Pass:
             settled = self._settled()
         self._apply_cuts(settled)
         window = self.splitting.window_seconds
-        # A window is closed when all of it is sure to lie in the shot; where a rest would join it, when a whole one follows.
+        # A window is closed when all of it is sure to lie in the shot. Where the rest of the shot would join it, it is closed
+        # when a whole window follows.
         sure = (2 if self.splitting.longer == "faster" else 1) * window + self._trim
         while settled > self.window_start + sure and not self._trimmed:
             self._clip(Span(self.window_start, self.window_start + window))
@@ -325,7 +331,8 @@ class Pass:
             for time, thumb in self.looks:
                 found = detector.push(time, thumb)
                 self.pending += found
-                for cut in found:  # not certain yet, but if it is, these are the frames to keep
+                for cut in found:
+                    # The cut is not certain yet, but if it is one, these are the frames to keep.
                     self._want_windows(cut.end + self._trim)
         self.looks.clear()
 
@@ -333,10 +340,12 @@ class Pass:
         self.pending.sort()
         while self.pending and self.pending[0].start <= settled:
             cut = self.pending.pop(0)
-            if cut.end <= self.shot_start:  # another detector's word for a cut that is known
+            if cut.end <= self.shot_start:
+                # Another detector has found a cut that is known already.
                 continue
             if cut.start > self.shot_start and not (cut.end >= self.looked and settled == math.inf):
-                self.cuts.append(cut.end)  # a film that fades out at its end is left, and not cut
+                # A fade at the end of the film is not counted as a cut, since no shot follows.
+                self.cuts.append(cut.end)
             self._close_shot(cut.start - self._trim)
             self._open_shot(cut.end + self._trim)
 
@@ -352,7 +361,7 @@ class Pass:
 
     def _open_shot(self, start: float) -> None:
         self.shot_start = self.window_start = start
-        self.buffer.forget()  # the windows of the shot before
+        self.buffer.forget()  # The buffer still waits for the windows of the shot before.
         for begin in (start, *(cut.end + self._trim for cut in self.pending)):
             self._want_windows(begin)
 
@@ -370,7 +379,8 @@ class Pass:
             best = self.longest_short
             if best is None or rest.seconds > best[0].span.seconds:
                 clip = self._new_clip(rest)
-                # Where no gate rejects it, it is an error: it is too short for a clip. So measuring it tells nothing.
+                # The shot is too short for a clip. Unless a gate rejects it, its row is an error, and measuring it would be in
+                # vain.
                 measured = self.judge.all_scores and self.judge.rejects(self.info, rest)
                 sample = self._sample(clip) if measured else None
                 self.longest_short = (clip, sample, [] if sample else self._glimpses(rest))

@@ -39,14 +39,14 @@ from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
 from longtake.manifests.frames import StoredStrip
 
-PIECE_SECONDS = 1800.0  # A piece has so many at most, and a film that is no longer is one piece.
+PIECE_SECONDS = 1800.0  # Seconds. A piece has so many at most, and a film that is no longer is one piece.
 # Seconds from a seam to its handover. Detectors of cuts look back 1 s and ahead 2 s, and a transition lasts up to 6 s.
 HANDOVER_SECONDS = 10.0
-TAKE_SECONDS = 300.0  # A take may go on so long behind a handover, before it is cut there.
-_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # Containers with an index and presentation times.
-_EARLY = 1 / 8  # Share of a piece: a keyframe that lies farther before its place is no seam.
+TAKE_SECONDS = 300.0  # Seconds. A take may go on so long behind a handover, before it is cut there.
+_SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # These containers have an index and presentation times.
+_EARLY = 1 / 8  # A share of a piece. A keyframe that lies farther before the place of a seam is no seam.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
-LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for.
+LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for. An index may lead behind the seam.
 
 
 class SeamError(Exception):
@@ -55,8 +55,8 @@ class SeamError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a film, by its number from 0 on. seams: of the film, seconds, rising. take: seconds that a take may go on behind
-    a handover."""
+    """A piece of a film, by its number from 0 on. seams: all seams of the film, in seconds, rising. take: seconds for which a
+    take may go on behind a handover."""
 
     seams: tuple[float, ...]
     number: int
@@ -72,7 +72,7 @@ class Piece:
 
     @property
     def start(self) -> float:
-        """Its seam, seconds."""
+        """The seam at which this piece begins, seconds; 0 for the first piece."""
         return self.seams[self.number - 1] if self.number else 0.0
 
     @property
@@ -82,22 +82,22 @@ class Piece:
 
     @property
     def begins(self) -> float:
-        """Its handover: cuts before it are of the piece before."""
+        """The handover behind the first seam of this piece, seconds: cuts before it belong to the piece before."""
         return self.start + HANDOVER_SECONDS if self.number else -math.inf
 
     @property
     def begins_by(self) -> float:
-        """Its first shot begins here, if there is no cut before."""
+        """The time at which its first shot begins, if no cut comes before, seconds."""
         return self.begins + self.take
 
     @property
     def ends(self) -> float:
-        """The next handover."""
+        """The handover behind the next seam, seconds."""
         return self.until + HANDOVER_SECONDS
 
     @property
     def ends_by(self) -> float:
-        """Its last shot ends here, if there is no cut before."""
+        """The time at which its last shot ends, if no cut comes before, seconds."""
         return self.ends + self.take
 
     def seconds(self, duration: float) -> float:
@@ -106,12 +106,13 @@ class Piece:
 
 
 def take_seconds(splitting: Splitting) -> float:
-    """How long a take may go on behind a handover: as long as nothing but whole windows comes of it."""
+    """The seconds for which a take may go on behind a handover, at least as long as three windows."""
     return max(TAKE_SECONDS, 3 * splitting.window_seconds)
 
 
 def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> tuple[float, ...]:
-    """The seams of a film, seconds; none, if it is not longer than a piece, or cannot be entered in its middle. Opens it anew."""
+    """The seams of a film, seconds; none, if it is not longer than a piece, or if reading cannot begin in its middle. Opens the
+    film anew."""
     if not (math.isfinite(info.duration) and info.duration > PIECE_SECONDS) or info.container not in _SEEKABLE:
         return ()
     count = math.ceil(info.duration / PIECE_SECONDS)
@@ -145,7 +146,7 @@ def seek(video: OpenVideo, seconds: float) -> bool:
 
 
 def _keyframe_before(video: OpenVideo, moment: float) -> float | None:
-    """When the last keyframe before a moment is shown, seconds; None if there is no way to it."""
+    """The time at which the last keyframe before a moment is shown, seconds; None if the index does not lead to one."""
     for lead in LEADS:
         if not seek(video, moment - lead):
             return None
@@ -158,17 +159,20 @@ def _keyframe_before(video: OpenVideo, moment: float) -> float | None:
 
 
 def by_stretch(seams: Sequence[float], counts: Sequence[DecodeCount]) -> Callable[[float], DecodeCount]:
-    """From a moment to what counts there: one for each stretch between seams."""
+    """A function from a moment to the count of its stretch; there is one count for each stretch between seams."""
     return lambda time: counts[bisect_right(seams, time)]
 
 
 @dataclass(slots=True)
 class PieceScan:
-    """What was found in one piece. info: of the film, as its first frame shows it. short: where no shot was long enough for a
-    clip, the longest; its sample or its strip, if any (short_sample, short_strip), is not stored with it. count: of packets and
-    frames between its seams. time: of the last frame that was read; end: where the film ends, if it was met. head, tail: hashes
-    of what was looked at between its seam and its handover, and between the next two. begun, ended: the cuts that it has in
-    common with its neighbours. Seconds."""
+    """What was found in one piece; times are in seconds.
+
+    info: the film's, as its first frame shows it. count: packets and frames between the seams of the piece. time: when the last
+    frame that was read is shown. end: where the film ends, if the piece met the end. short: the longest shot, where no shot was
+    long enough for a clip; its sample or its strip, if any (short_sample, short_strip), is not stored with the piece. head: a
+    hash of the thumbnails between the first seam and its handover. tail: likewise for the next seam. begun, ended: the cuts that
+    the piece has in common with its neighbours.
+    """
 
     number: int
     info: VideoInfo
@@ -187,20 +191,20 @@ class PieceScan:
     short_strip: StoredStrip | None = field(default=None, compare=False, repr=False)
 
     def hand_over_short(self, judge: Judge) -> None:
-        """Let the sample or the strip of the longest shot be stored, if it is here."""
+        """Give the sample and the strip of the longest shot to a judge, which stores them, if this scan holds them."""
         if self.short is not None and self.short_sample is not None:
             judge.keep(self.short.span, self.short_sample)
         if self.short is not None and self.short_strip is not None:
             judge.show(self.short.span, self.short_strip)
 
     def dumped(self) -> str:
-        """As JSON; floats come back as they are."""
+        """The scan as JSON, from which floats come back unchanged."""
         told = {one.name: getattr(self, one.name) for one in fields(self) if not one.name.startswith("short_")}
         return json.dumps(told, default=_plain)
 
     @classmethod
     def loaded(cls, text: str) -> PieceScan:
-        """Of what `dumped` made."""
+        """The scan out of the text that `dumped` made."""
         made: PieceScan = _made(cls, json.loads(text))
         return made
 
@@ -214,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 
 def _made(kind: Any, value: Any) -> Any:
-    """What `_plain` was told, of this type."""
+    """The value of a type, out of what `_plain` made of it."""
     given = get_args(kind)
     if value is None or kind is Any:
         return value
@@ -238,9 +242,9 @@ def _made(kind: Any, value: Any) -> Any:
 
 
 def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
-    """The scan of a film out of those of all its pieces, in order. judge: where no piece has a clip, it stores the sample or the
-    strip of the longest shot, if that is at hand. apart: they were read by themselves. Raises SeamError if they do not fit
-    together, and VideoError as a scan of the whole does."""
+    """The scan of a film out of the scans of all its pieces, in order. judge: where no piece has a clip, the judge stores the
+    sample or the strip of the longest shot, if a piece holds it. apart: whether each piece was read by itself. Raises SeamError
+    if they do not fit together, and VideoError as a scan of the whole does."""
     if apart:
         _require_fit(found)
     count = _summed([one.count for one in found])
@@ -272,7 +276,8 @@ def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
 
 def _require_fit(found: Sequence[PieceScan]) -> None:
     for one, other in pairwise(found):
-        if repr(one.info) != repr(other.info):  # Some of it may be nan, which is not equal to itself.
+        if repr(one.info) != repr(other.info):
+            # Numbers of a header may be nan, which is not equal to itself.
             raise SeamError("the file is another one than it was")
         if (one.tail, one.ended) != (other.head, other.begun):
             raise SeamError(f"piece {other.number} does not begin as piece {one.number} ends")

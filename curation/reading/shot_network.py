@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
 
-DILATIONS = (1, 2, 4, 6)  # of the four convolutions, five pictures wide each
-REACH = 2 * sum(DILATIONS)  # pictures to either side on which an answer depends
+# Pictures from one tap to the next in each of the four convolutions, which have five taps each.
+DILATIONS = (1, 2, 4, 6)
+REACH = 2 * sum(DILATIONS)  # Pictures. An answer depends on this number of them to either side.
 _FAR = 6.0  # Standard deviations. A number further from its mean says no more than this.
 
 

@@ -24,8 +24,8 @@ from longtake.curation.reading.shot_network import REACH, judge
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
-_TICK = Fraction(1, 90_000)  # seconds
-_ANY_RATE = Fraction(25)  # PySceneDetect wants one; times are by the tick
+_TICK = Fraction(1, 90_000)  # Seconds.
+_ANY_RATE = Fraction(25)  # Frames per second. PySceneDetect requires a rate, though its times are in ticks.
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +39,7 @@ class Cut:
 class CutDetector(Protocol):
     """Pushed a thumbnail (uint8 [h, w, 3], BGR) for each decoded frame, in order."""
 
-    settled: float  # no cut that starts before this time will be reported any more
+    settled: float  # Seconds. No cut that starts before this time will be reported any more.
 
     def push(self, time: float, thumb: Image) -> list[Cut]: ...
 
@@ -61,7 +61,7 @@ class SceneDetectCuts:
     """
 
     def __init__(self, kind: str, threshold: float | None) -> None:
-        # PySceneDetect takes half a second to import, for a video splitter that is not needed here
+        # PySceneDetect takes half a second to import, for a video splitter that this project does not use.
         from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
         self._detector = (
@@ -89,7 +89,8 @@ class SceneDetectCuts:
         return []
 
     def doubt(self, start: float, end: float) -> float:
-        return math.nan  # what it measures is no probability
+        # PySceneDetect measures no probability.
+        return math.nan
 
     def forget(self, time: float) -> None:
         pass
@@ -104,25 +105,30 @@ class NetworkCuts:
     """
 
     LOW = 0.2
-    # The first and the last of a transition can hardly be seen: this share of what was seen is left out on both sides, and at
-    # most so many seconds. What passes faster than SUDDEN seconds is a hard cut, whose place is known.
+    # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: SLOPE of its
+    # visible length is added on both sides, but at most MOST seconds. A change faster than SUDDEN seconds is a hard cut, whose
+    # place is known.
     SLOPE, MOST, SUDDEN = 0.15, 0.3, 0.2
-    BATCH = 16  # pictures that are described and compared in one go
-    AT_ONCE = 48  # at least, pictures judged in one go: another 2 * REACH are looked at anew each time
-    # Seconds. Nothing that lasts longer is a transition; until then a doubt holds the open window back, and with it memory.
+    BATCH = 16  # Pictures. This number is described and compared at once.
+    # Pictures. At least this number is judged at once: another 2 * REACH have to be looked at anew each time.
+    AT_ONCE = 48
+    # Seconds. Nothing that lasts longer is a transition. Until a doubt ends, the open window is not closed, and its frames stay
+    # in memory.
     LONGEST = 6.0
 
     def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
         self._threshold = 0.6 if threshold is None else threshold
         self._hard = hard
-        self._waiting: list[Image] = []  # pictures that are not described yet
-        self._looks: list[Look] = []  # the last that are
+        self._waiting: list[Image] = []  # The pictures that are not described yet.
+        # The last pictures that are described, as far as the next ones are compared with them.
+        self._looks: list[Look] = []
         self._numbers: list[npt.NDArray[np.float32]] = []
         self._times: list[float] = []
-        self._judged = 0  # how many of them have their verdict
-        self._before = since  # time of the last picture that is in no transition
-        self._hot = False  # whether what came after it passed the threshold
-        self._doubts: deque[tuple[float, float, float, float]] = deque()  # time before, time, of a cut, of a transition
+        self._judged = 0  # Pictures among `_times` that have their verdict.
+        self._before = since  # The time of the last picture that is in no transition, in seconds.
+        self._hot = False  # Whether a picture after that one passed the threshold.
+        # The time of the picture before and that of the picture, in seconds, and the probabilities of a cut and of a transition.
+        self._doubts: deque[tuple[float, float, float, float]] = deque()
         self.settled = since
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
@@ -204,14 +210,15 @@ class TransNetCuts:
         self._model = _transnet()
         self._frames: list[Image] = []
         self._times: list[float] = []
-        self._before = 0.0  # time of the last frame that is in no transition
-        self._hot = False  # whether what came after it passed the threshold
-        self._doubts: deque[tuple[float, float]] = deque()  # time, probability
+        self._before = 0.0  # The time of the last frame that is in no transition, in seconds.
+        self._hot = False  # Whether a frame after that one passed the threshold.
+        self._doubts: deque[tuple[float, float]] = deque()  # The time of a frame, in seconds, and its probability.
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
         frame: Image = np.asarray(cv2.resize(thumb, (48, 27), interpolation=cv2.INTER_AREA)[..., ::-1], dtype=np.uint8)
-        if not self._frames:  # the first frame stands for what was before it
+        if not self._frames:
+            # The first frame stands for the frames that the window would have before it.
             self._frames = [frame] * self.MARGIN
             self._times = [time] * self.MARGIN
             self._before = time

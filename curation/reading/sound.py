@@ -1,8 +1,8 @@
 """The sound of a stretch of a video: read beside its pictures, put on their clock, and brought to one or two channels.
 
-A file is opened anew for it, and only its packets of sound are decoded. Each decoded stretch is placed by its own time, so that
-what is missing is silence, and what comes late or early stays in step with the picture. What is damaged is silence, too, and is
-said; no clip is lost for its sound.
+The file is opened anew for its sound, and only packets of sound are decoded. Each decoded stretch is placed by its own time, so
+that missing sound becomes silence, and sound that comes late or early stays in step with the picture. Damaged sound becomes
+silence, too, and the state of the sound says so; no clip is lost for its sound.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from longtake.filters.loudness import Meter
 
 Samples = npt.NDArray[np.float32]  # [n, channels]
 
-# kept; damaged: kept as far as it decodes; none: the file has none there; the others say why a clip is without its sound.
+# The sound is kept, or damaged and kept as far as it decodes, or the file has none for the stretch. The other states say why a
+# clip is without its sound.
 State = Literal["kept", "damaged", "none", "left out: the clip is faster", "left out: the video's clock starts anew"]
 
 # Samples a second. These rates are kept as they are; sound of any other rate gets the last one.
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Seconds before a stretch at which reading begins, until what comes lies before it: decoders need some packets to be whole, and
-# an index of pictures leads to a keyframe of theirs. None is the beginning.
+# Seconds before a stretch at which reading begins, until the first sound that comes lies before the stretch: decoders need some
+# packets to be whole, and an index of pictures leads to a keyframe of theirs. None is the beginning.
 _LEADS = (0.5, 10.0, None)
-# Seconds by which what is decoded may be off the clock before it is moved: containers round times to a millisecond, and the
+# Seconds. Decoded sound may be off the clock by this much before it is moved: containers round times to a millisecond, and the
 # packets of some are longer than they say.
 _SLACK = 0.008
 # Bytes. Up to three minutes of sound are held in memory, longer sound in a temporary file.
@@ -47,8 +48,9 @@ _MOST_FAULTS = 1000
 
 @dataclass(slots=True)
 class Sound:
-    """The sound of a stretch. rate: samples a second. channels: 1 or 2; source_channels: of the video. covered: share of
-    the stretch for which there is sound. samples: int16, channels side by side, exactly as long as the stretch; closed with it.
+    """The sound of a stretch. rate: samples a second. channels: 1 or 2. source_channels: channels in the video. covered: the
+    share of the stretch for which there is sound. samples: int16, channels side by side, exactly as long as the stretch; the
+    caller closes them.
     """
 
     state: State
@@ -66,20 +68,22 @@ class Sound:
         return self.samples is not None
 
     def seen(self) -> SoundSeen:
-        """What filters are told of it."""
+        """The facts about the sound that filters measure."""
         return SoundSeen(self.covered, self.loudness, self.silence)
 
 
 def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *, keep: bool = True) -> Sound:
-    """The sound of [start, start + seconds) of a video, on the clock of its pictures. keep: also its samples, not only what is
-    measured on them. Raises VideoError only for what is wrong with the source itself, such as a fault of the world."""
+    """The sound of [start, start + seconds) of a video, on the clock of its pictures. keep: whether its samples are kept, beside
+    what is measured on them. Raises VideoError only for what is wrong with the source itself, such as a fault of the world.
+    """
     for lead in _LEADS:
         with open_video(source) as video:
             streams = video.container.streams.audio
             if not streams:
                 return Sound("none")
             stream = cast(av.audio.stream.AudioStream, video.container.streams.best("audio") or streams[0])
-            if stream.codec_context is None:  # there is no decoder for it
+            if stream.codec_context is None:
+                # FFmpeg has no decoder for this sound.
                 return Sound("damaged")
             stream.codec_context.thread_count = 1
             if not _go_to(video, stream, start, lead):
@@ -91,7 +95,7 @@ def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *,
 
 
 def _begins_later(video: OpenVideo, stream: av.audio.stream.AudioStream, start: float) -> bool:
-    """Whether the stream says itself that it has nothing before `start`."""
+    """Whether the stream begins after `start`, by its own header."""
     if stream.start_time is None or stream.time_base is None:
         return False
     return float(stream.start_time * stream.time_base) - video.clock.origin > start
@@ -112,7 +116,7 @@ def _go_to(video: OpenVideo, stream: av.audio.stream.AudioStream, start: float, 
 
 
 class _Reading:
-    """Decodes a stretch, and puts what comes where it belongs."""
+    """Decodes a stretch of sound, and puts each decoded part at its own time."""
 
     def __init__(
         self, video: OpenVideo, stream: av.audio.stream.AudioStream, start: float, seconds: float, keep: bool
@@ -129,11 +133,11 @@ class _Reading:
         self.written = self.heard = self.faults = 0
         self.resampler: av.AudioResampler | None = None
         self.kind: tuple[object, ...] = ()
-        self.base: float | None = None  # the time at which the resampler was given its first sample
-        self.given = 0  # samples that came out of it since
+        self.base: float | None = None  # The time at which the resampler was given its first sample, in seconds.
+        self.given = 0  # Samples that came out of the resampler since then.
 
     def run(self, must_begin_before: bool) -> bool:
-        """Read all of it. False if nothing was found before its beginning, though something had to be."""
+        """Read the stretch. False if no sound before its beginning was decoded, though some had to be."""
         first = True
         for time, samples in self._decoded():
             if first and must_begin_before and time > self.start + _SLACK:
@@ -168,7 +172,7 @@ class _Reading:
         )
 
     def _decoded(self) -> Iterator[tuple[float, Samples]]:
-        """(time, samples [n, channels]) of what is decoded, at the rate that is wanted."""
+        """The decoded sound as (time in seconds, samples [n, channels]), at the rate of this reading."""
         packets = self.video.container.demux(self.stream)
         here = -math.inf
         while self.faults < _MOST_FAULTS:
@@ -181,7 +185,7 @@ class _Reading:
                 yield from self._rest()
                 return
             except (av.error.FFmpegError, ValueError) as error:
-                # What does not decode before the stretch is passed over: a decoder that enters in the middle meets that.
+                # An error before the stretch does not count: a decoder that enters a good file in its middle meets some.
                 self.faults += self.start - 0.05 <= here < self.end
                 if isinstance(error, av.error.OSError) and not isinstance(error, av.error.InvalidDataError):
                     return
@@ -199,7 +203,8 @@ class _Reading:
         else:
             time = float(frame.pts * frame.time_base) - self.video.clock.origin
         if time is not None and (time + frame.samples / max(1, frame.sample_rate) < self.start - 0.2):
-            return  # well before the stretch
+            # This sound ends well before the stretch.
+            return
         expected = None if self.base is None else self.base + self.given_in / max(1, frame.sample_rate)
         apart = time is not None and expected is not None and abs(time - expected) > _SLACK
         if self.resampler is None or kind != self.kind or apart:
@@ -210,17 +215,17 @@ class _Reading:
             self.resampler, self.kind = av.AudioResampler("fltp", layout, self.rate), kind
             self.base, self.given, self.given_in = time, 0, 0
         self.given_in += frame.samples
-        frame.pts = None  # its place is known better than to the container's tick
+        frame.pts = None  # The place of the frame is already known, more exactly than to the container's tick.
         yield from self._out(frame)
 
     def _rest(self) -> Iterator[tuple[float, Samples]]:
-        """What the resampler still holds; a new one is made for what comes."""
+        """The samples that the resampler still holds. A new resampler is made for the next frame."""
         if self.resampler is not None:
             with suppress(av.error.FFmpegError, ValueError):
                 yield from self._out(None)
         self.resampler, self.base = None, None
 
-    given_in = 0  # samples that the resampler was given since `base`
+    given_in = 0  # Samples that the resampler was given since `base`.
 
     def _out(self, frame: av.AudioFrame | None) -> Iterator[tuple[float, Samples]]:
         assert self.resampler is not None
@@ -236,8 +241,8 @@ class _Reading:
             self.given += len(samples)
 
     def _place(self, time: float, samples: Samples) -> None:
-        """Write samples where they belong: silence before them where something is missing, their beginning left out where there
-        is something already."""
+        """Write samples at their time: after silence, if sound is missing before them, and without their beginning, if sound is
+        there already."""
         at = round((time - self.start) * self.rate)
         if at < self.written:
             samples = samples[self.written - at :]

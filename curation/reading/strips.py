@@ -1,7 +1,7 @@
 """Strips: a clip's keyframes as one small JPEG, side by side, for people to look at. Nothing is measured on them.
 
-`Glimpses` chooses them where frames come by and no sample is made; `strip_of_source` reads them out of a film that was not
-decoded.
+`Glimpses` chooses the keyframes out of frames that a pass decodes for another purpose; `strip_of_source` reads them out of a film
+that was not decoded.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo
 from longtake.filters.base import Image
 from longtake.manifests.frames import StoredStrip
 
-# The pixels of one picture of a strip, for any shape: 160×90 for a wide one. Five pictures take 9 kB on average (2026-11-26, real
-# corpus).
+# Pixels. One picture of a strip has this area, in any shape: 160×90 if it is wide. Five pictures take 9 kB on average
+# (2026-11-26, real corpus).
 PIXELS = 160 * 90
-QUALITY = 60  # The quality of the JPEG.
-# Seconds of film. The reader seeks a moment that is farther ahead. It reads on to a nearer one: a seek goes back to a keyframe.
+QUALITY = 60  # The quality of the JPEG, from 1 to 100.
+# Seconds of film. The reader seeks a moment that is farther ahead, and reads on to a nearer one, since a seek goes back to a
+# keyframe.
 _SKIP = 4.0
 _NARROWEST = 4  # A picture that is more than 4 times as wide as high, or as high as wide, is squeezed.
 
 
 def strip_of_pictures(pictures: Iterable[Image], times: Iterable[float]) -> StoredStrip:
-    """pictures: uint8 [h, w, 3] each, RGB, one at least, the first one's shape being that of all. times: of each, seconds."""
+    """The strip of pictures, uint8 [h, w, 3] each, RGB, at least one; each gets the first one's shape. times: of each,
+    seconds."""
     pictures = list(pictures)
     height, width = _size(*pictures[0].shape[:2])
     small = [_shrunk(picture, height, width) for picture in pictures]
@@ -44,8 +46,8 @@ def strip_of_pictures(pictures: Iterable[Image], times: Iterable[float]) -> Stor
 
 
 class Glimpses:
-    """Of the frames of a span that come by, the nearest to the centres of its equal segments; each is made small at once, and no
-    more than these are held."""
+    """The frames nearest to the centres of a span's equal segments, chosen while frames come. Each is made small at once, and no
+    other frame is held."""
 
     def __init__(self, span: Span, count: int) -> None:
         self._moments = centres(span, count)
@@ -61,14 +63,14 @@ class Glimpses:
                 self._nearest[at] = time, small
 
     def strip(self) -> StoredStrip | None:
-        """The strip of what was seen, each frame once; None if nothing was."""
+        """The strip of the chosen frames, each once; None without any."""
         chosen = dict(one for one in self._nearest if one is not None)
         return strip_of_pictures(chosen.values(), chosen) if chosen else None
 
 
 def strip_of_source(source: str | Source, span: Span, count: int, seconds: float) -> StoredStrip:
-    """The strip of a span of a film, as near to the centres of its segments as can be read in so many seconds: then what was seen
-    until then. Raises VideoError, also if nothing was. For the sandbox."""
+    """The strip of a span of a film: the frames nearest to the centres of its segments among those that can be read in `seconds`
+    seconds. Raises VideoError, also if no frame was read in that time. Runs in the sandbox."""
     end = time.monotonic() + seconds
     seen: Glimpses | None = None
     with open_video(source) as video:
@@ -91,10 +93,10 @@ def strip_of_source(source: str | Source, span: Span, count: int, seconds: float
 def _nearest(
     video: OpenVideo, info: VideoInfo, moments: Sequence[float], end: float
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The frames around each moment (rising, seconds), until it is the time `end` of the monotonic clock: of each moment those
-    that came last when its share of the time is over."""
+    """The frames around each moment (rising, seconds), until the time `end` of the monotonic clock. Each moment has an equal
+    share of the time that is left; after it, the last frame that came is given."""
     frames: Iterator[DecodedFrame] | None = None
-    here = -math.inf  # The time of the last frame.
+    here = -math.inf  # The time of the last frame, in seconds.
     for at, moment in enumerate(moments):
         if here >= moment:
             continue

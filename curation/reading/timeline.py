@@ -16,7 +16,8 @@ import av.video.stream
 
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 
-_MAY_LEAP = 0x200  # ffmpeg's AVFMT_TS_DISCONT: containers of broadcasts, whose clock may leap either way
+# The value of AVFMT_TS_DISCONT in ffmpeg: containers of broadcasts have it, whose clock may leap either way.
+_MAY_LEAP = 0x200
 # Seconds. Decoding times that fall by more are a clock that starts anew (ffmpeg's own limit); less is a muxer's slip.
 _BACK = 0.1
 # Seconds. In a container whose clock may leap, a gap that is longer is a leap (ffmpeg's own limit), not a frame that stands.
@@ -35,13 +36,14 @@ class Timeline:
         self._back = _BACK / base if base else math.inf
         self._ahead = _AHEAD / base if base and video.container.format.flags & _MAY_LEAP else math.inf
         step = 1.0 / (fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS)
-        self._gap = max(1, round(step / base)) if base else 1  # ticks between two frames
+        self._gap = max(1, round(step / base)) if base else 1  # Ticks between two frames.
         self._offset = 0
-        self._first: int | None = None  # decoding time of the first packet
-        self._last: int | None = None  # decoding time of the last packet, on this clock
-        self._shown: int | None = None  # the greatest time at which a packet is shown, on this clock
-        self._delay: int | None = None  # ticks from a frame's decoding time to that of the packet that brought it out
-        self._frame: int | None = None  # when the last frame was shown
+        self._first: int | None = None  # The decoding time of the first packet, in ticks.
+        self._last: int | None = None  # The decoding time of the last packet on this clock, in ticks.
+        self._shown: int | None = None  # The greatest time at which a packet is shown on this clock, in ticks.
+        # Ticks from the decoding time of a frame to that of the packet with which the decoder gave it out.
+        self._delay: int | None = None
+        self._frame: int | None = None  # The time at which the last frame was shown, in ticks.
 
     def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
         """Put a packet's times on this clock, before it is decoded. When it is shown, seconds, as far as is
@@ -49,7 +51,8 @@ class Timeline:
         if not packet.size:
             return None
         if packet.pts is not None and packet.dts is not None and packet.pts - packet.dts > self._ahead:
-            packet.pts = None  # its demuxer took it from beyond a leap of the clock
+            # The demuxer took this presentation time from beyond a leap of the clock.
+            packet.pts = None
         if packet.dts is not None:
             self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
@@ -57,7 +60,8 @@ class Timeline:
             packet.pts += self._offset
         ticks = packet.dts if self.by_decoding else packet.pts
         if ticks is None and packet.dts is not None:
-            ticks = packet.dts + self._gap  # the last frame before others that are decoded later; no sooner than this
+            # Such a packet is the last before others that are decoded later, and its frame is shown no sooner than this.
+            ticks = packet.dts + self._gap
         if ticks is None:
             return None
         self._shown = ticks if self._shown is None else max(self._shown, ticks)
@@ -67,7 +71,7 @@ class Timeline:
         """When a decoded frame is shown, seconds. None for one before the first that has a time."""
         ticks = frame.pts
         if self.by_decoding:
-            # frames come in the order in which they are shown, each with a later packet: always the same number later
+            # Frames come in the order in which they are shown, and each comes with a later packet, always the same number later.
             ticks = frame.dts
             if ticks is not None:
                 if self._delay is None:

@@ -21,9 +21,9 @@ from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import Rate, Timeline
 
-# Bytes. Packets that are held back, since nothing is wanted of them, may take so much memory.
+# Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
-_NO_TIMESTAMPS = 0x80  # ffmpeg's AVFMT_NOTIMESTAMPS, of raw streams
+_NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
     "`ffmpeg -i FILE -c copy FILE.mkv`"
@@ -128,9 +128,11 @@ def probe(video: OpenVideo) -> VideoInfo:
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
     width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate or stream.guessed_rate
-    if container.format.name == "avi" and duration:  # its index counts places for frames, of which many may be empty
+    if container.format.name == "avi" and duration:
+        # The index of an AVI file counts places for frames, many of which may be empty.
         rate = sum(entry.size > 0 for entry in stream.index_entries) / duration or rate
-    if container.format.flags & _NO_TIMESTAMPS:  # a raw stream: the average is a mere default
+    if container.format.flags & _NO_TIMESTAMPS:
+        # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
     return VideoInfo(
         width=width,
@@ -248,7 +250,7 @@ def _decoded(
     count = counted(time)
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
-    held: list[_Packet] = []  # of which nothing is wanted, if the film ends where its header says
+    held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
     waiting: deque[_Packet] = deque()
     while True:
@@ -263,16 +265,16 @@ def _decoded(
                     count = counted(shown)
                 count.restarts += timeline.restarts - restarts
                 restarts = timeline.restarts
-                if (
-                    shown is not None and not packet.is_discard
-                ):  # what an edit list leaves out is decoded, and never shown
+                # A packet that an edit list leaves out is decoded, but never shown.
+                if shown is not None and not packet.is_discard:
                     time = shown
                     count.last = max(count.last, time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size)
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
-                if held and not packet.size:  # the end
+                if held and not packet.size:
+                    # An empty packet is the end of the video, so the packets in `held` are not decoded.
                     count.passed_over = len(held)
                     count.rate.finish()
                     return

@@ -1,8 +1,8 @@
-"""The end of score: the cluster of each clip that has an embedding. Memory: the clips that are fitted, and a slice of the
-manifest.
+"""The last part of the stage score: the cluster of each clip that has an embedding. Memory holds the sample of clips that the
+centres are fitted to, and a slice of the manifest.
 
-The centres lie in the workspace. A clip that comes later is assigned to them; they are fitted anew where they do not suit what
-the recipe asks, or when there are twice as many clips.
+The centres lie in the workspace. A clip that comes later is assigned to them. They are fitted anew where the recipe asks for
+other ones, or when there are twice as many clips.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """Centres as they are kept. made_by: how, and of which embeddings. clips: how many there were."""
+    """Centres as they are stored. made_by: the protocols of the fit and of the embeddings. clips: how many clips had an embedding
+    at that time."""
 
     centres: Centres
     made_by: str
@@ -47,7 +48,7 @@ class _Fit:
 
     @property
     def digest(self) -> str:
-        """The first digits of what tells these centres from others."""
+        """The first digits of a hash of the centres."""
         return hashlib.sha256(np.ascontiguousarray(self.centres).tobytes()).hexdigest()[:8]
 
 
@@ -72,7 +73,7 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
 
 
 def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protocol: str) -> Iterator[int]:
-    """Append the rows of the clips that these centres have not assigned yet, a slice at a time; how many."""
+    """Append the rows of the clips that are not assigned to these centres yet, a slice at a time; yields the number of rows."""
     first = next(iter(workspace.clips.scan()), None)
     names = [] if first is None else first.column_names
     wrote = False
@@ -110,13 +111,13 @@ def _scan(workspace: Workspace, recipe: Recipe, source: str, *more: str) -> Iter
 
 
 def _embedded(clips: pa.Table, recipe: Recipe, source: str) -> Flags:
-    """Clips that have a score of the filter that embeds, and so an embedding, as the recipe wants it."""
+    """Which clips have an embedding of the protocol that the recipe asks for: those with a score of the filter that embeds."""
     scores = ClipScores(clips, {source: recipe.built[source]})
     return np.asarray(scores.ok() & ~scores.missing(source), np.bool_)
 
 
 def _has(clips: pa.Table, protocol: str) -> Flags:
-    """Clips whose stored concept is of these centres."""
+    """Which clips have a concept that was stored for these centres."""
     if NAME not in clips.column_names:
         return np.zeros(clips.num_rows, bool)
     texts = pc.dictionary_encode(pc.fill_null(clips["protocols"].cast(pa.string()), "{}").combine_chunks())
@@ -126,7 +127,7 @@ def _has(clips: pa.Table, protocol: str) -> Flags:
 
 
 def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> npt.NDArray[np.float16]:
-    """The embeddings of a share of the clips, always the same ones: whose ids, as numbers, are low."""
+    """The embeddings of a share of the clips, always of the same ones: the hashes of their ids are low."""
     found = []
     for table in _scan(workspace, recipe, source, schemas.EMBEDDING.name):
         chosen = hashed(table["clip_id"])[0] <= np.uint64(min(share, 1.0) * float(_ALL)) if share < 1 else True
@@ -156,7 +157,7 @@ def _embeddings(workspace: Workspace, clips: pa.Table) -> tuple[npt.NDArray[np.f
 
 
 def _stored_as(protocol: str, fit: _Fit) -> str:
-    """A protocol with the centres in it, before how it is reduced."""
+    """The protocol of the filter with the digest of the centres, before the part that says how scores are reduced."""
     way, _, reduce = protocol.rpartition("/")
     return f"{way}@{fit.digest}/{reduce}"
 

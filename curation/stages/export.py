@@ -76,14 +76,17 @@ from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
-ENCODED = "encoded"  # clips/<two digits>/<clip id>.mp4, by clip, whatever tiers keep it
+# A folder of the workspace. Each clip lies in it once, as `<two digits>/<clip id>.mp4`, even if several tiers keep the clip.
+ENCODED = "encoded"
 _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
-_BATCH_SECONDS = 60.0  # of video
-_CLIP_SECONDS = 12.0  # of CPU for a clip, as a rule: for a guess of what a run comes to
-_MARGIN_SECONDS = 90.0  # beyond the sandbox's limit: its process starts, rows are written
+_BATCH_SECONDS = 60.0  # Seconds of video. A batch of the export has about this much.
+_CLIP_SECONDS = 12.0  # Seconds of CPU that a clip takes, as a rule, for an estimate of a run.
+_MARGIN_SECONDS = 90.0  # Seconds beyond the sandbox's limit: its process has to start, and rows have to be written.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
-_OURS = (*OURS, *NAMES)  # in a dataset's folder
-_SAME_PACE = 1.05  # what is less longer is cut: no caption is then off by more than a fifth of its segment
+_OURS = (*OURS, *NAMES)  # Names in a dataset's folder that this project writes.
+# Seconds of the source per second of the clip. A clip whose pace would be no higher is not made faster, but loses its end:
+# then no caption is off by more than a fifth of its segment.
+_SAME_PACE = 1.05
 
 
 class Export(Stage):
@@ -107,7 +110,7 @@ class Export(Stage):
         return job(run.workspace, run.recipe, batches, (run.access or Access()).reach)
 
     def waits(self, run: Run) -> bool:
-        # Clips whose captions are copies are not exported, and which these are is known at the end.
+        # The clips whose captions are copies are not exported, and which clips these are is known only at the end.
         how = run.recipe.captioning
         return how.max_copies is not None or make_captioner(how.captioner, how.settings).running.on_driver
 
@@ -270,7 +273,8 @@ class ExportWorker:
         folder = open_folder(self.workspace)
         for clip, row in zip(clips, rows, strict=True):
             if row["status"] == "ok" and clip.get("old_path") not in (None, row["path"]):
-                with suppress(Exception):  # no row names it any more; datasets have links or copies of their own
+                with suppress(Exception):
+                    # No row names the old file any more, and datasets have links or copies of their own.
                     folder.remove(clip["old_path"])
         return Report(
             rows=len(rows),
@@ -369,7 +373,8 @@ def encode_clip(
                 )
         except OSError as error:
             message = f"cannot write {folder.file(target)}: {error}"
-            if error.errno in _OF_THE_DISK:  # no fault of the clip: the run stops
+            if error.errno in _OF_THE_DISK:
+                # The disk is at fault, and not the clip, so the run stops.
                 raise StoreError(message) from error
             raise RowError("export", message) from error
     return {
@@ -424,7 +429,7 @@ def finish(
     """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
     clips in each. held: filled in with the tiers whose old dataset stays as it is, and why. copy: see `switch`."""
     try:
-        scores = clip_scores(workspace, recipe, ["video_id"])  # of each clip no more than verdicts need
+        scores = clip_scores(workspace, recipe, ["video_id"])  # No more columns are read than verdicts need.
     except FilterUnavailable as error:
         raise SetupError(str(error)) from error
     counts: dict[str, int] = {}
@@ -498,7 +503,8 @@ def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores
 def _further(recipe: Recipe) -> list[pa.Field]:
     """The columns of a dataset that this recipe asks for besides."""
     further = [*(extras.CROP if recipe.crop else ()), *(extras.SOUND if recipe.export.keep_audio else ())]
-    return [field for field in further if field.name not in recipe.filters]  # a score of this name tells the same
+    # A score of the same name says the same already.
+    return [field for field in further if field.name not in recipe.filters]
 
 
 def _write_dataset(

@@ -1,8 +1,8 @@
 """Long films in pieces, as rows of work: which pieces are left, what is stored of each, and how they become one row of videos.
 
-Whoever opens a long film first scans its first piece and notes its seams in the manifest of pieces. The next plan finds what is
-left of it: the other pieces, each a row of its own for any worker, and when each of them has its row, to join them. A piece whose
-worker is killed has no row, and so it alone is planned again.
+The first worker that opens a long film scans the first piece and notes the seams of the film in the manifest of pieces. The next
+plan finds what is left of the film: the other pieces, each a row of its own for any worker, and, when each piece has its row in
+the manifest, the join. If the worker of a piece is killed, the piece has no row, and so it alone is planned again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ FIELDS = (
 
 @dataclass(slots=True)
 class _Film:
-    """What there is of a film in pieces. good, bad: the numbers of pieces that were scanned, and that ended in an error."""
+    """A film of which pieces are stored. good: the numbers of the pieces that were scanned. bad: the numbers of those that ended
+    in an error."""
 
     scan_id: str
     seams: list[float]
@@ -58,7 +59,7 @@ class _Film:
 
 
 class Begun:
-    """Films of which some pieces are scanned, and not joined yet."""
+    """Films some of whose pieces are scanned, and not joined yet."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._films: dict[tuple[str, str], dict[str, _Film]] = {}  # Video and protocol → scan → film.
@@ -82,8 +83,8 @@ class Begun:
     def rows(
         self, wanted: pa.Table, protocols: list[str], spent: list[str | None], retry_errors: bool, tried: Seen | None
     ) -> tuple[pa.Table, pa.Table]:
-        """Rows of work for films that have pieces; and the films of which nothing that is there counts. wanted: rows of inputs.
-        protocols, spent: of each the protocol that is asked for, and the scan that is joined already."""
+        """The rows of work for films that have pieces, and the rows of inputs for films without a usable piece. wanted: rows of
+        inputs. protocols: the protocol that is asked for, one per row. spent: the scan that is joined already, one per row."""
         work: list[pa.Table] = []
         fresh = []
         for i, video in enumerate(wanted["video_id"].to_pylist()):
@@ -102,7 +103,7 @@ class Begun:
 
 
 def with_fields(rows: pa.Table) -> pa.Table:
-    """Rows of inputs as rows of work, each a film that nobody has opened."""
+    """Rows of inputs as rows of work, each for a film that was not opened yet."""
     for one in FIELDS:
         rows = rows.append_column(one, pa.nulls(rows.num_rows, one.type))
     return rows
@@ -116,7 +117,7 @@ def _row(row: pa.Table, task: str, film: _Film, number: int) -> pa.Table:
 
 
 def _left(film: _Film, retry_errors: bool, tried: Seen | None, row: pa.Table) -> Iterator[tuple[str, int]]:
-    """What is left to do of a film: pieces, or to join them."""
+    """The tasks that are left for a film: pieces by their numbers, or the join."""
     numbers = range(len(film.seams) + 1)
     missing = [number for number in numbers if number not in film.good | film.bad]
     again = [number for number in film.bad - film.good if retry_errors]
@@ -128,7 +129,8 @@ def _left(film: _Film, retry_errors: bool, tried: Seen | None, row: pa.Table) ->
 
 
 def costs(rows: pa.Table, sizes: npt.NDArray[np.float64], whole_batch: float) -> npt.NDArray[np.float64]:
-    """What rows of work cost, by the sizes of their files in bytes: each piece so much that it is a batch, joining nothing."""
+    """The costs of rows of work, by the sizes of their files in bytes. A piece costs at least `whole_batch`, so that it is a
+    batch by itself; a join costs nothing."""
     task = rows[TASK].to_numpy(zero_copy_only=False)
     count = pc.fill_null(pc.list_value_length(rows[SEAMS]), 0).to_numpy().astype(np.float64) + 1
     shares = np.where(task == PIECE, np.maximum(sizes / count, whole_batch), sizes)
@@ -136,17 +138,17 @@ def costs(rows: pa.Table, sizes: npt.NDArray[np.float64], whole_batch: float) ->
 
 
 def seconds_read(row: Mapping[str, Any]) -> float:
-    """How much film was read for a row that was made."""
+    """The seconds of film that were read for a row that was made."""
     return float(row.get(READ, row.get("duration")) or 0.0)
 
 
 def cpu_spent(row: Mapping[str, Any]) -> float:
-    """The seconds of CPU that a row took, those of pieces that have rows of their own aside."""
+    """The seconds of CPU that a row took, without those of pieces, which have rows of their own."""
     return float(row.get(SPENT, row["cpu_seconds"]))
 
 
 def lasting(made: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The rows of pieces among those that were made: a piece that met a fault of the world is simply not there."""
+    """The rows of pieces among the rows that were made. A piece that met a fault of the world gets no row."""
     parts = [row for row in made if is_part(row) and not is_of_the_world(row["error_kind"])]
     return pa.Table.from_pylist(parts, schema=schemas.PIECES)
 
@@ -162,7 +164,7 @@ def scan_of(row: Mapping[str, Any]) -> str:
 
 
 def piece_of(row: Mapping[str, Any], recipe: Recipe) -> Piece:
-    """The piece that a row of work is of."""
+    """The piece that a row of work asks for."""
     return Piece(tuple(row[SEAMS]), row[NUMBER], take_seconds(recipe.splitting))
 
 
@@ -180,7 +182,7 @@ def made(base: Mapping[str, Any], piece: Piece, scan_id: str) -> dict[str, Any]:
 
 
 def store_found(workspace: str, video_id: str, scan_id: str, found: PieceScan) -> None:
-    """Store what was found in a piece; its row comes after. Raises StoreError, OSError."""
+    """Store what was found in a piece, before its row is written. Raises StoreError, OSError."""
     name = found_name(piece_name(video_id, scan_id, found.number))
     open_folder(workspace).write_whole(name, found.dumped().encode())
 
@@ -222,8 +224,8 @@ def join_frames(
 
 
 def clear(workspace: Workspace, part: tuple[int, int] | None) -> None:
-    """Remove the pieces of films that have the row that they were for. Those of films that ended in an error stay: only the
-    pieces that failed are tried again."""
+    """Remove the pieces of films that are joined. The pieces of a film that ended in an error stay, so that only those that
+    failed are tried again."""
     if not workspace.pieces.parts():
         return
     videos = Lookup(workspace.videos, ["status", "scan_id", "clip_protocol"], encoded=["status", "clip_protocol"])
@@ -243,7 +245,7 @@ def clear(workspace: Workspace, part: tuple[int, int] | None) -> None:
 
 
 def unsplit(workspace: Workspace) -> int:
-    """How many films that are longer than a piece were read in one."""
+    """The number of films that are longer than a piece and were read in one."""
     found = 0
     for table in workspace.videos.scan(["video_id", "decoded_seconds", "pieces"]):
         long = pc.and_(pc.equal(table["pieces"], 1), pc.greater(table["decoded_seconds"], seams.PIECE_SECONDS))

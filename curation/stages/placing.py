@@ -1,4 +1,4 @@
-"""The clips of a dataset in a bucket: workers of the run ask the store for copies, which the store makes by itself."""
+"""Copies of clips into a dataset in a bucket: workers of the run ask for each copy, and the store makes it by itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PlaceWorker:
 
 
 def by_workers(perform: Callable[[Job], None]) -> Callable[[Folder, Mapping[str, tuple[Folder, str]]], None]:
-    """What copies clips into a folder by the run's workers. perform: does a job."""
+    """A function that copies clips into a folder with the run's workers. perform: does a job."""
 
     def copy(place: Folder, clips: Mapping[str, tuple[Folder, str]]) -> None:
         if clips:
@@ -48,7 +48,7 @@ def by_workers(perform: Callable[[Job], None]) -> Callable[[Folder, Mapping[str,
 
 
 def job(place: Folder, clips: Mapping[str, tuple[Folder, str]]) -> Job:
-    """The job of copying clips. clips: path in `place` → the folder and name of the file."""
+    """The job of copying clips. clips: the path of each clip in `place` → the folder and name of its file."""
     table = pa.table(
         {
             "source": pa.array([folder.uri for folder, _ in clips.values()], pa.string()),

@@ -58,9 +58,10 @@ from longtake.manifests.keys import Index, Seen, hashed
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import Manifest
 
-_BATCH_BYTES = 32 * 2**20  # of video: some seconds of decoding
+_BATCH_BYTES = 32 * 2**20  # Bytes of video. A batch of the scan has about this much: some seconds of decoding.
 _CLIP_SECONDS = 2.0  # Seconds of CPU that 15 s of film take, as a rule, for an estimate of a run.
-_MARGIN_SECONDS = 90.0  # beyond the sandbox's limit, which knows the video: its process starts, rows are written
+# Seconds beyond the sandbox's limit, which depends on the video: its process has to start, and rows have to be written.
+_MARGIN_SECONDS = 90.0
 
 
 class Scan(Stage):
@@ -220,7 +221,7 @@ def clip_protocol(recipe: Recipe, spans: Sequence[Mapping[str, Any]] | None) -> 
     """What the clips of a video depend on: the recipe, and the clips that its source list names."""
     if not spans:
         return recipe.clip_protocol
-    # Several captions of one clip came later: where there are none, the name of the way is as it was.
+    # Clips got several captions only in a later version: without such captions, the name of the way is the old one.
     plain = [{key: value for key, value in span.items() if key != "captions" or value} for span in spans]
     named = f"sought:{json.dumps(plain, sort_keys=True)}".encode()
     return f"{recipe.clip_protocol}+{hashlib.sha256(named).hexdigest()[:8]}"
@@ -335,7 +336,8 @@ class ScanWorker:
         source = source_of_row(dict(row), self.reach)
         allow(limits.seconds + _MARGIN_SECONDS)
         try:
-            if row.get("error") is not None:  # a bad row of a list, say: there is nothing to open
+            if row.get("error") is not None:
+                # A bad row of a list has an error already, and nothing to open.
                 raise VideoError("input", row["error"])
             if row.get(pieces.TASK) == pieces.JOIN:
                 with suppress(SeamError):

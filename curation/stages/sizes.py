@@ -1,4 +1,4 @@
-"""How large the files of a scan are, and so how many clips they come to, as a guess before any is opened."""
+"""The sizes of the files of a scan, and by them a guess at the number of clips, before any film is opened."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from longtake.manifests.members import container_of
 
 # Bytes that 15 s of film hold, as a rule, for an estimate of a run.
 _CLIP_BYTES = 9 * 2**20
-_REMOTE_CLIPS = 8.0  # A remote video whose size is not known is taken for so many.
-# Remote videos whose size is asked for, as a sample of all, and seconds that their servers have to tell it. An address that leads
-# nowhere says so within this time, and a local Ray takes longer than that to start.
+_REMOTE_CLIPS = 8.0  # Clips. A remote video whose size is not known counts as this many.
+# The size is asked of this number of remote videos, as a sample of all, and their servers have these seconds to answer. A wrong
+# address fails within this time, and a local Ray takes longer than that to start.
 _ASKED, _ASK_SECONDS = 8, 5.0
 
 
 def clips_in(todo: pa.Table, sizes: Sequence[float], reach: Reach) -> float:
-    """How many clips the videos come to, as a guess. sizes: in bytes, of those that are local."""
+    """A guess at the number of clips in the videos. sizes: in bytes; those of remote videos are not used."""
     remote = np.array([local_path(uri) is None for uri in todo["uri"].to_pylist()])
     here: float = sum(max(0.1, size / _CLIP_BYTES) for size in np.asarray(sizes)[~remote].tolist())
     if not remote.any():
@@ -39,8 +39,8 @@ def clips_in(todo: pa.Table, sizes: Sequence[float], reach: Reach) -> float:
 
 
 def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> list[float | None]:
-    """What their servers say of the sizes of files, in bytes, all asked at once: 0 for one that cannot be opened, None for one
-    that nobody told in time, or that lies in an archive or a table, where to ask means to read."""
+    """The sizes of files, in bytes, as their servers report them, all asked at once: 0 for a file that cannot be opened. None for
+    a file whose server did not answer in time, or that lies in an archive or a table, which would have to be read."""
     sizes: list[float | None] = [None] * len(sources)
 
     def ask(number: int) -> None:
@@ -51,7 +51,7 @@ def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> li
             sizes[number] = 0
 
     asked = [number for number, source in enumerate(sources) if container_of(source.uri) is None]
-    # Daemons: a server that never answers keeps no command from ending.
+    # The threads are daemons, so that a server that never answers keeps no command from ending.
     threads = [threading.Thread(target=ask, args=[number], daemon=True) for number in asked]
     for thread in threads:
         thread.start()
@@ -62,8 +62,8 @@ def remote_sizes(sources: Sequence[Source], seconds: float = _ASK_SECONDS) -> li
 
 
 def file_sizes(wanted: pa.Table) -> npt.NDArray[np.float64]:
-    """The size of each file, as it was listed; of members of archives, and where no listing told, as far as this machine can
-    tell, else 0."""
+    """The size of each file in bytes, as it was listed. For a member of an archive, and where the listing has no size, this
+    is what this machine finds without reading, or else 0."""
     known: npt.NDArray[np.float64] = wanted["bytes"].to_numpy().astype(np.float64)
     for at in np.flatnonzero(np.isnan(known)).tolist():
         path = local_path(wanted["uri"][at].as_py())
