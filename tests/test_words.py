@@ -36,17 +36,9 @@ MARKS = re.compile(r"noqa|type: ignore|fmt: |isort: |pragma|[\[(]|.*(?:──|--
 SHIPPED = ("captioning", "curation", "filters", "manifests", "presto", "src/longtake", "benchmarks", "deploy", "docs")
 # Files that other branches rewrite at this moment. Remove each name once its branch is merged.
 LATER = (
-    "curation/looking/report/",
-    "curation/looking/studio/",
     "curation/reading/",
     "curation/stages/export",
     "curation/stages/scan",
-    "filters/concept",
-    "filters/copies",
-    "filters/dover",
-    "filters/nsfw",
-    "filters/repeats",
-    "filters/true_resolution",
 )
 
 

@@ -15,7 +15,7 @@ from longtake.filters.gates import Gate
 WIDTH, HEIGHT = 320, 96
 _BAR = 1000  # Units of a row of the funnel, which is stretched as well.
 _GAP = 0.4  # Units between two columns of a histogram.
-_LINES = 4  # Kinds of lines that the style sheet tells apart: with more gates they come again.
+_LINES = 4  # Kinds of lines that the style sheet distinguishes: the lines of a fifth gate look like those of the first.
 
 
 @dataclass(frozen=True, slots=True)

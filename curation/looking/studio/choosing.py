@@ -23,8 +23,8 @@ from longtake.curation.looking.truth import WANTED, Share, gate_truth
 from longtake.filters.gates import Gate
 from longtake.filters.verdicts import GateResult, Verdict
 
-MOST_DRAWN = 500  # clips of an audit
-LOST = 12  # clips marked good and rejected that are shown
+MOST_DRAWN = 500  # Clips that an audit draws at most.
+LOST = 12  # Clips that are shown at most of those marked good and rejected.
 
 
 def who_of(session: Session, question: Mapping[str, Any]) -> str:

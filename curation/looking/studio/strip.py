@@ -18,7 +18,7 @@ import numpy.typing as npt
 from longtake.curation.looking.report.columns import Bools, Columns, Rows, Scale
 from longtake.filters.gates import Gate
 
-MOST_PLACES = 400  # of an end on its scale: about two pixels of a wide plot each
+MOST_PLACES = 400  # Places of an end on its scale: one is about two pixels of a wide plot.
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,7 +83,7 @@ class Films:
     def _sorted(self, name: str) -> npt.NDArray[np.int32]:
         if name not in self._order:
             values = self._columns.values(name, slice(None))
-            order = np.argsort(values, kind="stable")  # nan comes last
+            order = np.argsort(values, kind="stable")  # NumPy sorts nan last.
             self._order[name] = order[: values.size - int(np.isnan(values).sum())].astype(np.int32)
         return self._order[name]
 
@@ -136,7 +136,7 @@ def sweep(
     size, classes = grid.size + 2, n + 4
     key = (kind * size + lives)[counted]
     table = np.bincount(key, minlength=classes * size).reshape(classes, size)
-    # alive [classes, places and open]: a clip that survives k places, and open, is alive at the k outermost ones
+    # `alive` [classes, open and places, inwards]: a clip whose `lives` is k + 1 survives open and the k outermost places.
     alive = np.cumsum(table[:, ::-1], axis=1)[:, ::-1][:, 1:]
     whole = kind[counted] == n
     weights = np.bincount(lives[counted][whole], columns.seconds[counted][whole], size)
@@ -156,7 +156,7 @@ def sweep(
         if k < here:
             left.append(np.full(grid.size + 1, totals[k + 1 :].sum()))
         else:
-            left.append(along(alive[k:].sum(axis=0)))  # k of the others are passed by then
+            left.append(along(alive[k:].sum(axis=0)))  # The clips left have passed k of the other gates.
     return {
         "kept": along(kept).tolist(),
         "seconds": np.round(along(seconds), 3).tolist(),
