@@ -1,4 +1,4 @@
-// What is set and looked at, as the part of the address after #: whoever opens it sees the same.
+// The part of the address after # holds what is set and looked at: a person who opens the address sees the same.
 
 const OPEN = "";
 const written = (range) => (range ? range.map((end) => (end === null ? OPEN : String(end))).join("..") : "off");
@@ -16,7 +16,7 @@ function read(text) {
 
 export const same = (one, other) => written(one) === written(other);
 
-// Only gates that are not those of the recipe are named.
+// The address names only gates whose ends differ from those of the recipe.
 function putGates(into, tiers, start, before) {
   for (const [tier, gates] of Object.entries(start)) {
     for (const name of new Set([...Object.keys(gates), ...Object.keys(tiers[tier])])) {
@@ -61,7 +61,7 @@ export function write(state) {
   return `#${told}`;
 }
 
-// Raises an Error that says what of an address makes no sense.
+// Read the part of an address after #. Raises an Error that says which part of it makes no sense.
 export function parse(hash, {start, filters, recipes}) {
   const from = new URLSearchParams(hash.replace(/^#/, ""));
   const tier = from.get("tier") ?? Object.keys(start)[0];

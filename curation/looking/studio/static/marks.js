@@ -1,9 +1,9 @@
-// Marks: sent one by one and kept in this browser until they are on the server's disk; and what they say.
+// Marks are sent one by one, and this browser keeps each until it is on the server's disk. The tables compare marks and gates.
 
 import {$, ask, count, element, fault, percent, plural} from "./dom.js";
 
 export class Marks {
-  // question(): what is set; changed(): marks are others now
+  // question() returns what is set. changed(onDisk) is called when the marks have changed.
   constructor(workspace, {question, changed}) {
     Object.assign(this, {workspace, question, changed});
     this.who = "";
@@ -29,7 +29,7 @@ export class Marks {
         if (key.startsWith(this.shelf())) this.unsent.set(key.slice(this.shelf().length), JSON.parse(localStorage.getItem(key)));
       }
     } catch {
-      // A browser without storage keeps them as long as the page is open.
+      // A browser without storage keeps unsent marks only as long as the page is open.
     }
     this.put(this.marks);
     if (this.unsent.size) this.send();
@@ -57,7 +57,7 @@ export class Marks {
       if (this.unsent.has(clip)) localStorage.setItem(this.shelf() + clip, JSON.stringify(this.unsent.get(clip)));
       else localStorage.removeItem(this.shelf() + clip);
     } catch {
-      // As above.
+      // A browser without storage keeps unsent marks only as long as the page is open.
     }
   }
 
@@ -71,7 +71,7 @@ export class Marks {
   }
 
   drop(clip, sent) {
-    if (this.unsent.get(clip) !== sent) return;  // it was marked anew meanwhile
+    if (this.unsent.get(clip) !== sent) return;  // The clip was marked again while the mark was sent.
     this.unsent.delete(clip);
     this.keep(clip);
   }
@@ -90,7 +90,7 @@ export class Marks {
           this.put(found.marks);
         } catch (error) {
           if (error.status !== 400 && error.status !== 404) throw error;
-          this.drop(clip, sent);  // It will never be taken: say so, and go on.
+          this.drop(clip, sent);  // The server will never accept this mark: show its error, and send the next one.
           fault(error);
         }
       }

@@ -1,4 +1,4 @@
-// What a run would compute, and the run itself, as it goes.
+// The work that a run would have to do, and the progress of a run.
 
 import {$, ask, count, element, guarded, lasting, plural} from "./dom.js";
 
@@ -15,7 +15,7 @@ export function costTable(found) {
 }
 
 export class Running {
-  // over(): a run has ended
+  // over() is called when a run has ended.
   constructor(over) {
     this.over = over;
     this.timer = 0;
@@ -34,7 +34,7 @@ export class Running {
     try {
       this.draw(await ask("/api/run"));
     } catch {
-      // The server is away for a moment: asked again below.
+      // The server does not answer at the moment: the timer below asks again.
     }
     if (this.was === "running") this.timer = setTimeout(() => this.watch(), 1000);
   }
