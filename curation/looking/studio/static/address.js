@@ -69,7 +69,7 @@ export function parse(hash, {start, filters, recipes}) {
   const gate = from.get("gate");
   if (gate !== null && !(gate in filters)) throw new Error(`the link names a gate that this recipe has not: ${gate}`);
   const a = from.get("a") ?? recipes[0];
-  if (a !== "*" && !recipes.includes(a)) throw new Error(`the link names a recipe that is not here: ${a}`);
+  if (a !== "*" && !recipes.includes(a)) throw new Error(`the link names a recipe that the studio does not have: ${a}`);
   const audit = (from.get("audit") ?? "").match(/^(\d{1,9})\/(\d{1,3})$/);
   return {
     tier, gate, end: from.get("end") === "high" ? "high" : "low", tiers: takeGates(from, start, "", filters),

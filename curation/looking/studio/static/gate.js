@@ -217,7 +217,7 @@ export class Gate {
 
   toggle() {
     if (this.on.checked && this.range[0] === null && this.range[1] === null) {
-      this.say(`Both ends of ${this.name} are open: give it an end, and it is on.`);
+      this.say(`Both ends of ${this.name} are open: set one of them, and the gate is on.`);
       this.on.checked = false;
       return;
     }
@@ -286,7 +286,7 @@ export class Gate {
       if (kind === "now") this.now = mark;
       return mark;
     }));
-    this.legend.replaceChildren(element("span", {}, `Kept, wherever this end (${end === "low" ? "at least" : "at most"}) stands: up to ${lasting(most)}. `),
+    this.legend.replaceChildren(element("span", {}, `The curve shows the length kept for each place of this end (${end === "low" ? "at least" : "at most"}): up to ${lasting(most)}. `),
       ...shown.flatMap(([kind, value, words]) => [element("i", {class: `key-line ${kind}`}), `${words} ${digits(value)} `]));
   }
 }

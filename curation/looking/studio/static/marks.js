@@ -133,10 +133,10 @@ export function agreementTable(found, use) {
   const told = answers.length ? element("ul", {class: "note", "aria-label": "answers and marks"}, ...answers) : "";
   const whole = found.tier_checked;
   return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, told, element("table", {},
-    element("caption", {}, "Of the marked clips that have a score; in brackets the 95 % interval"),
+    element("caption", {}, "Marked clips that have a score; the 95 % interval is in brackets"),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: (i && i < 5) || i === 6 ? "n" : ""}, head)))),
     element("tbody", {}, line("the whole tier", found.tier, "–", found.checking ? `as set: ${within(whole.precision, whole.precision_interval)}` : "–"), ...rows)),
-    element("p", {class: "note"}, `A clip’s id decides for good which half its mark belongs to: one half chooses a threshold, the other (${plural(found.checking, "mark")}) tells how good the choice is.`),
+    element("p", {class: "note"}, `A clip’s id decides for good which half its mark belongs to: one half chooses a threshold, the other (${plural(found.checking, "mark")}) shows how good the choice is.`),
     silent ? element("p", {class: "note"}, `The marks say nothing about ${silent}.`) : "");
 }
 
@@ -148,5 +148,5 @@ export function ratersTable(found) {
     element("tbody", {}, ...found.pairs.map((pair) => element("tr", {}, element("th", {scope: "row"}, element("bdi", {}, pair.one), " and ", element("bdi", {}, pair.other)),
       ...[count(pair.clips), within(pair.same / pair.clips, [pair.low, pair.high]), pair.kappa === null ? "–" : pair.kappa.toFixed(2)]
         .map((text) => element("td", {class: "n"}, text))))))),
-  element("p", {class: "note"}, `${plural(found.disputed.length, "clip")} that one calls good and another bad. Kappa is agreement beyond chance: 1 at most, 0 for none.`)];
+  element("p", {class: "note"}, `The raters disagree about ${plural(found.disputed.length, "clip")}. Kappa is the agreement beyond chance: it is 1 at most, and 0 where the raters agree as often as by chance.`)];
 }

@@ -28,12 +28,12 @@ export function drawFunnel(rows, chosen, choose) {
   if (place.dataset.form !== form) {
     place.dataset.form = form;
     if (!rows.length) {
-      place.replaceChildren(element("p", {class: "note"}, "This tier has no gate: it keeps every clip that is no error. Choose one below, and give it an end."));
+      place.replaceChildren(element("p", {class: "note"}, "This tier has no gate: it keeps every clip that is no error. Choose a gate below, and set an end of it."));
     } else {
       place.replaceChildren(element("table", {},
         element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "gate"), element("td", {}),
           element("th", {scope: "col", class: "n"}, "fall"),
-          ...(told ? [element("th", {scope: "col", class: "n", title: "measured, and the score cannot be told"}, "not known")] : []),
+          ...(told ? [element("th", {scope: "col", class: "n", title: "The clip was measured, and its score is not known."}, "not known")] : []),
           element("th", {scope: "col", class: "n"}, "left"))),
         element("tbody", {}, ...rows.map((row) => element("tr", {"data-gate": row.gate},
           element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate)}, row.gate)),

@@ -81,7 +81,7 @@ export class Strip {
 
   explain({gate, empty}) {
     const parts = [];
-    if (!empty.counted) parts.push(element("p", {}, "Nothing is counted: no clip matches what is looked at. Change “Look only at”."));
+    if (!empty.counted) parts.push(element("p", {}, "No clip is counted, since none matches the fields of “Look only at”. Change these fields."));
     else if (!empty.scored) {
       parts.push(element("p", {}, `None of the ${count(empty.counted)} clips has a score of ${gate}: it is measured only on clips that no gate has rejected before. `
         + "Loosen the gates before it and run, or run once with --all-scores."));

@@ -307,9 +307,9 @@ const list = newest(async (more = false) => {
   listed = [...(more ? listed : []), ...found.clips];
   const words = $("which").selectedOptions[0].textContent;
   const why = {
-    kept: "This tier keeps no clip as it is set. The funnel shows where they fall: loosen the gate with the greatest fall.",
+    kept: "This tier keeps no clip as it is set. The funnel shows the fall at each gate: loosen the gate with the greatest fall.",
     entering: "No clip enters: what is set keeps none that A does not keep.", leaving: "No clip leaves: what is set keeps all that A keeps.",
-    good: "You marked none of these good yet.", bad: "You marked none of these bad yet.",
+    good: "You have marked no clip good yet.", bad: "You have marked no clip bad yet.",
     alone: `No clip is rejected by ${state.gate} alone.`, "alone so far": `No clip is rejected by ${state.gate} alone so far.`,
     undecided: "Every clip that no gate rejects has all its scores.", error: "No clip ended in an error.", rejected: "No clip is rejected.",
   };
@@ -329,11 +329,11 @@ const agree = newest(async () => {
   const said = Object.values(marks.marks);
   const good = said.filter((kind) => kind === "good").length;
   const others = Object.entries(marks.others).map(([who, n]) => `${who} ${count(n)}`).join(", ");
-  $("marked").textContent = `${good} good, ${said.length - good} bad, by ${marks.who}. A threshold is proposed from three of each on; `
-    + `each mark is kept at once.${others ? ` Marks of others, which do not count here: ${others}.` : ""}`;
+  $("marked").textContent = `${good} good, ${said.length - good} bad, by ${marks.who}. A threshold is proposed from three of each kind on; `
+    + `each mark is saved at once.${others ? ` The marks of other raters do not count in the tables below: ${others}.` : ""}`;
   $("raters").replaceChildren(...ratersTable(marks.raters));
   if (!said.length) {
-    $("agreement").replaceChildren(element("p", {class: "none"}, "No clip is marked yet. Mark some on both sides of the line with g and b: what they say of each gate stands here then."));
+    $("agreement").replaceChildren(element("p", {class: "none"}, "No clip is marked yet. Mark some clips on both sides of the line with g and b: this section then compares your marks with each gate."));
     $("lost").replaceChildren();
     state.proposed = {};
     return;
@@ -403,7 +403,7 @@ function showRecipes() {
 
 const funnels = guarded(async () => {
   const recipes = [...$("others").querySelectorAll("input:checked")].map((box) => box.value);
-  $("compared").replaceChildren(element("p", {class: "note"}, "deciding…"));
+  $("compared").replaceChildren(element("p", {class: "note"}, "The recipes decide about all clips …"));
   try {
     $("compared").replaceChildren(...funnelTables(await ask("/api/funnels", {tiers: state.tiers, recipes})));
   } catch (error) {
@@ -423,7 +423,7 @@ const save = async (replace, then = null) => {
   if (!form.reportValidity()) return;
   const done = await ask("/api/save", {tiers: state.tiers, name: form.elements.name.value, replace});
   if (done.exists) {
-    $("saved").replaceChildren(element("p", {}, `${done.exists} is there already. `,
+    $("saved").replaceChildren(element("p", {}, `${done.exists} exists already. `,
       element("button", {type: "button", onclick: guarded(() => save(true, then))}, then ? "Replace it and run" : "Replace it")));
     return;
   }
