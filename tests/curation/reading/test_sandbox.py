@@ -225,7 +225,7 @@ def test_outside_of_a_sandbox_nobody_is_asked() -> None:
 def test_a_child_that_died_between_jobs(shared: Sandbox) -> None:
     child = shared.run(my_pid, (), EASY)
     os.kill(child, signal.SIGKILL)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # leaves it for the sandbox to find
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # The dead child is left for the sandbox to find.
     assert shared.run(my_pid, (), EASY) != child
 
 
