@@ -54,7 +54,7 @@ def repeating(changes: Changes) -> Flags:
     if (motion < LEAST).all():
         return found
     off = _to_lines(apart)
-    # The line between two looks, or one of those beside it: the time at which it was the same is known to a look.
+    # A look may repeat the line between two looks, or a line beside it: the time of the repeated picture is known to one look.
     off = np.minimum(
         off, np.minimum(np.pad(off[:, 1:], ((0, 0), (0, 1)), "edge"), np.pad(off[:, :-1], ((0, 0), (1, 0)), "edge"))
     )

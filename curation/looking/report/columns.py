@@ -81,7 +81,7 @@ class _Origin:
 class _Tier:
     gates: dict[str, GateResult]
     tally: Tally
-    # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
+    # These rows are sought when they are needed: the counted clips that no gate rejects, and those that no other gate rejects.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
     shares: dict[str, Counts] = field(default_factory=dict)  # [_NONE + 1]: bins of `others`
@@ -212,7 +212,7 @@ class Columns:
             for name, result in tier.gates.items()
             if name not in anew
         }
-        # One that forgets: `ClipScores` keeps each result, and a drag makes hundreds.
+        # This object is thrown away, since `ClipScores` keeps each result and a drag makes hundreds.
         scores = ClipScores(
             self.scores.table, self.scores.filters, _spans=dict(spans), _ok=self._scanned, _errors=self._errors
         )
@@ -320,7 +320,8 @@ class Columns:
                     _count(gate.uncertain & self.counted) if gate.error is not None else 0,
                 )
             failed, missing, unknown, uncertain = self._alone[key]
-            # No other gate fails these: what `_share` counts less those that this gate does not fail, either.
+            # No other gate fails these clips: `_share` also counts the clips that this gate does not fail, and they are taken
+            # off.
             alone, not_by_others = _count(gate.failed[by_one]), int(self._share(tier, name).sum())
             gates[name] = {
                 "range": str(gate.gate),

@@ -123,7 +123,7 @@ def _of_gate(
 ) -> dict[str, Any]:
     found = gate_truth(name, result.of(rows), good)
     values = columns.values(name, rows)
-    # Where the choosing half says too little, all marks choose, and nothing is left to check by.
+    # If the choosing half has too few marks, all marks choose, and no mark is left to check the choice.
     proposed, chosen_by = propose(result.gate, values[~checking], good[~checking]), "half"
     if proposed is None:
         proposed, chosen_by = propose(result.gate, values, good), "all"

@@ -231,7 +231,7 @@ def parse_question(body: bytes) -> dict[str, Any]:
 
     try:
         question = json.loads(body.decode("utf-8"), parse_int=whole, parse_float=broken, parse_constant=broken)
-        json.dumps(question, ensure_ascii=False).encode("utf-8")  # Half of a surrogate pair raises.
+        json.dumps(question, ensure_ascii=False).encode("utf-8")  # Half of a surrogate pair cannot be encoded.
     except StudioError:
         raise
     except (ValueError, RecursionError) as error:

@@ -53,7 +53,7 @@ class Setting:
     tiers: dict[str, Tier]
     tier: str
     selection: dict[str, str]
-    against: tuple[str, dict[str, Tier] | None]  # The name of a recipe; and tiers set by hand, which go before it.
+    against: tuple[str, dict[str, Tier] | None]  # The name of a recipe; and tiers set by hand, which replace it.
 
 
 class Session:

@@ -97,7 +97,7 @@ def _turning(columns: Columns, name: str, end: str, other: float) -> tuple[Float
     lost = high > other if end == "low" else low < other
     at = low if end == "low" else high
     if bound.any():
-        # A lower bound says nothing but that it is too high; a score between two values is lost where both are outside.
+        # A lower bound can only show that a score is too high; a score between two values is lost where both are outside.
         between = columns.scores.between(name)
         at = np.where(bound, np.where(between, high, always) if end == "low" else np.where(between, low, high), at)
         of_bound = np.where(between, low > other, high > other) if end == "low" else between & (high < other)
@@ -126,11 +126,11 @@ def sweep(
     first = np.full(len(columns), len(names), np.uint8)
     for i, one in reversed(list(enumerate(names))):
         np.copyto(first, np.uint8(i), where=now.gates[one].failed)
-    # Classes: those that other gates reject, by the first one; the rest by whether all scores are there, and this one.
+    # Classes: a clip that other gates reject has the first of them; another has one of four, by its missing scores.
     n = len(names)
     kind = first.astype(np.int64)
     kind += np.where(first == n, 2 * (tally.missings > 0) + missing, 0)
-    # How many places of the grid each clip survives, from the one that loses least on; `open` loses none of them.
+    # The number of places of the grid that each clip survives, from the one that loses least on; `open` loses no clip.
     inwards = np.searchsorted(grid, at, "right") if end == "low" else grid.size - np.searchsorted(grid, at, "left")
     lives = np.where(lost_anyway, 0, inwards + 1)
     size, classes = grid.size + 2, n + 4
