@@ -32,13 +32,13 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, Needs
 from longtake.filters.duplicates import faiss_or_why_not
 
-STEPS = 20  # of Lloyd's; the centres of a million CLIP embeddings hardly move after that
-SEEDED_ON = 10  # clips for each cluster among which k-means++ looks for its beginnings …
-SEEDED_AT_LEAST = 20_000  # … but so many clips at least, where there are
-LEAST = 10  # clips for each cluster; with fewer there are fewer clusters
-# What a dataset gets besides the number: longtake.manifests.dataset.shards.
+STEPS = 20  # Steps of Lloyd's algorithm: after 20, the centres of a million CLIP embeddings hardly move.
+SEEDED_ON = 10  # Clips for each cluster: among them k-means++ looks for the first centres.
+SEEDED_AT_LEAST = 20_000  # Clips: the fewest among which k-means++ looks, if the dataset has as many.
+LEAST = 10  # Clips for each cluster: a dataset with fewer clips has fewer clusters.
+# Columns of a dataset besides the number of the concept; longtake.manifests.dataset.shards describes them.
 CONCEPT_COLUMNS = ("concept_weight", "concept_quota")
-BLOCK = 16_384  # clips that are assigned at once
+BLOCK = 16_384  # Clips that are assigned at once, which bounds the memory.
 
 Embeddings = npt.NDArray[np.float16]
 Centres = npt.NDArray[np.float32]

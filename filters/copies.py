@@ -40,10 +40,10 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, Needs
 
 BITS = 64
-BANDS = 6  # of 10 or 11 bits; two of them tell a million clips apart
-STARS = 32  # clips of a group of candidates that each other is compared with
-LEAST_KNOWN = 3  # keyframes that have a hash in both clips
-BLOCK = 1 << 20  # pairs that are compared at once
+BANDS = 6  # Bands of a hash, each of 10 or 11 bits: the bits of two bands distinguish a million clips.
+STARS = 32  # Clips of a group of candidates with which each other clip of the group is compared.
+LEAST_KNOWN = 3  # Keyframes that must have a hash in both clips.
+BLOCK = 1 << 20  # Pairs that are compared at once, which bounds the memory.
 
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
@@ -87,7 +87,7 @@ class Copies(Filter[Any]):
         owner, share = np.full(count, -1), np.zeros(count)
         least = min(LEAST_KNOWN, hashes.shape[1])
         whole = np.flatnonzero(known.sum(axis=1) >= least)
-        # Of clips with the very same hashes the best stands for all others but those of its own video.
+        # The best of the clips with the very same hashes stands for all others but those of its own video.
         twin = np.arange(count)
         twin[whole] = _best_of_each(_mixed(hashes[whole], known[whole]), whole)
         twin = np.where(videos[twin] == videos, np.arange(count), twin)

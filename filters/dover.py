@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHT = "dover"
-FRAGMENT = 32  # px
+FRAGMENT = 32  # Pixels: the side of a fragment.
 SIDE = FRAGMENTS * FRAGMENT
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

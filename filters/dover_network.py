@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-FRAGMENTS = 7  # patches to a side of the view
+FRAGMENTS = 7  # Fragments along a side of the view.
 DEPTHS = (2, 2, 6, 2)
 CONVOLUTIONS = (3, 3, 9, 3)
 WIDTHS = (96, 192, 384, 768)
-SPANS = (1, 3, 1)  # pictures that the kernels of a stage's blocks reach over, by turns
+# Pictures that the kernel of a block reaches over; the blocks of a stage take these numbers by turns.
+SPANS = (1, 3, 1)
 HIDDEN = 64
-# Of a checkpoint's names: what stands in torchvision's place.
+# Patterns of the names in the checkpoint, and torchvision's names for the same weights.
 _RENAMED = (
     (r"^layers\.(\d)\.blocks\.", lambda m: f"features.{2 * int(m[1])}."),
     (r"^layers\.(\d)\.downsample\.", lambda m: f"features.{2 * int(m[1]) + 1}."),

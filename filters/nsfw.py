@@ -33,7 +33,7 @@ from longtake.filters.weights import find_weight, load_weight, weight_tag
 
 WEIGHT = "nsfw-vit-l-14"
 LAYERS = ((768, 64), (64, 512), (512, 256), (256, 1))
-KNOWN = (180, 316, 413, 440, 644)  # values that the published model replaces by 1
+KNOWN = (180, 316, 413, 440, 644)  # Places of an embedding whose values the published model replaces by 1.
 
 Floats = npt.NDArray[np.float64]
 Embeddings = npt.NDArray[Any] | None
@@ -63,7 +63,7 @@ class Nsfw(Filter[Embeddings]):
     settings_model: ClassVar[type[FilterSettings]] = NsfwSettings
 
     settings: NsfwSettings
-    embedded_by: Aesthetic  # the filter that embedded the keyframes; a recipe sets its own
+    embedded_by: Aesthetic  # This filter embedded the keyframes; a recipe sets its own.
 
     def __init__(self, /, **settings: Any) -> None:
         super().__init__(**settings)

@@ -35,8 +35,9 @@ from longtake.filters.frozen import GRID, PARTS
 # Share of a look's own motion. Real takes that were looped and encoded again lie below 0.1 of it, in the dark below 0.2; of those
 # that do not repeat, no second lies within 0.25 (one of 28 does within 0.3).
 WITHIN = 0.2
-LEAST = 2.0  # grey levels; below, noise and what encoders add are a fifth of the motion
-SECONDS = 1.0  # the motion is that of so long on both sides; a stretch lasts as long at least, and so does a period
+LEAST = 2.0  # Grey levels. Below this motion, noise and an encoder's errors are as large as WITHIN of it.
+# Seconds on both sides of a look over which its motion is measured. A stretch and a period last at least as long.
+SECONDS = 1.0
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -53,12 +54,13 @@ def repeating(changes: Changes) -> Flags:
     if (motion < LEAST).all():
         return found
     off = _to_lines(apart)
-    # The line between two looks, or one of those beside it: the time at which it was the same is known to a look.
+    # A look may repeat the line between two looks, or a line beside it: the time of the repeated picture is known to one look.
     off = np.minimum(
         off, np.minimum(np.pad(off[:, 1:], ((0, 0), (0, 1)), "edge"), np.pad(off[:, :-1], ((0, 0), (1, 0)), "edge"))
     )
     allowed = np.where(motion >= LEAST, WITHIN * motion, -1.0)
-    step = 2 * float(np.median(np.diff(times)))  # the lines beside are looked at, too
+    # The lines beside each line are compared, too, so half of the periods are enough.
+    step = 2 * float(np.median(np.diff(times)))
     first, last = float(times[0]), float(times[-1])
     periods = np.arange(SECONDS, last - first, step)
     mirrors = np.arange(2 * first, 2 * last, step)

@@ -45,7 +45,7 @@ BINS = 48
 # This power is added before the logarithm: about what rounding to whole grey levels makes.
 FLOOR = 30.0
 
-Profile = npt.NDArray[np.float64]  # power by circle
+Profile = npt.NDArray[np.float64]  # The mean power on each circle.
 
 
 class TrueResolution(Filter[Sample]):

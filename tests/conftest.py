@@ -66,7 +66,7 @@ class ByFile(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     """Called where there are workers."""
-    config.option.loadscopereorder = False  # the order is ours, not that of the number of tests
+    config.option.loadscopereorder = False  # The order is that of ByFile, not that of the number of tests.
     return ByFile(config, log)
 
 
@@ -105,7 +105,7 @@ def one_name_per_module() -> Iterator[None]:
     names: dict[str, list[str]] = {}
     root = str(ROOT) + os.sep
     for name, module in sys.modules.items():
-        file = os.path.realpath(getattr(module, "__file__", None) or os.devnull)  # built-in modules have no file
+        file = os.path.realpath(getattr(module, "__file__", None) or os.devnull)  # Built-in modules have no file.
         if file.startswith(root) and f"{os.sep}site-packages{os.sep}" not in file and name != "__main__":
             names.setdefault(file, []).append(name)
     assert names, "no module of the project was seen"

@@ -18,14 +18,14 @@ from skimage import metrics as untyped
 
 from tests.corpus import BADGE, CASES, Case, Corpus, Truth, build, cache_folder, canvas, planes
 
-Grey = NDArray[Any]  # uint8
+Grey = NDArray[Any]  # The dtype is uint8.
 Range = tuple[float, float]
 
-cv: Any = cv2  # its stubs lack DIS
+cv: Any = cv2  # The stubs of cv2 lack DIS.
 metrics: Any = untyped
 
-LARGEST = 960  # px, long side of what is analysed
-GAP = 0.5  # s from keyframe to partner
+LARGEST = 960  # Pixels: the long side of a picture that is analysed.
+GAP = 0.5  # Seconds from a keyframe to its partner.
 GATES: dict[str, Range] = {
     "width": (1280, np.inf),
     "height": (720, np.inf),
@@ -187,7 +187,8 @@ def test_names_are_unique_and_every_gate_has_its_clip() -> None:
 def test_metadata(corpus: Corpus, name: str) -> None:
     truth = CASES[name].truth
     with av.open(str(corpus[name])) as source:
-        stream: Any = next(s for s in source.streams.video if not int(s.disposition) & 1024)  # not the attached picture
+        # The attached picture is left out.
+        stream: Any = next(s for s in source.streams.video if not int(s.disposition) & 1024)
         context = stream.codec_context
         frame = next(source.decode(stream))
         sar = stream.sample_aspect_ratio or 1
@@ -196,7 +197,8 @@ def test_metadata(corpus: Corpus, name: str) -> None:
         assert ((high, wide) if frame.rotation % 180 else (wide, high)) == (truth.width, truth.height)
         assert frame.rotation == truth.rotation
         assert context.name.startswith(truth.codec) or context.codec.canonical_name == truth.codec
-        assert float(stream.average_rate) == pytest.approx(truth.fps, rel=2e-3)  # it miscounts the last frame of `vfr`
+        # PyAV miscounts the last frame of `vfr`.
+        assert float(stream.average_rate) == pytest.approx(truth.fps, rel=2e-3)
         assert (source.duration or 0) / 1e6 == pytest.approx(truth.duration, abs=0.1)
 
 
@@ -337,7 +339,8 @@ def complaint(path: Path) -> str:
             if films[0].codec_context.width * films[0].codec_context.height > 8192 * 8192:
                 return "too_large"
             promised, last = films[0].frames, 0
-            for packet in source.demux(films[0]):  # no decoding: an index that promises more than there is, is enough
+            # Nothing is decoded: an index that promises more frames than the file has is enough.
+            for packet in source.demux(films[0]):
                 last += packet.size > 0
             if promised == 1:
                 return "one_frame"
@@ -378,7 +381,7 @@ def test_building_is_repeatable_and_repeats_nothing(tmp_path: Path) -> None:
         made = path.stat().st_mtime_ns
         assert build(folder, ["quicktime"]) == {"quicktime": path}
         assert path.stat().st_mtime_ns == made
-        assert [p.name for p in folder.iterdir()] == [path.name]  # nothing unfinished left
+        assert [p.name for p in folder.iterdir()] == [path.name]  # No unfinished file is left.
     assert digests[0] == digests[1]
 
 

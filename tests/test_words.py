@@ -34,17 +34,6 @@ NOT_OURS = {"--help", "--install-completion", "--show-completion"}
 # A mark for a program, or the shape of an array: no words for a person.
 MARKS = re.compile(r"noqa|type: ignore|fmt: |isort: |pragma|[\[(]|.*(?:──|--)")
 SHIPPED = ("captioning", "curation", "filters", "manifests", "presto", "src/longtake", "benchmarks", "deploy", "docs")
-# Files that other branches rewrite at this moment. Remove each name once its branch is merged.
-LATER = (
-    "curation/looking/report/",
-    "curation/looking/studio/",
-    "filters/concept",
-    "filters/copies",
-    "filters/dover",
-    "filters/nsfw",
-    "filters/repeats",
-    "filters/true_resolution",
-)
 
 
 def helps() -> Iterator[tuple[str, str]]:
@@ -91,8 +80,6 @@ def all_comments() -> list[tuple[str, str]]:
     for top in (*SHIPPED, "tests"):
         for path in sorted((ROOT / top).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            if name.startswith(LATER):
-                continue
             for line, text in comments(path):
                 if text and not MARKS.match(text):
                     found.append((f"{name}:{line}", re.sub(r"`[^`]*`", "X", text)))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 PICTURE = 650
 BLOCK = 16
-FRAME = 4  # tokens around each of the two messages
+FRAME = 4  # Tokens around each of the two messages.
 
 _TOKEN = re.compile(r"\w{1,6}|[^\w\s]")
 

@@ -241,7 +241,7 @@ def picture(number: int, part: int) -> Image:
     return grey
 
 
-@lru_cache(4096)  # the same pictures are looked at several times
+@lru_cache(4096)  # The same pictures are looked at several times.
 def number_in(encoded: bytes) -> int:
     """The number of a `picture`."""
     grey = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)

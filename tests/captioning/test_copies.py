@@ -49,7 +49,7 @@ def test_groups_are_those_of_a_loop_over_all_pairs(seed: int, count: int) -> Non
     for _ in range(count):
         words = rng.choice(stock).split()
         if rng.random() < 0.3:
-            words[rng.choice([0, -1])] = rng.choice(WORDS)  # at an end: one sequence of 58 changes
+            words[rng.choice([0, -1])] = rng.choice(WORDS)  # A change at an end changes one sequence of 58.
         text = " ".join(words)
         texts.append(rng.choice([text, text.upper(), f"{text}.", f" {text}!"]))
     sizes, first = copies(texts)

@@ -101,7 +101,7 @@ def test_a_clip_takes_eleven_questions_and_each_step_sees_what_it_should() -> No
         assert told["overall", 0] in refined
         assert told["describe", part] in refined
         for other in range(1, 6):
-            # causal: what was written before, and nothing of what comes
+            # The request has the earlier texts, and none of the later ones.
             assert (told["refine", other] in refined) == (other < part)
             assert (told["describe", other] in refined) == (other == part)
     assert result.sub_captions == tuple(told["refine", part] for part in range(1, 6))
@@ -175,7 +175,7 @@ def said(**content: Any) -> Reply:
     return Reply(json.dumps(content))
 
 
-HANG = 2.5  # seconds: a good answer takes less, also on a machine that has much else to do
+HANG = 2.5  # Seconds: a good answer takes less, also on a busy machine.
 LONG = Reply(body=b'{"choices": [{"message": {"content": "' + b"x" * 10_000_000 + b'"}}]}')
 FAULTS: dict[str, tuple[Reply, Status, str]] = {
     "429": (Reply(status=429, headers={"Retry-After": "0.05"}), Status.ERROR, "HTTP 429"),
@@ -491,7 +491,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
         assert {r.requests for r in results} == {11}
         assert sum(server.answered.values()) == 44
         assert set(server.answered.values()) == {1}
-        # the batch was not committed: all of it comes from the journal
+        # The batch was not committed, so all of it comes from the journal.
         assert captioned(server, clips(4), journal, concurrency=2) == results
         assert sum(server.answered.values()) == 44
         journal.forget(r.clip_id for r in results)

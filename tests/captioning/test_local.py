@@ -59,7 +59,7 @@ def assert_spoken(results: list[Captions]) -> None:
         assert result.sub_captions is not None
         assert all(map(spoken, [result.caption, *result.sub_captions]))
         assert result.prompt_tokens > 11 * 100
-        # 30 words, their beginning and end; not what was begun for it
+        # The tokens are those of 30 words, their beginning and end, without the text that was begun for the answer.
         assert result.completion_tokens >= 11 * 30
         assert result.requests == 11
 

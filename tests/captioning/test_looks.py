@@ -29,7 +29,7 @@ def plain(*rgbs: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("name", "rgb"),
     [
-        # CSS colours, which people named
+        # People named these colours of CSS.
         ("red", (255, 0, 0)),
         ("green", (34, 139, 34)),
         ("blue", (0, 0, 255)),
@@ -73,7 +73,7 @@ def test_colours_are_named_by_their_share() -> None:
 
 def test_a_touch_of_colour_is_not_named() -> None:
     frame = plain((128, 128, 128))
-    frame[:20, :50] = (255, 0, 0)  # 5%
+    frame[:20, :50] = (255, 0, 0)  # The red part is 5 % of the picture.
     assert look_at(frame).main_colours == ("grey",)
 
 

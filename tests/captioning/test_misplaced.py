@@ -51,7 +51,7 @@ def test_no_caption_is_ever_given_to_another_clip(count: int, monkeypatch: pytes
     a clip whose answer never comes is given again to the same captioner, as a second run would."""
     monkeypatch.setattr(
         progressive, "camera_movements", lambda clip: ("static",) * 5
-    )  # it costs more than all the rest
+    )  # The measurement of the camera costs more than the rest of the test.
     monkeypatch.setattr(Unruly, "refused", 0.03)
     dice = random.Random(count)
     numbers = [*range(count), *dice.sample(range(count), count // 20)]

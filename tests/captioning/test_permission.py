@@ -37,7 +37,7 @@ class Listener:
     """A server on loopback that notes every request, and answers each with `status` and `body`."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, str | None]] = []  # path, Authorization
+        self.seen: list[tuple[str, str | None]] = []  # The path and the header Authorization of each request.
         self.status, self.body = 200, b'{"data": []}'
         self.headers: dict[str, str] = {}
         outer = self
@@ -101,7 +101,7 @@ def test_a_host_as_a_user_types_it(text: str, host: str) -> None:
 )  # fmt: skip
 def test_what_is_no_host(text: str) -> None:
     if text.strip() == "host":
-        assert parse_host(text) == "host:443"  # a line of the file
+        assert parse_host(text) == "host:443"  # The text is a valid line of the file.
         return
     with pytest.raises(ValueError, match="is no host"):
         parse_host(text)
@@ -240,7 +240,7 @@ def test_the_users_own_address_gets_the_key(listener: Listener, monkeypatch: pyt
 def test_the_doctors_look_sends_no_key(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(endpoint.KEY, KEY)
     monkeypatch.setenv(permission.ENDPOINT, listener.url)
-    for listener.status in (200, 401):  # a server that wants a key has not seen it, so that is no fault
+    for listener.status in (200, 401):  # A server that wants a key has not seen one, so its refusal is no fault.
         (line,) = openai().examine()
         assert "the key in the environment variable LONGTAKE_CAPTION_KEY to http://127.0.0.1" in line
     assert {key for _, key in listener.seen} == {None}
@@ -257,7 +257,7 @@ def test_a_worker_follows_the_driver_and_not_its_own_home(listener: Listener, mo
     worker.permit(handed)
     worker.check()
     assert listener.seen[-1] == ("/v1/models", f"Bearer {KEY}")
-    allow(VENDOR)  # on the worker's machine: that decides nothing
+    allow(VENDOR)  # A permission on the worker's machine decides nothing.
     other = make_captioner("openai", {**driver.resolved, "endpoint": VENDOR})
     other.permit(handed)
     with pytest.raises(CaptionerFault, match="nothing is sent to an address that a recipe names"):

@@ -121,7 +121,7 @@ def test_named_camera_movements_are_read(text: str, claims: set[str]) -> None:
         ({"pan left"}, "pan left and tilt up (medium)", False),
         ({"tilt up", "pan left"}, "pan left and tilt up (medium)", False),
         ({"zoom in"}, "pan left (fast)", True),
-        ({"zoom in"}, "pan left (slow)", False),  # too little to be sure
+        ({"zoom in"}, "pan left (slow)", False),  # A slow pan is too little to be sure.
         ({"static"}, "static", False),
         ({"pan left"}, "static", True),
         ({"static"}, "pan left (medium)", True),

@@ -86,7 +86,8 @@ def test_another_package_adds_a_captioner_by_an_entry_point(tmp_path: Path, monk
         registry.make_captioner("number")
     with pytest.raises(ValueError, match=r"'gone' \(poetry_plugin_gone:Poet\) does not load"):
         registry.make_captioner("gone")
-    assert isinstance(registry.make_captioner("sidecar"), Sidecar)  # ours cannot be replaced unseen
+    # A plugin cannot replace a captioner of longtake unseen.
+    assert isinstance(registry.make_captioner("sidecar"), Sidecar)
 
 
 def test_captioning_loads_no_pipeline_and_no_heavy_library() -> None:

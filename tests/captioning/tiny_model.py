@@ -12,7 +12,7 @@ from typing import Any
 from longtake.captioning.prompting import load_prompts
 from tests.captioning.server import WORDS
 
-LENGTH, CHOICES = 30, 3  # words of a caption; words to choose from at each place
+LENGTH, CHOICES = 30, 3  # Words of a caption, and words to choose from at each place.
 BEGIN, END, ANSWER = '{"caption": "', '."}', "<|answer|>"
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>"

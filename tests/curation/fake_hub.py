@@ -41,7 +41,7 @@ def fake_hub() -> Iterator[FakeHub]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = urlsplit(self.path).path
             hub.asked.append(f"{self.command} {path}")
-            if path.startswith("/objects/"):  # an upload carries its permission in its address
+            if path.startswith("/objects/"):  # The address of an upload carries its permission.
                 hub.objects[path.rpartition("/")[2]] = body
                 return self.answer({})
             if self.headers.get("Authorization") != f"Bearer {hub.token}":

@@ -82,7 +82,7 @@ def faulty_server(folder: Path) -> Iterator[Faulty]:
             elif fault == "hang":
                 state.released.wait(60)
                 self.close_connection = True
-            else:  # with no time to linger, closing sends RST
+            else:  # A socket with no time to linger sends RST when it is closed.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.close_connection = True
 

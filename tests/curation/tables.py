@@ -23,7 +23,7 @@ RECIPE: dict[str, Any] = {
     },
     "not_applied": {"aesthetic": "no weights"},
 }
-# clip → width, psnr, artifacts, text similarity; what makes it special
+# By clip: width, psnr, artifacts, text similarity, and the kind of its row.
 CLIPS: dict[str, tuple[float | None, float | None, float | None, float | None, str]] = {
     "a": (1920, 8, 0.01, 0.5, ""),
     "b": (1920, 15, 0.01, 0.99, ""),
@@ -39,7 +39,7 @@ CLIPS: dict[str, tuple[float | None, float | None, float | None, float | None, s
 VERDICTS = {
     "pretrain": dict(zip("abcdefghij", "krrrreureu", strict=True)),
     "finetune": dict(zip("abcdefghij", "krrrrekkeu", strict=True)),
-}  # kept, rejected, error, undecided
+}  # The letters stand for kept, rejected, error and undecided.
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -55,7 +55,7 @@ def fill(folder: Path) -> Workspace:
     workspace, chosen = Workspace(str(folder)), recipe()
     workspace.save_recipe(chosen)
     clips = [_clip(letter, chosen) for letter in CLIPS]
-    half = len(clips) // 2  # two parts, as two workers write them
+    half = len(clips) // 2  # Two workers write two parts.
     for rows in (clips[:half], clips[half:]):
         workspace.clips.append(rows_table(rows, schemas.CLIPS, ["width", "psnr", "artifacts"]))
     captions = [_caption(letter, chosen) for letter in "abij"]

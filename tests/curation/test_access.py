@@ -151,7 +151,7 @@ def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path]
     assert told.startswith(
         f"the server refuses (HTTP 401); access to {host} is missing: give the list with its URIs again"
     )
-    call("curate", *args, code=3)  # the URI is not given again
+    call("curate", *args, code=3)  # The URI is not given again.
     exported = bench.rows("exports")
     assert set(exported["error"]) == {told.partition("; ")[2]}
     # The file names access by identity and by host, and only its owner may read it.

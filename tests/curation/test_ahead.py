@@ -77,7 +77,7 @@ def test_a_listed_clip_of_a_remote_film_fetches_at_most_three_times_its_bytes(
     recipe: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ahead, "LEAST", 4096)  # the film has 25 KB a second: a hundredth of a real one
+    monkeypatch.setattr(ahead, "LEAST", 4096)  # The film has 25 KB a second, a hundredth of a real one.
     monkeypatch.setattr(av, "open", small_buffer(av.open))
     requests = Requests(numbered.read_bytes())
     monkeypatch.setattr(

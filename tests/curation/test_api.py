@@ -59,7 +59,7 @@ def test_tables_hold_what_the_manifests_hold(workspace: longtake.OpenWorkspace) 
     videos, clips, captions = workspace.videos(), workspace.clips(), workspace.captions()
     assert list(videos.video_id) == ["v1", "v2", "v3", "v4"]
     assert list(videos[videos.status == "error"].error_kind) == ["not_video"]
-    assert "clips" not in videos  # nested: they are rows of their own table
+    assert "clips" not in videos  # The clips of a video are nested: they are rows of a table of their own.
     assert list(clips.clip_id) == [clip_id(letter) for letter in "abcdefghij"]
     assert clips.psnr.dtype == "float64"
     assert clips.psnr.isna().tolist() == [letter in "cf" for letter in "abcdefghij"]
@@ -137,9 +137,10 @@ def test_gates_are_given_as_a_recipe_writes_them(workspace: longtake.OpenWorkspa
     assert kept(workspace.verdicts("finetune", psnr=[10, None])) == "bd"
     assert kept(workspace.verdicts("finetune", psnr=longtake.Gate(low=10))) == "bd"
     assert kept(workspace.verdicts("finetune", psnr="off")) == "abdghj"
-    assert kept(workspace.verdicts("finetune", psnr="off", width="off")) == "abcdeghj"  # no gate: all but errors
+    # Without a gate, the tier keeps all clips but errors.
+    assert kept(workspace.verdicts("finetune", psnr="off", width="off")) == "abcdeghj"
     assert kept(workspace.verdicts("finetune", artifacts="<= 0.05")) == "a"  # The score of g is a lower bound.
-    assert kept(workspace.verdicts("finetune")) == "agh"  # nothing of it stays
+    assert kept(workspace.verdicts("finetune")) == "agh"  # The changed gates are not kept.
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_in_a_notebook_a_strangers_words_stay_text(tmp_path: Path) -> None:
     clip = longtake.open(workspace.path).clip("a")
     shown = Seen(clip._repr_html_())
     assert "script" not in shown.tags
-    assert "img" not in shown.tags  # no frames of it are stored
+    assert "img" not in shown.tags  # No frames of this clip are stored.
     assert shown.text.count(evil) == 6
     assert "pretrain: kept" in shown.text
     assert "psnr 8" in shown.text
@@ -263,7 +264,8 @@ def test_curate_gives_counts_and_datasets_and_goes_on(tmp_path: Path, capfd: pyt
     assert capfd.readouterr() == ("", "")
     assert list(done.workspace.verdicts("wide").verdict) == ["rejected"]
 
-    done = longtake.curate([], tmp_path / "w", engine="inline", progress=True)  # the workspace's own recipe and videos
+    # The recipe and the videos are those of the workspace.
+    done = longtake.curate([], tmp_path / "w", engine="inline", progress=True)
     assert done.workspace.recipe.name == "moving"
     assert done.computed == {"scan": 0, "score": 0, "caption": 1, "export": 1}
     assert done.errors == dict.fromkeys(done.computed, 0)
@@ -424,7 +426,7 @@ def test_type_checkers_see_its_types(tmp_path: Path) -> None:
     expected = {
         4: 'Revealed type is "longtake.curation.api.OpenWorkspace"',
         5: 'Revealed type is "pandas.DataFrame"',
-        6: 'Revealed type is "Any"',  # pyarrow has no types
+        6: 'Revealed type is "Any"',  # The package pyarrow has no types.
         7: 'Revealed type is "pandas.DataFrame"',
         8: 'Revealed type is "dict[str, float]"',
         9: 'Revealed type is "dict[str, str]"',

@@ -134,7 +134,7 @@ def test_each_of_several_members_of_one_name_is_read(here: Path) -> None:
 def test_what_lies_before_the_damage_is_read_and_the_damage_is_said(here: Path) -> None:
     files = [(f"{n}.mp4", bytes([n]) * 2000) for n in range(1, 5)]
     whole = tar(here / "whole.tar", files).read_bytes()
-    block = 512 + 2048  # a member: its header, and its bytes in whole blocks
+    block = 512 + 2048  # The block of a member is its header, and its bytes in whole blocks.
     spoilt = bytearray(whole)
     spoilt[2 * block : 2 * block + 300] = b"\xff" * 300
     joined = tar(here / "second.tar", [("z.mp4", b"z")]).read_bytes()
@@ -262,7 +262,7 @@ def test_of_a_remote_archive_headers_and_the_member_are_read(
     del sizes[:]
     with source_file(access.source(f"{url}#member=2.mp4")) as file:
         assert file.read() == bytes([2]) * 300_000
-    assert sum(sizes) == 300_000 + 512  # where the members lie is known now: one header is looked at
+    assert sum(sizes) == 300_000 + 512  # The places of the members are known now, so one header is read.
     # Another archive of the same size has taken the name.
     tar(tmp_path / "web" / "a.tar", files[10:] + files[:10])
     with source_file(access.source(f"{url}#member=2.mp4")) as file:

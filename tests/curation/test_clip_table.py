@@ -21,7 +21,7 @@ from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, fill, recipe
 
-FRAMES_FILTER = "artifacts"  # measured by the score stage
+FRAMES_FILTER = "artifacts"  # The score stage measures this filter.
 
 
 @st.composite
@@ -105,7 +105,7 @@ def test_nested_clips_become_rows(videos: list[dict[str, Any]], cut: int) -> Non
     table = explode(chunked)
     assert table.to_pylist() == one_by_one(videos)
     assert table.schema.names[: len(schemas.CLIPS)] == schemas.CLIPS.names
-    # a part of a table is nothing special
+    # A part of a table gives the same rows.
     assert explode(whole.slice(cut)).to_pylist() == one_by_one(videos[cut:])
 
 
@@ -148,7 +148,7 @@ def give_score(workspace: Workspace, chosen: Recipe, value: float, protocol: str
 
 def test_clips_come_stay_and_go_with_their_videos(tmp_path: Path) -> None:
     workspace, chosen = Workspace(str(tmp_path)), recipe()
-    sync_clips(workspace, chosen)  # nothing to do is no fault
+    sync_clips(workspace, chosen)  # A workspace with nothing to do is no fault.
     assert workspace.clips.rows() == 0
     scan(workspace, scanned("v1", "s1", [0, 15], chosen), scanned("v2", "s2", [0], chosen))
     sync_clips(workspace, chosen)
@@ -157,15 +157,15 @@ def test_clips_come_stay_and_go_with_their_videos(tmp_path: Path) -> None:
 
     before = [part.name for part in workspace.clips.parts()]
     sync_clips(workspace, chosen)
-    assert [part.name for part in workspace.clips.parts()] == before  # again: nothing written
+    assert [part.name for part in workspace.clips.parts()] == before  # A second call writes nothing.
 
     give_score(workspace, chosen, 0.02)
-    # v1 is scanned again: one clip is the same span, one is gone, one is new
+    # The video v1 is scanned again: one clip has the same span, one is gone, and one is new.
     scan(workspace, scanned("v1", "s3", [15, 30], chosen))
     sync_clips(workspace, chosen)
     clips = clips_of(workspace)
     assert {name: (row["scan_id"], row[FRAMES_FILTER]) for name, row in clips.items()} == {
-        "v1@15": ("s3", 0.02),  # the same frames: its score stays
+        "v1@15": ("s3", 0.02),  # The clip has the same frames, so its score stays.
         "v1@30": ("s3", None),
         "v2@0": ("s2", 0.02),
     }
@@ -174,7 +174,7 @@ def test_clips_come_stay_and_go_with_their_videos(tmp_path: Path) -> None:
         FRAMES_FILTER: chosen.built[FRAMES_FILTER].protocol,
     }
     assert clips["v1@15"][f"{FRAMES_FILTER}_detail"] == [0.02]
-    assert workspace.clips.rows() == 3  # one row per clip in the files, too
+    assert workspace.clips.rows() == 3  # The files, too, have one row per clip.
 
 
 def test_a_score_of_another_reduction_stays(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def test_filters_and_captioner_of_the_recipe_are_looked_at() -> None:
     assert found["filter psnr"].detail == recipe().built["psnr"].protocol
     assert found["captioner"].good
     poetic = {**RECIPE, "captioning": {"captioner": "poet"}}
-    unknown = parse_recipe(poetic, source="x", check_captioner=False)  # from a workspace of another machine
+    # The recipe comes from a workspace of another machine.
+    unknown = parse_recipe(poetic, source="x", check_captioner=False)
     captioner = next(f for f in examine(unknown, None, start_ray=False) if f.what == "captioner")
     assert (captioner.good, captioner.needed) == (False, True)
     assert "'poet'" in captioner.detail

@@ -34,7 +34,7 @@ def read(path: Path, held: int, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[s
     found = gather([str(path)])
     rows = found.table.to_pylist()
     assert len({row["video_id"] for row in rows}) == len(rows)
-    assert found.table.num_rows == len(rows)  # they can be asked for again
+    assert found.table.num_rows == len(rows)  # The table can be read again.
     return {row["uri"]: row for row in rows}, found.report.videos
 
 

@@ -133,7 +133,7 @@ def test_what_is_away_is_not_gone(tmp_path: Path, corpus: Path) -> None:
     workspace = Workspace(str(tmp_path / "workspace"))
     assert seen(workspace, corpus) == ""
     scanned(workspace)
-    (corpus / "e" / "f.mp4").unlink()  # its folder is empty now, as a mount point is
+    (corpus / "e" / "f.mp4").unlink()  # The folder e is empty now, as a mount point is.
     assert seen(workspace, corpus) == ""
     (corpus / "b" / "c.mp4").unlink()
     assert "their clips do not count: 1" in seen(workspace, corpus)
@@ -158,9 +158,9 @@ def test_a_change_is_seen_by_size_and_time_or_by_content(tmp_path: Path, corpus:
     seen(workspace, corpus, hashes)
     scanned(workspace)
     assert seen(workspace, corpus, hashes) == ""
-    os.utime(corpus / "a.mp4")  # written anew, with the same content
+    os.utime(corpus / "a.mp4")  # The file is written anew with the same content.
     assert ("scanned again: 1" in seen(workspace, corpus, hashes)) is not hashes
-    other = corpus / "b" / "c.mp4"  # other content of the same size, and the old time
+    other = corpus / "b" / "c.mp4"  # The file has other content of the same size, and the old time.
     other.write_bytes(b"b/C.mp4")
     os.utime(other, (1_700_000_000, 1_700_000_000))
     assert (str(other) in seen(workspace, corpus, hashes)) is hashes
@@ -184,7 +184,8 @@ def test_a_file_that_grew_until_it_was_scanned_is_scanned_once_more_when_it_is_l
     workspace = Workspace(str(tmp_path / "workspace"))
     seen(workspace, corpus)
     row = {"video_id": video_id(str(corpus / "a.mp4")), "uri": str(corpus / "a.mp4"), "status": "ok", "clips": []}
-    listed = {"bytes": 1000, "listed_bytes": 5, "modified": 1_700_000_000 * 10**6}  # five bytes when it was listed
+    # The file had five bytes when it was listed.
+    listed = {"bytes": 1000, "listed_bytes": 5, "modified": 1_700_000_000 * 10**6}
     workspace.videos.append(pa.Table.from_pylist([row | listed], schema=schemas.VIDEOS))
     wanted = workspace.inputs.read().filter(pc.equal(workspace.inputs.read()["uri"], row["uri"]))
     assert same_file(wanted, workspace.videos.read()).all()  # The file was not listed since.

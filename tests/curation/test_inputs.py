@@ -349,7 +349,7 @@ def test_a_stray_quote_spoils_its_own_line_only(here: Path) -> None:
 def test_a_list_that_is_not_there_is_no_video(here: Path) -> None:
     with pytest.raises(SetupError, match=r"videos\.csv: there is no such list"):
         read_inputs(["videos.csv"])
-    touch(here, "dir.csv/a.mp4")  # a folder may be called so
+    touch(here, "dir.csv/a.mp4")  # A folder may have such a name.
     assert uris("dir.csv") == [str(here / "dir.csv" / "a.mp4")]
     (here / "one.txt").write_text("1.mp4\n")
     (here / "two.txt").write_text("2.mp4\n")
@@ -507,7 +507,7 @@ def a_workspace(place: Path) -> None:
 def test_workspaces_are_no_inputs(here: Path) -> None:
     (film,) = touch(here, "v/film.mp4")
     a_workspace(here / "v/old")
-    touch(here, "v/target/encoded/ab/two.mp4")  # it has no recipe yet
+    touch(here, "v/target/encoded/ab/two.mp4")  # The folder v/target has no recipe yet.
     for items in (["v"], ["v/**/*.mp4"], [film, *map(str, (here / "v").glob("*/encoded/*/*.mp4"))]):
         result = gather(items, workspace="v/target")
         assert result.table["uri"].to_pylist() == [film], items

@@ -34,7 +34,7 @@ from tests.curation.workbench import (
     wait_for,
 )
 
-COUNT = 24  # videos: three batches in scan, caption and export, sixteen in score
+COUNT = 24  # Videos: three batches in scan, caption and export, sixteen in score.
 
 pytestmark = pytest.mark.cluster
 
@@ -86,7 +86,7 @@ def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path
         assert_kept(before, bench)
     lines = bench.lines()
     assert len(lines) == 4 * CLIPS_EACH * COUNT
-    # each kill costs at most the batches in hand
+    # Each kill costs at most the batches in hand.
     assert sum(lines.values()) - len(lines) <= 2 * CLIPS_EACH * 8 + 2 * (16 + 16)
 
 

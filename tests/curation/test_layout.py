@@ -25,7 +25,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "presto": {"manifests"},
     "curation": {"filters", "captioning", "manifests"},
 }
-# the captioner speaks of the same motion that the filter measures, and samples are measured as clips were
+# The captioner speaks of the same motion that the filter measures, and samples are measured as clips were.
 EXCEPT = {("captioning/motion.py", f"longtake.filters.{name}") for name in ("flow_dis", "global_motion")} | {
     ("presto/perception.py", f"longtake.filters.{name}")
     for name in (
@@ -40,13 +40,13 @@ EXCEPT = {("captioning/motion.py", f"longtake.filters.{name}") for name in ("flo
         "weights",
     )
 }
-# the trainer expands a prompt through the captioner's client, so that one rule says where a key may go
+# The trainer expands a prompt through the captioner's client, so that one rule says where a key may go.
 EXCEPT |= {
     ("presto/expand.py", f"longtake.captioning.{name}") for name in ("chat", "endpoint", "permission", "settings")
 }
-# the trainer encodes on the engine that curates: what is killed when, and who is blamed, is one rule
+# The trainer encodes on the engine that curates, so that one rule says which process is killed and which item is blamed.
 EXCEPT |= {("presto/launch.py", f"longtake.curation.{name}") for name in ("errors", "running.jobs", "running.on_ray")}
-DOOR = "longtake.manifests.folder"  # the one door to a place, for all of them
+DOOR = "longtake.manifests.folder"  # All modules reach a folder, local or remote, through this one module.
 HEAVY = {
     "torch",
     "torchvision",
@@ -73,7 +73,7 @@ def imports(path: Path, *, only_at_import: bool = False) -> Iterator[tuple[int, 
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            if node.module == "longtake":  # a public name belongs to the module that defines it
+            if node.module == "longtake":  # A public name belongs to the module that defines it.
                 homes = (longtake._HOME.get(alias.name, f"longtake.{alias.name}") for alias in node.names)
                 yield from ((node.lineno, home) for home in homes)
             else:
@@ -143,7 +143,8 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Imports inside of functions and for type checkers count: what is read together should lie together."""
     graph = module_imports(modules())
-    assert "longtake.curation.recipe" in graph["longtake.curation.looking.report.page"]  # the imports were found
+    # The assertion makes sure that imports were found.
+    assert "longtake.curation.recipe" in graph["longtake.curation.looking.report.page"]
     assert not circle(graph), " ← ".join(circle(graph))
 
 
@@ -182,7 +183,7 @@ def test_heavy_imports_are_late() -> None:
         for path in sources(package)
         for line, module in imports(path, only_at_import=True)
         if module.split(".")[0] in {*HEAVY, "ray"}
-        # these are nothing without torch and Ray, and are imported late themselves
+        # These modules are useless without torch and Ray, and are imported late themselves.
         and path.relative_to(ROOT).as_posix()
         not in ("filters/unimatch.py", "curation/running/at_work.py", "curation/running/streaming.py")
     ]

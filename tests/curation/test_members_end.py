@@ -58,7 +58,7 @@ def fill(folder: Path) -> tuple[Path, Path, bytes]:
     return archive, table, films[0]
 
 
-@pytest.mark.slow  # nine commands, of which three compute
+@pytest.mark.slow  # The test runs nine commands, of which three compute.
 def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path: Path) -> None:
     archive, table, first = fill(tmp_path / "in")
     args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")

@@ -28,8 +28,8 @@ from longtake.filters.weights import WEIGHTS
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/models")
-NAME, NAMELESS = "aesthetic-v2", "unimatch"  # with a published hash, and without
-CONTENT = b"PK" + bytes(range(256)) * 12_000  # three of the blocks that are read at once
+NAME, NAMELESS = "aesthetic-v2", "unimatch"  # The first weight has a published hash, and the second has none.
+CONTENT = b"PK" + bytes(range(256)) * 12_000  # The content has three of the blocks that are read at once.
 
 
 @dataclass
@@ -38,11 +38,11 @@ class Site:
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    cuts: list[int] = field(default_factory=list)  # bytes after which each of the next answers ends
+    cuts: list[int] = field(default_factory=list)  # The bytes after which each of the next answers ends.
     ranges: bool = True
     tag: str | None = '"one"'
-    fails: list[int] = field(default_factory=list)  # statuses of the next answers
-    asked: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range
+    fails: list[int] = field(default_factory=list)  # The statuses of the next answers.
+    asked: list[tuple[str, str | None]] = field(default_factory=list)  # The path and the Range of each request.
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_server_without_ranges_sends_all_again(folder: Path, site: Site) -> No
     site.ranges, site.cuts = False, [1_000_000, 2_000_000]
     call("models", "pull", NAME)
     assert where(folder).read_bytes() == CONTENT
-    site.ranges, site.tag = True, None  # nothing says that the rest would be of the same file
+    site.ranges, site.tag = True, None  # No tag says that the rest belongs to the same file.
     where(folder).unlink()
     site.cuts = [1_000_000]
     site.asked.clear()

@@ -98,12 +98,13 @@ def test_a_part_must_be_one(bench: Bench, films: Path) -> None:
         assert "is no part" in call(bench, "curate", films, "--part", part, code=2)
 
 
-@pytest.mark.slow  # six runs of processes of their own
+@pytest.mark.slow  # The test starts six runs as processes of their own.
 def test_five_parts_at_once_two_of_which_are_killed(bench: Bench, films: Path, tmp_path: Path) -> None:
     bench.recipe(filters={"seen": {"pause": 0.3}, "looked": {"pause": 0.3}})
     tasks = [bench.start("curate", films, "--part", f"{i}/5", "--engine", "inline") for i in range(1, 6)]
     try:
-        wait_for(lambda: begun(bench, "scan") > 2, "the scan to work")  # by the films' paths, a part may have none
+        # The paths of the films decide their parts, and a part may have none.
+        wait_for(lambda: begun(bench, "scan") > 2, "the scan to work")
         for task in tasks[:2]:
             os.killpg(task.pid, signal.SIGKILL)
         for task in tasks[2:]:

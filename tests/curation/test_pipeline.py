@@ -269,7 +269,7 @@ def test_each_bad_input_is_one_error_row_of_a_documented_kind(
     expected["http://127.0.0.1:9/closed.mp4"] = {"unreachable"}
     expected["nosuch://bucket/video.mp4"] = {"unreachable"}
 
-    table = tmp_path / "inputs.txt"  # a list, so that the folder among them is not walked
+    table = tmp_path / "inputs.txt"  # The films stand in a list, so that the folder among them is not walked.
     table.write_text("\n".join([*expected, str(films[0]), str(films[1])]) + "\n")
     output = call(bench, "curate", table)
 

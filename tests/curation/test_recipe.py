@@ -116,7 +116,8 @@ def schema() -> dict[str, Any]:
 def test_the_json_schema_takes_what_ships(schema: dict[str, Any]) -> None:
     for name, path in shipped().items():
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
-        jsonschema.validate(load_recipe(name).model_dump(mode="json"), schema)  # every default written out
+        # The dump has every default written out.
+        jsonschema.validate(load_recipe(name).model_dump(mode="json"), schema)
 
 
 def captioned(captioner: str, **settings: Any) -> dict[str, Any]:
@@ -323,7 +324,7 @@ def test_a_recipe_that_was_checked_elsewhere_may_name_a_captioner_that_is_not_he
         ("x: &x {a: 1}\ny: {<<: *x, a: 2}\nz: [*x, *x]\n", {}),
         ("x: &x {a: 1, a: 2}\ny: *x\nz: {<<: *x}\n", {"x.a": "1 and 1"}),
         ("x: &x {a: 1}\ny:\n  <<: *x\n  <<: *x\n", {"y.<<": "3 and 4"}),
-        ("1: a\n'1': b\n", {}),  # a number and a text
+        ("1: a\n'1': b\n", {}),  # The first key is a number and the second a text.
     ],
 )
 def test_a_key_that_is_given_twice_is_refused_with_its_lines(text: str, told: dict[str, str]) -> None:
@@ -498,7 +499,7 @@ def test_only_a_change_of_how_it_is_measured_makes_a_score_stale() -> None:
 
     old = recipe()
     assert stale_scores(old, recipe(tiers={"pretrain": {"width": ">= 1"}}, export={"crf": 20})) == []
-    # every pair's value is stored: another reduction needs no measurement
+    # The value of every pair is stored, so another reduction needs no measurement.
     reduced = {"width": {}, "psnr": {"reduce": "every"}, "artifacts": {"backend": "borders"}}
     assert stale_scores(old, recipe(filters=reduced)) == []
     another = {"width": {}, "psnr": {}, "artifacts": {"backend": "rapidocr"}, "flow": {}}

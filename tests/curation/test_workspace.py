@@ -13,10 +13,10 @@ def test_only_old_unfinished_files_are_removed(tmp_path: Path) -> None:
     names = {
         "frames/ab/.abc.parquet.01234567.tmp": True,
         "encoded/00/.x.mp4.89abcdef.tmp": True,
-        "frames/ab/abc.parquet": False,  # done
-        "frames/ab/.abc.parquet.56789abc.tmp": False,  # young
-        "frames/ab/.keep": False,  # not ours
-        "notes/.mine.tmp": False,  # elsewhere
+        "frames/ab/abc.parquet": False,  # The file is complete.
+        "frames/ab/.abc.parquet.56789abc.tmp": False,  # The file is too young.
+        "frames/ab/.keep": False,  # The file is not one of ours.
+        "notes/.mine.tmp": False,  # The file lies in a folder that longtake does not clean.
     }
     for name in names:
         file = tmp_path / name

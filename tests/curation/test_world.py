@@ -160,7 +160,7 @@ def test_other_windows_while_the_folder_is_away(bench: Bench, tmp_path: Path) ->
     folder.rename(tmp_path / "elsewhere")
     assert "away" in call(bench, "curate", code=3)
     assert "nothing was changed" in call(bench, "curate", folder, code=3)
-    folder.mkdir()  # a mount point without its mount
+    folder.mkdir()  # The folder is a mount point without its mount.
     assert "away" in call(bench, "curate", code=3)
     assert "nothing was changed" in call(bench, "curate", folder, code=3)
     assert "nothing was changed" in call(bench, "curate", f"{folder}/*.mp4", code=3)
@@ -197,7 +197,7 @@ def test_one_source_that_is_away_stops_nothing_and_loses_nothing(
     stale = f"{server.url}/{films[0].name}"
     assert after.loc[stale, "scan_id"] == before.loc[stale, "scan_id"]
     assert (after["status"] == "ok").all()
-    # its old clips count as they are: they were made under the old windows, and pass the gates
+    # The old clips of the film count as they are: they were made under the old windows, and pass the gates.
     assert_dataset(bench, CLIPS_EACH + 2)
 
     server.fault = None
@@ -258,10 +258,11 @@ def test_frames_that_cannot_be_read_cost_no_score(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(score, "read_frames", broken)
-    bench.recipe(filters={"looked": {"version": "2"}})  # to be measured anew
+    bench.recipe(filters={"looked": {"version": "2"}})  # The clips have to be measured anew.
     assert "unreadable" in call(bench, "curate", code=3)
     assert held(bench) == before
-    assert "stays as it was" in call(bench, "export", code=1)  # by itself it must not empty the dataset either
+    # The command export alone must not empty the dataset either.
+    assert "stays as it was" in call(bench, "export", code=1)
     assert held(bench) == before
 
     monkeypatch.setattr(score, "read_frames", read)
@@ -281,7 +282,7 @@ def test_an_export_with_its_sources_away_keeps_what_is_published(bench: Bench, t
     (tmp_path / "one").mkdir()
     away = folder / "000.mp4"
     film = away.rename(tmp_path / "one" / "000.mp4")
-    away.symlink_to(tmp_path / "gone" / "000.mp4")  # to a folder that is not there
+    away.symlink_to(tmp_path / "gone" / "000.mp4")  # The link points to a folder that does not exist.
 
     said = call(bench, "export", code=1)
     assert "dataset pretrain stays as it was" in said
@@ -348,7 +349,7 @@ def test_a_fifth_of_the_last_ones() -> None:
 def test_nothing_but_faults() -> None:
     faults = Faults("scan")
     faults.see((bad(), bad()))
-    faults.end(anything_good=True)  # dead links, in a workspace that has others
+    faults.end(anything_good=True)  # The fault stands for dead links in a workspace that has other films.
     with pytest.raises(SetupError):
         faults.end(anything_good=False)
     faults.see((bad(had_result=True),))

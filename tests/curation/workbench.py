@@ -228,7 +228,7 @@ PATIENT = {"RAY_worker_register_timeout_seconds": "300", "RAY_agent_register_tim
 class RunningRay(NamedTuple):
     """A Ray cluster on this machine; members: the processes that it began with; environment: of its nodes."""
 
-    address: str  # HOST:PORT
+    address: str  # HOST:PORT.
     members: list[psutil.Process]
     environment: dict[str, str]
 
@@ -281,7 +281,8 @@ def ray_cluster(cpus: int = 2, dashboard: int | None = None, **settings: str) ->
     """A Ray cluster on this machine, ended by process id. dashboard: the port of one, where `ray[default]` is installed.
     settings: of its environment."""
     port = free_port()
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: paths of sockets have 107 characters at most
+    # The folder is short, since paths of sockets have 107 characters at most.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     marks = re.compile(rf"[:=]{port}\b|{re.escape(folder)}\b")
     command = [
         *RAY, "start", "--head", f"--port={port}", f"--num-cpus={cpus}",

@@ -219,7 +219,7 @@ def test_ray_start_knows_the_options_of_the_cluster() -> None:
 
 @pytest.mark.parametrize(
     "name", ["slurm.sh", "presto.slurm.sh"]
-)  # tests/presto/test_launch.py says more of the second one
+)  # `tests/presto/test_launch.py` checks more of the second script.
 def test_a_slurm_script_is_shell(name: str) -> None:
     subprocess.run(["bash", "-n", str(DEPLOY / name)], check=True)
     assert os.access(DEPLOY / name, os.X_OK)

@@ -20,7 +20,7 @@ from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.looking.studio_server import Studio, studio
 
 SHOTS = Path(os.environ.get("LONGTAKE_SHOTS", "build/shots"))  # Pictures of the pages are saved into this folder.
-SPEEDS = (0, 1, 2, 3, 4, 6, 8, 10)  # pixels per frame: as many scores of flow
+SPEEDS = (0, 1, 2, 3, 4, 6, 8, 10)  # Pixels per frame: each speed gives another score of flow.
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def ready(page: Page, url: str) -> None:
     page.goto(url)
     expect(page.locator("#totals li")).to_have_count(4)
     expect(page.locator("#strip li[data-clip]").first).to_be_visible()
-    expect(page.locator("#besides table")).to_be_visible()  # the last of what is asked for
+    expect(page.locator("#besides table")).to_be_visible()  # The page asks for this table last.
 
 
 def focus(page: Page, name: str) -> None:
@@ -122,7 +122,7 @@ def test_a_dragged_threshold_counts_as_tiers_does(watched: Watched, served: Stud
     assert sum(totals(page).values()) == 9
     before = totals(page)
     seen = drag(page, "flow", "low", 0.5)
-    assert len({shown["kept"] for shown in seen}) > 2  # it changes while the button is down
+    assert len({shown["kept"] for shown in seen}) > 2  # The number changes while the button is down.
     drag(page, "psnr", "high", 0.7)
     settled(page, "psnr")
     shown = totals(page)
@@ -313,7 +313,7 @@ def test_marks_survive_a_lost_connection_a_reload_and_another_studio(
     expect(page.locator("#marked")).to_contain_text("3 good, 0 bad")
     assert on_disk() == {first}
     context = page.context
-    page.close()  # it is gone, as after a crash
+    page.close()  # The page is gone, as after a crash.
     page = context.new_page()
     ready(page, served.url)
     expect(page.locator("#unsent")).to_contain_text("2 marks are not saved yet")
@@ -374,7 +374,7 @@ def test_hostile_words_are_text_in_the_studio(watched: Watched, tmp_path: Path) 
         page.wait_for_timeout(500)
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 1440
-    assert [fault for fault in watched.faults if "404" not in fault] == []  # its video is not there
+    assert [fault for fault in watched.faults if "404" not in fault] == []  # The video of the clip does not exist.
     assert all(url.startswith((running.url, "data:")) for url in watched.requests)
 
 

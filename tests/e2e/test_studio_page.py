@@ -210,8 +210,8 @@ def test_drag_mark_reload_undo_beside_write_run(watched: Watched, served: Studio
     moved = strip_places(page)
     shared = first.keys() & moved.keys()
     assert shared
-    assert all(moved[clip] < first[clip] - 50 for clip in shared)  # the clips slid past the line
-    # By keys alone: the clip before the line is bad, the one after it is good
+    assert all(moved[clip] < first[clip] - 50 for clip in shared)  # The clips slid past the line.
+    # The keys mark the clip before the line bad, and the one after it good.
     page.locator("#strip [tabindex='0']").focus()
     page.keyboard.press("g")
     page.keyboard.press("ArrowRight")
@@ -235,13 +235,13 @@ def test_drag_mark_reload_undo_beside_write_run(watched: Watched, served: Studio
     assert (number(page, "low"), totals(page)) == (dragged, kept)
     (mark,) = [mark for mark in Marks(films, "x").newest() if mark.clip == chosen]
     assert (mark.mark, mark.note) == ("bad", "too fast")
-    page.get_by_role("button", name="Undo").click()  # the bad mark: one's own steps outlive a reload
+    page.get_by_role("button", name="Undo").click()  # The bad mark is undone: steps outlive a reload.
     expect(page.locator("#marked")).to_contain_text("1 good, 0 bad")
     page.get_by_role("button", name="Undo").click()
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#focus .ends input[data-end=low]")).to_have_value("2")
     still(page)
-    # A is what is set now, B is another one
+    # A is the present setting, and B is another one.
     page.get_by_role("button", name="Keep this setting as A").click()
     typed(page, "flow", "low", "200")
     row = page.locator("#ab tr[data-tier=pretrain]")

@@ -142,7 +142,7 @@ def _bare(node: object) -> object:
         return node
     if isinstance(node, ast.Import | ast.ImportFrom | ast.Pass):
         return None
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # A docstring measures nothing.
         return None
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return None

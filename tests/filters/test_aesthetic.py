@@ -67,7 +67,7 @@ def test_the_preprocessing_is_the_predictors_to_the_pixel() -> None:
 
 def test_the_other_ways_to_a_square_keep_the_sides() -> None:
     frame = np.zeros((540, 960, 3), np.uint8)
-    frame[:, :100] = 255  # in the part that the centre crop throws away
+    frame[:, :100] = 255  # The white part is thrown away by the centre crop.
     assert frame_to_square(frame, "center").max() == 0
     squash = frame_to_square(frame, "squash")
     assert (squash[:, :20] == 255).all()
@@ -89,7 +89,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     state = {f"visual.{key}": value for key, value in clip.visual.state_dict().items()}
     torch.save(state, folder / "ViT-B-32.pt")
     linear = torch.nn.Linear(512, 1)
-    linear.weight.data *= 18 / linear.weight.data.norm()  # the length that V2's folded head has
+    linear.weight.data *= 18 / linear.weight.data.norm()  # The folded head of V2 has this length.
     torch.save(linear.state_dict(), folder / "sa_0_4_vit_b_32_linear.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LONGTAKE_MODELS", str(folder))
@@ -151,7 +151,7 @@ def test_half_precision_stays_within_three_hundredths(tower: Any) -> None:
         assert isinstance(b, Score)
         # The 8 bits of bfloat16 allow this; differences up to 0.013 were seen.
         assert b.detail == pytest.approx(a.detail, abs=0.03)
-        assert b.detail != a.detail  # it was another precision
+        assert b.detail != a.detail  # The second measurement used another precision.
 
 
 @needs_shared

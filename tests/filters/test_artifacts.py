@@ -158,7 +158,7 @@ def test_an_opaque_logo_is_found_where_it_is() -> None:
 
 def test_a_logo_in_a_letterboxed_film_adds_to_the_bars() -> None:
     frames, _ = with_logo(boxed(pan(), 60, 60, 0, 0))
-    expected = (120 * WIDTH + 30 * 200) / (HEIGHT * WIDTH)  # the upper half of the logo lies on the bar
+    expected = (120 * WIDTH + 30 * 200) / (HEIGHT * WIDTH)  # The upper half of the logo lies on the bar.
     assert share(frames) == pytest.approx(expected, rel=0.15)
 
 
@@ -199,7 +199,7 @@ def test_a_flat_sky_that_stays_is_no_mark() -> None:
     frames = pan()
     for frame in frames:
         frame[:180] = (120, 170, 230)
-        frame[180:200] = 90  # a level horizon, in a level pan
+        frame[180:200] = 90  # The horizon is level, and so is the pan.
     assert not static_marks([grey(frame) for frame in frames]).mask.any()
 
 
@@ -268,19 +268,19 @@ def artifacts() -> Artifacts:
 
 
 def test_a_subtitle_over_a_moving_picture_counts_where_it_is_shown(artifacts: Artifacts) -> None:
-    frames, area = subtitled(small_pan(), range(2, 6))  # keyframes 1 and 2, with their partners
+    frames, area = subtitled(small_pan(), range(2, 6))  # The subtitle lies on keyframes 1 and 2 and their partners.
     (score,) = artifacts.measure([sample([as_jpeg(frame) for frame in frames])])
     assert isinstance(score, Score)
     assert [value > 0.01 for value in score.detail] == [False, True, True, False, False]
     assert score.value == max(score.detail)
-    assert 0.9 * area < score.value < 1.9 * area  # the detector's boxes are generous
+    assert 0.9 * area < score.value < 1.9 * area  # The boxes of the detector are generous.
 
 
 def test_a_sign_in_the_scene_does_not_count(artifacts: Artifacts) -> None:
     frames = with_sign(small_pan(), 45)
     from longtake.filters.text_boxes import text_boxes
 
-    assert len(text_boxes(frames[4])) > 0  # it is seen, and found to move
+    assert len(text_boxes(frames[4])) > 0  # The text is seen, and found to move.
     (score,) = artifacts.measure([sample(frames)])
     assert isinstance(score, Score)
     assert score.value < 0.002
@@ -296,7 +296,7 @@ def test_whose_text_it_is_in_a_tripod_shot_is_not_known_and_the_recipe_decides(a
     assert isinstance(null, Score)
     assert np.isnan(null.value)
     assert null.known is None
-    assert null.detail == (0.0,) * 5  # the least that it can be
+    assert null.detail == (0.0,) * 5  # The detail is the least that the score can be.
     (ignored,) = Artifacts(not_known="ignore").measure([sample(frames)])
     assert ignored == Score(0.0, (0.0,) * 5)
 
@@ -310,7 +310,7 @@ def test_a_scan_that_cannot_see_marks_never_says_0() -> None:
     (score,) = Borders().measure([letterboxed])
     assert isinstance(score, Score)
     assert score.known is None
-    assert score.detail == pytest.approx([120 / HEIGHT] * 5, abs=0.01)  # the least that it can be
+    assert score.detail == pytest.approx([120 / HEIGHT] * 5, abs=0.01)  # The detail is the least that the score can be.
     assert len({Borders().protocol, Borders(not_known="ignore").protocol}) == 2
 
 
@@ -379,7 +379,7 @@ def film(name: str, start: float, end: float) -> Sample:
 @pytest.mark.parametrize(
     ("name", "start", "end", "expected"),
     [
-        ("multi/cosmos_sintel_30s.mp4", 20, 23, (57, 57, 0, 0)),  # measured by eye in an image viewer
+        ("multi/cosmos_sintel_30s.mp4", 20, 23, (57, 57, 0, 0)),  # The bars were measured by eye in an image viewer.
         ("gray/moviepy_chaplin.mp4", 0, 6, (0, 0, 72, 72)),
         ("dark/planet_1080p_30s.mov", 0, 4, (0, 0, 0, 0)),
         ("long/carnd_night_1866x638.mp4", 0, 5, (0, 0, 0, 0)),

@@ -18,7 +18,7 @@ def test_every_clip_is_labelled_once_and_all_clips_of_a_film_are_in_one_half() -
 
 
 @pytest.mark.campaign
-@pytest.mark.slow  # decodes the real corpus, and looks for text in 500 frames: minutes
+@pytest.mark.slow  # The test decodes the real corpus and looks for text in 500 frames, which takes minutes.
 @pytest.mark.parametrize("half", ["A", "B"])
 def test_overlays_are_told_from_scenes_on_real_film(half: str) -> None:
     pytest.importorskip("rapidocr")

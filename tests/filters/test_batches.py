@@ -187,7 +187,8 @@ def test_the_time_of_the_model_is_counted_and_no_other() -> None:
     batches = Batches(2)
     started = time.perf_counter()
     batches.run([(1, 2)] * 6, slow, forward)
-    assert sum(spent) <= batches.busy_seconds <= time.perf_counter() - started - 0.02  # the first waits for its input
+    # The first batch waits for its input.
+    assert sum(spent) <= batches.busy_seconds <= time.perf_counter() - started - 0.02
 
 
 def test_settings_that_cannot_be() -> None:

@@ -71,7 +71,7 @@ def test_a_smooth_camera_does_not_shake() -> None:
     assert score("jitter", moving(MOVES["pan"])).value < 0.5
     assert (
         score("jitter", moving(lambda t: (300 + 6 * t * t, 520, 1.0, 0.0))).value < 0.6
-    )  # it speeds up to 190 px a second
+    )  # The camera speeds up to 190 px a second.
 
 
 def test_a_thing_that_moves_is_no_camera() -> None:

@@ -25,7 +25,7 @@ def test_planted_clusters_are_found(seed: int) -> None:
     rows, labels = planted([200] * 8, seed=seed)
     concept = Concept(clusters=8, seed=seed)
     found = assign(rows, concept.fit(rows, 8))
-    assert len(set(zip(labels.tolist(), found.tolist(), strict=True))) == 8  # one to one
+    assert len(set(zip(labels.tolist(), found.tolist(), strict=True))) == 8  # Labels and clusters match one to one.
 
 
 @pytest.mark.parametrize("seed", range(5))

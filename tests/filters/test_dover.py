@@ -190,7 +190,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
 CLIPS = [sample(pan(90)[:4]), sample([crop(10 * i, 40 * (i % 2)) for i in range(4)])]
 
 
-@pytest.mark.slow  # the plain calculation goes place by place
+@pytest.mark.slow  # The plain calculation goes place by place.
 def test_scores_are_those_of_a_plain_calculation(small: State) -> None:
     technical = DoverTechnical().measure(CLIPS)
     aesthetic = DoverAesthetic().measure(CLIPS)

@@ -59,7 +59,7 @@ def test_an_earlier_pair_leaves_no_trace() -> None:
 
 
 def test_score_is_scaled_to_half_a_second_and_to_960() -> None:
-    frames = [crop(200), crop(140), crop(600), crop(540)]  # 60 px to the right
+    frames = [crop(200), crop(140), crop(600), crop(540)]  # Each partner is 60 px to the right of its keyframe.
     (full,) = stored().measure([sample(frames)])
     assert isinstance(full, Score)
     assert len(full.detail) == 2

@@ -41,7 +41,8 @@ def raft(batch: int = 4) -> FlowRaft:
 def test_real_weights_under_translated_names_find_known_motion(right: int, down: int) -> None:
     item = panned(right, down, width=256)
     flow = raft().flow_fields(np.stack([item.keyframes[0], item.partners[0]])[None])[0]
-    assert flow.shape == (2, 140, 256)  # 140 is no multiple of 8: padded, and cut again
+    # The height 140 is no multiple of 8, so the pictures are padded and the flow is cut again.
+    assert flow.shape == (2, 140, 256)
     end_point_error = np.hypot(flow[0] - right, flow[1] - down)
     assert end_point_error.mean() < 1.0
     assert np.median(end_point_error) < 0.5
@@ -85,7 +86,7 @@ def test_half_precision_stays_within_three_per_cent() -> None:
     assert isinstance(whole_score, Score)
     assert isinstance(half_score, Score)
     assert half_score.value == pytest.approx(whole_score.value, rel=0.03)
-    assert half_score.value != whole_score.value  # it was another precision
+    assert half_score.value != whole_score.value  # The second measurement used another precision.
 
 
 def test_wide_frames_are_reduced_and_the_unit_stays() -> None:
@@ -108,7 +109,7 @@ def original_names_of_large() -> dict[str, tuple[str, ...]]:
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     names: dict[str, tuple[str, ...]] = {}
     for encoder in ("fnet", "cnet"):
-        normed = encoder == "cnet"  # instance norms have no parameters
+        normed = encoder == "cnet"  # Instance norms have no parameters.
         names |= {f"{encoder}.conv1": ("weight", "bias"), f"{encoder}.conv2": ("weight", "bias")}
         names |= {f"{encoder}.norm1": norm} if normed else {}
         for layer in (1, 2, 3):

@@ -48,14 +48,14 @@ def test_windows_split_and_merge() -> None:
     x = torch.arange(2 * 8 * 12 * 3.0).view(2, 8, 12, 3)
     split = unimatch.split_windows(x, 4)
     assert split.shape == (32, 2, 3, 3)
-    assert torch.equal(split[6], x[0, 2:4, 6:9])  # second row of windows, third of that row
+    assert torch.equal(split[6], x[0, 2:4, 6:9])  # The window is the third in the second row of windows.
     assert torch.equal(unimatch.merge_windows(split, 4), x)
 
 
 def test_shifted_windows_keep_opposite_edges_apart() -> None:
     mask = unimatch.shift_mask(8, 8, 2, (2, 2))
     assert mask.shape == (4, 16, 16)
-    assert (mask[0] == 0).all()  # the first window holds what lay together
+    assert (mask[0] == 0).all()  # The first window holds parts that lay together.
     # In the second, the right half came over from the left edge.
     left = torch.arange(16) % 4 < 2
     assert torch.equal(mask[1] == 0, left[:, None] == left[None, :])
@@ -75,7 +75,7 @@ def test_matching_finds_a_known_shift() -> None:
         assert (match(one, two)[inside] - expected).abs().max() < 1e-3
     places = unimatch.positions(one)
     products = unimatch.local_correlation(one, two, places)[inside]
-    at = (2 + 4) * 9 + (-3 + 4)  # row by row, from −4 to 4
+    at = (2 + 4) * 9 + (-3 + 4)  # The places go row by row, from −4 to 4.
     assert (products.argmax(dim=1) == at).all()
 
 
@@ -138,7 +138,7 @@ def test_half_precision_stays_within_five_per_cent(folder: Path, monkeypatch: py
     assert isinstance(whole, Score)
     assert isinstance(half, Score)
     assert half.value == pytest.approx(whole.value, rel=0.05)
-    assert half.value != whole.value  # it was another precision
+    assert half.value != whole.value  # The second measurement used another precision.
 
 
 def test_tall_frames_are_turned(folder: Path) -> None:

@@ -29,7 +29,7 @@ def test_the_average_rate_is_the_score_where_a_recipe_says_so() -> None:
         (23.98, 24),  # Some containers round the rate like this.
         (29.97, 30),
         (59.94, 60),
-        (60.0024, 60),  # over 25 s of whole milliseconds
+        (60.0024, 60),  # The rate is measured over 25 s of whole milliseconds.
         (23.998, 24),
     ],
 )

@@ -13,7 +13,7 @@ from longtake.filters.base import Image, MeasureError, Score
 from longtake.filters.frozen import ChangeMeter, Frozen, most_changed
 from tests.filters.pictures import crop, noisy, photograph, resized, sample
 
-RATE = 15  # looks a second
+RATE = 15  # Looks a second.
 SIZE = (128, 72)
 BOARD = np.asarray(cv2.blur(resized(photograph("coffee"), 1200, 800), (5, 5)), np.uint8)
 
@@ -42,12 +42,12 @@ def film(place: Callable[[float], float], seconds: float = 15.0) -> Iterable[Ima
 @pytest.mark.parametrize(
     ("place", "frozen"),
     [
-        (lambda t: 20 * t, 0.0),  # always moving
-        (lambda t: 0.0, 1.0),  # a still picture
-        (lambda t: 20 * (min(t, 6) + max(0.0, t - 9)), 0.2),  # 3 s of 15 frozen
+        (lambda t: 20 * t, 0.0),  # The picture is always moving.
+        (lambda t: 0.0, 1.0),  # The picture is still.
+        (lambda t: 20 * (min(t, 6) + max(0.0, t - 9)), 0.2),  # The picture is frozen for 3 of 15 s.
         (lambda t: 20 * (min(t, 6) + max(0.0, t - 6.8)), 0.8 / 15),
-        (lambda t: 20 * (t // 0.2) * 0.2, 2 / 3),  # 5 pictures a second
-        (lambda t: 0.75 * t, 0.0),  # creeps: a seventh of a thumbnail's pixel a second
+        (lambda t: 20 * (t // 0.2) * 0.2, 2 / 3),  # The film shows 5 pictures a second.
+        (lambda t: 0.75 * t, 0.0),  # The picture creeps by a seventh of a thumbnail's pixel a second.
     ],
 )
 @pytest.mark.parametrize("noise", [0.0, 0.15])
@@ -73,7 +73,7 @@ def test_a_slow_zoom_over_a_photograph_is_no_freeze() -> None:
 def test_something_small_that_moves_is_a_change() -> None:
     def talking(i: int) -> Image:
         picture = seen(0)
-        picture[30:34, 60:66] = 255 * (i % 2)  # a mouth: 24 px of 9,216
+        picture[30:34, 60:66] = 255 * (i % 2)  # The mouth has 24 of 9,216 px.
         return picture
 
     value, _ = share(talking(i) for i in range(15 * RATE))

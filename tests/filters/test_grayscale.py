@@ -27,7 +27,7 @@ def test_level_lies_between_the_channels_and_near_the_rounded_grey(red: int, gre
     image = plain(red, green, blue)
     level = grey_level(image)
     assert min(red, green, blue) - 1e-9 <= level <= max(red, green, blue) + 1e-9
-    assert abs(level - float(grey(image).mean())) <= 0.51  # OpenCV rounds its weights to 15 bits
+    assert abs(level - float(grey(image).mean())) <= 0.51  # OpenCV rounds its weights to 15 bits.
 
 
 def test_a_value_per_keyframe_and_partner() -> None:
@@ -42,4 +42,4 @@ def test_against_numpy_on_a_photograph() -> None:
     photo = crop(300)
     expected = float((photo.astype(np.float64) @ np.array([0.299, 0.587, 0.114])).mean())
     assert grey_level(photo) == pytest.approx(expected, abs=1e-6)
-    assert grey_level(photo[:, ::-1]) == pytest.approx(expected, abs=1e-6)  # a view, not contiguous
+    assert grey_level(photo[:, ::-1]) == pytest.approx(expected, abs=1e-6)  # The array is a view, and not contiguous.

@@ -35,10 +35,11 @@ def grey_of(level: int) -> Image:
 def test_sharpness_by_hand_and_by_scipy() -> None:
     spot = np.zeros((360, 640), np.uint8)
     spot[100, 100] = 100
-    assert sharpness(spot) == pytest.approx((400**2 + 4 * 100**2) / spot.size, rel=1e-6)  # its mean is 0
+    # The mean of the Laplacian is 0.
+    assert sharpness(spot) == pytest.approx((400**2 + 4 * 100**2) / spot.size, rel=1e-6)
     photo = np.asarray(cv2.cvtColor(crop(300, 100, 640, 360), cv2.COLOR_RGB2GRAY), np.uint8)
     inner = ndimage.laplace(photo.astype(np.int32))[1:-1, 1:-1]
-    assert sharpness(photo) == pytest.approx(inner.var(), rel=0.02)  # the border is treated otherwise
+    assert sharpness(photo) == pytest.approx(inner.var(), rel=0.02)  # OpenCV treats the border otherwise.
 
 
 def test_more_blur_is_less_and_size_does_not_matter() -> None:
@@ -48,7 +49,7 @@ def test_more_blur_is_less_and_size_does_not_matter() -> None:
     assert values[0] > 20 * values[-1]
     large = cv2.resize(photo, (1920, 1080), interpolation=cv2.INTER_CUBIC)
     assert score("blur", np.asarray(large, np.uint8)).value == pytest.approx(score("blur", photo).value, rel=0.25)
-    small = resized(photo, 320, 180)  # a trainer enlarges it
+    small = resized(photo, 320, 180)  # A trainer enlarges a small picture.
     assert score("blur", small).value < 0.5 * score("blur", photo).value
     assert f"@{SIDE}" in build("blur", {}).protocol
 

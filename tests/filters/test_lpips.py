@@ -138,7 +138,7 @@ def test_half_precision_stays_within_a_hundredth() -> None:
     whole, half = (LpipsSqueeze(device="cpu", precision=p).measure(CLIPS) for p in ("float32", "bfloat16"))
     for a, b in zip(whole, half, strict=True):
         assert detail(b) == pytest.approx(detail(a), abs=0.01)
-        assert detail(b) != detail(a)  # it was another precision
+        assert detail(b) != detail(a)  # The second measurement used another precision.
 
 
 @needs_shared

@@ -132,7 +132,7 @@ def test_scores_are_those_of_the_network(arrays: Arrays) -> None:
             expected = model(torch.tensor(rows)).numpy()[:, 0]
         assert isinstance(score, Score)
         assert score.detail == pytest.approx(expected, abs=1e-5)
-        assert score.value == max(score.detail)  # the worst keyframe
+        assert score.value == max(score.detail)  # The worst keyframe gives the score.
     assert max(s.value for s in Nsfw().measure(clips) if isinstance(s, Score)) > 0.5
 
 

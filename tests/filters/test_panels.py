@@ -159,7 +159,7 @@ def test_a_tiled_watermark_at_a_quarter_of_opacity_counts_with_what_is_between_i
     for y in range(60, HEIGHT, 110):
         for x in range(20 + y % 60, WIDTH - 200, 240):
             cv2.putText(ink, "PREVIEW", (x, y), cv2.FONT_HERSHEY_DUPLEX, 1.1, 255, 3, cv2.LINE_AA)
-            area += 138 * 28  # its extent
+            area += 138 * 28  # The extent of the word is 138 by 28 px.
     found = look(blended(shaken(), np.asarray(ink / np.float32(255), np.float32), 0.25))
     assert found.mask.mean() == pytest.approx(area / ink.size, abs=0.05)
 
@@ -275,7 +275,7 @@ UNDER_NOISE: dict[str, tuple[Callable[[], Frames], bool]] = {
 
 
 @pytest.mark.campaign
-@pytest.mark.slow  # a hundred draws
+@pytest.mark.slow  # The test makes a hundred draws.
 @pytest.mark.parametrize("name", UNDER_NOISE)
 def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name: str) -> None:
     """Small pictures, as marks are sought in."""
@@ -286,7 +286,7 @@ def test_the_verdict_stays_in_a_hundred_draws_of_noise_and_without_any_pair(name
     verdicts = [float(seen(list(draw)).mask.mean()) > 0.05 for draw in draws]
     assert verdicts.count(over) >= 99
     plain = signed.astype(np.uint8)
-    for pair in range(5):  # frames lie as a sample's: keyframe, partner, keyframe, ...
+    for pair in range(5):  # The frames lie as those of a sample: keyframe, partner, keyframe, and so on.
         left = [frame for i, frame in enumerate(plain) if i // 2 != pair]
         assert (float(seen(left).mask.mean()) > 0.05) == over
 

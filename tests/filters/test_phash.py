@@ -46,7 +46,8 @@ def test_the_same_picture_is_within_the_bound(change: Callable[[Image], Image]) 
 def test_other_pictures_are_beyond_it() -> None:
     others = [apart(a, b) for i, a in enumerate(PICTURES[:4]) for b in PICTURES[:i]]
     assert min(others) > 2 * BOUND
-    assert apart(PICTURES[0], np.ascontiguousarray(PICTURES[0][:, ::-1])) > 2 * BOUND  # mirrored
+    # The second picture is the first one mirrored.
+    assert apart(PICTURES[0], np.ascontiguousarray(PICTURES[0][:, ::-1])) > 2 * BOUND
 
 
 def test_bits_are_those_of_the_formula() -> None:

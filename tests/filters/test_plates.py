@@ -12,7 +12,7 @@ from longtake.filters.pop_ups import pop_ups
 from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
 
 WIDTH, HEIGHT = 480, 270
-LINE = (60, 200, 360, 236)  # left, top, right, bottom: about the extent of the letters
+LINE = (60, 200, 360, 236)  # Left, top, right and bottom: about the extent of the letters.
 
 
 def tripod(frames: int = 10) -> list[Image]:

@@ -16,7 +16,7 @@ peer: Callable[..., float] = peak_signal_noise_ratio
 def test_by_hand() -> None:
     black = np.zeros((20, 30), dtype=np.uint8)
     one_row = black.copy()
-    one_row[0] = 10  # MSE = 100 / 20 = 5
+    one_row[0] = 10  # The mean square error is 100 / 20 = 5.
     assert psnr(black, one_row) == pytest.approx(10 * math.log10(255**2 / 5), abs=1e-9)
     assert psnr(black, np.full_like(black, 255)) == pytest.approx(0.0, abs=1e-9)
 
@@ -31,12 +31,12 @@ def test_equal_frames_are_capped_so_that_the_mean_is_finite() -> None:
     (score,) = Psnr().measure([sample([photo] * 6)])
     assert score == Score(CAP_DB, (CAP_DB, CAP_DB))
     almost = np.zeros((2000, 1000), dtype=np.uint8)
-    almost[0, 0] = 1  # 111 dB
+    almost[0, 0] = 1  # The PSNR without the cap would be 111 dB.
     assert psnr(almost, np.zeros_like(almost)) == CAP_DB
 
 
 def test_neighbouring_keyframes_and_no_partners() -> None:
-    levels = [0, 90, 10, 91, 30, 92]  # keyframes 0, 10, 30
+    levels = [0, 90, 10, 91, 30, 92]  # The keyframes are 0, 10 and 30.
     frames = [np.full((16, 16, 3), level, dtype=np.uint8) for level in levels]
     (score,) = Psnr().measure([sample(frames)])
     assert isinstance(score, Score)

@@ -25,12 +25,12 @@ def test_each_built_in_filter_is_what_it_is_listed_as(name: str, backend: str) -
     cls = registry.filter_class(name, backend)
     assert issubclass(cls, Filter)
     assert cls.name == name
-    # `pixels` and `probe` say where from; what is measured there has a name of its own in protocols
+    # The backends `pixels` and `probe` name the source; the measurement itself has a name of its own in protocols.
     assert cls.backend == backend
     assert cls.needs in Needs
     assert cls.unit
     assert not inspect.isabstract(cls)
-    # a protocol is split at its slashes: backend first, reduction last
+    # A protocol is split at its slashes: the backend comes first, and the reduction last.
     assert "/" not in cls.backend
     assert "Cost:" in (sys.modules[cls.__module__].__doc__ or ""), f"{cls.__module__} does not state its cost"
 

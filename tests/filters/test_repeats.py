@@ -42,10 +42,11 @@ def path(t: float) -> Image:
     ("when", "repeated"),
     [
         (lambda t: t, 0.0),
-        (lambda t: t % 5.03, 9.97 / 15),  # a loop
+        (lambda t: t % 5.03, 9.97 / 15),  # The film is a loop.
         (lambda t: t % 1.52, 13.48 / 15),
-        (lambda t: t if t < 9 else t - 9, 6 / 15),  # the beginning once more
-        (lambda t: 7.5 - abs(t - 7.5), 7 / 15),  # runs back from the middle, but for the second around it
+        (lambda t: t if t < 9 else t - 9, 6 / 15),  # The beginning is shown once more.
+        # The film runs back from the middle; the second around the middle does not count.
+        (lambda t: 7.5 - abs(t - 7.5), 7 / 15),
     ],
 )
 def test_known_shares(when: Callable[[float], float], repeated: float, noise: float) -> None:
@@ -99,9 +100,9 @@ def test_a_stretch_does_not_go_over_what_was_not_looked_at() -> None:
         meter.skip()
         for i in range(2 * RATE + 1):
             meter.push(begin + i / RATE, path(i / RATE))
-    assert measured(meter)[0] == pytest.approx(0.5, abs=0.04)  # the second part is the first once more
+    assert measured(meter)[0] == pytest.approx(0.5, abs=0.04)  # The second part is the first one once more.
     meter = ChangeMeter()
-    for n in range(6):  # six looks in a row of what is known are too few
+    for n in range(6):  # Six known looks in a row are too few.
         meter.skip()
         for i in range(7):
             meter.push(100.0 * n + i / RATE, path(i / RATE))

@@ -29,7 +29,7 @@ def test_each_score_is_stored_under_the_distance_it_was_measured_at(cls: type[Fi
     assert isinstance(plain, Score)
     assert isinstance(long, Score)
     assert isinstance(nearly, Score)
-    assert plain.protocol is nearly.protocol is None  # the filter's own
+    assert plain.protocol is nearly.protocol is None  # The score has the protocol of the filter itself.
     assert "@3s" in cls().protocol
     assert long.protocol == cls().protocol.replace("@3s", "@5.8s")
     assert long.protocol == cls(spacing=5.8).protocol

@@ -34,7 +34,7 @@ def test_a_line_of_text_is_found_where_it_is(x: int, y: int) -> None:
     true = np.zeros_like(found)
     true[top : bottom + 1, left : right + 1] = 1
     assert (found & true).sum() / true.sum() > 0.9
-    assert (found & true).sum() / (found | true).sum() > 0.5  # boxes are a little generous
+    assert (found & true).sum() / (found | true).sum() > 0.5  # The boxes are a little generous.
 
 
 def test_no_text_no_boxes() -> None:

@@ -59,7 +59,7 @@ def test_detail_is_the_cosine_of_mean_pooled_token_embeddings(similarity: TextSi
     folder = str(model_package.get_model_path())
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     vectors = []
-    for text in TEXTS:  # one at a time: no padding, so a plain mean
+    for text in TEXTS:  # A text alone needs no padding, so the mean is a plain one.
         tokens = tokenizer(text, return_tensors="pt")
         with torch.no_grad():
             vectors.append(model(**tokens).last_hidden_state[0].double().numpy().mean(axis=0))

@@ -62,7 +62,7 @@ def named(filter_: Fake, name: str) -> Fake:
     return type(name, (type(filter_),), {"name": name})(filter_.reduce, filter_._method, filter_._bound)  # type: ignore[no-any-return]
 
 
-Stored = tuple[float | None, Sequence[float] | None, str | None]  # value, detail, protocol
+Stored = tuple[float | None, Sequence[float] | None, str | None]  # Value, detail, protocol.
 
 
 def table(
@@ -89,8 +89,8 @@ def verdicts(scores: ClipScores, **tier: str) -> list[str]:
 def test_a_score_counts_under_its_own_protocol_only() -> None:
     rows: list[dict[str, Stored]] = [
         {"a": (50.0, [50.0], "one/m1/mean")},
-        {"a": (50.0, [50.0], "one/m2/mean")},  # another method
-        {"a": (50.0, [50.0], "two/m1/mean")},  # another backend
+        {"a": (50.0, [50.0], "one/m2/mean")},  # The method is another one.
+        {"a": (50.0, [50.0], "two/m1/mean")},  # The backend is another one.
         {"a": (50.0, [50.0], None)},  # The way in which it was measured is not known.
         {"a": (None, None, "one/m1/mean")},
         {"a": (math.nan, [math.nan], "one/m1/mean")},
@@ -111,12 +111,13 @@ def test_what_cannot_be_known_stays_undecided_unless_the_least_that_it_can_be_fa
         {"a": (None, [0.01, 0.02], "one/m1/max")},
         {"a": (None, [0.01, 0.2], "one/m1/max")},
         {"a": (None, [0.01, 0.2], "one/m1/mean")},
-        {"a": (None, [0.01, 0.2], "one/m2/max")},  # by another method: not measured
+        {"a": (None, [0.01, 0.2], "one/m2/max")},  # Another method counts as not measured.
         {"a": (0.01, [0.01], "one/m1/max")},
     ]
     scores = ClipScores(table(rows), {"a": Fake("max")})
     assert verdicts(scores, a="<= 0.05") == ["undecided", "rejected", "rejected", "undecided", "kept"]
-    assert verdicts(scores, a=">= 0") == ["undecided"] * 4 + ["kept"]  # the score itself can only be higher
+    # A lower bound decides nothing about a low end: the score itself can only be higher.
+    assert verdicts(scores, a=">= 0") == ["undecided"] * 4 + ["kept"]
     result = decide(scores, {"a": Gate(high=0.05)})
     assert [result.missing(row) for row in range(5)] == [(), (), (), ("a",), ()]
     assert [result.unknown(row) for row in range(5)] == [("a",), (), (), (), ()]
@@ -135,7 +136,7 @@ def test_every_asks_each_value_and_the_mean_is_not_enough() -> None:
         {"a": (50.0, [45.0, 55.0], "one/m1/every")},
         {"a": (50.0, [39.0, 61.0], "one/m1/every")},
         {"a": (50.0, [45.0, math.nan], "one/m1/every")},
-        {"a": (50.0, [], "one/m1/every")},  # a filter that gives a value and no detail
+        {"a": (50.0, [], "one/m1/every")},  # Some filters give a value and no detail.
     ]
     scores = ClipScores(table(rows), {"a": Fake("every")})
     assert verdicts(scores, a="[40, 60]") == ["kept", "rejected", "undecided", "kept"]
@@ -150,8 +151,8 @@ def test_another_reduction_is_taken_from_the_detail(reduce: Reduce, expected: fl
     stored = "max" if reduce == "min" else "min"
     rows: list[dict[str, Stored]] = [
         {"a": (99.0, [10.0, 40.0, 10.0], f"one/m1/{stored}")},
-        {"a": (99.0, [], f"one/m1/{stored}")},  # nothing to reduce: measure again
-        {"a": (7.0, [10.0, 40.0, 10.0], f"one/m1/{reduce}")},  # under the wanted protocol the stored value stands
+        {"a": (99.0, [], f"one/m1/{stored}")},  # Without a detail the clip has to be measured again.
+        {"a": (7.0, [10.0, 40.0, 10.0], f"one/m1/{reduce}")},  # Under the wanted protocol the stored value stands.
     ]
     low, high, _ = ClipScores(table(rows), {"a": Fake(reduce)}).span("a")
     assert low[0] == high[0] == expected
@@ -197,7 +198,7 @@ def test_an_early_look_rejects_on_both_sides_and_never_passes() -> None:
         assert scores.missing("a").all()
         result = scores.result("a", Gate.parse("[20, 180]"))
         value, excess = result.outside(slice(0, 6))
-        assert value[[0, 1, 5]].tolist() == [5, 19, 181]  # the end that lies nearest to the gate
+        assert value[[0, 1, 5]].tolist() == [5, 19, 181]  # The shown value is the one that lies nearest to the gate.
         assert excess[[0, 1, 5]].tolist() == [-15, -1, 1]
     assert ClipScores(table(rows), {"a": Fake(early=early)}).details_needed() == ["a"]
     assert verdicts(ClipScores(table(rows), {"a": Fake()}), a="[20, 180]") == ["undecided"] * 6
@@ -458,7 +459,7 @@ def test_a_gate_is_uncertain_of_what_lies_within_a_standard_error_of_its_ends() 
     assert below.of(np.array([1, 4])).uncertain.tolist() == [True, False]
     both = scores.result("a", Gate(40, 60))
     assert both.uncertain.tolist() == [False, True, True, True, False, True, False]
-    assert verdicts(scores, a=">= 40") == ["rejected"] * 3 + ["kept"] * 4  # it decides all the same
+    assert verdicts(scores, a=">= 40") == ["rejected"] * 3 + ["kept"] * 4  # An uncertain score decides all the same.
 
 
 def test_no_error_is_known_of_another_reduction_or_of_a_score_that_does_not_count() -> None:

@@ -39,7 +39,7 @@ def test_the_table_states_whole_hashes_or_their_published_start() -> None:
     assert len({weight.filename for weight in WEIGHTS.values()}) == len(WEIGHTS)
     for weight in WEIGHTS.values():
         assert weight.sha256 is None or (len(weight.sha256) in (8, 64) and int(weight.sha256, 16) >= 0)
-        if weight.sha256 and len(weight.sha256) == 8:  # torchvision's rule: the name ends in the start of the hash
+        if weight.sha256 and len(weight.sha256) == 8:  # By torchvision's rule, the name ends in the start of the hash.
             assert weight.filename.endswith(f"-{weight.sha256}.pth")
 
 

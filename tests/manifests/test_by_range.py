@@ -80,7 +80,7 @@ def test_eight_clips_of_240_fetch_little_more_than_their_frames(fetched: list[in
     assert sorted(found) == wanted
     assert {len(picture) for frames in found.values() for picture in frames.keyframes} == {size}
     assert sum(fetched) <= 1.3 * 8 * 10 * size
-    assert len(fetched) <= 3 + 8  # the index, and each clip's frames
+    assert len(fetched) <= 3 + 8  # The index is read, and then the frames of each clip.
 
 
 def test_two_columns_fetch_little_more_than_their_bytes(fetched: list[int]) -> None:
@@ -96,7 +96,7 @@ def test_two_columns_fetch_little_more_than_their_bytes(fetched: list[int]) -> N
     for name, data in Ranged.store.items():
         if name.endswith(".parquet"):
             metadata = pq.ParquetFile(io.BytesIO(data.getvalue())).metadata
-            footers += max(64 * 1024, metadata.serialized_size + 8)  # Arrow asks for the last 64 KiB first
+            footers += max(64 * 1024, metadata.serialized_size + 8)  # Arrow asks for the last 64 KiB first.
             groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
             theirs += sum(group.column(i).total_compressed_size for group in groups for i in (0, 1))
     fetched.clear()
@@ -105,4 +105,4 @@ def test_two_columns_fetch_little_more_than_their_bytes(fetched: list[int]) -> N
     assert sum(fetched) <= 1.2 * theirs + footers
     fetched.clear()
     assert sum(table.num_rows for table in manifest.scan(["clip_id", "flow"])) == 3 * rows
-    assert sum(fetched) <= 2.2 * theirs + 2 * footers  # the keys once more, to know which rows count
+    assert sum(fetched) <= 2.2 * theirs + 2 * footers  # The keys are read once more, to know which rows count.

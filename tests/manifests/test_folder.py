@@ -168,7 +168,7 @@ def test_a_link_is_the_same_file(folder: Folder, tmp_path: Path) -> None:
     here.link(folder, "film", "sub/copy")
     assert here.read("sub/copy") == b"frames"
     folder.remove("film")
-    folder.remove("film")  # it is gone already
+    folder.remove("film")  # The file is gone already.
     assert other.read("film") == b"frames"
 
 
@@ -287,7 +287,7 @@ def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
         assert len(data) == 300_000
         assert len(set(data)) == 1
     left = [name for name in os.listdir(tmp_path) if name != "file"]
-    assert Folder(tmp_path).remove_abandoned(3600) == 0  # they may still be written
+    assert Folder(tmp_path).remove_abandoned(3600) == 0  # The files may still be written.
     assert Folder(tmp_path).remove_abandoned(-1) == len(left)
     assert os.listdir(tmp_path) == ["file"]
     assert [entry.name for entry in Folder(tmp_path).entries()] == ["file"]

@@ -55,7 +55,7 @@ stored = st.builds(
 )
 
 
-@settings(deadline=None)  # files are written
+@settings(deadline=None)  # Each example writes files.
 @given(st.lists(stored, min_size=1, max_size=5, unique_by=lambda frames: frames.clip_id), st.data())
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, clips: list[StoredFrames], data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("workspace")
@@ -119,7 +119,7 @@ def test_one_row_group_per_clip(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc/self/io here")
 def test_only_the_frames_of_the_clips_named_are_read(tmp_path: Path) -> None:
-    clips = [frames(f"clip{i}", size=200_000) for i in range(12)]  # 2 MB each
+    clips = [frames(f"clip{i}", size=200_000) for i in range(12)]  # Each clip has 2 MB.
     write(tmp_path, clips)
     before = bytes_read()
     assert read_frames(str(tmp_path), VIDEO, ["clip7"]) == {"clip7": clips[7]}

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from longtake.manifests.ids import clip_id, video_id
 
-NAMESPACE = bytes.fromhex("9d2f0c5e6c0b5f8e9a351f2c8a6f4b11")  # never to be changed: workspaces hold ids made with it
+# The namespace must never change: workspaces hold ids that were made with it.
+NAMESPACE = bytes.fromhex("9d2f0c5e6c0b5f8e9a351f2c8a6f4b11")
 uris = st.text(min_size=1).filter(lambda text: text.isprintable())
 moments = st.integers(0, 10**8).map(lambda milliseconds: milliseconds / 1000)
 

@@ -68,7 +68,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_killed_parent(tmp_path: Pa
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        os.kill(int(child), 0)  # it lives
+        os.kill(int(child), 0)  # The child lives.
         with WorkspaceLock(str(tmp_path)):
             pass
     finally:
@@ -112,7 +112,7 @@ def test_a_workspace_that_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
-# Remote
+# The tests below lock a remote workspace.
 
 REMOTE = "memory://locked"
 OBJECT = "/locked/.lock"
@@ -178,7 +178,7 @@ def test_a_remote_lock_that_was_taken_over_is_noticed_and_left_alone(memory: Mem
     assert json.loads(memory.cat_file(OBJECT))["token"] == "theirs"
 
 
-# A lock that is lost, or whose holder is dead
+# The tests below are about a lock that is lost, or whose holder is dead.
 
 
 def test_a_local_lock_whose_file_is_gone_is_lost(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(memory: MemoryFileSystem
         put(memory, age=0, process=theirs)
         with pytest.raises(WorkspaceBusy), WorkspaceLock(REMOTE):
             pass
-        put(memory, age=0, process=f"{boot} {space} {child.pid} 1")  # another had its number before
+        put(memory, age=0, process=f"{boot} {space} {child.pid} 1")  # Another process had this number before.
         with WorkspaceLock(REMOTE):
             pass
         put(memory, age=0, process=f"another-start {space} {child.pid} 1")
@@ -254,7 +254,7 @@ def test_of_many_that_take_over_a_dead_holders_lock_one_has_it(memory: MemoryFil
     assert not memory.find("/locked")
 
 
-# Parts
+# The tests below lock the parts of a workspace.
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
@@ -309,5 +309,5 @@ def test_a_lost_answer_to_the_note_of_a_lock_does_not_lock_its_writer_out(monkey
                 pass
         dead = {"token": "dead", "pid": 1, "host": "elsewhere", "heartbeat": time.time() - 1000}
         Folder(REMOTE).write_whole(".lock", json.dumps(dead).encode())
-        with WorkspaceLock(REMOTE) as held:  # by way of the mark of who takes it over
+        with WorkspaceLock(REMOTE) as held:  # The new holder takes the lock over by way of its mark.
             held.check()

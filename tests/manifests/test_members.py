@@ -141,10 +141,10 @@ def test_cells_of_a_column_are_read_once_in_order(tmp_path: Path) -> None:
     for row, video in enumerate(videos):
         assert read(row) == video["bytes"]
     assert total < 2 * 20 * 40_000
-    for row in (39, 39, 20, 3, 17, 5, 0):  # in any order all the same
+    for row in (39, 39, 20, 3, 17, 5, 0):  # The rows can be read in any order.
         assert read(row) == videos[row]["bytes"]
     pq.write_table(pa.table({"video": videos[::-1]}), path, row_group_size=20, compression="none")
-    assert read(7) == videos[32]["bytes"]  # the table was written again
+    assert read(7) == videos[32]["bytes"]  # The table was written again.
     with pytest.raises(MemberError, match="no such row"):
         open_inside(Counting(path), cell_uri(str(path), "video", 40), str(path))
 
@@ -164,7 +164,7 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
 
 def test_of_a_spoilt_archive_the_members_before_the_damage_are_good(tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
-    long = "long/" * 40 + "name.mp4"  # an archive of pax has further headers for it
+    long = "long/" * 40 + "name.mp4"  # A pax archive has further headers for a name this long.
     files = {"a.mp4": b"a" * 700, long: b"b" * 700, "c.mp4": b"c" * 700, "日.mp4": b"d" * 700}
     with tarfile.open(path, "w") as tar:
         for name, data in files.items():

@@ -118,7 +118,8 @@ def test_columns_are_cast_filled_and_kept(tmp_path: Path) -> None:
     assert table["pairs"].to_pylist()[0] is None
     assert table["sharpness"].to_pylist() == [None, 7, 0.5]
     assert manifest.read(["sharpness"])["sharpness"].to_pylist() == [None, 7, 0.5]
-    manifest.compact()  # so that every file has every column, for those who look at the first one's schema only
+    # After a compaction every file has every column: some readers look at the schema of the first file only.
+    manifest.compact()
     assert manifest.read().sort_by("clip_id") == table
     assert list(pd.read_parquet(manifest.path).columns) == table.column_names
 
@@ -199,7 +200,7 @@ def test_types_that_parquet_changes_are_refused_at_once(tmp_path: Path) -> None:
         Manifest(str(tmp_path), "clips", "id", SCHEMA)
 
 
-# Against a dict
+# The tests below compare a manifest with a dict.
 
 KEYS = st.sampled_from(["a", "b", "clip-00001", "clip-00002", "clip-000010", "another clip of some length", "ä" * 5])
 STEP = st.one_of(st.just(None), st.dictionaries(KEYS, st.integers(0, 99), max_size=5))
@@ -255,7 +256,7 @@ def test_equal_keys_are_never_taken_for_distinct(keys: list[str], data: st.DataO
     assert store._surely_distinct(ids)
 
 
-# Compaction
+# The tests below are about compaction.
 
 
 def test_compaction_leaves_few_full_parts_and_touches_only_what_changed(
@@ -417,7 +418,7 @@ def test_abandoned_temporary_files_go_and_fresh_ones_stay(tmp_path: Path) -> Non
     assert foreign.exists()
 
 
-# kill -9
+# The tests below kill a process that writes.
 
 # Set before each program below. They do not import this file, whose own imports take seconds.
 PRELUDE = """
@@ -507,7 +508,7 @@ def test_what_was_acknowledged_survives_kill_9_at_random_moments(tmp_path: Path)
             model |= {f"clip-{n}": n, f"again-{n % 7}": n}
             done = n + 1
         found = as_dict(manifest.read())
-        if f"clip-{done}" in found:  # appended, and killed before it could say so
+        if f"clip-{done}" in found:  # The process had appended the rows, and was killed before it could say so.
             model |= {f"clip-{done}": done, f"again-{done % 7}": done}
             done += 1
         assert found == model
@@ -526,7 +527,7 @@ def test_compaction_may_be_killed_before_any_file_operation(tmp_path: Path) -> N
     output, _ = crasher.communicate()
     statuses = [int(line) for line in output.split()]
     assert statuses == [-signal.SIGKILL] * (len(statuses) - 1) + [0]
-    assert len(statuses) > 12  # at least one for every part that goes
+    assert len(statuses) > 12  # The process was killed at least once for every part that is removed.
     for n in range(len(statuses)):
         copy = clips(tmp_path / str(n))
         assert as_dict(copy.read()) == model
@@ -550,7 +551,7 @@ for i in range(12):
     assert len({part.time for part in clips(tmp_path).parts()}) == 36
 
 
-# Disks and files
+# The tests below are about disks and files.
 
 
 def only_whole_parts(folder: Path) -> bool:
@@ -677,7 +678,7 @@ def test_foreign_parts_are_named(tmp_path: Path) -> None:
         manifest.parts()
 
 
-# Elsewhere than on a disk
+# The tests below keep a manifest in a remote store.
 
 
 class Shelf(MemoryFileSystem):  # type: ignore[misc]

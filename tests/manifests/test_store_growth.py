@@ -31,7 +31,7 @@ def sliced(manifest: Manifest, size: int = 3, **more: Any) -> dict[str, float]:
     return as_dict(pa.concat_tables([manifest.read()[:0], *tables]))
 
 
-# Slices
+# The tests below are about slices.
 
 
 def test_slices_are_what_read_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_who_reads_while_another_compacts_is_told(tmp_path: Path, monkeypatch: p
     assert sliced(manifest) == {f"clip-{i}": float(i) for i in range(4)}
 
 
-# Merging
+# The tests below are about merging.
 
 STEP = st.one_of(st.sampled_from(["compact", "merge"]), st.dictionaries(KEYS, st.integers(0, 99), max_size=5))
 
@@ -129,7 +129,7 @@ def test_merges_keep_parts_few_and_write_each_row_a_few_times(tmp_path: Path, mo
         if i % 4 == 3:
             manifest.merge()
             most = max(most, len(manifest.parts()))
-    assert most <= 8 + 4 * 4  # those not merged yet, and a few of each size
+    assert most <= 8 + 4 * 4  # The parts are those that are not merged yet, and a few of each size.
     assert written <= 2 * count * 6
     assert as_dict(manifest.read()) == {f"clip-{i:05d}": float(i) for i in range(count)} | {"again": count - 1.0}
 
@@ -237,7 +237,7 @@ def test_a_lost_lock_stops_a_compaction_before_it_writes(tmp_path: Path, monkeyp
     assert len(manifest.parts()) == 1
 
 
-# Appends
+# The tests below are about appends.
 
 
 def has_attributes(folder: Path) -> bool:
@@ -305,7 +305,7 @@ def test_without_attributes_the_folder_is_listed(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.campaign
-@pytest.mark.slow  # two thousand files
+@pytest.mark.slow  # The test writes two thousand files.
 def test_compaction_is_linear_in_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the tables that are handled, and not by the clock: a table of many pieces must not be put together again and again."""
     pieces_handled = 0

@@ -11,7 +11,7 @@ import pytest
 from longtake.manifests import parts, store
 from longtake.manifests.store import Manifest
 
-ROWS, EACH = 2400, 2**20  # rows of a mebibyte: 2.3 GiB
+ROWS, EACH = 2400, 2**20  # Rows of a mebibyte: 2.3 GiB in all.
 NESTED = pa.list_(pa.struct([pa.field("text", pa.string())]))
 
 
@@ -31,7 +31,7 @@ def texts(nested: bool) -> pa.ChunkedArray:
 
 
 @pytest.mark.slow
-@pytest.mark.campaign  # gibibytes are written and read
+@pytest.mark.campaign  # The test writes and reads gibibytes.
 @pytest.mark.skipif(available() < 8 * 2**30, reason="less than 8 GiB of memory are free")
 @pytest.mark.parametrize("nested", [False, True], ids=["strings", "nested strings"])
 def test_a_column_of_more_than_two_gibibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
@@ -47,7 +47,7 @@ def test_a_column_of_more_than_two_gibibytes(tmp_path: Path, monkeypatch: pytest
     for table in manifest.scan(rows=500):
         total += table.nbytes
         seen.update(table["clip_id"].to_pylist())
-        last = table["text"][0].as_py()  # those that were replaced come last
+        last = table["text"][0].as_py()  # The rows that were replaced come last.
         del table
     assert total > 2 * 2**30
     assert len(seen) == ROWS

@@ -9,7 +9,7 @@ import torch
 
 from longtake.presto.tiny import tiny_model
 
-torch.set_num_threads(1)  # products this small are slower on more
+torch.set_num_threads(1)  # Products this small are slower on more threads.
 
 
 def _require_extra() -> None:

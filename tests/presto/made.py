@@ -18,7 +18,7 @@ from longtake.presto.config import Encoding, TrainConfig, parse_config
 from longtake.presto.folder import text_fingerprint, vae_fingerprint
 from longtake.presto.prepare import Run
 
-BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # latents 6×8×8
+BUCKET = {"frames": 24, "height": 64, "width": 64, "micro_batch": 1}  # The latents have 6×8×8 places.
 FRAMES = 30  # Frames of a made clip.
 WORDS = ("a red car drives", "it turns left", "a man waves", "rain falls", "the night comes")
 

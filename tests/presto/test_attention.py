@@ -125,7 +125,7 @@ def test_where_windows_overlap_the_mean_counts(frames: int) -> None:
     single = model(None)
     total = torch.zeros_like(found)
     for k, window in enumerate(net.segmentation.windows(frames)):
-        alone = cross_attention(single, text[:, k : k + 1], frames)  # all frames on caption k
+        alone = cross_attention(single, text[:, k : k + 1], frames)  # All frames attend to caption k.
         total[window.start : window.end] += alone[window.start : window.end]
     mean = total / torch.tensor(net.segmentation.coverage(frames)).view(-1, 1, 1)
     assert (found - mean).abs().max() < 1e-14

@@ -265,5 +265,5 @@ def test_a_resume_on_other_clips_or_another_model_is_refused(
     again = encoded_folder(tmp_path / "other", other_model, 8)
     with pytest.raises(PrestoError, match="the VAE of the model changed"):
         fit(replace(run, data=again, model=other_model))
-    fit(replace(run, config=config(steps=5)))  # more steps are the same run
+    fit(replace(run, config=config(steps=5)))  # A run with more steps is the same run.
     assert list(losses(run.output)) == [1, 2, 3, 4, 5]

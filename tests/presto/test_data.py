@@ -54,7 +54,8 @@ def test_any_rate_gives_the_same_moments(tmp_path: Path, fps: int) -> None:
 def test_450_frames_are_read_as_released(rounded: int | None) -> None:
     """The released trainer cuts off the fractions of linspace(0, 449, 88). rounded: decimals of the times in the file."""
     starts = np.arange(450) / 30 if rounded is None else np.round(np.arange(450) / 30, rounded)
-    if rounded != 3:  # a millisecond is more than the 1/87 of a frame that some moments are from a frame's start
+    # Some moments are 1/87 of a frame (0.4 ms) from the start of a frame, so rounding to a millisecond changes the frame.
+    if rounded != 3:
         assert shown(starts, 88) == np.linspace(0, 449, 88, dtype=int).tolist()
     assert np.abs(np.array(shown(starts, 88)) - np.linspace(0, 449, 88, dtype=int)).max() <= 1
     uneven = np.array([0.0, 0.1, 0.2, 1.0, 2.0])
@@ -245,7 +246,7 @@ def test_epochs_and_seeds_differ_and_a_position_is_enough() -> None:
     clips = [Clip(str(i), "v", "", 0) for i in range(40)]
     first, again, other = Plan(clips, [SMALL], 4, 0), Plan(clips, [SMALL], 4, 0), Plan(clips, [SMALL], 4, 1)
     whole = [first.step(i)[1].tolist() for i in range(20)]
-    assert again.step(17)[1].tolist() == whole[17]  # without the steps before
+    assert again.step(17)[1].tolist() == whole[17]  # The plan needs no steps before this one.
     assert whole[:10] != whole[10:]
     assert [other.step(i)[1].tolist() for i in range(20)] != whole
     assert first.digest != Plan(clips[1:], [SMALL], 4, 0).digest

@@ -141,7 +141,7 @@ def test_a_kill_loses_nothing_and_nothing_is_done_twice(shards: Path, model: Pat
     process.join()
     stopped = by_id(tmp_path)
     before = {clip: r for clip, r in stopped.items() if r["status"] == "ok"}
-    assert len(stopped) == 7  # those that it did not reach are counted, as dropped
+    assert len(stopped) == 7  # The clips that the run did not reach are counted as dropped.
     assert "not_encoded" in {r["error_kind"] for r in stopped.values()}
     times = {clip: encoded.latents_path(tmp_path, clip).stat().st_mtime_ns for clip in before}
     rest = todo(shards, model, tmp_path)

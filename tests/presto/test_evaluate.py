@@ -69,7 +69,8 @@ def test_dynamic_degree_is_vbenchs_rule() -> None:
     still, slow, fast = moving(0), moving(3), moving(9)
     flow = dis(fast[0], fast[1])
     assert abs(float(np.median(np.linalg.norm(flow, axis=2))) - 9) < 0.5
-    assert [is_dynamic(f, dis) for f in (still, slow, fast)] == [False, False, True]  # 6 px at a short side of 256
+    # The threshold is 6 px at a short side of 256.
+    assert [is_dynamic(f, dis) for f in (still, slow, fast)] == [False, False, True]
 
     def of(lengths: list[float]) -> bool:
         """Pairs whose top 5 % have these lengths, the rest of the frame at rest."""
@@ -77,14 +78,14 @@ def test_dynamic_degree_is_vbenchs_rule() -> None:
 
         def flow(_a: np.ndarray, _b: np.ndarray) -> np.ndarray:
             field = np.zeros((20, 20, 2))
-            field[0, :, 0] = next(left)  # exactly 5 % of the pixels
+            field[0, :, 0] = next(left)  # Exactly 5 % of the pixels move.
             return field
 
         return is_dynamic(np.zeros((len(lengths) + 1, 256, 256, 3), np.uint8), flow)
 
-    assert of([6.1, 6.1, 0, 0, 0, 0, 0])  # 8 frames: two pairs are needed
+    assert of([6.1, 6.1, 0, 0, 0, 0, 0])  # A video of 8 frames needs two moving pairs.
     assert not of([6.1, 0, 0, 0, 0, 0, 0])
-    assert not of([6.0] * 7)  # not more than 6
+    assert not of([6.0] * 7)  # A motion of 6 px is not more than 6.
     assert not is_dynamic(np.zeros((9, 512, 512, 3), np.uint8), lambda _a, _b: np.full((8, 8, 2), 11.9 / 2**0.5))
 
 
@@ -158,7 +159,7 @@ def test_alignment_is_what_it_says(segments: np.ndarray, captions: np.ndarray) -
         others = [value for j, value in enumerate(line) if j != i]
         right += line[i] > max(others)
         margins.append(line[i] - sum(others) / 4)
-    if min(b - a for line in cosine for a, b in pairwise(sorted(line))) > 1e-9:  # no two alike
+    if min(b - a for line in cosine for a, b in pairwise(sorted(line))) > 1e-9:  # No two values are alike.
         assert found.accuracy == right / 5
     assert found.margin == pytest.approx(sum(margins) / 5, abs=1e-9)
     pairs = [float(torch.cosine_similarity(x[i], x[j], dim=0)) for i in range(5) for j in range(i)]
@@ -200,7 +201,7 @@ def test_segments_are_matched_with_their_captions(tmp_path: Path) -> None:
     assert list(found["failed"]) == [str(tmp_path / "none.mp4")]
     assert np.diag(found["similarity"]).min() > 0.95
     one = measure([Subject(tmp_path / "a.mp4", ("red",))], by, lambda path: read_video(Path(path), 8)[0])
-    assert "accuracy" not in one  # one caption cannot be mistaken for another
+    assert "accuracy" not in one  # One caption cannot be mistaken for another.
     assert one["diversity_clip"] == pytest.approx(found["diversity_clip"])
 
 

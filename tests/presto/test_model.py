@@ -101,7 +101,7 @@ def test_fingerprint_tells_weights_apart(model: Path, other_model: Path, tmp_pat
 @given(st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))
 def test_coverage_is_what_the_tiles_reach(full: int, tile: int, step: int) -> None:
     """Against laying the tiles one by one, as diffusers does."""
-    step = min(step, tile)  # tiles that leave gaps are never laid
+    step = min(step, tile)  # Tiles that leave gaps are never laid.
     count = max(0, (full - tile) // step + 1)
     written = {i for n in range(count) for i in range(n * step, n * step + tile)}
     if written == set(range(full)):
@@ -124,7 +124,8 @@ def test_every_latent_is_written(model: Path) -> None:
     assert moments.shape == (2, 8, 10, 8, 12)
     assert bool((moments.abs().sum(1) > 0).all())
     alone = encode_moments(vae, frames[1:])
-    torch.testing.assert_close(moments[1:], alone)  # slicing: clips of a batch do not meet
+    # The encoder slices the batch, so its clips do not affect each other.
+    torch.testing.assert_close(moments[1:], alone)
     with pytest.raises(PrestoError, match="cover frames 32"):
         set_tiles(vae, 32, 64, 96)
     assert decode(vae, moments[:1, :4]).shape == (1, 40, 64, 96, 3)
@@ -157,7 +158,7 @@ def test_ragged_text_is_the_padded_text_of_the_pipeline(model: Path) -> None:
     found = encode_captions(tokenizer, encoder, texts, clean=False)
     peer, mask, _, _ = load_pipeline(model, Segmentation()).encode_prompt(texts, False, clean_caption=False)
     assert [len(f) for f in found] == mask.sum(1).tolist()
-    assert len(found[1]) == 1  # the null caption: the end of the sequence
+    assert len(found[1]) == 1  # The null caption is the end of the sequence alone.
     for mine, theirs in zip(found, peer, strict=True):
         torch.testing.assert_close(mine, theirs[: len(mine)], rtol=1e-4, atol=1e-5)
     padded, masked = pad_captions([found])

@@ -32,7 +32,7 @@ def test_loss_is_the_weighted_mean_square_in_float32() -> None:
     found = Objective().losses(predicted, noise, t)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, 9 * Objective().weight(t))
-    assert float(found[0]) < 1 < float(found[1])  # little noise weighs little
+    assert float(found[0]) < 1 < float(found[1])  # A step with little noise has a small weight.
 
 
 def test_offset_is_one_constant_per_channel() -> None:

@@ -102,7 +102,8 @@ def test_a_remote_dataset_is_read_as_the_one_on_the_disk(tmp_path: Path, server:
     with pytest.raises(ClipError, match=r"none\.mp4 is not there"):
         read_frames(f"{server}/data/none.mp4", 24, 64, 64)
     (tmp_path / "data" / "index.parquet").unlink()
-    assert read_dataset(f"{server}/data").equals(read_dataset(tmp_path / "data"))  # the shards
+    # The shards hold the same rows as the index.
+    assert read_dataset(f"{server}/data").equals(read_dataset(tmp_path / "data"))
 
 
 def test_a_store_that_does_not_answer_stops_the_run_and_drops_no_clip(
@@ -143,7 +144,7 @@ def test_encoding_into_a_store_and_training_from_it(model: Path, tmp_path: Path)
         fsspec.filesystem("memory").pipe_file(path.removeprefix("memory:/"), b"short")
         assert (
             plan(tmp_path / "data", model, store, buckets, 1.6, Encoding()).done == 1
-        )  # it has not the bytes of its row
+        )  # One stored file does not have the bytes of its row.
     finally:
         fsspec.filesystem("memory").rm("/bucket", recursive=True)
 

@@ -116,7 +116,7 @@ def test_samples_are_written_with_what_they_were_made_of(trained: Path, tmp_path
         assert float(video.streams.video[0].average_rate) == 15
     before = (out / "0000-seed1.mp4").stat().st_mtime_ns
     invoke(*arguments, "--seed", 1)
-    assert (out / "0000-seed1.mp4").stat().st_mtime_ns == before  # it is there already
+    assert (out / "0000-seed1.mp4").stat().st_mtime_ns == before  # A sample that exists is not made again.
     other = (read_video(out / f"0000-seed{s}.mp4")[0] for s in (1, 2))
     assert not np.array_equal(*other)
 

@@ -102,7 +102,7 @@ def test_the_loop_is_a_plain_loop_and_accumulation_a_larger_batch(
     assert list(losses(run.output).values()) == pytest.approx(seen, rel=1e-5)
     for found, peer in ((weights(run), wanted), (weights(run, "ema"), average)):
         for name, tensor in peer.items():
-            # weights have moved by 4e-3; Adam enlarges rounding where a gradient is nearly zero
+            # The weights have moved by 4e-3; Adam enlarges rounding where a gradient is nearly zero.
             torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=5e-5)
 
 
@@ -221,7 +221,7 @@ def test_validation_and_samples_look_at_the_weights_that_are_exported(
 
     monkeypatch.setattr("longtake.presto.sample.sample_in_training", look)
     exported = fit(run)
-    assert len(given) == 2  # at step 2 and at the end
+    assert len(given) == 2  # The weights are given at step 2 and at the end.
     assert_same_bits(given[1], dict(load_transformer(exported).named_parameters()))
     with ranks() as found:
         plain = Run(config(**{**settings, "optimizer": {"ema": None}}), model, data, tmp_path / "plain")

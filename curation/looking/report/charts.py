@@ -11,11 +11,11 @@ import numpy.typing as npt
 from longtake.curation.looking.report.columns import BINS, Scale
 from longtake.filters.gates import Gate
 
-# Units of a histogram's own: the page stretches it to the room there is.
+# Units of a histogram itself: the page stretches it to the width of its place.
 WIDTH, HEIGHT = 320, 96
 _BAR = 1000  # Units of a row of the funnel, which is stretched as well.
 _GAP = 0.4  # Units between two columns of a histogram.
-_LINES = 4  # Kinds of lines that the style sheet tells apart: with more gates they come again.
+_LINES = 4  # Kinds of lines that the style sheet distinguishes: the lines of a fifth gate look like those of the first.
 
 
 @dataclass(frozen=True, slots=True)

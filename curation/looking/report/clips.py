@@ -21,7 +21,7 @@ from longtake.manifests.frames import read_frames
 
 PICTURE = 320  # Pixels: the width of a keyframe on a page.
 STRIP = 160  # Pixels: the width of a keyframe from a strip.
-_MOST_PIXELS = 2**26  # of a stored frame: its analysis size is at most 960 long
+_MOST_PIXELS = 2**26  # Pixels of a picture, which is left out if it has more: a stored frame is at most 960 long.
 
 
 @dataclass(frozen=True, slots=True)

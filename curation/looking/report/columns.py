@@ -36,8 +36,8 @@ Rows = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 
 BINS = 64
-_NONE = 255  # the bin of a clip without a score
-_PIECE = 1 << 15  # values: what stays in the processor's cache
+_NONE = 255  # The bin of a clip without a score: bins are uint8, and BINS is smaller.
+_PIECE = 1 << 15  # Values that are sorted into bins at once: they stay in the processor's cache.
 OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames", "has_strip", "host")
 
 
@@ -71,7 +71,8 @@ class _Origin:
     steps: Counts | None
     rows: Rows
     shares: dict[str, Counts]
-    near: Rows  # of `rows`, those that at most one gate rejects, before or now: all that `shares` can be about
+    # Those of `rows` that at most one gate rejects, before or now: `shares` counts no other clips.
+    near: Rows
     before: Tally  # [near]
     now: Tally  # [near]
 
@@ -80,11 +81,11 @@ class _Origin:
 class _Tier:
     gates: dict[str, GateResult]
     tally: Tally
-    # The counted clips that no gate rejects, and those that no other gate rejects: sought when needed.
+    # These rows are sought when they are needed: the counted clips that no gate rejects, and those that no other gate rejects.
     passing: Rows | None = None
     others: dict[str, Rows] = field(default_factory=dict)
     shares: dict[str, Counts] = field(default_factory=dict)  # [_NONE + 1]: bins of `others`
-    steps: Counts | None = None  # see `Columns._steps`
+    steps: Counts | None = None  # `Columns._steps` counts them.
     counts: dict[str, Any] | None = None
     origin: _Origin | None = None
 
@@ -111,7 +112,8 @@ class Columns:
     _bins: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     _whole: dict[str, list[int]] = field(default_factory=dict)
     _alone: dict[tuple[str, Gate], tuple[int, int, int, int]] = field(default_factory=dict)
-    _repeats: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)  # filter → row of the clip kept instead
+    # By filter: the row of the clip kept instead.
+    _repeats: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     _seconds: npt.NDArray[np.float64] | None = None
 
     @classmethod
@@ -133,9 +135,9 @@ class Columns:
         self._seen = scores.table["has_frames"].to_numpy().astype(bool)
         if "has_strip" in scores.table.column_names:
             self._seen = self._seen | scores.table["has_strip"].fill_null(False).to_numpy().astype(bool)
-        scores.details_needed()  # reads the protocols, once for all threads
+        scores.details_needed()  # This call reads the protocols, once for all threads.
         self._errors = {name: scores.errors(name) for name in recipe.filters}
-        with ThreadPoolExecutor() as threads:  # NumPy leaves the lock to others meanwhile
+        with ThreadPoolExecutor() as threads:  # NumPy releases the interpreter's lock, so threads gain time.
             self._spans = dict(zip(recipe.filters, threads.map(scores.span, recipe.filters), strict=True))
             self._shown = dict(zip(recipe.filters, threads.map(self._values, recipe.filters), strict=True))
             self.scales = dict(zip(recipe.filters, threads.map(self._scale, recipe.filters), strict=True))
@@ -145,7 +147,7 @@ class Columns:
             if (column := schemas.KEPT_INSTEAD[name].name) in scores.table.column_names:
                 ids = scores.table["clip_id"].combine_chunks()
                 at = pc.index_in(scores.table[column], value_set=ids)
-                missing = pc.if_else(scores.table[column].is_valid(), -2, -1)  # -1: repeats none
+                missing = pc.if_else(scores.table[column].is_valid(), -2, -1)  # A clip that repeats none has -1.
                 self._repeats[name] = pc.coalesce(at.cast("int64"), missing.cast("int64")).to_numpy()
         return self
 
@@ -210,7 +212,7 @@ class Columns:
             for name, result in tier.gates.items()
             if name not in anew
         }
-        # One that forgets: `ClipScores` keeps each result, and a drag makes hundreds.
+        # This object is thrown away, since `ClipScores` keeps each result and a drag makes hundreds.
         scores = ClipScores(
             self.scores.table, self.scores.filters, _spans=dict(spans), _ok=self._scanned, _errors=self._errors
         )
@@ -236,7 +238,7 @@ class Columns:
             new[tier] = _Tier(results, tally)
             if len(moved) == 1 and list(results) == list(before.gates) and before.shares:
                 name, old, now = moved[0]
-                # Which clips the others pass does not depend on the gate that moved.
+                # The verdict of the other gates about a clip does not depend on the gate that moved.
                 if name in before.others:
                     new[tier].others[name] = before.others[name]
                 if name in before.shares:
@@ -318,7 +320,8 @@ class Columns:
                     _count(gate.uncertain & self.counted) if gate.error is not None else 0,
                 )
             failed, missing, unknown, uncertain = self._alone[key]
-            # No other gate fails these: what `_share` counts less those that this gate does not fail, either.
+            # No other gate fails these clips: `_share` also counts the clips that this gate does not fail, and they are taken
+            # off.
             alone, not_by_others = _count(gate.failed[by_one]), int(self._share(tier, name).sum())
             gates[name] = {
                 "range": str(gate.gate),
@@ -417,7 +420,7 @@ class Columns:
     def near(self, name: str, threshold: float, above: bool, rows: Rows, most: int) -> Rows:
         """Of `rows`, those whose score lies nearest to a threshold, on one of its sides; one on it is above."""
         off = self.values(name, rows) - threshold
-        side = np.flatnonzero(off >= 0 if above else off < 0)  # nan is on neither
+        side = np.flatnonzero(off >= 0 if above else off < 0)  # A score that is nan lies on neither side.
         distance = np.abs(off[side])
         if side.size > most:
             few = np.argpartition(distance, most - 1)[:most]
@@ -432,7 +435,8 @@ class Columns:
         """Of `rows`, the clips nearest to an end (`low` or `high`) of a gate of a tier, inside and outside of it. First
         those that every gate of the tier has a score of, and of them first those that can be seen."""
         gate = self.tiers[tier].gates[name].gate
-        threshold = gate.low if end == "low" else float(np.nextafter(gate.high, np.inf))  # a clip on it is inside
+        # A clip whose score is the high end itself is inside of the gate.
+        threshold = gate.low if end == "low" else float(np.nextafter(gate.high, np.inf))
         measured, seen = self.tiers[tier].tally.of(rows).measured, self._seen[rows]
         best_first = [rows[part] for part in (measured & seen, measured & ~seen, ~measured & seen, ~measured & ~seen)]
 
@@ -496,7 +500,7 @@ def _scale(values: npt.NDArray[np.float64], gates: Sequence[Gate], within: tuple
     numbers; an axis shows no value that the score cannot have (within)."""
     if within == (0.0, 1.0):
         return Scale(*within)
-    known = values[:: max(1, values.size // 200_000)]  # an axis need not be exact
+    known = values[:: max(1, values.size // 200_000)]  # The ends of an axis need not be exact.
     known = known[~np.isnan(known)]
     ends = [end for gate in gates for end in (gate.low, gate.high) if np.isfinite(end)]
     ends += [float(q) for q in np.quantile(known, (0.005, 0.995)) if np.isfinite(q)] if known.size else []

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from longtake.curation.looking.report.columns import Columns
 from longtake.curation.workspace import Workspace
 
-MOST_RANKED = 20_000  # clips
-MOST_READ = 5_000  # clips whose captions are looked at for phrases
-MOST_WORDS = 400  # of one text
+MOST_RANKED = 20_000  # Clips that are ranked for a correlation of two scores.
+MOST_READ = 5_000  # Clips whose captions are searched for phrases.
+MOST_WORDS = 400  # Words of a caption that are searched for phrases.
 FEWEST_PAIRS = 10
-PHRASE = 4  # words
+PHRASE = 4  # Words of a phrase.
 
 
 @dataclass(frozen=True, slots=True)

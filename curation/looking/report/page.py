@@ -37,11 +37,11 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 
 MOST_PAGE = 15_000_000  # Bytes of the file, for any corpus.
-MOST_BYTES = 10_000_000  # Bytes of pictures among them. The rest is more than the words of any recipe took.
+MOST_BYTES = 10_000_000  # Bytes of pictures among them. The bytes left over are more than the text of any recipe took.
 MOST_CLIPS = 160
 # Seconds for reading pictures of clips that the scan did not decode from their sources: of all, and of one.
 SOURCES_SECONDS, SOURCE_SECONDS = 30.0, 3.0
-KEPT_SHOWN, REJECTED_SHOWN, NEAR_SHOWN = 6, 2, 2  # of each tier, gate, side of a threshold
+KEPT_SHOWN, REJECTED_SHOWN, NEAR_SHOWN = 6, 2, 2  # Clips shown of a tier, of a gate, and on a side of a threshold.
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def numbers(ends: object) -> list[float | None]:
     for end in ends:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int | float)):
             raise ValueError(f"{str(end)[:40]!r} is no end of a gate")
-        if end is not None and not abs(end) <= sys.float_info.max:  # also of nan
+        if end is not None and not abs(end) <= sys.float_info.max:  # A comparison with nan is false.
             raise ValueError("an end of a gate is a finite number")
     return [None if end is None else float(end) for end in ends]
 

@@ -23,8 +23,8 @@ from longtake.curation.looking.truth import WANTED, Share, gate_truth
 from longtake.filters.gates import Gate
 from longtake.filters.verdicts import GateResult, Verdict
 
-MOST_DRAWN = 500  # clips of an audit
-LOST = 12  # clips marked good and rejected that are shown
+MOST_DRAWN = 500  # Clips that an audit draws at most.
+LOST = 12  # Clips that are shown at most of those marked good and rejected.
 
 
 def who_of(session: Session, question: Mapping[str, Any]) -> str:
@@ -123,7 +123,7 @@ def _of_gate(
 ) -> dict[str, Any]:
     found = gate_truth(name, result.of(rows), good)
     values = columns.values(name, rows)
-    # Where the choosing half says too little, all marks choose, and nothing is left to check by.
+    # If the choosing half has too few marks, all marks choose, and no mark is left to check the choice.
     proposed, chosen_by = propose(result.gate, values[~checking], good[~checking]), "half"
     if proposed is None:
         proposed, chosen_by = propose(result.gate, values, good), "all"

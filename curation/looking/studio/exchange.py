@@ -31,10 +31,10 @@ from longtake.manifests.folder import local_path, whole_file, whole_folder
 Format = Literal["csv", "label-studio", "fiftyone"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 CHOICES = ("good", "bad")
-NAMED = 3  # A refusal names at most so many clips or marks, and counts the others.
+NAMED = 3  # Clips or marks that a refusal names at most. It counts the others.
 _COLUMNS = ("clip", "who", "when", "mark", "note", "uri", "start", "end")
 
-# The labelling interface that tasks are made for, and that the guide shows.
+# The labelling interface for which the tasks are made. The guide shows it.
 INTERFACE = """<View>
   <Image name="strip" value="$strip"/>
   <Video name="video" value="$video"/>
@@ -196,7 +196,8 @@ def _write_samples(found: Iterable[Item], folder: Path) -> None:
         ],
     }
     (folder / "metadata.json").write_text(json.dumps(described), encoding="ascii")
-    with open(folder / "samples.json", "w", encoding="ascii") as file:  # FiftyOne reads it in the locale's encoding.
+    # FiftyOne reads this file in the locale's encoding.
+    with open(folder / "samples.json", "w", encoding="ascii") as file:
         file.write('{"samples": [')
         for number, item in enumerate(found):
             file.write(",\n" if number else "\n")
@@ -341,7 +342,8 @@ def _of_tasks(source: Path, rater: str) -> Iterator[_Read]:
             mark = choices[0] if len(choices) == 1 else " and ".join(map(str, choices))
             note = _text(results["note"]["value"]["text"]) if "note" in results else None
             said = (results["mark"].get("meta") or {}).get("longtake")
-            # The exported rater and time hold for the exported choice only. A changed choice is a mark of who changed it.
+            # The exported rater and time hold for the exported choice only. A changed choice is a mark of the person who
+            # changed it.
             if said is None or (said.get("mark"), said.get("note")) != (mark, note):
                 when = annotation.get("updated_at") or annotation.get("created_at") or datetime.now(UTC)
                 said = {"who": _user(annotation.get("completed_by"), rater), "when": when}

@@ -25,11 +25,11 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 from longtake.manifests.folder import Entry, Folder
 
-FOLDER = "studio/marks"  # in the workspace
+FOLDER = "studio/marks"  # The folder of the marks, below the workspace.
 MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
 MOST_NOTE = 2000  # Characters of a note: all marks of a workspace are held in memory.
 NOBODY = "unnamed"  # The rater of a mark whose line names none.
-FEWEST = 3  # good ones and bad ones, for a proposal
+FEWEST = 3  # Marks: with fewer good ones, or fewer bad ones, no threshold is proposed.
 _MOST_CUTS = 500
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -105,7 +105,7 @@ def let_through(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[n
     lows = [-math.inf] if math.isinf(gate.low) else [*cuts, gate.low, _below(float(order[0]), span)]
     highs = [math.inf] if math.isinf(gate.high) else [*cuts, gate.high, -_below(-float(order[-1]), span)]
     low, high = np.array(sorted(lows)), np.array(sorted(highs))
-    # clips below each low end, and up to each high end: what lies between is let through
+    # Clips below each low end, and clips up to each high end, are counted: a gate lets through those in between.
     counts = []
     for chosen in (good, ~good):
         sorted_values = np.sort(values[chosen])
@@ -206,8 +206,8 @@ class Marks:
                 self._file = f"{name.lstrip('.')}-{secrets.token_hex(6)}.jsonl"
             try:
                 self._folder.append(self._file, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
-            except Exception as error:  # OSError, and whatever a remote store's client raises
-                path, self._file = self._folder.file(self._file), None  # it may end in half a line now
+            except Exception as error:  # An OSError, or an error of a remote store's client.
+                path, self._file = self._folder.file(self._file), None  # The file may now end in half a line.
                 raise SetupError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
     def _refresh(self) -> None:
@@ -291,7 +291,7 @@ def this_user() -> str:
     """Who sits here, for marks that name nobody else."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container may have no name for its user
+    except (OSError, KeyError):  # The user of a container may have no name.
         return f"user {os.getuid()}"
 
 

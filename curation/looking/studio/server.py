@@ -35,8 +35,9 @@ from longtake.manifests.folder import local_path
 from longtake.manifests.members import container_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MOST_BODY = 1_000_000  # bytes of a question
-MOST_DIGITS = 40  # Of a whole number in a question: a gate's end has some 17, and 400 of them are no float any more.
+MOST_BODY = 1_000_000  # Bytes of the body of a request.
+# Digits of a whole number in a request: a gate's end has some 17, and a number of 400 digits is no float.
+MOST_DIGITS = 40
 _PIECE = 1 << 20
 _COOKIE = "longtake_studio"
 _HEADERS = {
@@ -49,7 +50,7 @@ _HEADERS = {
 }
 _KINDS = {"css": "text/css", "js": "text/javascript"}
 _ASSET = re.compile(r"[a-z]+\.(css|js)")
-_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits: an exabyte
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # 18 digits reach to an exabyte.
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -95,7 +96,8 @@ class Guard:
         name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
         if self.token is None and name.strip("[]") not in LOOPBACK:
             return "this studio answers to 127.0.0.1 and localhost only"
-        top = request.url.path == "/" and request.headers.get("sec-fetch-dest") == "document"  # a link to us, no frame
+        # A link of another site may open the page, but a frame may not.
+        top = request.url.path == "/" and request.headers.get("sec-fetch-dest") == "document"
         if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not top:
             return "no requests from other sites"
         if request.method not in ("GET", "HEAD"):
@@ -229,7 +231,7 @@ def parse_question(body: bytes) -> dict[str, Any]:
 
     try:
         question = json.loads(body.decode("utf-8"), parse_int=whole, parse_float=broken, parse_constant=broken)
-        json.dumps(question, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair has no bytes
+        json.dumps(question, ensure_ascii=False).encode("utf-8")  # Half of a surrogate pair cannot be encoded.
     except StudioError:
         raise
     except (ValueError, RecursionError) as error:
@@ -251,7 +253,7 @@ def _video(source: Source, wanted: str | None) -> Response:
         size = file.seek(0, os.SEEK_END)
     except RowError as error:
         return PlainTextResponse(source.redact(str(error)), 404)
-    except Exception as error:  # whatever a remote filesystem raises
+    except Exception as error:  # A remote filesystem raises errors of its own kinds.
         return PlainTextResponse(source.redact(f"cannot be opened: {error}"), 404)
     found = _RANGE.fullmatch(wanted or "")
     first, last = 0, size - 1
@@ -282,7 +284,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(128)  # whoever opens the address at once waits for the answer
+        bound.listen(128)  # A browser that opens the address at once waits for the answer.
     except OSError as error:
         hint = "; choose another with --port, or 0 for a free one" if port else ""
         raise SetupError(f"cannot listen on {host}:{port}: {error.strerror or error}{hint}") from error

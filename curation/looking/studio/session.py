@@ -35,14 +35,14 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate, Tier
 from longtake.filters.verdicts import Verdict, decide
 
-SHOWN = 12  # clips of a list, unless more are asked for
-MOST_SHOWN = 200  # clips of one answer
+SHOWN = 12  # Clips of a list, unless a request asks for more.
+MOST_SHOWN = 200  # Clips of one answer at most.
 SOURCES = 500
-BEGAN = "as it began"  # the recipe that the studio began with, among those to compare with
-PICTURE = 320  # pixels wide
-REMEMBERED = 400  # clips whose pictures stay in memory: some 30 MB
-REMEMBERED_SETTINGS = 8  # settings whose kept clips stay in memory: 8 MB each for a million kept clips
-FOLDER = "studio"  # in the workspace
+BEGAN = "as it began"  # The name of the recipe that the studio began with, in the list of recipes to compare with.
+PICTURE = 320  # Pixels: the width of a picture.
+REMEMBERED = 400  # Clips whose pictures stay in memory: some 30 MB.
+REMEMBERED_SETTINGS = 8  # Settings whose kept clips stay in memory: 8 MB each for a million kept clips.
+FOLDER = "studio"  # The folder of saved recipes, below the workspace.
 WHICH = ("kept", "rejected", "undecided", "error", "entering", "leaving", "good", "bad", "alone", "alone so far")
 
 
@@ -53,7 +53,7 @@ class Setting:
     tiers: dict[str, Tier]
     tier: str
     selection: dict[str, str]
-    against: tuple[str, dict[str, Tier] | None]  # a recipe's name, or what was set by hand
+    against: tuple[str, dict[str, Tier] | None]  # The name of a recipe; and tiers set by hand, which replace it.
 
 
 class Session:
@@ -74,7 +74,8 @@ class Session:
         self._failed: BaseException | None = None
         self._pictures: OrderedDict[str, list[bytes]] = OrderedDict()
         self._strips = Pictures(workspace, access)
-        self._rows: dict[str, int] = {}  # of clips that were shown: to look for one takes 10 ms among a million
+        # The rows of clips that were shown: a search among a million clips takes 10 ms.
+        self._rows: dict[str, int] = {}
         self._selection: dict[str, str] = {}
         self._kept: OrderedDict[str, dict[str, Rows]] = OrderedDict()
         self._sources: pa.ChunkedArray | None = None
@@ -383,7 +384,7 @@ class Session:
                 rows = np.flatnonzero((columns.verdicts(tier) == Verdict[which.upper()]) & columns.selected)
             else:
                 raise StudioError(f"no such clips: {which!r}")
-            # Whoever asks for more gets the same clips first: those that can be seen, then the others.
+            # A page that asks for more clips gets the same ones first: those that can be seen, then the others.
             chosen = columns.seen_first(rows)[start : start + min(most, MOST_SHOWN)]
             return {"clips": self.cards(chosen, tier, gate), "start": start, "of": int(rows.size)}
 
@@ -471,11 +472,12 @@ class Session:
 
     def encoded(self, clip_id: str) -> str | None:
         """Where the encoded clip lies, if it does. Raises KeyError for an unknown clip."""
-        self.row(clip_id)  # so that nobody's text becomes a path
+        self.row(clip_id)  # An unknown id raises, so that no text of a request becomes a path.
         if not clip_id.isalnum():
             return None
         name = f"encoded/{clip_id[:2]}/{clip_id}.mp4"
-        if not self.workspace.folder.exists(name):  # it was encoded again, which gave the file another name
+        # A clip that was encoded again has a file with another name.
+        if not self.workspace.folder.exists(name):
             exports = self.workspace.exports.read(["clip_id", "path"])
             paths = exports.filter(pc.equal(exports["clip_id"], clip_id))["path"].to_pylist()
             name = paths[0] if paths and paths[0] else name

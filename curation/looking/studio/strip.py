@@ -18,7 +18,7 @@ import numpy.typing as npt
 from longtake.curation.looking.report.columns import Bools, Columns, Rows, Scale
 from longtake.filters.gates import Gate
 
-MOST_PLACES = 400  # of an end on its scale: about two pixels of a wide plot each
+MOST_PLACES = 400  # Places of an end on its scale: one is about two pixels of a wide plot.
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,7 +83,7 @@ class Films:
     def _sorted(self, name: str) -> npt.NDArray[np.int32]:
         if name not in self._order:
             values = self._columns.values(name, slice(None))
-            order = np.argsort(values, kind="stable")  # nan comes last
+            order = np.argsort(values, kind="stable")  # NumPy sorts nan last.
             self._order[name] = order[: values.size - int(np.isnan(values).sum())].astype(np.int32)
         return self._order[name]
 
@@ -97,7 +97,7 @@ def _turning(columns: Columns, name: str, end: str, other: float) -> tuple[Float
     lost = high > other if end == "low" else low < other
     at = low if end == "low" else high
     if bound.any():
-        # A lower bound says nothing but that it is too high; a score between two values is lost where both are outside.
+        # A lower bound can only show that a score is too high; a score between two values is lost where both are outside.
         between = columns.scores.between(name)
         at = np.where(bound, np.where(between, high, always) if end == "low" else np.where(between, low, high), at)
         of_bound = np.where(between, low > other, high > other) if end == "low" else between & (high < other)
@@ -126,17 +126,17 @@ def sweep(
     first = np.full(len(columns), len(names), np.uint8)
     for i, one in reversed(list(enumerate(names))):
         np.copyto(first, np.uint8(i), where=now.gates[one].failed)
-    # Classes: those that other gates reject, by the first one; the rest by whether all scores are there, and this one.
+    # Classes: a clip that other gates reject has the first of them; another has one of four, by its missing scores.
     n = len(names)
     kind = first.astype(np.int64)
     kind += np.where(first == n, 2 * (tally.missings > 0) + missing, 0)
-    # How many places of the grid each clip survives, from the one that loses least on; `open` loses none of them.
+    # The number of places of the grid that each clip survives, from the one that loses least on; `open` loses no clip.
     inwards = np.searchsorted(grid, at, "right") if end == "low" else grid.size - np.searchsorted(grid, at, "left")
     lives = np.where(lost_anyway, 0, inwards + 1)
     size, classes = grid.size + 2, n + 4
     key = (kind * size + lives)[counted]
     table = np.bincount(key, minlength=classes * size).reshape(classes, size)
-    # alive [classes, places and open]: a clip that survives k places, and open, is alive at the k outermost ones
+    # `alive` [classes, open and places, inwards]: a clip whose `lives` is k + 1 survives open and the k outermost places.
     alive = np.cumsum(table[:, ::-1], axis=1)[:, ::-1][:, 1:]
     whole = kind[counted] == n
     weights = np.bincount(lives[counted][whole], columns.seconds[counted][whole], size)
@@ -156,7 +156,7 @@ def sweep(
         if k < here:
             left.append(np.full(grid.size + 1, totals[k + 1 :].sum()))
         else:
-            left.append(along(alive[k:].sum(axis=0)))  # k of the others are passed by then
+            left.append(along(alive[k:].sum(axis=0)))  # The clips left have passed k of the other gates.
     return {
         "kept": along(kept).tolist(),
         "seconds": np.round(along(seconds), 3).tolist(),

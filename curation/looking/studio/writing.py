@@ -30,8 +30,9 @@ from longtake.curation.stages.stage import STAGES
 from longtake.filters.base import Needs
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_STAGE_OF = {Needs.PROBE: "scan", Needs.SAMPLE: "scan", Needs.CAPTIONS: "caption"}  # the others: score
-LOG_BYTES = 6000  # of what a run printed last: some 60 lines
+# The stage score measures the filters with other needs.
+_STAGE_OF = {Needs.PROBE: "scan", Needs.SAMPLE: "scan", Needs.CAPTIONS: "caption"}
+LOG_BYTES = 6000  # Bytes that are shown of what a run printed last: some 60 lines.
 
 
 def save(session: Session, question: Mapping[str, Any]) -> dict[str, Any]:

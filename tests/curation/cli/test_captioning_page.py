@@ -58,7 +58,7 @@ def place(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow  # seven commands, each a process of its own, one of which curates films
+@pytest.mark.slow  # The test runs seven commands as processes, and one of them curates films.
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
     environment = place(tmp_path)
     (_, clips), (_, serve), (_, where), (_, look), (_, change), (_, all_of_them), (_, ask), (_, curate) = STEPS

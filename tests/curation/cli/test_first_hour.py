@@ -102,7 +102,8 @@ def test_films_without_a_long_shot_are_told_of_explore(films: Path, tmp_path: Pa
     done = longtake("curate", films, "-r", tmp_path / "long.yaml", "-o", tmp_path / "w", "--engine", "inline")
     assert f"longtake curate -o {tmp_path / 'w'} -r explore" in done.stdout
     assert len(done.stdout.rstrip().split("\n\n")[-1].splitlines()) <= 8
-    strict["tiers"] = {"pretrain": {"width": ">= 64"}}  # no gate on the length any more: still no clip
+    # The recipe has no gate on the length any more, and still keeps no clip.
+    strict["tiers"] = {"pretrain": {"width": ">= 64"}}
     (tmp_path / "any.yaml").write_text(yaml.safe_dump(strict))
     longtake("curate", "-r", tmp_path / "any.yaml", "-o", tmp_path / "w", "--engine", "inline")
     counts = json.loads(longtake("stats", tmp_path / "w", "--json").stdout)

@@ -64,7 +64,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def curated(corpus: Corpus, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A workspace made by `longtake curate --engine inline`, and what that printed."""
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "more.txt").write_text(ODD)  # given as an argument it would be a pattern
+    (folder / "more.txt").write_text(ODD)  # The name stands in a file, since it would be a pattern as an argument.
     videos = [corpus[name] for name in VIDEOS]
     done = longtake("curate", *videos, folder / "more.txt", "-r", recipe, "-o", folder / "w", "--engine", "inline")
     return folder / "w", done.stdout
@@ -106,7 +106,7 @@ def test_again_there_is_nothing_to_compute_and_strict_looks_at_this_run(
     ]
     longtake(
         "scan", tmp_path / "nowhere.mp4", "-o", tmp_path / "w", "--engine", "inline", code=1
-    )  # every video is an error
+    )  # Every video is an error.
     longtake("scan", "-o", tmp_path / "w", "--engine", "inline", "--retry-errors", "--strict", code=1)
 
 
@@ -119,7 +119,8 @@ def test_statistics_as_table_json_and_csv(curated: tuple[Path, str]) -> None:
     }  # fmt: skip
     pretrain = data["tiers"]["pretrain"]
     assert (pretrain["kept"], pretrain["rejected"], pretrain["error"]) == (1, 2, 0)
-    for gate in ("height", "duration"):  # too_low, too_short: their other scores were never measured
+    # The clips too_low and too_short fail one gate each, and their other scores were never measured.
+    for gate in ("height", "duration"):
         assert (pretrain["gates"][gate]["only_failure"], pretrain["gates"][gate]["only_failure_so_far"]) == (0, 1)
     assert set(data["stages"]) == {"scan", "score", "caption", "export"}
     assert data["stages"]["scan"]["rows"] == 6

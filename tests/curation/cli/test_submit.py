@@ -128,7 +128,7 @@ def dashboard() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.slow  # a Ray with a dashboard
+@pytest.mark.slow  # The test starts a Ray head with a dashboard.
 @pytest.mark.cluster
 def test_a_job_runs_on_a_real_head(dashboard: str, tmp_path: Path) -> None:
     videos(tmp_path / "films", 1)

@@ -29,7 +29,7 @@ from tests.curation.cli.test_main import QUICK
 TITLE, COLOUR, RIGHT_TO_LEFT = "\x1b]0;owned\x07", "\x1b[31m", "\u202e"
 # A file's name that changes the title and the colours, begins a line of its own, turns what follows round, and is not UTF-8.
 NAME = f"a{TITLE}b{COLOUR}c\nerror: all is lost{RIGHT_TO_LEFT}gpj\x9b2Jz\udcff.mp4"
-STORED = NAME.replace("\udcff", "")  # a manifest holds UTF-8; a name that is none is refused
+STORED = NAME.replace("\udcff", "")  # A manifest holds UTF-8, so a name that is not UTF-8 is refused.
 FORBIDDEN = ("\x1b]", "\x07", "\x9b", RIGHT_TO_LEFT, "\udcff")
 
 
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["curate", f"no{TITLE}\nerror: all is lost/", "-o", "other", "--engine", "inline"], 3),
         (["show", f"{TITLE}{COLOUR}", "-o", "ws"], 3),
         (["recipe", "validate", f"{TITLE}\nerror: all is lost"], 2),
-        ([f"{TITLE}{COLOUR}"], 2),  # click's own messages
+        ([f"{TITLE}{COLOUR}"], 2),  # Click writes this message itself.
         (["stats", f"--{TITLE}"], 2),
         (["caption", "ws", f"ws{TITLE}"], 2),
     ],
@@ -102,7 +102,8 @@ def test_no_command_obeys_a_name(
     done = run(*arguments, code=code)
     assert harmless(done.stdout, done.stderr)
     if "--json" in arguments:
-        assert json.loads(done.stdout)["not_applied"] == {f"x{COLOUR}": f"y{TITLE}\nerror: all is lost"}  # exactly
+        # A program reads the name exactly as it is.
+        assert json.loads(done.stdout)["not_applied"] == {f"x{COLOUR}": f"y{TITLE}\nerror: all is lost"}
 
 
 def test_a_clip_with_such_a_name_and_captions(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def call(*arguments: str, code: int = 0) -> str:
 def test_rank_correlation_is_spearmans() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        a, b = rng.integers(0, 8, (2, 30)).astype(float)  # with many ties
+        a, b = rng.integers(0, 8, (2, 30)).astype(float)  # The numbers have many ties.
         assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
     a = rng.normal(size=50)
     assert rank_correlation(a, np.exp(a)) == pytest.approx(1)
@@ -162,7 +162,7 @@ def test_scales_of_known_relation(workspace: Workspace) -> None:
     first, back = found.matches[:2]
     assert (first.kept, first.agree) == (pytest.approx(7 / 12), 1)
     assert first.match == f">= {(5 + 6) / 2 * 960 / 144 / 10:.4g}"
-    assert (back.kept, back.match) == (0, None)  # nothing moves 40 px on the smaller scale
+    assert (back.kept, back.match) == (0, None)  # Nothing moves 40 px on the smaller scale.
     assert found.matches[4].kept == 1
 
 

@@ -37,7 +37,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     for letter, good in MARKED.items():
         one.add(clip_id(letter), "good" if good else "bad", {})
     one.add(clip_id("e"), "good", {})
-    other.add(clip_id("e"), "bad", {})  # they do not agree
+    other.add(clip_id("e"), "bad", {})  # The two raters disagree about e.
     other.add(clip_id("a"), "good", {})
     return made
 
@@ -59,7 +59,7 @@ SETS: list[tuple[str, Recipe, str]] = [
 
 
 def test_each_set_is_counted_as_the_engine_decides(workspace: Workspace, found: Comparison) -> None:
-    assert (found.clips, found.errors) == (10, 2)  # f, and i, whose captions were refused
+    assert (found.clips, found.errors) == (10, 2)  # The errors are f and i, whose captions were refused.
     assert [(one.recipe, one.tier, one.leading) for one in found.sets] == [
         (OWN, "pretrain", True), (OWN, "finetune", False), ("wide", "big", True),
         ("wide", "sharp", False), ("other", "every", True), ("other", "bars", False),
@@ -110,9 +110,9 @@ def test_overlaps_and_losses_are_those_of_pairs_of_clips(workspace: Workspace, f
 
 
 def test_what_the_marks_like_is_looked_for_in_each_set(found: Comparison) -> None:
-    assert found.marks == {MARKS[0]: 4, MARKS[1]: 2}  # e is good to one and bad to another
+    assert found.marks == {MARKS[0]: 4, MARKS[1]: 2}  # One rater marked e good and another bad.
     own = found.sets[0]
-    # good: a is kept, b and c are rejected, i is an error; bad: d is rejected, g undecided
+    # Good: a is kept, b and c are rejected, i is an error. Bad: d is rejected, g is undecided.
     assert own.marked["marked good"] == {"kept": 1, "rejected": 2, "error": 1, "undecided": 0}
     assert own.marked["marked bad"] == {"kept": 0, "rejected": 1, "error": 0, "undecided": 1}
     lost = found.loss("marked good", own.name)

@@ -240,7 +240,7 @@ def test_what_people_answer_in_label_studio_is_theirs(tmp_path: Path, workspace:
         changed,
         annotation("good", completed_by=3),
         annotation("bad", was_cancelled=True),
-        {"result": [note]},  # a note alone is no mark
+        {"result": [note]},  # A note alone is no mark.
         {**annotation("bad"), "result": [note, *annotation("bad")["result"]]},
     ]
     path = tmp_path / "export.json"
@@ -283,7 +283,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path, workspace: W
         out(workspace, "fiftyone", mine)
     assert (mine / "thesis.txt").exists()
     out(workspace, "fiftyone", tmp_path / "new")
-    out(workspace, "fiftyone", tmp_path / "new")  # its own it does replace
+    out(workspace, "fiftyone", tmp_path / "new")  # The export replaces a dataset that it wrote itself.
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -162,14 +162,14 @@ def test_markup_in_any_text_makes_no_element_and_no_attribute(
     """A page of hostile words has the elements and attributes, one by one, of the page of harmless ones."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    folder = "<planted planted=1 onclick='x'>\""  # a folder's name has no slash
+    folder = "<planted planted=1 onclick='x'>\""  # The name of a folder has no slash.
     source = page(*planted(tmp_path / "a" / folder, PLANTED))
     shown, harmless = Elements(source), Elements(page(*planted(tmp_path / "b" / "harmless", HARMLESS)))
     assert shown.found == harmless.found
     assert not {"planted", "script"} & {tag for tag, _ in shown.found}
     assert not [name for _, attributes in shown.found for name, _ in attributes if name.startswith(("on", "planted"))]
     assert shown.text.count("<script>planted</script><!-- {{ 7 * 7 }}") >= least
-    assert not shown.loose  # bidirectional controls are kept apart
+    assert not shown.loose  # Bidirectional control characters are isolated from the text around them.
     assert "\x00" not in source
 
 

@@ -79,7 +79,7 @@ def test_a_clip_that_was_not_decoded_shows_its_source(reader: Pictures, source: 
     assert isinstance(found, Strip)
     assert not found.stored
     assert found.times == pytest.approx([0.3, 0.9, 1.5, 2.1, 2.7], abs=0.1)
-    assert reader.strip_of(one, sources=False) is found  # remembered
+    assert reader.strip_of(one, sources=False) is found  # The strip is remembered.
 
 
 def test_a_source_that_is_gone_or_no_film_is_said_in_a_sentence(reader: Pictures, tmp_path: Path) -> None:

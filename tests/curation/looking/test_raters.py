@@ -25,9 +25,9 @@ def answers(both: int, first: int, second: int, neither: int) -> tuple[list[bool
 @pytest.mark.parametrize(
     ("cells", "kappa"),
     [
-        ((20, 5, 10, 15), 0.4),  # 35 of 50 agree; by chance 0.5·0.6 + 0.5·0.4 = 0.5
-        ((45, 15, 25, 15), 0.1304),  # 60 of 100; by chance 0.6·0.7 + 0.4·0.3 = 0.54
-        ((25, 35, 5, 35), 0.2593),  # the same share agrees; by chance 0.6·0.3 + 0.4·0.7 = 0.46
+        ((20, 5, 10, 15), 0.4),  # The raters agree on 35 of 50; by chance 0.5·0.6 + 0.5·0.4 = 0.5.
+        ((45, 15, 25, 15), 0.1304),  # The raters agree on 60 of 100; by chance 0.6·0.7 + 0.4·0.3 = 0.54.
+        ((25, 35, 5, 35), 0.2593),  # The same share agrees; by chance 0.6·0.3 + 0.4·0.7 = 0.46.
         ((5, 0, 0, 5), 1.0),
         ((0, 5, 5, 0), -1.0),
     ],
@@ -40,7 +40,7 @@ def test_the_kappa_of_two_raters(cells: tuple[int, int, int, int], kappa: float)
 def test_raters_who_always_say_the_same_have_no_kappa() -> None:
     assert cohen_kappa([True] * 5, [True] * 5) is None
     assert cohen_kappa([], []) is None
-    assert cohen_kappa([True] * 4, [True, True, False, True]) == 0  # agreement is what chance gives
+    assert cohen_kappa([True] * 4, [True, True, False, True]) == 0  # The agreement is exactly that of chance.
 
 
 def test_three_raters_agree_as_their_pairs_do_on_average() -> None:
@@ -56,7 +56,7 @@ def test_three_raters_agree_as_their_pairs_do_on_average() -> None:
     assert [(pair.one, pair.other, pair.clips, pair.same, pair.kappa) for pair in found.pairs] == [
         ("ada", "bob", 50, 35, pytest.approx(0.4)), ("ada", "eve", 2, 2, 1.0), ("bob", "eve", 2, 2, 1.0),
     ]  # fmt: skip
-    # Wilson's interval of 35 of 50, as R's prop.test gives it without correction
+    # Wilson's interval for 35 of 50 is the one that prop.test of R gives without correction.
     assert (found.pairs[0].low, found.pairs[0].high) == (
         pytest.approx(0.5625, abs=1e-4),
         pytest.approx(0.8090, abs=1e-4),
@@ -77,7 +77,7 @@ def test_each_clip_is_of_one_half_for_ever() -> None:
     choosing, checking = of_half(marks, "choosing"), of_half(marks, "checking")
     assert {**choosing, **checking} == marks
     assert not choosing.keys() & checking.keys()
-    assert 900 < len(choosing) < 1100  # 4.5 standard deviations
+    assert 900 < len(choosing) < 1100  # The bounds are 4.5 standard deviations from the mean.
 
 
 def test_an_audit_draws_evenly_and_keeps_what_it_drew() -> None:

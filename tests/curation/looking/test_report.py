@@ -188,7 +188,7 @@ def test_moved_gates_decide_as_decide_does(steps: list[dict[str, Tier]]) -> None
 @given(start=TIERS, moves=st.lists(st.tuples(st.sampled_from(list(MADE.filters)), gates()), min_size=1, max_size=8))
 def test_a_drag_of_small_steps_decides_as_decide_does(start: dict[str, Tier], moves: list[tuple[str, Gate]]) -> None:
     columns = Columns.of(SCORES, MADE)
-    for name, gate in moves:  # one gate at a time, as a hand does it
+    for name, gate in moves:  # A hand moves one gate at a time.
         start = {**start, "one": {**start["one"], name: gate}}
         columns.set(start)
         assert_as_decide(columns, ClipScores(SCORES.table, MADE.built), start)
@@ -242,7 +242,7 @@ def test_near_duplicates_follow_the_other_gates(tmp_path: Path, least: float, ot
     """A clip that repeats one which all tiers reject now is no repeat: as `longtake tiers` has it."""
     workspace, chosen = duplicates(tmp_path / "workspace")
     columns = Columns.load(workspace, chosen)
-    for width in (other, least):  # not only the first movement
+    for width in (other, least):  # The second movement begins from columns that were moved before.
         changed = chosen.with_gates({"one.width": Gate(low=width), "two.width": Gate(low=other)})
         columns.set(changed.tiers)
         assert_as_decide(columns, clip_scores(workspace, changed), dict(changed.tiers))
@@ -258,7 +258,8 @@ def test_a_histogram_counts_as_numpy_does() -> None:
         expected, _ = np.histogram(inside, BINS, (scale.low, scale.high))
         got = np.array(columns.histogram_of_others("one", name))
         assert got.sum() == expected.sum() == inside.size
-        assert np.abs(np.cumsum(got) - np.cumsum(expected)).max() <= 0.01 * inside.size + 1  # a value on a bin's edge
+        # A value on the edge of a bin may be counted in either bin.
+        assert np.abs(np.cumsum(got) - np.cumsum(expected)).max() <= 0.01 * inside.size + 1
 
 
 @pytest.mark.parametrize("end", ["low", "high"])
@@ -417,7 +418,8 @@ def test_strangers_words_stay_text(tmp_path: Path) -> None:
     assert "script" not in tags
     assert not [a for tag, a in page.tags if tag == "img" and not str(a.get("src")).startswith("data:image/jpeg")]
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
-    assert page.text.count("<script>alert(1)</script>") >= 8  # to be read, everywhere
+    # The page shows the text of a hostile name in every place where the name stands.
+    assert page.text.count("<script>alert(1)</script>") >= 8
     assert b"\x00" not in source
     assert max(map(len, re.findall(r"x+", page.text))) < 700
 
@@ -431,7 +433,8 @@ def test_a_clip_has_five_pictures_over_its_sub_captions(tmp_path: Path) -> None:
     assert shapes == [(180, 320, 3)] * 5
     shown = Page(view._repr_html_().encode())
     assert [tag for tag, _ in shown.tags].count("img") == 5
-    assert shown.text.count("<img src=x onerror=alert(2)>") == 7  # its address, its caption, its sub-captions
+    # The text stands in the address, the caption and the sub-captions.
+    assert shown.text.count("<img src=x onerror=alert(2)>") == 7
 
 
 def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path: Path) -> None:
@@ -456,7 +459,7 @@ def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
     views = dict(zip(rows, Looker(workspace, columns).look(list(rows.values())), strict=True))
     assert views["b"].reasons("pretrain") == ["text_similarity 0.99 is outside <= 0.98 by 0.01"]
     assert views["g"].reasons("pretrain") == ["no score yet: artifacts, text_similarity"]
-    assert "artifacts" not in views["g"].scores  # a lower bound is none
+    assert "artifacts" not in views["g"].scores  # A lower bound is no score.
     assert views["h"].reasons("pretrain") == [
         "artifacts 0.3 is outside <= 0.05 by 0.25", "no score yet: text_similarity",
     ]  # fmt: skip
@@ -529,7 +532,7 @@ def test_both_sides_of_a_threshold_have_pictures_whatever_rejected_the_clips(tmp
     workspace, chosen = crowd(tmp_path / "workspace", 40, 9, strips=True)
     source = write_report(workspace, chosen)
     near = source.partition(b'<section id="near">')[2].partition(b"</section>")[0]
-    assert near.count(b"<h3>") == 9  # thresholds of 0 to 80, among widths of 0 to 78
+    assert near.count(b"<h3>") == 9  # The widths go from 0 to 78, and the thresholds from 0 to 80.
     for end in near.split(b"<h3>")[1:]:
         for side in end.split(b"<h4>")[1:]:
             told = side.partition(b"</h4>")[2]

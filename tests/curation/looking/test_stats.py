@@ -61,7 +61,7 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
 def test_each_clip_has_the_verdict_worked_out_by_hand(workspace: Workspace) -> None:
     from longtake.curation.clip_table import clip_scores
 
-    for columns in (None, []):  # everything, and only what verdicts need
+    for columns in (None, []):  # None reads all columns, and an empty list only those that verdicts need.
         scores = clip_scores(workspace, recipe(), columns)
         letters = [name[0] for name in scores.table["clip_id"].to_pylist()]
         for tier, gates in recipe().tiers.items():
@@ -154,9 +154,10 @@ def test_scores_at_another_distance_than_the_recipes_are_told(workspace: Workspa
 
 
 def test_quantiles_are_numpys_over_the_scores_that_count(found: Statistics) -> None:
-    psnr = [row[1] for letter, row in CLIPS.items() if row[1] is not None and letter != "j"]  # j's is of an old kind
+    # The score of j has an old protocol.
+    psnr = [row[1] for letter, row in CLIPS.items() if row[1] is not None and letter != "j"]
     assert found.quantiles["psnr"] == pytest.approx([float(np.quantile(psnr, q)) for q in QUANTILES])
-    artifacts = [0.01, 0.01, 0.2, 0.01, 0.01]  # a b e i j; a lower bound is no score
+    artifacts = [0.01, 0.01, 0.2, 0.01, 0.01]  # These are a, b, e, i and j; a lower bound is no score.
     assert found.quantiles["artifacts"] == pytest.approx([float(np.quantile(artifacts, q)) for q in QUANTILES])
 
 
@@ -184,7 +185,7 @@ def test_near_misses_that_every_gate_has_a_score_of_come_first(found: Statistics
 
 
 def test_near_misses_come_closest_first_and_as_many_as_asked(workspace: Workspace, found: Statistics) -> None:
-    assert found.near_misses[0].clip_id == clip_id("b")  # 0.01 of a score that spreads by 0.2
+    assert found.near_misses[0].clip_id == clip_id("b")  # The clip is off by 0.01, at a score that spreads by 0.2.
     for most in (0, 1, 3, 4, 6):
         assert statistics(workspace, recipe(), near=most).near_misses == found.near_misses[:most]
 
@@ -205,7 +206,7 @@ def test_near_misses_are_those_of_a_plain_rule(world: World, most: int) -> None:
                 (gate,) = [name for name, what in outcome.items() if what == "failed"]
                 no_score = tuple(name for name, what in outcome.items() if what == "missing")
                 by = outside(row[gate], filters[gate], gates[gate])
-                # two tiers with other ranges of one gate are two near misses of it
+                # Two tiers with different ranges of one gate have two near misses of the clip.
                 key = alone, ids[i], f"{gate} {by}", no_score
                 expected.setdefault(key, (set(), by))[0].add(tier)
     everything = near_misses(clips, results, 10_000)
@@ -266,7 +267,7 @@ def test_every_and_another_reduction_look_into_the_details(workspace: Workspace)
     for reduce in ("mean", "every", "min", "max"):
         chosen = recipe(filters=filters | {"psnr": {"reduce": reduce}}, tiers=tiers)
         kept[reduce] = statistics(workspace, chosen).summary["tiers"]["t"]["kept"]
-    # a b g h by the mean (i has no captions: an error); b alone where each value counts
+    # The mean keeps a, b, g and h (i has no captions, so it is an error); b alone passes where each value counts.
     assert kept == {"mean": 4, "every": 1, "min": 1, "max": 4}
 
 

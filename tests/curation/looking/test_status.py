@@ -57,7 +57,7 @@ def test_rate_and_time_left_are_those_of_the_last_minutes() -> None:
 def test_a_run_that_is_silent_has_died() -> None:
     assert state_of(run(), now=2055.0) == "running"
     assert state_of(run(), now=2061.0) == "died"
-    assert state_of(run(every=30.0), now=2061.0) == "running"  # four beats
+    assert state_of(run(every=30.0), now=2061.0) == "running"  # The time without a beat is less than four beats.
     assert state_of(run(state="ended"), now=9999.0) == "ended"
 
 
@@ -111,7 +111,7 @@ def test_prometheus_reads_what_is_there() -> None:
     for name, family in families.items():
         assert family.documentation, name
         assert family.type in ("counter", "gauge"), name
-        # a counter's samples end with _total, and nothing else does
+        # The samples of a counter end with _total, and no others do.
         assert all(sample.name.endswith("_total") == (family.type == "counter") for sample in family.samples), name
 
 
@@ -139,7 +139,7 @@ def test_a_server_gives_metrics_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{place}/", timeout=10)
         server.shutdown()
-    assert len(looks) == 1  # twice within two seconds is one look
+    assert len(looks) == 1  # Two requests within two seconds are answered by one look.
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_is_no_workspace_is_refused(tmp_path: Path) -> None:
     status(str(tmp_path), "--metrics-port", "nonsense", code=3)
 
 
-@pytest.mark.slow  # a beat is five seconds, and the run is begun twice
+@pytest.mark.slow  # A beat takes five seconds, and the run is begun twice.
 def test_a_run_is_watched_from_outside_until_it_dies_and_after(tmp_path: Path) -> None:
     """At work, with a film that is no film; killed; begun again and ended. Numbers are those of the manifests."""
     bench, films = Bench(tmp_path / "bench"), tmp_path / "films"
@@ -180,7 +180,7 @@ def test_a_run_is_watched_from_outside_until_it_dies_and_after(tmp_path: Path) -
         assert seen["limited_by"]["stage"] in ("scan", None)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        text = status(place, code=1)  # at once, since its process was one of this machine
+        text = status(place, code=1)  # The status is known at once, since the process ran on this machine.
         assert "died: no beat since 20" in text
         assert f"longtake curate {films}" in text
         assert json.loads(status(place, "--json", code=1))["runs"][0]["limited_by"] is None
@@ -200,7 +200,7 @@ def test_a_run_is_watched_from_outside_until_it_dies_and_after(tmp_path: Path) -
     assert {family.name for family in text_string_to_metric_families(file.read_text())} >= {"longtake_run_up"}
 
 
-@pytest.mark.slow  # a whole run of one broken film
+@pytest.mark.slow  # The test runs a whole curation of one broken film.
 def test_errors_are_told_by_kind_and_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(PLUGIN))
     films = tmp_path / "films"
@@ -213,7 +213,7 @@ def test_errors_are_told_by_kind_and_machine(tmp_path: Path, monkeypatch: pytest
     assert "not_video" in status(place)
 
 
-@pytest.mark.slow  # a command of its own
+@pytest.mark.slow  # The test starts a command as a process of its own.
 def test_lines_of_json_are_written_while_it_watches(tmp_path: Path) -> None:
     (tmp_path / ".status").mkdir()
     from dataclasses import asdict

@@ -102,13 +102,13 @@ def test_the_film_of_a_gate_is_sorted_and_has_a_line(served: Studio) -> None:
     shown = [(clip["id"][0], clip["score"], clip["verdict"], clip["measured"]) for clip in film["clips"]]
     scores = [score for _, score, _, _ in shown]
     assert scores == sorted(scores)
-    # e and h fail another gate, c has no score, j an old one; g lacks its similarity
+    # Another gate rejects e and h; c has no score, and j an old one; g lacks its similarity.
     assert {letter for letter, *_ in shown} == set("abdg1") - {"b"}
     assert shown[-1] == ("d", 25, "rejected", False)
     assert ("g", 8, "undecided", False) in shown
     assert film["of"] == len(shown)
     line = decide(served, gate="psnr")["line"]
-    assert line == [0, len(shown) - 1]  # only d lies outside
+    assert line == [0, len(shown) - 1]  # Only d lies outside.
     pages = [served.ask("/api/film", {**question, "start": at, "count": 1}).data["clips"] for at in range(len(shown))]
     assert [clip["id"] for page in pages for clip in page] == [clip["id"] for clip in film["clips"]]
     assert served.ask("/api/film", {**question, "start": 99}).data["clips"] == []
@@ -148,13 +148,14 @@ def test_filters_by_source_address_and_caption(served: Studio) -> None:
     assert decide(served, selection={"uri": "[RED]V1"})["selected"] == 10
     assert decide(served, selection={"caption": "HERRING"})["counts"]["pretrain"]["kept"] == 1
     assert decide(served, selection={"caption": "no such words"})["selected"] == 0
-    assert decide(served, selection={"uri": ".*"})["selected"] == 0  # text, no pattern
+    assert decide(served, selection={"uri": ".*"})["selected"] == 0  # The selection is a text, not a pattern.
     assert decide(served)["selected"] == 12
 
 
 def test_another_recipe_to_hold_against(served: Studio) -> None:
     counts = decide(served, against={"recipe": "embedded"})["counts"]
-    assert counts["pretrain"]["entering"] == counts["pretrain"]["kept"]  # there, its flow is missing
+    # The flow of every clip is missing under the other recipe.
+    assert counts["pretrain"]["entering"] == counts["pretrain"]["kept"]
     question = {"tiers": TIERS, "tier": "pretrain", "against": {"recipe": "../../recipe"}}
     assert served.ask("/api/decide", question).status == 400
     assert decide(served)["counts"]["pretrain"]["entering"] == 0
@@ -185,7 +186,8 @@ def test_all_of_one_clip(served: Studio) -> None:
     assert served.ask("/api/clip", {"tier": "pretrain", "clip": "nonsense"}).status == 404
     shown = look(served, "1").data
     assert shown["uri"].startswith("/videos/<script>alert(1)</script>")
-    assert len(shown["sub_captions"][0]) == len(HOSTILE)  # all of it; the page puts it in as text
+    # The server gives the whole text; the page puts it in as text.
+    assert len(shown["sub_captions"][0]) == len(HOSTILE)
     picture = served.ask(f"/clips/{clip_id('1')}/2.jpg")
     assert (picture.headers["content-type"], picture.body[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     assert served.ask(f"/clips/{clip_id('1')}/7.jpg").status == 404
@@ -305,7 +307,7 @@ QUESTIONS = st.dictionaries(st.sampled_from(KEYS), SENSIBLE | VALUES | TIERS_GON
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=QUESTIONS | VALUES)
 def test_no_question_is_a_fault_of_the_server(played: Studio, what: str, question: Any) -> None:
-    body = json.dumps(question).encode()  # NaN and Infinity, too, as Python writes them
+    body = json.dumps(question).encode()  # Python also writes NaN and Infinity.
     assert played.ask(f"/api/{what}", body).status in (200, 400, 404), body
 
 
@@ -356,7 +358,7 @@ def test_only_marks_are_written_before_save(tmp_path: Path) -> None:
     assert yaml.safe_load(saved["yaml"])["filters"] == recipe().model_dump(mode="json")["filters"]
     done = CliRunner().invoke(app, ["tiers", target.path, "-r", saved["saved"]])
     assert done.exit_code == 0, done.output
-    with studio(target.path) as running:  # the marks are there again
+    with studio(target.path) as running:  # A new studio has the marks again.
         assert running.ask("/api/marks", {}).data["marks"] == {clip_id("a"): "good"}
 
 
@@ -383,7 +385,7 @@ def test_an_exact_threshold_survives_the_file(tmp_path: Path) -> None:
 
 def test_precision_and_recall_by_hand() -> None:
     passed = np.array([1, 1, 1, 0, 0, 0, 0], bool)
-    failed = np.array([0, 0, 0, 1, 1, 1, 0], bool)  # the last has no score
+    failed = np.array([0, 0, 0, 1, 1, 1, 0], bool)  # The last clip has no score.
     good = np.array([1, 1, 0, 1, 0, 0, 1], bool)
     found = agreement(passed, failed, good)
     assert (found.good_passed, found.bad_passed, found.good_failed, found.bad_failed) == (2, 1, 1, 2)
@@ -411,7 +413,7 @@ def test_no_threshold_agrees_better_than_the_proposed_one(marked: list[tuple[flo
         return
     assert found is not None
     assert (math.isinf(found.low), math.isinf(found.high)) == (math.isinf(gate.low), math.isinf(gate.high))
-    cuts = np.arange(-0.125, 3.3, 0.25)  # between all values there are
+    cuts = np.arange(-0.125, 3.3, 0.25)  # A cut lies between each two neighbouring values.
     lows = [-math.inf] if math.isinf(gate.low) else cuts
     highs = [math.inf] if math.isinf(gate.high) else cuts
     best = max(quality(Gate(a, b), values, good) for a, b in itertools.product(lows, highs) if a <= b)
@@ -422,7 +424,7 @@ def test_a_proposal_is_a_round_number_between_good_and_bad() -> None:
     values = np.array([10.1, 12.3, 31.7, 41.234, 52.1, 60.0])
     good = np.array([0, 0, 0, 1, 1, 1], bool)
     assert propose(Gate(low=20), values, good) == Gate(low=40)
-    assert propose(Gate(low=35), values, good) == Gate(low=35)  # nothing is gained by moving it
+    assert propose(Gate(low=35), values, good) == Gate(low=35)  # A moved end would gain nothing.
     assert propose(Gate(high=20), -values, good) == Gate(high=-40)
 
 
@@ -432,13 +434,13 @@ def test_marks_over_http(served: Studio, workspace: Workspace) -> None:
     assert marks[clip_id("b")] == "bad"
     found = served.ask("/api/agreement", {"tiers": TIERS, "tier": "pretrain"}).data
     assert (found["good"], found["bad"]) == (3, 3)
-    psnr = found["gates"]["psnr"]  # c has no psnr; d alone is stopped
+    psnr = found["gates"]["psnr"]  # The clip c has no psnr; d alone is stopped.
     assert [psnr[k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [3, 0, 1, 1]
     assert (psnr["precision"], psnr["recall"]) == (3 / 4, 1)
     low, high = psnr["precision_interval"]
-    assert (round(low, 2), round(high, 2)) == (0.30, 0.95)  # Wilson's of 3 out of 4
+    assert (round(low, 2), round(high, 2)) == (0.30, 0.95)  # Wilson's interval for 3 of 4 has these ends.
     assert psnr["silent"] == "too few marks: 3 good, 2 bad, of each 3 are needed"
-    assert found["gates"]["width"]["for_precision"] is None  # b is as wide as the good ones
+    assert found["gates"]["width"]["for_precision"] is None  # The clip b is as wide as the good ones.
     assert [found["tier"][k] for k in ("good_passed", "good_failed", "bad_passed", "bad_failed")] == [2, 0, 0, 3]
     assert served.ask("/api/mark", {"clip": "nonsense", "mark": "good"}).status == 404
     assert served.ask("/api/mark", {"clip": clip_id("a"), "mark": "<b>"}).status == 400
@@ -454,7 +456,8 @@ def test_other_recipes_over_http(served: Studio) -> None:
     assert list(rows) == [
         "a: as set here/pretrain", "b: as set here/finetune", "c: open-sora-2/preprocessing", "d: cosmos/pretrain",
     ]  # fmt: skip
-    assert rows["b: as set here/finetune"]["kept"] == 6  # a, b, g, h, j and 1 are 1920 wide, and i is an error
+    # The clips a, b, g, h, j and 1 are 1920 wide, and i is an error.
+    assert rows["b: as set here/finetune"]["kept"] == 6
     assert served.ask("/api/funnels", {"tiers": tiers, "recipes": ["nonsense"]}).status == 400
     assert served.ask("/api/funnels", {"tiers": tiers, "recipes": "cosmos"}).status == 400
     assert served.ask("/api/funnels", {"recipes": ["cosmos"]}).status == 400
@@ -498,7 +501,8 @@ def test_two_studios_on_one_workspace_lose_nothing(tmp_path: Path) -> None:
             for mark in ("bad", None, "good")
         ]
         by_clip: dict[tuple[str, str], list[tuple[Any, str, str | None]]] = {}
-        for running, letter, mark in asked:  # one clip's marks in order, clips side by side
+        # The marks of one clip are sent in order, and those of different clips at the same time.
+        for running, letter, mark in asked:
             by_clip.setdefault((running.url, letter), []).append((running, letter, mark))
 
         def ask(marks: list[tuple[Any, str, str | None]]) -> None:
@@ -607,10 +611,10 @@ def test_an_audit_draws_kept_clips_and_counts_their_marks(served: Studio) -> Non
     assert (found["kept"], sorted(clip["id"][0] for clip in found["clips"])) == (2, ["1", "a"])
     assert served.ask("/api/audit", question).data == found
     served.ask("/api/mark", {"clip": clip_id("a"), "mark": "good", "who": "auditor"})
-    served.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad", "who": "auditor"})  # was not drawn
+    served.ask("/api/mark", {"clip": clip_id("b"), "mark": "bad", "who": "auditor"})  # The clip b was not drawn.
     told = served.ask("/api/audit", question).data["told"]
     assert (told["drawn"], told["marked"], told["good"], told["share"]) == (2, 1, 1, 1.0)
-    assert round(told["low"], 2) == 0.21  # Wilson's of 1 out of 1
+    assert round(told["low"], 2) == 0.21  # Wilson's interval for 1 of 1 has this low end.
 
 
 def test_what_a_change_costs(served: Studio) -> None:
@@ -623,7 +627,7 @@ def test_what_a_change_costs(served: Studio) -> None:
     after = rows({**TIERS, "pretrain": {"width": [1280, None], "psnr": [4, 30], "artifacts": [None, 0.05]}})
     assert after["scan"] > before["scan"] or after["score"] > before["score"]
     cpu = served.ask("/api/cost", {"tiers": TIERS, "tier": "pretrain"}).data[0]["cpu_seconds"]
-    assert cpu == pytest.approx(before["scan"] * 38 / 4)  # two runs of the scan: 38 s of CPU for 4 films
+    assert cpu == pytest.approx(before["scan"] * 38 / 4)  # Two runs of the scan took 38 s of CPU for 4 films.
 
 
 # ── who gets in ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -726,7 +730,7 @@ def test_video_comes_in_ranges(tmp_path: Path) -> None:
             assert running.ask(path, range=f"bytes={number}-").status in (200, 400, 416)
             assert running.ask(path, range=f"bytes=0-{number}").status in (200, 206, 400, 416)
         assert running.ask(f"/clips/{clip_id('b')}/encoded.video").status == 404
-        assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # its file is not there
+        assert running.ask(f"/clips/{clip_id('b')}/source.video").status == 404  # The file of b does not exist.
         assert running.ask(f"/api/playing/{clip_id('a')}").data == {"what": "encoded", "start": 0, "end": None}
         assert running.ask(f"/api/playing/{clip_id('b')}").data == {"what": "source", "start": 0, "end": 15}
 

@@ -50,7 +50,7 @@ def test_other_gates_move_clips_between_the_tiers(workspace: Workspace) -> None:
     before = recipe()
     after = before.with_gates(parse_changes(["pretrain.text_similarity=off", "pretrain.psnr=[10, 30]"]))
     found = retier(workspace, before, after)
-    # kept before: a. After: b (15 dB); a is out (8 dB); d is kept by psnr and lacks its artifacts
+    # Before, a was kept. After, b is kept (15 dB), a is rejected (8 dB), and d passes psnr and lacks its artifacts.
     assert found.tiers == [TierChange("pretrain", 1, 1, 1, 1, 2), TierChange("finetune", 3, 3, 0, 0, 1)]
     assert found.settings == [
         ("tiers.pretrain.psnr", "[4, 20]", "[10, 30]"),
@@ -62,7 +62,7 @@ def test_other_gates_move_clips_between_the_tiers(workspace: Workspace) -> None:
 def test_a_tier_that_comes_or_goes_keeps_nothing_on_the_other_side(workspace: Workspace) -> None:
     tiers = {"pretrain": {"width": ">= 1280"}, "new": {"width": "<= 640"}}
     found = retier(workspace, recipe(), recipe(tiers=tiers))
-    # wide enough and no error: a b d g h j
+    # The clips a, b, d, g, h and j are wide enough and no errors.
     assert found.tiers == [
         TierChange("pretrain", 1, 6, 5, 0, 0),
         TierChange("finetune", 3, 0, 0, 3, 0),
@@ -86,7 +86,7 @@ def test_one_clip_with_its_reasons(workspace: Workspace) -> None:
     }
     assert [f["outside by"] for f in pretrain["failed"].values()] == pytest.approx([640, 5, 0.15])
     assert pretrain["no score"] == ["text_similarity"]
-    assert pretrain["alone"] is None  # three gates reject it
+    assert pretrain["alone"] is None  # Three gates reject the clip.
     assert known["captions"] is None
     assert describe_clip(workspace, recipe(), "g")["tiers"]["pretrain"]["verdict"] == "undecided"
     assert describe_clip(workspace, recipe(), "i")["tiers"]["finetune"]["verdict"] == "error"
@@ -116,7 +116,8 @@ def test_whether_one_gate_alone_rejects_a_clip(
 def test_of_a_score_above_its_gate_the_greatest_value_is_told(workspace: Workspace) -> None:
     """With `reduce: every`, the value that lies outside is shown, not the least one."""
     chosen = recipe(filters={**recipe().filters, "psnr": {"reduce": "every"}}, tiers={"t": {"psnr": "[4, 15.2]"}})
-    failed = describe_clip(workspace, chosen, "b")["tiers"]["t"]["failed"]["psnr"]  # its detail: 14.5 and 15.5
+    # The detail of the score is 14.5 and 15.5.
+    failed = describe_clip(workspace, chosen, "b")["tiers"]["t"]["failed"]["psnr"]
     assert (failed["score"], failed["outside by"]) == (15.5, pytest.approx(0.3))
 
 

@@ -34,7 +34,7 @@ def result(gate: Gate, values: list[float]) -> GateResult:
     return GateResult(gate, low, low, passed & known, known & ~passed, ~known, np.zeros(len(low), bool))
 
 
-# ten clips, good ones mostly above 40, one good one below
+# Ten clips: the good ones have values above 40, except one.
 VALUES = [10.0, 20.0, 30.0, 35.0, 38.0, 45.0, 50.0, 60.0, 70.0, 80.0]
 GOOD = np.array([False, False, False, True, False, True, False, True, True, True])
 
@@ -45,7 +45,7 @@ def test_precision_and_recall_with_their_intervals() -> None:
     assert found.precision is not None
     assert found.recall is not None
     assert (found.precision.hits, found.precision.of, found.recall.hits, found.recall.of) == (4, 5, 4, 5)
-    # Wilson's interval of 4 out of 5, as in any table of it
+    # Wilson's interval for 4 of 5 stands in any table.
     assert (round(found.precision.low, 3), round(found.precision.high, 3)) == (0.376, 0.964)
     assert found.silent is None
     assert found.clips == 10
@@ -122,7 +122,7 @@ def test_raters_who_do_not_agree_do_not_count(workspace: Workspace) -> None:
     other.add(clip_id("b"), "bad", {})
     other.add(clip_id("c"), "bad", {})
     one.add(clip_id("d"), "good", {})
-    one.add(clip_id("d"), None, {})  # taken back
+    one.add(clip_id("d"), None, {})  # The mark is taken back.
     assert agreed(workspace) == {clip_id("a"): True, clip_id("c"): False}
 
 
@@ -132,8 +132,8 @@ def test_a_tier_beside_marks(workspace: Workspace) -> None:
         marks.add(clip_id(letter), mark, {})
     marks.add("0" * 32, "good", {})  # No clip has this id.
     found = of(workspace)
-    assert (found.good, found.bad) == (3, 3)  # f is an error
-    # pretrain keeps a and rejects b, c, d, e; g is undecided, and counts for neither
+    assert (found.good, found.bad) == (3, 3)  # The clip f is an error.
+    # The tier pretrain keeps a and rejects b, c, d and e; g is undecided and counts neither as passed nor as failed.
     agreement = found.whole.agreement
     assert (agreement.good_passed, agreement.good_failed, agreement.bad_passed, agreement.bad_failed) == (1, 2, 0, 2)
     width = next(one for one in found.gates if one.gate == "width")

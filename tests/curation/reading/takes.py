@@ -11,7 +11,7 @@ import numpy as np
 from longtake.filters.base import Image
 from tests.corpus import photograph
 
-RATE = 12  # pictures a second: what a scan sees of 24 frames a second
+RATE = 12  # Pictures a second: the number that a scan sees of 24 frames a second.
 SIZE = (128, 72)
 Pictures = list[Image]
 

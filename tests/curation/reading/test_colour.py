@@ -84,7 +84,7 @@ def components(rgb: Floats, matrix: int, transfer: int) -> Floats:
     r, g, b = np.moveaxis(rgb, -1, 0)
     if matrix == 8:
         return np.stack([r / 4 + g / 2 + b / 4, -r / 4 + g / 2 - b / 4, r / 2 - b / 2], -1)
-    if matrix == 10:  # constant luminance: luma of the linear light
+    if matrix == 10:  # Matrix 10 is constant luminance: the luma is that of the linear light.
 
         def linear(v: Floats) -> Floats:
             return np.where(v < 0.0812428583, v / 4.5, ((v + 0.0992968268) / 1.0992968268) ** (1 / 0.45))
@@ -94,7 +94,7 @@ def components(rgb: Floats, matrix: int, transfer: int) -> Floats:
         u = np.where(b - y < 0, (b - y) / 1.9404, (b - y) / 1.5816)
         v = np.where(r - y < 0, (r - y) / 1.7184, (r - y) / 0.9936)
         return np.stack([y, u, v], -1)
-    if matrix == 14:  # ICtCp, of PQ
+    if matrix == 14:  # Matrix 14 is ICtCp with PQ.
         nit = pq_inverse(rgb)
         lms = nit @ (np.array([(1688, 2146, 262), (683, 2951, 462), (99, 309, 3688)]) / 4096).T
         return np.asarray(pq(lms) @ (np.array([(2048, 2048, 0), (6610, -13613, 7003), (17933, -17390, -543)]) / 4096).T)
@@ -128,7 +128,8 @@ def write(path: Path, patches: Floats, case: dict[str, Any], size: tuple[int, in
     rgb = source_rgb(patches, meant["primaries"], meant["transfer"])
     bits = int(pixel[-4:-2]) if pixel.endswith("le") else 8
     if pixel.startswith("gbrp"):
-        small = numbers(rgb[..., [1, 2, 0]] - np.array([0, 0.5, 0.5]), True, bits)  # planes of green, blue, red
+        # The planes are green, blue and red.
+        small = numbers(rgb[..., [1, 2, 0]] - np.array([0, 0.5, 0.5]), True, bits)
     else:
         small = numbers(components(rgb, case.get("meant_matrix", matrix), meant["transfer"]), full, bits)
     planes = [cv2.resize(np.ascontiguousarray(small[..., i]), size, interpolation=cv2.INTER_NEAREST) for i in range(3)]
@@ -219,7 +220,7 @@ CASES: dict[str, dict[str, Any]] = {
         "transfer": 16,
         "matrix": 14,
         "most": 13,
-    },  # red is a small difference of great numbers
+    },  # Red is a small difference of large numbers.
     "pq rgb": {"primaries": 9, "transfer": 16, "pixel": "gbrp12le"},
     "hlg": {"primaries": 9, "transfer": 18, "matrix": 9, "pixel": "yuv420p10le"},
 }
@@ -231,7 +232,7 @@ def test_keyframe_and_export_show_what_went_in(tmp_path: Path, name: str) -> Non
     info, key = keyframe(path)
     out = exported(path, tmp_path)
     assert info.tone_mapped == (CASES[name].get("transfer") in (16, 18))
-    # a chroma of 8 bits and the steps of the table are worth some levels in one channel of a saturated patch
+    # A chroma of 8 bits and the steps of the table are worth some levels in one channel of a saturated patch.
     for picture in (key, out):
         apart = np.abs(at_patches(picture) - 255 * PATCHES)
         assert apart.mean() < 1.6, apart.round(1)

@@ -251,7 +251,7 @@ def test_colours_survive(tmp_path: Path, pix_fmt: str, matrix: Colorspace | None
         stream.pix_fmt = pix_fmt
         if tag:
             stream.codec_context.colorspace = tag
-        if matrix == Colorspace.BT2020:  # alone, it would mean the gamut of BT.2020 as well
+        if matrix == Colorspace.BT2020:  # The matrix alone would also mean the gamut of BT.2020.
             stream.codec_context.color_primaries = ColorPrimaries.BT709
         stream.codec_context.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
         for number in range(12):
@@ -355,11 +355,11 @@ def test_exactly_the_frames_asked_for_from_the_start(film24: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("start", "end"),
     [
-        (1.0, 1.0 + 59.4 / 30),  # the span is too short by more than half a frame
-        (4.0, 6.0),  # the video ends
-        (-3.0, -1.0),  # before its beginning
-        (-1.0, 1.0),  # half of it before its beginning
-        (9.0, 12.0),  # after its end
+        (1.0, 1.0 + 59.4 / 30),  # The span is too short by more than half a frame.
+        (4.0, 6.0),  # The video ends before the span does.
+        (-3.0, -1.0),  # The span lies before the beginning of the video.
+        (-1.0, 1.0),  # Half of the span lies before the beginning of the video.
+        (9.0, 12.0),  # The span lies after the end of the video.
     ],
 )
 def test_a_span_that_cannot_give_its_frames(film24: Path, tmp_path: Path, start: float, end: float) -> None:
@@ -491,7 +491,7 @@ def test_a_clip_that_shows_something_else_is_found_out(film24: Path, tmp_path: P
         assert caught.value.kind == "export"
 
 
-# Choosing frames
+# The tests below are about choosing frames.
 
 
 @given(
@@ -508,7 +508,8 @@ def test_nearest_in_time_is_nearest(gaps: list[int], begin: int, fps: int, count
     assert chosen == sorted(chosen)
     for time, index in zip(wanted, chosen, strict=True):
         best = float(np.abs(times - time).min())
-        assert abs(times[index] - time) <= best + 2.001e-3  # within the millisecond in which two are equally near
+        # Two frames may be equally near within the same millisecond.
+        assert abs(times[index] - time) <= best + 2.001e-3
 
 
 def test_nearest_in_time_of_nothing() -> None:
@@ -516,7 +517,7 @@ def test_nearest_in_time_of_nothing() -> None:
     assert list(nearest_in_time([(0.0, "a")], [])) == []
 
 
-# Real clips
+# The tests below read real clips.
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="no real clips here")
@@ -535,7 +536,8 @@ def test_real_clips_show_what_their_sources_show(
     def thumb(frame: av.VideoFrame) -> npt.NDArray[np.float32]:
         rows = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
         luma = np.rot90(rows[: frame.height, : frame.width], round(frame.rotation / 90))
-        return cast(npt.NDArray[np.float32], cv2.resize(luma.astype(np.float32), (32, 32), interpolation=3))  # AREA
+        # Interpolation 3 is INTER_AREA.
+        return cast(npt.NDArray[np.float32], cv2.resize(luma.astype(np.float32), (32, 32), interpolation=3))
 
     source = CORPUS / name
     with av.open(str(source)) as container:

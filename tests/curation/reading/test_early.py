@@ -21,7 +21,7 @@ from tests.corpus import Encoding, Pictures, film
 
 RATE = 10
 HOW = Encoding(size=(96, 64), fps=RATE, gop=2 * RATE)
-BLACK, GREY, WHITE = 16, 126, 235  # luma, limited range
+BLACK, GREY, WHITE = 16, 126, 235  # Luma in the limited range.
 
 
 def recipe(grayscale: str = "[20, 180]", window: float = 6.0) -> Recipe:
@@ -59,7 +59,7 @@ def verdict(scan: VideoScan, by: Recipe) -> tuple[Verdict, list[str]]:
 @pytest.mark.parametrize(("luma", "level"), [(BLACK, 0), (WHITE, 255)])
 def test_a_film_of_one_dull_picture_is_one_rejected_row(tmp_path: Path, luma: int, level: float) -> None:
     scan = scanned(tmp_path / "dull.mp4", plain((luma, 14)), recipe())
-    assert scan.count.frames == 1  # in the pass: no more of it is decoded
+    assert scan.count.frames == 1  # The pass decodes one frame and no more.
     (clip,) = scan.clips
     assert (clip.span.start, clip.span.end) == pytest.approx((0, 14))
     assert clip.error is None
@@ -81,9 +81,9 @@ def test_all_scores_are_of_clips(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stretches", "ends"),
     [
-        ([(BLACK, 4), (GREY, 10)], [6, 12]),  # a film may begin in the dark
-        ([(BLACK, 8), (WHITE, 6)], [6, 12]),  # some clip may be half black, half white
-        ([(BLACK + 17, 14)], [6, 12]),  # a grey level of 20 is too near to the gate for keyframes to decide
+        ([(BLACK, 4), (GREY, 10)], [6, 12]),  # A film may begin in the dark.
+        ([(BLACK, 8), (WHITE, 6)], [6, 12]),  # A clip may be half black and half white.
+        ([(BLACK + 17, 14)], [6, 12]),  # A grey level of 20 is too near to the gate for keyframes to decide.
     ],
 )
 def test_what_some_clip_may_pass_is_read(tmp_path: Path, stretches: list[tuple[int, int]], ends: list[float]) -> None:

@@ -206,7 +206,7 @@ def server(film: Path) -> Iterator[Faulty]:
 def test_a_web_server_that_fails_at_once_or_later(
     server: Faulty, film: Path, fault: str, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("LEAST", "MOST"):  # in pieces so small that some come late
+    for name in ("LEAST", "MOST"):  # Pieces this small let some arrive late.
         monkeypatch.setattr(ahead, name, 4096)
     server.fault, server.after = fault, after
     with pytest.raises(VideoError) as told:

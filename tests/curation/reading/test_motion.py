@@ -24,7 +24,7 @@ from tests.filters.pictures import crop
 
 RATE = 25
 SIZE = (480, 270)
-SECONDS = 20  # a window of 15 s, and a rest
+SECONDS = 20  # Seconds: a window of 15 s, and a rest.
 PLACES = {
     "moves at its keyframes only": halting(SECONDS * RATE, 3 * RATE, slow=3, fast=0),
     "moves between its keyframes only": halting(SECONDS * RATE, 3 * RATE, slow=0, fast=4),
@@ -90,7 +90,7 @@ def test_pairs_lie_half_a_second_apart_all_over_the_clip(films: dict[str, Path],
     assert motion.partner_times - motion.times == pytest.approx(np.full(15, 0.5), abs=0.041)
     assert motion.first.shape == motion.second.shape == (15, SIZE[1], SIZE[0])
     for keyframe, time in zip(sample.keyframes, sample.times, strict=True):
-        (at,) = np.flatnonzero(np.abs(motion.times - time) < 1e-6)  # the stored pairs are among them
+        (at,) = np.flatnonzero(np.abs(motion.times - time) < 1e-6)  # The stored pairs are among the times.
         assert np.abs(motion.first[at].astype(int) - grey(keyframe)).mean() < 1.5
 
 
@@ -112,11 +112,14 @@ def test_what_becomes_of_the_rest_of_a_shot(
 @pytest.mark.parametrize(
     ("splitting", "seconds"),
     [
-        ({"min_seconds": 6, "window_seconds": 6}, (17.9, 18.5)),  # two seconds are left, too few for any clip
-        ({"min_seconds": 1, "window_seconds": 6}, (18.9, 20)),  # a cut could begin a clip until a second before the end
+        # Two seconds are left, which is too short for any clip.
+        ({"min_seconds": 6, "window_seconds": 6}, (17.9, 18.5)),
+        # A cut could begin a clip until a second before the end.
+        ({"min_seconds": 1, "window_seconds": 6}, (18.9, 20)),
         ({"min_seconds": 6, "window_seconds": 6, "longer": "trim"}, (13.9, 14.5)),
-        ({"min_seconds": 6, "window_seconds": 6, "longer": "faster"}, (19.8, 20)),  # the last clip takes the rest
-        ({"min_seconds": 30, "window_seconds": 30}, (19.8, 20)),  # no clip at all: the whole of it stands for the film
+        ({"min_seconds": 6, "window_seconds": 6, "longer": "faster"}, (19.8, 20)),  # The last clip takes the rest.
+        # The film has no clip at all: one row of the whole film stands for it.
+        ({"min_seconds": 30, "window_seconds": 30}, (19.8, 20)),
     ],
 )
 def test_no_more_is_decoded_than_can_become_clips(

@@ -50,7 +50,7 @@ def test_made_files_as_they_were_made(tmp_path: Path, suffix: str, degrees: int)
     path = tmp_path / f"turned{suffix}"
     film(path, pan("street", (2, 0), size=SMALL, count=3), Encoding(size=SMALL, rotation=degrees))
     assert read(path) == decoded_rotations(path)
-    assert list(read(path).values()) == [-degrees % 360]  # PyAV counts the other way round
+    assert list(read(path).values()) == [-degrees % 360]  # PyAV counts the angle the other way round.
 
 
 def test_index_in_front_and_behind(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_index_in_front_and_behind(tmp_path: Path) -> None:
 
 
 def test_several_tracks(corpus: Corpus) -> None:
-    found = read(corpus["film_with_cover"])  # the film, its cover and its sound
+    found = read(corpus["film_with_cover"])  # The tracks are the film, its cover and its sound.
     assert len(found) >= 2
     assert set(found.values()) == {0}
 
@@ -100,7 +100,7 @@ def check(data: bytes) -> dict[int, int]:
     file = CountedFile(data)
     found = {track: shown.rotation for track, shown in track_orientations(file).items()}
     assert all(isinstance(track, int) and angle in (0, 90, 180, 270) for track, angle in found.items())
-    assert file.reads <= len(data) / 4 + 3  # each box has 8 bytes at least, and is looked at twice at most
+    assert file.reads <= len(data) / 4 + 3  # Each box has at least 8 bytes and is read at most twice.
     return found
 
 
@@ -164,8 +164,8 @@ def test_tracks_as_the_standard_writes_them(tracks: list[tuple[int, int, bool]])
 # ---------------------------------------------------------------------------------------------------------------------
 # Mirrors
 
-# a, b, c, d of a display matrix, and what it makes of a picture, by the picture's corners (top left, top right, bottom left,
-# bottom right). What ffmpeg's autorotation does with each was looked at.
+# The numbers a, b, c and d of a display matrix, and the corners of the picture that it makes (top left, top right, bottom left,
+# bottom right). The pictures that ffmpeg's autorotation makes were looked at.
 ORIENTATIONS = {
     "rot0": ((1, 0, 0, 1), "ABCD"),
     "rot90": ((0, 1, -1, 0), "CADB"),

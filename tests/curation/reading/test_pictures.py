@@ -22,8 +22,8 @@ from longtake.filters.base import Image
 from tests.corpus import photograph
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 170, 40), "blue": (20, 40, 210), "sand": (194, 178, 128)}
-LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}  # Kr, Kb
-TAGS = {"601": 6, "709": 1, "none": 2}  # ITU-T H.273: SMPTE 170M, BT.709, unspecified
+LUMA = {"601": (0.299, 0.114), "709": (0.2126, 0.0722)}  # Kr and Kb of each matrix.
+TAGS = {"601": 6, "709": 1, "none": 2}  # The numbers of ITU-T H.273: SMPTE 170M, BT.709, unspecified.
 Picture = npt.NDArray[np.uint8]
 
 
@@ -113,7 +113,7 @@ def test_thumbnail_sizes(width: int, height: int) -> None:
     thumb = thumbnail(av.VideoFrame(width, height, "yuv420p"))
     long_side, factor = max(thumb.shape[:2]), max(width, height) / max(thumb.shape[:2])
     assert long_side <= 2 * THUMB_SIDE
-    assert long_side >= min(THUMB_SIDE - 2, max(width, height) - 1)  # sizes are even
+    assert long_side >= min(THUMB_SIDE - 2, max(width, height) - 1)  # Sizes are even.
     for side, original in zip(thumb.shape[1::-1], (width, height), strict=True):
         assert abs(side - original / factor) <= 3
 
@@ -142,7 +142,7 @@ def test_analysis_size(width: int, height: int, rotation: int, aspect: Fraction)
     info = VideoInfo(*shown, width, height, rotation, 24.0, 1.0, 0.0, 24, 1, "h264", "yuv420p", "mov", False)
     size = AnalysisFrames(info).size
     if max(shown) <= ANALYSIS_SIDE:
-        assert size == (max(2, shown[0]), max(2, shown[1]))  # never enlarged
+        assert size == (max(2, shown[0]), max(2, shown[1]))  # A small picture is never enlarged.
     else:
         assert max(size) == ANALYSIS_SIDE
         scale = ANALYSIS_SIDE / max(shown)
@@ -171,7 +171,7 @@ def test_analysis_frames_are_upright_and_square(
     assert picture.shape == (expected[1], expected[0], 3)
     assert picture.flags.c_contiguous
     corners = np.array(list(COLOURS.values())).reshape(2, 2, 3)
-    upright = np.rot90(corners, -rotation // 90)  # rotation is clockwise, rot90 turns the other way
+    upright = np.rot90(corners, -rotation // 90)  # The rotation is clockwise, and rot90 turns the other way.
     assert_colours(in_quarters(picture), upright.reshape(4, 3), within=3)
 
 
@@ -232,7 +232,7 @@ def test_small_frames_are_yuv_of_eight_bits() -> None:
     small = AnalysisFrames(info_of(frame)).shrink(frame)
     assert (small.format.name, small.width, small.height) == ("yuv420p", 960, 540)
     turned = AnalysisFrames(replace(info_of(frame, 90))).shrink(frame)
-    assert (turned.width, turned.height) == (960, 540)  # turned only when one is chosen
+    assert (turned.width, turned.height) == (960, 540)  # A frame is turned only when it is chosen.
 
 
 def test_a_picture_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> None:

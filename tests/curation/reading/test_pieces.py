@@ -141,7 +141,7 @@ def require_equal(path: Path, by: Recipe, order: int = 0) -> VideoScan:
 def test_a_take_over_a_seam_gives_windows_anew(tmp_path: Path) -> None:
     scan = require_equal(Film((24.0,)).made(tmp_path), recipe())
     (seam,) = seams_of(str(tmp_path / "film.mp4"), recipe())
-    anew = seam + 2 + 3.75  # the handover, and what a take may go on behind it
+    anew = seam + 2 + 3.75  # The handover takes 2 s, and a take may go on for 3.75 s behind it.
     assert scan.pieces == 2
     assert scan.cuts == []
     starts = [clip.span.start for clip in scan.clips]
@@ -204,12 +204,12 @@ FILMS = st.builds(
 )
 
 
-@pytest.mark.slow  # a film of half a minute is made and read twice for each example
+@pytest.mark.slow  # A film of half a minute is made and read twice for each example.
 @settings(max_examples=6)
 @given(FILMS, st.sampled_from(["windows", "trim", "faster"]), st.integers(0, 5))
-@example(Film((40.0,)), "windows", 1)  # one take over all seams
+@example(Film((40.0,)), "windows", 1)  # One take crosses all seams.
 @example(Film((9.0, 2.0, 9.5, 30.0), soft=True, gop=33, open_gop=True, name="film.mkv"), "faster", 2)
-@example(Film((0.4,) * 90), "windows", 3)  # no clip at all
+@example(Film((0.4,) * 90), "windows", 3)  # The film has no clip at all.
 def test_pieces_equal_one_go(some: Film, longer: str, order: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert require_equal(some.made(Path(folder)), recipe(longer=longer), order).pieces > 1
@@ -220,7 +220,7 @@ def test_a_piece_of_a_remote_film_fetches_its_own_bytes(tmp_path: Path, monkeypa
     path = Film((9.0, 6.0, 8.0, 5.0, 6.0, 9.0, 5.0)).made(tmp_path)
     by, size = recipe(), path.stat().st_size
     seams = seams_of(str(path), by)
-    monkeypatch.setattr(ahead, "LEAST", 1024)  # the film has 20 KB a second: a hundredth of a real one
+    monkeypatch.setattr(ahead, "LEAST", 1024)  # The film has 20 KB a second, a hundredth of a real one.
     monkeypatch.setattr(ahead, "MOST", 16_384)
     monkeypatch.setattr(av, "open", small_buffer(av.open))
     with av.open(str(path)) as container:

@@ -98,7 +98,8 @@ def test_the_scan_sees_what_the_export_shows(tmp_path: Path) -> None:
 
 
 def test_what_stands_still_keeps_all_of_its_lines(tmp_path: Path) -> None:
-    fine = np.tile(np.array([[60], [200]], np.uint8), (SIZE[1] // 2, SIZE[0]))  # lines of two greys: nothing moves
+    # The lines have two greys, and nothing moves.
+    fine = np.tile(np.array([[60], [200]], np.uint8), (SIZE[1] // 2, SIZE[0]))
     still = list(read(film(tmp_path / "film.mp4", True, [fine] * 24), all_frames=True).values())
     assert np.abs(still[6] - fine).mean() < 3
 

@@ -42,7 +42,7 @@ def test_round_trip(marks: bool) -> None:
     after = load_sample(stored)
     assert stored.clip_id == "a clip"
     for a, b in zip([*after.keyframes, *after.partners], [*before.keyframes, *before.partners], strict=True):
-        assert psnr(a, b) > 32  # colour is stored at half the size
+        assert psnr(a, b) > 32  # Colour is stored at half the size.
         assert psnr(grey(a), grey(b)) > 38
     assert after.keyframes.dtype == np.uint8
     np.testing.assert_array_equal(after.times, before.times)

@@ -23,7 +23,7 @@ from longtake.curation.reading.sampling import (
 from longtake.curation.recipe import Longer
 
 Spans = list[tuple[float, float]]
-CLOSE = 1e-5  # s; plans may round
+CLOSE = 1e-5  # Seconds: plans may round by this.
 seconds = st.floats(0.5, 60)
 starts = st.floats(0, 10_000)
 
@@ -127,14 +127,14 @@ def test_the_second_picture_of_a_pair_lies_in_the_clip(start: float, length: flo
     assert found == sorted(found)
     assert span.start <= found[0]
     assert found[-1] + 0.5 < span.end
-    assert np.diff(found).max(initial=0) <= length / count + CLOSE  # spread over the whole clip
+    assert np.diff(found).max(initial=0) <= length / count + CLOSE  # The samples are spread over the whole clip.
 
 
 @given(st.floats(0.1, 100), st.integers(2, 50), st.floats(0.01, 10))
 def test_grid_step(window: float, count: int, partner: float) -> None:
     step = grid_step(window, count, partner)
-    assert partner / step == pytest.approx(round(partner / step))  # a keyframe's partner lies on the grid too
-    assert step <= window / count / 2 * (1 + 1e-6)  # two in each segment
+    assert partner / step == pytest.approx(round(partner / step))  # The partner of a keyframe lies on the grid, too.
+    assert step <= window / count / 2 * (1 + 1e-6)  # Each segment has at least two places of the grid.
     coarser = partner / (round(partner / step) - 1) if round(partner / step) > 1 else math.inf
     assert coarser > window / count / 2 * (1 - 1e-6)  # There are no more of them than needed.
 
@@ -201,7 +201,7 @@ def test_wishes_in_the_middle_of_a_video(times: list[float], step: float, data: 
     for moment in future:
         found = buffer.near(moment, Span(0, math.inf))
         assert found is not None
-        # a wish for this very moment is past already: the frame of now may have been left out
+        # The buffer is asked for this very moment after its frame has passed: that frame may have been left out.
         best = min(abs(time - moment) for time in times)
         assert abs(found[0] - moment) == best or moment in times
 
@@ -214,7 +214,7 @@ def test_it_holds_one_frame_per_moment_at_most(times: list[float], step: float, 
     for time in times:
         buffer.push(time, time)
     buffer.finish()
-    assert shrunk == sorted(set(shrunk))  # each frame is made small once, and only if it is kept
+    assert shrunk == sorted(set(shrunk))  # Each frame is made small once, and only if it is kept.
     assert len(buffer) == len(shrunk) <= min(len(times), (times[-1] - times[0]) / step + len(wanted) + 3)
 
 

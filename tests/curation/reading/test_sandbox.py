@@ -43,7 +43,7 @@ def leave(status: int) -> None:
 
 
 def hang() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a codec does not listen either
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # A codec does not listen to signals either.
     time.sleep(600)
 
 
@@ -95,7 +95,7 @@ def nap(seconds: float) -> str:
 
 
 def talk() -> str:
-    print("to standard output")  # must not get between parent and child
+    print("to standard output")  # The text must not reach the pipe between parent and child.
     return "quiet"
 
 
@@ -156,7 +156,8 @@ def test_what_a_decoder_stands_in_line_for_a_cpu_is_not_held_against_its_film(
     shared.run(add, (0, 0), EASY)
     told: list[float] = []
     monkeypatch.setattr(shared, "_allowed", told.append)
-    in_line = iter([5.0, 7.0])  # before the job, and when its half second is over: two of these it had no CPU
+    # Seconds in line before the job, and when its half second is over: in between, the job had no CPU for 2 s.
+    in_line = iter([5.0, 7.0])
     monkeypatch.setattr(sandbox, "_seconds_in_line", lambda pid: next(in_line, 7.0))
     assert shared.run(nap, (1.5,), Limits(seconds=0.5, memory_mib=1024)) == "rested"
     assert told == [2.0], "whoever watches the worker knows"
@@ -214,7 +215,7 @@ def test_a_job_may_ask_for_more_time_and_no_more(shared: Sandbox) -> None:
     shared.run(add, (0, 0), EASY)
     little = Limits(seconds=1.0, memory_mib=1024)
     assert shared.run(ask_for, (60, 2.0), little) == "done"
-    assert kind_of(shared, ask_for, 0.2, 60) == "timeout"  # it may also ask for less
+    assert kind_of(shared, ask_for, 0.2, 60) == "timeout"  # A job may ask for less time, too.
 
 
 def test_outside_of_a_sandbox_nobody_is_asked() -> None:
@@ -224,7 +225,7 @@ def test_outside_of_a_sandbox_nobody_is_asked() -> None:
 def test_a_child_that_died_between_jobs(shared: Sandbox) -> None:
     child = shared.run(my_pid, (), EASY)
     os.kill(child, signal.SIGKILL)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # leaves it for the sandbox to find
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # The dead child is left for the sandbox to find.
     assert shared.run(my_pid, (), EASY) != child
 
 

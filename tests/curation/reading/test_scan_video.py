@@ -46,9 +46,9 @@ from tests.corpus import (
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 WHOLE = [name for name, case in CASES.items() if not case.truth.error]
-SINGLE = [name for name in WHOLE if len(CASES[name].truth.clips) == 1]  # one take, one clip
+SINGLE = [name for name in WHOLE if len(CASES[name].truth.clips) == 1]  # One take gives one clip.
 SLOW_CUTS = ["dissolve", "fade"]
-TRIM = 3  # frames
+TRIM = 3  # Frames.
 KINDS = {  # Kinds of error of the corpus' files that are no video.
     "empty": "empty",
     "garbage": "not_video",
@@ -133,7 +133,7 @@ def test_clips(full: Callable[[str], Scanned], name: str) -> None:
     """Where the corpus says; next to a cut, trimmed by what the recipe says and a decoded frame."""
     truth, scan = CASES[name].truth, full(name).scan
     assert scan.cuts == pytest.approx(truth.cuts, abs=2 / truth.fps)
-    if not truth.clips:  # the whole of it, as one row with its reason
+    if not truth.clips:  # The whole film is one row with its reason.
         (clip,) = scan.clips
         assert (clip.span.start, clip.span.end) == pytest.approx((0, truth.duration), abs=0.02)
         return
@@ -210,10 +210,10 @@ def test_borders_and_marks(full: Callable[[str], Scanned], name: str) -> None:
     side = truth.width if name == "pillarbox" else truth.height
     if truth.marks:
         _, _, wide, high = BADGE
-        rim = 5 / HD[0] * high / HD[1] * 2 + 5 / HD[1] * wide / HD[0] * 2  # five pixels on each side
+        rim = 5 / HD[0] * high / HD[1] * 2 + 5 / HD[1] * wide / HD[0] * 2  # The rim is five pixels on each side.
         assert truth.marks - rim <= found <= truth.marks + rim
     elif truth.text:
-        assert found > 0.05  # letters that stay where they are: marks, in the scan's lower bound
+        assert found > 0.05  # Letters that stay in their place count as marks in the lower bound of the scan.
     else:
         assert found == pytest.approx(truth.borders, abs=2 / side)
 
@@ -253,7 +253,7 @@ def test_sample_times_of_single_takes(full: Callable[[str], Scanned], name: str)
     ((span, stored),) = full(name).kept
     half = 1 / truth.fps + 1e-3
     if name == "vfr":
-        half = 1 / 24 + 1e-3  # two of its longer frames
+        half = 1 / 24 + 1e-3  # Two of the longer frames last this long.
     for i, (time, later) in enumerate(zip(stored.times, stored.partner_times, strict=True)):
         assert time == pytest.approx(span.start + span.seconds * (i + 0.5) / 5, abs=half)
         assert later == pytest.approx(time + GAP, abs=2 * half)
@@ -370,7 +370,7 @@ def test_nothing_is_measured_after_the_last_tier_is_lost(
     assert len(clip.scores) < len(complete.scores) or gate == "flow"
     for key, measured in clip.scores.items():
         assert measured.protocol == complete.scores[key].protocol
-        # OpenCV's threads add up in any order: the last digits of DIS flow differ
+        # The threads of OpenCV add up in any order, so the last digits of DIS flow differ.
         assert measured.score.detail == pytest.approx(complete.scores[key].score.detail, rel=1e-6)
 
 
@@ -424,7 +424,7 @@ def test_spans_beyond_the_end(corpus: Corpus) -> None:
     assert beyond is not None
     assert beyond.kind == "missing"
     assert "before this clip" in str(beyond)
-    assert longer is not None  # most of its moments do not exist
+    assert longer is not None  # Most moments of this span do not exist.
     assert [span for span, _ in result.kept] == [Span(0, 15.5)]
 
 
@@ -462,7 +462,8 @@ def test_without_a_gate_on_its_length_a_short_film_is_no_clip(corpus: Corpus, al
     assert clip.error.kind == "too_short"
     assert "splitting.min_seconds" in str(clip.error)
     assert not clip.has_frames
-    loose = {tier: {"duration": Gate(low=5)} for tier in ("pretrain", "finetune")}  # looser than min_seconds
+    # The gate is looser than min_seconds.
+    loose = {tier: {"duration": Gate(low=5)} for tier in ("pretrain", "finetune")}
     (clip,) = scanned(corpus["too_short"], recipe(tiers=loose), all_scores=all_scores).scan.clips
     assert clip.error is not None
 
@@ -495,7 +496,7 @@ def test_trim(corpus: Corpus) -> None:
 
 def test_a_header_that_lies_about_the_rate_is_corrected(tmp_path: Path) -> None:
     path = tmp_path / "lie.mkv"
-    how = Encoding(size=SMALL, fps=48, ticks=(2,))  # says 48, and shows 24
+    how = Encoding(size=SMALL, fps=48, ticks=(2,))  # The header says 48 frames a second, and the film shows 24.
     with av.open(str(path), "w") as out:
         feed(out, add_video(out, how), pan("table", (2, 0), (600, 60), SMALL, 96), how)
     with open_video(str(path)) as video:
@@ -549,9 +550,9 @@ def test_what_is_held_does_not_grow_with_the_video(
         scan = scanned(long_film(tmp_path / f"{seconds}.mp4", seconds), by).scan
         assert len(scan.clips) == seconds // 15
         peaks.append(most)
-    # pictures are described 16 at once and judged 32 at once: where that falls in a window differs by some frames
+    # Pictures are described 16 at once and judged 32 at once, so the place in a window differs by some frames.
     assert peaks[1] <= peaks[0] + 16
-    # a window of 15 s in moments half a second apart, what detectors are late, and what is trimmed
+    # Moments lie half a second apart: 15 s of a window, and some seconds by which detectors are late or clips are trimmed.
     assert peaks[1] <= (15 + 8) / 0.5 + 16, peaks
 
 
@@ -596,7 +597,7 @@ def test_a_bomb_ends_at_the_memory_limit(sandbox: Sandbox, corpus: Corpus) -> No
     """Merely opening it takes 768 MB."""
     with pytest.raises(VideoError) as caught:
         sandbox.run(scan_in_child, (str(corpus["enormous"]),), Limits(120, 400))
-    assert caught.value.kind in ("memory", "too_large")  # whichever is seen first
+    assert caught.value.kind in ("memory", "too_large")  # Either limit may be seen first.
     assert isinstance(outcome(sandbox, corpus["quicktime"]), VideoScan)
 
 
@@ -632,14 +633,14 @@ def test_a_decode_bomb_ends_at_the_time_limit(sandbox: Sandbox) -> None:
     assert outcome(sandbox, path, seconds=3) == "timeout"
 
 
-READ = {  # width, height, s, packets
+READ = {  # Width, height, seconds, packets.
     "edge/decord_rot0.mov": (568, 320, 0.1, 3),
     "edge/decord_rot90.mov": (320, 568, 0.1, 3),
     "edge/decord_rot180.mov": (568, 320, 0.1, 3),
     "edge/psd_delayed_start.mp4": (480, 320, 0.96, 24),
     "edge/vide_ogv_partial.ogv": (320, 240, 10, 249),
     "edge/vide_ogv_sendpacket.ogv": (800, 450, 10, 238),
-    "edge/kvs_equal_timecode.mkv": (1280, 674, 9.96, 239),  # two recordings, joined: each starts its clock anew
+    "edge/kvs_equal_timecode.mkv": (1280, 674, 9.96, 239),  # Two recordings are joined, and each starts its clock anew.
     "edge/kvs_noninc_timecode.mkv": (960, 720, 11.95, 358),
 }
 
@@ -734,7 +735,8 @@ def test_a_clip_of_a_list_is_sought_and_no_more_read_than_its_own(
             assert shown(picture) == round(time * 10)
         assert np.abs(sample.times - np.array(centres(span, 5))).max() <= 0.15
         assert (sample.partner_times > sample.times).all()
-    assert result.scan.count.packets < 10 * (20 + 2) + 3 * 4 * 20  # their own, and some groups of pictures
+    # The packets are those of the spans, and of some groups of pictures beside them.
+    assert result.scan.count.packets < 10 * (20 + 2) + 3 * 4 * 20
     with av.open(str(numbered)) as container:
         packets = sorted((p.pts * float(p.time_base), p.size) for p in container.demux(video=0) if p.pts is not None)
     own = sum(size for time, size in packets if 98 <= time < 104 or 258 <= time < 282)

@@ -70,7 +70,7 @@ def test_doubt_is_high_around_a_cut_and_low_elsewhere() -> None:
     cuts_of(take("chelsea", 5, 1) + take("coffee", 5, 2), detector)
     assert detector.doubt(4, 6) > 0.7
     assert detector.doubt(0, 4.9) < 0.5
-    assert detector.doubt(5, 10) < 0.5  # the cut lies between two pictures, one of which is not within
+    assert detector.doubt(5, 10) < 0.5  # The cut lies between two pictures, one of which is not within the span.
     detector.forget(5)
     assert detector.doubt(0, 5) == 0
 

@@ -45,8 +45,8 @@ def cuts_in(frames: list[tuple[float, Image]], detector: CutDetector) -> list[Cu
     settled = detector.settled
     for time, thumb in frames:
         new = detector.push(time, thumb)
-        assert all(settled <= cut.start < cut.end <= time for cut in new)  # none starts before what was settled
-        assert settled <= detector.settled <= time  # no word is taken back, and nothing known of the future
+        assert all(settled <= cut.start < cut.end <= time for cut in new)  # No cut starts before the settled time.
+        assert settled <= detector.settled <= time  # A settled time is never taken back, and never lies in the future.
         settled = detector.settled
         found += new
     last = detector.finish()
@@ -91,7 +91,7 @@ def test_hard_cuts_between_short_shots(tmp_path: Path, kind: str) -> None:
     expected = [around(sum(lengths[: i + 1]) / 24, frames) for i in range(len(lengths) - 1)]
     (detector,) = detectors(kind)
     found = cuts_in(frames, detector)
-    if kind == "transnetv2":  # counts the last frame of a shot in
+    if kind == "transnetv2":  # The network counts the last frame of a shot as part of the cut.
         assert len(found) == len(expected)
         for cut, truth in zip(found, expected, strict=True):
             assert truth.start - 0.2 < cut.start <= truth.start
@@ -143,7 +143,7 @@ def assemble(plan: list[tuple[int, int, float]], gap: float) -> list[tuple[float
 def test_no_cut_starts_before_what_is_settled(plan: list[tuple[int, int, float]], gap: float) -> None:
     frames = assemble(plan, gap)
     for detector in (*detectors("content"), *detectors("adaptive", dissolves=True)):
-        cuts_in(frames, detector)  # it asserts that
+        cuts_in(frames, detector)  # The function `cuts_in` asserts that.
 
 
 @pytest.mark.parametrize("kind", HARD)
@@ -165,7 +165,7 @@ def test_memory_does_not_grow(kind: str) -> None:
             thumb = np.roll(PHOTOS[i // 100 % 4], i, axis=1)
             for each in (detector, *others):
                 each.push(i / 24, thumb)
-            if i in (450, 850):  # at the same place of the windows that some look at
+            if i in (450, 850):  # The two places are alike in the windows that some detectors look at.
                 held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()

@@ -58,11 +58,11 @@ def test_where_nobody_looks_nothing_is_known(tmp_path: Path) -> None:
     for splitting in ({"detector": "none"}, {"detector": "content", "dissolves": False}):
         (clip,) = scanned(path, **splitting).clips
         assert "shot_confidence" not in clip.scores
-        assert clip.has_frames  # not known is not failed
+        assert clip.has_frames  # A score that is not known does not reject the clip.
 
 
 @pytest.mark.campaign
-@pytest.mark.slow  # four real films are decoded
+@pytest.mark.slow  # The test decodes four real films.
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
 @pytest.mark.parametrize("name", REAL)
 def test_real_film(name: str) -> None:

@@ -18,9 +18,9 @@ from longtake.curation.reading.sound import read_sound
 from longtake.curation.recipe import parse_recipe
 
 FPS = 25
-EVENTS = (0.4, 1.6, 2.4, 3.6)  # s: flashes and beeps begin
-LONG = 0.12  # s, that each of them lasts
-STEP = 0.020  # s, by which sound and picture may be apart
+EVENTS = (0.4, 1.6, 2.4, 3.6)  # Seconds at which flashes and beeps begin.
+LONG = 0.12  # Seconds that each of them lasts.
+STEP = 0.020  # Seconds by which sound and picture may be apart.
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def cut(path: Path, start: float, end: float, target: Path, **how: Any) -> Encod
 
 def assert_in_step(clip: Path, wanted: Sequence[float]) -> None:
     shown, heard = flashes(clip), beeps(clip)
-    assert shown == pytest.approx(wanted, abs=0.021)  # a picture lasts 40 ms, and the nearest is shown
+    assert shown == pytest.approx(wanted, abs=0.021)  # A picture lasts 40 ms, and the nearest one is shown.
     assert heard == pytest.approx(wanted, abs=STEP)
 
 
@@ -162,9 +162,9 @@ def test_another_rate_of_pictures_stays_in_step(tmp_path: Path, how: dict[str, A
 @pytest.mark.parametrize(
     ("sound", "heard", "covered"),
     [
-        ((0.0, 2.0), (0.4, 1.6), 0.5),  # it ends before the picture does
-        ((1.0, 4.0), (1.6, 2.4, 3.6), 0.75),  # it begins late
-        ((0.0, 6.0), EVENTS, 1.0),  # it goes on
+        ((0.0, 2.0), (0.4, 1.6), 0.5),  # The sound ends before the picture does.
+        ((1.0, 4.0), (1.6, 2.4, 3.6), 0.75),  # The sound begins late.
+        ((0.0, 6.0), EVENTS, 1.0),  # The sound goes on after the picture.
     ],
 )
 def test_what_is_missing_is_silence(
@@ -184,9 +184,9 @@ def test_loudness_and_silence_are_of_what_is_kept(tmp_path: Path) -> None:
     path = Made(".mkv", "pcm_s16le").write(tmp_path)
     whole = read_sound(str(path), 0.0, 4.0, keep=False)
     beep = read_sound(str(path), 0.4, 0.12, keep=False)
-    assert whole.silence == pytest.approx(1 - 8 / 40, abs=0.03)  # each beep is in two tenths of a second
+    assert whole.silence == pytest.approx(1 - 8 / 40, abs=0.03)  # Each beep lies in two tenths of a second.
     assert beep.silence == 0.0
-    assert not whole.audible  # only measured
+    assert not whole.audible  # The sound was only measured.
     assert -20 < whole.loudness < -5
 
 

@@ -23,7 +23,7 @@ from longtake.manifests.ids import video_id
 from tests.corpus import SMALL, Encoding, Picture, film, plain
 
 RATE, SECONDS = 24, 12.0
-HOW = Encoding(size=SMALL, gop=RATE)  # a keyframe of the container each second
+HOW = Encoding(size=SMALL, gop=RATE)  # The container has a keyframe each second.
 
 
 def brighter(frames: int = int(RATE * SECONDS), size: tuple[int, int] = SMALL) -> Iterator[Picture]:
@@ -72,9 +72,9 @@ def scanned(tmp_path: Path, tier: dict[str, Gate], spans: list[dict[str, Any]] |
 @pytest.mark.parametrize(
     ("tier", "frames", "seconds"),
     [
-        ({"fps": Gate(low=1)}, True, 10),  # kept so far
-        ({"psnr": Gate(low=90)}, False, 10),  # rejected in the pass
-        ({"grayscale": Gate(low=250)}, False, SECONDS),  # by the keyframes of its container
+        ({"fps": Gate(low=1)}, True, 10),  # The clip is kept so far.
+        ({"psnr": Gate(low=90)}, False, 10),  # The clip is rejected in the pass.
+        ({"grayscale": Gate(low=250)}, False, SECONDS),  # The clip is rejected by the keyframes of its container.
     ],
 )
 def test_a_clip_has_a_strip_whatever_rejects_it(
@@ -153,7 +153,7 @@ def test_pictures_of_any_shape_have_one_size(height: int, width: int) -> None:
 
 
 def test_glimpses_are_the_nearest_frames_each_once() -> None:
-    glimpses = Glimpses(Span(0, 10), 5)  # 1, 3, 5, 7, 9
+    glimpses = Glimpses(Span(0, 10), 5)  # The glimpses are wanted at 1, 3, 5, 7 and 9 s.
     for moment in (0.0, 0.9, 2.0, 5.4, 5.1, 9.9):
         glimpses.push(moment, np.full((20, 40, 3), round(20 * moment), np.uint8))
     strip = glimpses.strip()

@@ -60,7 +60,7 @@ def test_what_an_edit_list_leaves_out_is_never_shown(tmp_path: Path, how: dict[s
     data = bytearray(film(tmp_path / "whole.mp4").read_bytes())
     at = (
         data.index(b"elst") + 12
-    )  # past version, flags and the number of entries: the length of the first, then its start
+    )  # The version, the flags and the number of entries precede the length of the first entry.
     assert int.from_bytes(data[at : at + 4], "big") == 3000
     data[at : at + 4] = (2000).to_bytes(4, "big")
     (tmp_path / "edited.mp4").write_bytes(data)
@@ -143,7 +143,7 @@ def test_the_rate_of_any_order_is_that_of_the_frames_so_far(gaps: list[int], dep
     left, order = list(range(len(times))), []
     while left:
         order.append(left.pop(data.draw(st.integers(0, min(depth, len(left) - 1)))))
-    # the decoding time of a packet: no later than any that is still to be shown
+    # The decoding time of a packet is no later than any time that is still to be shown.
     rate = Rate()
     stop = data.draw(st.integers(1, len(order)))
     for k, number in enumerate(order[:stop]):

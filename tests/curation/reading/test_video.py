@@ -30,7 +30,8 @@ from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan, planes
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 READABLE = [name for name, case in CASES.items() if not case.truth.error]
-LITTLE = [name for name in READABLE if CASES[name].truth.duration == 3]  # other containers and codecs, three seconds
+# The other containers and codecs have three seconds.
+LITTLE = [name for name in READABLE if CASES[name].truth.duration == 3]
 KINDS = {
     "empty": "empty",
     "garbage": "not_video",
@@ -117,7 +118,7 @@ def test_probing_decodes_nothing_and_decoding_starts_at_the_beginning(corpus: Co
         ((1920, 1080), 90, Fraction(1), (1080, 1920)),
         ((1920, 1080), 180, Fraction(0), (1920, 1080)),
         ((1440, 1080), 0, Fraction(4, 3), (1920, 1080)),
-        ((720, 576), 270, Fraction(64, 45), (576, 1024)),  # stretched as it lies, then turned
+        ((720, 576), 270, Fraction(64, 45), (576, 1024)),  # The picture is stretched as it lies, then turned.
         ((720, 480), 0, Fraction(8, 9), (640, 480)),
     ],
 )
@@ -257,7 +258,8 @@ def test_a_name_is_a_name(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.Mo
     assert info_of(tmp_path / name) == expected
     monkeypatch.chdir(tmp_path)
     assert info_of(name) == expected
-    (tmp_path / "another.mov").touch()  # a folder that lists nothing would be taken for a mount that is away
+    # The folder must list something: an empty folder would count as a mount that is away.
+    (tmp_path / "another.mov").touch()
     (tmp_path / name).unlink()
     assert kind_of(name) == "missing"
 
@@ -272,7 +274,8 @@ def test_a_playlist_opens_nothing(tmp_path: Path, corpus: Corpus, name: str) -> 
     for text in (playlist, script):
         (tmp_path / name).write_text(text)
         assert kind_of(tmp_path / name) == "not_video"
-    with av.open(str(tmp_path / name)) as opened:  # the script is good: without our list of containers it works
+    # The script is good: it would work without the program's list of containers.
+    with av.open(str(tmp_path / name)) as opened:
         assert opened.streams.video[0].width == SMALL[0]
 
 
@@ -357,7 +360,7 @@ def test_the_right_stream_with_the_right_pictures(corpus: Corpus, name: str) -> 
     _, frames, _ = read(corpus[name])
     for decoded in frames[::4]:
         at = round(decoded.time * truth.fps)
-        at = 2 * at + 1 if name == "interlaced" else at  # its flags say that the field below came first
+        at = 2 * at + 1 if name == "interlaced" else at  # The flags of the film say that the lower field came first.
         luma = decoded.frame.reformat(format="yuv420p").to_ndarray()[: truth.encoded[1]].astype(float)
         error = np.mean((luma - planes(drawn[at])[0]) ** 2)
         assert 10 * np.log10(255**2 / error) > 26, decoded.time
@@ -379,7 +382,7 @@ def test_what_nobody_wants_is_read_and_not_decoded(corpus: Corpus) -> None:
     assert 0 < len(frames) < 26
     assert frames[-1].time < 1.1
     assert (count.packets, count.frames) == (72, len(frames))
-    assert 48 <= count.passed_over <= 52  # frames are not read in the order in which they are shown
+    assert 48 <= count.passed_over <= 52  # Frames are not read in the order in which they are shown.
     assert (count.last, count.fps) == pytest.approx((71 / 24, 24))
 
 

@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.slow,
     pytest.mark.campaign,
-]  # raylets take seconds to start and to be missed
+]  # Raylets take seconds to start and to be missed.
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ class Worker:
                 if (self.folder / "hung").exists():
                     os.kill(os.getpid(), signal.SIGSTOP)
                 (self.folder / "hung").touch()
-                ctypes.PyDLL(None).sleep(3600)  # holding the interpreter's lock
+                ctypes.PyDLL(None).sleep(3600)  # The call holds the interpreter's lock.
         time.sleep(0.2)
         return Report(rows=batch.num_rows, errors=1)
 
@@ -160,7 +160,7 @@ def test_a_worker_that_fails_stops_the_run_with_its_words(cluster: Cluster, tmp_
         list(cluster.run(job(tmp_path, "fault")))
 
 
-@pytest.mark.slow  # Ray makes an actor anew three times
+@pytest.mark.slow  # Ray makes an actor anew three times.
 @pytest.mark.cluster
 def test_what_kills_or_stops_its_workers_ends_as_an_error_and_costs_nobody_else(
     cluster: Cluster, tmp_path: Path
@@ -216,7 +216,7 @@ class InParts:
         return Report(rows=part.num_rows)
 
 
-@pytest.mark.slow  # an actor is made twice
+@pytest.mark.slow  # An actor is made twice.
 @pytest.mark.cluster
 def test_a_kill_costs_the_part_in_hand_and_not_the_batch(cluster: Cluster, tmp_path: Path) -> None:
     reports = list(cluster.run(Job("test", [pa.table({"row": [0, 1, 2, 3]})], InParts, (str(tmp_path),))))
@@ -241,7 +241,7 @@ def follow(after: str, clips: pa.Table) -> list[tuple[str, pa.Table]]:
 
 
 @pytest.mark.campaign
-@pytest.mark.slow  # three pools of actors
+@pytest.mark.slow  # Three pools of actors are started.
 @pytest.mark.cluster
 def test_stages_flow_at_once_with_what_was_left_for_them(cluster: Cluster, tmp_path: Path) -> None:
     jobs = []
@@ -298,7 +298,7 @@ def test_the_line_of_rays_core_is_left_out_and_nothing_else(number: int, capfd: 
     assert capfd.readouterr()[number - 1] == "before\nafter\n"
 
 
-@pytest.mark.slow  # it starts a Ray of its own
+@pytest.mark.slow  # The test starts a Ray of its own.
 @pytest.mark.cluster
 def test_starting_ray_is_said_and_its_core_says_nothing() -> None:
     code = "from longtake.curation.running.on_ray import Cluster; c = Cluster(say=print); print(c.workers); c.close()"

@@ -17,7 +17,7 @@ from tests.captioning.server import Reply, Server, good
 from tests.curation.stages.test_caption import Place
 from tests.curation.workbench import ROOT, RunningRay, command_line, environment, family, kill_tree
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign]  # Ray takes seconds to start
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.campaign]  # Ray takes seconds to start.
 
 SECRET = "planted-4f1c9e-secret"
 

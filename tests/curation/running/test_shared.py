@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.slow,
     pytest.mark.campaign,
-]  # worker processes of Ray take seconds to start
+]  # Worker processes of Ray take seconds to start.
 
 
 @pytest.fixture(scope="module")

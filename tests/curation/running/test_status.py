@@ -47,12 +47,13 @@ def test_a_note_counts_what_it_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert scan.error_kinds == [["corrupt", "b", 1], ["error", "b", 1]]  # An error without a kind is counted, too.
     assert (scan.window["rows"], scan.window["worker_seconds"], scan.window["cpu_seconds"]) == (3.0, 30.0, 6.0)
     assert (score.rows, score.done, score.workers, score.batches) == (4, 2, 2, 1)
-    assert (score.gpu_seconds, score.gpu_busy_seconds) == (50.0, 5.0)  # two workers of half a GPU each, for 50 s each
+    # Two workers of half a GPU each ran for 50 s each.
+    assert (score.gpu_seconds, score.gpu_busy_seconds) == (50.0, 5.0)
     assert score.late == [{"host": "a", "seconds": 99.0, "what": "film"}]
     assert found.waits is None
     last = read(tmp_path)
     assert (last.state, last.process, last.pid) == ("ended", this_process(), os.getpid())
-    assert [stage.late for stage in last.stages] == [[], []]  # no names stay
+    assert [stage.late for stage in last.stages] == [[], []]  # No names stay.
 
 
 def test_a_job_that_is_planned_anew_counts_what_is_left(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_job_that_is_planned_anew_counts_what_is_left(tmp_path: Path) -> None:
         note.begin([job("scan", 5, partial=True)])
         note.advance(Report(2, stage="scan"))
         assert RunStatus.of(note.data()).stages[0].more
-        note.begin([job("scan", 3)])  # three of the five were lost with a machine
+        note.begin([job("scan", 3)])  # Three of the five were lost with a machine.
         scan = RunStatus.of(note.data()).stages[0]
         assert (scan.rows, scan.done, scan.more) == (5, 2, False)
 
@@ -132,13 +133,13 @@ def test_the_ledger_tells_who_is_late_and_for_how_long_workers_were_there(monkey
             await ledger.begin(f"{i}", two, f"{i}.mp4")
             now[0] += 10.0
             await ledger.end(f"{i}", Report(1, stage="scan"))
-        assert (await ledger.news(1)).hands["scan"].late == ()  # 30 s, where 10 s are usual
+        assert (await ledger.news(1)).hands["scan"].late == ()  # The batch has taken 30 s, where 10 s are usual.
         now[0] += 30.0
         late = (await ledger.news(1)).hands["scan"]
         assert [(at.host, at.what, at.seconds) for at in late.late] == [("host-1", "slow.mp4", 60.0)]
         assert (late.workers, late.batches, late.usual_seconds, late.oldest_seconds) == (2, 1, 10.0, 60.0)
         assert late.worker_seconds == 65.0 + 60.0
-        await ledger.begin("slow", two, "slow.mp4")  # so the first worker is dead
+        await ledger.begin("slow", two, "slow.mp4")  # A second worker begins the same batch, so the first one is dead.
         now[0] += 1.0
         return (await ledger.news(1)).hands["scan"]
 
@@ -153,7 +154,7 @@ def test_the_ledger_tells_who_is_late_and_for_how_long_workers_were_there(monkey
             await ledger.end(f"batch:{i}-{i + 1}", Report(1, stage="scan"))
         return (await ledger.news(1)).hands["scan"]
 
-    whole = asyncio.run(in_parts())  # no part was late, so the batch is not
+    whole = asyncio.run(in_parts())  # No part was late, so the batch is not late.
     assert (whole.batches, whole.late, whole.oldest_seconds, whole.usual_seconds) == (1, (), 0.0, 10.0)
     after = asyncio.run(run())
     assert (after.workers, after.worker_seconds) == (1, 65.0 + 61.0)

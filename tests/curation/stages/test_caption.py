@@ -253,7 +253,7 @@ def test_an_endpoint_that_is_away_replaces_no_captions(tmp_path: Path) -> None:
     away = {"clip2"}
     with Server(lambda ask: Reply("", status=503) if ask.tag in away else good(ask)) as server:
         recipe = place.recipe(server, request_tries=1)
-        place.run(recipe)  # a clip without captions gets the fault, so that it has a row
+        place.run(recipe)  # A clip without captions gets the fault, so that it has a row.
         row = place.rows().loc[2]
         assert row[["status", "error_kind"]].tolist() == ["error", "throttled"]
         assert row["host"]
@@ -322,7 +322,7 @@ def test_killed_in_the_middle_no_answer_is_paid_for_twice(tmp_path: Path, how: s
     numbers = {int(clip_id[8:], 16) for clip_id in done}
     assert not later & {f"clip{number}" for number in numbers}, "what had a row was not asked about again"
     assert len(server.answered) == 660
-    # the next request leaves while the answer before it is being written: as many of these as of those
+    # The next request leaves while the answer before it is being written, so each of the two may be repeated.
     assert twice <= 2 * concurrency, "at most what was under way or being written when it was killed"
 
 
@@ -414,7 +414,7 @@ def test_the_key_is_in_no_file_and_no_line(tmp_path: Path, monkeypatch: pytest.M
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "captions.html" for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
-    # Parquet may hide it behind its compression
+    # Compression may hide the key in a Parquet file.
     tables = [pd.read_parquet(Path(place.workspace.path) / name).astype(str).to_json() for name in ("captions", "runs")]
     assert not [table for table in tables if KEY in table]
     assert "[key]" in tables[0], "the server did quote it"
@@ -545,7 +545,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.sources: list[str] = []
         self.text = ""
-        self.bad: list[str] = []  # coloured
+        self.bad: list[str] = []  # The texts that are coloured as bad.
         self._within: list[str | None] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -614,7 +614,7 @@ def test_one_caption_for_many_clips_is_no_caption_and_comes_back_when_the_recipe
 
     def script(ask: Ask) -> Reply:
         number = int(ask.tag.removeprefix("clip"))
-        if ask.step == "overall" and number < 5:  # once in other letters, once with another word
+        if ask.step == "overall" and number < 5:  # One answer has other letters, and one has another word.
             text = {1: stock.upper(), 2: stock.replace("room", "hall", 1)}.get(number, stock)
             return Reply(json.dumps({"caption": text}))
         if ask.step == "overall" and number in (7, 8):
@@ -695,7 +695,8 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     rows = place.rows()
     assert (rows["status"] == "ok").all()
     assert [list(texts) for texts in rows["sub_captions"][[0, 2]]] == [different, different]
-    for tag in ("clip0", "clip1"):  # from the repetition on, since what follows saw it
+    # The captions are asked for again from the repetition on, since the later ones saw it.
+    for tag in ("clip0", "clip1"):
         assert [asked[tag, part] for part in range(1, 6)] == [1, 1, 2, 2, 2]
     assert [asked["clip2", part] for part in range(1, 6)] == [1] * 5
     assert {(ask.tag, ask.number) for ask in anew} == {(f"clip{n}", part) for n in (0, 1) for part in (3, 4, 5)}

@@ -100,7 +100,7 @@ def test_other_settings_are_another_fit(workspace: Workspace) -> None:
     assert ClipScores(workspace.clips.read(), recipe(seed=1).built).missing("concept").all()
     assert concepts.finish(workspace, recipe(seed=1)) == 60
     workspace.folder.write_whole(concepts.CENTRES, b"torn")
-    assert concepts.finish(workspace, recipe(seed=1)) == 0  # found again as they were
+    assert concepts.finish(workspace, recipe(seed=1)) == 0  # The same centres are found again.
 
 
 def test_of_many_clips_a_sample_is_fitted(workspace: Workspace) -> None:

@@ -93,7 +93,7 @@ def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed(
     rng = np.random.default_rng(3)
     embeddings = clusters(rng, 6000, 6000, 0.3, 128)
     copies = embeddings[:3000].astype(np.float64) + rng.normal(size=(3000, 128)) * 0.3 / np.sqrt(128)
-    embeddings[3000:] = copies / np.linalg.norm(copies, axis=1, keepdims=True)  # cosines of about 0.958
+    embeddings[3000:] = copies / np.linalg.norm(copies, axis=1, keepdims=True)  # The cosines are about 0.958.
     expected = np.array(by_the_book(embeddings, 0.95))
     assert 2000 < (expected >= 0).sum() < 3000
     owner, cosine = Duplicates(exact_up_to=0).kept_instead(embeddings)
@@ -103,7 +103,7 @@ def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed(
     assert (owner[found] == expected[found]).all()
     assert found.sum() > 0.97 * (expected >= 0).sum()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duplicates, "PROBES", 10_000)  # in all cells
+        patch.setattr(duplicates, "PROBES", 10_000)  # The search looks in all cells.
         owner, _ = Duplicates(exact_up_to=0).kept_instead(embeddings)
     assert (owner == expected).all()
 
@@ -111,7 +111,7 @@ def test_in_cells_nothing_is_found_that_is_not_there_and_hardly_anything_missed(
 def test_a_chain_is_no_group() -> None:
     angles = np.radians([0, 20, 40, 60])
     chain = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float16)
-    owner, cosine = Duplicates(threshold=0.9).kept_instead(chain)  # 25.8 degrees
+    owner, cosine = Duplicates(threshold=0.9).kept_instead(chain)  # A cosine of 0.9 is 25.8 degrees.
     assert owner.tolist() == [-1, 0, -1, 2]
     assert cosine == pytest.approx([0, np.cos(np.radians(20)), 0, np.cos(np.radians(20))], abs=1e-3)
 
@@ -179,7 +179,7 @@ def test_the_best_of_each_group_is_kept_and_named(workspace: Workspace) -> None:
     assert answer == {
         1: (pytest.approx(COS10, abs=2e-3), 2),
         2: (0, None),
-        3: (pytest.approx(COS5, abs=2e-3), 4),  # equally beautiful, less motion
+        3: (pytest.approx(COS5, abs=2e-3), 4),  # The clips are equally beautiful, and this one has less motion.
         4: (0, None),
         5: (0, None),
     }
@@ -217,16 +217,16 @@ def test_it_does_not_matter_when_a_clip_came(tmp_path: Path) -> None:
             finish(workspace, recipe())
         answers.append(found(workspace))
     assert answers[0] == answers[1] == answers[2]
-    assert {a for a, _ in answers[0].values()} > {None, 0.0}  # those that the gate rejects, and those that are kept
+    assert {a for a, _ in answers[0].values()} > {None, 0.0}  # The gate rejects some clips, and keeps others.
 
 
 def test_a_clip_that_comes_later_changes_what_it_must(workspace: Workspace) -> None:
     fill(workspace, FIVE)
     finish(workspace, recipe())
     fill(workspace, [clip(6, 185, 4.2), clip(7, 270, 5)])
-    assert finish(workspace, recipe()) == 2  # a duplicate of 5, and one like no other
+    assert finish(workspace, recipe()) == 2  # One clip is a duplicate of 5, and one is like no other.
     fill(workspace, [clip(8, 5, 6.5)])
-    assert finish(workspace, recipe()) == 3  # better than 2, of which 1 was a duplicate
+    assert finish(workspace, recipe()) == 3  # The clip is better than 2, of which 1 was a duplicate.
     answer = found(workspace)
     assert [answer[i][1] for i in (1, 2, 8, 6, 5)] == [8, 8, None, 5, None]
 
@@ -234,7 +234,7 @@ def test_a_clip_that_comes_later_changes_what_it_must(workspace: Workspace) -> N
 def test_who_is_rejected_elsewhere_takes_nobody_along(workspace: Workspace) -> None:
     fill(workspace, [clip(1, 0, 3.0), clip(2, 5, 5.0, 10), clip(3, 6, 4.5, 90), clip(4, 4, 9, status="error")])
     finish(workspace, recipe())
-    # 1 fails, 4 is an error; 2 is the more beautiful, but 3 is good for both tiers
+    # Clip 1 fails, and 4 is an error; 2 is more beautiful, but 3 is good for both tiers.
     assert {number: of for number, (_, of) in found(workspace).items()} == {1: None, 2: 3, 3: None, 4: None}
     assert kept(workspace, recipe()) == kept(workspace, recipe(), "finetune") == [3]
     stricter = recipe(tiers={"pretrain": {"flow": "<= 50", "aesthetic": ">= 4", "duplicates": "<= 0"}})
@@ -247,7 +247,8 @@ def test_gates_that_reject_the_best_of_a_group_do_not_lose_the_group(workspace: 
     """Until near-duplicates are looked for again, nothing is known of those that repeated it; never a rejection."""
     fill(workspace, FIVE)
     finish(workspace, recipe())
-    stricter = recipe(tiers={"pretrain": {"aesthetic": "[4, 5.6]", "duplicates": "<= 0"}})  # not 2, whom 1 repeats
+    # The gate rejects 2, whom 1 repeats.
+    stricter = recipe(tiers={"pretrain": {"aesthetic": "[4, 5.6]", "duplicates": "<= 0"}})
     change = retier(workspace, recipe(), stricter).tiers[0]
     assert (change.before, change.after, change.entering, change.leaving, change.undecided) == (3, 2, 0, 1, 1)
     counts = statistics(workspace, stricter).summary["tiers"]["pretrain"]
@@ -287,7 +288,8 @@ def test_another_threshold_is_another_score(workspace: Workspace) -> None:
     finer = recipe(filters={**RECIPE["filters"], "duplicates": {"threshold": 0.99}})
     assert kept(workspace, finer) == []
     assert finish(workspace, finer) == 5
-    assert kept(workspace, finer) == [1, 2, 4, 5]  # 10 degrees are apart now, 5 are not
+    # Clips 10 degrees apart are different now, and clips 5 degrees apart are not.
+    assert kept(workspace, finer) == [1, 2, 4, 5]
 
 
 def test_clips_without_an_embedding_have_no_score(workspace: Workspace) -> None:

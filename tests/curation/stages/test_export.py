@@ -104,7 +104,8 @@ def nearest(path: Path, times: list[float]) -> list[Grey]:
                 found.append(small(closer[1]))
             before = (frame.time, frame)
     assert before is not None
-    return [*found, *(small(before[1]) for _ in times[len(found) :])]  # behind the last one
+    # The times behind the last frame show this frame.
+    return [*found, *(small(before[1]) for _ in times[len(found) :])]
 
 
 def difference(a: Grey, b: Grey) -> float:
@@ -218,7 +219,8 @@ def test_what_does_not_count_as_a_score_is_not_exported_as_one(tmp_path: Path) -
     made = fill(tmp_path / "workspace")
     table = _counting(clip_scores(made, by_hand()), by_hand()).to_pandas().set_index("clip_id")
     has = {name: {clip_id[0] for clip_id in table.index[table[name].notna()]} for name in ("psnr", "artifacts")}
-    assert has == {"psnr": set("abdeghi"), "artifacts": set("abeij")}  # j's psnr is of an old kind; g, h: only borders
+    # The psnr of j has an old protocol; g and h have lower bounds only, from borders.
+    assert has == {"psnr": set("abdeghi"), "artifacts": set("abeij")}
 
 
 def test_webdataset_is_a_second_format_of_the_same(workspace: Path, table: pd.DataFrame) -> None:

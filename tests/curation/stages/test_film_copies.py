@@ -95,9 +95,7 @@ def test_the_best_of_a_group_that_another_gate_rejects_takes_nobody_along(worksp
     wider = recipe(tiers={"pretrain": {"copies": "<= 0"}})
     finish(workspace, wider)
     assert kept(workspace, wider) == [2]
-    assert (
-        kept(workspace, recipe()) == []
-    )  # nothing is known of 1 until copies are looked for again; it is not rejected
+    assert kept(workspace, recipe()) == []  # Clip 1 is not known until copies are looked for again; it is not rejected.
     scores = clip_scores(workspace, recipe())
     assert Verdict.UNDECIDED in decide(scores, recipe().tiers["pretrain"]).verdicts
     finish(workspace, recipe())

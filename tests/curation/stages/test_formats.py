@@ -120,7 +120,7 @@ def folder(bench: Bench) -> Path:
     return export(bench, *ALL)
 
 
-OFTEN = "Lance's folder is begun"  # the moment that each run of the suite tries; the others are slow
+OFTEN = "Lance's folder is begun"  # Each run of the suite tries this moment; the others are slow.
 
 
 @pytest.mark.parametrize("moment", [m if m == OFTEN else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS])

@@ -105,7 +105,7 @@ def test_pieces_are_joined_to_what_one_scan_gives(here: Here, path: Path, tmp_pa
     assert scanned(tmp_path / "w", path).stages["scan"].rows == 0
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 @pytest.mark.parametrize("at", [("piece", 1), ("piece", 2)])
 def test_a_piece_that_is_killed_is_scanned_again_alone(here: Here, path: Path, tmp_path: Path, at: Item) -> None:
     def kill(item: Item) -> None:
@@ -122,7 +122,7 @@ def test_a_piece_that_is_killed_is_scanned_again_alone(here: Here, path: Path, t
     require_whole(tmp_path / "w", path, tmp_path / "once")
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 def test_a_piece_that_fails_is_tried_again_alone(here: Here, path: Path, tmp_path: Path) -> None:
     def fail(item: Item) -> None:
         if item == ("piece", 1):
@@ -140,7 +140,7 @@ def test_a_piece_that_fails_is_tried_again_alone(here: Here, path: Path, tmp_pat
     require_whole(tmp_path / "w", path, tmp_path / "once")
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 def test_a_piece_whose_source_was_away_is_scanned_by_the_next_run(here: Here, path: Path, tmp_path: Path) -> None:
     def fail(item: Item) -> None:
         if item == ("piece", 2):
@@ -156,7 +156,7 @@ def test_a_piece_whose_source_was_away_is_scanned_by_the_next_run(here: Here, pa
     require_whole(tmp_path / "w", path, tmp_path / "once")
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 def test_pieces_that_do_not_fit_are_scanned_in_one_go(here: Here, path: Path, tmp_path: Path) -> None:
     """As where the file does not decode from its middle as it does from its beginning."""
 
@@ -172,7 +172,7 @@ def test_pieces_that_do_not_fit_are_scanned_in_one_go(here: Here, path: Path, tm
     require_whole(tmp_path / "w", path, tmp_path / "once")
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 def test_a_film_that_changes_between_its_pieces_is_begun_anew(here: Here, path: Path, tmp_path: Path) -> None:
     def kill(item: Item) -> None:
         if item == ("piece", 1):
@@ -203,7 +203,7 @@ def test_a_forgotten_film_leaves_no_piece(here: Here, path: Path, tmp_path: Path
     assert not [file for file in (tmp_path / "w" / "frames").rglob("*") if file.is_file()]
 
 
-@pytest.mark.slow  # a film of 35 s is made, and scanned twice
+@pytest.mark.slow  # A film of 35 s is made and scanned twice.
 def test_parts_of_the_videos_scan_their_films_in_pieces(here: Here, path: Path, tmp_path: Path) -> None:
     for number in (1, 2):
         with suppress(SetupError):  # The film is of one part, and the other has nothing to do.

@@ -129,9 +129,9 @@ def test_in_a_bucket_only_what_changes_is_placed_and_no_clip_comes_through_the_d
     assert not bucket["get_file"] + bucket["put_file"] + bucket["pipe_file"]
     assert clips_of(workspace) == set(range(25))
     bucket.clear()
-    finish(workspace, recipe(103))  # three leave, three enter
+    finish(workspace, recipe(103))  # Three clips leave, and three enter.
     assert bucket["cp_file"] == 3
-    assert bucket["rm_file"] + bucket["_rm"] in (3, 6)  # one may be made of the other
+    assert bucket["rm_file"] + bucket["_rm"] in (3, 6)  # One of the two calls may be made through the other.
     assert not bucket["get_file"] + bucket["put_file"] + bucket["pipe_file"] + bucket["exists"]
     assert clips_of(workspace) == set(range(3, 28))
     bucket.clear()

@@ -251,7 +251,7 @@ def test_answers_in_words_and_their_agreement_with_marks(tmp_path: Path) -> None
     found = agreement_with_marks(scores, rows, good)
     assert set(found) == {"slideshow"}, "a question with choices has no right side"
     assert (found["slideshow"]["clips"], found["slideshow"]["agrees"]) == (9, 7 / 9)
-    # Wilson's interval of 7 of 9, as R's prop.test gives it without correction
+    # Wilson's interval for 7 of 9 is the one that prop.test of R gives without correction.
     assert (found["slideshow"]["low"], found["slideshow"]["high"]) == pytest.approx((0.4526, 0.9368), abs=1e-3)
     assert answer_counts(scores)["slideshow"]["not_sure_share"] == 0.1
     values = {"slideshow": 1.0, "content_type": 23.0}

@@ -158,11 +158,12 @@ def test_random_alexnet_through_the_whole_stage(workspace: Workspace, tmp_path: 
         patch.setitem(WEIGHTS, "alexnet", replace(WEIGHTS["alexnet"], sha256=None))
         table = scored(workspace, recipe(lpips={"backend": "alex", "device": "cpu"}))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the package's old arguments
+        warnings.simplefilter("ignore", UserWarning)  # The package passes old arguments.
         package = lpips.LPIPS(pretrained=False, pnet_rand=True, net="alex", verbose=False)
     heads = Path(lpips.__file__).parent / "weights/v0.1/alex.pth"
     package.load_state_dict(torch.load(heads, map_location="cpu", weights_only=True), strict=False)
-    for key, value in package.net.named_parameters():  # slice1.0.weight is features.0.weight
+    # The parameter slice1.0.weight of the package is features.0.weight of the trunk.
+    for key, value in package.net.named_parameters():
         value.data = dict(trunk.named_parameters())[key.partition(".")[2]].data
     for number, found in table["lpips"].items():
         first, second = torch.from_numpy(load(workspace, int(str(number))).keyframes).permute(0, 3, 1, 2) / 127.5 - 1
@@ -512,7 +513,7 @@ def test_settings_of_a_recipe_reach_the_filters(workspace: Workspace) -> None:
     chosen = recipe(lpips={**LPIPS, "precision": "bfloat16", "batch": 2})
     half = scored(workspace, chosen)
     assert chosen.built["lpips"].protocol.endswith(",bfloat16/mean")
-    whole = scored(workspace, recipe(lpips=LPIPS))  # another protocol: measured again
+    whole = scored(workspace, recipe(lpips=LPIPS))  # The protocol differs, so the clips are measured again.
     assert half["lpips"].tolist() == pytest.approx(whole["lpips"].tolist(), abs=0.01)
     assert half["lpips"].tolist() != whole["lpips"].tolist()
 

@@ -23,7 +23,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_folder_loads_with_videos_and_typed_columns(tmp_path: Path, library: Any) -> None:
     folder, table = dataset(tmp_path / "my data #1")
     write_metadata(table, folder)
-    (folder / "index.parquet").write_bytes((folder / METADATA).read_bytes())  # neither it nor tars are taken for data
+    # Neither the index nor tars count as data.
+    (folder / "index.parquet").write_bytes((folder / METADATA).read_bytes())
     (folder / "shards").mkdir()
     (folder / "shards" / "shard-00000-of-00001.parquet").write_bytes((folder / METADATA).read_bytes())
     (folder / "README.md").write_text(front_matter('a "title": of <b>', COUNT) + "# Card\n", encoding="utf-8")

@@ -270,8 +270,8 @@ GOOD = {"num_frames": FRAMES, "height": 720, "width": 1280}
     [
         ({}, []),
         ({"height": 1080, "width": 1920}, []),
-        ({"height": 1080, "width": 1280}, []),  # 0.84375: just within
-        ({"height": 720, "width": 1920}, []),  # 0.375: just within
+        ({"height": 1080, "width": 1280}, []),  # The ratio of the sides is 0.84375, just within the bound.
+        ({"height": 720, "width": 1920}, []),  # The ratio of the sides is 0.375, just within the bound.
         ({"height": 1082, "width": 1280}, ["height"]),
         ({"height": 720, "width": 1922}, ["height"]),
         ({"height": 1280, "width": 720}, ["width", "height"]),

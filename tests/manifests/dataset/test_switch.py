@@ -21,7 +21,7 @@ from longtake.manifests.dataset.switch import OURS, beside, carry_over, changes_
 from longtake.manifests.folder import Folder
 from tests.manifests.dataset.test_shards import row
 
-Clips = Mapping[str, bytes]  # path in the dataset → content
+Clips = Mapping[str, bytes]  # By path in the dataset: the content.
 OLD: Clips = {f"clips/{name}.mp4": f"old {name}".encode() for name in "abcd"}
 # `a` stays, `b` is another file under another name, `c` goes, `e` comes.
 NEW: Clips = {"clips/a.mp4": b"old a", "clips/b-2.mp4": b"new b", "clips/d.mp4": b"old d", "clips/e.mp4": b"new e"}
@@ -81,7 +81,7 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
     global _look
     writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa+")
     if _look is not None and (event in _OPERATIONS or writes):
-        look, _look = _look, None  # looking is itself made of file operations
+        look, _look = _look, None  # The look itself is made of file operations.
         try:
             look()
         finally:

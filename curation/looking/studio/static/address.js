@@ -1,4 +1,4 @@
-// What is set and looked at, as the part of the address after #: whoever opens it sees the same.
+// The part of the address after # holds what is set and looked at: a person who opens the address sees the same.
 
 const OPEN = "";
 const written = (range) => (range ? range.map((end) => (end === null ? OPEN : String(end))).join("..") : "off");
@@ -16,7 +16,7 @@ function read(text) {
 
 export const same = (one, other) => written(one) === written(other);
 
-// Only gates that are not those of the recipe are named.
+// The address names only gates whose ends differ from those of the recipe.
 function putGates(into, tiers, start, before) {
   for (const [tier, gates] of Object.entries(start)) {
     for (const name of new Set([...Object.keys(gates), ...Object.keys(tiers[tier])])) {
@@ -61,7 +61,7 @@ export function write(state) {
   return `#${told}`;
 }
 
-// Raises an Error that says what of an address makes no sense.
+// Read the part of an address after #. Raises an Error that says which part of it makes no sense.
 export function parse(hash, {start, filters, recipes}) {
   const from = new URLSearchParams(hash.replace(/^#/, ""));
   const tier = from.get("tier") ?? Object.keys(start)[0];
@@ -69,7 +69,7 @@ export function parse(hash, {start, filters, recipes}) {
   const gate = from.get("gate");
   if (gate !== null && !(gate in filters)) throw new Error(`the link names a gate that this recipe has not: ${gate}`);
   const a = from.get("a") ?? recipes[0];
-  if (a !== "*" && !recipes.includes(a)) throw new Error(`the link names a recipe that is not here: ${a}`);
+  if (a !== "*" && !recipes.includes(a)) throw new Error(`the link names a recipe that the studio does not have: ${a}`);
   const audit = (from.get("audit") ?? "").match(/^(\d{1,9})\/(\d{1,3})$/);
   return {
     tier, gate, end: from.get("end") === "high" ? "high" : "low", tiers: takeGates(from, start, "", filters),

@@ -1,4 +1,4 @@
-// Axes: round numbers at even steps, within what the axis shows.
+// Axes are labelled with round numbers at even steps, within the range that the axis shows.
 
 export function ticks(low, high, most) {
   const rough = (high - low) / most;
@@ -9,7 +9,7 @@ export function ticks(low, high, most) {
   return found;
 }
 
-// Clips upwards: evenly while they are few; else by their logarithm, so that few clips are seen beside many.
+// The upward axis counts clips: evenly up to 20, else by their logarithm, so that a bar of few clips is seen beside one of many.
 export function upwards(most) {
   if (most <= 20) {
     const top = Math.max(1, most);

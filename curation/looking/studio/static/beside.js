@@ -1,4 +1,4 @@
-// A | B: what two settings keep, and who enters and leaves from the one to the other.
+// A | B shows the clips that two settings keep, and the clips that enter and leave from A to B.
 
 import {count, element, lasting, plural} from "./dom.js";
 import {fill} from "./clips.js";

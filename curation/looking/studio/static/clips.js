@@ -1,12 +1,13 @@
-// Clips: as cards, playing in their place, and one of them at large. Everything that comes from outside is put in as text.
+// Clips are shown as cards, play in place of their picture, and one of them is shown large. All text of a workspace is put in as text,
+// never as HTML.
 
 import {ask, digits, element, lasting} from "./dom.js";
 
-// A drag shows hundreds of clips, and its questions must not wait for their pictures: these come when it rests, and while
-// it goes on, after half a second; four at a time, those of the film first, and none of a card that is gone.
-const REST = 120;
-const PATIENCE = 500;
-const AT_ONCE = 4;
+// A drag shows hundreds of clips, and its requests must not wait for the pictures of these clips. The pictures of the film are loaded
+// first, and a picture whose card was removed is not loaded.
+const REST = 120;  // Milliseconds without a movement after which pictures are loaded.
+const PATIENCE = 500;  // Milliseconds after which pictures are loaded although a drag goes on.
+const AT_ONCE = 4;  // Pictures that are loaded at once: the browser opens some six connections, and others are left for requests.
 const waiting = [];
 let loading = 0;
 let moved = 0;
@@ -38,10 +39,10 @@ function load() {
   }
 }
 
-const TRIES = 5;  // of a picture that may be there in a moment: sources are read one after the other
+const TRIES = 5;  // Tries to load a picture: sources are read one after the other, so a picture may be ready a few seconds later.
 const none = (why) => element("span", {class: "blank"}, why);
 
-// A clip's picture; where there is none, the sentence that says why, and the picture once it is there.
+// The picture of a clip. Where it cannot be shown yet, a sentence says why, and the picture replaces the sentence later.
 export function picture(clip, first = false) {
   const address = `/clips/${clip.id}/2.jpg`;
   const made = (n) => {
@@ -56,13 +57,13 @@ export function picture(clip, first = false) {
     const wanted = [image, n > 1 ? `${address}?${n}` : address];
     if (first) waiting.unshift(wanted);
     else waiting.push(wanted);
-    setTimeout(load);  // when it is on the page
+    setTimeout(load);  // The picture is loaded after the caller has put it on the page.
     return image;
   };
   return made(1);
 }
 
-// Plays one clip at a time over its picture: its film, or where a browser cannot, its pictures one after the other.
+// A player plays one clip at a time over its picture: the video, or, where the browser cannot play it, the pictures in turn.
 export class Player {
   clip = null;
 
@@ -103,7 +104,7 @@ export class Player {
     video.play().catch(() => {});
   }
 
-  // What a browser cannot play it can leaf through.
+  // Show the pictures of a clip in turn, since the browser cannot play its video.
   flip(clip, video) {
     const image = element("img", {alt: "", class: "flip"});
     video.replaceWith(image);
@@ -124,7 +125,7 @@ export class Player {
   }
 }
 
-// A score, and a word where some gate of the tier has none of this clip.
+// The score of a clip at the chosen gate; the beginning of its id where the clip has no score.
 const scoreOf = (clip) => (clip.score === null ? clip.id.slice(0, 8) : digits(clip.score));
 
 export function card(clip, mark, open, marked) {
@@ -136,7 +137,7 @@ export function card(clip, mark, open, marked) {
     marking(clip.id, mark, marked));
 }
 
-// Cards of a list; those that are there stay, with their pictures.
+// Fill a list with cards of clips. Cards that the list has already stay, so their pictures are not loaded again.
 export function fill(list, clips, why, {marks, open, marked}) {
   const known = new Map([...list.children].map((child) => [child.dataset.clip, child]));
   const made = clips.map((clip) => {
@@ -163,7 +164,7 @@ export function showMarks(marks) {
   }
 }
 
-// noted(text): a note is written
+// One clip, large, with its scores and verdicts. noted(text) is called when the rater has written a note.
 export function large(clip, playing, {mark, marked, note, noted}) {
   const field = element("textarea", {rows: 2, maxlength: 2000, id: "note", onchange: () => noted(field.value)});
   field.value = note ?? "";

@@ -1,4 +1,4 @@
-// Elements, numbers in words, questions to the server. Texts become text, whatever is in them.
+// Elements, numbers in words, and requests to the server. A text is put into the page as text, never as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -48,7 +48,7 @@ export async function ask(path, question) {
   return answer.json();
 }
 
-// of: what it came of; a success of one thing takes no sentence about another away
+// Show an error, or remove it (null). of: the action that failed; the success of one action does not remove the error of another.
 export function fault(error, of = "asking") {
   if (!error && $("fault").dataset.of !== of) return;
   $("fault").textContent = error ? String(error.message || error) : "";
@@ -64,7 +64,7 @@ export const guarded = (act) => async (...given) => {
   }
 };
 
-// One question of a kind is under way at a time; of those that come meanwhile only the newest is asked.
+// Run an action once at a time. Of the calls that arrive while it runs, only the newest is made afterwards.
 export function newest(act) {
   let busy = false;
   let next = null;

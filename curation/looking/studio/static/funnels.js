@@ -1,4 +1,4 @@
-// What other recipes keep of the same clips: a choice of recipes, and the tables that the server makes.
+// The clips that other recipes would keep: a choice of recipes, and the tables that the server makes.
 
 import {count, element} from "./dom.js";
 
@@ -17,7 +17,7 @@ export function funnelTables(found) {
     ...found.tables.flatMap((one) => one.legend ? [table(one), element("p", {class: "note"}, one.legend)] : [table(one)]), ...found.notes.map((note) => element("p", {class: "note"}, element("bdi", {}, note)))];
 }
 
-// Keeps what is ticked where recipes come or go.
+// A choice of recipes. When the list of recipes changes, the recipes that are ticked stay ticked.
 export function funnelChoice(place, recipes, published) {
   const known = new Map([...place.querySelectorAll("input")].map((box) => [box.value, box.checked]));
   place.replaceChildren(...recipes.map((name) => element("label", {},

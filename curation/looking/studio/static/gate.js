@@ -1,4 +1,4 @@
-// The gate that is looked at: its histogram with two handles, the same ends as fields, and what is kept wherever an end stands.
+// The chosen gate: its histogram with two handles, two fields for the same ends, and a curve of the hours kept by place of an end.
 
 import {bars, short, ticks, upwards} from "./axis.js";
 import {count, digits, drawn, element, lasting, rangeText, tell} from "./dom.js";
@@ -6,11 +6,11 @@ import {count, digits, drawn, element, lasting, rangeText, tell} from "./dom.js"
 const ENDS = ["low", "high"];
 
 export class Gate {
-  // changed(end, [low, high] or null for off, done): at each movement, done at the last of them. chosen(end): an end is taken.
-  // undo(): what the browser's own undo would do to a field
+  // changed(end, range, done) is called at each movement of an end, with done true at the last one; range is [low, high], or null if
+  // the gate is off. chosen(end) is called when an end has the focus. undo(back) replaces the browser's undo (back true) and redo.
   constructor(place, {changed, chosen, undo}) {
     this.changed = changed;
-    this.typing = null;  // the end whose field holds a number that is not set yet
+    this.typing = null;  // The index of the end whose field holds a number that is not set yet.
     this.range = [null, null];
     this.places = {low: null, high: null};
     this.on = element("input", {type: "checkbox", id: "gate-on", onchange: () => this.toggle()});
@@ -35,7 +35,8 @@ export class Gate {
       },
       onbeforeinput: (event) => {
         if (!event.inputType.startsWith("history")) return;
-        event.preventDefault();  // a browser's own undo knows what was typed, and not what the gate is
+        // The browser's own undo would change the text of the field, but not the gate.
+        event.preventDefault();
         undo(event.inputType === "historyUndo");
       },
     }));
@@ -57,7 +58,7 @@ export class Gate {
       element("div", {class: "chart curve"}, this.hoursUp, element("div", {class: "plot", id: "curve"}, this.curve, this.marks)), this.legend);
   }
 
-  // null: the tier has no such gate
+  // Show a gate. range: [low, high], or null if the tier does not have this gate.
   show(name, filter, range) {
     this.filter = filter;
     if (name !== this.name) {
@@ -107,7 +108,8 @@ export class Gate {
       handle.classList.toggle("open", end === null);
       handle.setAttribute("aria-valuenow", end === null ? (i ? high : low) : Math.min(high, Math.max(low, end)));
       handle.setAttribute("aria-valuetext", end === null ? "open" : digits(end));
-      if (this.typing !== i) this.fields[i].value = end === null ? "" : end;  // a number that is being typed stays
+      // A number that is being typed is not replaced.
+      if (this.typing !== i) this.fields[i].value = end === null ? "" : end;
     });
     const off = !this.on.checked;
     this.shades[0].setAttribute("width", off ? 0 : 64 * share[0]);
@@ -116,7 +118,8 @@ export class Gate {
     if (this.now) this.now.style.left = `${100 * share[this.end === "high" ? 1 : 0]}%`;
   }
 
-  // To a place that was counted, where places are known; beyond the scale: open
+  // The place nearest to a value among those that were counted, or a multiple of the step where no place is known; null (an open end)
+  // beyond the scale.
   snapped(i, value) {
     const {low, high, step} = this.filter;
     if (i ? value >= high : value <= low) return null;
@@ -205,7 +208,7 @@ export class Gate {
       return;
     }
     this.say(null);
-    this.range[i] = value;  // exactly what was typed
+    this.range[i] = value;  // A typed number is not moved to the nearest place.
     this.on.checked = value !== null || other !== null;
     this.plot.classList.toggle("off", !this.on.checked);
     this.place();
@@ -214,7 +217,7 @@ export class Gate {
 
   toggle() {
     if (this.on.checked && this.range[0] === null && this.range[1] === null) {
-      this.say(`Both ends of ${this.name} are open: give it an end, and it is on.`);
+      this.say(`Both ends of ${this.name} are open: set one of them, and the gate is on.`);
       this.on.checked = false;
       return;
     }
@@ -223,7 +226,8 @@ export class Gate {
     this.changed("low", this.value, true);
   }
 
-  // whole, others: clips per bin; counts: of the gate, or undefined where it is off
+  // whole, others: clips in each bin, of all clips and of those that no other gate rejects. counts: the counts of the gate, undefined
+  // if the gate is off.
   draw(whole, others, counts) {
     const {at, ticks: marks} = upwards(Math.max(1, ...whole));
     [bars(whole, at), bars(others, at)].forEach((path, i) => {
@@ -253,7 +257,8 @@ export class Gate {
       : "This gate is off: it rejects nothing.");
   }
 
-  // Hours kept wherever an end stands. places, seconds: one more of them than places, for an open end. lines: [[class, value, words]]
+  // Draw the hours kept for each place of an end. seconds: one for each place, and one more for the open end. lines: [[class, value,
+  // words]].
   drawCurve(end, places, seconds, lines) {
     this.end = end;
     this.places[end] = places;
@@ -281,7 +286,7 @@ export class Gate {
       if (kind === "now") this.now = mark;
       return mark;
     }));
-    this.legend.replaceChildren(element("span", {}, `Kept, wherever this end (${end === "low" ? "at least" : "at most"}) stands: up to ${lasting(most)}. `),
+    this.legend.replaceChildren(element("span", {}, `The curve shows the length kept for each place of this end (${end === "low" ? "at least" : "at most"}): up to ${lasting(most)}. `),
       ...shown.flatMap(([kind, value, words]) => [element("i", {class: `key-line ${kind}`}), `${words} ${digits(value)} `]));
   }
 }

@@ -1,9 +1,9 @@
-// Marks: sent one by one and kept in this browser until they are on the server's disk; and what they say.
+// Marks are sent one by one, and this browser keeps each until it is on the server's disk. The tables compare marks and gates.
 
 import {$, ask, count, element, fault, percent, plural} from "./dom.js";
 
 export class Marks {
-  // question(): what is set; changed(): marks are others now
+  // question() returns what is set. changed(onDisk) is called when the marks have changed.
   constructor(workspace, {question, changed}) {
     Object.assign(this, {workspace, question, changed});
     this.who = "";
@@ -29,7 +29,7 @@ export class Marks {
         if (key.startsWith(this.shelf())) this.unsent.set(key.slice(this.shelf().length), JSON.parse(localStorage.getItem(key)));
       }
     } catch {
-      // A browser without storage keeps them as long as the page is open.
+      // A browser without storage keeps unsent marks only as long as the page is open.
     }
     this.put(this.marks);
     if (this.unsent.size) this.send();
@@ -57,7 +57,7 @@ export class Marks {
       if (this.unsent.has(clip)) localStorage.setItem(this.shelf() + clip, JSON.stringify(this.unsent.get(clip)));
       else localStorage.removeItem(this.shelf() + clip);
     } catch {
-      // As above.
+      // A browser without storage keeps unsent marks only as long as the page is open.
     }
   }
 
@@ -71,7 +71,7 @@ export class Marks {
   }
 
   drop(clip, sent) {
-    if (this.unsent.get(clip) !== sent) return;  // it was marked anew meanwhile
+    if (this.unsent.get(clip) !== sent) return;  // The clip was marked again while the mark was sent.
     this.unsent.delete(clip);
     this.keep(clip);
   }
@@ -90,7 +90,7 @@ export class Marks {
           this.put(found.marks);
         } catch (error) {
           if (error.status !== 400 && error.status !== 404) throw error;
-          this.drop(clip, sent);  // It will never be taken: say so, and go on.
+          this.drop(clip, sent);  // The server will never accept this mark: show its error, and send the next one.
           fault(error);
         }
       }
@@ -133,10 +133,10 @@ export function agreementTable(found, use) {
   const told = answers.length ? element("ul", {class: "note", "aria-label": "answers and marks"}, ...answers) : "";
   const whole = found.tier_checked;
   return element("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "agreement with the marks"}, told, element("table", {},
-    element("caption", {}, "Of the marked clips that have a score; in brackets the 95 % interval"),
+    element("caption", {}, "Marked clips that have a score; the 95 % interval is in brackets"),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) => element("th", {scope: "col", class: (i && i < 5) || i === 6 ? "n" : ""}, head)))),
     element("tbody", {}, line("the whole tier", found.tier, "–", found.checking ? `as set: ${within(whole.precision, whole.precision_interval)}` : "–"), ...rows)),
-    element("p", {class: "note"}, `A clip’s id decides for good which half its mark belongs to: one half chooses a threshold, the other (${plural(found.checking, "mark")}) tells how good the choice is.`),
+    element("p", {class: "note"}, `A clip’s id decides for good which half its mark belongs to: one half chooses a threshold, the other (${plural(found.checking, "mark")}) shows how good the choice is.`),
     silent ? element("p", {class: "note"}, `The marks say nothing about ${silent}.`) : "");
 }
 
@@ -148,5 +148,5 @@ export function ratersTable(found) {
     element("tbody", {}, ...found.pairs.map((pair) => element("tr", {}, element("th", {scope: "row"}, element("bdi", {}, pair.one), " and ", element("bdi", {}, pair.other)),
       ...[count(pair.clips), within(pair.same / pair.clips, [pair.low, pair.high]), pair.kappa === null ? "–" : pair.kappa.toFixed(2)]
         .map((text) => element("td", {class: "n"}, text))))))),
-  element("p", {class: "note"}, `${plural(found.disputed.length, "clip")} that one calls good and another bad. Kappa is agreement beyond chance: 1 at most, 0 for none.`)];
+  element("p", {class: "note"}, `The raters disagree about ${plural(found.disputed.length, "clip")}. Kappa is the agreement beyond chance: it is 1 at most, and 0 where the raters agree as often as by chance.`)];
 }

@@ -1,11 +1,12 @@
-// All of a tier at a glance: totals, the funnel, and each gate as a small histogram that is a button.
+// The overview of a tier: totals, the funnel, and a small histogram for each gate, which is also a button.
 
 import {bars, upwards} from "./axis.js";
 import {$, count, drawn, element, lasting, plural, rangeText, tell} from "./dom.js";
 
 const VERDICTS = ["kept", "rejected", "undecided", "error"];
 
-// counts: of a tier; seconds: of the kept clips; change: how many enter and leave, where it is known
+// Draw the totals of a tier. counts: clips by verdict. seconds: length of the kept clips. change: clips that enter and leave, null if
+// not known.
 export function drawTotals(counts, seconds, change) {
   const place = $("totals");
   if (!place.children.length) {
@@ -22,17 +23,17 @@ export function drawTotals(counts, seconds, change) {
 export function drawFunnel(rows, chosen, choose) {
   const place = $("funnel");
   const whole = Math.max(1, rows.length ? rows[0]["reach it"] : 1);
-  const told = rows.some((row) => row["not known"]);  // a column that is hardly ever needed
+  const told = rows.some((row) => row["not known"]);  // The column is drawn only where a clip needs it, which is rare.
   const form = rows.map((row) => row.gate).join() + told;
   if (place.dataset.form !== form) {
     place.dataset.form = form;
     if (!rows.length) {
-      place.replaceChildren(element("p", {class: "note"}, "This tier has no gate: it keeps every clip that is no error. Choose one below, and give it an end."));
+      place.replaceChildren(element("p", {class: "note"}, "This tier has no gate: it keeps every clip that is no error. Choose a gate below, and set an end of it."));
     } else {
       place.replaceChildren(element("table", {},
         element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "gate"), element("td", {}),
           element("th", {scope: "col", class: "n"}, "fall"),
-          ...(told ? [element("th", {scope: "col", class: "n", title: "measured, and the score cannot be told"}, "not known")] : []),
+          ...(told ? [element("th", {scope: "col", class: "n", title: "The clip was measured, and its score is not known."}, "not known")] : []),
           element("th", {scope: "col", class: "n"}, "left"))),
         element("tbody", {}, ...rows.map((row) => element("tr", {"data-gate": row.gate},
           element("th", {scope: "row"}, element("button", {type: "button", onclick: () => choose(row.gate)}, row.gate)),
@@ -56,7 +57,7 @@ export function drawFunnel(rows, chosen, choose) {
   drawMini(rows, whole, chosen);
 }
 
-// The funnel as one bar: what is left at its start, then what falls, last gate first. For where there is no room.
+// Draw the funnel as one bar for narrow windows: first the clips that are left, then those that fall, those of the last gate first.
 function drawMini(rows, whole, chosen) {
   const place = $("mini");
   let svg = place.firstElementChild;
@@ -111,7 +112,7 @@ export class Small {
   }
 }
 
-// The gate that decides most: it rejects the most clips that no other gate does.
+// The most decisive gate: it rejects the most clips that no other gate rejects.
 export function mostDecisive(gates) {
   const by = (counts) => counts.only_failure + counts.only_failure_so_far;
   return Object.entries(gates).sort(([, a], [, b]) => by(b) - by(a) || b.failed - a.failed)[0]?.[0] ?? null;

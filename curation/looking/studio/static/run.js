@@ -1,4 +1,4 @@
-// What a run would compute, and the run itself, as it goes.
+// The work that a run would have to do, and the progress of a run.
 
 import {$, ask, count, element, guarded, lasting, plural} from "./dom.js";
 
@@ -10,12 +10,12 @@ export function costTable(found) {
   const known = some.every((row) => row.cpu_seconds !== null);
   const sum = some.reduce((seconds, row) => seconds + (row.cpu_seconds ?? 0), 0);
   return [element("p", {}, "A run would compute at least: ", ...some.flatMap((row, i) => [i ? "; " : "", element("b", {}, count(row.rows)), ` ${DOES[row.stage]}`,
-    row.cpu_seconds === null ? " (no run tells for how long)" : ` (${lasting(row.cpu_seconds)} of CPU)`]),
-  `. ${known || sum ? `In all some ${lasting(sum)} of CPU${known ? "" : " and what is not known"}, as earlier runs took it.` : ""}`)];
+    row.cpu_seconds === null ? " (no run has measured the time)" : ` (${lasting(row.cpu_seconds)} of CPU)`]),
+  `. ${known || sum ? `In all, these take some ${lasting(sum)} of CPU${known ? "" : " and the time that is not known"}, by the measure of earlier runs.` : ""}`)];
 }
 
 export class Running {
-  // over(): a run has ended
+  // over() is called when a run has ended.
   constructor(over) {
     this.over = over;
     this.timer = 0;
@@ -34,7 +34,7 @@ export class Running {
     try {
       this.draw(await ask("/api/run"));
     } catch {
-      // The server is away for a moment: asked again below.
+      // The server does not answer at the moment: the timer below asks again.
     }
     if (this.was === "running") this.timer = setTimeout(() => this.watch(), 1000);
   }
@@ -56,7 +56,7 @@ export class Running {
       element("p", {class: found.state === "failed" ? "why" : "", id: "run-state", "data-state": found.state, role: "status"}, `${words[found.state]}, ${lasting(found.seconds)}.`),
       element("p", {}, element("code", {}, found.command.join(" "))), element("ul", {class: "stages"}, ...stages),
       found.status?.limited_by ? element("p", {class: "note"}, `It is limited by ${found.status.limited_by.by}: ${found.status.limited_by.why}`) : "",
-      element("details", {open: found.state === "failed"}, element("summary", {}, "what it printed last"), element("pre", {tabindex: 0}, found.log)));
+      element("details", {open: found.state === "failed"}, element("summary", {}, "the last lines that the run printed"), element("pre", {tabindex: 0}, found.log)));
     if (ended) this.over();
   }
 }

@@ -3,13 +3,14 @@
 import {marking, picture, Player} from "./clips.js";
 import {ask, count, digits, element, lasting, tell} from "./dom.js";
 
-const AHEAD = 12;  // clips on each side of what is seen that are asked for, too
-const HELD = 600;  // clips that are remembered
-const HOVER = 250;  // ms until a clip under the pointer plays
+const AHEAD = 12;  // Clips on each side of the visible ones that are requested with them.
+const HELD = 600;  // Clips that the page remembers, which bounds its memory.
+const HOVER = 250;  // Milliseconds until a clip under the pointer plays.
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Strip {
-  // question(): what is set; marked(clip, kind); open(clip); marks(): those of this rater; unfold(gate): turns to another gate
+  // question() returns what is set, marks() the marks of this rater. marked(clip, kind) marks a clip, open(clip) shows it large, and
+  // turn(gate) chooses another gate.
   constructor(place, {question, marked, open, marks, turn}) {
     Object.assign(this, {place, question, marked, open, marks, turn});
     this.list = element("ul", {class: "reel", "aria-label": "clips by their score"});
@@ -23,8 +24,8 @@ export class Strip {
       element("button", {type: "button", onclick: () => this.page(1), "aria-label": "clips with higher scores"}, "higher ›"),
       this.where = element("span", {class: "note"}));
     place.replaceChildren(this.window, this.empty, this.tools);
-    this.known = new Map();  // place in the film → clip
-    this.shown = new Map();  // place in the film → its element
+    this.known = new Map();  // The clip at each place of the film.
+    this.shown = new Map();  // The element at each place of the film.
     this.of = 0;
     this.line = [0, 0];
     this.range = null;
@@ -57,7 +58,7 @@ export class Strip {
     this.draw();
   }
 
-  // Another film, or the same one under another setting. found: what `focus` answered
+  // Show another film, or the same film under another setting. found: the answer of the server to /api/focus.
   show(found, range, end, key) {
     if (key !== this.key) {
       this.known.clear();
@@ -80,7 +81,7 @@ export class Strip {
 
   explain({gate, empty}) {
     const parts = [];
-    if (!empty.counted) parts.push(element("p", {}, "Nothing is counted: no clip matches what is looked at. Change “Look only at”."));
+    if (!empty.counted) parts.push(element("p", {}, "No clip is counted, since none matches the fields of “Look only at”. Change these fields."));
     else if (!empty.scored) {
       parts.push(element("p", {}, `None of the ${count(empty.counted)} clips has a score of ${gate}: it is measured only on clips that no gate has rejected before. `
         + "Loosen the gates before it and run, or run once with --all-scores."));
@@ -94,7 +95,7 @@ export class Strip {
     this.empty.replaceChildren(...parts);
   }
 
-  // The line stands elsewhere, and the clips slide along with it.
+  // Move the line: the clips slide along with it.
   slide(line, range, end, jump = true) {
     this.range = range;
     this.end = end;
@@ -242,7 +243,7 @@ export class Strip {
     made.classList.toggle("current", at === this.current);
   }
 
-  // The clip that keys are about.
+  // Choose the clip to which the keys apply.
   take(at, focus = true) {
     if (at < 0 || at >= this.of) return;
     this.current = at;
@@ -268,7 +269,7 @@ export class Strip {
     return this.known.get(at);
   }
 
-  // Whether a key was one of ours
+  // Act on a key. Returns whether the key has a meaning for the film.
   pressed(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !this.of) return false;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -288,7 +289,8 @@ export class Strip {
   }
 
   pull(event) {
-    if (event.button || event.pointerType === "mouse") return;  // fingers pull; a mouse has buttons, the wheel and the keys
+    // Only a finger or a pen pulls the film: a person with a mouse has the buttons, the wheel and the keys.
+    if (event.button || event.pointerType === "mouse") return;
     const [x, view] = [event.clientX, this.view];
     const move = (e) => {
       if (Math.abs(e.clientX - x) > 6) this.look(view - (e.clientX - x) / this.width);

@@ -1,4 +1,4 @@
-// The studio's page: what is set, questions to the server, and what is drawn of the answers.
+// The studio's page: it holds what is set, sends requests to the server, and draws the answers.
 
 import {parse, same, write} from "./address.js";
 import {besideTables} from "./beside.js";
@@ -12,14 +12,15 @@ import {costTable, Running} from "./run.js";
 import {Strip} from "./strip.js";
 import {Steps} from "./undo.js";
 
-// Set: tiers, tier, gate and end (looked at), selection, a (A of A | B), which (list), seed and draws (audit), clip (open).
+// A person sets tiers, tier, gate and end (the chosen ones), selection, a (A of A | B), which (the list), seed and draws (the audit),
+// and clip (the open one). The server answers with the rest.
 const state = {
   tiers: {}, start: {}, tier: null, gate: null, end: "low", selection: {source: "", uri: "", caption: ""}, a: {}, which: "kept",
   seed: null, draws: 30, clip: null, filters: {}, recipes: [], whole: null, funnel: [], counts: null, focus: null, proposed: {},
 };
 const small = {};
-const SOON = 150;  // ms between two questions of a drag: what it shows itself needs none
-const SETTLES = 250;  // ms after a change until what is further down follows
+const SOON = 150;  // Milliseconds between two requests of a drag: the page computes the totals of a drag without the server.
+const SETTLES = 250;  // Milliseconds after a change until the sections further down are drawn again.
 let gate, strip, marks, steps, running;
 
 const question = () => ({
@@ -37,9 +38,9 @@ const decide = newest(async () => {
   try {
     const answer = await ask("/api/decide", {...question(), gate: state.gate, whole: !state.whole});
     if (answer.whole) state.whole = answer.whole;
-    // An answer of a moment ago is drawn only where the page cannot count by itself.
+    // An answer to an older request is drawn only where the page cannot count by itself.
     if (asked === JSON.stringify(question()) || (tier === state.tier && !state.focus?.sweep)) draw(tier, answer);
-    else if (tier === state.tier) drawOthers(answer);  // of a moment ago: good enough for what is not in hand
+    else if (tier === state.tier) drawOthers(answer);  // An older answer is good enough for the gates that are not dragged.
     fault(null);
   } finally {
     if (asked === JSON.stringify(question())) $("main").setAttribute("aria-busy", "false");
@@ -74,7 +75,7 @@ function drawOthers(answer) {
   for (const [name, shown] of Object.entries(small)) shown.draw(state.whole[name], answer.histograms[name], gates[name]);
 }
 
-// What a drag shows at once: everything was counted for each place of the end when it was taken.
+// Draw a movement at once, without the server: when the end was chosen, all counts for each of its places were requested.
 function drawAt() {
   const {focus} = state;
   const now = range();
@@ -99,7 +100,8 @@ function drawAt() {
   return true;
 }
 
-// What the film of the chosen gate depends on: all but the ends of the gate itself
+// The settings on which the film of the chosen gate depends: all but the moved end of the gate itself, except where the score depends
+// on what the gates keep.
 function keyOf() {
   const {[state.gate]: own, ...others} = state.tiers[state.tier];
   const tiers = state.followsOthers ? state.tiers : others;
@@ -111,7 +113,7 @@ const lookAtGate = newest(async () => {
   if (!state.gate) return;
   const key = keyOf();
   const found = await ask("/api/focus", {...question(), gate: state.gate, end: state.end});
-  if (key !== keyOf()) return;  // asked again already
+  if (key !== keyOf()) return;  // The settings have changed, so a newer request is made.
   found.key = key;
   state.followsOthers = found.sweep === null;
   state.focus = found;
@@ -137,7 +139,7 @@ function drawCurve() {
 let settled = "{}";
 let further = 0;
 
-// A change is over: it is a step, it is in the address, and everything follows it.
+// End a change: it becomes a step to undo, it is written into the address, and the whole page is drawn again.
 function commit(said) {
   const before = settled;
   settled = JSON.stringify(state.tiers);
@@ -176,7 +178,7 @@ function changed(end, now, done) {
   small[state.gate].set(now, true);
   const local = drawAt();
   performance.measure("studio drawing", {start: began, end: performance.now()});
-  // to when the frame is drawn: a task after the callback that comes before it
+  // The measured time ends when the frame is drawn: in a task after the callback that precedes the frame.
   const measured = () => requestAnimationFrame(() => setTimeout(() => performance.measure("studio step", {start: began, end: performance.now()})));
   if (done) {
     commit(`${state.gate} ${rangeText(now)}.`);
@@ -188,7 +190,7 @@ function changed(end, now, done) {
   if (local) decideSoon();
 }
 
-// The end that rejects more of what no other gate rejects
+// The end that rejects more of the clips that no other gate rejects.
 function endOf(name, now) {
   if (!now || now[0] === null || now[1] === null) return now && now[0] === null ? "high" : "low";
   const {low, high} = state.filters[name];
@@ -209,7 +211,7 @@ function choose(name, end = null, scroll = true) {
   if (scroll) $("focus").scrollIntoView({block: "nearest"});
 }
 
-// All that is set, as it is now
+// Draw all that is set.
 function show() {
   for (const [name, shown] of Object.entries(small)) shown.set(range(name), name === state.gate);
   for (const radio of document.querySelectorAll("#tiers input")) radio.checked = radio.value === state.tier;
@@ -227,7 +229,7 @@ function show() {
   }
 }
 
-// push: a new entry of the browser's history
+// Write what is set into the address. push: as a new entry of the browser's history.
 function address(push = true) {
   const hash = write(state);
   if (hash === location.hash) return;
@@ -235,7 +237,7 @@ function address(push = true) {
   else history.replaceState(null, "", hash);
 }
 
-// What an address says is set; a sentence where it makes no sense.
+// Set what the address says. An address that makes no sense changes nothing, and a sentence says why.
 function come() {
   const selected = JSON.stringify(state.selection);
   try {
@@ -291,7 +293,7 @@ const look = guarded(async (id, push = true) => {
     mark: marks.marks[id], marked, note: marks.notes[id],
     noted: (text) => {
       if (marks.marks[id]) marks.mark(id, marks.marks[id], text);
-      else marks.notes[id] = text;  // it goes with the mark, once there is one
+      else marks.notes[id] = text;  // The note is sent with the mark, once the clip is marked.
     },
   }));
   if (!$("clip").open) $("clip").showModal();
@@ -305,9 +307,9 @@ const list = newest(async (more = false) => {
   listed = [...(more ? listed : []), ...found.clips];
   const words = $("which").selectedOptions[0].textContent;
   const why = {
-    kept: "This tier keeps no clip as it is set. The funnel shows where they fall: loosen the gate with the greatest fall.",
+    kept: "This tier keeps no clip as it is set. The funnel shows the fall at each gate: loosen the gate with the greatest fall.",
     entering: "No clip enters: what is set keeps none that A does not keep.", leaving: "No clip leaves: what is set keeps all that A keeps.",
-    good: "You marked none of these good yet.", bad: "You marked none of these bad yet.",
+    good: "You have marked no clip good yet.", bad: "You have marked no clip bad yet.",
     alone: `No clip is rejected by ${state.gate} alone.`, "alone so far": `No clip is rejected by ${state.gate} alone so far.`,
     undecided: "Every clip that no gate rejects has all its scores.", error: "No clip ended in an error.", rejected: "No clip is rejected.",
   };
@@ -327,11 +329,11 @@ const agree = newest(async () => {
   const said = Object.values(marks.marks);
   const good = said.filter((kind) => kind === "good").length;
   const others = Object.entries(marks.others).map(([who, n]) => `${who} ${count(n)}`).join(", ");
-  $("marked").textContent = `${good} good, ${said.length - good} bad, by ${marks.who}. A threshold is proposed from three of each on; `
-    + `each mark is kept at once.${others ? ` Marks of others, which do not count here: ${others}.` : ""}`;
+  $("marked").textContent = `${good} good, ${said.length - good} bad, by ${marks.who}. A threshold is proposed from three of each kind on; `
+    + `each mark is saved at once.${others ? ` The marks of other raters do not count in the tables below: ${others}.` : ""}`;
   $("raters").replaceChildren(...ratersTable(marks.raters));
   if (!said.length) {
-    $("agreement").replaceChildren(element("p", {class: "none"}, "No clip is marked yet. Mark some on both sides of the line with g and b: what they say of each gate stands here then."));
+    $("agreement").replaceChildren(element("p", {class: "none"}, "No clip is marked yet. Mark some clips on both sides of the line with g and b: this section then compares your marks with each gate."));
     $("lost").replaceChildren();
     state.proposed = {};
     return;
@@ -401,7 +403,7 @@ function showRecipes() {
 
 const funnels = guarded(async () => {
   const recipes = [...$("others").querySelectorAll("input:checked")].map((box) => box.value);
-  $("compared").replaceChildren(element("p", {class: "note"}, "deciding…"));
+  $("compared").replaceChildren(element("p", {class: "note"}, "The recipes decide about all clips …"));
   try {
     $("compared").replaceChildren(...funnelTables(await ask("/api/funnels", {tiers: state.tiers, recipes})));
   } catch (error) {
@@ -414,13 +416,14 @@ const price = newest(async () => {
   $("cost").replaceChildren(...costTable(await ask("/api/cost", question())));
 });
 
-// Resolves to the saved recipe's name; null where one is there and may not be replaced
+// Save the recipe, and call then(name) once it is saved. A recipe of the same name is replaced only if replace is true: else the page
+// asks.
 const save = async (replace, then = null) => {
   const form = $("save");
   if (!form.reportValidity()) return;
   const done = await ask("/api/save", {tiers: state.tiers, name: form.elements.name.value, replace});
   if (done.exists) {
-    $("saved").replaceChildren(element("p", {}, `${done.exists} is there already. `,
+    $("saved").replaceChildren(element("p", {}, `${done.exists} exists already. `,
       element("button", {type: "button", onclick: guarded(() => save(true, then))}, then ? "Replace it and run" : "Replace it")));
     return;
   }
@@ -479,7 +482,7 @@ const begin = guarded(async () => {
   $("save").elements.name.value = `${found.recipe}-mine`;
   running = new Running(async () => {
     await ask("/api/reload", {});
-    location.reload();  // all that is set is in the address
+    location.reload();  // Nothing is lost: the address holds all that is set.
   });
   come();
   show();
@@ -492,7 +495,7 @@ const begin = guarded(async () => {
   try {
     who = localStorage.getItem(`longtake rater/${found.workspace}`) ?? who;
   } catch {
-    // A browser without storage begins as the studio's own rater.
+    // A browser without storage begins with the rater that the studio began with.
   }
   await marks.become(who);
   $("who").value = marks.who;
@@ -570,7 +573,7 @@ $("who").addEventListener("change", guarded(async () => {
     try {
       localStorage.setItem(`longtake rater/${state.workspace}`, marks.who);
     } catch {
-      // It is asked for again the next time.
+      // A browser without storage asks for the rater's name again the next time.
     }
     fault(null);
   } finally {
@@ -581,7 +584,7 @@ $("who").addEventListener("change", guarded(async () => {
 addEventListener("popstate", arrive);
 addEventListener("focus", () => marks?.read().catch(() => {}));
 addEventListener("beforeunload", (event) => {
-  if (marks?.unsent.size) event.preventDefault();  // the browser asks whether to leave
+  if (marks?.unsent.size) event.preventDefault();  // The browser asks whether to leave the page although marks are not sent.
 });
 document.addEventListener("keydown", (event) => {
   const typed = event.target.closest("textarea, input:not([type=number]):not([type=checkbox]):not([type=radio])");

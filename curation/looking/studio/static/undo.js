@@ -1,9 +1,9 @@
-// One's own steps back and forth. They outlive a reload: they are kept for this window, per workspace.
+// Steps that can be undone and done again. They are kept for this window and for each workspace, so a reload does not lose them.
 
-const MOST = 200;
+const MOST = 200;  // Steps that can be undone, which bounds what the browser stores.
 
 export class Steps {
-  // apply(step, back): makes a step, or takes it back; changed(): the stacks are others now
+  // apply(step, back) makes a step, or undoes it (back true). changed() is called when the steps that can be undone have changed.
   constructor(name, apply, changed) {
     this.name = `longtake steps/${name}`;
     this.apply = apply;
@@ -14,7 +14,7 @@ export class Steps {
       const kept = JSON.parse(sessionStorage.getItem(this.name));
       if (kept) [this.done, this.undone] = [kept.done, kept.undone];
     } catch {
-      // A browser without storage forgets them with the page.
+      // A browser without storage forgets the steps with the page.
     }
     changed();
   }
@@ -46,7 +46,7 @@ export class Steps {
     try {
       sessionStorage.setItem(this.name, JSON.stringify({done: this.done, undone: this.undone}));
     } catch {
-      // As above.
+      // A browser without storage forgets the steps with the page.
     }
     this.changed();
   }
