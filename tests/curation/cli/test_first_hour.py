@@ -347,7 +347,7 @@ def test_a_plan_sends_no_request_unasked(method: str, each: int, films: Path, tm
     found = json.loads(longtake("plan", films, "-r", tmp_path / "asks.yaml", "--engine", "inline", "--json").stdout)
     assert found["quantities"]["requests"]["expected"] == 4 * each
     assert found["quantities"]["prompt tokens"] is None
-    assert f"at least {each} for each clip" in found["notes"][0]
+    assert f"takes at least {each} requests" in found["notes"][0]
     assert "`--ask`" in found["notes"][0]
 
 

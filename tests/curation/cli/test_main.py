@@ -268,7 +268,7 @@ def test_recipes_can_be_listed_printed_validated_compared(tmp_path: Path) -> Non
     printed = tmp_path / "mine.yaml"
     printed.write_text(longtake("recipe", "print", "embedded").stdout)
     assert load_recipe(printed) == load_recipe("embedded")
-    assert "embedded: good (12 filters, tiers pretrain, finetune)" in longtake("recipe", "validate", printed).stdout
+    assert "embedded: good (13 filters, tiers pretrain, finetune)" in longtake("recipe", "validate", printed).stdout
     assert "the recipes are the same" in longtake("recipe", "diff", "embedded", printed).stdout
     changed = yaml.safe_load(printed.read_text())
     changed["tiers"]["pretrain"]["flow"], changed["filters"]["psnr"] = ">= 12.5", {"reduce": "every"}
