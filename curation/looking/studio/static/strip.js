@@ -209,7 +209,7 @@ export class Strip {
       edge.style.transform = `translateX(${Math.round(middle + ((i ? this.of : 0) - this.view) * this.width)}px)${i ? "" : " translateX(-100%)"}`;
     });
     const here = this.line[this.end === "low" ? 0 : 1];
-    tell(this.where, `${count(here)} clips below the line, ${count(this.of - here)} above; ${Math.abs(this.view - here) < 0.5 ? "at the line" : `${count(Math.round(Math.abs(this.view - here)))} clips ${this.view < here ? "below" : "above"} it`}`);
+    tell(this.where, `${count(here)} ${here === 1 ? "clip" : "clips"} below the line, ${count(this.of - here)} above; ${Math.abs(this.view - here) < 0.5 ? "at the line" : `${count(Math.round(Math.abs(this.view - here)))} clips ${this.view < here ? "below" : "above"} it`}`);
   }
 
   card(clip, at) {
