@@ -135,6 +135,22 @@ def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
     return clips
 
 
+def embedding_matrix(workspace: Workspace, clips: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+    """The embeddings of clips, float16 [known, dim], and which of the clips have one, bool [clips]. clips: as `with_embeddings`
+    gives them, or without such a column. Raises SetupError if the embeddings are of different sizes."""
+    if schemas.EMBEDDING.name not in clips.column_names:
+        return np.zeros((0, 1), np.float16), np.zeros(clips.num_rows, bool)
+    column = clips[schemas.EMBEDDING.name]
+    known = column.is_valid().to_numpy().astype(bool)
+    column = column.drop_null().combine_chunks()
+    if not len(column):
+        return np.zeros((0, 1), np.float16), known
+    sizes = pc.unique(pc.list_value_length(column)).to_pylist()
+    if len(sizes) > 1:
+        raise SetupError(f"{workspace.clips.path}: embeddings of different sizes {sizes} cannot be compared")
+    return column.flatten().to_numpy().reshape(-1, sizes[0]), known
+
+
 def score_columns(table: pa.Table) -> list[str]:
     """The filters that a clips table has columns for."""
     return [name.removesuffix("_detail") for name in table.column_names if name.endswith("_detail")]

@@ -21,6 +21,7 @@ channels; a short clip has few blocks, and little to gate by; what does not deco
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from typing import ClassVar
@@ -181,8 +182,9 @@ class _OfSound(Filter[Sample]):
     def _told(self, value: float) -> Score:
         return Score(value, () if math.isnan(value) else (value,))
 
+    @abstractmethod
     def _of(self, item: Sample) -> float:
-        raise NotImplementedError
+        """The score of a clip whose sound was read."""
 
 
 class Loudness(_OfSound):

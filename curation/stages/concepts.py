@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols
+from longtake.curation.clip_table import dump_protocols, embedding_matrix
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -80,7 +80,7 @@ def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protoc
     for table in workspace.clips.scan(names, optional=[field.name for field in schemas.HEAVY], rows=_SLICE):
         todo = _embedded(table, recipe, source) & ~_has(table, protocol)
         rows = table.filter(pa.array(todo))
-        embeddings, known = _embeddings(workspace, rows)
+        embeddings, known = embedding_matrix(workspace, rows)
         rows = rows.filter(pa.array(known))
         if rows.num_rows:
             workspace.clips.append(_with_concepts(rows, assign(embeddings, fit.centres), protocol))
@@ -131,7 +131,7 @@ def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> 
     found = []
     for table in _scan(workspace, recipe, source, schemas.EMBEDDING.name):
         chosen = hashed(table["clip_id"])[0] <= np.uint64(min(share, 1.0) * float(_ALL)) if share < 1 else True
-        embeddings, _ = _embeddings(workspace, table.filter(pa.array(_embedded(table, recipe, source) & chosen)))
+        embeddings, _ = embedding_matrix(workspace, table.filter(pa.array(_embedded(table, recipe, source) & chosen)))
         found.append(embeddings)
     filled = [part for part in found if len(part)]
     if not filled:
@@ -139,21 +139,6 @@ def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> 
     if len({part.shape[1] for part in filled}) > 1:
         raise SetupError(f"{workspace.clips.path}: embeddings of different sizes cannot be compared")
     return np.concatenate(filled)
-
-
-def _embeddings(workspace: Workspace, clips: pa.Table) -> tuple[npt.NDArray[np.float16], Flags]:
-    """float16 [known, dim], and which of the clips have one."""
-    if schemas.EMBEDDING.name not in clips.column_names:
-        return np.zeros((0, 1), np.float16), np.zeros(clips.num_rows, bool)
-    column = clips[schemas.EMBEDDING.name]
-    known = column.is_valid().to_numpy().astype(bool)
-    column = column.drop_null().combine_chunks()
-    if not len(column):
-        return np.zeros((0, 1), np.float16), known
-    sizes = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(sizes) > 1:
-        raise SetupError(f"{workspace.clips.path}: embeddings of different sizes {sizes} cannot be compared")
-    return column.flatten().to_numpy().reshape(-1, sizes[0]), known
 
 
 def _stored_as(protocol: str, fit: _Fit) -> str:

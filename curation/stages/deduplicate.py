@@ -19,8 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols, rows_of, with_embeddings
-from longtake.curation.errors import SetupError
+from longtake.curation.clip_table import dump_protocols, embedding_matrix, rows_of, with_embeddings
 from longtake.curation.orphans import looking, tiers_left
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -88,7 +87,9 @@ class _Duplicates(_Groups):
         return {name: np.nan_to_num(scores.span(name)[0], nan=-np.inf) for name in names}
 
     def compare(self, clip_ids: pa.ChunkedArray) -> Compared:
-        embeddings, known = _embeddings(self.workspace, clip_ids)
+        embeddings, known = embedding_matrix(
+            self.workspace, with_embeddings(self.workspace, pa.table({"clip_id": clip_ids}))
+        )
         return known, *self.filter.kept_instead(embeddings)
 
 
@@ -240,21 +241,6 @@ class _Corpus:
         found = Index.of(self.ids).find(self.named)
         owner[self.at] = np.where(found < 0, -2, found)
         return owner
-
-
-def _embeddings(
-    workspace: Workspace, clip_ids: pa.ChunkedArray
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-    """float16 [known, dim], and which of the clips have one. Raises SetupError if they are of different sizes."""
-    column = with_embeddings(workspace, pa.table({"clip_id": clip_ids}))[schemas.EMBEDDING.name]
-    known = column.is_valid().to_numpy().astype(bool)
-    column = column.drop_null().combine_chunks()
-    if not len(column):
-        return np.zeros((0, 1), np.float16), known
-    sizes = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(sizes) > 1:
-        raise SetupError(f"{workspace.clips.path}: embeddings of different sizes {sizes} cannot be compared")
-    return column.flatten().to_numpy().reshape(-1, sizes[0]), known
 
 
 def _rows(groups: _Groups, ids: pa.Array, changed: Ints, value: Floats, owner: Ints) -> pa.Table:
