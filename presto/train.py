@@ -267,9 +267,11 @@ class Trainer:
             torch._foreach_mul_([local(p.grad) for p in self.model.parameters() if p.grad is not None], factor)
         norm = clip_gradients(self.model, config.optimizer.clip, found)
         if not math.isfinite(norm):
+            # A compiled step failed so on a GPU where the same step trains without compiling (docs/measured.md).
+            first = "set compile to false first; then " if config.compile else ""
             raise PrestoError(
                 f"step {self.step}: the gradient is not finite (clips {', '.join(clip_ids)} among others). The last "
-                "checkpoint is from before; lower optimizer.rate, or look at these clips"
+                f"checkpoint is from before; {first}lower optimizer.rate, or look at these clips"
             )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()

@@ -104,10 +104,12 @@ def _show(price: Price) -> None:
     from longtake.curation.planning.price import QUANTITIES
 
     rows: list[tuple[object, ...]] = []
-    for name, told in price.quantities.items():
+    for name, estimate in price.quantities.items():
         what = f"{name} ({QUANTITIES[name][0]})" if QUANTITIES[name][0] else name
         rows.append(
-            (what, *(f"{value:,.3g}" for value in (told.expected, told.low, told.high))) if told else (what, *"???")
+            (what, *(f"{value:,.3g}" for value in (estimate.expected, estimate.low, estimate.high)))
+            if estimate
+            else (what, *"???")
         )
     if price.money:
         rows.append(

@@ -293,3 +293,16 @@ def test_the_rate_rises_and_stays(model: Path, data: Path, tmp_path: Path) -> No
         "data_wait",
     } <= set(logged)
     assert any(key.startswith("loss_t") for key in logged)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_that_is_not_finite_stops_the_run_and_says_what_to_try(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """Weights that a rate of 1e30 made: the norm of the gradient overflows. The blocks are not really compiled here."""
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    settings = config(optimizer={"rate": 1e30, "clip": 1e9}, steps=4, compile=compiled)
+    with pytest.raises(PrestoError, match="the gradient is not finite") as failed:
+        fit(Run(settings, model, data, tmp_path / "run"))
+    assert "lower optimizer.rate" in str(failed.value)
+    assert ("set compile to false" in str(failed.value)) == compiled
