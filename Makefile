@@ -5,7 +5,7 @@ OUT ?= demo/workspace
 PYTHON ?= python3
 RUN = $(VENV)/bin
 
-.PHONY: demo demo-train toy test test-slow test-campaign test-all wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-corpus bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
+.PHONY: demo demo-train toy test test-slow test-campaign test-all properties wheel-test lint format bench bench-shots bench-stats bench-compare bench-models bench-captions bench-colour bench-artifacts bench-gates bench-corpus bench-presto bench-studio e2e chaos chaos-s3 simulate bench-cluster bench-store docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -45,6 +45,13 @@ test-all: $(VENV)/.ready  ## every test that needs no browser
 
 wheel-test:  ## the wheel alone, in an empty environment
 	PYTHON="$(PYTHON)" .ci/wheel-test
+
+ROUNDS ?= 5
+
+properties: $(VENV)/.ready  ## the property tests with examples that no run has drawn before, ROUNDS=5 times over
+	for round in $$(seq $(ROUNDS)); do \
+	  $(PYTEST) -m "hypothesis and not campaign" --hypothesis-profile "any machine" || exit 1; \
+	done
 
 lint: $(VENV)/.ready
 	$(RUN)/ruff check .

@@ -79,7 +79,9 @@ def test_the_site_is_what_make_docs_builds() -> None:
 def test_slow_tests_run_each_night() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8"))
     assert "schedule" in workflow[True]  # YAML 1.1 reads the key `on` as true.
-    assert runs(ROOT / ".github" / "workflows" / "nightly.yml") == ["make test-slow", "make test-campaign"]
+    assert runs(ROOT / ".github" / "workflows" / "nightly.yml") == [
+        "make test-slow", "make test-campaign", "make properties",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
