@@ -81,15 +81,18 @@ def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.P
     assert job is not None
     cluster = Cluster(ray.address)
     try:
-        began, before = 0.0, dict[int, tuple[float, bool]]()
+        began, ended = 0.0, 0.0
+        before, after = dict[int, tuple[float, bool]](), dict[int, tuple[float, bool]]()
         rows = in_hand = 0.0
         for reports, report in enumerate(cluster.run(job), 1):
             assert not report.errors
+            # Workers and their decoders end with the last report, so each report says what they have taken so far.
+            after |= cpu_seconds(ray, nodes)
             if reports == len(nodes):  # Each worker has started, and is at its second batch.
-                began, before = time.monotonic(), cpu_seconds(ray, nodes)
+                began, before = time.monotonic(), dict(after)
             elif reports > len(nodes):
-                rows, in_hand = rows + report.rows, in_hand + report.seconds
-        seconds, after = time.monotonic() - began, cpu_seconds(ray, nodes)
+                rows, in_hand, ended = rows + report.rows, in_hand + report.seconds, time.monotonic()
+        seconds = ended - began
     finally:
         cluster.close()
     spent = {pid: (cpu - before.get(pid, (0.0, False))[0], decodes) for pid, (cpu, decodes) in after.items()}
