@@ -30,7 +30,7 @@ from longtake.captioning.registry import make_captioner, settings_faults
 from longtake.captioning.registry import names as captioner_names
 from longtake.captioning.settings import BACKENDS, MODELS
 from longtake.curation.errors import SetupError
-from longtake.curation.reading import shot_network
+from longtake.curation.reading import fades, shot_network
 from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
 from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
@@ -246,7 +246,9 @@ class Recipe(_Section):
         if self.splitting.detector == "transnetv2":
             return [{"transnetv2": 2}]  # From version 2 on, both answers of the network are used.
         hard_only = self.splitting.detector in ("adaptive", "content") and not self.splitting.dissolves
-        return [] if hard_only or self.splitting.detector == "none" else [{"network": shot_network.protocol()}]
+        if hard_only or self.splitting.detector == "none":
+            return []
+        return [{"network": shot_network.protocol(), "fades": fades.VERSION}]
 
     @cached_property
     def export_protocol(self) -> str:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 from longtake.curation.reading.shot_network import REACH, judge
 from longtake.curation.recipe import Splitting
@@ -100,21 +101,21 @@ class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
     A cut is where the probability of one, or of a transition, passes `threshold` (0.6). The whole of a transition counts, down
-    to a probability of `LOW`. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only. since:
-    where it begins, seconds.
+    to a probability of `LOW`, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports some
+    two seconds late. hard: whether to report hard cuts too, or transitions only. since: where it begins, seconds.
     """
 
     LOW = 0.2
     # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: SLOPE of its
-    # visible length is added on both sides, but at most MOST seconds. A change faster than SUDDEN seconds is a hard cut, whose
-    # place is known.
+    # visible length is added on both sides, but at most MOST seconds; nothing to fades. A change faster than SUDDEN seconds is a
+    # hard cut, whose place is known.
     SLOPE, MOST, SUDDEN = 0.15, 0.3, 0.2
     BATCH = 16  # Pictures. This number is described and compared at once.
     # Pictures. At least this number is judged at once: another 2 * REACH have to be looked at anew each time.
     AT_ONCE = 48
     # Seconds. Nothing that lasts longer is a transition. Until a doubt ends, the open window is not closed, and its frames stay
     # in memory.
-    LONGEST = 6.0
+    LONGEST = LONGEST
 
     def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
         self._threshold = 0.6 if threshold is None else threshold
@@ -123,12 +124,16 @@ class NetworkCuts:
         # The last pictures that are described, as far as the next ones are compared with them.
         self._looks: list[Look] = []
         self._numbers: list[npt.NDArray[np.float32]] = []
+        self._fades = Fades()
         self._times: list[float] = []
         self._judged = 0  # Pictures among `_times` that have their verdict.
         self._before = since  # The time of the last picture that is in no transition, in seconds.
         self._hot = False  # Whether a picture after that one passed the threshold.
+        # Whether the first and the last picture after that one belong to a fade, whose place is known.
+        self._fades_first = self._fades_last = False
         # The time of the picture before and that of the picture, in seconds, and the probabilities of a cut and of a transition.
         self._doubts: deque[tuple[float, float, float, float]] = deque()
+        self._held: Cut | None = None  # The last cut, while another one may touch it.
         self.settled = since
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
@@ -137,7 +142,9 @@ class NetworkCuts:
         if len(self._waiting) < self.BATCH:
             return []
         self._describe()
-        return self._judge(len(self._times) - REACH) if len(self._times) - self._judged >= REACH + self.AT_ONCE else []
+        if len(self._times) - self._judged < REACH + self.AT_ONCE:
+            return []
+        return self._apart(self._judge(len(self._times) - REACH), self._before - self.MOST)
 
     def finish(self) -> list[Cut]:
         if self._waiting:
@@ -145,7 +152,7 @@ class NetworkCuts:
         cuts = self._judge(len(self._times)) if len(self._times) > self._judged else []
         if self._hot and self._times[-1] > self._before:
             cuts.append(self._widened(self._times[-1]))
-        return cuts
+        return self._apart(cuts, math.inf)
 
     def doubt(self, start: float, end: float) -> float:
         """The highest probability of a cut or a transition among the pictures in [start, end)."""
@@ -162,26 +169,45 @@ class NetworkCuts:
     def _describe(self) -> None:
         looks = self._looks + look_at(self._times[-len(self._waiting) :], self._waiting)
         self._numbers += list(compare(looks, len(self._looks)))
+        for look in looks[len(self._looks) :]:
+            self._fades.push(look.time, look.tiny)
         self._looks, self._waiting = looks[-REMEMBERED:], []
 
     def _judge(self, until: int) -> list[Cut]:
         """Verdicts on the pictures before number `until`."""
         likely = judge(np.stack(self._numbers))
+        fading = self._fades.verdicts(until - self._judged)
         cuts: list[Cut] = []
-        for i in range(self._judged, until):
+        first = self._judged
+        for i in range(first, until):
             time, cut, transition = self._times[i], float(likely[i, 0]) * self._hard, float(likely[i, 1])
             self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
-            self._hot |= max(cut, transition) > self._threshold
+            fades = bool(fading[i - first])
+            self._hot |= fades or max(cut, transition) > self._threshold
             lasting = time - self._before > self.LONGEST
-            if transition <= min(self.LOW, self._threshold) or lasting:
+            if (transition <= min(self.LOW, self._threshold) and not fades) or lasting:
                 if self._hot and time > self._before:
                     cuts.append(self._widened(time))
-                self._before, self._hot = time, False
+                self._before, self._hot, self._fades_first = time, False, False
+            else:
+                self._fades_first |= fades and self._times[max(i - 1, 0)] <= self._before
+            self._fades_last = fades
         gone = max(until - REACH, 0)
         self._judged = until - gone
         del self._numbers[:gone], self._times[:gone]
-        self.settled = max(self.settled, self._before - self.MOST)
         return cuts
+
+    def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
+        """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""
+        found = [*([self._held] if self._held else []), *cuts]
+        joined: list[Cut] = []
+        for cut in found:
+            if joined and cut.start <= joined[-1].end:
+                cut = Cut(min(joined[-1].start, cut.start), max(joined.pop().end, cut.end))
+            joined.append(cut)
+        self._held = joined.pop() if joined and joined[-1].end >= until else None
+        self.settled = max(self.settled, min(until, self._held.start if self._held else until))
+        return joined
 
     def _widened(self, after: float) -> Cut:
         """The cut from the last picture before it to the one at `after`, which is behind it."""
@@ -189,9 +215,10 @@ class NetworkCuts:
         if width <= self.SUDDEN:
             return Cut(self._before, after)
         more = min(self.SLOPE * width, self.MOST)
-        earliest = max(self._before - more, self.settled)
+        earliest = self._before if self._fades_first else max(self._before - more, self.settled)
         start = min((time for _, time, _, _ in self._doubts if earliest <= time <= self._before), default=self._before)
-        return Cut(start, max((time for time in self._times if time <= after + more), default=after))
+        latest = after if self._fades_last else after + more
+        return Cut(start, max((time for time in self._times if time <= latest), default=after))
 
 
 class TransNetCuts:
