@@ -30,7 +30,7 @@ from longtake.captioning.registry import make_captioner, settings_faults
 from longtake.captioning.registry import names as captioner_names
 from longtake.captioning.settings import BACKENDS, MODELS
 from longtake.curation.errors import SetupError
-from longtake.curation.reading import fades, shot_network
+from longtake.curation.reading import shot_network
 from longtake.curation.recipe_schema import CaptioningSchema, FiltersSchema, TiersSchema
 from longtake.curation.yaml_lines import Lines, read_yaml
 from longtake.filters.base import Filter, FilterUnavailable, Needs
@@ -248,7 +248,7 @@ class Recipe(_Section):
         hard_only = self.splitting.detector in ("adaptive", "content") and not self.splitting.dissolves
         if hard_only or self.splitting.detector == "none":
             return []
-        return [{"network": shot_network.protocol(), "fades": fades.VERSION}]
+        return [{"network": shot_network.protocol(), "rules": shot_network.RULES}]
 
     @cached_property
     def export_protocol(self) -> str:

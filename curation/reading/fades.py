@@ -13,17 +13,14 @@ import numpy.typing as npt
 
 from longtake.curation.reading.shot_network import REACH
 
-VERSION = 1  # Of the rules here. Another one means other cuts.
-
 _BLACK, _WHITE = 8.0, 247.0  # Grey levels. The middle of a picture of black is darker, of one of white lighter.
 # Pictures. What becomes visible within fewer is a light that goes on, or a cut.
 _LEAST = 4
 _STEP = 2  # Pictures. A picture is compared with the one so far after it.
 # A share of the mean speed so far. A fade is over where the picture grows no faster than this.
 _SLOW = 0.3
-_ALIKE = (
-    0.8  # Correlation of a picture with the one `_STEP` later. In a fade these are one picture; in a pan they are not.
-)
+# Correlation of a picture with the one `_STEP` later. In a fade these are one picture; in a pan they are not.
+_ALIKE = 0.8
 _FAINT = 2.0  # Grey levels. A picture that differs less from black is too faint to be compared.
 # Grey levels, and shares of the picture that differ by more. In a picture of black there may be a title, and titles come and go
 # over black; in a fade most of the picture becomes visible.

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 from longtake.curation.reading.shot_network import REACH, judge
+from longtake.curation.reading.stills import still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -100,9 +101,10 @@ class SceneDetectCuts:
 class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    A cut is where the probability of one, or of a transition, passes `threshold` (0.6). The whole of a transition counts, down
-    to a probability of `LOW`, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports some
-    two seconds late. hard: whether to report hard cuts too, or transitions only. since: where it begins, seconds.
+    A cut is where the probability of one, or of a transition, passes `threshold` (0.6), and where a still picture changes
+    (`stills`). The whole of a transition counts, down to a probability of `LOW`, and the whole of a fade from or to black or
+    white (`fades`). Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or transitions
+    only. since: where it begins, seconds.
     """
 
     LOW = 0.2
@@ -124,6 +126,7 @@ class NetworkCuts:
         # The last pictures that are described, as far as the next ones are compared with them.
         self._looks: list[Look] = []
         self._numbers: list[npt.NDArray[np.float32]] = []
+        self._greys: list[npt.NDArray[np.uint8]] = []
         self._fades = Fades()
         self._times: list[float] = []
         self._judged = 0  # Pictures among `_times` that have their verdict.
@@ -170,6 +173,7 @@ class NetworkCuts:
         looks = self._looks + look_at(self._times[-len(self._waiting) :], self._waiting)
         self._numbers += list(compare(looks, len(self._looks)))
         for look in looks[len(self._looks) :]:
+            self._greys.append(look.grey)
             self._fades.push(look.time, look.tiny)
         self._looks, self._waiting = looks[-REMEMBERED:], []
 
@@ -177,13 +181,14 @@ class NetworkCuts:
         """Verdicts on the pictures before number `until`."""
         likely = judge(np.stack(self._numbers))
         fading = self._fades.verdicts(until - self._judged)
+        changed = still_changes(np.array(self._times), np.stack(self._greys)) & self._hard
         cuts: list[Cut] = []
         first = self._judged
         for i in range(first, until):
             time, cut, transition = self._times[i], float(likely[i, 0]) * self._hard, float(likely[i, 1])
             self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
             fades = bool(fading[i - first])
-            self._hot |= fades or max(cut, transition) > self._threshold
+            self._hot |= fades or bool(changed[i]) or max(cut, transition) > self._threshold
             lasting = time - self._before > self.LONGEST
             if (transition <= min(self.LOW, self._threshold) and not fades) or lasting:
                 if self._hot and time > self._before:
@@ -194,7 +199,7 @@ class NetworkCuts:
             self._fades_last = fades
         gone = max(until - REACH, 0)
         self._judged = until - gone
-        del self._numbers[:gone], self._times[:gone]
+        del self._numbers[:gone], self._greys[:gone], self._times[:gone]
         return cuts
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:

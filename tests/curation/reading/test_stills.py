@@ -1,0 +1,81 @@
+"""Changes of a still picture, on films that are made here."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from longtake.curation.reading.shots import Cut, NetworkCuts
+from longtake.curation.reading.stills import another, still_changes
+from longtake.filters.base import Image
+from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
+
+
+def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
+    """A page in a frame, with a heading and lines; each seed has its own lines."""
+    rng = np.random.default_rng(seed)
+    page = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    page[4:68, 16:112] = 245
+    page[9:13, 50:78] = 40
+    page = page if paper is None else paper.copy()
+    for line in range(lines):
+        left, width, height = int(rng.integers(22, 40)), int(rng.integers(20, 66)), int(rng.integers(2, 7))
+        page[18 + 8 * line : 18 + 8 * line + height, left : left + width] = rng.integers(0, 190, 3)
+    return page
+
+
+def cuts_of(pictures: Pictures) -> list[Cut]:
+    detector = NetworkCuts()
+    return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
+
+
+def changes(pictures: Pictures) -> list[int]:
+    small = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (64, 36), interpolation=3) for picture in pictures]
+    return np.nonzero(still_changes(np.arange(len(small)) / RATE, np.stack(small)))[0].tolist()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_another_slide_in_the_same_frame_is_a_cut(seed: int) -> None:
+    pictures = [slide(seed)] * 30 + [slide(seed + 100)] * 30
+    assert cuts_of(pictures) == [Cut(29 / RATE, 30 / RATE)]
+    noise = np.random.default_rng(seed).normal(0, 2, (60, *pictures[0].shape))
+    assert changes([np.clip(p + n, 0, 255).astype(np.uint8) for p, n in zip(pictures, noise, strict=True)]) == [30]
+
+
+def test_what_is_added_to_a_slide_or_taken_away_is_no_cut() -> None:
+    lines = [slide(1, count) for count in (2, 4, 6)]
+    pictures = [page for page in (*lines, *lines[::-1]) for _ in range(20)]
+    assert changes(pictures) == []
+
+
+def test_a_picture_over_less_than_half_of_a_still_scene_is_no_cut() -> None:
+    scene = take("coffee", 0.1)[0]
+    covered = scene.copy()
+    covered[42:] = photo("astronaut")[100:130, 100:228]
+    assert changes([scene] * 30 + [covered] * 30 + [scene] * 30) == []
+
+
+def test_light_and_a_jerk_are_no_cuts() -> None:
+    scene = photo("motorcycle_left")
+    here, there = scene[50:122, 100:228], scene[58:130, 112:240]
+    dimmed = np.asarray(cv2.convertScaleAbs(here, alpha=0.6), np.uint8)
+    assert changes([here] * 30 + [dimmed] * 30) == []
+    assert changes([here] * 30 + [there] * 30) == []
+
+
+def test_a_film_of_few_pictures_shown_often_has_no_cuts() -> None:
+    """A pan at two pictures a second."""
+    pictures = [picture for picture in take("coffee", 8, rate=2) for _ in range(6)]
+    assert changes(pictures) == []
+
+
+def test_moving_takes_are_left_to_the_network() -> None:
+    assert changes(take("coffee", 3) + take("chelsea", 3)) == []
+
+
+def test_next_to_nothing_in_the_picture() -> None:
+    black = np.zeros((36, 64), np.uint8)
+    assert not another(black, black)
+    assert not another(black, cv2.resize(cv2.cvtColor(slide(1), cv2.COLOR_BGR2GRAY), (64, 36)))
+    assert not still_changes(np.arange(3.0), np.zeros((3, 36, 64), np.uint8)).any()
