@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
-from longtake.curation.reading.shot_network import REACH, judge
-from longtake.curation.reading.stills import still_changes
+from longtake.curation.reading.shot_network import REACH, Matrix, judge
+from longtake.curation.reading.stills import Grey, goes_on, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -98,16 +98,44 @@ class SceneDetectCuts:
         pass
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """What is known of the pictures since the last one that is in no transition. before: the time of that one, seconds.
+    pictures: itself and every `EACH`th since. likely: the network says that there is a cut or a transition; surest: its highest
+    probability of a hard cut. ruled: a rule says so. fades_first, fades_last: whether the first and the last one belong to a
+    fade, whose place is known."""
+
+    EACH: ClassVar[int] = 4
+    before: float
+    pictures: list[Grey] = field(default_factory=list)
+    count: int = 0
+    likely: bool = False
+    surest: float = 0.0
+    ruled: bool = False
+    fades_first: bool = False
+    fades_last: bool = False
+
+    def is_cut(self, after: Grey, sure: float) -> bool:
+        """after: the first picture that is in no transition again. Where the scene goes on behind it, the network has to be
+        `sure` of a hard cut."""
+        if not self.likely or self.ruled or self.surest >= sure or not self.pictures:
+            return self.likely or self.ruled
+        return not goes_on([*self.pictures, after])
+
+
 class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
     A cut is where the probability of one, or of a transition, passes `threshold` (0.6), and where a still picture changes
-    (`stills`). The whole of a transition counts, down to a probability of `LOW`, and the whole of a fade from or to black or
-    white (`fades`). Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or transitions
+    (`stills`), unless the scene goes on behind it: then `SURE` takes the place of `threshold`, and there is no transition. The
+    whole of a transition counts, down to a probability of `LOW`, and the whole of a fade from or to black or white (`fades`).
+    Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or transitions
     only. since: where it begins, seconds.
     """
 
     LOW = 0.2
+    SURE = 0.95
+    LEFT = 0.3  # The probability of a cut that is left where the scene goes on.
     # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: SLOPE of its
     # visible length is added on both sides, but at most MOST seconds; nothing to fades. A change faster than SUDDEN seconds is a
     # hard cut, whose place is known.
@@ -130,10 +158,7 @@ class NetworkCuts:
         self._fades = Fades()
         self._times: list[float] = []
         self._judged = 0  # Pictures among `_times` that have their verdict.
-        self._before = since  # The time of the last picture that is in no transition, in seconds.
-        self._hot = False  # Whether a picture after that one passed the threshold.
-        # Whether the first and the last picture after that one belong to a fade, whose place is known.
-        self._fades_first = self._fades_last = False
+        self._open = _Stretch(since)
         # The time of the picture before and that of the picture, in seconds, and the probabilities of a cut and of a transition.
         self._doubts: deque[tuple[float, float, float, float]] = deque()
         self._held: Cut | None = None  # The last cut, while another one may touch it.
@@ -147,14 +172,14 @@ class NetworkCuts:
         self._describe()
         if len(self._times) - self._judged < REACH + self.AT_ONCE:
             return []
-        return self._apart(self._judge(len(self._times) - REACH), self._before - self.MOST)
+        return self._apart(self._judge(len(self._times) - REACH), self._open.before - self.MOST)
 
     def finish(self) -> list[Cut]:
         if self._waiting:
             self._describe()
         cuts = self._judge(len(self._times)) if len(self._times) > self._judged else []
-        if self._hot and self._times[-1] > self._before:
-            cuts.append(self._widened(self._times[-1]))
+        if self._times:
+            cuts += self._ended(self._times[-1], self._greys[-1])
         return self._apart(cuts, math.inf)
 
     def doubt(self, start: float, end: float) -> float:
@@ -177,9 +202,12 @@ class NetworkCuts:
             self._fades.push(look.time, look.tiny)
         self._looks, self._waiting = looks[-REMEMBERED:], []
 
+    def _likely(self, numbers: Matrix) -> Matrix:
+        return judge(numbers)
+
     def _judge(self, until: int) -> list[Cut]:
         """Verdicts on the pictures before number `until`."""
-        likely = judge(np.stack(self._numbers))
+        likely = self._likely(np.stack(self._numbers))
         fading = self._fades.verdicts(until - self._judged)
         changed = still_changes(np.array(self._times), np.stack(self._greys)) & self._hard
         cuts: list[Cut] = []
@@ -187,20 +215,36 @@ class NetworkCuts:
         for i in range(first, until):
             time, cut, transition = self._times[i], float(likely[i, 0]) * self._hard, float(likely[i, 1])
             self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
-            fades = bool(fading[i - first])
-            self._hot |= fades or bool(changed[i]) or max(cut, transition) > self._threshold
-            lasting = time - self._before > self.LONGEST
+            fades, known = bool(fading[i - first]), self._open
+            known.likely |= max(cut, transition) > self._threshold
+            known.surest = max(known.surest, cut)
+            known.ruled |= fades or bool(changed[i])
+            lasting = time - known.before > self.LONGEST
             if (transition <= min(self.LOW, self._threshold) and not fades) or lasting:
-                if self._hot and time > self._before:
-                    cuts.append(self._widened(time))
-                self._before, self._hot, self._fades_first = time, False, False
-            else:
-                self._fades_first |= fades and self._times[max(i - 1, 0)] <= self._before
-            self._fades_last = fades
+                cuts += self._ended(time, self._greys[i])
+                self._open = _Stretch(time, [self._greys[i]])
+                continue
+            known.count += 1
+            known.fades_first |= fades and known.count == 1
+            known.fades_last = fades
+            if known.count % _Stretch.EACH == 0:
+                known.pictures.append(self._greys[i])
         gone = max(until - REACH, 0)
         self._judged = until - gone
         del self._numbers[:gone], self._greys[:gone], self._times[:gone]
         return cuts
+
+    def _ended(self, time: float, after: Grey) -> list[Cut]:
+        """The cut that the open stretch is, if it is one, now that a picture is in no transition any more."""
+        known = self._open
+        if time <= known.before or not (known.likely or known.ruled):
+            return []
+        if known.is_cut(after, self.SURE):
+            return [self._widened(time)]
+        for i, (before, at, cut, transition) in enumerate(self._doubts):
+            if at > known.before:
+                self._doubts[i] = before, at, min(cut, self.LEFT), min(transition, self.LEFT)
+        return []
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
         """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""
@@ -216,13 +260,14 @@ class NetworkCuts:
 
     def _widened(self, after: float) -> Cut:
         """The cut from the last picture before it to the one at `after`, which is behind it."""
-        width = after - self._before
+        known = self._open
+        width = after - known.before
         if width <= self.SUDDEN:
-            return Cut(self._before, after)
+            return Cut(known.before, after)
         more = min(self.SLOPE * width, self.MOST)
-        earliest = self._before if self._fades_first else max(self._before - more, self.settled)
-        start = min((time for _, time, _, _ in self._doubts if earliest <= time <= self._before), default=self._before)
-        latest = after if self._fades_last else after + more
+        earliest = known.before if known.fades_first else max(known.before - more, self.settled)
+        start = min((time for _, time, _, _ in self._doubts if earliest <= time <= known.before), default=known.before)
+        latest = after if known.fades_last else after + more
         return Cut(start, max((time for time in self._times if time <= latest), default=after))
 
 

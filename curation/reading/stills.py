@@ -1,16 +1,20 @@
-"""Changes of a still picture: slides, boards, a tripod shot that is followed by another.
+"""What stays in the picture: whether a scene goes on from one picture to another, and where a still picture changes.
 
-Where nothing moves for a second before and after, one change stands out that the shot network may take for a small thing, since
-a frame or a heading stays. What tells it from something that pops up over a still scene is how much of the picture is gone.
+A picture is compared with another in small blocks, each in its place, or all moved by as much as the camera moved. Slides, boards
+and tripod shots change where nothing moves before and after, while the shot network may take it for a small thing, since a
+frame or a heading stays. A scene that goes on behind what pops up or passes is no cut, whatever stands before it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
+Grey = npt.NDArray[np.uint8]
 
 _STILL = 1.0  # Seconds. Nothing moves for so long before and after.
 _FEW = 3  # Pictures. At least this number before and after is looked at, however long they last.
@@ -22,12 +26,15 @@ _BLOCK = (8, 6)  # Pixels, width and height.
 # away first: the straight edge of a frame, a border or a page shows nothing.
 _BUSY = 2.0
 _SAME = 0.8  # Correlation of a block with the one in its place. Light and contrast do not matter.
-_BLOCKS = 8  # Blocks, of 48. A picture with fewer that show something is a plain one, with a title at most.
-# A share of these blocks. Where fewer are the same, there is another picture.
-_KEPT = 0.45
+# Blocks, of 48. A picture with fewer that show something is a plain one, with a title at most: of it the share of the same ones
+# says nothing.
+_BLOCKS = 6
+# Shares of these blocks. Where fewer are the same, there is another picture; where more are, the scene goes on.
+_GONE, _STAYS = 0.45, 0.5
+_ALIKE = 3.0  # Grey levels. A plain picture and one that differs by less in the mean are one.
 
 
-def still_changes(times: npt.NDArray[np.float64], greys: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def still_changes(times: npt.NDArray[np.float64], greys: Grey) -> npt.NDArray[np.bool_]:
     """times: seconds, float64 [n]. greys: uint8 [n, 36, 64]. Before which of them another still picture comes, bool [n]. Of the
     first and last second of them nothing can be said."""
     count = len(times)
@@ -46,24 +53,45 @@ def still_changes(times: npt.NDArray[np.float64], greys: npt.NDArray[np.uint8]) 
     return found
 
 
-def another(before: npt.NDArray[np.uint8], after: npt.NDArray[np.uint8]) -> bool:
+def another(before: Grey, after: Grey) -> bool:
     """Whether most of what a picture shows is gone in the next one, and has not merely moved, as by a jerk of the camera."""
+    share = kept(before, after)
+    return share is not None and share < _GONE
+
+
+def goes_on(pictures: Sequence[Grey]) -> bool:
+    """Whether the scene of the first of some pictures goes on to the last: most of it is there again, and in each picture between
+    them most of the one or of the other is to be seen. A plain picture goes on where the other one hardly differs."""
+    first, *between, last = pictures
+    share = kept(first, last)
+    if share is None:
+        return float(np.abs(first.astype(np.float32) - last.astype(np.float32)).mean()) < _ALIKE
+    return share >= _STAYS and all(
+        max(kept(first, picture) or 0.0, kept(picture, last) or 0.0) >= _STAYS for picture in between
+    )
+
+
+def kept(before: Grey, after: Grey) -> float | None:
+    """The share of the blocks that show something in one of two pictures and are the same in the other, in place or moved as the
+    camera was: the greatest share. None where one of the pictures shows next to nothing. before, after: uint8 [36, 64]."""
     was, now = before.astype(np.float32), after.astype(np.float32)
     (dx, dy), _ = cv2.phaseCorrelate(was, now)
-    moved = min(max(round(dx), -was.shape[1] // 3), was.shape[1] // 3), min(max(round(dy), -12), 12)
-    return _kept(was, now, 0, 0) < _KEPT and _kept(was, now, *moved) < _KEPT
+    wide, high = was.shape[1] // 3, was.shape[0] // 3
+    moved = min(max(round(dx), -wide), wide), min(max(round(dy), -high), high)
+    found = [share for by in {(0, 0), moved} if (share := _kept(was, now, *by)) is not None]
+    return max(found, default=None)
 
 
-def _kept(was: Matrix, now: Matrix, dx: int, dy: int) -> float:
-    """The share of the blocks that show something in one of two pictures and are the same in the other, (dx, dy) pixels away: the
-    greater one of the two shares. 1 where a picture shows next to nothing."""
+def _kept(was: Matrix, now: Matrix, dx: int, dy: int) -> float | None:
+    """As `kept`, with the second picture (dx, dy) pixels away."""
     height, width = was.shape
     a = _blocks(was[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)])
     b = _blocks(now[max(dy, 0) : height - max(-dy, 0), max(dx, 0) : width - max(-dx, 0)])
     spreads = a.std(axis=1), b.std(axis=1)
     same = (a * b).mean(axis=1) > _SAME * spreads[0] * spreads[1] + 1e-3
     busy = [spread > _BUSY for spread in spreads]
-    return max(float(same[some].mean()) if some.sum() >= _BLOCKS else 1.0 for some in busy)
+    shares = [float(same[some].mean()) for some in busy if some.sum() >= _BLOCKS]
+    return max(shares) if len(shares) == 2 else None
 
 
 def _blocks(picture: Matrix) -> Matrix:

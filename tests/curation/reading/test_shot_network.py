@@ -11,9 +11,6 @@ from longtake.curation.reading.shots import Cut, NetworkCuts
 from tests.curation.reading import takes
 from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, Pictures, joined, take
 
-# Where the network that ships is wrong. A better one need not be wrong there any more.
-KNOWN_FALSE = {("shake", "coffee"), ("dark", "chelsea")}
-
 
 def cuts_of(pictures: Pictures, detector: NetworkCuts | None = None) -> list[Cut]:
     detector = detector or NetworkCuts()
@@ -46,8 +43,6 @@ def test_a_transition_is_left_out_whole(joint: str, seconds: float) -> None:
     ["nothing", "flash 1", "flash 2", "flash 4", "strobe", "exposure", "shake", "pop-up", "dark"],
 )
 def test_what_is_no_cut(name: str, trouble: str) -> None:
-    if (trouble, name) in KNOWN_FALSE:
-        pytest.xfail("the network takes it for a transition")
     pictures, at = take(name, 8, seed=5), 48
     kind, _, count = trouble.partition(" ")
     if kind == "flash":

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import another, still_changes
+from longtake.curation.reading.stills import Grey, another, goes_on, kept, still_changes
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -30,9 +31,17 @@ def cuts_of(pictures: Pictures) -> list[Cut]:
     return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
 
 
+def small(pictures: Pictures) -> list[Grey]:
+    return [
+        np.asarray(
+            cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (64, 36), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        for picture in pictures
+    ]
+
+
 def changes(pictures: Pictures) -> list[int]:
-    small = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (64, 36), interpolation=3) for picture in pictures]
-    return np.nonzero(still_changes(np.arange(len(small)) / RATE, np.stack(small)))[0].tolist()
+    return np.nonzero(still_changes(np.arange(len(pictures)) / RATE, np.stack(small(pictures))))[0].tolist()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -77,5 +86,68 @@ def test_moving_takes_are_left_to_the_network() -> None:
 def test_next_to_nothing_in_the_picture() -> None:
     black = np.zeros((36, 64), np.uint8)
     assert not another(black, black)
-    assert not another(black, cv2.resize(cv2.cvtColor(slide(1), cv2.COLOR_BGR2GRAY), (64, 36)))
+    (page,) = small([slide(1)])
+    assert not another(black, page)
+    assert kept(black, page) is None
+    assert goes_on([black, black + 2])
+    assert not goes_on([black, page])
     assert not still_changes(np.arange(3.0), np.zeros((3, 36, 64), np.uint8)).any()
+
+
+def passed(pictures: Pictures, start: int, count: int, width: int) -> Pictures:
+    """Something large passes from left to right."""
+    out = [picture.copy() for picture in pictures]
+    for i in range(count):
+        left = round(-width + (i + 1) / (count + 1) * (SIZE[0] + width))
+        out[start + i][16:60, max(left, 0) : max(left + width, 0)] = (200, 220, 210)
+    return out
+
+
+def test_a_scene_goes_on_behind_what_passes_or_pops_up_or_shakes_it() -> None:
+    still = [photo("motorcycle_left")[50:122, 100:228]] * 20
+    covered = still[0].copy()
+    covered[44:] = photo("astronaut")[100:128, 100:228]
+    moved = photo("motorcycle_left")[54:126, 110:238]
+    assert goes_on(small([still[0], covered]))
+    assert goes_on(small([still[0], moved]))
+    assert goes_on(small(passed(still, 2, 16, 40)[::4]))
+
+
+def test_a_scene_does_not_go_on_where_another_one_stands_between() -> None:
+    a, b = (photo(name)[50:122, 100:228] for name in ("motorcycle_left", "astronaut"))
+    assert not goes_on(small([a, b, a]))
+    assert not goes_on(small([a, b]))
+
+
+class Suspicious(NetworkCuts):
+    """As if the network found a cut, or a transition, at some pictures."""
+
+    def __init__(self, cuts: dict[int, float], transitions: dict[int, float]) -> None:
+        super().__init__()
+        self.cuts, self.transitions, self.seen = cuts, transitions, 0
+
+    def _likely(self, numbers: Matrix) -> Matrix:
+        found = np.zeros((len(numbers), 2), np.float32)
+        for column, known in enumerate((self.cuts, self.transitions)):
+            for i, likely in known.items():
+                found[i, column] = likely
+        return found
+
+
+@pytest.mark.parametrize(("likely", "count"), [(0.9, 0), (0.96, 1)])
+def test_where_the_scene_goes_on_the_network_has_to_be_sure(likely: float, count: int) -> None:
+    scene = photo("motorcycle_left")[50:122, 100:228]
+    covered = scene.copy()
+    covered[44:] = photo("astronaut")[100:128, 100:228]
+    detector = Suspicious({20: likely}, {})
+    cuts = [
+        cut for i in range(40) for cut in detector.push(i / RATE, covered if i >= 20 else scene)
+    ] + detector.finish()
+    assert len(cuts) == count
+    assert detector.doubt(0, 4) == pytest.approx(likely if count else NetworkCuts.LEFT)
+
+
+def test_what_passes_is_no_transition_however_sure_the_network_is() -> None:
+    pictures = passed([photo("motorcycle_left")[50:122, 100:228]] * 40, 10, 20, 40)
+    detector = Suspicious({}, dict.fromkeys(range(10, 30), 0.99))
+    assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
