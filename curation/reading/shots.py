@@ -126,7 +126,7 @@ class _Stretch:
 class NetworkCuts:
     """Our own network on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    A cut is where the probability of one, or of a transition, passes `threshold` (0.6), and where a still picture changes
+    A cut is where the probability of one (0.55), or of a transition (0.6), passes `threshold`, and where a still picture changes
     (`stills`), unless the scene goes on behind it: then `SURE` takes the place of `threshold`, and there is no transition. The
     whole of a transition counts, down to a probability of `LOW`, and the whole of a fade from or to black or white (`fades`).
     Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or transitions
@@ -149,6 +149,7 @@ class NetworkCuts:
 
     def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
         self._threshold = 0.6 if threshold is None else threshold
+        self._hard_threshold = 0.55 if threshold is None else threshold
         self._hard = hard
         self._waiting: list[Image] = []  # The pictures that are not described yet.
         # The last pictures that are described, as far as the next ones are compared with them.
@@ -216,7 +217,7 @@ class NetworkCuts:
             time, cut, transition = self._times[i], float(likely[i, 0]) * self._hard, float(likely[i, 1])
             self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
             fades, known = bool(fading[i - first]), self._open
-            known.likely |= max(cut, transition) > self._threshold
+            known.likely |= cut > self._hard_threshold or transition > self._threshold
             known.surest = max(known.surest, cut)
             known.ruled |= fades or bool(changed[i])
             lasting = time - known.before > self.LONGEST

@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 from longtake.captioning.descriptors import Descriptors
 from longtake.curation import recipe
+from longtake.curation.reading import shot_network
 from longtake.filters.base import Filter
 from longtake.filters.registry import BUILT_IN, build, filter_class
 
@@ -61,6 +62,8 @@ READING = tuple(
         "video",
     )
 )
+# These modules are what our own detector of cuts goes by; its network has a hash of its own.
+CUTS = tuple(f"curation/reading/{name}.py" for name in ("fades", "likeness", "shot_network", "stills"))
 # These modules decide which part of a picture is kept where a recipe cuts borders away.
 CROPPING = tuple(f"curation/reading/{name}.py" for name in ("box", "cropping", "native"))
 # In protocols stand hashes of files of this machine: they say which weights, and nothing of the code.
@@ -94,6 +97,7 @@ def current() -> dict[str, Measured]:
             for backend in backends
         }
     found["clips"] = Measured(f"version {recipe.SAMPLE_VERSION}", _modules(READING))
+    found["cuts"] = Measured(f"rules {shot_network.RULES}", _modules(CUTS))
     found["crop"] = Measured(recipe.CROPPING, _modules(CROPPING))
     texts = _closure([f"captioning/{name}.py" for name in ("descriptors", "looks", "motion")])
     found["captions.descriptors"] = Measured(Descriptors().protocol, _modules(texts))
