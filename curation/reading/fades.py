@@ -36,35 +36,44 @@ class Fades:
     def __init__(self) -> None:
         self._times: list[float] = []
         self._pictures: list[npt.NDArray[np.uint8]] = []
+        self._plain: list[bool] = []
         self._next = 0  # The number of the first picture in the lists that had no verdict.
 
     def push(self, time: float, picture: npt.NDArray[np.uint8]) -> None:
         """picture: uint8 [h, w], grey, a few hundred pixels."""
         self._times.append(time)
         self._pictures.append(picture)
+        self._plain.append(plain(picture))
 
     def verdicts(self, count: int) -> npt.NDArray[np.bool_]:
         """Whether the next `count` pictures belong to a fade, bool [count]. A verdict rests on `LONGEST` seconds before the
         picture and, as that of the network, on `REACH` pictures after it."""
-        times = np.array(self._times)
-        pictures = np.stack(self._pictures).reshape(len(times), -1).astype(np.float32)
         first, until = self._next, self._next + count
-        found = fading(times, pictures)[first:until]
+        found = np.zeros(count, bool)
+        if any(self._plain):
+            pictures = np.stack(self._pictures).reshape(len(self._times), -1).astype(np.float32)
+            found = fading(np.array(self._times), pictures, np.array(self._plain))[first:until]
         last = self._times[until - 1]
         gone = 0
         while self._times[gone] < last - LONGEST - 1:
             gone += 1
-        del self._times[:gone], self._pictures[:gone]
+        del self._times[:gone], self._pictures[:gone], self._plain[:gone]
         self._next = until - gone
         return found
 
 
-def fading(times: npt.NDArray[np.float64], pictures: Matrix) -> npt.NDArray[np.bool_]:
-    """times: seconds, float64 [n]. pictures: float32 [n, pixels], grey levels. Which of them belong to a fade, bool [n]."""
+def plain(picture: npt.NDArray[np.uint8]) -> bool:
+    """Whether a picture, uint8 [h, w], is black or white all over, but for a title."""
+    return any(
+        np.count_nonzero(off) < _LITTLE * picture.size
+        for off in (picture > _BLACK + _VISIBLE, picture < _WHITE - _VISIBLE)
+    )
+
+
+def fading(times: npt.NDArray[np.float64], pictures: Matrix, plain: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """times: seconds, float64 [n]. pictures: float32 [n, pixels], grey levels. plain: which of them are, bool [n]. Which of them
+    belong to a fade, bool [n]."""
     found = np.zeros(len(times), bool)
-    level = np.median(pictures, axis=1)
-    little = (np.abs(pictures - level[:, None]) > _VISIBLE).mean(axis=1) < _LITTLE
-    plain = little & ((level < _BLACK) | (level > _WHITE))
     for start in np.nonzero(plain[:-1] & ~plain[1:])[0].tolist():
         end, visible = _risen(times, pictures, start)
         # Of a picture only what comes within REACH pictures is known when its verdict is asked for.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
-from longtake.curation.reading.stills import Grey, goes_on, still_changes
+from longtake.curation.reading.stills import Grey, change, goes_on, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -155,7 +155,8 @@ class NetworkCuts:
         # The last pictures that are described, as far as the next ones are compared with them.
         self._looks: list[Look] = []
         self._numbers: list[npt.NDArray[np.float32]] = []
-        self._greys: list[npt.NDArray[np.uint8]] = []
+        self._greys: list[Grey] = []
+        self._changes: list[float] = []
         self._fades = Fades()
         self._times: list[float] = []
         self._judged = 0  # Pictures among `_times` that have their verdict.
@@ -199,6 +200,7 @@ class NetworkCuts:
         looks = self._looks + look_at(self._times[-len(self._waiting) :], self._waiting)
         self._numbers += list(compare(looks, len(self._looks)))
         for look in looks[len(self._looks) :]:
+            self._changes.append(change(self._greys[-1], look.grey) if self._greys else 0.0)
             self._greys.append(look.grey)
             self._fades.push(look.time, look.tiny)
         self._looks, self._waiting = looks[-REMEMBERED:], []
@@ -210,7 +212,7 @@ class NetworkCuts:
         """Verdicts on the pictures before number `until`."""
         likely = self._likely(np.stack(self._numbers))
         fading = self._fades.verdicts(until - self._judged)
-        changed = still_changes(np.array(self._times), np.stack(self._greys)) & self._hard
+        changed = still_changes(self._times, self._greys, self._changes) & self._hard
         cuts: list[Cut] = []
         first = self._judged
         for i in range(first, until):
@@ -232,7 +234,7 @@ class NetworkCuts:
                 known.pictures.append(self._greys[i])
         gone = max(until - REACH, 0)
         self._judged = until - gone
-        del self._numbers[:gone], self._greys[:gone], self._times[:gone]
+        del self._numbers[:gone], self._greys[:gone], self._changes[:gone], self._times[:gone]
         return cuts
 
     def _ended(self, time: float, after: Grey) -> list[Cut]:

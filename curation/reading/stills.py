@@ -18,9 +18,9 @@ Grey = npt.NDArray[np.uint8]
 
 _STILL = 1.0  # Seconds. Nothing moves for so long before and after.
 _FEW = 3  # Pictures. At least this number before and after is looked at, however long they last.
-# Of the differences between two pictures, grey levels, one in fifty is larger than the change. A change is stark from `_LEAST`
-# on, if it is `_TIMES` as large as any other around it; noise up to `_NOISE` is none.
-_CHANGE, _LEAST, _TIMES, _NOISE = 98, 12.0, 4.0, 2.0
+# The rank of the difference that counts among all of two pictures: one in fifty is larger. Grey levels: a change is stark from
+# `_LEAST` on, if it is more than `_TIMES` as large as any other around it; noise up to `_NOISE` is none.
+_RANK, _LEAST, _TIMES, _NOISE = round(0.98 * 36 * 64), 12.0, 4.0, 2.0
 _BLOCK = (8, 6)  # Pixels, width and height.
 # Grey levels. A block whose standard deviation is greater shows something, if the means of its rows and of its columns are taken
 # away first: the straight edge of a frame, a border or a page shows nothing.
@@ -34,22 +34,25 @@ _GONE, _STAYS = 0.45, 0.5
 _ALIKE = 3.0  # Grey levels. A plain picture and one that differs by less in the mean are one.
 
 
-def still_changes(times: npt.NDArray[np.float64], greys: Grey) -> npt.NDArray[np.bool_]:
-    """times: seconds, float64 [n]. greys: uint8 [n, 36, 64]. Before which of them another still picture comes, bool [n]. Of the
-    first and last second of them nothing can be said."""
-    count = len(times)
-    found = np.zeros(count, bool)
-    if count < 2 * _FEW:
-        return found
-    apart = np.abs(np.diff(greys.astype(np.int16), axis=0)).reshape(count - 1, -1)
-    change = np.concatenate([[0.0], np.percentile(apart, _CHANGE, axis=1)])
-    for i in np.nonzero(change > _LEAST)[0].tolist():
-        low = min(int(np.searchsorted(times, times[i] - _STILL)), i - _FEW)
-        high = max(int(np.searchsorted(times, times[i] + _STILL)), i + 1 + _FEW)
-        others = np.concatenate([change[max(low, 1) : i], change[i + 1 : high]])
-        if low < 0 or high > count or change[i] <= _TIMES * max(float(others.max()), _NOISE):
+def change(before: Grey, after: Grey) -> float:
+    """By how much a picture differs from the one before it, grey levels: only one pixel of fifty differs by more. before, after:
+    uint8 [36, 64]."""
+    apart = cv2.absdiff(before, after).ravel()
+    return float(np.partition(apart, _RANK)[_RANK])
+
+
+def still_changes(times: Sequence[float], greys: Sequence[Grey], changes: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """times: seconds, [n]. greys: uint8 [36, 64] each. changes: `change` of each one, 0 of a film's first. Before which of them
+    another still picture comes, bool [n]. Of the first and last second of them nothing can be said."""
+    count, found = len(times), np.zeros(len(times), bool)
+    by, moments = np.array(changes), np.array(times)
+    for i in np.nonzero(by > _LEAST)[0].tolist():
+        low = min(int(np.searchsorted(moments, moments[i] - _STILL)), i - _FEW)
+        high = max(int(np.searchsorted(moments, moments[i] + _STILL)), i + 1 + _FEW)
+        if low < 0 or high > count:
             continue
-        found[i] = another(greys[i - 1], greys[i])
+        others = max(by[low:i].max(), by[i + 1 : high].max(), _NOISE)
+        found[i] = by[i] > _TIMES * others and another(greys[i - 1], greys[i])
     return found
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from longtake.curation.reading.fades import Fades, fading
+from longtake.curation.reading.fades import Fades
 from longtake.curation.reading.shots import Cut, NetworkCuts
 from tests.curation.reading.takes import RATE, SIZE, Pictures, take
 
@@ -70,8 +70,10 @@ def test_what_is_no_fade() -> None:
     title = plain(2) + mixed([titled] * 12, np.linspace(0, 1, 12)) + [titled] * 24
     lamp = plain(2) + mixed(take("coffee", 3), np.clip(np.arange(36) / 2, 0, 1))
     for pictures in (title, lamp, plain(5), take("coffee", 5)):
-        tiny = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (32, 18)).ravel() for picture in pictures]
-        assert not fading(np.arange(len(pictures)) / RATE, np.stack(tiny).astype(np.float32)).any()
+        fades = Fades()
+        for i, picture in enumerate(pictures):
+            fades.push(i / RATE, cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (32, 18)))
+        assert not fades.verdicts(len(pictures)).any()
 
 
 def test_verdicts_do_not_depend_on_how_the_film_is_dealt_out() -> None:
