@@ -48,7 +48,6 @@ from tests.curation.workbench import (
     ray_cluster,
     signal_all,
     videos,
-    wait_for,
 )
 
 STAGES = ("scan", "score", "caption", "export")
@@ -75,13 +74,15 @@ BURN = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile tim
 
 @dataclass
 class Scene:
-    """A round under way: the cluster, its nodes besides the head, and what was started beside the run."""
+    """A round under way: the cluster, its nodes besides the head, and what was started beside the run. wanted: rows of each
+    manifest in the end."""
 
     bench: Bench
     ray: RunningRay
     corpus: Path
     nodes: list[list[psutil.Process]]
     process: subprocess.Popen[str]
+    wanted: dict[str, int]
     beside: list[subprocess.Popen[bytes]] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     output: str = ""
@@ -200,22 +201,34 @@ def rows_of(bench: Bench) -> dict[str, pd.DataFrame]:
     return found
 
 
-def disturb(scene: Scene, stage: str, met: Counter[str], chance: random.Random) -> None:
-    """One fault at a random moment of a stage, if the run has not passed it yet. met: how often each has happened so far."""
+def left(scene: Scene, stage: str) -> int:
+    """The rows that a stage still has to write; of score, those of the captions that follow."""
+    name = {"scan": "videos", "score": "captions", "caption": "captions", "export": "exports"}[stage]
+    return scene.wanted[name] - len(scene.bench.rows(name))
+
+
+def disturb(scene: Scene, stage: str, met: Counter[str], chance: random.Random) -> bool:
+    """One fault at a random moment of a stage, if the stage is at work; whether there was one. met: how often each has happened
+    so far."""
     scene.again()
     before = begun(scene.bench, stage)
-    with suppress(AssertionError):  # The run has ended: the lines below look at the result.
-        wait_for(lambda: begun(scene.bench, stage) > before, f"{stage} to begin", 600, scene.process)
+    limit = time.monotonic() + 600
+    while begun(scene.bench, stage) == before and left(scene, stage):
+        if scene.process.poll() is not None or time.monotonic() > limit:
+            return False  # The end of the round looks at the result.
+        time.sleep(0.5)
+    if not left(scene, stage):
+        return False
     time.sleep(chance.uniform(0, 3))
-    if scene.process.poll() is not None:
-        return
     names = [name for name in FAULTS if not (stage in WITHOUT_DECODERS and name.startswith("decoder"))]
     # A fault that has happened less often comes first, so that a campaign meets each.
     name = min(names, key=lambda name: (met[name], chance.random()))
-    if FAULTS[name](scene, chance):
-        met[name] += 1
-        scene.faults.append((stage, name))
-        print(f"       {stage:8} {name}", flush=True)
+    if scene.process.poll() is not None or not FAULTS[name](scene, chance):
+        return False
+    met[name] += 1
+    scene.faults.append((stage, name))
+    print(f"       {stage:8} {name}", flush=True)
+    return True
 
 
 def end(scene: Scene) -> None:
@@ -230,7 +243,6 @@ def one_round(
     folder: Path,
     corpus: Path,
     films: int,
-    each: int,
     wanted: dict[str, pd.DataFrame],
     met: Counter[str],
     chance: random.Random,
@@ -238,12 +250,14 @@ def one_round(
     """One corpus from nothing to the dataset; the faults, what was wrong, if anything, and how much was measured twice."""
     bench = slow_bench(folder)
     with ray_cluster(1, **(IMPATIENT | PATIENT)) as ray:
-        scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray))
+        rows = {name: len(table) for name, table in wanted.items()}
+        scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray), rows)
         try:
             scene.nodes = [add_node(ray, 1), add_node(ray, 1)]
-            for stage in STAGES:
-                for _ in range(each):
-                    disturb(scene, stage, met, chance)
+            # The stages flow at once, and are disturbed in turn until none of them has anything left to do.
+            stages = list(STAGES)
+            while stages:
+                stages = [stage for stage in stages if disturb(scene, stage, met, chance)]
             end(scene)
             assert_whole(bench, films)
             for name, table in rows_of(bench).items():
@@ -267,7 +281,7 @@ def one_round(
 def slow_bench(folder: Path) -> Bench:
     """A workspace whose measurements take long enough to be disturbed."""
     bench = Bench(folder)
-    slow = {"pause": 0.1}
+    slow = {"pause": 0.3}
     bench.recipe(filters={"seen": slow, "looked": slow}, captioning={"settings": slow})
     return bench
 
@@ -275,7 +289,6 @@ def slow_bench(folder: Path) -> Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=100, help="rounds are added until so many have happened")
-    parser.add_argument("--each", type=int, default=2, help="faults in each stage of a round")
     parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--seed", type=int, default=None, help="to repeat a campaign; default: another one each time")
     parser.add_argument("--minutes", type=float, default=None, help="begin no round after so many")
@@ -304,7 +317,7 @@ def main() -> int:
             chance = random.Random(f"{seed} {number}")
             try:
                 met, fault, twice = one_round(
-                    Path(scratch) / f"round{number}", corpus, given.videos, given.each, wanted, faults, chance
+                    Path(scratch) / f"round{number}", corpus, given.videos, wanted, faults, chance
                 )
             except NodeNotStarted:
                 print(f"{number:>5}  not counted: this machine is too busy to start a node of Ray", flush=True)
