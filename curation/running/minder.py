@@ -1,7 +1,7 @@
 """A small process beside each worker that kills it when it hangs: in a library, with the interpreter's lock held, or frozen.
 
 Ray sees that a process died, not that it stands still. The minder is told when each batch has to be done, hears a beat of
-the worker's own every few seconds, and looks whether somebody has stopped the worker (SIGSTOP), which is not told by its silence
+the worker's own every few seconds, and looks whether a signal (SIGSTOP) has stopped the worker, which its silence does not tell
 alone while it has a batch: a library may hold the interpreter's lock for minutes. What is too late, silent or stopped is killed,
 and Ray makes it anew. All times are of CLOCK_MONOTONIC, which the processes of a machine share. It ends with its worker.
 """
@@ -19,7 +19,7 @@ from longtake.curation.running.jobs import hears_allow
 
 _BEAT_SECONDS = 5.0
 _SILENT_SECONDS = 120.0  # Seconds without a beat after which a worker that has no batch is taken to be frozen.
-_STOPPED_SECONDS = 30.0  # Seconds for which a worker may be stopped by a signal, as somebody does who looks at it.
+_STOPPED_SECONDS = 30.0  # Seconds. A worker may be stopped by a signal for this long, for example by a debugger.
 
 # Lines `KEY DEADLINE`, a deadline of 0 for none. A pause of the minder itself (a machine that slept) is not the worker's.
 _PROGRAM = """
