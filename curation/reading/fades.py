@@ -76,7 +76,7 @@ def fading(times: npt.NDArray[np.float64], pictures: Matrix, plain: npt.NDArray[
     found = np.zeros(len(times), bool)
     for start in np.nonzero(plain[:-1] & ~plain[1:])[0].tolist():
         end, visible = _risen(times, pictures, start)
-        # Of a picture only what comes within REACH pictures is known when its verdict is asked for.
+        # Only what comes within REACH pictures of a picture is known when its verdict is asked for.
         found[start + 1 : end] |= [visible(min(end, i + REACH)) for i in range(start + 1, end)]
     back, turned, last = times[-1] - times[::-1], pictures[::-1], len(times) - 1
     for start in np.nonzero(plain[1:] & ~plain[:-1])[0].tolist():
