@@ -66,7 +66,8 @@ class AtWork:
     """A worker as Ray Data calls it."""
 
     def __init__(self, post: Post, ledger: Any) -> None:
-        self._minder = Minder()  # This comes first: Ray waits without limit for an actor that stands still in here.
+        # The minder is there before anything that may stand still: Ray waits without limit for an actor that is being made.
+        self._minder = Minder()
         self._post, self._ledger = post, ledger
         self._here = Place(uuid.uuid4().hex, ray.get_runtime_context().get_node_id(), this_host(), post.stage)
         self._turns = _Turns()
