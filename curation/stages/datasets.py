@@ -60,7 +60,7 @@ _RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_f
 _OURS = (*OURS, *NAMES)  # Names in a dataset's folder that this project writes.
 _ROWS = 2000  # Rows of a dataset that are Python objects at a time, each of some 15 kB.
 _PLACE = ["video_id", "uri", "start", "end", "licence", *schemas.CROP]
-_TOLD = ["clip_id", "scan_id", "caption", "sub_captions"]  # What is read of captions.
+_TOLD = ["clip_id", "scan_id", "caption", "sub_captions"]  # These columns of captions are read.
 _FILE = ["path", "num_frames", "height", "width", "fps", "pace", "bytes", "sha256"]
 
 

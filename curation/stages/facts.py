@@ -21,7 +21,7 @@ from longtake.manifests.dataset.card import DatasetFacts
 from longtake.manifests.dataset.shards import read_shards
 from longtake.manifests.keys import hashed
 
-# Columns of an index that a card tells of; those of sound and of crops, too.
+# These columns of an index are read for its card.
 _TOLD = ["clip_id", "num_frames", "fps", "pace", "start", "end", "licence", "sha256", *extras.MEANINGS]
 
 

@@ -70,7 +70,7 @@ def test_datasets_do_not_depend_on_the_slices(workspace: Workspace, monkeypatch:
     assert [row["artifacts"] for row in whole["pretrain/index.parquet"]] == [
         0.01,
         None,
-    ]  # Of g, a lower bound is known.
+    ]  # The score of g is a lower bound.
     assert [row["caption"] is None for row in whole["pretrain/index.parquet"]] == [False, True]
     card = whole["pretrain/README.md"].decode()
     assert "Equal byte for byte to another clip, by SHA-256: 1 of 2 clips" in card
