@@ -8,8 +8,6 @@ its span holds already, only is left whether there is one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +19,9 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import ClipScores, standard_error_of
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.parts import steadily
+from longtake.manifests.parts import Overtaken, steadily
 
+Floats = npt.NDArray[np.float64]
 _SHARED = ("video_id", "uri", "scan_id", "host")  # Strings that the clips of a video have in common.
 
 
@@ -34,8 +33,8 @@ def all_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> 
 
 def _all_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> ClipScores:
     details: list[str] = []
-    while workspace.clips.rows():
-        found, missing = _Found(recipe), dict[str, None]()
+    while rows := workspace.clips.rows():
+        found, missing = _Found(recipe, rows), dict[str, None]()
         for (scores,) in slices_of_each(workspace, [recipe], columns, details):
             missing |= dict.fromkeys(name for name in scores.details_needed() if name not in details)
             if not missing:
@@ -49,22 +48,36 @@ def _all_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) ->
     return clip_scores(workspace, recipe, columns)
 
 
-@dataclass(slots=True)
 class _Found:
-    """What is held of the slices that went by."""
+    """What is held of the slices that went by: arrays for all clips, which are filled from their beginning."""
 
-    recipe: Recipe
-    tables: list[pa.Table] = field(default_factory=list)
-    spans: dict[str, list[tuple[Any, Any, Any]]] = field(default_factory=dict)
-    errors: dict[str, list[npt.NDArray[np.float64] | None]] = field(default_factory=dict)
-    unchecked: dict[str, str] = field(default_factory=dict)
+    def __init__(self, recipe: Recipe, most: int) -> None:
+        """most: clips there are, at most. Memory that is not written to is not taken."""
+        self.recipe = recipe
+        self.tables: list[pa.Table] = []
+        self.unchecked: dict[str, str] = {}
+        self._most, self._count = most, 0
+        self._low = {name: np.empty(most) for name in recipe.filters}
+        self._high: dict[str, Floats] = {}  # These scores have a least and a greatest value that differ.
+        self._bound = {name: np.zeros(most, bool) for name in recipe.filters}
+        self._errors: dict[str, Floats] = {}
 
     def add(self, scores: ClipScores) -> None:
         table = scores.table
+        at = slice(self._count, self._count + table.num_rows)
+        if at.stop > self._most:
+            raise Overtaken("another run appends clips: read them again")
         for name in self.recipe.filters:
             low, high, bound = scores.span(name)
-            self.spans.setdefault(name, []).append((low, None if high is low else high, bound if bound.any() else None))
-            self.errors.setdefault(name, []).append(scores.errors(name))
+            self._low[name][at] = low
+            if high is not low and name not in self._high:
+                self._high[name] = self._low[name].copy()
+            if name in self._high:
+                self._high[name][at] = high
+            if bound.any():
+                self._bound[name][at] = bound
+            if (errors := scores.errors(name)) is not None:
+                self._errors.setdefault(name, np.full(self._most, np.nan))[at] = errors
             if standard_error_of(name) in table.column_names:
                 table = table.drop_columns([standard_error_of(name)])
             if name in table.column_names:
@@ -75,35 +88,15 @@ class _Found:
                 table = table.set_column(table.column_names.index(name), name, pc.dictionary_encode(table[name]))
         self.tables.append(table.combine_chunks())
         self.unchecked |= scores.unchecked
+        self._count = at.stop
 
     def whole(self) -> ClipScores:
         """All slices together."""
-        table = pa.concat_tables(self.tables, promote_options="default")
-        spans, errors = {}, {}
+        table, n = pa.concat_tables(self.tables, promote_options="default"), self._count
+        spans, errors = {}, dict[str, Floats | None]()
         for name in self.recipe.filters:
-            spans[name] = _joined(self.spans.pop(name))
-            some = self.errors.pop(name)
-            errors[name] = None if all(one is None for one in some) else _filled(some, self.tables)
+            low = self._low[name][:n]
+            high = self._high[name][:n] if name in self._high else low
+            spans[name] = low, high, self._bound[name][:n]
+            errors[name] = self._errors[name][:n] if name in self._errors else None
         return ClipScores(table, self.recipe.built, self.unchecked, _spans=spans, _errors=errors)
-
-
-def _joined(parts: Sequence[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
-    """The spans of slices as those of all clips: of one array, where low and high are the same."""
-    low = np.concatenate([low for low, _, _ in parts])
-    same = all(high is None for _, high, _ in parts)
-    high = low if same else np.concatenate([low if high is None else high for low, high, _ in parts])
-    # An array of zeros takes no memory until it is written to.
-    bounds = np.zeros(len(low), bool)
-    start = 0
-    for one, _, bound in parts:
-        if bound is not None:
-            bounds[start : start + len(one)] = bound
-        start += len(one)
-    return low, high, bounds
-
-
-def _filled(parts: Sequence[npt.NDArray[np.float64] | None], tables: Sequence[pa.Table]) -> npt.NDArray[np.float64]:
-    whole = [
-        np.full(table.num_rows, np.nan) if part is None else part for part, table in zip(parts, tables, strict=True)
-    ]
-    return np.concatenate(whole)
