@@ -20,7 +20,9 @@ from longtake.curation.growth import update
 from longtake.curation.inputs import gather
 from longtake.curation.listing import Inodes, Waiting, files_below, in_order, looked_through
 from longtake.curation.workspace import Workspace
+from tests.manifests import test_folder
 
+s3 = test_folder.s3  # This is a fixture: the address of an S3 server on loopback.
 PAGE = 7  # Files of a page of the simulated bucket.
 
 
@@ -148,6 +150,22 @@ def test_a_bucket_is_drawn_a_page_ahead() -> None:
         assert (name, told["size"]) == (f"bucket/films/{i:08d}.mp4", i)
         assert bucket.named <= i + PAGE
     assert bucket.named == 1000
+
+
+@pytest.mark.slow  # A server has to start, and takes a thousand files.
+def test_pages_of_s3_are_what_its_client_finds(s3: str) -> None:
+    import s3fs
+
+    place = s3fs.S3FileSystem()
+    names = [f"{i % 7}/{i:04d}.mp4" for i in range(1010)] + ["7.mp4", "é.mp4", "0.mp4"]
+    for i, name in enumerate(names):
+        place.pipe_file(f"place/listing/{name}", b"x" * (i % 9))
+    found = list(files_below(place, "place/listing"))
+    wanted = sorted(place.find("place/listing", detail=True).items())
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    for key in ("size", "LastModified"):
+        assert [told[key] for _, told in found] == [told[key] for _, told in wanted]
+    assert list(files_below(place, "place/nothing/")) == []
 
 
 def test_a_long_listing_is_looked_through_and_asked_for_again(few: None) -> None:
