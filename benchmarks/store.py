@@ -270,14 +270,14 @@ def dataset(folder: str, rows: int, parts: int) -> Any:
     """The datasets of all tiers made anew: the end of the stage export. Clips are not linked: none is encoded here."""
     from unittest.mock import patch
 
-    from longtake.curation.stages import export
+    from longtake.curation.stages import datasets
     from longtake.manifests.folder import Folder
 
     def linked(self: Folder, source: Folder, name: str, target: str) -> None: ...
 
     # A folder that cannot change places looks for no clip beside it.
-    with patch.object(Folder, "link", linked), patch.object(export, "changes_at_once", lambda place: False):
-        counts = export.finish(*place(beside(folder, "dataset")))
+    with patch.object(Folder, "link", linked), patch.object(datasets, "changes_at_once", lambda place: False):
+        counts = datasets.finish(*place(beside(folder, "dataset")))
     return "; ".join(f"{tier} {count} clips" for tier, count in counts.items())
 
 

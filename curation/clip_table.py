@@ -487,6 +487,11 @@ def written_slices(workspace: Workspace, recipe: Recipe, columns: Sequence[str])
         yield captions if protocol is None else captions.filter(_by_captioner(captions, protocol))
 
 
+def captioner_fault(recipe: Recipe) -> str | None:
+    """Why this machine cannot tell which captions are the recipe's, so that all are believed; None if it can."""
+    return _captioner_protocol(recipe)[1]
+
+
 def _captioner_protocol(recipe: Recipe) -> tuple[str | None, str | None]:
     """The protocol of the recipe's captions, or why this machine cannot tell."""
     try:

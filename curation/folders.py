@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from longtake.curation.listing import Inodes, Waiting, in_order
 from longtake.curation.workspace import looks_like_workspace
 
 VIDEO_SUFFIXES = frozenset({
@@ -34,6 +36,7 @@ MADE, WORKSPACE, HIDDEN, AGAIN, LINKED, OURS = (
     "the table of an exported dataset, whose clips were cut out of the films it names",
 )
 _EXAMPLES = 3
+_LINK, _FOLDER, _FILE = "link", "folder", "file"
 
 
 @dataclass(slots=True)
@@ -140,7 +143,7 @@ class Walker:
         self.endings: Counter[str] = Counter()
         self.folders: set[str] = set()
         self._seen_folders: set[tuple[int, int]] = set()
-        self._seen_files: dict[tuple[int, int], str] = {}
+        self._seen_files: dict[int, Inodes] = {}  # By device.
 
     def leave_out(self, reason: str, name: str) -> None:
         self.left_out.setdefault(reason, LeftOut()).add(name)
@@ -155,8 +158,8 @@ class Walker:
             status = os.stat(path)
         except (OSError, ValueError):
             return True
-        first = self._seen_files.setdefault((status.st_dev, status.st_ino), path)
-        if first == path:
+        name = hash(path)
+        if self._seen_files.setdefault(status.st_dev, Inodes()).first(status.st_ino, name) == name:
             return True
         self.leave_out(AGAIN, path)
         return False
@@ -169,15 +172,15 @@ class Walker:
     def walk(self, root: str) -> Iterator[str | Unlisted]:
         """The videos in a folder, and what may hold some (`may_hold_videos`), in depth: first what lies in it, then what links
         lead to. Sorted, so that a run is the same twice. What lies in a hidden folder or has a hidden name is left out."""
-        links: list[str] = []
+        links = Waiting()
         yield from self._tree(os.path.abspath(root), links)
-        for link in links:  # The list grows on the way.
+        for link in links:  # They become more on the way.
             if os.path.isdir(link):
                 yield from self._tree(link, links)
             elif self._is_input(link) and not self._made_here(link, root) and self.is_new(link):
                 yield link
 
-    def _tree(self, root: str, links: list[str]) -> Iterator[str | Unlisted]:
+    def _tree(self, root: str, links: Waiting) -> Iterator[str | Unlisted]:
         if self._made_here(root):
             return
         stack = [root]
@@ -193,21 +196,24 @@ class Walker:
                     self.leave_out(WORKSPACE, folder)
                     continue
                 with os.scandir(folder) as listing:
-                    entries = sorted(listing, key=lambda entry: entry.name)
+                    entries = in_order(f"{entry.name}\0{_kind(entry)}" for entry in listing)
+                    first = next(entries, None)  # Now the whole listing is read.
             except OSError as error:
                 yield Unlisted(folder, error.strerror or str(error))
                 continue
             self.folders.add(folder)
             inner: list[str] = []
-            for entry in entries:
-                if entry.name.startswith("."):
-                    self.leave_out(HIDDEN, entry.path)
-                elif entry.is_symlink():
-                    links.append(entry.path)
-                elif entry.is_dir(follow_symlinks=False):
-                    inner.append(entry.path)
-                elif self._is_input(entry.path) and self.is_new(entry.path):
-                    yield entry.path
+            for entry in chain([first] if first is not None else [], entries):
+                name, _, kind = entry.partition("\0")
+                path = os.path.join(folder, name)
+                if name.startswith("."):
+                    self.leave_out(HIDDEN, path)
+                elif kind == _LINK:
+                    links.append(path)
+                elif kind == _FOLDER:
+                    inner.append(path)
+                elif self._is_input(path) and self.is_new(path):
+                    yield path
             stack += reversed(inner)
 
     def _is_input(self, path: str) -> bool:
@@ -220,3 +226,9 @@ class Walker:
         if (workspace := self.workspaces.above(path, below)) is not None:
             self.leave_out(MADE, workspace)
         return workspace is not None
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return _LINK
+    return _FOLDER if entry.is_dir(follow_symlinks=False) else _FILE

@@ -29,7 +29,8 @@ from longtake.curation.looking.studio.marks import FOLDER as MARKS
 from longtake.curation.looking.studio.marks import without_clips
 from longtake.curation.recipe import Export, RecipeError
 from longtake.curation.running.status import FOLDER as NOTES
-from longtake.curation.stages.export import ENCODED, refuse_links
+from longtake.curation.stages.datasets import ENCODED
+from longtake.curation.stages.export import refuse_links
 from longtake.curation.stages.formats import NAMES, formats_in, write_formats
 from longtake.curation.workspace import Workspace
 from longtake.manifests import ids

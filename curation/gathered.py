@@ -120,6 +120,7 @@ class Found:
                         old["licence"] = old["licence"] or row["licence"]
                         old["needs_access"] = old["needs_access"] or row["needs_access"]
                         old["error"] = row["error"] or old["error"]
+                        old |= {name: row[name] for name in NO_FILE if old[name] is None}
                         for wrong in _join(spans.setdefault(uri, {}), clips):
                             rows[wrong["uri"]] = wrong
             yield self._finished(rows, spans)

@@ -35,6 +35,7 @@ from longtake.curation.folders import (
 )
 from longtake.curation.gathered import Found, Gathered, add_span, contradicts
 from longtake.curation.input_report import InputReport, count, shown
+from longtake.curation.listing import WorkspacesPassing, files_below, in_order, looked_through
 from longtake.curation.lists import (
     LIST_SUFFIXES,
     ListNotes,
@@ -123,7 +124,6 @@ class _Reading:
         self.report = InputReport()
         self.found = Found()
         self.places: set[str] = set()
-        self.listed: dict[str, Mapping[str, Any]] = {}  # Remote files → the facts from their listing.
         self.containers: set[str] = set()  # Archives and tables that were looked into.
         self.empty: SetupError | None = None  # Why an item gave no video, though the item exists.
         here = local_path(workspace) if workspace is not None else None
@@ -169,16 +169,19 @@ class _Reading:
                 return self._list(os.path.abspath(item), item)
             if not glob.has_magic(item):
                 raise SetupError(f"{item}: there is no such list")
-            matched = [self._list(os.path.abspath(path), path) for path in sorted(glob.glob(item, recursive=True))]
-            return any(matched)
+            lists = [self._list(os.path.abspath(path), path) for path in sorted(glob.glob(item, recursive=True))]
+            return any(lists)
         if os.path.lexists(item):
             return self._file(item)
         if container_of(item) is not None:
             return self._member(absolute(item))
         if glob.has_magic(item):
             below = _fixed(item)
-            matched = [self._file(path, below) for path in _globbed(item)]
-            return any(matched)
+            matched = False
+            for path in _globbed(item):
+                matched |= self._file(path, below)
+                self.found.relieve()
+            return matched
         if not item.strip():
             return False
         if item.endswith("/") or not Path(item).suffix:
@@ -197,6 +200,7 @@ class _Reading:
                 matched = True
             else:
                 matched |= self._found(found)
+            self.found.relieve()
         return matched
 
     def _found(self, path: str) -> bool:
@@ -247,53 +251,64 @@ class _Reading:
 
         try:
             filesystem, path = fsspec.core.url_to_fs(join_uri(identity, self.access.of(identity)))
-            if glob.has_magic(identity):
-                found, whole = filesystem.glob(path, detail=True), False
-            elif identity.endswith("/") or filesystem.isdir(path):
-                found, whole = filesystem.find(path, detail=True), True
-            else:
+            pattern = glob.has_magic(identity)
+            if not (pattern or identity.endswith("/") or filesystem.isdir(path)):
                 return self._remote_file(identity, access)
-            names = []
-            for name, told in sorted(found.items()):
-                names.append(split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0])
-                if not may_hold_videos(names[-1]):  # The videos in an archive or a table have sizes of their own.
-                    self.listed[names[-1]] = listed_facts(told.get("size"), seconds_of(told))
         except Exception as error:
-            told = redact(_words(error), [access], self.access.reach.secret_keys)
-            raise SetupError(f"{identity}: cannot be listed: {told}") from None
-        self.places.add(identity)
-        for workspace in sorted(_workspaces_in(names) | self.remote.below(names)) if whole else []:
+            raise self._not_listed(identity, access, error) from None
+        passing = WorkspacesPassing(self.remote.target())
+
+        def listing() -> Iterator[tuple[str, Mapping[str, Any]]]:
+            try:
+                below = sorted(filesystem.glob(path, detail=True).items()) if pattern else files_below(filesystem, path)
+                for name, told in below:
+                    uri = split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0]
+                    yield uri, listed_facts(told.get("size"), seconds_of(told))
+            except Exception as error:
+                raise self._not_listed(identity, access, error) from None
+
+        entries = listing() if pattern else looked_through(listing, passing.look)
+        workspaces = passing.found()
+        for workspace in workspaces:
             self.walker.leave_out(WORKSPACE, workspace)
-            names = [name for name in names if not name.startswith(f"{workspace}/")]
+        made = tuple(f"{workspace}/" for workspace in workspaces)
+        self.places.add(identity)
         shared = UriAccess(access.userinfo) if access and access.userinfo else None
         matched = False
-        for name in names:
+        for name, facts in entries:
+            if made and name.startswith(made):
+                continue
             if is_list(identity) and is_list(name):  # The pattern is one for lists.
                 self.access.add(name, shared)
                 matched |= self._list(name, name)
-                continue
             # A pattern for all files matches the tables of workspaces, too.
-            if is_video_name(name) or is_archive_name(name) or (whole and may_hold_videos(name)):
-                matched |= self._remote_found(name, shared)
+            elif is_video_name(name) or is_archive_name(name) or (not pattern and may_hold_videos(name)):
+                matched |= self._remote_found(name, shared, facts)
+                self.found.relieve()
             else:
                 self.walker.no_video(name)
         return matched
 
-    def _remote_found(self, identity: str, access: UriAccess | None) -> bool:
+    def _not_listed(self, identity: str, access: UriAccess | None, error: Exception) -> SetupError:
+        told = redact(_words(error), [access], self.access.reach.secret_keys)
+        return SetupError(f"{identity}: cannot be listed: {told}")
+
+    def _remote_found(self, identity: str, access: UriAccess | None, facts: Mapping[str, Any] = NO_FILE) -> bool:
+        """A file of a store. facts: of its listing."""
         if container_of(identity) is not None or not may_hold_videos(_plain(identity)):
-            return self._remote_file(identity, access)
+            return self._remote_file(identity, access, facts)
         if (workspace := self.remote.above(identity, self.access)) is not None:
             self.walker.leave_out(MADE, workspace)
             return False
         self.access.add(identity, access)
         return self._container(identity, identity, access)
 
-    def _remote_file(self, identity: str, access: UriAccess | None) -> bool:
+    def _remote_file(self, identity: str, access: UriAccess | None, facts: Mapping[str, Any] = NO_FILE) -> bool:
         if (workspace := self.remote.above(file_of(identity), self.access)) is not None:
             self.walker.leave_out(MADE, workspace)
             return False
         self.report.files += 1
-        self._row(identity, access)
+        self._row(identity, access, facts=facts)
         return True
 
     # ── what holds several videos ────────────────────────────────────────────────────────────────────────────────────
@@ -336,6 +351,7 @@ class _Reading:
             # Row numbers of lists are positive, so that a negative one meets no list's.
             if not self._listed(row, -self.report.archives, uri, film.uri):
                 self._bad(uri, f"{film.uri}: {row.why}")
+            self.found.relieve()
         return bool(archive.films or archive.bad)
 
     def _table(self, place: str, shown: str) -> bool:
@@ -413,23 +429,20 @@ class _Reading:
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _row(self, identity: str, access: UriAccess | None, licence: str | None = None) -> None:
+    def _row(
+        self, identity: str, access: UriAccess | None, licence: str | None = None, facts: Mapping[str, Any] = NO_FILE
+    ) -> None:
+        """facts: of a remote file, what its listing tells of it."""
         self.access.add(identity, access)
         row = self.found.rows.get(identity)
         if row is None:
             row = self.found.rows[identity] = {
                 "video_id": ids.video_id(identity), "uri": identity, "licence": None, "needs_access": False, "error": None,
-                **self._facts(identity),
+                **_facts(identity),
             }  # fmt: skip
+        row |= {name: value for name, value in facts.items() if value is not None}
         row["licence"] = row["licence"] or licence
         row["needs_access"] = row["needs_access"] or access is not None
-
-    def _facts(self, identity: str) -> Mapping[str, Any]:
-        """What is known of a file before it is opened."""
-        path = local_path(file_of(identity))
-        if path is None:
-            return self.listed.get(identity, NO_FILE)
-        return file_facts(path, inside=container_of(identity) is not None)
 
     def _bad(self, uri: str, why: str) -> None:
         uri = stored_path(uri)
@@ -437,6 +450,12 @@ class _Reading:
         self.report.bad.append(why)
         self._row(uri, None)
         self.found.rows[uri]["error"] = why
+
+
+def _facts(identity: str) -> Mapping[str, Any]:
+    """What is known of a file of this machine before it is opened."""
+    path = local_path(file_of(identity))
+    return NO_FILE if path is None else file_facts(path, inside=container_of(identity) is not None)
 
 
 class _RemoteWorkspaces:
@@ -448,11 +467,6 @@ class _RemoteWorkspaces:
         if self._target is not None:
             self._known[self._target] = True
 
-    def below(self, names: Sequence[str]) -> set[str]:
-        """The target, if something of a listing lies in it."""
-        target = self._normal()
-        return {target} if target is not None and any(name.startswith(f"{target}/") for name in names) else set()
-
     def above(self, uri: str, access: Access) -> str | None:
         """The workspace that made what lies at a URI."""
         if MADE_HERE.isdisjoint(uri.split("/")) or scheme_of(uri) in ("http", "https"):
@@ -463,7 +477,7 @@ class _RemoteWorkspaces:
                 return "/".join(parts[:at])
         return None
 
-    def _normal(self) -> str | None:
+    def target(self) -> str | None:
         """The target as listings write it."""
         if self._target is None:
             return None
@@ -475,7 +489,7 @@ class _RemoteWorkspaces:
             return self._target
 
     def _is_one(self, folder: str, access: Access) -> bool:
-        if folder == self._normal():
+        if folder == self.target():
             return True
         if folder not in self._known:
             from longtake.manifests.folder import Folder
@@ -487,15 +501,6 @@ class _RemoteWorkspaces:
             except Exception:  # Each client raises errors of its own. The scan finds out whether the film can be read.
                 self._known[folder] = False
         return self._known[folder]
-
-
-def _workspaces_in(names: Sequence[str]) -> set[str]:
-    """The workspaces in the listing of a store: folders with a recipe beside a manifest."""
-    recipes = {name.removesuffix(f"/{RECIPE_FILE}") for name in names if name.endswith(f"/{RECIPE_FILE}")}
-    if not recipes:
-        return set()
-    manifests = {tuple(name.rsplit("/", 2)[:2]) for name in names if name.endswith(".parquet") and name.count("/") > 1}
-    return {folder for folder in recipes if any((folder, name) in manifests for name in MANIFESTS)}
 
 
 def _plain(name: str) -> str:
@@ -515,4 +520,4 @@ def _fixed(pattern: str) -> str:
 
 
 def _globbed(pattern: str) -> Iterator[str]:
-    yield from (path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path))
+    yield from (path for path in in_order(glob.iglob(pattern, recursive=True)) if os.path.isfile(path))

@@ -305,6 +305,10 @@ class ClipScores:
         unknown = missing & self.unknown(name)
         return GateResult(gate, low, high, passed, failed, missing, unknown, self.errors(name))
 
+    def forget(self) -> None:
+        """Keep only what cannot be worked out anew from the protocols: of many clips the rest takes much memory."""
+        self._kinds.clear()
+
     def errors(self, name: str) -> Floats | None:
         """The standard error of each clip's score, nan where it has none; None where no clip has one."""
         if name not in self._errors:

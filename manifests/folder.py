@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -505,7 +505,7 @@ def _is_refused_precondition(error: BaseException) -> bool:
     return "At least one of the pre-conditions" in str(error)
 
 
-def seconds_of(info: dict[str, Any]) -> float | None:
+def seconds_of(info: Mapping[str, Any]) -> float | None:
     """When a file was written last, in seconds since 1970, as the listing of an fsspec filesystem tells; None if it does not."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
         value = info.get(key)

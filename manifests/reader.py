@@ -74,8 +74,11 @@ class ManifestReader:
 
         Raises StoreError if the folder cannot be listed or holds a Parquet file that is not a part.
         """
+        return self._parts_among(self._names())
+
+    def _parts_among(self, names: Iterable[str]) -> list[Part]:
         parts = []
-        for name in self._names():
+        for name in names:
             if name.startswith((".", "_")) or not name.endswith(".parquet"):
                 continue  # Readers such as pandas leave these files out, too.
             match = PART.fullmatch(name)

@@ -10,7 +10,8 @@ nanosecond. A compacted part takes the odd nanosecond right after the newest par
 that it replaces, and older than any append that started later, such as one by a worker that outlived its driver. On a disk
 appends choose their times in turn. A bucket has no turns: an upload may end after a compaction that chose a later time and
 did not see its rows. So there a writer lists the folder after its upload, and appends again behind such a compaction, and a
-compaction lists the folder again after its own, and takes along what came meanwhile.
+compaction lists the folder again after its own, and takes along what came meanwhile. Before it writes, it notes what it has
+listed: if it dies, the next compaction takes along the rest.
 
 Costs. An append is O(1): on a disk an extended attribute of the folder names its newest part, and the folder is listed only
 where this attribute may be wrong. While a run appends, it calls `merge` now and then: parts of like size at the new end
@@ -24,8 +25,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -67,6 +69,8 @@ MERGE_GROWTH = 4
 # Seconds. A remote store does not say in which order two machines with different clocks appended, and an upload takes a
 # while: younger parts are not merged.
 SETTLED = 600.0
+# A note of this name, with digits behind it, lists the parts that a compaction in a bucket has seen. Readers pass over it.
+SEEN = ".listed-"
 ABANDONED = 3600.0  # Seconds. A temporary file of this age has no writer any more.
 
 
@@ -159,13 +163,19 @@ class Manifest(ManifestReader):
         with self._in_plain_words("list", self.path):
             self.folder.remove_abandoned(ABANDONED)
         with in_turn(self.folder):  # No append may be between its choice of a name and the appearance of that name.
-            parts = seen = self.parts()
+            names = self._names()
+        if dead := [name for name in names if name.startswith(SEEN)]:
+            self._ended(dead)
+            names = self._names()
+        parts = seen = self._parts_among(names)
         if any(part.rows for part in parts):
             for part in (part for part in parts if not part.rows):  # Empty parts come from `make_readable`.
                 with self._in_plain_words("delete", self._file(part.name)):
                     self.folder.remove(part.name)
             parts = [part for part in parts if part.rows]
+        notes: list[str] = []
         if sum(map(self._is_small, parts)) > FEW_PARTS:
+            notes += self._noted(seen)
             parts = self._with_small_merged(parts)
         found, keys = self._keys(parts)
         schema = self._joined(found)
@@ -177,17 +187,36 @@ class Manifest(ManifestReader):
         small = [self._is_small(part) for part in parts]
         chosen = [i for i in range(len(parts)) if changed[i] or (small[i] and sum(small) > FEW_PARTS)]
         if chosen:
+            notes += [] if notes else self._noted(seen)
             kept = None if masks is None else [masks[i] for i in chosen]
             self._replace([parts[i] for i in chosen], kept, schema, parts[-1].time | 1)
         if not self.folder.is_local:
-            self._take_along(seen)
+            self._take_along({part.name for part in seen})
+            self._remove_all(notes)
 
-    def _take_along(self, seen: Sequence[Part]) -> None:
+    def _noted(self, seen: Sequence[Part]) -> list[str]:
+        """In a bucket, note which parts a compaction has listed, before it writes one: if it dies before its second look, the
+        next one does what was left. Gives the names of the notes."""
+        if self.folder.is_local:
+            return []
+        name = f"{SEEN}{uuid.uuid4().hex[:8]}"
+        with self._in_plain_words("write to", self.path):
+            self.folder.write_whole(name, "\n".join(part.name for part in seen).encode())
+        return [name]
+
+    def _ended(self, notes: Sequence[str]) -> None:
+        """Take along what compactions that died did not. notes: theirs."""
+        for name in notes:
+            with self._in_plain_words("read", self._file(name)), suppress(FileNotFoundError):
+                self._take_along(set(self.folder.read(name).decode().split()))
+        self._remove_all(notes)
+
+    def _take_along(self, seen: Container[str]) -> None:
         """Append rows again that came after a compaction had listed the folder, with an older time than it has. They get the
         first time after its own: older than those of all later appends. seen: the parts that it listed."""
         parts = self.parts()
         newest = max((part.time for part in parts if part.compacted), default=0)
-        late = [part for part in parts if part.time < newest and not part.compacted and part not in set(seen)]
+        late = [part for part in parts if part.time < newest and not part.compacted and part.name not in seen]
         if late:
             self._written_again(late, newest + 1)
 
@@ -291,9 +320,12 @@ class Manifest(ManifestReader):
 
     def _delete_all(self, parts: Sequence[Part]) -> None:
         check_guard(self.workspace)
+        self._remove_all([part.name for part in parts])
+
+    def _remove_all(self, names: Sequence[str]) -> None:
         at_once = 1 if self.folder.is_local else READERS
         with self._in_plain_words("delete parts of", self.path), ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(self.folder.remove, [part.name for part in parts]))
+            list(pool.map(self.folder.remove, names))
 
     @property
     def _full(self) -> int:
@@ -312,6 +344,8 @@ class Manifest(ManifestReader):
         noted = noted_time(folder)
         if noted is None and (self.folder.is_local or not self._latest):
             noted = int(max(filter(PART.fullmatch, self._names()), default="0")[:20])
+        # The first time after a compaction is for the rows that it takes along.
+        noted, after = (when + 2 * (when % 2) for when in (noted or 0, after))
         now = max(time.time_ns(), self._latest + 1, (noted or 0) + 1, after + 1)
         self._latest = now + now % 2
         note_time(folder, self._latest)

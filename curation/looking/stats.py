@@ -156,14 +156,14 @@ class _OfClips:
         self.seconds += float(seconds.sum())
         funnels = {tier: funnel(result) for tier, result in results.items()}
         left = {tier: [row["hours left"] for row in funnel(result, seconds)] for tier, result in results.items()}
-        self.left = _added(self.left, left) if self.slices else left
+        self.left = added(self.left, left) if self.slices else left
         hours = {tier: hours_by_verdict(result, seconds) for tier, result in results.items()}
-        self.hours = _added(self.hours, hours) if self.slices else hours
+        self.hours = added(self.hours, hours) if self.slices else hours
         for name, answers in answer_counts(scores).items():
             counts = self._answers.setdefault(name, Counter())
             counts.update({answer: int(count) for answer, count in answers.items() if answer != NOT_SURE_SHARE})
-        self.tiers = _added(self.tiers, tiers) if self.slices else tiers
-        self.funnels = _added(self.funnels, funnels) if self.slices else funnels
+        self.tiers = added(self.tiers, tiers) if self.slices else tiers
+        self.funnels = added(self.funnels, funnels) if self.slices else funnels
         self.unchecked |= scores.unchecked
         self.misses.add(clips, results)
         self.slices += 1
@@ -178,12 +178,12 @@ class _OfClips:
             return dict(zip(self._known, threads.map(_quantiles, self._known.values()), strict=True))
 
 
-def _added(one: Any, other: Any) -> Any:
+def added(one: Any, other: Any) -> Any:
     """Two nests of dicts and lists of one shape, their numbers added."""
     if isinstance(one, dict):
-        return {key: _added(value, other[key]) for key, value in one.items()}
+        return {key: added(value, other[key]) for key, value in one.items()}
     if isinstance(one, list):
-        return [_added(a, b) for a, b in zip(one, other, strict=True)]
+        return [added(a, b) for a, b in zip(one, other, strict=True)]
     return one + other if isinstance(one, int | float) else one
 
 

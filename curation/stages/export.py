@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,10 +24,9 @@ import pyarrow.compute as pc
 
 from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
-from longtake.curation.clip_table import CARRIED, clip_scores, rows_of, score_slices, written_captions
+from longtake.curation.clip_table import CARRIED, rows_of, score_slices
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips
-from longtake.curation.looking.truth import write_truth
 from longtake.curation.reading.box import Box
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import source_file
@@ -47,43 +46,25 @@ from longtake.curation.running.faults import (
     with_past,
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
-from longtake.curation.stages import kept_back
-from longtake.curation.stages.facts import equal_clips, facts_of
-from longtake.curation.stages.formats import NAMES, READ_CLIPS, check_formats, write_formats
+from longtake.curation.stages.datasets import ENCODED, finish
+from longtake.curation.stages.facts import equal_clips
+from longtake.curation.stages.formats import check_formats
 from longtake.curation.stages.placing import by_workers
 from longtake.curation.stages.stage import Run, Stage, of_part
 from longtake.curation.workspace import Workspace
-from longtake.filters.base import FilterUnavailable
-from longtake.filters.concept import CONCEPT_COLUMNS, Concept, weights_and_quotas
-from longtake.filters.verdicts import ClipScores, TierResult, decide
+from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.dataset import extras
-from longtake.manifests.dataset.card import dataset_card
-from longtake.manifests.dataset.huggingface import front_matter
-from longtake.manifests.dataset.shards import (
-    SCORES,
-    dataset_schema,
-    dataset_table,
-    finish_dataset,
-    write_shards,
-)
-from longtake.manifests.dataset.splits import SPLIT, split_of
-from longtake.manifests.dataset.switch import OURS, Copy, beside, carry_over, changes_at_once, published, switch
-from longtake.manifests.folder import Folder, local_path, whole_file
+from longtake.manifests.folder import local_path
 from longtake.manifests.keys import Seen
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
 from longtake.manifests.store import Manifest, StoreError, open_folder
 
-# A folder of the workspace. Each clip lies in it once, as `<two digits>/<clip id>.mp4`, even if several tiers keep the clip.
-ENCODED = "encoded"
-_RENAMED = {"width": "source_width", "height": "source_height", "fps": "source_fps"}
 _BATCH_SECONDS = 60.0  # Seconds of video. A batch of the export has about this much.
 _CLIP_SECONDS = 12.0  # Seconds of CPU that a clip takes, as a rule, for an estimate of a run.
 _MARGIN_SECONDS = 90.0  # Seconds beyond the sandbox's limit: its process has to start, and rows have to be written.
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
-_OURS = (*OURS, *NAMES)  # Names in a dataset's folder that this project writes.
 # Seconds of the source per second of the clip. A clip whose pace would be no higher is not made faster, but loses its end:
 # then no caption is off by more than a fifth of its segment.
 _SAME_PACE = 1.05
@@ -132,7 +113,7 @@ class Export(Stage):
         refuse_links(run.workspace, run.recipe.tiers)
         copy = by_workers(run.perform[-1]) if run.perform else None
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back, copy))
-        encoded = encoded_clips(run.workspace, run.recipe)
+        encoded = encoded_clips(run.workspace, run.recipe, ["clip_id", "sha256"])
         run.notes.extend(equal_clips(encoded))
 
 
@@ -421,175 +402,3 @@ def _source(source: Source) -> Iterator[str | BinaryIO]:
         return
     with source_file(source) as file:
         yield file
-
-
-def finish(
-    workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = None, copy: Copy | None = None
-) -> dict[str, int]:
-    """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
-    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why. copy: see `switch`."""
-    try:
-        scores = clip_scores(workspace, recipe, ["video_id"])  # No more columns are read than verdicts need.
-    except FilterUnavailable as error:
-        raise SetupError(str(error)) from error
-    counts: dict[str, int] = {}
-    for tier in recipe.tiers:
-        made = _dataset(workspace, recipe, tier, scores)
-        place = workspace.folder / "dataset" / tier
-        old = published(place, ["clip_id", "video_id", "caption", "path", "sha256"])
-        if old is not None and (why := kept_back.reason(workspace, recipe, tier, scores, made.result, made.table, old)):
-            counts[tier] = old.num_rows
-            if held is not None:
-                held[tier] = why
-            continue
-        with beside(place) as folder:
-            at_once = changes_at_once(place)
-            if at_once:
-                carry_over(place, folder, _OURS)
-            clips = _write_dataset(workspace, recipe, made, folder, None if at_once else old, at_once)
-            switch(folder, place, at_once, _OURS, clips, copy)
-        counts[tier] = made.table.num_rows
-    return counts
-
-
-@dataclass(frozen=True, slots=True)
-class _Dataset:
-    """A tier as it is to be published. files: clip id → the row of its encoded file."""
-
-    tier: str
-    scores: ClipScores
-    result: TierResult
-    table: pa.Table
-    files: dict[str, dict[str, Any]]
-    fault: str | None
-
-
-def _dataset(workspace: Workspace, recipe: Recipe, tier: str, scores: ClipScores) -> _Dataset:
-    result = decide(scores, recipe.tiers[tier])
-    places = _with_their_places(workspace, _counting(scores, recipe, result.kept))
-    exported = rows_of(workspace.exports, places["clip_id"])
-    exported = exported.filter(
-        pc.and_(pc.equal(exported["status"], "ok"), pc.equal(exported["export_protocol"], recipe.export_protocol))
-    )
-    files = {row["clip_id"]: row for row in exported.to_pylist()}
-    told = ["clip_id", "scan_id", "caption", "sub_captions"]
-    written, fault = written_captions(workspace, recipe, told, only=places["clip_id"])
-    captions = {(row["clip_id"], row["scan_id"]): row for row in written.to_pylist()}
-    clips = places.to_pylist()
-    measured = [_RENAMED.get(name, name) for name in recipe.filters]
-    measured += CONCEPT_COLUMNS if Concept.name in recipe.filters else ()
-    schema = dataset_schema(
-        tuple(dict.fromkeys([*SCORES, *measured])),
-        recipe.export.frames or 450,
-        bool(recipe.export.split),
-        _further(recipe),
-    )
-    rows = [
-        _row(clip, file, captions.get((clip["clip_id"], clip["scan_id"]), {}), tier, recipe)
-        for clip in clips
-        # A file of another scan of the video is not the clip that the scores are of.
-        if (file := files.get(clip["clip_id"])) is not None and file["scan_id"] == clip["scan_id"]
-    ]
-    if Concept.name in recipe.filters:
-        concepts = np.array([row[Concept.name] for row in rows], np.float64)
-        for row, weight, quota in zip(rows, *weights_and_quotas(concepts), strict=True):
-            row |= {
-                name: None if np.isnan(x) else float(x)
-                for name, x in zip(CONCEPT_COLUMNS, (weight, quota), strict=True)
-            }
-    return _Dataset(tier, scores, result, dataset_table(rows, schema), files, fault)
-
-
-def _further(recipe: Recipe) -> list[pa.Field]:
-    """The columns of a dataset that this recipe asks for besides."""
-    further = [*(extras.CROP if recipe.crop else ()), *(extras.SOUND if recipe.export.keep_audio else ())]
-    # A score of the same name says the same already.
-    return [field for field in further if field.name not in recipe.filters]
-
-
-def _write_dataset(
-    workspace: Workspace, recipe: Recipe, made: _Dataset, folder: Path, old: pa.Table | None, at_once: bool
-) -> dict[str, tuple[Folder, str]]:
-    """Write a dataset into an empty folder. old: the index among whose files it will be put, None if it takes the place of
-    the whole folder at once. Gives path in the dataset → where the clip lies in the workspace."""
-    table = _beside_old_clips(made.table, old)
-    paths = dict(zip(table["path"].to_pylist(), table["clip_id"].to_pylist(), strict=True))
-    clips = {path: (workspace.folder, str(made.files[clip_id]["path"])) for path, clip_id in paths.items()}
-    # Elsewhere clips are placed from where they lie, by the store itself, and do not come through this machine.
-    here = at_once or not READ_CLIPS.isdisjoint(recipe.export.formats)
-    for path, (source, name) in clips.items() if here else ():
-        Folder(folder).link(source, name, path)
-    mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
-    write_shards(table, folder, recipe.export.rows_per_shard, mark)
-    write_formats(table, folder, recipe.export.formats, recipe.export.clips_per_tar)
-    believed = {**made.scores.unchecked, **({"captions": made.fault} if made.fault else {})}
-    size = sum(made.files[clip_id]["bytes"] for clip_id in paths.values())
-    facts = facts_of(workspace, recipe, made.tier, len(made.scores.table), made.result, table, size, believed)
-    facts = replace(facts, **write_truth(workspace, made.scores, made.tier, recipe.tiers[made.tier], folder))
-    head = front_matter(facts.title, facts.kept) if "huggingface" in recipe.export.formats else ""
-    with whole_file(folder / "README.md") as part:
-        part.write_text(head + dataset_card(facts), encoding="utf-8")
-    finish_dataset(folder, clips_elsewhere=not here)
-    return clips
-
-
-def _beside_old_clips(table: pa.Table, old: pa.Table | None) -> pa.Table:
-    """`table`, with other paths for the clips whose path another file has in the old index: that one must stay until the new
-    index stands."""
-    if old is None:
-        return table
-    taken = dict(zip(old["path"].to_pylist(), old["sha256"].to_pylist(), strict=True))
-    paths = [
-        path if taken.get(path, sha256) == sha256 else f"{path.removesuffix('.mp4')}-{sha256[:8]}.mp4"
-        for path, sha256 in zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True)
-    ]
-    return table.set_column(table.column_names.index("path"), table.schema.field("path"), pa.array(paths, pa.string()))
-
-
-def _counting(scores: ClipScores, recipe: Recipe, rows: npt.NDArray[np.bool_] | None = None) -> pa.Table:
-    """The clips, null where a score does not count under the recipe's protocols: a stale one, or a mere lower bound. rows: of
-    these only."""
-    chosen = np.ones(scores.table.num_rows, bool) if rows is None else rows
-    table = scores.table.filter(pa.array(chosen))
-    for name in set(recipe.filters).intersection(table.column_names):
-        values = pc.if_else(pa.array(scores.missing(name)[chosen]), pa.scalar(None, table[name].type), table[name])
-        table = table.set_column(table.column_names.index(name), name, values)
-    return table
-
-
-def _with_their_places(workspace: Workspace, clips: pa.Table) -> pa.Table:
-    """Clips with where they lie in which video, and its licence."""
-    names = ["uri", "start", "end", "licence", *schemas.CROP]
-    rows = rows_of(workspace.clips, clips["clip_id"], names)
-    rows = rows.take(pc.index_in(clips["clip_id"], value_set=rows["clip_id"].combine_chunks()))
-    for name in names:
-        clips = clips.append_column(name, rows[name])
-    return clips
-
-
-def _row(
-    clip: Mapping[str, Any], file: Mapping[str, Any], captions: Mapping[str, Any], tier: str, recipe: Recipe
-) -> dict[str, Any]:
-    return {
-        "path": file["path"].replace(ENCODED, "clips", 1),
-        "num_frames": file["num_frames"],
-        "height": file["height"],
-        "width": file["width"],
-        "clip_id": clip["clip_id"],
-        "video_id": clip["video_id"],
-        "uri": clip["uri"],
-        "start": clip["start"],
-        "end": clip["end"],
-        "fps": file["fps"],
-        "pace": file["pace"],
-        "caption": captions.get("caption"),
-        "sub_captions": captions.get("sub_captions"),
-        "tier": tier,
-        "verdict": "kept",
-        "licence": clip["licence"],
-        "sha256": file["sha256"],
-        "protocols": clip["protocols"],
-        **({SPLIT: split_of(clip["video_id"], recipe.export.split)} if recipe.export.split else {}),
-        **{field.name: {**file, **clip}.get(field.name) for field in _further(recipe)},
-        **{_RENAMED.get(name, name): clip.get(name) for name in recipe.filters},
-    }

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from longtake.curation.looking.stats import funnel, length_notes
+from longtake.curation.looking.stats import length_notes
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
-from longtake.filters.verdicts import TierResult
 from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.card import DatasetFacts
-from longtake.manifests.dataset.shards import presto_problems
+from longtake.manifests.dataset.shards import read_shards
+from longtake.manifests.keys import hashed
+
+# These columns of an index are read for its card.
+_TOLD = ["clip_id", "num_frames", "fps", "pace", "start", "end", "licence", "sha256", *extras.MEANINGS]
 
 
 def _shown(table: pa.Table) -> pa.Table:
@@ -28,14 +35,14 @@ def _shown(table: pa.Table) -> pa.Table:
 def equal_clips(clips: pa.Table) -> list[str]:
     """A sentence on clips that are equal byte for byte, as one film under two addresses gives them; none if there are none.
     clips: clip_id, sha256."""
-    of: dict[str, list[str]] = {}
-    for clip, digest in zip(clips["clip_id"].to_pylist(), clips["sha256"].to_pylist(), strict=True):
-        of.setdefault(digest, []).append(clip)
-    same = [names for names in of.values() if len(names) > 1]
-    if not same:
+    files = hashed(clips["sha256"])
+    order = np.lexsort((files[1], files[0]))
+    again = np.append(False, (files[:, order[1:]] == files[:, order[:-1]]).all(axis=0))
+    if not (more := int(np.count_nonzero(again))):
         return []
-    more = sum(len(names) - 1 for names in same)
-    example = " and ".join(sorted(same[0])[:2])
+    first = int(order[:-1][again[1:]].min())  # The first clip that has an equal one stands before it in this order.
+    digest = clips["sha256"][first]
+    example = " and ".join(sorted(clips["clip_id"].filter(pc.equal(clips["sha256"], digest)).to_pylist())[:2])
     return [f"Equal byte for byte to another clip, by SHA-256: {more} of {clips.num_rows} clips ({example}, for one)."]
 
 
@@ -44,12 +51,16 @@ def facts_of(
     recipe: Recipe,
     tier: str,
     clips: int,
-    result: TierResult,
-    table: pa.Table,
+    steps: Sequence[Mapping[str, Any]],
+    shards: Sequence[Path],
     size: int,
+    problems: Counter[str],
     believed: Mapping[str, str],
 ) -> DatasetFacts:
-    problems = Counter(f"{p.column}: {p.message}" for p in presto_problems(table))
+    """steps: the funnel of the tier. shards: of the dataset. problems: how often each one that the published trainer has with a
+    clip occurs. believed: what is taken as it is stored, and why."""
+    schema = pq.read_schema(shards[0])
+    table = read_shards(shards, [name for name in _TOLD if name in schema.names])
     seconds = pc.sum(pc.divide(pc.cast(table["num_frames"], pa.float64()), table["fps"])).as_py() or 0.0
     notes = [
         f"Gate of the paper that this recipe does not apply: {name} ({why})."
@@ -66,15 +77,15 @@ def facts_of(
         title=f"{recipe.name}: {tier}",
         tier=tier,
         version=version("longtake"),
-        videos=workspace.videos.read(["video_id"]).num_rows,
+        videos=sum(rows.num_rows for rows in workspace.videos.scan(["video_id"])),
         clips=clips,
         kept=table.num_rows,
         seconds=seconds,
         size=size,
-        funnel=funnel(result),
+        funnel=[dict(step) for step in steps],
         recipe=recipe.to_yaml(),
         licences=Counter(table["licence"].to_pylist()),
         problems=problems,
-        schema=table.schema,
+        schema=schema,
         notes=notes,
     )

@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from longtake.manifests.dataset import extras
 from longtake.manifests.dataset.splits import SPLIT
 from longtake.manifests.folder import whole_file
+from longtake.manifests.parts import no_rows, pieces
 
 FRAMES = 450
 CAPTIONS = 5
@@ -205,20 +206,38 @@ def write_shards(
     The shards, index and checksums of an earlier export are removed first, the index before all else: a folder with an
     index is complete. Call `finish_dataset` when the clips, the card and whatever else belongs to it are in the folder.
     """
+    return write_sorted([table.sort_by("clip_id")], table.num_rows, table.schema, folder, rows_per_shard, mark)
+
+
+def write_sorted(
+    tables: Iterable[pa.Table],
+    rows: int,
+    schema: pa.Schema,
+    folder: Path,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    mark: str | None = None,
+) -> list[Path]:
+    """As `write_shards`, of tables that come one after the other, in the order of their clip ids, with so many rows together. A
+    shard is held in memory at a time."""
     if rows_per_shard < 1:
         raise DatasetError(f"rows_per_shard must be at least 1, not {rows_per_shard}")
     (folder / INDEX).unlink(missing_ok=True)
     (folder / CHECKSUMS).unlink(missing_ok=True)
     for old in sorted((folder / _SHARDS).glob("shard-*.parquet")):
         old.unlink()
-    table = table.sort_by("clip_id")
-    count = max(1, -(-table.num_rows // rows_per_shard))
+    count = max(1, -(-rows // rows_per_shard))
     begin = f"shard-{mark}-" if mark else "shard-"
     paths = [folder / _SHARDS / f"{begin}{i:05d}-of-{count:05d}.parquet" for i in range(count)]
-    for i, path in enumerate(paths):
+    shards = pieces(tables, rows_per_shard) if rows else [no_rows(schema)]
+    for path, shard in zip(paths, shards, strict=True):
         with whole_file(path) as part:
-            pq.write_table(table.slice(i * rows_per_shard, rows_per_shard), part, compression="zstd")
+            pq.write_table(shard, part, compression="zstd")
     return paths
+
+
+def read_shards(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of shards, with these columns (None: all)."""
+    return pa.concat_tables([pq.read_table(path, columns=None if columns is None else list(columns)) for path in paths])
 
 
 def finish_dataset(folder: Path, clips_elsewhere: bool = False) -> Path:

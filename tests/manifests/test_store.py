@@ -326,14 +326,15 @@ def test_an_append_during_compaction_wins(tmp_path: Path, monkeypatch: pytest.Mo
 
 @contextmanager
 def before_the_next_upload_ends(what: Callable[[], object]) -> Iterator[None]:
-    """In a bucket, let `what` happen once, after the next upload has its name and before it is there."""
+    """In a bucket, let `what` happen once, after the next upload of a part has its name and before it is there."""
     uploaded = MemoryFileSystem.pipe_file
     with pytest.MonkeyPatch.context() as patch:
 
-        def late(self: Any, *arguments: Any, **how: Any) -> Any:
-            patch.undo()
-            what()
-            return uploaded(self, *arguments, **how)
+        def late(self: Any, path: str, *arguments: Any, **how: Any) -> Any:
+            if path.endswith(".parquet"):
+                patch.undo()
+                what()
+            return uploaded(self, path, *arguments, **how)
 
         patch.setattr(MemoryFileSystem, "pipe_file", late)
         yield
@@ -378,6 +379,50 @@ def test_a_compaction_takes_along_what_an_older_clock_appends_meanwhile(monkeypa
     manifest.compact()
     assert as_dict(manifest.read()) == {"a": 4, "b": 2, "c": 5, "z": 1}
     assert manifest.rows() == 4
+
+
+def test_the_next_compaction_takes_along_what_one_that_died_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction dies when its part is there, before it looks a second time: the rows that came meanwhile with an older time
+    were acknowledged, and are not lost to older ones of the same keys."""
+    manifest, late = clips("memory://died"), clips("memory://died")
+    late.append(rows({"z": 1}))
+    manifest.append(rows({"a": 1, "b": 1}))
+    manifest.append(rows({"b": 2}))
+
+    def meanwhile() -> None:
+        with pytest.MonkeyPatch.context() as clock:
+            clock.setattr(store.time, "time_ns", lambda: 1)
+            late.append(rows({"a": 3, "c": 3}))
+
+    def dies(self: Manifest, seen: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, before_the_next_upload_ends(meanwhile):
+        patch.setattr(Manifest, "_take_along", dies)
+        with pytest.raises(KeyboardInterrupt):
+            manifest.compact()
+    clips("memory://died").append(rows({"b": 4}))
+    again = clips("memory://died")
+    again.compact()
+    assert as_dict(again.read()) == {"a": 3, "b": 4, "c": 3, "z": 1}
+    again.compact()
+    assert as_dict(again.read()) == {"a": 3, "b": 4, "c": 3, "z": 1}
+    assert again.rows() == 4
+    assert all(name.endswith(".parquet") for name in again.folder.names())
+
+
+def test_an_append_behind_a_compaction_is_newer_than_what_it_takes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the writer's clock lags behind: the first time after a compaction is that of the rows it takes along."""
+    manifest = clips("memory://slot")
+    manifest.append(rows({"a": 1, "b": 1}))
+    manifest.append(rows({"a": 2}))
+    manifest.compact()
+    newest = manifest.parts()[-1].time
+    assert newest % 2
+    monkeypatch.setattr(store.time, "time_ns", lambda: 1)
+    part = clips("memory://slot").append(rows({"a": 3}))
+    assert part is not None
+    assert part.time > newest + 1
 
 
 def test_readers_are_right_while_another_process_appends_and_compacts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_scores
+from longtake.curation.looking.report.loading import all_scores
 from longtake.curation.looking.stats import clip_seconds
 from longtake.curation.orphans import looking
 from longtake.curation.recipe import Recipe
@@ -121,7 +121,8 @@ class Columns:
         """Read a workspace, and set the recipe's own tiers."""
         # Without gates, every clip that repeats another keeps its score. Which of them lose it depends on the gates.
         no_gates = recipe.model_copy(update={"tiers": {tier: {} for tier in recipe.tiers}})
-        columns = cls.of(clip_scores(workspace, no_gates, OF_A_CLIP), recipe)
+        columns = cls.of(all_scores(workspace, no_gates, OF_A_CLIP), recipe)
+        columns.scores.forget()
         columns.set(recipe.tiers)
         return columns
 

@@ -90,7 +90,7 @@ def cost(session: Session, question: Mapping[str, Any]) -> list[dict[str, Any]]:
         ids = columns.scores.table["clip_id"]
         todo["caption"] |= may_be_captioned & ~_among(ids, session.workspace.captions.read(["clip_id"])["clip_id"])
         todo["export"] |= kept & ~_among(ids, session.workspace.exports.read(["clip_id"])["clip_id"])
-        films = columns.scores.table["video_id"].filter(pa.array(todo["scan"])).unique()
+        films = columns.scores.table["video_id"].filter(pa.array(todo["scan"])).cast(pa.string()).unique()
     runs = stage_runs(session.workspace)
     told = []
     for name, rows in todo.items():

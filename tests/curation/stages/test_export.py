@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
 from longtake.curation.looking.report.page import write_report
-from longtake.curation.stages.export import _counting
+from longtake.curation.stages.datasets import counting
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from tests.corpus import CASES, Corpus
@@ -217,8 +217,11 @@ def test_checksums_and_card(workspace: Path) -> None:
 def test_what_does_not_count_as_a_score_is_not_exported_as_one(tmp_path: Path) -> None:
     """A lower bound, or a score under a protocol that is not the recipe's."""
     made = fill(tmp_path / "workspace")
-    table = _counting(clip_scores(made, by_hand()), by_hand()).to_pandas().set_index("clip_id")
-    has = {name: {clip_id[0] for clip_id in table.index[table[name].notna()]} for name in ("psnr", "artifacts")}
+    scores = clip_scores(made, by_hand())
+    table = counting(scores, by_hand(), np.ones(scores.table.num_rows, bool)).to_pandas().set_index("clip_id")
+    has = {
+        name: {clip_id[0] for clip_id in table.index[table[f"score {name}"].notna()]} for name in ("psnr", "artifacts")
+    }
     # The psnr of j has an old protocol; g and h have lower bounds only, from borders.
     assert has == {"psnr": set("abdeghi"), "artifacts": set("abeij")}
 
