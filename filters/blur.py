@@ -60,7 +60,7 @@ def edge_sharpness(grey: Image) -> float:
 
     picture = _at_size(grey)
     smooth = cv2.GaussianBlur(picture, (0, 0), SLOPE_WIDTH)
-    # A fourth of the slopes tells well enough how steep the steepest are.
+    # A fourth of the slopes is enough to tell how steep the steepest ones are.
     right, down = (cv2.Sobel(smooth, cv2.CV_16S, x, 1 - x)[::2, ::2].astype(np.float32) for x in (1, 0))
     slope = np.hypot(right, down) / 8
     place = int((1 - STRONGEST) * slope.size)

@@ -30,18 +30,17 @@ TEXTURE_SIDE = 240  # Px. Texture is looked for at this long side.
 # camera's.
 SEEN = 0.1
 
-COARSE = (
-    2  # Of the vectors of the fit, every second one in each direction serves for the motion of the area and of the rim.
-)
+# The motions of the area and of the rim are fitted to every second vector of the fit in each direction.
+COARSE = 2
 COARSE_ROUNDS = 6  # These rounds bring such a motion to within a tenth of a px of where it would stand still.
 # The area and the rim are not looked at where the area moves as the texture does: where less than FEW_OFF of it is off by more
 # than ALIKE (long sides per second) and ALIKE_SHARE of the speed.
 FEW_OFF, ALIKE, ALIKE_SHARE = 0.1, 0.02, 0.35
 RIM = 0.6  # Share of the way from the centre to a side. The rim begins there.
 FAINT = 8.0  # Texture counts in full from an eighth of a fair edge on, where the area counts and not how strong its edges are.
-VOTE_SIDE = 240  # Px. The pictures are compared at this long side,
-VOTE_CELL = 8  # Px. in square cells of this side,
-VOTE_BAND = 15  # Px. without what is wider than this, since exposure changes.
+VOTE_SIDE = 240  # Px. The pictures are compared at this long side.
+VOTE_CELL = 8  # Px. Each square cell of this side has one vote.
+VOTE_BAND = 15  # Px. Parts that are wider are left out of the comparison, since the exposure may change.
 # Grey levels. A cell in which the worst and the best motion differ by less has no vote.
 VOTE_LEAST = 0.5
 # A share. A cell votes for a motion that is off the best one by less than this share of how far the worst is.

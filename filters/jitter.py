@@ -11,8 +11,8 @@ errors, so that each axis of d has 12 times their variance, and the length of a 
 by their mean unless set. Cost: 40 ms per clip where `flow` was measured before, which shares its flow fields, else 110 ms.
 
 Accuracy: of takes of a steady camera, shaken by a known course, the score is the one of that course to within a tenth (median;
-the figures are in docs/measured.md). A clip of 15 s is a sample of some 13 such threes, so that its score differs from the
-camera's long run by some 13 %, whoever measures it.
+the figures are in docs/measured.md). A clip of 15 s holds some 13 such threes: by so few, the standard deviation of a
+camera is known to some 13 % only.
 
 Known to go wrong: a shake of just two (or four, six …) swings a second is the same at both pictures of a pair and is not
 seen, so only shakes of more than one frequency, as hands and vehicles make, have their true size; a camera that stops at once

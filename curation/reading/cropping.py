@@ -53,11 +53,9 @@ FIRST = 0.3
 SOFT = 0.5
 # A share of the height. Subtitles are looked for in so much of the picture above and below.
 ZONE = 0.25
-# Pixels. The edge of a panel is compared with the lines this near to it on both sides.
+# Pixels. The edge of a blurred ground, half as wide to both sides, belongs neither to it nor to the picture.
 BESIDE = 12
-# The edge of a panel must be this many times as large a step as the median step near it.
-JUMP = 2.0
-# The edge of a panel must be visible in this share of the frames: else the panel comes or goes within the clip.
+# A blurred ground must be soft in this share of the frames: else it comes or goes within the clip.
 NEARLY_ALL = 0.8
 # Pixels of the analysis size. A blurred ground is as wide as at the opposite side, but for so many.
 TWINS = 6
@@ -182,10 +180,9 @@ def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
         if abs(wide - flat[side]) <= RAMP:
             sides.append(_believed(frames, side, min(wide, flat[side]), flat[(side + 2) % 4]))
         else:
-            # The wider border is a panel: a blurred ground, if it stays, has a twin, and nothing in it is sharp.
+            # The wider border is a panel: a blurred ground, if it has a twin and nothing in it is sharp.
             twin = abs(wide - covered[(side + 2) % 4]) <= TWINS
-            ground = twin and _stays(frames, side, wide) and _is_soft(frames, side, wide)
-            sides.append(wide if ground else flat[side])
+            sides.append(wide if twin and _is_soft(frames, side, wide) else flat[side])
     return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
 
 
@@ -198,17 +195,20 @@ def _framed(frames: Sequence[Image], borders: Widths) -> Widths:
     height, width = frames[0].shape
     inner = [np.ascontiguousarray(frame[top : height - bottom, left : width - right]) for frame in frames]
     more = _borders(inner, seen(inner))
-    # What is found in the direction that had a border already is part of the picture.
+    # In the direction that had a border already, more of it would be part of the picture.
     return (borders[0], more[1], borders[2], more[3]) if top + bottom else (more[0], borders[1], more[2], borders[3])
 
 
 def _is_soft(frames: Sequence[Image], side: int, wide: int) -> bool:
-    """Whether the strip at one side (0: above, then clockwise) has no edges as sharp as those of the picture beside it."""
-    stack = np.rot90(np.stack(frames), side, (1, 2))
-    bends = [np.abs(cv2.Laplacian(np.ascontiguousarray(frame), cv2.CV_16S)) for frame in stack]
-    strip = np.median([np.quantile(each[: max(1, wide - BESIDE // 2)], SHARPEST) for each in bends])
-    inside = np.median([np.quantile(each[wide + BESIDE // 2 : len(each) // 2 + 1], SHARPEST) for each in bends])
-    return bool(strip <= SOFT_GROUND * inside)
+    """Whether the strip at one side (0: above, then clockwise) has no edges as sharp as those of the picture beside it, in nearly
+    all frames: a ground that comes or goes within the clip has them."""
+    soft = []
+    for frame in np.rot90(np.stack(frames), side, (1, 2)):
+        bends = np.abs(cv2.Laplacian(np.ascontiguousarray(frame), cv2.CV_16S))
+        strip = np.quantile(bends[: max(1, wide - BESIDE // 2)], SHARPEST)
+        inside = np.quantile(bends[wide + BESIDE // 2 : len(bends) // 2 + 1], SHARPEST)
+        soft.append(bool(strip <= SOFT_GROUND * inside))
+    return float(np.mean(soft)) >= NEARLY_ALL
 
 
 def _covered(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -241,16 +241,6 @@ def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> i
     first = np.abs(stack[:, wide : wide + RAMP].astype(np.int16) - colour).max(axis=1) > TOLERANCE
     support = float(np.median(first.mean(axis=1)))
     return wide if support >= SUPPORT else min(wide, opposite)
-
-
-def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
-    """Whether the picture jumps at the inner edge of a panel at one side (0: above, then clockwise) in nearly all frames."""
-    stack = np.rot90(np.stack(frames), side, (1, 2)).astype(np.float32)
-    near = stack[:, max(0, wide - BESIDE) : wide + BESIDE]
-    steps = np.abs(np.diff(near, axis=1)).mean(axis=2)  # [n, lines]
-    middle = steps.shape[1] // 2
-    at_edge = steps[:, max(0, middle - 3) : middle + 3].max(axis=1)
-    return bool((at_edge >= JUMP * np.median(steps, axis=1)).mean() >= NEARLY_ALL)
 
 
 def _unseen(frames: Sequence[Image], borders: Widths, known: Widths, steps: Sequence[Steps]) -> Widths:
