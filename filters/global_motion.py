@@ -32,9 +32,11 @@ SEEN = 0.1
 
 # The motions of the area and of the rim are fitted to every second vector of the fit in each direction.
 COARSE = 2
-COARSE_ROUNDS = 6  # These rounds bring such a motion to within a tenth of a px of where it would stand still.
-# The area and the rim are not looked at where the area moves as the texture does: where less than FEW_OFF of it is off by more
-# than ALIKE (long sides per second) and ALIKE_SHARE of the speed.
+COARSE_ROUNDS = (
+    3  # The start at the medians is good, and three rounds come near enough to where such a motion would stand still.
+)
+# No other motion is tried where the area moves as the texture does: where less than FEW_OFF of it is off by more than ALIKE (long
+# sides per second) and ALIKE_SHARE of the speed.
 FEW_OFF, ALIKE, ALIKE_SHARE = 0.1, 0.02, 0.35
 RIM = 0.6  # Share of the way from the centre to a side. The rim begins there.
 FAINT = 8.0  # Texture counts in full from an eighth of a fair edge on, where the area counts and not how strong its edges are.
@@ -108,6 +110,9 @@ def agreed_fit(flow: Flow, first: Image, second: Image, seconds: float) -> Fit:
     fit = fit_flow(flow, texture(first), seconds)
     if not fit.seen:
         return fit
+    off = _off(fit)
+    if off < FEW_OFF:
+        return replace(fit, agreed=1 - off)
     motions = _candidates(fit, flow, seconds)
     best, agreed = _chosen(_fine(first), _fine(second), motions, seconds)
     shift_x, shift_y, grow, turn = motions[best]
@@ -118,6 +123,12 @@ def agreed_fit(flow: Flow, first: Image, second: Image, seconds: float) -> Fit:
     v = flow[y, x, 1].ravel().astype(np.float64) / (max(height, width) * seconds)
     residual = np.sqrt(_squares_left(np.array(motions[best]), fit.px, fit.py, fit.u, v))
     return replace(fit, shift_x=shift_x, shift_y=shift_y, grow=grow, turn=turn, residual=residual, agreed=agreed)
+
+
+def _off(fit: Fit) -> float:
+    """The share of the area, by the flow, that moves otherwise than the fit."""
+    weight = np.minimum(FAINT * fit.weight, 1.0)
+    return float(weight @ (fit.residual > max(ALIKE, ALIKE_SHARE * fit.speed)) / weight.sum())
 
 
 Similarity = tuple[float, float, float, float]  # Shift to the right and down, growth, turn; units as in `Fit`.
@@ -133,8 +144,6 @@ def _candidates(fit: Fit, flow: Flow, seconds: float) -> list[Similarity]:
     v = flow[y, x, 1].ravel().astype(np.float64) / (max(height, width) * seconds)
     weight = np.minimum(FAINT * fit.weight, 1.0)
     found: list[Similarity] = [(fit.shift_x, fit.shift_y, fit.grow, fit.turn), (0.0, 0.0, 0.0, 0.0)]
-    if weight @ (fit.residual > max(ALIKE, ALIKE_SHARE * fit.speed)) < FEW_OFF * weight.sum():
-        return found
     aside = np.maximum(np.abs(fit.px) / np.abs(fit.px).max(), np.abs(fit.py) / np.abs(fit.py).max()) > RIM
     for part in (few, few & aside):
         if weight[part].sum() > 0:
