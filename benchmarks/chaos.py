@@ -1,4 +1,4 @@
-"""Faults at random moments, for a long time: `make chaos`, or `python -m benchmarks.chaos --rounds 5 --seed 1`.
+"""Faults at random moments, for a long time: `make chaos`, or `python -m benchmarks.chaos --faults 20 --seed 1`.
 
 In each round a corpus is curated on a cluster of three nodes (three raylets on this machine), and in each stage, at random
 moments, faults happen: the driver, a worker, a decoding process or a whole node is killed or frozen, a node is added, another
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +48,6 @@ from tests.curation.workbench import (
     ray_cluster,
     signal_all,
     videos,
-    wait_for,
 )
 
 STAGES = ("scan", "score", "caption", "export")
@@ -74,13 +74,15 @@ BURN = "import sys, time; end = time.monotonic() + float(sys.argv[1])\nwhile tim
 
 @dataclass
 class Scene:
-    """A round under way: the cluster, its nodes besides the head, and what was started beside the run."""
+    """A round under way: the cluster, its nodes besides the head, and what was started beside the run. wanted: rows of each
+    manifest in the end."""
 
     bench: Bench
     ray: RunningRay
     corpus: Path
     nodes: list[list[psutil.Process]]
     process: subprocess.Popen[str]
+    wanted: dict[str, int]
     beside: list[subprocess.Popen[bytes]] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     output: str = ""
@@ -199,20 +201,34 @@ def rows_of(bench: Bench) -> dict[str, pd.DataFrame]:
     return found
 
 
-def disturb(scene: Scene, stage: str, chance: random.Random) -> None:
-    """One fault at a random moment of a stage, if the run has not passed it yet."""
+def left(scene: Scene, stage: str) -> int:
+    """The rows that a stage still has to write; of score, those of the captions that follow."""
+    name = {"scan": "videos", "score": "captions", "caption": "captions", "export": "exports"}[stage]
+    return scene.wanted[name] - len(scene.bench.rows(name))
+
+
+def disturb(scene: Scene, stage: str, met: Counter[str], chance: random.Random) -> bool:
+    """One fault at a random moment of a stage, if the stage is at work; whether there was one. met: how often each has happened
+    so far."""
     scene.again()
     before = begun(scene.bench, stage)
-    with suppress(AssertionError):  # The run has ended: the lines below look at the result.
-        wait_for(lambda: begun(scene.bench, stage) > before, f"{stage} to begin", 600, scene.process)
+    limit = time.monotonic() + 600
+    while begun(scene.bench, stage) == before and left(scene, stage):
+        if scene.process.poll() is not None or time.monotonic() > limit:
+            return False  # The end of the round looks at the result.
+        time.sleep(0.5)
+    if not left(scene, stage):
+        return False
     time.sleep(chance.uniform(0, 3))
-    if scene.process.poll() is not None:
-        return
     names = [name for name in FAULTS if not (stage in WITHOUT_DECODERS and name.startswith("decoder"))]
-    name = chance.choice(names)
-    if FAULTS[name](scene, chance):
-        scene.faults.append((stage, name))
-        print(f"       {stage:8} {name}", flush=True)
+    # A fault that has happened less often comes first, so that a campaign meets each.
+    name = min(names, key=lambda name: (met[name], chance.random()))
+    if scene.process.poll() is not None or not FAULTS[name](scene, chance):
+        return False
+    met[name] += 1
+    scene.faults.append((stage, name))
+    print(f"       {stage:8} {name}", flush=True)
+    return True
 
 
 def end(scene: Scene) -> None:
@@ -224,19 +240,26 @@ def end(scene: Scene) -> None:
 
 
 def one_round(
-    folder: Path, corpus: Path, count: int, each: int, wanted: dict[str, pd.DataFrame], chance: random.Random
+    folder: Path,
+    corpus: Path,
+    films: int,
+    wanted: dict[str, pd.DataFrame],
+    met: Counter[str],
+    chance: random.Random,
 ) -> tuple[list[tuple[str, str]], str, int]:
     """One corpus from nothing to the dataset; the faults, what was wrong, if anything, and how much was measured twice."""
     bench = slow_bench(folder)
     with ray_cluster(1, **(IMPATIENT | PATIENT)) as ray:
-        scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray))
+        rows = {name: len(table) for name, table in wanted.items()}
+        scene = Scene(bench, ray, corpus, [], start(bench, corpus, ray), rows)
         try:
             scene.nodes = [add_node(ray, 1), add_node(ray, 1)]
-            for stage in STAGES:
-                for _ in range(each):
-                    disturb(scene, stage, chance)
+            # The stages flow at once, and are disturbed in turn until none of them has anything left to do.
+            stages = list(STAGES)
+            while stages:
+                stages = [stage for stage in stages if disturb(scene, stage, met, chance)]
             end(scene)
-            assert_whole(bench, count)
+            assert_whole(bench, films)
             for name, table in rows_of(bench).items():
                 assert table.equals(wanted[name]), f"{name}: other rows than of the undisturbed run"
             wrong = ""
@@ -258,15 +281,14 @@ def one_round(
 def slow_bench(folder: Path) -> Bench:
     """A workspace whose measurements take long enough to be disturbed."""
     bench = Bench(folder)
-    slow = {"pause": 0.1}
+    slow = {"pause": 0.3}
     bench.recipe(filters={"seen": slow, "looked": slow}, captioning={"settings": slow})
     return bench
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=13)
-    parser.add_argument("--faults", type=int, default=2, help="in each stage of a round")
+    parser.add_argument("--faults", type=int, default=100, help="rounds are added until so many have happened")
     parser.add_argument("--videos", type=int, default=24)
     parser.add_argument("--seed", type=int, default=None, help="to repeat a campaign; default: another one each time")
     parser.add_argument("--minutes", type=float, default=None, help="begin no round after so many")
@@ -276,9 +298,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     # Each run and each cluster of this campaign asks for one token: no other Ray of this user gets in the way.
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=f"{random.getrandbits(128):032x}")
-    began, faults, wrong, done = time.monotonic(), Counter[str](), 0, 0
+    began, faults, stages, wrong, done = time.monotonic(), Counter[str](), Counter[str](), 0, 0
     print(
-        f"{given.rounds} rounds over {given.videos} videos, {CLIPS_EACH * given.videos} clips; seed {seed}", flush=True
+        f"{given.faults} faults, in rounds over {given.videos} videos, {CLIPS_EACH * given.videos} clips; seed {seed}",
+        flush=True,
     )
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         corpus = Path(scratch) / "corpus"
@@ -286,24 +309,25 @@ def main() -> int:
         calm = slow_bench(Path(scratch) / "calm")
         calm.run("curate", corpus, "--engine", "inline", seconds=1800)
         wanted = rows_of(calm)
-        for number in range(1, given.rounds + 1):
-            if given.minutes is not None and time.monotonic() - began > given.minutes * 60:
+        for number in count(1):
+            late = given.minutes is not None and time.monotonic() - began > given.minutes * 60
+            if late or stages.total() >= given.faults:
                 break
             at = time.monotonic()
             chance = random.Random(f"{seed} {number}")
             try:
                 met, fault, twice = one_round(
-                    Path(scratch) / f"round{number}", corpus, given.videos, given.faults, wanted, chance
+                    Path(scratch) / f"round{number}", corpus, given.videos, wanted, faults, chance
                 )
             except NodeNotStarted:
                 print(f"{number:>5}  not counted: this machine is too busy to start a node of Ray", flush=True)
                 continue
-            faults.update(name for _, name in met)
+            stages.update(stage for stage, _ in met)
             done, wrong = done + 1, wrong + bool(fault)
             how = f"WRONG: {fault}" if fault else f"whole; {twice} measurements were of batches in hand, done again"
             print(f"{number:>5}  {len(met)} faults, {time.monotonic() - at:.0f} s: {how}", flush=True)
-    told = ", ".join(f"{name} {count}" for name, count in sorted(faults.items()))
-    print(f"\n{done - wrong} of {done} rounds whole after {faults.total()} faults ({told})")
+    told, where = (", ".join(f"{name} {times}" for name, times in sorted(one.items())) for one in (faults, stages))
+    print(f"\n{done - wrong} of {done} rounds whole after {faults.total()} faults ({told}; {where})")
     return 1 if wrong else 0
 
 

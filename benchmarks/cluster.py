@@ -3,7 +3,7 @@
 A Ray of several nodes on this machine: a head without a core for workers, where the driver is, and one or two nodes of one core.
 The same films are scanned with one worker and with two. Printed are the time from the first batch to the last, the share of
 that time in which workers had a batch in hand (which tells of the engine also where the machine has not enough cores for
-what runs on it), and the CPU of everything that is no decoding: Ray, the driver, and the workers themselves.
+what runs on it), and the shares of CPU of decoders, workers, the driver and Ray's own processes.
 
     python -m benchmarks.cluster [--films 48] [--seconds 60]
 """
@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,7 @@ class Measured:
     films: int
     seconds: float
     in_hand: float
-    cpu: float
-    decoding: float
+    cpu: Counter[str]
 
     @property
     def rate(self) -> float:
@@ -62,13 +62,23 @@ def corpus(folder: Path, count: int, seconds: float) -> None:
         shutil.copy(first, folder / f"{number:04}.mp4")
 
 
-def cpu_seconds(ray: RunningRay, nodes: list[list[psutil.Process]]) -> dict[int, tuple[float, bool]]:
-    """By process: CPU so far, and whether it decodes."""
+def kind_of(process: psutil.Process) -> str:
+    """decoders, workers, driver, or Ray's own: raylets, the control store, agents, and workers that nobody has asked for."""
+    command = " ".join(process.cmdline())
+    if DECODER in command:
+        return "decoders"
+    if process.pid == os.getpid():
+        return "driver"
+    return "workers" if command.startswith("ray::") and not command.startswith("ray::IDLE") else "Ray's own"
+
+
+def cpu_seconds(ray: RunningRay, nodes: list[list[psutil.Process]]) -> dict[int, tuple[float, str]]:
+    """By process: CPU so far, and of which kind it is."""
     found = {}
     for process in everyone([psutil.Process(), *ray.members, *(one for node in nodes for one in node)]):
         with suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            found[process.pid] = times.user + times.system, DECODER in " ".join(process.cmdline())
+            found[process.pid] = times.user + times.system, kind_of(process)
     return found
 
 
@@ -82,7 +92,7 @@ def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.P
     cluster = Cluster(ray.address)
     try:
         began, ended = 0.0, 0.0
-        before, after = dict[int, tuple[float, bool]](), dict[int, tuple[float, bool]]()
+        before, after = dict[int, tuple[float, str]](), dict[int, tuple[float, str]]()
         rows = in_hand = 0.0
         for reports, report in enumerate(cluster.run(job), 1):
             assert not report.errors
@@ -95,9 +105,10 @@ def measure(place: Path, films: Path, ray: RunningRay, nodes: list[list[psutil.P
         seconds = ended - began
     finally:
         cluster.close()
-    spent = {pid: (cpu - before.get(pid, (0.0, False))[0], decodes) for pid, (cpu, decodes) in after.items()}
-    decoding = sum(cpu for cpu, decodes in spent.values() if decodes)
-    return Measured(int(rows), seconds, in_hand, sum(cpu for cpu, _ in spent.values()), decoding)
+    spent = Counter[str]()
+    for pid, (cpu, kind) in after.items():
+        spent[kind] += cpu - before.get(pid, (0.0, kind))[0]
+    return Measured(int(rows), seconds, in_hand, spent)
 
 
 def main() -> int:
@@ -118,11 +129,12 @@ def main() -> int:
                 load = os.getloadavg()[0]
                 found = measure(Path(scratch) / f"workspace{count}", films, ray, nodes)
                 rates[count] = found.rate
+                total = found.cpu.total()
+                shares = ", ".join(f"{kind} {cpu / total:.1%}" for kind, cpu in found.cpu.most_common())
                 print(
                     f"{count} node{'s' if count > 1 else ''}: {found.films} films in {found.seconds:.0f} s, "
                     f"{found.rate:.2f} a second; workers with a batch in hand {found.in_hand / found.seconds / count:.0%} of "
-                    f"the time; CPU {found.cpu:.0f} s, of which decoding {found.decoding:.0f} s, all else "
-                    f"{1 - found.decoding / found.cpu:.0%}; load of the machine before: {load:.1f} on {os.cpu_count()} cores",
+                    f"the time; CPU {total:.0f} s: {shares}; load of the machine before: {load:.1f} on {os.cpu_count()} cores",
                     flush=True,
                 )
         finally:

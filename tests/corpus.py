@@ -40,17 +40,17 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-Picture = NDArray[Any]  # uint8; in time always packed I420: (height * 3 / 2, width)
+Picture = NDArray[Any]  # The type is uint8; in time always packed I420: (height * 3 / 2, width).
 Pictures = Iterable[Picture]
-Size = tuple[int, int]  # width, height in px
+Size = tuple[int, int]  # Width and height in pixels.
 Maker = Callable[[Path], None]
 
 HD: Size = (1280, 720)
 SMALL: Size = (320, 180)
 FPS = 24
 FRAMES = 384  # 16 s at 24 fps: one window of 15 s with something to spare
-ANALYSIS = 960  # long side in px that flow is reported at
-GAP = 0.5  # s from a keyframe to its partner
+ANALYSIS = 960  # Long side in px that flow is reported at.
+GAP = 0.5  # Seconds from a keyframe to its partner.
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -61,28 +61,28 @@ GAP = 0.5  # s from a keyframe to its partner
 class Truth:
     """The known answers of one file. Times in s from its first frame, lengths in px, shares of the area in 0..1."""
 
-    width: int = 0  # displayed: rotation and sample aspect ratio applied
+    width: int = 0  # Displayed: rotation and sample aspect ratio applied.
     height: int = 0
     encoded: Size = (0, 0)
-    fps: float = 0.0  # average rate
+    fps: float = 0.0  # Average rate.
     duration: float = 0.0
     codec: str = "h264"
-    rotation: int = 0  # degrees counter-clockwise from encoded to displayed, as PyAV's `VideoFrame.rotation`
-    sar: Fraction = Fraction(1)  # sample aspect ratio
+    rotation: int = 0  # Degrees counter-clockwise from encoded to displayed, as PyAV's `VideoFrame.rotation`.
+    sar: Fraction = Fraction(1)  # Sample aspect ratio.
     # The motion of the content, px/s in the encoded frame, x to the right, y down.
     velocity: tuple[float, float] | None = None
-    zoom: float | None = None  # the picture grows (and shrinks, in turn) by this factor per second
-    flow: float | None = None  # mean flow length over the frame, keyframe to partner, px at long side 960
-    grey: float | None = None  # mean grey level 0..255, full range
-    borders: float = 0.0  # share under letterbox or pillarbox
-    text: float = 0.0  # share of the bounding boxes of burnt-in text
-    marks: float = 0.0  # share under an opaque static mark
-    cuts: tuple[float, ...] = ()  # times of the first frame after each hard cut
-    transitions: tuple[tuple[float, float], ...] = ()  # start and end of dissolves and fades
-    clips: tuple[tuple[float, float], ...] = ()  # the windows of 15 s and more that a scan should find
-    fails: tuple[str, ...] = ()  # the gates of `pretrain` that it fails; two or more mean "at least these"
-    error: str | None = None  # why it is no video at all: a word of this module, not of the pipeline
-    caption: str = ""  # sidecar captions, where there are any
+    zoom: float | None = None  # The picture grows (and shrinks, in turn) by this factor per second.
+    flow: float | None = None  # Mean flow length over the frame, keyframe to partner, px at long side 960.
+    grey: float | None = None  # Mean grey level 0..255, full range.
+    borders: float = 0.0  # Share under letterbox or pillarbox.
+    text: float = 0.0  # Share of the bounding boxes of burnt-in text.
+    marks: float = 0.0  # Share under an opaque static mark.
+    cuts: tuple[float, ...] = ()  # Times of the first frame after each hard cut.
+    transitions: tuple[tuple[float, float], ...] = ()  # Start and end of dissolves and fades.
+    clips: tuple[tuple[float, float], ...] = ()  # The windows of 15 s and more that a scan should find.
+    fails: tuple[str, ...] = ()  # The gates of `pretrain` that it fails; two or more mean "at least these".
+    error: str | None = None  # Why it is no video at all: a word of this module, not of the pipeline.
+    caption: str = ""  # Sidecar captions, where there are any.
     sub_captions: tuple[str, ...] = ()
 
 
@@ -125,7 +125,7 @@ def mosaic(names: Sequence[str], size: Size, seed: int, tile: int = 400, feather
     photos = [photograph(name) for name in names]
     width, height = size
     side = tile + feather
-    board = np.zeros((height + 2 * side, width + 2 * side, 3), np.uint8)  # a margin, so that no tile needs clipping
+    board = np.zeros((height + 2 * side, width + 2 * side, 3), np.uint8)  # A margin, so that no tile needs clipping.
     ramp = np.minimum(np.arange(1, side + 1, dtype=np.float32) / feather, 1)
     alpha = np.minimum.outer(ramp, ramp)[..., None]
     last = -1
@@ -176,9 +176,9 @@ def planes(picture: Picture) -> tuple[Picture, Picture, Picture]:
     )
 
 
-DARK_POWER = 14  # the mean of 255 * u**p over ranks u is 255 / (p + 1)
+DARK_POWER = 14  # The mean of 255 * u**p over ranks u is 255 / (p + 1).
 BRIGHT_POWER = 6
-RECUR = 450  # px after which the recurring canvas repeats: 75 frames of 6 px, one segment of a 15 s clip at 25 fps
+RECUR = 450  # Pixels after which the recurring canvas repeats: 75 frames of 6 px, one segment of a 15 s clip at 25 fps.
 
 
 def faint(rgb: Picture) -> Picture:
@@ -210,7 +210,7 @@ class Board:
     size: Size
     seed: int
     finish: Callable[[Picture], Picture] | None = None
-    feather: int = 48  # px; a wide seam of fine texture would be a stripe of less contrast
+    feather: int = 48  # Pixels. A wide seam of fine texture would be a stripe of less contrast.
 
 
 BOARDS: dict[str, Board] = {
@@ -282,9 +282,9 @@ class Zoom:
 
     name: str = "wide"
     rate: float = 1.35
-    speed: float = 120.0  # px/s on the canvas
+    speed: float = 120.0  # Pixels a second on the canvas.
     fps: int = 25
-    leg: int = 80  # a segment of a 16 s clip: keyframes lie in the middle of a leg
+    leg: int = 80  # A segment of a 16 s clip: keyframes lie in the middle of a leg.
     count: int = 400
     size: Size = HD
 
@@ -398,7 +398,7 @@ def plain(size: Size, luma: int) -> Picture:
 class Overlay:
     """Something opaque at a fixed place, and the share (0..1) of the frame's area that counts as covered by it."""
 
-    paint: Picture  # packed I420
+    paint: Picture  # Packed I420.
     mask: NDArray[np.bool_]  # The shape is that of `paint`.
     share: float
 
@@ -460,9 +460,9 @@ def badge(box: tuple[int, int, int, int], size: Size = HD) -> Overlay:
 # ---------------------------------------------------------------------------------------------------------------------
 # Files
 
-# ultrafast alone has no B-frames, and then a scan that skips non-reference frames would have none to skip.
+# The preset ultrafast alone has no B-frames, and then a scan that skips non-reference frames would have none to skip.
 X264 = {"preset": "ultrafast", "crf": "30", "bf": "3", "b_strategy": "0"}
-COARSE = (*X264.items(), ("crf", "33"))  # for pictures that are dear to encode
+COARSE = (*X264.items(), ("crf", "33"))  # For pictures that are dear to encode.
 
 
 @dataclass(frozen=True)
@@ -474,10 +474,10 @@ class Encoding:
     codec: str = "libx264"
     options: tuple[tuple[str, str], ...] = tuple(X264.items())
     pix_fmt: str = "yuv420p"
-    gop: int = 96  # frames
+    gop: int = 96  # Frames.
     sar: Fraction = Fraction(1)
-    rotation: int = 0  # degrees counter-clockwise
-    ticks: tuple[int, ...] = ()  # pattern of frame lengths in 1/fps s; empty: every frame lasts one
+    rotation: int = 0  # Degrees counter-clockwise.
+    ticks: tuple[int, ...] = ()  # Pattern of frame lengths in 1/fps s; empty: every frame lasts one.
 
 
 def add_video(out: Any, how: Encoding) -> Any:
@@ -489,8 +489,8 @@ def add_video(out: Any, how: Encoding) -> Any:
     context.gop_size = how.gop
     context.sample_aspect_ratio = how.sar
     context.time_base = 1 / Fraction(how.fps)
-    context.thread_count = 1  # the same bytes on every machine; `build` makes two files at a time
-    context.color_range, context.colorspace = 1, 6  # limited range, BT.601: as `i420` makes it
+    context.thread_count = 1  # The same bytes on every machine; `build` makes two files at a time.
+    context.color_range, context.colorspace = 1, 6  # Limited range, BT.601: as `i420` makes it.
     if how.rotation:
         stream.set_display_rotation(how.rotation)
     return stream
@@ -550,7 +550,7 @@ def panning(
 ) -> Case:
     """A camera at constant speed, `step` canvas px per frame (per tick where frames differ in length)."""
     how = how or Encoding()
-    seen = how.size[::-1] if how.rotation and change is turned else how.size  # before it is turned
+    seen = how.size[::-1] if how.rotation and change is turned else how.size  # Before it is turned.
 
     def make(path: Path) -> None:
         places = line(start, step, frames * sum(how.ticks or (1,)) // len(how.ticks or (1,)) + 1)
@@ -559,7 +559,7 @@ def panning(
         pictures = change(pictures) if change else pictures
         film(path, on_top().over(pictures) if on_top else pictures, how)
 
-    x, y = float(-step[0] * how.fps), float(-step[1] * how.fps)  # the content moves against the camera
+    x, y = float(-step[0] * how.fps), float(-step[1] * how.fps)  # The content moves against the camera.
     if change is turned:
         x, y = -y, x
     flow = (x * x + y * y) ** 0.5 * GAP * ANALYSIS / max(how.size)
@@ -577,7 +577,7 @@ def custom(name: str, about: str, pictures: Callable[[], Pictures], how: Encodin
 
 AT_25 = Encoding(fps=25)
 TEXT = (("LATE NIGHT BREAKING NEWS", 610), ("WEATHER, SPORT AND TRAFFIC", 700))
-BADGE = (880, 60, 320, 240)  # left, top, width, height in px: a twelfth of the frame
+BADGE = (880, 60, 320, 240)  # Left, top, width, height in px: a twelfth of the frame.
 
 # Captions as a person might have written them, one per segment; and five that say the same.
 STORY = (
@@ -821,7 +821,7 @@ def enormous(path: Path, side: int) -> None:
 
     squeeze = zlib.compressobj(9)
     row = bytes(1 + side * 3)
-    packed = b"".join(squeeze.compress(row) for _ in range(40)) + squeeze.flush()  # a bomb need not be whole to go off
+    packed = b"".join(squeeze.compress(row) for _ in range(40)) + squeeze.flush()  # A bomb need not be whole to go off.
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
     with av.open(str(path), "w") as out:
@@ -891,7 +891,7 @@ def build(folder: str | Path, names: Iterable[str] | None = None) -> dict[str, P
     cases = [CASES[name] for name in (CASES if names is None else names)]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:  # encoders let go of the interpreter's lock
+    with ThreadPoolExecutor(2) as pool:  # Encoders let go of the interpreter's lock.
         paths = pool.map(lambda case: make(case, folder), cases)
         return {case.name: path for case, path in zip(cases, paths, strict=True)}
 
@@ -916,7 +916,7 @@ class Corpus(Mapping[str, Path]):
         return len(CASES)
 
 
-MAKERS = ("av", "numpy", "opencv-python-headless", "scikit-image")  # packages that shape the bytes of a file
+MAKERS = ("av", "numpy", "opencv-python-headless", "scikit-image")  # Packages that shape the bytes of a file.
 
 
 def cache_folder() -> Path:

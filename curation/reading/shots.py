@@ -156,7 +156,8 @@ class NetworkCuts:
         return highest
 
     def forget(self, time: float) -> None:
-        while self._doubts and self._doubts[0][1] < time:
+        # A cut that is still to come may begin at any picture from `settled` on.
+        while self._doubts and self._doubts[0][1] < min(time, self.settled):
             self._doubts.popleft()
 
     def _describe(self) -> None:

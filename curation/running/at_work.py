@@ -66,6 +66,7 @@ class AtWork:
     """A worker as Ray Data calls it."""
 
     def __init__(self, post: Post, ledger: Any) -> None:
+        self._minder = Minder()  # Comes first, since Ray waits without limit for an actor that stands still in here.
         self._post, self._ledger = post, ledger
         self._here = Place(uuid.uuid4().hex, ray.get_runtime_context().get_node_id(), this_host(), post.stage)
         self._turns = _Turns()
@@ -73,7 +74,6 @@ class AtWork:
         began = time.monotonic()
         ray.get(ledger.starts.remote(post.stage))
         try:
-            self._minder = Minder()
             _check_place(post)
             with self._minder.within(_START_SECONDS, "start"):
                 self._worker = post.worker(*post.args)

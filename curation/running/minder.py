@@ -1,8 +1,9 @@
 """A small process beside each worker that kills it when it hangs: in a library, with the interpreter's lock held, or frozen.
 
-Ray sees that a process died, not that it stands still. The minder is told when each batch has to be done, and hears a beat of
-the worker's own every few seconds; what is too late or silent is killed, and Ray makes it anew. All times are of
-CLOCK_MONOTONIC, which the processes of a machine share. It ends with its worker.
+Ray sees that a process died, not that it stands still. The minder is told when each batch has to be done, hears a beat of
+the worker's own every few seconds, and looks whether a signal (SIGSTOP) has stopped the worker, which its silence does not tell
+alone while it has a batch: a library may hold the interpreter's lock for minutes. What is too late, silent or stopped is killed,
+and Ray makes it anew. All times are of CLOCK_MONOTONIC, which the processes of a machine share. It ends with its worker.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ from longtake.curation.running.jobs import hears_allow
 
 _BEAT_SECONDS = 5.0
 _SILENT_SECONDS = 120.0  # Seconds without a beat after which a worker that has no batch is taken to be frozen.
+_STOPPED_SECONDS = 30.0  # Seconds. A worker may be stopped by a signal for this long, for example by a debugger.
 
 # Lines `KEY DEADLINE`, a deadline of 0 for none. A pause of the minder itself (a machine that slept) is not the worker's.
 _PROGRAM = """
 import os, select, signal, sys, time
-silent, worker = float(sys.argv[1]), os.getppid()
-due, heard, pause, rest = {}, time.monotonic(), 0.0, b""
+silent, patience, worker = float(sys.argv[1]), float(sys.argv[2]), os.getppid()
+due, heard, moved, rest = {}, time.monotonic(), time.monotonic(), b""
+
+def stopped():
+    with open(f"/proc/{worker}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] == b"T"
+
 while os.getppid() == worker:
     before = time.monotonic()
     ready, _, _ = select.select([0], [], [], 1)
     now = time.monotonic()
     if now - before > 5:
-        heard += now - before
+        heard, moved = heard + now - before, moved + now - before
         due = {key: at + now - before for key, at in due.items()}
     if ready:
         data = os.read(0, 65536)
@@ -42,7 +49,14 @@ while os.getppid() == worker:
             due.pop(key, None)
             if float(at):
                 due[key] = float(at)
-    elif min([*due.values(), heard + silent] if not due else due.values()) < now:
+    try:
+        moved = moved if stopped() else now
+    except OSError:
+        break
+    if now - moved > patience:
+        os.kill(worker, signal.SIGKILL)
+        break
+    if not ready and min([*due.values(), heard + silent] if not due else due.values()) < now:
         os.kill(worker, signal.SIGKILL)
         break
 """
@@ -51,10 +65,9 @@ while os.getppid() == worker:
 class Minder:
     """The minder of this process. For several threads."""
 
-    def __init__(self, silent: float = _SILENT_SECONDS) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", _PROGRAM, str(silent)], stdin=subprocess.PIPE, start_new_session=True
-        )
+    def __init__(self, silent: float = _SILENT_SECONDS, stopped: float = _STOPPED_SECONDS) -> None:
+        command = [sys.executable, "-S", "-E", "-c", _PROGRAM, str(silent), str(stopped)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         self._turn = threading.Lock()
         threading.Thread(target=self._beat, daemon=True).start()
 

@@ -71,7 +71,7 @@ def in_the_middle(bench: Bench, stage: str, process: object) -> None:
 @pytest.mark.slow
 def test_the_driver_is_killed_in_the_middle_of_a_stage(bench: Bench, films: Path, running_ray: RunningRay) -> None:
     """On a cluster that lives on: its workers may outlive the driver by a moment, while the next run starts."""
-    address, _ = running_ray
+    address = running_ray.address
     committed: list[Committed] = []
     for stage in ("scan", "caption", "export"):
         process = bench.start("curate", films, "--address", address)

@@ -265,7 +265,7 @@ def drain(ray: RunningRay, node: str, seconds: int = 300) -> None:
 
 
 def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Process]:
-    """Another node of a cluster, on this machine; its processes."""
+    """Another node of a cluster, on this machine; its raylet."""
     before = {process.pid for process in psutil.process_iter()}
     command = [
         *RAY, "start", f"--address={ray.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}", *PLAIN,
@@ -273,7 +273,12 @@ def add_node(ray: RunningRay, cpus: int = 1, gpus: int = 0) -> list[psutil.Proce
     port = ray.address.rpartition(":")[2]
     marks = re.compile(rf"[:=]{port}\b")
     _ray_start(command, ray.environment)
-    return [process for process in _members(marks) if process.pid not in before]
+    # All else on the node is a child of its raylet. Other nodes of the cluster may have started workers in the meantime.
+    return [
+        process
+        for process in _members(marks)
+        if process.pid not in before and Path(process.cmdline()[0]).name == "raylet"
+    ]
 
 
 @contextmanager

@@ -217,6 +217,7 @@ FILMS = st.builds(
 @example(Film((9.0, 2.0, 9.5, 30.0), soft=True, gop=33, open_gop=True, name="film.mkv"), "faster", 2)
 @example(Film((0.4,) * 90), "windows", 3)  # The film has no clip at all.
 @example(Film((4.1, 21.0, 7.3), gop=5), "windows", 0)  # The last piece has a clip before the second has its last one.
+@example(Film((7.3, 21.0), gop=18), "windows", 0)  # A slow change begins just before the handover.
 def test_pieces_equal_one_go(some: Film, longer: str, order: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         assert require_equal(some.made(Path(folder)), recipe(longer=longer), order).pieces > 1

@@ -146,6 +146,19 @@ def test_no_cut_starts_before_what_is_settled(plan: list[tuple[int, int, float]]
         cuts_in(frames, detector)  # The function `cuts_in` asserts that.
 
 
+def test_what_is_forgotten_changes_no_cut() -> None:
+    """A cut may still begin at what is not settled, even if no doubt about it will be asked for."""
+    frames = assemble([(0, 60, 0.0), (1, 30, 0.5), (2, 40, 0.0), (3, 60, 0.5), (0, 40, 0.3), (1, 150, 0.0)], 1 / 16)
+    (one,), (other,) = (build_detectors(Splitting(detector="network")) for _ in range(2))
+    found, again = list[Cut](), list[Cut]()
+    for time, thumb in frames:
+        found += one.push(time, thumb)
+        again += other.push(time, thumb)
+        other.forget(time)
+    assert len(found) > 1
+    assert again == found
+
+
 @pytest.mark.parametrize("kind", HARD)
 def test_what_is_settled_keeps_up(kind: str) -> None:
     """However long a shot is: the scan keeps frames from there on only."""

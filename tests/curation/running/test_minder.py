@@ -16,7 +16,7 @@ HEAD = """
 import ctypes, os, signal, sys, time
 from longtake.curation.running.jobs import allow
 from longtake.curation.running.minder import Minder
-minder = Minder(silent=float(sys.argv[1]))
+minder = Minder(silent=float(sys.argv[1]), stopped=3.0)
 """
 
 
@@ -34,9 +34,28 @@ def test_who_holds_the_lock_of_the_interpreter_for_too_long_is_killed() -> None:
 
 
 @pytest.mark.slow  # A beat comes every five seconds.
-def test_who_is_frozen_between_two_batches_is_killed() -> None:
-    code, _ = ended("os.kill(os.getpid(), signal.SIGSTOP)", silent=8.0)
+def test_who_is_silent_between_two_batches_is_killed() -> None:
+    code, _ = ended("ctypes.PyDLL(None).sleep(90)", silent=8.0)
     assert code == -signal.SIGKILL
+
+
+def test_who_is_stopped_with_a_batch_in_hand_is_killed_long_before_the_batch_is_late() -> None:
+    code, seconds = ended("with minder.within(1000, 'batch'): os.kill(os.getpid(), signal.SIGSTOP)")
+    assert code == -signal.SIGKILL
+    assert seconds < 60
+
+
+def test_who_is_stopped_for_a_moment_lives() -> None:
+    code, _ = ended("""
+with minder.within(60, 'batch'):
+    if not os.fork():
+        time.sleep(1.5)
+        os.kill(os.getppid(), signal.SIGCONT)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(2)
+""")
+    assert code == 0
 
 
 def test_who_asks_for_more_time_or_is_done_lives() -> None:
