@@ -92,6 +92,7 @@ bench-artifacts: $(VENV)/.ready  ## artifacts against labels by eye, on the real
 
 bench-gates: $(VENV)/.ready  ## filters of the picture against known faults, on the real corpus
 	$(RUN)/python -m benchmarks.gates
+	$(RUN)/python -m benchmarks.borders
 
 bench-corpus: $(VENV)/.ready  ## copies and concepts over a whole corpus, simulated: CPU seconds, peak memory
 	$(RUN)/python -m benchmarks.corpus

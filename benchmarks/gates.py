@@ -3,13 +3,15 @@
 Of every clip of the corpus one sample is taken. Each is degraded by a known amount, and the filter's scores of the degraded ones
 are held against those of the clips as they are: the area under the curve (AUC) is the chance that a degraded clip scores worse
 than another, whole one, and "than itself" the share of clips that score worse than they do themselves when left as they are.
-Loops
-are planted by encoding the beginning of a take again and again. It also prints the CPU time of each filter for one clip.
+Loops are planted by encoding the beginning of a take again and again. Takes that have a fault by themselves are no
+counterexample: for shake and blur the takes are told apart by labels (tests/filters/takes_labels.md), and both are printed. It
+also prints the CPU time of each filter for one clip.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,11 +23,13 @@ import cv2
 import numpy as np
 
 from benchmarks import true_resolution
+from benchmarks.takes import Label, by_file
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
 from longtake.filters.base import Image, Motion, Sample, Score
-from longtake.filters.flow_dis import work_size
+from longtake.filters.blur import edge_sharpness
+from longtake.filters.flow_dis import GAP_SECONDS, work_size
 from longtake.filters.frozen import ChangeMeter
 from longtake.filters.grayscale import grey
 from longtake.filters.registry import build
@@ -95,10 +99,17 @@ KINDS: Mapping[str, tuple[Degrade, str, bool]] = {
 
 def takes(folder: Path) -> dict[str, Sample]:
     """A sample with pairs of each film: five pictures, and 15 pairs half a second apart as far as it is long."""
+    known = by_file(folder)
+    return samples_of(paths(folder), {folder / file: label for file, label in known.items()})
+
+
+def samples_of(films: Sequence[Path], known: Mapping[Path, Label]) -> dict[str, Sample]:
+    """The samples by the films' names; of labelled takes within their spans."""
     found = {}
-    for path in paths(folder):
+    for path in films:
+        label = known.get(path)
         try:
-            frames = _frames(path)
+            frames = _frames(path, *((label.start, label.end) if label else (0.0, SECONDS)))
         except Exception as error:  # The folder may hold any film, and one that fails ends no measurement.
             print(f"{path.name}: {error}")
             continue
@@ -107,15 +118,15 @@ def takes(folder: Path) -> dict[str, Sample]:
     return found
 
 
-def _frames(path: Path) -> list[tuple[float, Image]]:
-    """Up to 15 seconds of a film, ten pictures a second, at analysis size."""
+def _frames(path: Path, start: float, end: float) -> list[tuple[float, Image]]:
+    """A stretch of a film, seconds, ten pictures a second, at analysis size."""
     kept: list[tuple[float, Image]] = []
     with open_video(str(path)) as video:
         for frame in video.container.decode(video.stream):
             at = float(frame.time or 0.0)
-            if at > 15:
+            if at > end:
                 break
-            if kept and at < kept[-1][0] + 0.099:
+            if at < start or (kept and at < kept[-1][0] + 0.099):
                 continue
             scale = min(1.0, SIDE / max(frame.width, frame.height))
             size = round(frame.width * scale), round(frame.height * scale)
@@ -149,7 +160,7 @@ def score(name: str, sample: Sample) -> float:
 def auc(worse: Sequence[float], good: Sequence[float]) -> float:
     """The chance that one of `worse` is above one of `good`; equal ones count half."""
     pairs = [(a > b) + 0.5 * (a == b) for a in worse for b in good if np.isfinite(a) and np.isfinite(b)]
-    return float(np.mean(pairs))
+    return float(np.mean(pairs)) if pairs else float("nan")
 
 
 def report(label: str, name: str, bad: Sequence[float], good: Sequence[float], higher: bool) -> None:
@@ -168,22 +179,80 @@ def degraded(sample: Sample, degrade: Degrade) -> Sample:
     )
 
 
-def shaken(sample: Sample, amplitude: float, seed: int) -> Sample:
-    """With a camera that is thrown off its course by a normal error of so many px at 960 along each axis."""
+def shaken(sample: Sample, amplitude: float, seed: int) -> tuple[Sample, float]:
+    """With a camera that is thrown off its course by a normal error of so many px at 960 along each axis; and what `jitter` is of
+    these very errors."""
     assert sample.motion is not None
     random = np.random.default_rng(seed)
 
-    def thrown(image: Image) -> Image:
-        x, y = random.normal(0, amplitude * max(image.shape) / SIDE, 2)
+    def thrown(image: Image) -> tuple[Image, np.ndarray]:
+        error = random.normal(0, amplitude, 2)
+        x, y = error * (max(image.shape) / SIDE)
         move = np.array([[1, 0, x], [0, 1, y]])
-        return np.asarray(cv2.warpAffine(image, move, image.shape[::-1], borderMode=cv2.BORDER_REFLECT_101), np.uint8)
+        moved = cv2.warpAffine(image, move, image.shape[::-1], borderMode=cv2.BORDER_REFLECT_101)
+        return np.asarray(moved, np.uint8), error
 
     motion = sample.motion
-    first, second = (np.stack([thrown(image) for image in images]) for images in (motion.first, motion.second))
-    return Sample(
-        sample.keyframes, sample.partners, sample.times, sample.partner_times,
-        motion=Motion(first, second, motion.times, motion.partner_times),
-    )  # fmt: skip
+    first, second = ([thrown(image) for image in images] for images in (motion.first, motion.second))
+    gaps = (motion.partner_times - motion.times)[:, None]
+    shifts = (np.stack([e for _, e in second]) - np.stack([e for _, e in first])) * GAP_SECONDS / gaps
+    apart = shifts[:-2] - 2 * shifts[1:-1] + shifts[2:]
+    true = float(np.hypot(*apart.T).mean()) / math.sqrt(6 * math.pi)
+    pairs = Motion(
+        np.stack([image for image, _ in first]),
+        np.stack([image for image, _ in second]),
+        motion.times,
+        motion.partner_times,
+    )
+    return replace(sample, motion=pairs), true
+
+
+def report_shakes(samples: Mapping[str, Sample], known: Mapping[str, Label], half: str) -> None:
+    """Of takes of a steady camera: against themselves shaken, and how near the score comes to the shake that was put in. Of takes
+    of a camera that is carried: how many score higher when they are shaken more."""
+    of = {camera: [n for n in samples if n in known and known[n].camera == camera] for camera in ("steady", "carried")}
+    whole = {name: score("jitter", sample) for name, sample in samples.items()}
+    steady = [value for name, value in whole.items() if name in of["steady"] and np.isfinite(value)]
+    print(
+        f"half {half}: {len(of['steady'])} steady takes, {len(steady)} known, at most {max(steady):.2f} px as they are"
+    )
+    for amplitude in (2, 4, 8, 16):
+        found = {name: shaken(sample, amplitude, seed) for seed, (name, sample) in enumerate(samples.items())}
+        bad = {name: score("jitter", sample) for name, (sample, _) in found.items()}
+        shares = [bad[name] / found[name][1] for name in of["steady"] if np.isfinite(bad[name])]
+        rises = [bad[n] > whole[n] for n in of["carried"] if np.isfinite(bad[n]) and np.isfinite(whole[n])]
+        low, middle, high = np.quantile(shares, [0.1, 0.5, 0.9])
+        print(
+            f"{f'a shake of {amplitude} px':25} {'jitter':16} {auc([bad[n] for n in of['steady']], steady):5.3f}   "
+            f"score / true {middle:.2f} ({low:.2f} to {high:.2f}); carried: {sum(rises)} of {len(rises)} score higher",
+            flush=True,
+        )
+
+
+def report_blur(samples: Mapping[str, Sample], known: Mapping[str, Label]) -> None:
+    """The variance of the Laplacian (`blur`) and the sharpness of edges (what `blurred` counts by), on all takes and on those
+    that are sharp by eye; and the share of takes of which half of the keyframes count as blurred."""
+
+    def edges(sample: Sample) -> float:
+        found = [edge_sharpness(grey(picture)) for picture in sample.keyframes]
+        return float(np.mean([sharp for sharp in found if np.isfinite(sharp)] or [np.nan]))
+
+    # Half B was not labelled for sharpness.
+    sharp = [name for name in samples if name in known and known[name].sharp == "sharp"] or list(samples)
+    whole = {name: (score("blur", s), edges(s), score("blurred", s)) for name, s in samples.items()}
+    for sigma in (1.0, 1.5, 2.0, 4.0, 8.0):
+        less = {name: degraded(sample, blurred(sigma)) for name, sample in samples.items()}
+        bad = {name: (score("blur", s), edges(s), score("blurred", s)) for name, s in less.items()}
+        told = []
+        for measure in (0, 1):
+            for names in (list(samples), sharp):
+                told.append(1 - auc([bad[n][measure] for n in names], [whole[n][measure] for n in names]))
+        half = [np.mean([of[n][2] >= 0.5 for n in names]) for of in (bad, whole) for names in (list(samples), sharp)]
+        print(
+            f"{f'blur of {sigma:g} px':25} blur {told[0]:.3f} (sharp {told[1]:.3f}), edges {told[2]:.3f} (sharp {told[3]:.3f}); "
+            f"blurred >= 0.5: {half[0]:.2f} (sharp {half[1]:.2f}), as they are {half[2]:.2f} (sharp {half[3]:.2f})",
+            flush=True,
+        )
 
 
 def paths(folder: Path) -> list[Path]:
@@ -303,10 +372,15 @@ def main() -> None:
         good = [score(name, sample) for sample in of]
         bad = [score(name, degraded(sample, degrade)) for sample in of]
         report(label, name, bad, good, higher)
-    good = [score("jitter", sample) for sample in samples.values()]
-    for amplitude in (4, 8, 16):
-        bad = [score("jitter", shaken(sample, amplitude, seed)) for seed, sample in enumerate(samples.values())]
-        report(f"a shake of {amplitude} px", "jitter", bad, good, True)
+    known = {path.rpartition("/")[2]: label for path, label in by_file(folder).items()}
+    report_blur(samples, known)
+    report_shakes(samples, known, "A")
+    held = {
+        folder / file: label for file, label in by_file(folder).items() if label.half == "B" and label.camera != "-"
+    }
+    others = samples_of(sorted(held), held)
+    report_blur(others, known)
+    report_shakes(others, known, "B")
     report_loops(folder, samples)
     costs(samples)
     true_resolution.bench(folder)

@@ -18,6 +18,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from benchmarks.takes import by_file
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.opening import open_video
 from longtake.filters.base import Image
@@ -29,8 +30,6 @@ FOLDERS = ("short", "ai", "long", "multi", "rot", "hdr", "codec")
 NO_TAKES = (
     "video2dataset_slides_1080p.mp4", "pyscenedetect_fades.mp4", "media_8k_hevc.mp4", "media_720p_rot270.mp4", "bbb_1080p60.mp4",
 )  # fmt: skip
-# By eye these are no sharper than their own enlargement: soft, smeared by their codec, or (mpeg2) an even ground of blocks.
-SOFT = ("bbb_1080p30.mp4", "efficienttam_car_drone.mp4", "bbb_0_30_vp8_720p.webm", "media_mpeg2_ts.ts")
 ENLARGED = ("BICUBIC", "LANCZOS", "BILINEAR")
 LINES = 360
 SECONDS, KEYFRAMES = 2.0, 5
@@ -115,9 +114,11 @@ def bench(folder: Path) -> None:
             spent += time.process_time() - begin
             scores[path.name] = [own, *(score(enlarged(frames, kernel)) for kernel in ENLARGED)]
             print(f"{path.name:34}" + "  ".join(f"{value:7.2f}" for value in scores[path.name]), flush=True)
+    # By eye these are no sharper than their own enlargement: soft, smeared by their codec, or an even ground of blocks.
+    soft = {Path(file).name for file, label in by_file(folder).items() if label.full == "soft"}
     for told, names in {
         "all takes": list(scores),
-        "without those that are soft by eye": [name for name in scores if name not in SOFT],
+        "without those that are soft by eye": [name for name in scores if name not in soft],
     }.items():
         print(f"{told} ({len(names)}):")
         for column, kernel in enumerate(ENLARGED, 1):

@@ -8,7 +8,7 @@ the clip is the one that most pairs have. But where shifts turn round again and 
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
-that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,similarity@480/mean`, one value
+that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,agreed,similarity@480/mean`, one value
 per clip. Cost: as of `jitter`, shared with it.
 
 Known to go wrong: a camera that travels sideways is a pan; water, crowds and leaves that fill the picture are taken for the
@@ -108,7 +108,7 @@ class Camera(Filter[Sample]):
 
     @property
     def method(self) -> str:
-        return f"{LEAST_PAIRS}pairs,similarity@{WORK_SIDE}"
+        return f"{LEAST_PAIRS}pairs,agreed,similarity@{WORK_SIDE}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         return [self._of(item) for item in items]

@@ -7,12 +7,14 @@ of the mean of what is left. More than two channels are mixed down to two before
 about 3; a clip without a block above −70 LUFS has none (null), and so has one without sound. Formula of `silence`: the share of
 stretches of 100 ms in which every channel has a root mean square below −60 dBFS; a clip without sound is all silence. Formula of
 `sound`: the share of the clip's time for which the file has sound. Unit: share. Range: 0 to 1. Source: ITU-R BS.1770-4 and EBU
-R 128; no funnel that is known to us publishes a gate on them. Protocol: `bs1770/stereo,400ms/75%,-70,-10/mean`,
-`rms/100ms<-60dBFS/mean`, `stream/covered/mean`; one value per clip.
+R 128; no funnel that is known to us publishes a gate on them. Protocol: `bs1770/stereo,400ms/75%,-70,-10,v2/mean`,
+`rms/100ms<-60dBFS,v2/mean`, `stream/covered,v2/mean`; one value per clip. (Version 1 listened at another place where a film's
+clock starts anew.)
 
 Cost: the sound of each clip is read by a second pass over its stretch of the file, and decoded: 0.2 s of CPU per 15 s of AAC in
-stereo at 48 kHz, decoding and weighting together; remote files are asked for those bytes again. A recipe without these filters
-pays nothing. (An export with `keep_audio` measures what it carries along by the same code, at no further decoding.)
+stereo at 48 kHz, decoding and weighting together; remote files are asked for those bytes again. Where the container does not rule
+out that its clock starts anew (all but MP4, MOV and AVI), the packets of the film are read once more, undecoded. A recipe without
+these filters pays nothing. (An export with `keep_audio` measures what it carries along by the same code, at no further decoding.)
 
 Known to go wrong: one channel counts once, as the standard has it, so that a mono film is 3 LU below the same sound on two
 channels; a short clip has few blocks, and little to gate by; what does not decode counts as silence.
@@ -174,6 +176,7 @@ class _OfSound(Filter[Sample]):
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 60.0
     hears: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         unheard = MeasureError("the sound of this clip was not read: only the scan reads it")

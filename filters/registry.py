@@ -30,7 +30,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "colour_variance": {"means": "longtake.filters.saturation:ColourVariance"},
     "saturation": {"hsv": "longtake.filters.saturation:Saturation"},
     "blur": {"laplacian": "longtake.filters.blur:Blur"},
-    "blurred": {"laplacian": "longtake.filters.blur:Blurred"},
+    "blurred": {"edges": "longtake.filters.blur:Blurred"},
     "phash": {"dct": "longtake.filters.phash:Phash"},
     "true_resolution": {"spectrum": "longtake.filters.true_resolution:TrueResolution"},
     "artifacts": {"rapidocr": "longtake.filters.artifacts:Artifacts", "borders": "longtake.filters.artifacts:Borders"},

@@ -1,7 +1,8 @@
 """Borders, and bands of subtitles at an edge, cut away from a clip before it is measured (`crop: borders` of a recipe).
 
-Borders are what the filter `artifacts` takes for them: flat bars (`longtake.filters.bars`), and panels from side to side, such as
-blurred pillars (`longtake.filters.panels`). They are found in the sample of a clip, at analysis size, and their inner edges then
+Borders are what the filter `artifacts` takes for them: flat bars (`longtake.filters.bars`), and those panels from side to side
+(`longtake.filters.panels`) that are a blurred ground: of one width at both sides, and without a sharp edge. The other parts of a
+split screen are pictures, and are left. Borders are found in the sample of a clip, at analysis size, and their inner edges then
 in the rows and columns of full size that the pass has kept (`native.py`): in a frame that is reduced to a fourth, the edge of a
 border is known to four px only.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -51,12 +53,20 @@ FIRST = 0.3
 SOFT = 0.5
 # A share of the height. Subtitles are looked for in so much of the picture above and below.
 ZONE = 0.25
-# Pixels. The edge of a panel is compared with the lines this near to it on both sides.
+# Pixels. The edge of a blurred ground, half as wide to both sides, belongs neither to it nor to the picture.
 BESIDE = 12
-# The edge of a panel must be this many times as large a step as the median step near it.
-JUMP = 2.0
-# The edge of a panel must be visible in this share of the frames: else the panel comes or goes within the clip.
+# A blurred ground must be soft in this share of the frames: else it comes or goes within the clip.
 NEARLY_ALL = 0.8
+# Pixels of the analysis size. A blurred ground is as wide as at the opposite side, but for so many.
+TWINS = 6
+# A share of a strip's pixels. The sharpest edges are the others.
+SHARPEST = 0.98
+# A share. A blurred ground bends by no more than this share of how far the picture beside it does.
+SOFT_GROUND = 0.4
+# A share. A border whose edge a dark scene hides is as wide as at the opposite side, but for this share.
+NEAR_TWIN = 0.15
+# A lone step must be this many times as large as the median step around, and so many grey levels.
+LONE, LEAST_STEP = 8.0, 1.0
 # Grey levels. A border without a visible inner edge must have at most this mean in every frame.
 BLACK = 4.0
 # Grey levels. A border without a visible inner edge must have at most this standard deviation: the dark of a camera has more.
@@ -65,6 +75,7 @@ EVEN = 1.0
 LEAST_TEXT = 0.005
 # A share of a line's height. So much is cut away beyond the line, for outlines and shadows.
 MARGIN = 0.25
+Steps = npt.NDArray[np.float32]
 # Pixels. Both zones are shown to the network in one picture, with this distance between them.
 _GAP = 32
 
@@ -97,10 +108,11 @@ def find_crop(
     where they end."""
     frames = [grey(picture) for picture in (*sample.keyframes, *sample.partners)]
     marks = seen(frames)
-    borders = _borders(frames, marks)
+    borders = _framed(frames, _borders(frames, marks))
     if any(borders) and _changes(sample, borders, shown):
         return Found(None, "its border is not the same from its beginning to its end", marks)
-    exact = _unseen(frames, _refined(borders, frames[0].shape, sample.native or (), shown), known)
+    exact = _refined(borders, frames[0].shape, sample.native or (), shown)
+    exact = _unseen(frames, exact, known, _from_sides(sample.native or (), shown))
     plain = Box.within(_pixels(exact, width, height), width, height) if any(exact) else None
     kept, why = None, ""
     if plain is not None:
@@ -168,9 +180,35 @@ def _borders(frames: Sequence[Image], marks: Seen) -> Widths:
         if abs(wide - flat[side]) <= RAMP:
             sides.append(_believed(frames, side, min(wide, flat[side]), flat[(side + 2) % 4]))
         else:
-            # The wider border is a panel if it stays: its seam may have been seen in most of the frames only.
-            sides.append(wide if _stays(frames, side, wide) else flat[side])
+            # The wider border is a panel: a blurred ground, if it has a twin and nothing in it is sharp.
+            twin = abs(wide - covered[(side + 2) % 4]) <= TWINS
+            sides.append(wide if twin and _is_soft(frames, side, wide) else flat[side])
     return float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])
+
+
+def _framed(frames: Sequence[Image], borders: Widths) -> Widths:
+    """The borders, with those that lie inside of them: of a blurred frame on all sides, the seams above and below reach from
+    pillar to pillar only."""
+    top, right, bottom, left = (round(side) for side in borders)
+    if not any(borders) or (top + bottom and left + right):
+        return borders
+    height, width = frames[0].shape
+    inner = [np.ascontiguousarray(frame[top : height - bottom, left : width - right]) for frame in frames]
+    more = _borders(inner, seen(inner))
+    # In the direction that had a border already, more of it would be part of the picture.
+    return (borders[0], more[1], borders[2], more[3]) if top + bottom else (more[0], borders[1], more[2], borders[3])
+
+
+def _is_soft(frames: Sequence[Image], side: int, wide: int) -> bool:
+    """Whether the strip at one side (0: above, then clockwise) has no edges as sharp as those of the picture beside it, in nearly
+    all frames: a ground that comes or goes within the clip has them."""
+    soft = []
+    for frame in np.rot90(np.stack(frames), side, (1, 2)):
+        bends = np.abs(cv2.Laplacian(np.ascontiguousarray(frame), cv2.CV_16S))
+        strip = np.quantile(bends[: max(1, wide - BESIDE // 2)], SHARPEST)
+        inside = np.quantile(bends[wide + BESIDE // 2 : len(bends) // 2 + 1], SHARPEST)
+        soft.append(bool(strip <= SOFT_GROUND * inside))
+    return float(np.mean(soft)) >= NEARLY_ALL
 
 
 def _covered(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -205,26 +243,52 @@ def _believed(frames: Sequence[Image], side: int, wide: int, opposite: int) -> i
     return wide if support >= SUPPORT else min(wide, opposite)
 
 
-def _stays(frames: Sequence[Image], side: int, wide: int) -> bool:
-    """Whether the picture jumps at the inner edge of a panel at one side (0: above, then clockwise) in nearly all frames."""
-    stack = np.rot90(np.stack(frames), side, (1, 2)).astype(np.float32)
-    near = stack[:, max(0, wide - BESIDE) : wide + BESIDE]
-    steps = np.abs(np.diff(near, axis=1)).mean(axis=2)  # [n, lines]
-    middle = steps.shape[1] // 2
-    at_edge = steps[:, max(0, middle - 3) : middle + 3].max(axis=1)
-    return bool((at_edge >= JUMP * np.median(steps, axis=1)).mean() >= NEARLY_ALL)
-
-
-def _unseen(frames: Sequence[Image], borders: Widths, known: Widths) -> Widths:
+def _unseen(frames: Sequence[Image], borders: Widths, known: Widths, steps: Sequence[Steps]) -> Widths:
     """The borders, as shares, made wider where a dark scene hides their inner edge: if the picture is black to that width, a
-    border is as wide as at the opposite side, or as in another clip of the film."""
+    border is as wide as at the opposite side, or as in another clip of the film; if the picture is dark to that width and one
+    line at full size is a step from side to side, it ends there. steps: of each side, see `_from_sides`; empty if not known."""
     wider = list(borders)
     for side in range(4):
         for share in (borders[(side + 2) % 4], known[side]):
             lines = frames[0].shape[side % 2]
-            if (share - wider[side]) * lines > RAMP and _is_black(frames, side, share):
+            if (share - wider[side]) * lines <= RAMP:
+                continue
+            if _is_black(frames, side, share):
                 wider[side] = share
+            elif steps and _is_dark(frames, side, share):
+                wider[side] = max(wider[side], _lone_step(steps[side], share))
     return wider[0], wider[1], wider[2], wider[3]
+
+
+def _lone_step(steps: Steps, share: float) -> float:
+    """Where near a share of the lines of full size the picture makes one step that stands out of all lines around, as a share; 0
+    if it makes none."""
+    about = share * len(steps)
+    low, high = max(1, int((1 - NEAR_TWIN) * about)), int((1 + NEAR_TWIN) * about) + 1
+    near = steps[low:high]
+    around = steps[max(1, low // 2) : 2 * high]
+    if not near.size or float(near.max()) < max(LONE * float(np.median(around)), LEAST_STEP):
+        return 0.0
+    return (low + int(near.argmax())) / len(steps)
+
+
+def _is_dark(frames: Sequence[Image], side: int, share: float) -> bool:
+    """Whether nearly all of the picture to a share at one side (0: above, then clockwise) is dark in every frame."""
+    stack = np.rot90(np.stack(frames), side, (1, 2))
+    zone = stack[:, : max(1, int(share * stack.shape[1]))]
+    return bool((zone <= DARK).mean(axis=(1, 2)).min() >= COVERED)
+
+
+def _from_sides(natives: Sequence[Native], shown: Orientation) -> tuple[Steps, ...]:
+    """The change from line to line at full size, in the mean over the frames, from the upper, the right, the lower and the left
+    side of the upright picture; empty where it was not kept."""
+    rows = [native.rows for native in natives if native.rows is not None]
+    columns = [native.columns for native in natives if native.columns is not None]
+    if not rows or not columns:
+        return ()
+    down, across = np.mean(rows, axis=0), np.mean(columns, axis=0)
+    coded = (down, _backwards(across), _backwards(down), across)
+    return tuple(coded[int(number)] for number in as_upright((0.0, 1.0, 2.0, 3.0), shown))
 
 
 def _is_black(frames: Sequence[Image], side: int, share: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +13,13 @@ from longtake.curation.errors import RowError
 from longtake.curation.reading.box import NONE, Box
 from longtake.curation.reading.cropping import cropped, find_crop
 from longtake.curation.reading.native import NativeLook
+from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.sound import read_sound
 from longtake.curation.reading.strips import strip_of_pictures
-from longtake.curation.reading.video import DecodeCount, VideoInfo
+from longtake.curation.reading.timeline import Recording, recordings
+from longtake.curation.reading.video import DecodeCount, VideoInfo, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.verdicts import ClipScores
@@ -25,6 +27,8 @@ from longtake.manifests.frames import StoredStrip
 
 # Answers. The judge remembers at most this number of scores with the tiers that they lose, so that they take little memory.
 _ANSWERS = 1000
+# The clock of these containers is in their index, and cannot start anew.
+_ONE_CLOCK = {"mov,mp4,m4a,3gp,3g2,mj2", "avi"}
 
 Keep = Callable[[Span, Sample], None]
 Show = Callable[[Span, StoredStrip], None]
@@ -110,6 +114,11 @@ class Judge:
         self.look = NativeLook(tiles, edges=bool(recipe.crop)) if tiles or recipe.crop else None
         artifacts = recipe.built.get("artifacts")
         self._borders = NONE  # The borders of the clip that was cropped last.
+        # The film is known to be read in pieces, which is not done where its clock starts anew.
+        self.one_clock = False
+        self._parts: Sequence[Recording] | None = (
+            None  # The recordings that the film is joined of; None until they are asked for.
+        )
         self._looks_for_text = artifacts is not None and artifacts.backend == "rapidocr"
 
     def probe_scores(self, info: VideoInfo, span: Span, certainty: float = math.nan) -> dict[str, Measured]:
@@ -139,7 +148,8 @@ class Judge:
                 break
             if filter_.hears and sample.sound is None:
                 # Only clips that came so far are worth a second opening of the file.
-                sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False)
+                parts = self._recordings()
+                sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False, parts=parts)
                 sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)
             (score,) = filter_.measure([sample])
@@ -171,6 +181,17 @@ class Judge:
         if strip is not None:
             self.show(clip.span, strip)
             clip.has_strip = True
+
+    def _recordings(self) -> Sequence[Recording]:
+        """The recordings that the film is joined of; empty, where its clock cannot start anew."""
+        if self._parts is None:
+            self._parts = ()
+            if not self.one_clock:
+                with open_video(self._source) as video:
+                    info = probe(video)
+                    if info.container not in _ONE_CLOCK:
+                        self._parts = recordings(video, info.fps)
+        return self._parts
 
     def _cropped(self, info: VideoInfo, clip: ClipScan, sample: Sample) -> Sample:
         """The sample within the box that is kept of the picture, which becomes the clip's."""

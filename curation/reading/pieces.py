@@ -156,6 +156,7 @@ class PiecePass(Pass):
 
     def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook, piece: Piece) -> None:
         super().__init__(video, info, judge, early)
+        judge.one_clock = True
         self.count = DecodeCount()  # No hash is made of the packets, since a piece reads a part of them only.
         self.piece = piece
         self.own: list[CutDetector] = build_detectors(self.splitting, piece.start)

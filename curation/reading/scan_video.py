@@ -251,7 +251,9 @@ class Pass:
         fps = counted_fps(self.info, self.count)
         end = max(self.time, self.count.last) + 1 / fps
         self.buffer.finish()
-        require_all(self.info, end)
+        if not self.count.restarts:
+            # Where the clock starts anew, the header does not know how long the film is.
+            require_all(self.info, end)
         self._finish_shots(end)
         if not self.clips:
             # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.

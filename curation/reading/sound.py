@@ -2,14 +2,15 @@
 
 The file is opened anew for its sound, and only packets of sound are decoded. Each decoded stretch is placed by its own time, so
 that missing sound becomes silence, and sound that comes late or early stays in step with the picture. Damaged sound becomes
-silence, too, and the state of the sound says so; no clip is lost for its sound.
+silence, too, and the state of the sound says so; no clip is lost for its sound. Where the film's clock starts anew, the file is
+read from its beginning, beside its pictures, whose packets tell which recording a packet of sound belongs to.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, cast
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from longtake.curation.access import Source
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.timeline import Recording, Timeline, recording_of
 from longtake.filters.base import SoundSeen
 from longtake.filters.loudness import Meter
 
@@ -40,6 +42,8 @@ _LEADS = (0.5, 10.0, None)
 # Seconds. Decoded sound may be off the clock by this much before it is moved: containers round times to a millisecond, and the
 # packets of some are longer than they say.
 _SLACK = 0.008
+# Seconds. Of a file that is read from its beginning, sound that lies before its stretch by more is not decoded.
+_FAR = 10.0
 # Bytes. Up to three minutes of sound are held in memory, longer sound in a temporary file.
 _IN_MEMORY = 32 * 2**20
 # Packets. After so many that do not decode, no more is read.
@@ -72,11 +76,15 @@ class Sound:
         return SoundSeen(self.covered, self.loudness, self.silence)
 
 
-def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *, keep: bool = True) -> Sound:
+def read_sound(
+    source: str | Source | BinaryIO, start: float, seconds: float, *, keep: bool = True, parts: Sequence[Recording] = ()
+) -> Sound:
     """The sound of [start, start + seconds) of a video, on the clock of its pictures. keep: whether its samples are kept, beside
-    what is measured on them. Raises VideoError only for what is wrong with the source itself, such as a fault of the world.
+    what is measured on them. parts: the recordings that the video is joined of, where its clock may start anew. Raises
+    VideoError only for what is wrong with the source itself, such as a fault of the world.
     """
-    for lead in _LEADS:
+    # One moment of the container's clock may be in several recordings: then nothing can be sought.
+    for lead in _LEADS if len(parts) < 2 else (None,):
         with open_video(source) as video:
             streams = video.container.streams.audio
             if not streams:
@@ -88,7 +96,7 @@ def read_sound(source: str | Source | BinaryIO, start: float, seconds: float, *,
             stream.codec_context.thread_count = 1
             if not _go_to(video, stream, start, lead):
                 continue
-            reading = _Reading(video, stream, start, seconds, keep)
+            reading = _Reading(video, stream, start, seconds, keep, parts)
             if reading.run(must_begin_before=lead is not None and not _begins_later(video, stream, start)):
                 return reading.sound()
     raise AssertionError("reading from the beginning always ends")
@@ -119,9 +127,16 @@ class _Reading:
     """Decodes a stretch of sound, and puts each decoded part at its own time."""
 
     def __init__(
-        self, video: OpenVideo, stream: av.audio.stream.AudioStream, start: float, seconds: float, keep: bool
+        self,
+        video: OpenVideo,
+        stream: av.audio.stream.AudioStream,
+        start: float,
+        seconds: float,
+        keep: bool,
+        parts: Sequence[Recording],
     ) -> None:
         context = stream.codec_context
+        self.parts = parts
         self.video, self.stream, self.start = video, stream, start
         self.source_channels = context.channels or 0
         self.rate = context.sample_rate if context.sample_rate in RATES else RATES[-1]
@@ -173,13 +188,15 @@ class _Reading:
 
     def _decoded(self) -> Iterator[tuple[float, Samples]]:
         """The decoded sound as (time in seconds, samples [n, channels]), at the rate of this reading."""
-        packets = self.video.container.demux(self.stream)
+        packets = self._packets() if len(self.parts) > 1 else self.video.container.demux(self.stream)
         here = -math.inf
         while self.faults < _MOST_FAULTS:
             try:
                 packet = next(packets)
                 if packet.pts is not None and self.stream.time_base is not None:
                     here = float(packet.pts * self.stream.time_base) - self.video.clock.origin
+                    if len(self.parts) > 1 and here < self.start - _FAR:
+                        continue
                 frames = packet.decode()
             except (StopIteration, av.error.EOFError):
                 yield from self._rest()
@@ -195,6 +212,25 @@ class _Reading:
             if here > self.end + 1.0:
                 yield from self._rest()
                 return
+
+    def _packets(self) -> Iterator[av.Packet[av.audio.stream.AudioStream]]:
+        """The packets of sound of a file whose clock starts anew, from its beginning on, with times that go on."""
+        fps = self.video.stream.average_rate or self.video.stream.guessed_rate
+        timeline, now = Timeline(self.video, float(fps) if fps else math.nan), self.parts[0].first
+        for packet in self.video.container.demux(self.video.stream, self.stream):
+            if packet.stream.index == self.video.stream.index:
+                if packet.dts is not None and packet.size:
+                    now = packet.dts * self.video.clock.base
+                    timeline.place(cast("av.Packet[av.video.stream.VideoStream]", packet))
+                continue
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None and self.stream.time_base is not None:
+                at_work = min(timeline.restarts, len(self.parts) - 1)
+                raw = float(time * self.stream.time_base)
+                ticks = round(recording_of(self.parts, at_work, now, raw).offset / self.stream.time_base)
+                packet.pts = None if packet.pts is None else packet.pts + ticks
+                packet.dts = None if packet.dts is None else packet.dts + ticks
+            yield cast("av.Packet[av.audio.stream.AudioStream]", packet)
 
     def _converted(self, frame: av.AudioFrame) -> Iterator[tuple[float, Samples]]:
         kind = frame.format.name, frame.layout.name, frame.sample_rate

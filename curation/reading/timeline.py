@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import av
+import av.error
 import av.video.stream
 
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
@@ -84,6 +86,11 @@ class Timeline:
         self._frame = ticks
         return self._clock.seconds(ticks)
 
+    @property
+    def offset(self) -> float:
+        """Seconds that are added to what the container's clock shows, since it was set anew."""
+        return self._offset * self._clock.base
+
     def _keep_rising(self, dts: int, pts: int) -> None:
         """A packet comes: if its decoding time falls, or leaps, let it be shown after all that came before."""
         here = dts + self._offset
@@ -128,3 +135,39 @@ class Rate:
     def _settle(self, time: float) -> None:
         self.count += 1
         self.first, self.last = min(self.first, time), max(self.last, time)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A part of a film between two leaps of its clock. first: what the container's clock shows at its first packet of pictures,
+    seconds. offset: seconds to add to that clock, so that it goes on from the recording before."""
+
+    first: float
+    offset: float
+
+
+def recordings(video: OpenVideo, fps: float) -> list[Recording]:
+    """The recordings that a film is joined of, in order; one, if its clock never leaps. fps: frames per second, as `Timeline`
+    wants to know it. Reads the packets of the whole film, and decodes none."""
+    timeline, found = Timeline(video, fps), list[Recording]()
+    packets = video.container.demux(video.stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError, ValueError):
+            return found
+        if packet.dts is None or not packet.size:
+            continue
+        first = packet.dts * video.clock.base
+        timeline.place(packet)
+        if timeline.restarts == len(found) or not found:
+            found.append(Recording(first, timeline.offset))
+
+
+def recording_of(parts: Sequence[Recording], at_work: int, now: float, raw: float) -> Recording:
+    """The recording that a packet of another stream is of. at_work: the number of the recording whose pictures are being read.
+    now: what the container's clock showed at the last packet of pictures, raw: at this packet, seconds. Near a leap, packets of
+    both recordings lie side by side in the file: a packet is of the recording in which it is nearest to the pictures."""
+    here = now + parts[at_work].offset
+    near = sorted(range(max(0, at_work - 1), min(len(parts), at_work + 2)), key=lambda number: number != at_work)
+    return parts[min(near, key=lambda number: abs(raw + parts[number].offset - here))]

@@ -87,6 +87,53 @@ def test_a_thing_that_moves_is_no_camera() -> None:
     assert score("jitter", clip(seen)).value < 0.3
 
 
+def faint(view: View, contrast: float = 0.2) -> Image:
+    """A ground with little contrast, such as a wall or asphalt, seen by a camera."""
+    return np.rint(110 + contrast * (picture(view).astype(np.float32) - 110)).astype(np.uint8)
+
+
+def busy(time: float, of: Image) -> Image:
+    """A thing that has most of the picture's edges, and moves to and fro over the middle of it."""
+    shown = of.copy()
+    x, y = 260 + round(90 * math.sin(2.3 * time)), 90 + round(60 * math.sin(3.1 * time + 1))
+    shown[y : y + 260, x : x + 380] = world()[300:560, 400:780]
+    return shown
+
+
+@pytest.mark.parametrize("contrast", [0.18, 0.2])
+def test_the_ground_is_the_cameras_and_not_what_has_the_most_edges(contrast: float) -> None:
+    still = clip(lambda time: busy(time, faint((700, 520, 1.0, 0.0), contrast)))
+    assert score("jitter", still).value < 0.5
+    assert CLASSES[int(score("camera", still).value)] == "static"
+
+
+def test_light_that_changes_is_no_motion() -> None:
+    """An exposure that follows a bright thing makes all of the ground darker."""
+
+    def seen(time: float) -> Image:
+        shown = busy(time, faint((700, 520, 1.0, 0.0)))
+        return np.clip(shown * (1 - 0.25 * (1 + math.sin(1.7 * time)) / 2), 0, 255).astype(np.uint8)
+
+    assert score("jitter", clip(seen)).value < 0.5
+
+
+@pytest.mark.parametrize("amplitude", [4.0, 12.0])
+@pytest.mark.parametrize("over", [False, True], ids=["nothing else moves", "a busy thing moves"])
+def test_the_shake_is_the_one_that_was_put_in(amplitude: float, over: bool) -> None:
+    """Against the very errors that the camera was thrown by, and not against their expectation."""
+    view = shaken(amplitude, 7)
+
+    def seen(time: float) -> Image:
+        ground = faint(view(time)) if over else picture(view(time))
+        return busy(time, ground) if over else ground
+
+    times = np.arange(15) + 0.25
+    moved = np.array([np.subtract(view(t + 0.5)[:2], view(t)[:2]) for t in times])
+    apart = moved[:-2] - 2 * moved[1:-1] + moved[2:]
+    true = float(np.hypot(*apart.T).mean()) / math.sqrt(6 * math.pi)
+    assert score("jitter", clip(seen)).value == pytest.approx(true, rel=0.25 if over else 0.05)
+
+
 @pytest.mark.parametrize("name", ["camera", "camera_confidence", "jitter"])
 def test_stored_samples_are_refused(name: str) -> None:
     (error,) = build(name, {}).measure([replace(moving(MOVES["static"]), motion=None)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from scipy import ndimage
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.video import probe
 from longtake.filters.base import Image, MeasureError, Probe, Score
-from longtake.filters.blur import SIDE, sharpness
+from longtake.filters.blur import SIDE, edge_sharpness, sharpness
 from longtake.filters.registry import build
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.filters.pictures import crop, resized, sample
@@ -56,10 +57,36 @@ def test_more_blur_is_less_and_size_does_not_matter() -> None:
 
 def test_the_share_of_blurred_keyframes() -> None:
     photo = crop(0)
-    blurred = np.asarray(cv2.GaussianBlur(photo, (0, 0), 8), np.uint8)
-    below = (score("blur", photo).value + score("blur", blurred).value) / 2
-    assert score("blurred", photo, blurred, blurred, photo, blurred, below=below).value == pytest.approx(0.6)
-    assert build("blurred", {"below": 50.0}).protocol == "laplacian/bt601@640<50,keyframes/mean"
+    blurred = np.asarray(cv2.GaussianBlur(photo, (0, 0), 3), np.uint8)
+    assert score("blurred", photo, blurred, blurred, photo, blurred).value == pytest.approx(0.6)
+    assert build("blurred", {"below": 2.0}).protocol == "edges/bt601@640,top2%<2,keyframes/mean"
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.4, 0.15])
+def test_what_is_blurred_does_not_depend_on_what_is_shown(contrast: float) -> None:
+    """The variance of the Laplacian of a sharp picture of low contrast is below that of a blurred one of high contrast."""
+    photo = np.rint(120 + contrast * (crop(0).astype(np.float32) - 120)).astype(np.uint8)
+    assert score("blurred", photo).value == 0
+    assert score("blurred", np.asarray(cv2.GaussianBlur(photo, (0, 0), 2.5), np.uint8)).value == 1
+
+
+@pytest.mark.parametrize("width", [0.0, 1.0, 2.0, 3.0])
+def test_the_sharpness_of_an_edge_of_known_width(width: float) -> None:
+    """Stripes with so many edges that the strongest 2 % are their middles, blurred by a Gaussian of `width` px. The greatest
+    Laplacian of a step of height 1 behind a Gaussian s is 1 / (s² √(2πe)); its slope behind a Gaussian that adds 1.5 px is
+    1 / √(2π (s² + 1.5²))."""
+    step = np.where(np.arange(640) // 24 % 2, 40.0, 200.0)
+    line = ndimage.gaussian_filter1d(step, width) if width else step
+    picture = np.rint(np.tile(line, (360, 1))).astype(np.uint8)
+    slope = 1 / np.sqrt(2 * np.pi * (width**2 + 1.5**2))
+    peak = 1 / (width**2 * np.sqrt(2 * np.pi * np.e)) if width else 1.0
+    assert edge_sharpness(picture) == pytest.approx(peak / slope, rel=0.2)
+
+
+def test_a_picture_without_edges_is_neither_sharp_nor_blurred() -> None:
+    assert math.isnan(score("blurred", grey_of(90)).value)
+    photo = crop(0)
+    assert score("blurred", photo, np.full_like(photo, 60)).value == 0
 
 
 # ── exposure ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -98,7 +98,7 @@ def test_what_is_forgotten_is_named_until_the_protocol_changes(now: dict[str, Me
     assert set(forgotten(old, edited)) == {
         "grayscale.mean", "artifacts.rapidocr", "artifacts.borders", "artifact_keyframes.rapidocr",
         "artifact_keyframes.borders", "psnr.grey", "ssim.grey", "flow.dis", "flow.unimatch",
-        "flow.raft", "captions.descriptors", "burnt.luma", "black.luma", "contrast.luma", "blur.laplacian", "blurred.laplacian",
+        "flow.raft", "captions.descriptors", "burnt.luma", "black.luma", "contrast.luma", "blur.laplacian", "blurred.edges",
         "jitter.global", "camera.global", "camera_confidence.global", "phash.dct",
     }  # fmt: skip
     assert forgotten(old, edited)["psnr.grey"] == [module]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from longtake.curation.clip_table import clip_row, written_captions
 from longtake.curation.looking.html import render
 from longtake.curation.looking.pictures import NoStrip, Pictures, parts_of
-from longtake.curation.looking.report.columns import Columns
+from longtake.curation.looking.report.columns import Columns, crop_words
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, TierResult, Verdict
@@ -56,7 +56,8 @@ class ClipView:
     start, end: seconds in the video. error: its kind and message, or None. scores: by filter, those under the recipe's
     protocols. verdicts, failures, missing, unknown (measured, and not to be known), doubts, alone: by tier. caption: None, and
     sub_captions: empty, unless they are good. pictures: small JPEGs of the keyframes, and times: where each is, seconds in the
-    video; empty if there are none, which no_picture then tells why, in a sentence.
+    video; empty if there are none, which no_picture then tells why, in a sentence. crop: what became of its borders, in words; ""
+    where the recipe cuts none away, or it has none.
     """
 
     clip_id: str
@@ -76,6 +77,7 @@ class ClipView:
     pictures: list[bytes] = field(repr=False)
     times: list[float]
     no_picture: str | None = None
+    crop: str = ""
 
     def reasons(self, tier: str) -> list[str]:
         """Why a tier does not keep the clip, a line per gate; empty if it does."""
@@ -150,6 +152,7 @@ class Looker:
                     pictures=[pictures[i] for i in few],
                     times=[times[i] for i in few],
                     no_picture=why,
+                    crop=crop_words(clip),
                 )
             )
         return views

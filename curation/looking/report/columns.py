@@ -39,6 +39,7 @@ BINS = 64
 _NONE = 255  # The bin of a clip without a score: bins are uint8, and BINS is smaller.
 _PIECE = 1 << 15  # Values that are sorted into bins at once: they stay in the processor's cache.
 OF_A_CLIP = ("video_id", "uri", "start", "end", "has_frames", "has_strip", "host")
+OF_A_CROP = ("crop_width", "crop_height", "not_cropped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ class Columns:
         """Read a workspace, and set the recipe's own tiers."""
         # Without gates, every clip that repeats another keeps its score. Which of them lose it depends on the gates.
         no_gates = recipe.model_copy(update={"tiers": {tier: {} for tier in recipe.tiers}})
-        columns = cls.of(all_scores(workspace, no_gates, OF_A_CLIP), recipe)
+        names = (*OF_A_CLIP, *(OF_A_CROP if recipe.crop else ()))
+        columns = cls.of(all_scores(workspace, no_gates, names), recipe)
         columns.scores.forget()
         columns.set(recipe.tiers)
         return columns
@@ -476,6 +478,13 @@ class Columns:
         if at < 0:
             raise KeyError(clip_id)
         return int(at)
+
+
+def crop_words(clip: Mapping[str, Any]) -> str:
+    """What became of a clip's borders; "" if nothing did. clip: OF_A_CROP of its row, where they were read."""
+    if clip.get("crop_width") is not None:
+        return f"cropped to {clip['crop_width']}×{clip['crop_height']}"
+    return f"not cropped: {clip['not_cropped']}" if clip.get("not_cropped") else ""
 
 
 # A unit says in brackets which values its score can have at all: (0-1), (-1 to 1), (0-255), (from 0).

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.looking.report.columns import Columns
+from longtake.curation.looking.report.columns import OF_A_CROP, Columns, crop_words
 from longtake.curation.workspace import Workspace
 
 MOST_RANKED = 20_000  # Clips that are ranked for a correlation of two scores.
@@ -120,6 +120,32 @@ def files(workspace: Workspace, most: int = 12) -> Files:
         "source": _most(sources(videos["uri"]), most),
     }
     return Files(numbers, counts)
+
+
+def crops(workspace: Workspace, most: int = 12) -> list[tuple[str, int, float]]:
+    """What was cut away where a recipe says `crop: borders`, the most frequent first: what became of borders, of how many clips,
+    and the share of their pictures' area that was cut away, in the mean."""
+    videos = workspace.videos.read(["video_id", "width", "height"])
+    areas = pc.multiply(videos["width"].cast("int64"), videos["height"].cast("int64")).fill_null(0).to_pylist()
+    whole = dict(zip(videos["video_id"].to_pylist(), areas, strict=True))
+    clips_table = workspace.clips.read(["video_id", *OF_A_CROP])
+    if not set(OF_A_CROP) <= set(clips_table.column_names):
+        # Nothing was cut away when this workspace was written.
+        return []
+    found: dict[str, tuple[int, float]] = {}
+    groups = clips_table.group_by(["video_id", *OF_A_CROP]).aggregate([([], "count_all")])
+    for group in groups.to_pylist():
+        number, area = int(group["count_all"]), whole.get(group["video_id"], 0)
+        kept = (group["crop_width"] or 0) * (group["crop_height"] or 0)
+        words = crop_words(group) or "the whole picture"
+        clips, cut = found.get(words, (0, 0.0))
+        found[words] = clips + number, cut + number * (1 - kept / area if kept and area else 0.0)
+    rows = [(words, clips, cut / clips) for words, (clips, cut) in found.items()]
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    rest = rows[most:]
+    others = sum(clips for _, clips, _ in rest)
+    more = (f"{len(rest)} others", others, sum(clips * cut for _, clips, cut in rest) / max(1, others))
+    return [*rows[:most], *([more] if rest else [])]
 
 
 def sources(uris: pa.ChunkedArray) -> pa.ChunkedArray:

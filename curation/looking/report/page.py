@@ -129,6 +129,7 @@ def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] =
         "together": _together(columns),
         "errors": findings.error_examples(workspace, columns),
         "files": _files(workspace),
+        "crops": _crops(workspace) if recipe.crop else [],
         "captions": _captions(looker),
         "time": findings.seconds_of(stage_runs(workspace)),
     }
@@ -332,6 +333,10 @@ def _files(workspace: Workspace) -> dict[str, Any]:
     found = findings.files(workspace)
     counts = {name: [(key, f"{n:,}") for key, n in rows] for name, rows in found.counts.items()}
     return {"numbers": distributions(found.numbers), "counts": counts}
+
+
+def _crops(workspace: Workspace) -> list[tuple[str, ...]]:
+    return [(words, f"{clips:,}", f"{cut:.1%}") for words, clips, cut in findings.crops(workspace)]
 
 
 def _captions(looker: Looker) -> dict[str, Any]:

@@ -453,6 +453,42 @@ def test_a_clip_without_frames_captions_or_scores_is_shown_all_the_same(tmp_path
         assert "<script>alert(1)</script>" in shown.text
 
 
+def cut_away(folder: Path) -> Workspace:
+    """Of the ten clips, two are cropped and one keeps a border."""
+    workspace = fill(folder)
+    rows = {row["clip_id"][0]: row for row in workspace.clips.read().to_pylist()}
+    rows["a"] |= {"crop_x": 0, "crop_y": 92, "crop_width": 1280, "crop_height": 536}
+    rows["b"] |= {"crop_x": 0, "crop_y": 92, "crop_width": 1280, "crop_height": 536}
+    rows["c"] |= {"not_cropped": "its border is not the same from its beginning to its end"}
+    workspace.clips.append(
+        rows_table([rows[letter] for letter in "abc"], schemas.CLIPS, ["width", "psnr", "artifacts"])
+    )
+    videos = [row | {"width": 1280, "height": 720} for row in workspace.videos.read().to_pylist()]
+    workspace.videos.append(pa.Table.from_pylist(videos, schema=schemas.VIDEOS))
+    return workspace
+
+
+def test_a_clip_says_what_was_cut_away(tmp_path: Path) -> None:
+    workspace = cut_away(tmp_path / "workspace")
+    columns = Columns.load(workspace, recipe(crop="borders"))
+    rows = [columns.row(clip_id(letter)) for letter in "acd"]
+    told = [view.crop for view in Looker(workspace, columns).look(rows)]
+    assert told == ["cropped to 1280×536", "not cropped: its border is not the same from its beginning to its end", ""]
+
+
+def test_the_report_tells_what_was_cut_away_and_only_where_the_recipe_cuts(tmp_path: Path) -> None:
+    workspace = cut_away(tmp_path / "workspace")
+    page = Page(write_report(workspace, recipe(crop="borders")))
+    assert "0.00 to 15.00 s, cropped to 1280×536" in page.text
+    assert findings.crops(workspace) == [
+        ("the whole picture", 7, 0.0),
+        ("cropped to 1280×536", 2, pytest.approx(1 - 536 / 720)),
+        ("not cropped: its border is not the same from its beginning to its end", 1, 0.0),
+    ]
+    assert "25.6%" in page.text
+    assert "crop" not in Page(write_report(workspace, recipe())).text
+
+
 def test_why_a_clip_is_rejected_and_by_how_much(workspace: Workspace) -> None:
     columns = Columns.load(workspace, recipe())
     rows = {letter: columns.row(clip_id(letter)) for letter in CLIPS}

@@ -35,7 +35,7 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
 from longtake.manifests.folder import Folder
 from tests.curation.looking.studio_server import Studio, studio
-from tests.curation.looking.test_report import HOSTILE, hostile
+from tests.curation.looking.test_report import HOSTILE, cut_away, hostile
 from tests.curation.tables import clip_id, fill, recipe
 
 TIERS: dict[str, dict[str, list[float | None]]] = {
@@ -194,6 +194,14 @@ def test_all_of_one_clip(served: Studio) -> None:
     gone = served.ask(f"/clips/{clip_id('a')}/0.jpg")
     assert gone.status == 404
     assert gone.body == b"No picture of this clip is stored, and its source is not there."
+
+
+def test_a_clip_says_what_was_cropped(tmp_path: Path) -> None:
+    """What the page puts beside the clip's place in its film."""
+    session = Session(cut_away(tmp_path / "workspace"), recipe(crop="borders"))
+    session.load()
+    assert session.clip({"tier": "pretrain", "clip": clip_id("a")})["crop"] == "cropped to 1280×536"
+    assert session.clip({"tier": "pretrain", "clip": clip_id("d")})["crop"] == ""
 
 
 def test_lists_of_clips(served: Studio) -> None:

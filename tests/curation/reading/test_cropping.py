@@ -190,6 +190,58 @@ def test_a_scene_that_goes_through_black_has_the_same_border(tmp_path: Path) -> 
     assert [one.sides for one in seen] == [(92, 0, 92, 0)] * len(seen)
 
 
+def split_screen() -> Iterator[Picture]:
+    """A moving picture between two still ones, as sharp as itself, with a black line beside each."""
+    left, right = (next(iter(pan(name, (0, 0), size=HD, count=1))) for name in ("table", "wide"))
+    for picture in moving():
+        for side, other in ((slice(0, 280), left), (slice(1000, 1280), right)):
+            planes(picture)[0][:, side] = planes(other)[0][:, side]
+        for line in (0, 279, 1000):
+            planes(picture)[0][:, line : line + 2] = 16
+        yield picture
+
+
+def test_the_parts_of_a_split_screen_are_no_borders(tmp_path: Path) -> None:
+    (plain,) = scan(encoded(tmp_path / "plain.mp4", split_screen()))
+    assert plain.clip.crop is None
+    assert not plain.clip.not_cropped
+    (barred,) = scan(encoded(tmp_path / "barred.mp4", bars(61, 67).over(split_screen())))
+    assert np.abs(np.array(barred.sides) - (61, 0, 67, 0)).max() <= 2
+
+
+@pytest.mark.parametrize("still", [False, True], ids=["moving", "still"])
+def test_a_blurred_frame_on_all_sides_is_cut_away(tmp_path: Path, still: bool) -> None:
+    def framed() -> Iterator[Picture]:
+        for picture in pan("street", (0, 0) if still else (16, 4), size=HD, count=COUNT):
+            luma = planes(picture)[0]
+            inner = luma[50:-50, 70:-70].copy()
+            large = cv2.resize(inner[150:-150, 280:-280], HD, interpolation=cv2.INTER_LINEAR)
+            luma[:] = cv2.GaussianBlur(large, (0, 0), 24)
+            luma[50:-50, 70:-70] = inner
+            yield picture
+
+    (seen,) = scan(encoded(tmp_path / "film.mp4", framed()))
+    assert np.abs(np.array(seen.sides) - (50, 70, 50, 70)).max() <= 2
+
+
+def test_bars_that_are_lighter_than_the_night_end_where_they_end(tmp_path: Path) -> None:
+    """The noise of a bar is lighter than a sky without any light, which is as dark as a bar otherwise."""
+
+    def night() -> Iterator[Picture]:
+        random = np.random.default_rng(0)
+        for picture in moving():
+            luma, *chroma = planes(picture)
+            luma[:400] = 16
+            for plane in chroma:
+                plane[:] = 128
+            for rows in (slice(0, 88), slice(628, 720)):
+                luma[rows] = np.clip(22 + random.normal(0, 2.2, luma[rows].shape), 0, 255)
+            yield picture
+
+    (seen,) = scan(encoded(tmp_path / "film.mp4", night()))
+    assert np.abs(np.array(seen.sides) - (88, 0, 92, 0)).max() <= 2
+
+
 @pytest.mark.parametrize("then", [(0, 0), (120, 120)])
 def test_a_border_that_changes_is_left(tmp_path: Path, then: tuple[int, int]) -> None:
     def changing() -> Iterator[Picture]:
@@ -226,11 +278,11 @@ def test_the_protocols_say_that_borders_are_cut_away() -> None:
     on, off, plain = recipe(), recipe(crop=None), load_recipe("embedded")
     assert on.clip_protocol != off.clip_protocol
     assert {name for name, f in on.built.items() if f.protocol == off.built[name].protocol} == set()
-    assert "crop.1/mean" in on.built["grayscale"].protocol
+    assert "crop.2/mean" in on.built["grayscale"].protocol
     assert "crop" not in plain.clip_protocol + "".join(f.protocol for f in plain.built.values())
     lower = parse_recipe({**on.model_dump(), "filters": {**on.filters, "artifacts": {}}}, "a test").built["artifacts"]
     assert lower.lower_bound is not None
-    assert "crop.1" in lower.lower_bound.protocol
+    assert "crop.2" in lower.lower_bound.protocol
 
 
 LINES = ("I never said he would come", "but you must tell me now", "Where were you that night", "at home with my son")

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from longtake.curation.reading.cutting import EncodedClip, EncodeSettings, cut_clip
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.sound import read_sound
+from longtake.curation.reading.timeline import recordings
 from longtake.curation.recipe import parse_recipe
 
 FPS = 25
@@ -252,12 +255,7 @@ def test_an_open_file_is_read_as_a_path_is(tmp_path: Path) -> None:
 
 def test_the_scan_hears_only_where_the_recipe_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Made(".mkv", "pcm_s16le", sound=(0.0, 2.0)).write(tmp_path)
-    data: dict[str, Any] = {
-        "name": "sound",
-        "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2},
-        "filters": {"width": {}, "sound": {}, "loudness": {}, "silence": {}},
-        "tiers": {"pretrain": {"width": ">= 1"}},
-    }
+    data = hearing()
     found = scan_video(str(path), parse_recipe(data, "a test"), lambda *_: None)
     scores = [{name: clip.scores[name].score.known for name in data["filters"]} for clip in found.clips]
     assert [score["sound"] for score in scores] == pytest.approx([1.0, 0.0], abs=0.01)
@@ -266,3 +264,78 @@ def test_the_scan_hears_only_where_the_recipe_asks(tmp_path: Path, monkeypatch: 
     assert scores[1]["silence"] == 1.0
     monkeypatch.setattr("longtake.curation.reading.judge.read_sound", lambda *_, **__: pytest.fail("nobody asked"))
     scan_video(str(path), parse_recipe({**data, "filters": {"width": {}}}, "a test"), lambda *_: None)
+
+
+# Clocks that start anew ------------------------------------------------------------------------------------------------
+
+
+def hearing() -> dict[str, Any]:
+    return {
+        "name": "sound",
+        "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2},
+        "filters": {"width": {}, "sound": {}, "loudness": {}, "silence": {}},
+        "tiers": {"pretrain": {"width": ">= 1"}},
+    }
+
+
+def joined(folder: Path, first: Made, *others: Made) -> Path:
+    """Recordings of 4 s in one file, each with the clock that it was written with."""
+    path = folder / f"joined{first.suffix}"
+    parts = []
+    for number, film in enumerate((first, *others)):
+        (folder / str(number)).mkdir()
+        parts.append(film.write(folder / str(number)).read_bytes())
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0, 40.0], ids=["anew", "earlier", "later"])
+def test_sound_is_heard_where_the_pictures_are_though_the_clock_starts_anew(tmp_path: Path, start: float) -> None:
+    """The first recording has sound in its first half, the second in its second half, the third none."""
+    films = (
+        Made(".ts", "mp2", sound=(0.0, 2.0)),
+        Made(".ts", "mp2", start=start, sound=(2.0, 4.0)),
+        Made(".ts", "mp2", sound=(0.0, 0.1)),
+    )
+    found = scan_video(str(joined(tmp_path, *films)), parse_recipe(hearing(), "a test"), lambda *_: None)
+    assert found.count.restarts == 2
+    covered = [clip.scores["sound"].score.known for clip in found.clips]
+    assert covered[:5] == pytest.approx([1.0, 0.0, 0.0, 1.0, 0.05], abs=0.05)
+
+
+def test_listed_clips_behind_a_leap_of_the_clock_are_heard(tmp_path: Path) -> None:
+    films = Made(".ts", "mp2", sound=(0.0, 2.0)), Made(".ts", "mp2", sound=(2.0, 4.0))
+    spans = [Span(0.0, 2.0), Span(5.9, 7.9)]
+    found = scan_video(str(joined(tmp_path, *films)), parse_recipe(hearing(), "a test"), lambda *_: None, spans=spans)
+    covered = [clip.scores["sound"].score.known for clip in found.clips]
+    assert covered == pytest.approx([1.0, 0.95], abs=0.05)
+
+
+def test_beeps_of_both_recordings_lie_at_their_flashes(tmp_path: Path) -> None:
+    path = joined(tmp_path, Made(".ts", "mp2"), Made(".ts", "mp2"))
+    with open_video(str(path)) as video:
+        parts = recordings(video, FPS)
+    sound = read_sound(str(path), 2.0, 4.0, parts=parts)
+    assert sound.samples is not None
+    wave = np.abs(np.frombuffer(sound.samples.read(), "<i2").reshape(-1, 2)[:, 0] / 32768)
+    sound.samples.close()
+    loud = np.flatnonzero(wave > 0.1) / sound.rate
+    begins = loud[np.insert(np.diff(loud) > 0.1, 0, True)]
+    assert begins == pytest.approx([0.4, 1.6, 2.4, 3.6], abs=STEP)  # 2.4, 3.6, and 0.4, 1.6 of the second one.
+
+
+def test_the_clock_is_looked_at_once_a_film_and_not_where_it_cannot_leap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+
+    def counted(video: Any, fps: float) -> Any:
+        looked.append(fps)
+        return recordings(video, fps)
+
+    monkeypatch.setattr("longtake.curation.reading.judge.recordings", counted)
+    recipe = parse_recipe(hearing(), "a test")
+    scan_video(str(Made(".mkv").write(tmp_path)), recipe, lambda *_: None)
+    assert len(looked) == 1
+    scan_video(str(Made(".mp4").write(tmp_path)), recipe, lambda *_: None)
+    assert len(looked) == 1

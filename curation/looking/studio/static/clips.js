@@ -170,7 +170,8 @@ export function large(clip, playing, {mark, marked, note, noted}) {
   field.value = note ?? "";
   const parts = [
     element("h2", {id: "clip-title"}, "Clip ", element("code", {}, clip.clip_id)),
-    element("p", {class: "note"}, element("bdi", {}, clip.uri), `, ${clip.start.toFixed(2)} to ${clip.end.toFixed(2)} s`),
+    element("p", {class: "note"}, element("bdi", {}, clip.uri), `, ${clip.start.toFixed(2)} to ${clip.end.toFixed(2)} s`,
+      ...(clip.crop ? [", ", element("bdi", {class: "crop"}, clip.crop)] : [])),
     player(clip, playing),
     marking(clip.clip_id, mark, marked),
     element("label", {class: "noted", for: "note"}, "note, kept with your mark ", field),
