@@ -149,7 +149,7 @@ def node_added(scene: Scene, chance: random.Random) -> bool:
     return True
 
 
-def node_to_go(scene: Scene, chance: random.Random) -> bool:
+def node_drained(scene: Scene, chance: random.Random) -> bool:
     """A notice that a node is taken away within ten seconds, as for a spot machine; and so it is. Another one takes its place."""
     members = scene.nodes.pop(chance.randrange(len(scene.nodes)))
     with suppress(subprocess.CalledProcessError):  # The process has ended.
@@ -182,7 +182,7 @@ FAULTS: dict[str, Callable[[Scene, random.Random], bool]] = {
     "node killed": node(signal.SIGKILL),
     "node frozen": node(signal.SIGSTOP),
     "node added": node_added,
-    "node told to go": node_to_go,
+    "node drained": node_drained,
     "no room": no_room,
     "load": load,
 }
