@@ -144,8 +144,19 @@ def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
         _, top, width, length, _ = (int(value) for value in stats[label])
         if width <= THICKEST:
             found.append(Seam(round(float(centres[label][0])), top, top + length))
+    found += _joined(found)
     found.sort(key=lambda seam: seam.start - seam.stop)
     return sorted(found[:MOST], key=lambda seam: seam.place)
+
+
+def _joined(pieces: list[Seam]) -> list[Seam]:
+    """Seams from the first to the last of pieces on one line: where the picture and the panel are of one brightness, a side of
+    the panel has a gap. How much of the side is covered is seen later."""
+    found: list[Seam] = []
+    for first in pieces:
+        ends = [other.stop for other in pieces if abs(other.place - first.place) <= 1 and other.start >= first.stop]
+        found += [Seam(first.place, first.start, stop) for stop in ends]
+    return found
 
 
 def seam_maps(fields: Field) -> tuple[Mask, Mask]:
@@ -307,8 +318,10 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
     inset = next((panel for panel in found if is_inset(panel, fields)), None)
     if inset and not middles:
         return surround(inset, height, width)
+    if not middles:
+        kept = kept or mirrored(fields, maps)
     if twins_only:
-        return kept or mirrored(fields, maps)
+        return kept
     small = [panel for panel in found if panel.area <= LARGEST * height * width]
     small.sort(key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area))
     sides = np.array([(panel.top, panel.bottom, panel.left, panel.right) for panel in small], np.int64).reshape(-1, 4).T
