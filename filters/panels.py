@@ -334,10 +334,23 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
         if not _may_be_a_horizon(panel, fields):
             kept.append(panel)
             new &= _overlaps(sides, panel) <= SAME
-    if not middles and sum(panel.area for panel in kept) > FULL * height * width:
+    full = not middles and sum(panel.area for panel in kept) > FULL * height * width
+    if full or any(panel.area >= (WHOLE - LARGEST) * height * width for panel in kept):
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
-        kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
+        if full:
+            kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
+        kept = [_stiller(panel, small, moving) for panel in kept]
     return kept
+
+
+def _stiller(half: Panel, small: list[Panel], moving: Field) -> Panel:
+    """The other half of a split screen where it moves less: what moves is the picture. Any other panel as it is.
+
+    small: all panels that are half of the frame at most. moving: how much the edges move, [h, w].
+    """
+    frame = moving.size
+    beside = [other for other in small if half.area + other.area >= WHOLE * frame and half.overlap(other) == 0]
+    return min([half, *beside], key=lambda panel: float(moving[panel.window].sum()))
 
 
 def _overlaps(sides: Places, other: Panel) -> npt.NDArray[np.float64]:

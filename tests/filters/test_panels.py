@@ -94,6 +94,19 @@ def test_a_split_screen_counts_by_half(still: bool) -> None:
     assert look(frames).mask.mean() == pytest.approx(0.5, abs=POINTS)
 
 
+def test_of_a_split_screen_the_half_of_a_tripod_counts_though_there_is_a_card_in_it() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[:, WIDTH // 2 :] = other(0)[:, : WIDTH // 2]
+        frame[:, WIDTH // 2 - 2 : WIDTH // 2 + 2] = 255
+        frame[150:350, 640:800] = 250
+        cv2.putText(frame, "WHAT MOVES", (500, 50 + 50 * i), cv2.FONT_HERSHEY_SIMPLEX, 2.0, (20,) * 3, 6)
+    found = look(frames)
+    assert found.known
+    assert found.mask[:, WIDTH // 2 :].mean() > 0.98
+    assert found.mask.mean() == pytest.approx(0.5, abs=POINTS)
+
+
 def enlarged(frame: Image) -> Image:
     """The middle of a frame, enlarged to the frame's size and blurred: what phones' films are put on."""
     middle = np.ascontiguousarray(frame[HEIGHT // 4 : 3 * HEIGHT // 4, WIDTH // 4 : 3 * WIDTH // 4])
