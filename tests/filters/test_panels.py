@@ -86,6 +86,16 @@ def test_a_panel_whose_side_has_a_gap_in_its_middle() -> None:
     assert panels((upright, level)) == []
 
 
+def test_a_film_in_a_tripod_shot() -> None:
+    frames = [crop(900) for _ in range(10)]
+    assert look(frames).mask.mean() == 0.0
+    for i, frame in enumerate(frames):
+        frame[350:520, 640:940] = resized(other(i), 300, 170)
+    found = look(frames)
+    assert not found.known
+    assert found.mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
+
+
 @pytest.mark.parametrize("still", [False, True])
 def test_a_split_screen_counts_by_half(still: bool) -> None:
     frames = shaken()
