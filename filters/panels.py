@@ -162,8 +162,14 @@ def _joined(pieces: list[Seam]) -> list[Seam]:
     the panel has a gap. How much of the side is covered is seen later."""
     found: list[Seam] = []
     for first in pieces:
-        ends = [other.stop for other in pieces if abs(other.place - first.place) <= 1 and other.start >= first.stop]
-        found += [Seam(first.place, first.start, stop) for stop in ends]
+        line = sorted(
+            (p for p in pieces if abs(p.place - first.place) <= 1 and p.start >= first.start), key=lambda p: p.start
+        )
+        covered = first.stop - first.start
+        for other in line[1:]:
+            covered += other.stop - other.start
+            if COVERED * (other.stop - first.start) <= covered and other.start >= first.stop:
+                found.append(Seam(first.place, first.start, other.stop))
     return found
 
 
@@ -354,9 +360,12 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
 def _lively(small: list[Panel], fields: Field) -> list[Panel]:
     """Panels in which the picture moves all along their sides while it stands still beyond them: a film in a tripod shot."""
     height, width = fields.shape[2:]
-    moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
     kept: list[Panel] = []
-    for panel in [panel for panel in small if panel.covered >= TWIN_COVERED][:TRIED]:
+    tried = [panel for panel in small if panel.covered >= TWIN_COVERED][:TRIED]
+    moving = (
+        np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) if tried else np.zeros((height, width), np.float32)
+    )
+    for panel in tried:
         rows, columns = panel.window
         sides = [
             (moving[rows], panel.left),
