@@ -353,7 +353,8 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
         if full:
             kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
-        kept = [_stiller(panel, small, moving) for panel in kept]
+        halves = [panel for panel in small if panel.area >= (WHOLE - LARGEST) * height * width]
+        kept = [_stiller(panel, halves, moving) for panel in kept]
     return kept
 
 
@@ -391,13 +392,13 @@ def _more_beyond(strip: Field, place: int) -> float:
     return float((more > MORE * less).mean())
 
 
-def _stiller(half: Panel, small: list[Panel], moving: Field) -> Panel:
+def _stiller(half: Panel, halves: list[Panel], moving: Field) -> Panel:
     """The other half of a split screen where it moves less: what moves is the picture. Any other panel as it is.
 
-    small: all panels that are half of the frame at most. moving: how much the edges move, [h, w].
+    halves: all panels that are about half of the frame. moving: how much the edges move, [h, w].
     """
     frame = moving.size
-    beside = [other for other in small if half.area + other.area >= WHOLE * frame and half.overlap(other) == 0]
+    beside = [other for other in halves if half.area + other.area >= WHOLE * frame and half.overlap(other) == 0]
     return min([half, *beside], key=lambda panel: float(moving[panel.window].sum()))
 
 
