@@ -31,7 +31,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.2+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.3+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -66,7 +66,7 @@ from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOL
 
 # A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
 # end of METHOD; one in overlaid_text.py, plates.py or pop_ups.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.2+marks480.3"
+METHOD = "bars10+panels480.3+marks480.3"
 TEXT_METHOD = "overlay.3"
 
 NotKnown = Literal["text", "null", "ignore"]

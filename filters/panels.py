@@ -7,7 +7,8 @@ the frames (g: the gradient across the line, long side 480) minus the larger of 
 over 15 px along the line. The edges of a scene that moves are smeared out by that mean; those of a panel are not.
 
 A scene that stands still is full of such lines: there they are evidence only where two of them, from border to border, lie
-as a mirror image of one another (pillars, banners above and below). What else is found there is not known to be a panel.
+as a mirror image of one another (pillars, banners above and below), or where the picture moves all along the inside of a
+rectangle and nowhere beside it. What else is found there is not known to be a panel.
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ BLURRED = 0.3  # Mean squared gradient of a blurred ground, as a share of that o
 # Share of the frame's area. A band of this size is the picture, and the areas on both sides of it are not.
 MIDDLE = 0.3
 FULL = 0.75  # Share of the frame's area. Panels over more leave no room for the picture, so that one of them is it.
+NEXT = 10  # Px to both sides of a panel's side in which it is compared what moves.
+TRIED = 100  # Rectangles that are looked at so: those whose sides are best covered by seams.
+PARTS = 8  # Parts of a side that are compared one by one.
+MORE = (
+    3.0  # Factor by which more moves within a film in a tripod shot than beyond its side. Real ones have 30 and more.
+)
+LIVELY = 0.75  # Share of each side's parts in which it must. Real tripod shots have 0.62 at most on all sides of a rectangle.
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 
 
@@ -144,8 +152,25 @@ def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
         _, top, width, length, _ = (int(value) for value in stats[label])
         if width <= THICKEST:
             found.append(Seam(round(float(centres[label][0])), top, top + length))
+    found += _joined(found)
     found.sort(key=lambda seam: seam.start - seam.stop)
     return sorted(found[:MOST], key=lambda seam: seam.place)
+
+
+def _joined(pieces: list[Seam]) -> list[Seam]:
+    """Seams from the first to the last of pieces on one line: where the picture and the panel are of one brightness, a side of
+    the panel has a gap. How much of the side is covered is seen later."""
+    found: list[Seam] = []
+    for first in pieces:
+        line = sorted(
+            (p for p in pieces if abs(p.place - first.place) <= 1 and p.start >= first.start), key=lambda p: p.start
+        )
+        covered = first.stop - first.start
+        for other in line[1:]:
+            covered += other.stop - other.start
+            if COVERED * (other.stop - first.start) <= covered and other.start >= first.stop:
+                found.append(Seam(first.place, first.start, other.stop))
+    return found
 
 
 def seam_maps(fields: Field) -> tuple[Mask, Mask]:
@@ -307,9 +332,11 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
     inset = next((panel for panel in found if is_inset(panel, fields)), None)
     if inset and not middles:
         return surround(inset, height, width)
-    if twins_only:
-        return kept or mirrored(fields, maps)
+    if not middles:
+        kept = kept or mirrored(fields, maps)
     small = [panel for panel in found if panel.area <= LARGEST * height * width]
+    if twins_only:
+        return kept or _lively(small, fields)
     small.sort(key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area))
     sides = np.array([(panel.top, panel.bottom, panel.left, panel.right) for panel in small], np.int64).reshape(-1, 4).T
     new = np.ones(len(small), np.bool_)  # Panels that are no other reading of a part that is known.
@@ -321,10 +348,58 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
         if not _may_be_a_horizon(panel, fields):
             kept.append(panel)
             new &= _overlaps(sides, panel) <= SAME
-    if not middles and sum(panel.area for panel in kept) > FULL * height * width:
+    full = not middles and sum(panel.area for panel in kept) > FULL * height * width
+    if full or any(panel.area >= (WHOLE - LARGEST) * height * width for panel in kept):
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
-        kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
+        if full:
+            kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
+        halves = [panel for panel in small if panel.area >= (WHOLE - LARGEST) * height * width]
+        kept = [_stiller(panel, halves, moving) for panel in kept]
     return kept
+
+
+def _lively(small: list[Panel], fields: Field) -> list[Panel]:
+    """Panels in which the picture moves all along their sides while it stands still beyond them: a film in a tripod shot."""
+    height, width = fields.shape[2:]
+    kept: list[Panel] = []
+    tried = [panel for panel in small if panel.covered >= TWIN_COVERED][:TRIED]
+    moving = (
+        np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) if tried else np.zeros((height, width), np.float32)
+    )
+    for panel in tried:
+        rows, columns = panel.window
+        sides = [
+            (moving[rows], panel.left),
+            (moving[rows, ::-1], width - panel.right),
+            (moving.T[columns], panel.top),
+            (moving.T[columns, ::-1], height - panel.bottom),
+        ]
+        inner = [(strip, place) for strip, place in sides if place > NEXT]
+        lively = len(inner) >= 2 and all(_more_beyond(strip, place) >= LIVELY for strip, place in inner)
+        if lively and all(panel.overlap(other) <= SAME for other in kept):
+            kept.append(panel)
+    return kept
+
+
+def _more_beyond(strip: Field, place: int) -> float:
+    """The share of the parts of a side in which more moves to the right of it than to the left.
+
+    strip: how much the edges move, in the rows that the side takes, [rows, w]. place: the side's column.
+    """
+    left, right = strip[:, max(0, place - NEXT) : place - BESIDE], strip[:, place + BESIDE : place + NEXT]
+    rows = len(strip) // PARTS * PARTS
+    less, more = (side[:rows].reshape(PARTS, -1).mean(axis=1) for side in (left, right))
+    return float((more > MORE * less).mean())
+
+
+def _stiller(half: Panel, halves: list[Panel], moving: Field) -> Panel:
+    """The other half of a split screen where it moves less: what moves is the picture. Any other panel as it is.
+
+    halves: all panels that are about half of the frame. moving: how much the edges move, [h, w].
+    """
+    frame = moving.size
+    beside = [other for other in halves if half.area + other.area >= WHOLE * frame and half.overlap(other) == 0]
+    return min([half, *beside], key=lambda panel: float(moving[panel.window].sum()))
 
 
 def _overlaps(sides: Places, other: Panel) -> npt.NDArray[np.float64]:

@@ -75,12 +75,46 @@ def test_a_picture_in_a_picture() -> None:
     assert look(frames).mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
 
 
+def test_a_panel_whose_side_has_a_gap_in_its_middle() -> None:
+    """Where the scene is of the panel's own brightness there is no seam."""
+    upright, level = np.zeros((270, 480), np.bool_), np.zeros((480, 270), np.bool_)
+    upright[175:259, [321, 465]] = level[321:465, [175, 259]] = True
+    level[375:410, 175] = False
+    best = panels((upright, level))[0]
+    assert (best.top, best.bottom, best.left, best.right) == (175, 259, 321, 465)
+    level[340:410, 175] = False  # Half of the side is missing.
+    assert panels((upright, level)) == []
+
+
+def test_a_film_in_a_tripod_shot() -> None:
+    frames = [crop(900) for _ in range(10)]
+    assert look(frames).mask.mean() == 0.0
+    for i, frame in enumerate(frames):
+        frame[350:520, 640:940] = resized(other(i), 300, 170)
+    found = look(frames)
+    assert not found.known
+    assert found.mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
+
+
 @pytest.mark.parametrize("still", [False, True])
 def test_a_split_screen_counts_by_half(still: bool) -> None:
     frames = shaken()
     for i, frame in enumerate(frames):
         frame[:, WIDTH // 2 :] = other(0 if still else i)[:, : WIDTH // 2]
     assert look(frames).mask.mean() == pytest.approx(0.5, abs=POINTS)
+
+
+def test_of_a_split_screen_the_half_of_a_tripod_counts_though_there_is_a_card_in_it() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[:, WIDTH // 2 :] = other(0)[:, : WIDTH // 2]
+        frame[:, WIDTH // 2 - 2 : WIDTH // 2 + 2] = 255
+        frame[150:350, 640:800] = 250
+        cv2.putText(frame, "WHAT MOVES", (500, 50 + 50 * i), cv2.FONT_HERSHEY_SIMPLEX, 2.0, (20,) * 3, 6)
+    found = look(frames)
+    assert found.known
+    assert found.mask[:, WIDTH // 2 :].mean() > 0.98
+    assert found.mask.mean() == pytest.approx(0.5, abs=POINTS)
 
 
 def enlarged(frame: Image) -> Image:
@@ -104,6 +138,16 @@ def test_blurred_pillars_count_in_a_scene_that_moves_and_in_one_that_stands_stil
     still = look(blurred_pillars([crop(900)] * 10, 300))
     assert not still.known
     assert still.mask.mean() == pytest.approx(600 / WIDTH, abs=POINTS)
+
+
+def test_blurred_pillars_whose_seams_are_missing_for_a_third() -> None:
+    """Picture and ground are of one brightness there."""
+    frames = blurred_pillars(shaken(), 300)
+    for frame in frames:
+        for edge in (300, WIDTH - 300):
+            near = (slice(375, None), slice(edge - 30, edge + 30))
+            frame[near] = cv2.blur(frame, (41, 41))[near]
+    assert look(frames).mask.mean() == pytest.approx(600 / WIDTH, abs=POINTS)
 
 
 def test_a_picture_on_its_own_blurred_enlargement() -> None:
