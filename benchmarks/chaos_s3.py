@@ -59,7 +59,7 @@ EXPIRED_REQUESTS = 8
 FULL_REQUESTS = 6
 # Seconds. The lock of a run whose last request was lost is free after this time in the test, and not after two minutes.
 STALE_SECONDS = 4.0
-TRIES = 40  # The same command may be given so many times in a round.
+TRIES = 80  # The same command may be given so many times in a round: each of its faults, 60 at most, may end a run.
 # Faults of a round, and seconds in which they happen. After either the same command has to end, whichever state they left.
 MOST, ROUND_SECONDS = 60, 900.0
 KINDS = ("503", "reset", "cut", "wait", "lost", "expired", "burst", "full")
