@@ -121,7 +121,7 @@ def judged(box: Box | None, sides: Sides, size: tuple[int, int]) -> tuple[bool, 
     return off <= NEAR, f"cut {cut}, true {sides}"
 
 
-def bench(folder: Path, takes: Sequence[str], told: str) -> None:
+def bench(folder: Path, takes: Sequence[str], title: str) -> None:
     """Print what is wrong, and how many boxes are right."""
     by, counts = recipe(), {name: [0, 0] for name in BORDERS}
     for take in takes:
@@ -147,7 +147,7 @@ def bench(folder: Path, takes: Sequence[str], told: str) -> None:
                         print(f"  {take} at {size[1]}, {name}: {words} {why}", flush=True)
     right, of = (sum(pair[k] for name, pair in counts.items() if name != "none") for k in (0, 1))
     whole, films = counts["none"]
-    print(f"{told}: {right} of {of} boxes right to ±{NEAR} px; whole without a border: {whole} of {films}")
+    print(f"{title}: {right} of {of} boxes right to ±{NEAR} px; whole without a border: {whole} of {films}")
     print("  " + ", ".join(f"{name} {a}/{b}" for name, (a, b) in counts.items()), flush=True)
 
 

@@ -63,7 +63,7 @@ def corpus(folder: Path, count: int, seconds: float) -> None:
 
 
 def kind_of(process: psutil.Process) -> str:
-    """decoders, workers, driver, or Ray's own: raylets, the control store, agents, and workers that nobody has asked for."""
+    """Whether it is a decoder, a worker, the driver, or one of Ray's own: raylets, the control store, agents, idle workers."""
     command = " ".join(process.cmdline())
     if DECODER in command:
         return "decoders"

@@ -261,9 +261,9 @@ class _Reading:
         def listing() -> Iterator[tuple[str, Mapping[str, Any]]]:
             try:
                 below = sorted(filesystem.glob(path, detail=True).items()) if pattern else files_below(filesystem, path)
-                for name, told in below:
+                for name, info in below:
                     uri = split_uri(str(filesystem.unstrip_protocol(name)), self.access.reach.secret_keys)[0]
-                    yield uri, listed_facts(told.get("size"), seconds_of(told))
+                    yield uri, listed_facts(info.get("size"), seconds_of(info))
             except Exception as error:
                 raise self._not_listed(identity, access, error) from None
 

@@ -42,7 +42,7 @@ STRONGEST = 0.02
 SLOPE_WIDTH = 1.5
 # Px at SIDE. The peak of the Laplacian lies within half of this of the place where an edge is steepest.
 AROUND = 5
-# Grey levels per px. What rises less steeply is no edge.
+# Grey levels per px. An edge is at least this steep.
 LEAST_SLOPE = 1.0
 
 

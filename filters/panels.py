@@ -55,10 +55,10 @@ FULL = 0.75  # Share of the frame's area. Panels over more leave no room for the
 NEXT = 10  # Px to both sides of a panel's side in which it is compared what moves.
 TRIED = 100  # Rectangles that are looked at so: those whose sides are best covered by seams.
 PARTS = 8  # Parts of a side that are compared one by one.
-MORE = (
-    3.0  # Factor by which more moves within a film in a tripod shot than beyond its side. Real ones have 30 and more.
-)
-LIVELY = 0.75  # Share of each side's parts in which it must. Real tripod shots have 0.62 at most on all sides of a rectangle.
+# A factor: within a film in a tripod shot so much more moves than beyond its side. Real ones have 30 and more.
+MORE = 3.0
+# A share: in so many parts of each side more must move. In real tripod shots 0.62 at most do on all sides of a rectangle.
+LIVELY = 0.75
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 
 

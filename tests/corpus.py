@@ -81,7 +81,7 @@ class Truth:
     transitions: tuple[tuple[float, float], ...] = ()  # Start and end of dissolves and fades.
     clips: tuple[tuple[float, float], ...] = ()  # The windows of 15 s and more that a scan should find.
     fails: tuple[str, ...] = ()  # The gates of `pretrain` that it fails; two or more mean "at least these".
-    error: str | None = None  # Why it is no video at all: a word of this module, not of the pipeline.
+    error: str | None = None  # Why it is no video at all, in a word of this module; the pipeline has others.
     caption: str = ""  # Sidecar captions, where there are any.
     sub_captions: tuple[str, ...] = ()
 

@@ -2,7 +2,7 @@
 
 A picture is compared with another in small blocks, each in its place, or all moved by as much as the camera moved. Slides, boards
 and tripod shots change where nothing moves before and after, while the shot network may take it for a small thing, since a
-frame or a heading stays. A scene that goes on behind what pops up or passes is no cut, whatever stands before it.
+frame or a heading stays. Where the scene goes on behind a thing that pops up or passes by, there is no cut.
 """
 
 from __future__ import annotations

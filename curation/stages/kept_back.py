@@ -25,12 +25,12 @@ Codes = npt.NDArray[np.int64]
 
 class Before:
     """What is published of a tier, and the fault of the world that keeps each of its clips out of the new dataset; all clips go
-    by, a slice at a time. old: clip_id, video_id, whether it is told (has a caption), path and sha256 of each."""
+    by, a slice at a time. old: clip_id, video_id, whether it has a caption, path and sha256 of each."""
 
     def __init__(self, workspace: Workspace, published: pa.Table) -> None:
         """published: of the old dataset, with the columns clip_id, video_id, caption, path and sha256."""
-        told = published["caption"].is_valid()
-        self.old = published.drop_columns(["caption"]).append_column("told", told)
+        captioned = published["caption"].is_valid()
+        self.old = published.drop_columns(["caption"]).append_column("captioned", captioned)
         self._scores_wait = bool(_faults_of(workspace, "score") or _faults_of(workspace, "caption"))
         self._captions_wait = bool(_faults_of(workspace, "caption"))
         self._clips, self._videos = Index.of(self.old["clip_id"]), Index.of(self.old["video_id"])
@@ -71,8 +71,8 @@ class Before:
         counts = np.bincount(faults, minlength=len(self._faults)).tolist()
         why = Counter({fault: n for fault, n in zip(self._faults[1:], counts[1:], strict=True) if n})
         if self._captions_wait:
-            told = self.old["clip_id"].filter(self.old["told"])
-            if mute := int(pc.sum(pc.is_in(silent(), value_set=told)).as_py() or 0):
+            captioned = self.old["clip_id"].filter(self.old["captioned"])
+            if mute := int(pc.sum(pc.is_in(silent(), value_set=captioned)).as_py() or 0):
                 why["caption missing"] += mute
         if not why:
             return None

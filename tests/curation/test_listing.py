@@ -146,8 +146,8 @@ class Pages:
 
 def test_a_bucket_is_drawn_a_page_ahead() -> None:
     bucket = Pages(lambda i: f"{i:08d}.mp4", 1000)
-    for i, (name, told) in enumerate(files_below(bucket, "bucket/films")):
-        assert (name, told["size"]) == (f"bucket/films/{i:08d}.mp4", i)
+    for i, (name, info) in enumerate(files_below(bucket, "bucket/films")):
+        assert (name, info["size"]) == (f"bucket/films/{i:08d}.mp4", i)
         assert bucket.named <= i + PAGE
     assert bucket.named == 1000
 

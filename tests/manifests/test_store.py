@@ -358,17 +358,30 @@ def test_an_upload_that_ends_behind_a_compaction_counts() -> None:
     assert manifest.rows() == 3
 
 
-def test_a_compaction_takes_along_what_an_older_clock_appends_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the compaction listed the folder, and before its part is there: nobody but the compaction can see that its time is
-    later than that of the rows."""
-    manifest, late = clips("memory://old-clock"), clips("memory://old-clock")
+def two_writers(folder: str) -> tuple[Manifest, Manifest]:
+    """The manifest of a bucket as two machines see it, with three parts."""
+    manifest, late = clips(folder), clips(folder)
     late.append(rows({"z": 1}))
     manifest.append(rows({"a": 1, "b": 1}))
     manifest.append(rows({"b": 2}))
+    return manifest, late
+
+
+@contextmanager
+def an_older_clock() -> Iterator[None]:
+    """The clock of this machine lags far behind."""
+    with pytest.MonkeyPatch.context() as clock:
+        clock.setattr(store.time, "time_ns", lambda: 1)
+        yield
+
+
+def test_a_compaction_takes_along_what_an_older_clock_appends_meanwhile() -> None:
+    """After the compaction listed the folder, and before its part is there: nobody but the compaction can see that its time is
+    later than that of the rows."""
+    manifest, late = two_writers("memory://old-clock")
 
     def meanwhile() -> None:
-        with pytest.MonkeyPatch.context() as clock:
-            clock.setattr(store.time, "time_ns", lambda: 1)
+        with an_older_clock():
             late.append(rows({"a": 3, "c": 3}))
             late.append(rows({"a": 4}))
 
@@ -384,14 +397,10 @@ def test_a_compaction_takes_along_what_an_older_clock_appends_meanwhile(monkeypa
 def test_the_next_compaction_takes_along_what_one_that_died_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compaction dies when its part is there, before it looks a second time: the rows that came meanwhile with an older time
     were acknowledged, and are not lost to older ones of the same keys."""
-    manifest, late = clips("memory://died"), clips("memory://died")
-    late.append(rows({"z": 1}))
-    manifest.append(rows({"a": 1, "b": 1}))
-    manifest.append(rows({"b": 2}))
+    manifest, late = two_writers("memory://died")
 
     def meanwhile() -> None:
-        with pytest.MonkeyPatch.context() as clock:
-            clock.setattr(store.time, "time_ns", lambda: 1)
+        with an_older_clock():
             late.append(rows({"a": 3, "c": 3}))
 
     def dies(self: Manifest, seen: object) -> None:
