@@ -8,7 +8,7 @@ shown, each once, and their pictures get fewer as the room for them gets less. W
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -167,14 +167,19 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "–"
 
 
+def _errors(statuses: Mapping[str, int]) -> str:
+    count = statuses.get("error", 0)
+    return f"{count:,} error{'' if count == 1 else 's'}"
+
+
 def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str, Any]:
     videos = counted(workspace.videos.read(["status"], encoded=["status"])["status"])
     clips = counted(columns.scores.table["status"])
     captions = counted(looker.captions()["status"])
     long = float(clip_seconds(columns.scores.table).sum())
     cards = [
-        {"name": "videos", "count": sum(videos.values()), "more": f"{videos.get('error', 0):,} errors"},
-        {"name": "clips", "count": sum(clips.values()), "more": f"{hours(long)}, {clips.get('error', 0):,} errors"},
+        {"name": "videos", "count": sum(videos.values()), "more": _errors(videos)},
+        {"name": "clips", "count": sum(clips.values()), "more": f"{hours(long)}, {_errors(clips)}"},
         {
             "name": "captions",
             "count": sum(captions.values()),
@@ -183,9 +188,9 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
     ]
     for tier in columns.tiers:
         counts = columns.counts(tier)
-        told = ", ".join(f"{counts[v]:,} {v}" for v in ("rejected", "undecided", "error") if counts[v])
-        more = f"{hours(columns.kept_seconds(tier))}; {_share(counts['kept'], len(columns))} of all; {told}"
-        cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": more})
+        others = ", ".join(f"{counts[v]:,} {v}" for v in ("rejected", "undecided", "error") if counts[v])
+        more = [hours(columns.kept_seconds(tier)), f"{_share(counts['kept'], len(columns))} of all", others]
+        cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": "; ".join(filter(None, more))})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
     notes += length_notes(columns.recipe, seconds_left_out(workspace), encoded_clips(workspace, columns.recipe))
     notes += [

@@ -24,7 +24,7 @@ from longtake.curation.looking.compare import named_recipes
 from longtake.curation.looking.report import findings
 from longtake.curation.looking.report.clips import ClipView, Looker
 from longtake.curation.looking.report.columns import BINS, Columns, Scale, _scale, limits
-from longtake.curation.looking.report.page import write_report
+from longtake.curation.looking.report.page import _errors, write_report
 from longtake.curation.looking.stats import funnel, tier_counts
 from longtake.curation.looking.studio.strip import sweep
 from longtake.curation.recipe import Recipe, parse_recipe
@@ -606,6 +606,35 @@ def test_the_contents_and_the_empty_states(tmp_path: Path, workspace: Workspace)
     assert [link for link in links if link in sections] == sections
     assert re.search(r"\.report nav \{ position: sticky", source)
     assert "No clip is kept. Most fall at width (>= 9999): 8 of 10." in page.text
+
+
+def test_a_tier_without_gates_has_no_empty_funnel(workspace: Workspace) -> None:
+    """As in the recipe `explore`, whose report is the first one that most people see."""
+    text = Page(write_report(workspace, recipe(tiers={"all": {}}))).text
+    assert "This tier has no gate: it keeps every clip without an error." in text
+    assert "fail this alone" not in text
+
+
+def test_the_summary_counts_in_words_that_fit() -> None:
+    assert [_errors({"ok": 3, "error": count}) for count in (0, 1, 2)] == ["0 errors", "1 error", "2 errors"]
+    assert _errors({"ok": 3}) == "0 errors"
+
+
+def test_the_summary_ends_where_its_words_end(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path))
+    row = {
+        "clip_id": clip_id("1"),
+        "video_id": clip_id("1"),
+        "uri": "/a.mp4",
+        "start": 0.0,
+        "end": 15.0,
+        "status": "ok",
+    }
+    row |= {"has_frames": False, "scan_id": "scan", "protocols": "{}"}
+    workspace.clips.append(rows_table([row], schemas.CLIPS, []))
+    text = Page(write_report(workspace, recipe(tiers={"all": {}}))).text
+    assert "100.0% of all" in text
+    assert "of all;" not in text
 
 
 def test_an_empty_workspace_gives_a_page(tmp_path: Path) -> None:
