@@ -28,7 +28,7 @@ from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
 from longtake.filters.base import Image, Motion, Sample, Score
-from longtake.filters.blur import edge_sharpness
+from longtake.filters.blur import bends, edge_sharpness
 from longtake.filters.flow_dis import GAP_SECONDS, work_size
 from longtake.filters.frozen import ChangeMeter
 from longtake.filters.grayscale import grey
@@ -234,7 +234,7 @@ def report_blur(samples: Mapping[str, Sample], known: Mapping[str, Label]) -> No
     that are sharp by eye; and the share of takes of which half of the keyframes count as blurred."""
 
     def edges(sample: Sample) -> float:
-        found = [edge_sharpness(grey(picture)) for picture in sample.keyframes]
+        found = [edge_sharpness(bends(grey(picture))) for picture in sample.keyframes]
         return float(np.mean([sharp for sharp in found if np.isfinite(sharp)] or [np.nan]))
 
     # Half B was not labelled for sharpness.

@@ -121,7 +121,7 @@ class SoundSeen:
     silence: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """The frames kept of a clip: keyframes at the centres of its equal segments, each with a later partner.
 

@@ -8,8 +8,8 @@ the clip is the one that most pairs have. But where shifts turn round again and 
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
-that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,agreed,similarity@480/mean`, one value
-per clip. Cost: as of `jitter`, shared with it.
+that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,agreed/16px,similarity@480/mean`, one
+value per clip. Cost: as of `jitter`, shared with it.
 
 Known to go wrong: a camera that travels sideways is a pan; water, crowds and leaves that fill the picture are taken for the
 camera's motion or are not known; a clip that pans first and zooms then has the class of its longer part.
@@ -26,7 +26,7 @@ import numpy as np
 
 from longtake.filters.base import Filter, MeasureError, Needs, Sample, Score
 from longtake.filters.flow_dis import LEAST_PAIRS, WORK_SIDE
-from longtake.filters.global_motion import Fit, global_motion
+from longtake.filters.global_motion import STEP, Fit, global_motion
 
 CLASSES = ("static", "pan", "tilt", "zoom", "roll", "orbit-like", "handheld")
 STATIC, PAN, TILT, ZOOM, ROLL, ORBIT, HANDHELD = range(7)
@@ -108,7 +108,7 @@ class Camera(Filter[Sample]):
 
     @property
     def method(self) -> str:
-        return f"{LEAST_PAIRS}pairs,agreed,similarity@{WORK_SIDE}"
+        return f"{LEAST_PAIRS}pairs,agreed/{STEP}px,similarity@{WORK_SIDE}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         return [self._of(item) for item in items]

@@ -1,6 +1,5 @@
-"""The global motion of a pair of pictures: one similarity (shift, zoom, turn), fitted to the optical flow between them so
-that things
-which move on their own count little.
+"""The global motion of a pair of pictures: one similarity (shift, zoom, turn), fitted to the optical flow between them so that
+things which move on their own count little (`longtake.filters.similarities`).
 
 What it says of a clip is measured on the pairs that the pass brings (`longtake.filters.base.Motion`), by the flow that the
 filter `flow` measures too. Sideways travel of a camera looks the same as a turn of it, and is a shift here.
@@ -8,7 +7,6 @@ filter `flow` measures too. Sideways travel of a camera looks the same as a turn
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -18,23 +16,17 @@ import numpy.typing as npt
 
 from longtake.filters.base import Image, Motion
 from longtake.filters.flow_dis import Flow, flows_of
+from longtake.filters.similarities import Floats, Points, fit_similarities, squares_left
 
-STEP = 8  # Px of the flow's size. The fit uses every eighth vector in each direction.
-ROUNDS = 12  # Rounds of reweighting at most. The fit stands still after about 8.
-FEW = 256  # The median of fewer values is found by sorting them all.
-# Long sides per second. A round that changes the fit by less is the last one: the change is a ten-thousandth of the
-# slowest motion that counts as one.
-SETTLED = 1e-6
+STEP = 16  # Px of the flow's size. The fit uses every sixteenth vector in each direction.
 TEXTURE_SIDE = 240  # Px. Texture is looked for at this long side.
 # Mean texture. In a picture with less (black, fog, a line of text on white), the fitted motion need not be the
 # camera's.
 SEEN = 0.1
 
-# The motions of the area and of the rim are fitted to every second vector of the fit in each direction.
-COARSE = 2
-COARSE_ROUNDS = (
-    3  # The start at the medians is good, and three rounds come near enough to where such a motion would stand still.
-)
+# The start at the medians is good, and three rounds come near enough to where the motions of the area and of the rim would stand
+# still.
+FEW_ROUNDS = 3
 # No other motion is tried where the area moves as the texture does: where less than FEW_OFF of it is off by more than ALIKE (long
 # sides per second) and ALIKE_SHARE of the speed.
 FEW_OFF, ALIKE, ALIKE_SHARE = 0.1, 0.02, 0.35
@@ -54,7 +46,6 @@ OFF_LEVELS, OFF_SHARE = 0.7, 0.5
 # A share of the cells with contrast. If fewer move alike, the motion need not be the camera's.
 AGREED = 0.3
 
-Floats = npt.NDArray[np.float64]
 Greys = npt.NDArray[np.float32]
 
 
@@ -96,60 +87,115 @@ class Fit:
 
 @lru_cache(maxsize=1)
 def global_motion(motion: Motion) -> tuple[Fit, ...]:
-    """The fits of all pairs of a clip, in order of time. Those of the clip that was asked for last are remembered, since several
-    filters ask for them one after the other. Raises MeasureError."""
+    """The fits of all pairs of a clip, in order of time: of each the motion on which most of the picture agrees. Those of the
+    clip that was asked for last are remembered, since several filters ask for them one after the other. Raises MeasureError."""
+    flows = flows_of(motion)
+    if not flows:
+        return ()
     seconds = motion.partner_times - motion.times
-    return tuple(
-        agreed_fit(flow, first, second, float(gap))
-        for flow, first, second, gap in zip(flows_of(motion), motion.first, motion.second, seconds, strict=True)
-    )
+    field = _Field.of(flows, seconds, STEP)
+    weight = np.stack([field.picked(texture(first)) for first in motion.first])
+    fits = _fits(field, weight)
+    other = [number for number, fit in enumerate(fits) if fit.seen and _off(fit) >= FEW_OFF]
+    motions = _candidates(field, fits, other)
+    for number, fit in enumerate(fits):
+        if number in motions:
+            pictures = _fine(motion.first[number]), _fine(motion.second[number])
+            best, agreed = _chosen(*pictures, motions[number], float(seconds[number]))
+            fits[number] = replace(_moved(field, fit, number, motions[number][best]) if best else fit, agreed=agreed)
+        elif fit.seen:
+            fits[number] = replace(fit, agreed=1 - _off(fit))
+    return tuple(fits)
 
 
-def agreed_fit(flow: Flow, first: Image, second: Image, seconds: float) -> Fit:
-    """The motion on which most of the picture agrees. flow: as in `fit_flow`. first, second: uint8 [h, w], the pictures."""
-    fit = fit_flow(flow, texture(first), seconds)
-    if not fit.seen:
-        return fit
-    off = _off(fit)
-    if off < FEW_OFF:
-        return replace(fit, agreed=1 - off)
-    motions = _candidates(fit, flow, seconds)
-    best, agreed = _chosen(_fine(first), _fine(second), motions, seconds)
-    shift_x, shift_y, grow, turn = motions[best]
-    if best == 0:
-        return replace(fit, agreed=agreed)
-    height, width = flow.shape[:2]
-    y, x = _grid(height, width, STEP)
-    v = flow[y, x, 1].ravel().astype(np.float64) / (max(height, width) * seconds)
-    residual = np.sqrt(_squares_left(np.array(motions[best]), fit.px, fit.py, fit.u, v))
-    return replace(fit, shift_x=shift_x, shift_y=shift_y, grow=grow, turn=turn, residual=residual, agreed=agreed)
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """The flow of n pairs at the k points of a grid, counted from the picture's centre. points: in long sides. y, x: rows and
+    columns of the flow, int64 [rows, columns]. u, v: to the right and down, long sides per second, float64 [n, k]. height,
+    width: of the flow, px."""
+
+    points: Points
+    y: npt.NDArray[np.int64]
+    x: npt.NDArray[np.int64]
+    u: Floats
+    v: Floats
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, flows: Sequence[Flow], seconds: Floats, step: int) -> _Field:
+        height, width = flows[0].shape[:2]
+        y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+        # In long sides all the numbers of a fit are speeds of one kind.
+        px, py = ((p.ravel() + 0.5 - side / 2) / max(height, width) for p, side in ((x, width), (y, height)))
+        picked = np.stack([flow[y, x].reshape(-1, 2) for flow in flows]).astype(np.float64)
+        picked /= max(height, width) * seconds[:, None, None]
+        return cls(Points.at(px, py), y, x, picked[..., 0], picked[..., 1], height, width)
+
+    def picked(self, weight: npt.NDArray[np.float32]) -> Floats:
+        """A float32 [h, w] picture of any size at the points, float64 [k]."""
+        at = self.y * weight.shape[0] // self.height, self.x * weight.shape[1] // self.width
+        return np.asarray(weight[at].ravel(), np.float64)
+
+
+def _fits(field: _Field, weight: Floats) -> list[Fit]:
+    """The fit of each pair. weight: float64 [n, k]. What has too little texture does not move."""
+    motions, squares = fit_similarities(field.points, field.u, field.v, weight)
+    flat = weight.mean(axis=1) < SEEN
+    motions[flat] = 0.0
+    squares[flat] = field.u[flat] ** 2 + field.v[flat] ** 2
+    reach = float(np.sqrt(field.points.square).mean())
+    x, y = field.points.x, field.points.y
+    return [
+        Fit(shift_x, shift_y, grow, turn, residual, w, x, y, u, reach)
+        for (shift_x, shift_y, grow, turn), residual, w, u in zip(
+            motions.tolist(), np.sqrt(squares), weight, field.u, strict=True
+        )
+    ]
+
+
+def _moved(field: _Field, fit: Fit, number: int, motion: Similarity) -> Fit:
+    """The fit of a pair with another motion."""
+    shift_x, shift_y, grow, turn = motion
+    squares = squares_left(field.points, np.array([motion]), field.u[number], field.v[number])[0]
+    return replace(fit, shift_x=shift_x, shift_y=shift_y, grow=grow, turn=turn, residual=np.sqrt(squares))
+
+
+def _by_area(fit: Fit) -> Floats:
+    """The weight of each point where the area counts and not how strong its edges are."""
+    return np.minimum(FAINT * fit.weight, 1.0)
 
 
 def _off(fit: Fit) -> float:
     """The share of the area, by the flow, that moves otherwise than the fit."""
-    weight = np.minimum(FAINT * fit.weight, 1.0)
+    weight = _by_area(fit)
     return float(weight @ (fit.residual > max(ALIKE, ALIKE_SHARE * fit.speed)) / weight.sum())
 
 
 Similarity = tuple[float, float, float, float]  # Shift to the right and down, growth, turn; units as in `Fit`.
 
 
-def _candidates(fit: Fit, flow: Flow, seconds: float) -> list[Similarity]:
-    """The motions that may be the camera's: of the texture, none, of the area, of the rim."""
-    height, width = flow.shape[:2]
-    y, x = _grid(height, width, STEP)
-    kept = np.zeros(y.shape, bool)
-    kept[::COARSE, ::COARSE] = True
-    few = kept.ravel()
-    v = flow[y, x, 1].ravel().astype(np.float64) / (max(height, width) * seconds)
-    weight = np.minimum(FAINT * fit.weight, 1.0)
-    found: list[Similarity] = [(fit.shift_x, fit.shift_y, fit.grow, fit.turn), (0.0, 0.0, 0.0, 0.0)]
-    aside = np.maximum(np.abs(fit.px) / np.abs(fit.px).max(), np.abs(fit.py) / np.abs(fit.py).max()) > RIM
-    for part in (few, few & aside):
-        if weight[part].sum() > 0:
-            found.append(
-                fit_similarity(fit.px[part], fit.py[part], fit.u[part], v[part], weight[part], COARSE_ROUNDS)[:4]
-            )
+def _candidates(field: _Field, fits: Sequence[Fit], numbers: Sequence[int]) -> dict[int, list[Similarity]]:
+    """The motions that may be the camera's, of the pairs of some numbers: of the texture, none, of the area, of the rim."""
+    if not numbers:
+        return {}
+    found: dict[int, list[Similarity]] = {
+        number: [
+            (fits[number].shift_x, fits[number].shift_y, fits[number].grow, fits[number].turn),
+            (0.0, 0.0, 0.0, 0.0),
+        ]
+        for number in numbers
+    }
+    weight = np.stack([_by_area(fits[number]) for number in numbers])
+    points = field.points
+    aside = np.maximum(np.abs(points.x) / np.abs(points.x).max(), np.abs(points.y) / np.abs(points.y).max()) > RIM
+    for part in (np.ones_like(aside), aside):
+        u, v, w = (array[:, part] for array in (field.u[numbers], field.v[numbers], weight))
+        motions, _ = fit_similarities(points.only(part), u, v, w, FEW_ROUNDS)
+        for number, motion, seen in zip(numbers, motions, w.sum(axis=1) > 0, strict=True):
+            if seen:
+                shift_x, shift_y, grow, turn = motion.tolist()
+                found[number].append((shift_x, shift_y, grow, turn))
     return found
 
 
@@ -159,8 +205,8 @@ def _fine(grey: Image) -> Greys:
 
     scale = min(1.0, VOTE_SIDE / max(grey.shape))
     size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
-    small = cv2.GaussianBlur(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float32)
-    return np.asarray(small - cv2.blur(small, (VOTE_BAND, VOTE_BAND)), np.float32)
+    small = cv2.GaussianBlur(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), (3, 3), 0)
+    return np.asarray(small - cv2.boxFilter(small, cv2.CV_32F, (VOTE_BAND, VOTE_BAND)), np.float32)
 
 
 def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds: float) -> tuple[int, float]:
@@ -169,7 +215,6 @@ def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds:
     import cv2
 
     height, width = first.shape
-    size = max(1, width // VOTE_CELL), max(1, height // VOTE_CELL)
     left = []
     for motion in motions:
         moved = first
@@ -177,9 +222,8 @@ def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds:
             matrix = _matrix(motion, seconds, width, height)
             warped = cv2.warpAffine(first, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
             moved = np.asarray(warped, np.float32)
-        left.append(cv2.resize(np.abs(moved - second), size, interpolation=cv2.INTER_AREA).ravel())
-    errors = np.stack(left)
-    contrast = cv2.resize(np.abs(second), size, interpolation=cv2.INTER_AREA).ravel()
+        left.append(_in_cells(np.asarray(cv2.absdiff(moved, second), np.float32)))
+    errors, contrast = np.stack(left), _in_cells(np.abs(second))
     inside = np.isfinite(errors).all(axis=0)
     errors, contrast = errors[:, inside], contrast[inside]
     if not contrast.size:
@@ -193,6 +237,15 @@ def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds:
     return best, float(alike.mean()) if shows.any() else 0.0
 
 
+def _in_cells(picture: Greys) -> Greys:
+    """The mean of each whole cell of a float32 [h, w] picture, float32 [cells]."""
+    import cv2
+
+    across, down = (max(1, side // VOTE_CELL) for side in picture.shape[::-1])
+    whole = picture[: down * VOTE_CELL, : across * VOTE_CELL]
+    return np.asarray(cv2.resize(whole, (across, down), interpolation=cv2.INTER_AREA), np.float32).ravel()
+
+
 def _matrix(motion: Similarity, seconds: float, width: int, height: int) -> Floats:
     """A motion over some seconds as the 2×3 matrix that moves a picture's pixels."""
     shift_x, shift_y, grow, turn = (part * seconds for part in motion)
@@ -202,31 +255,14 @@ def _matrix(motion: Similarity, seconds: float, width: int, height: int) -> Floa
     return np.column_stack([linear, offset])
 
 
-def _grid(height: int, width: int, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The rows and columns of the vectors that a fit uses, each [rows, columns]."""
-    y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
-    return y, x
-
-
 def fit_flow(flow: Flow, weight: npt.NDArray[np.float32], seconds: float, step: int = STEP) -> Fit:
     """The similarity that explains a flow field best.
 
     flow: float32 [height, width, 2], pixels right and down from the first picture to the second. weight: float32 [h, w],
     trust in the vectors, at any size. seconds: between the pictures, > 0.
     """
-    height, width = flow.shape[:2]
-    y, x = _grid(height, width, step)
-    at = y * weight.shape[0] // height, x * weight.shape[1] // width
-    w = weight[at].ravel().astype(np.float64)
-    unit = max(height, width) * seconds
-    u, v = (flow[y, x, axis].ravel().astype(np.float64) / unit for axis in (0, 1))
-    # Coordinates count from the picture's centre in long sides: all the numbers are then speeds of one kind.
-    px, py = ((p.ravel() + 0.5 - side / 2) / max(height, width) for p, side in ((x, width), (y, height)))
-    reach = float(np.hypot(px, py).mean())
-    if w.mean() < SEEN:
-        return Fit(0.0, 0.0, 0.0, 0.0, np.hypot(u, v), w, px, py, u, reach)
-    shift_x, shift_y, grow, turn, residual = fit_similarity(px, py, u, v, w)
-    return Fit(shift_x, shift_y, grow, turn, residual, w, px, py, u, reach)
+    field = _Field.of([flow], np.array([seconds]), step)
+    return _fits(field, field.picked(weight)[None])[0]
 
 
 def texture(grey: Image) -> npt.NDArray[np.float32]:
@@ -248,84 +284,3 @@ def believable(grey: Image) -> npt.NDArray[np.float32]:
     # Belief rises from the level of noise (a slope of about 1 grey level per pixel) up to that of a fair edge. A bright
     # edge is not more believable than a fair one.
     return np.asarray(np.clip(cv2.blur(slope, (9, 9)) - 0.5, 0, 4) / 4, dtype=np.float32)
-
-
-def fit_similarity(
-    px: npt.NDArray[np.float64],
-    py: npt.NDArray[np.float64],
-    u: npt.NDArray[np.float64],
-    v: npt.NDArray[np.float64],
-    w: npt.NDArray[np.float64],
-    rounds: int = ROUNDS,
-) -> tuple[float, float, float, float, npt.NDArray[np.float64]]:
-    """(shift x, shift y, grow, turn) with u ≈ shift_x + grow·px - turn·py, v ≈ shift_y + turn·px + grow·py, and what is
-    left at each point (length of the difference).
-
-    px, py: points; u, v: their displacements; w: weights ≥ 0; each float64 [n]. Least squares with Cauchy weights,
-    repeated from a start at the weighted medians, with a scale that follows the median residual: up to about 40% of the
-    points may move on their own.
-    """
-    # The weighted medians are a better start than the mean when much moves by itself.
-    solution = np.array([_weighted_median(u, w), _weighted_median(v, w), 0.0, 0.0])
-    for _ in range(rounds):
-        before, squares = solution, _squares_left(solution, px, py, u, v)
-        scale = max(2.25 * _weighted_median(squares, w), 1e-6)
-        solution = _weighted_fit(px, py, u, v, w / (1 + squares / scale))
-        if np.abs(solution - before).max() < SETTLED:
-            break
-    residual = np.sqrt(_squares_left(solution, px, py, u, v))
-    if not np.all(np.isfinite(solution)):
-        return 0.0, 0.0, 0.0, 0.0, np.full_like(px, math.inf)
-    shift_x, shift_y, grow, turn = (float(s) for s in solution)
-    return shift_x, shift_y, grow, turn, residual
-
-
-def _squares_left(
-    solution: npt.NDArray[np.float64],
-    px: npt.NDArray[np.float64],
-    py: npt.NDArray[np.float64],
-    u: npt.NDArray[np.float64],
-    v: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    shift_x, shift_y, grow, turn = solution
-    right, down = u - shift_x - grow * px + turn * py, v - shift_y - turn * px - grow * py
-    return np.asarray(right * right + down * down)
-
-
-def _weighted_fit(
-    px: npt.NDArray[np.float64],
-    py: npt.NDArray[np.float64],
-    u: npt.NDArray[np.float64],
-    v: npt.NDArray[np.float64],
-    w: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """The least-squares solution, by its normal equations: written out, they are nine sums."""
-    n, x, y = w.sum(), w @ px, w @ py
-    square = w @ (px * px + py * py)
-    left = np.array([[n, 0, x, -y], [0, n, y, x], [x, y, square, 0], [-y, x, 0, square]])
-    right = np.array([w @ u, w @ v, w @ (px * u + py * v), w @ (px * v - py * u)])
-    try:
-        solution = np.linalg.solve(left, right)
-    except np.linalg.LinAlgError:
-        solution = np.full(4, np.inf)
-    if np.abs(solution).max() < 1e3:
-        return solution
-    # `lstsq` also solves it where points lie on one spot.
-    return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
-
-
-def _weighted_median(values: npt.NDArray[np.float64], w: npt.NDArray[np.float64]) -> float:
-    half = float(w.sum()) / 2
-    if len(values) > FEW and values.min() >= 0:
-        # By the upper half of their bits as float32 alone, which sort four times as fast; then only those are sorted among which
-        # it lies.
-        coarse = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        order = np.argsort(coarse, kind="stable")
-        total = np.cumsum(w[order])
-        at = coarse[order[min(int(np.searchsorted(total, half)), len(order) - 1)]]
-        half -= float(w[coarse < at].sum())
-        inside = coarse == at
-        values, w = values[inside], w[inside]
-    order = np.argsort(values)
-    total = np.cumsum(w[order])
-    return float(values[order[min(int(np.searchsorted(total, half)), len(order) - 1)]])

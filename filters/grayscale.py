@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -91,6 +92,8 @@ class EarlyGrayscale(Filter[Sample]):
         return Score(math.fsum(levels) / len(levels), ends)
 
 
-def grey_keyframes(sample: Sample) -> list[npt.NDArray[np.uint8]]:
-    """The grey keyframes, uint8 [h, w] each."""
-    return [grey(frame) for frame in sample.keyframes]
+@lru_cache(maxsize=1)
+def grey_keyframes(sample: Sample) -> tuple[npt.NDArray[np.uint8], ...]:
+    """The grey keyframes, uint8 [h, w] each. Those of the sample that was asked for last are remembered, since many filters ask
+    for them one after the other."""
+    return tuple(grey(frame) for frame in sample.keyframes)

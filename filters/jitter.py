@@ -7,8 +7,8 @@ the shake and little of a pan, even of one that speeds up. Each three give |d| /
 along one axis, by which a camera that is thrown to and fro at random leaves its course (a shift is the difference of two such
 errors, so that each axis of d has 12 times their variance, and the length of a vector of two normal errors has the mean
 √(π/2)). Unit: px of a frame whose long side is 960. Range: from 0. Source: this project's own. Protocol:
-`global/15pairs,agreed,second-difference,per0.5s@960/REDUCE`. One value per three pairs that tell how the camera moves, reduced
-by their mean unless set. Cost: 40 ms per clip where `flow` was measured before, which shares its flow fields, else 110 ms.
+`global/15pairs,agreed/16px,second-difference,per0.5s@960/REDUCE`. One value per three pairs that tell how the camera moves,
+reduced by their mean unless set. Cost: 17 ms per clip where `flow` was measured before, which shares its flow fields, else 70 ms.
 
 Accuracy: of takes of a steady camera, shaken by a known course, the score is the one of that course to within a tenth (median;
 the figures are in docs/measured.md). A clip of 15 s holds some 13 such threes: by so few, the standard deviation of a
@@ -28,7 +28,7 @@ from typing import ClassVar
 
 from longtake.filters.base import Filter, MeasureError, Needs, Sample, Score
 from longtake.filters.flow_dis import GAP_SECONDS, LEAST_PAIRS, REPORT_SIDE
-from longtake.filters.global_motion import Fit, global_motion
+from longtake.filters.global_motion import STEP, Fit, global_motion
 
 # Fewer than so many threes of pairs tell nothing: one of them may follow a thing that moves.
 LEAST_TRIPLES = 2
@@ -48,7 +48,7 @@ class Jitter(Filter[Sample]):
 
     @property
     def method(self) -> str:
-        return f"{LEAST_PAIRS}pairs,agreed,second-difference,per{GAP_SECONDS:g}s@{REPORT_SIDE}"
+        return f"{LEAST_PAIRS}pairs,agreed/{STEP}px,second-difference,per{GAP_SECONDS:g}s@{REPORT_SIDE}"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if item.motion is None:

@@ -10,7 +10,7 @@ import skimage.data
 
 from longtake.captioning.descriptors import OWN_SHARE
 from longtake.captioning.motion import STILL, Move, camera_motion
-from longtake.filters.global_motion import fit_similarity
+from longtake.filters.similarities import Points, fit_similarities
 
 Image = npt.NDArray[np.uint8]
 WIDTH, HEIGHT = 640, 360
@@ -121,7 +121,7 @@ def test_the_fit_finds_known_parameters_under_a_third_of_outliers() -> None:
     u = 0.2 + 0.1 * px + 0.05 * py
     v = -0.1 - 0.05 * px + 0.1 * py
     u[:500], v[:500] = rng.normal(-0.6, 0.05, 500), rng.normal(0.5, 0.05, 500)
-    *found, residual = fit_similarity(px, py, u, v, np.ones(1500))
-    assert found == pytest.approx([0.2, -0.1, 0.1, -0.05], abs=2e-3)
-    assert np.all(residual[500:] < 5e-3)
-    assert np.all(residual[:500] > 0.5)
+    found, squares = fit_similarities(Points.at(px, py), u[None], v[None], np.ones((1, 1500)))
+    assert found[0] == pytest.approx([0.2, -0.1, 0.1, -0.05], abs=2e-3)
+    assert np.all(squares[0, 500:] < 5e-3**2)
+    assert np.all(squares[0, :500] > 0.5**2)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.video import probe
 from longtake.filters.base import Image, MeasureError, Probe, Score
-from longtake.filters.blur import SIDE, edge_sharpness, sharpness
+from longtake.filters.blur import SIDE, bends, edge_sharpness, sharpness
 from longtake.filters.registry import build
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.filters.pictures import crop, resized, sample
@@ -37,10 +37,10 @@ def test_sharpness_by_hand_and_by_scipy() -> None:
     spot = np.zeros((360, 640), np.uint8)
     spot[100, 100] = 100
     # The mean of the Laplacian is 0.
-    assert sharpness(spot) == pytest.approx((400**2 + 4 * 100**2) / spot.size, rel=1e-6)
+    assert sharpness(bends(spot)) == pytest.approx((400**2 + 4 * 100**2) / spot.size, rel=1e-6)
     photo = np.asarray(cv2.cvtColor(crop(300, 100, 640, 360), cv2.COLOR_RGB2GRAY), np.uint8)
     inner = ndimage.laplace(photo.astype(np.int32))[1:-1, 1:-1]
-    assert sharpness(photo) == pytest.approx(inner.var(), rel=0.02)  # OpenCV treats the border otherwise.
+    assert sharpness(bends(photo)) == pytest.approx(inner.var(), rel=0.02)  # OpenCV treats the border otherwise.
 
 
 def test_more_blur_is_less_and_size_does_not_matter() -> None:
@@ -59,7 +59,7 @@ def test_the_share_of_blurred_keyframes() -> None:
     photo = crop(0)
     blurred = np.asarray(cv2.GaussianBlur(photo, (0, 0), 3), np.uint8)
     assert score("blurred", photo, blurred, blurred, photo, blurred).value == pytest.approx(0.6)
-    assert build("blurred", {"below": 2.0}).protocol == "edges/bt601@640,top2%<2,keyframes/mean"
+    assert build("blurred", {"below": 2.0}).protocol == "edges/bt601@640linear,top2%<2,keyframes/mean"
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.4, 0.15])
@@ -80,7 +80,7 @@ def test_the_sharpness_of_an_edge_of_known_width(width: float) -> None:
     picture = np.rint(np.tile(line, (360, 1))).astype(np.uint8)
     slope = 1 / np.sqrt(2 * np.pi * (width**2 + 1.5**2))
     peak = 1 / (width**2 * np.sqrt(2 * np.pi * np.e)) if width else 1.0
-    assert edge_sharpness(picture) == pytest.approx(peak / slope, rel=0.2)
+    assert edge_sharpness(bends(picture)) == pytest.approx(peak / slope, rel=0.2)
 
 
 def test_a_picture_without_edges_is_neither_sharp_nor_blurred() -> None:

@@ -85,4 +85,4 @@ def test_the_score_is_the_share_that_has_a_hash() -> None:
     hashes, known = unpack(np.array([score.detail]))
     assert known[0].tolist() == [True] * 4 + [False]
     assert int(hashes[0, 1]) == hash_of(frames[2])
-    assert Phash().protocol == "dct/32x32,8x8>median,flat8/mean"
+    assert Phash().protocol == "dct/halved,32x32,8x8>median,flat8/mean"

@@ -137,7 +137,7 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
     ("flow", {"pairs": "stored"}, "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"),
     ("frozen", {}, "thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean"),
     ("repeats", {}, "thumbs/grid16,within20%,atleast2,for1s/mean"),
-    ("phash", {}, "dct/32x32,8x8>median,flat8/mean"),
+    ("phash", {}, "dct/halved,32x32,8x8>median,flat8/mean"),
     ("copies", {}, "phash/bits<=8,best-first/mean"),
     ("concept", {"clusters": 64}, "kmeans/64,spherical,fit100,seed0/mean"),
     ("nsfw", {}, "laion/ViT-L-14@b8cca3fd,center224+head@905520bb,keyframes/max"),
