@@ -5,40 +5,39 @@ pixels of a frame whose long side is 960, times 0.5 s / (the pair's real gap). U
 "Fast Optical Flow using Dense Inverse Search" (ECCV 2016), in OpenCV; gate ≥ 40 (≥ 50) in Table 4 of the Presto paper
 (arXiv 2412.01316), which uses UniMatch: these are other numbers under another protocol.
 
-Protocol: `dis/fast480,unrefined+phase240,15pairs,per0.5s@960/REDUCE`: at least 15 pairs at the centres of equal parts of the
-clip, an odd number for each keyframe, so that the keyframes and their partners are among them; the last one early enough to
-lie in the clip. Both pictures in grey (luma, full range), reduced to a long side of 480 (never enlarged), preset FAST, and the
-vectors scaled to a long side of 960. One value per pair, in order of time, reduced by their mean unless set; its standard
-error is stored, too. With `pairs: stored` (`keyframe-partner` in the protocol) the stored frames are measured instead, which
-is what networks measure and `longtake calibrate` compares. DIS alone loses translations of a tenth of the width (it starts at
-60 px wide with a few px of reach). So a global shift is first found by phase correlation; where it is at least 40 px and at
-least halves the difference of the two frames, DIS starts from it. The whole frame counts: bars and marks, which stand still,
-lower the mean by their share.
+Protocol: `dis/fast480+phase240,15pairs,per0.5s@960/REDUCE`: at least 15 pairs at the centres of equal parts of the clip, an odd
+number for each keyframe, so that the keyframes and their partners are among them; the last one early enough to lie in the clip.
+Both pictures in grey (luma, full range), reduced to a long side of 480 (never enlarged), preset FAST, and the vectors scaled to a
+long side of 960. One value per pair, in order of time, reduced by their mean unless set; its standard error is stored, too. With
+`pairs: stored` (`keyframe-partner` in the protocol) the stored frames are measured instead, which is what networks measure and
+`longtake calibrate` compares. DIS alone loses translations of a tenth of the width (it starts at 60 px wide with a
+few px of reach). So a global shift is first found by phase correlation; where it is at least 40 px and at least halves
+the difference of the two frames, DIS starts from it. The whole frame counts: bars and marks, which stand still, lower
+the mean by their share.
 
-DIS is run without its variational refinement, which takes three fifths of its time and helps single vectors more than their mean.
-Cost: 2.6 ms per pair of 960×540 on one core, 40 ms per clip.
-Accuracy, value / truth, lowest and highest over five of scikit-image's photographs with noise (σ 2), 960×540:
+Cost: 6 ms per pair of 960×540 on one core, 90 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
+Accuracy, value / truth, lowest and highest over five photographic scenes with noise (σ 2), 960×540:
 
-| motion in the pair | this | refined |
+| motion in the pair | this | MEDIUM at 480, same start |
 |---|---|---|
-| pan 20–80 px | 0.95–1.01 | 0.96–1.01 |
-| pan 120–150 px | 0.94–1.02 | 0.93–1.02 |
-| zoom in 10 % (mean 29 px) | 0.84–0.98 | 0.88–0.98 |
-| zoom in 20 % (mean 58 px) | 0.65–0.93 | 0.72–0.94 |
+| pan 20–80 px | 0.99–1.00 | 0.99–1.01 |
+| pan 120–150 px | 1.00–1.02 | 0.99–1.01 |
+| zoom in 10 % (mean 29 px) | 0.85–1.00 | 0.94–0.99 |
+| zoom in 20 % (mean 59 px) | 0.50–0.96 | 0.58–0.97 |
 
-On real film (111 pairs of 38 clips on which RAFT small finds 5 px or more, 2026-11-26), against RAFT on the same pairs, median
-and quartiles:
+On real film (107 pairs of 49 clips on which RAFT small finds 5 px or more, 2026-11-25), DIS / RAFT on the same pairs, median and
+quartiles:
 
-| motion in the pair | pairs | this / RAFT small | refined / RAFT small |
-|---|---|---|---|
-| one shift of most of the picture | 35 | 1.00 (0.95–1.07) | 1.00 (0.94–1.08) |
-| things that move, or depth | 51 | 1.02 (0.65–1.70) | 0.98 (0.60–1.30) |
-| zoom or turn | 25 | 0.95 (0.62–1.14) | 0.96 (0.54–1.04) |
-| any, 80 px and more | 21 | 0.91 (0.62–0.99) | 0.90 (0.57–0.97) |
+| motion in the pair | pairs | DIS / RAFT small |
+|---|---|---|
+| one shift of most of the picture | 33 | 0.99 (0.93–1.05) |
+| things that move, or depth | 49 | 1.00 (0.63–1.30) |
+| zoom or turn | 25 | 0.96 (0.54–1.04) |
+| any, 80 px and more | 21 | 0.90 (0.57–0.97) |
 
-So there is no one factor between the two. But what moves far, and zooms, reads low, and that is what gates let through: of 49
-clips, `>= 32` on this scale decides 48 as RAFT's `>= 40` does, and `>= 40` 48 as RAFT's `>= 50`, refined or not; with the same
-numbers on both scales it is 47 and 46. Hence the gates of the recipe `embedded`, four fifths of the paper's.
+So there is no one factor between the two. But what moves far, and zooms, reads low, and that is what gates let through: of the 49
+clips, `>= 32` on this scale decides 48 as RAFT's `>= 40` does, and `>= 40` 48 as RAFT's `>= 50`; with the same numbers on both
+scales it is 47 and 47. Hence the gates of the recipe `embedded`, four fifths of the paper's.
 
 Without the start, FAST at 960 loses pans of 120 px on smooth scenes (down to 0.26 of the truth).
 
@@ -67,7 +66,7 @@ COARSE_SIDE = 240  # Px. The global shift is sought on frames of this long side.
 REPORT_SIDE = 960  # Px. The score is given in pixels of a frame with this long side.
 GAP_SECONDS = 0.5
 # Pairs of a clip, at least. Against pairs at every quarter of a second, the score from 5 pairs is 24 % off (root mean
-# square over 56 real clips that move, 2026-11-25), from 15 pairs 9.5 %; every further pair costs 2.6 ms.
+# square over 56 real clips that move, 2026-11-25), from 15 pairs 9.5 %; every further pair costs 6 ms.
 LEAST_PAIRS = 15
 MIN_SIDE = 32  # Px. DIS needs a few patches of 8 px; on a smaller frame it refuses or invents.
 FAR = 40 / REPORT_SIDE  # Share of the long side. DIS finds nearer shifts by itself.
@@ -75,8 +74,7 @@ FITS = 0.5  # Share of the difference. A true shift leaves less of it; false shi
 
 
 def flow_field(a: Image, b: Image) -> Flow:
-    """Dense flow from `a` to `b`: float32 [h, w, 2], (right, down) in pixels of the images as given. It is refined, which the
-    flow of the score is not.
+    """Dense flow from `a` to `b`: float32 [h, w, 2], (right, down) in pixels of the images as given.
 
     a, b: uint8 [h, w, 3] RGB or [h, w] grey, of one size, each side at least 32 px. What is at (x, y) in `a` is at
     (x + u, y + v) in `b`. Raises MeasureError for other sizes.
@@ -84,14 +82,14 @@ def flow_field(a: Image, b: Image) -> Flow:
     import cv2
 
     height, width = a.shape[:2]
-    small = _work_flow(a, b, refined=True)
+    small = _work_flow(a, b)
     # A flow that has the size already is returned as it is.
     flow: Flow = np.asarray(cv2.resize(small, (width, height)), dtype=np.float32)
     return flow * np.array([width / small.shape[1], height / small.shape[0]], np.float32)
 
 
-def _work_flow(a: Image, b: Image, refined: bool = False) -> Flow:
-    """The flow at WORK_SIDE, in pixels of that size. refined: each vector is to be near the truth, and not only their mean."""
+def _work_flow(a: Image, b: Image) -> Flow:
+    """The flow at WORK_SIDE, in pixels of that size."""
     import cv2
 
     if a.shape != b.shape:
@@ -103,9 +101,6 @@ def _work_flow(a: Image, b: Image, refined: bool = False) -> Flow:
         return np.zeros((*first.shape, 2), np.float32)
     # A new object each time: DIS keeps a start it was given once, and uses it in later calls that give none.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    if not refined:
-        # It takes three fifths of the time, and the mean is as near to the truth without it.
-        dis.setVariationalRefinementIterations(0)
     shift = _far_shift(first, second)
     start: Any = None if shift is None else np.full((*first.shape, 2), shift, dtype=np.float32)
     return np.asarray(dis.calc(first, second, start), dtype=np.float32)
@@ -186,7 +181,7 @@ class FlowDis(Filter[Sample]):
     backend: ClassVar[str] = "dis"
     unit: ClassVar[str] = "px per 0.5 s at 960"
     needs: ClassVar[Needs] = Needs.SAMPLE
-    cost: ClassVar[float] = 40.0
+    cost: ClassVar[float] = 90.0
     samples_time: ClassVar[bool] = True
     settings_model: ClassVar[type[FilterSettings]] = FlowDisSettings
 
@@ -195,7 +190,7 @@ class FlowDis(Filter[Sample]):
     @property
     def method(self) -> str:
         pairs = f"{LEAST_PAIRS}pairs" if self.settings.pairs == "spread" else "keyframe-partner"
-        return f"fast{WORK_SIDE},unrefined+phase{COARSE_SIDE},{pairs},per{GAP_SECONDS:g}s@{REPORT_SIDE}"
+        return f"fast{WORK_SIDE}+phase{COARSE_SIDE},{pairs},per{GAP_SECONDS:g}s@{REPORT_SIDE}"
 
     @property
     def on_stored(self) -> FlowDis:

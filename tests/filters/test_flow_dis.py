@@ -15,13 +15,6 @@ def stored() -> FlowDis:
     return FlowDis(pairs="stored")
 
 
-def scored(a: Image, b: Image) -> float:
-    """The score of one pair, half a second apart."""
-    (score,) = stored().measure([sample([a, b])])
-    assert isinstance(score, Score)
-    return score.value
-
-
 def stars() -> Image:
     """The hardest for DIS: small bright points, alike everywhere."""
     return resized(photograph("hubble_deep_field"), 1260, 1099)
@@ -38,7 +31,6 @@ def test_known_pans(scene: str, right: int, down: int) -> None:
     assert flow.shape == (HEIGHT, WIDTH, 2)
     assert flow.dtype == np.float32
     assert mean_length(flow) == pytest.approx(np.hypot(right, down), rel=0.05)
-    assert scored(a, b) == pytest.approx(np.hypot(right, down), rel=0.05)
     assert np.median(flow[..., 0]) == pytest.approx(right, abs=1)
     assert np.median(flow[..., 1]) == pytest.approx(down, abs=1)
 
@@ -50,14 +42,12 @@ def test_known_zoom() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     expected = 0.08 * np.hypot(x - WIDTH / 2, y - HEIGHT / 2).mean()
     assert mean_length(flow_field(picture, zoomed)) == pytest.approx(expected, rel=0.07)
-    assert scored(picture, zoomed) == pytest.approx(expected, rel=0.09)
 
 
 def test_nothing_moves() -> None:
     photo = crop(0)
     assert mean_length(flow_field(photo, photo)) == 0.0
     assert mean_length(flow_field(photo, noisy(photo, 2, 3))) < 1.0
-    assert scored(photo, noisy(photo, 2, 3)) < 1.0
 
 
 def test_an_earlier_pair_leaves_no_trace() -> None:
@@ -105,8 +95,8 @@ def test_pairs_of_the_pass() -> None:
     (error,) = FlowDis().measure([still])
     assert isinstance(error, MeasureError)
     assert "pairs: stored" in str(error)
-    assert FlowDis().protocol == "dis/fast480,unrefined+phase240,15pairs,per0.5s@960/mean"
-    assert FlowDis().on_stored.protocol == "dis/fast480,unrefined+phase240,keyframe-partner,per0.5s@960/mean"
+    assert FlowDis().protocol == "dis/fast480+phase240,15pairs,per0.5s@960/mean"
+    assert FlowDis().on_stored.protocol == "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"
 
 
 def test_a_tall_frame() -> None:

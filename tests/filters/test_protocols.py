@@ -133,8 +133,8 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
         {"backend": "laion-v1", "clip": "ViT-B-16", "crop": "pad", "reduce": "min"},
         "laion-v1/ViT-B-16@5806e77c+head@8ad3923d,pad224,keyframes/min",
     ),
-    ("flow", {}, "dis/fast480,unrefined+phase240,15pairs,per0.5s@960/mean"),
-    ("flow", {"pairs": "stored"}, "dis/fast480,unrefined+phase240,keyframe-partner,per0.5s@960/mean"),
+    ("flow", {}, "dis/fast480+phase240,15pairs,per0.5s@960/mean"),
+    ("flow", {"pairs": "stored"}, "dis/fast480+phase240,keyframe-partner,per0.5s@960/mean"),
     ("frozen", {}, "thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean"),
     ("repeats", {}, "thumbs/grid16,within20%,atleast2,for1s/mean"),
     ("phash", {}, "dct/halved,32x32,8x8>median,flat8/mean"),
@@ -171,7 +171,7 @@ def test_a_raised_version_makes_another_protocol(monkeypatch: pytest.MonkeyPatch
     class Mended(FlowDis):
         version: ClassVar[int] = 2
 
-    assert Mended().protocol == "dis/fast480,unrefined+phase240,15pairs,per0.5s@960,v2/mean"
+    assert Mended().protocol == "dis/fast480+phase240,15pairs,per0.5s@960,v2/mean"
     recipe = load_recipe("embedded")
     assert recipe.clip_protocol == "624cbffb26faca3c"
     monkeypatch.setattr(recipes, "SAMPLE_VERSION", 99)
