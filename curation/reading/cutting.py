@@ -204,8 +204,8 @@ def _open_span(
 
 
 def _source_fps(video: OpenVideo) -> Fraction:
-    rate = video.stream.average_rate or video.stream.guessed_rate
-    return rate if rate and 1 <= rate <= 240 else Fraction(UNKNOWN_FPS)
+    fps = probe(video).fps
+    return Fraction(fps).limit_denominator(1001) if 1 <= fps <= 240 else Fraction(UNKNOWN_FPS)
 
 
 def _go_to(video: OpenVideo, start: float, lead: float | None) -> bool:
@@ -345,11 +345,11 @@ def _encode_span(
 
 def _require_whole(span: _Span, start: float, count: int, step: float) -> None:
     """Raises VideoError if the first or last frame had to stand for a time that the video does not have."""
-    slack = max(1 / float(span.source_fps), step) + _TIE
-    if not span.earlier and span.first > start + slack:
+    frame = 1 / float(span.source_fps)
+    if not span.earlier and span.first > start + max(frame, step) + _TIE:
         raise VideoError("too_short", f"the span begins at {start:.3f} s, but the video only at {span.first:.3f} s")
-    needed = start + (count - 0.5) * step - _TIE
-    if span.ended and span.stop < needed:
+    # The scan takes the last frame of a film to be shown as long as they are on average.
+    if span.ended and span.stop < start + count * step - max(frame, step / 2) - _TIE:
         reason = f"the video ends at {span.stop:.3f} s, {start + count * step:.3f} s would be needed"
         raise VideoError("too_short", reason)
 

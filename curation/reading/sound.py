@@ -25,6 +25,7 @@ from longtake.curation.access import Source
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.timeline import Recording, Timeline, recording_of
+from longtake.curation.reading.video import probe
 from longtake.filters.base import SoundSeen
 from longtake.filters.loudness import Meter
 
@@ -215,8 +216,7 @@ class _Reading:
 
     def _packets(self) -> Iterator[av.Packet[av.audio.stream.AudioStream]]:
         """The packets of sound of a file whose clock starts anew, from its beginning on, with times that go on."""
-        fps = self.video.stream.average_rate or self.video.stream.guessed_rate
-        timeline, now = Timeline(self.video, float(fps) if fps else math.nan), self.parts[0].first
+        timeline, now = Timeline(self.video, probe(self.video).fps), self.parts[0].first
         for packet in self.video.container.demux(self.video.stream, self.stream):
             if packet.stream.index == self.video.stream.index:
                 if packet.dts is not None and packet.size:

@@ -129,8 +129,10 @@ def probe(video: OpenVideo) -> VideoInfo:
     width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate or stream.guessed_rate
     if container.format.name == "avi" and duration:
-        # The index of an AVI file counts places for frames, many of which may be empty.
-        rate = sum(entry.size > 0 for entry in stream.index_entries) / duration or rate
+        # The index of an AVI file counts places for frames, many of which may be empty. Those behind the last frame are missing.
+        count, guessed = sum(entry.size > 0 for entry in stream.index_entries), stream.guessed_rate
+        whole = guessed is not None and abs(count - guessed * duration) <= 1
+        rate = guessed if whole else count / duration or rate
     if container.format.flags & _NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate

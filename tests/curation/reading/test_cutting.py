@@ -25,6 +25,8 @@ from hypothesis import strategies as st
 from longtake.curation.errors import VideoError
 from longtake.curation.reading import cutting
 from longtake.curation.reading.cutting import EncodedClip, EncodeSettings, cut_clip, nearest_in_time
+from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.recipe import parse_recipe
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
 BITS = 10
@@ -55,6 +57,14 @@ def number_of(image: Picture) -> int:
     bars = [image[height // 4, round((bit + 0.5) * width / BITS)].mean() for bit in range(BITS)]
     assert all(b < 60 or b > 195 for b in bars), bars
     return sum(1 << bit for bit, bar in enumerate(bars) if bar > 127)
+
+
+WHOLE_FILM = {
+    "name": "whole",
+    "splitting": {"detector": "none", "min_seconds": 1, "window_seconds": 60},
+    "filters": {"width": {}},
+    "tiers": {"all": {"width": ">= 1"}},
+}
 
 
 def make(
@@ -367,6 +377,21 @@ def test_a_span_that_cannot_give_its_frames(film24: Path, tmp_path: Path, start:
         cut_clip(str(film24), start, end, tmp_path / "clip.mp4", replace(FAST, frames=60))
     assert caught.value.kind == "too_short"
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("fps", [None, 30.0, 24.0])
+@pytest.mark.parametrize("slow", range(4))
+def test_the_last_clip_of_a_film_goes_as_far_as_the_scan_says(tmp_path: Path, fps: float | None, slow: int) -> None:
+    """Its last frame is shown for a shorter time than the others, and the scan takes it to be as long as they are on average."""
+    gaps = [0.5] * (slow + 1) + [1 / 60] * 30
+    times = [round(t * 12000) / 12000 for t in np.cumsum([0.0, *gaps])]
+    source = make(tmp_path / "source.mp4", times)
+    how = parse_recipe(WHOLE_FILM, source="test")
+    (clip,) = scan_video(str(source), how, lambda span, sample: None).clips
+    made = cut_clip(str(source), clip.span.start, clip.span.end, tmp_path / "clip.mp4", replace(FAST, fps=fps))
+    assert made.frames == round(clip.span.seconds * made.fps)
+    if fps:  # At an odd rate a frame may be the second nearest, by less than a millisecond.
+        assert numbers(tmp_path / "clip.mp4") == nearest(times, 0.0, clip.span.end, fps, made.frames)
 
 
 def test_half_a_frame_may_be_missing(film24: Path, tmp_path: Path) -> None:

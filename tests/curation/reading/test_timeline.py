@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
     path = film(tmp_path / "film.avi")
     cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+def test_such_an_avi_whole_and_at_its_own_rate(tmp_path: Path) -> None:
+    """Half of the places in its index are empty: 50 a second, of which 25 hold a frame."""
+    path = make(tmp_path / "film.avi", steady(25, 75), rate=50, base=Fraction(1, 50), options=REORDERED)
+    clip = cut_clip(str(path), 0.0, 3.0, tmp_path / "clip.mp4", replace(TWENTY, fps=None, frames=None))
+    assert clip.fps == 25
+    assert numbers(tmp_path / "clip.mp4") == list(range(75))
 
 
 @pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
