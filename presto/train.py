@@ -30,6 +30,7 @@ from longtake.presto import checkpoint
 from longtake.presto.adapter import adapt
 from longtake.presto.average import Average
 from longtake.presto.batches import Batch, Reader, StepBatches, loader
+from longtake.presto.compiling import compile_blocks
 from longtake.presto.config import changes, parse_config
 from longtake.presto.dataset import write_ledger
 from longtake.presto.errors import PrestoError
@@ -121,8 +122,7 @@ class Trainer:
         if self.config.activation_checkpointing:
             recompute(model, "selective" if self.config.activation_checkpointing == "selective" else "all")
         if self.config.compile:
-            for block in model.transformer_blocks:
-                block.compile()
+            compile_blocks(model)
         if self.ranks.sharers is not None:
             share_tokens(model, self.ranks.sharers)
         shard(model, self.ranks, precision)
@@ -267,7 +267,7 @@ class Trainer:
             torch._foreach_mul_([local(p.grad) for p in self.model.parameters() if p.grad is not None], factor)
         norm = clip_gradients(self.model, config.optimizer.clip, found)
         if not math.isfinite(norm):
-            # A compiled step failed so on a GPU where the same step trains without compiling (docs/measured.md).
+            # A compiler's fault ended a step so once, which trained without compiling (longtake.presto.compiling).
             first = "set compile to false first; then " if config.compile else ""
             raise PrestoError(
                 f"step {self.step}: the gradient is not finite (clips {', '.join(clip_ids)} among others). The last "

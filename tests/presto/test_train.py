@@ -300,7 +300,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_says_what_to_try(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
 ) -> None:
     """Weights that a rate of 1e30 made: the norm of the gradient overflows. The blocks are not really compiled here."""
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: None)
     settings = config(optimizer={"rate": 1e30, "clip": 1e9}, steps=4, compile=compiled)
     with pytest.raises(PrestoError, match="the gradient is not finite") as failed:
         fit(Run(settings, model, data, tmp_path / "run"))
