@@ -32,9 +32,8 @@ EDGE = 8.0  # Levels per px of an edge.
 COVERED = 0.95  # Share of a card's sides that must lie on straight lines of the difference.
 CARD = 0.02  # Share of the frame: the smallest card whose rim is so faint.
 DIFFERS_AT_ALL = 8  # DIFFERS within a card of the ground's own lightness, and beyond its sides.
-OWN = (
-    0.9  # Share of a card that must differ so. Of a person before a wall 0.58 does, within lines that look like sides.
-)
+# Share of a card that must differ so. A person before a wall has lines that look like sides, but within them 0.58 differs.
+OWN = 0.9
 QUIET = 0.25  # Share of the strip beyond each of its sides that must not.
 INNER = 3  # Sides of a card that must lie within the frame.
 BEYOND = slice(1, 4)  # Px from a side to the strip beyond it.
@@ -89,7 +88,7 @@ def _cards(frame: Image, usual: Image) -> Mask:
 
     difference = np.clip((frame.astype(np.int16) - usual) // 2 + 128, 0, 255).astype(np.uint8)
     fields = gradients([difference[..., channel] for channel in range(3)])
-    # Of each pixel the channel in which the difference has the strongest edge.
+    # At each pixel, the channel in which the difference has the strongest edge.
     strongest = np.abs(fields).argmax(axis=0)
     found = panels(seam_maps(np.take_along_axis(fields, strongest[None], axis=0)))  # The best covered first.
     differs = cv2.absdiff(frame, usual).max(axis=2) > DIFFERS_AT_ALL
