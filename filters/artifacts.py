@@ -44,8 +44,10 @@ look still, and are then not known; subtitles are missed where they do not stay 
 are not counted; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts
 unless it leans; of a scene that stands still, a picture in it that stays from the first frame to the last is not seen, nor is a
 joint of two pictures that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a
-pop-up; drawings that move with the scene are not seen; a light border above alone is taken for a sky unless the scene goes up
-and down.
+pop-up, and a card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene,
+pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where
+nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes
+up and down.
 """
 
 from __future__ import annotations
