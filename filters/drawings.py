@@ -317,7 +317,7 @@ def _is_tint(across: Field) -> bool:
     if shares[best] < TINT - 1e-3 or explained < EXPLAINS or fits[best] < FITS:
         return False
     luma = np.stack([outside[:, 0], inside[:, 0]])
-    return bool(luma.std(axis=1).min() > 0 and np.corrcoef(luma)[0, 1] >= FOLLOWS)
+    return bool(luma.std(axis=1).min() > 0 and np.corrcoef(luma[0], luma[1])[0, 1] >= FOLLOWS)
 
 
 def _is_light_without_colour(colours: Field) -> bool:
