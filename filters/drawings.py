@@ -63,9 +63,8 @@ OWN = 0.2  # Share of a colour's areas that must have such outlines.
 # Area in a frame, in the mean, as a share of all that is taken in any frame: from it on an area stands still.
 STAYS = 0.8
 TINT = 0.3  # Least share of the ground that shows through a tint.
-EXPLAINS = (
-    0.22  # Share of the difference between an area and one colour that the ground must explain. A red sculpture: 0.18.
-)
+# Share of the difference between an area and one colour that the ground must explain. Of a real red sculpture it is 0.18.
+EXPLAINS = 0.22
 FAIRLY_CRISP = 0.8  # CRISP, in the mean of all areas, where the ground is the evidence.
 FOLLOWS = 0.5  # Correlation of the luma on both sides of the outline.
 FITS = 0.3  # Share of the outline that the tint must explain to within NEAR.
