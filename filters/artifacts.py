@@ -10,7 +10,9 @@ Formula: area of the union / area of the frame, per keyframe, of
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, each with the plate of one colour
-  on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is not counted.
+  on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is not counted;
+- **drawings** (backend `rapidocr` only), see `longtake.filters.drawings`: painted lanes, tinted masks, arrows and filled shapes
+  that move with the scene, by their crisp outline and a colour that light does not change.
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
 picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
@@ -31,7 +33,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.3+marks480.3/max`; `rapidocr/` the same, `+overlay.3,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.3+marks480.3/max`; `rapidocr/` the same, `+overlay.4,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -42,8 +44,10 @@ look still, and are then not known; subtitles are missed where they do not stay 
 are not counted; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts
 unless it leans; of a scene that stands still, a picture in it that stays from the first frame to the last is not seen, nor is a
 joint of two pictures that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a
-pop-up; drawings that move with the scene are not seen; a light border above alone is taken for a sky unless the scene goes up
-and down.
+pop-up, and a card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene,
+pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where
+nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes
+up and down.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ import numpy as np
 from pydantic import Field
 
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, seen
 from longtake.filters.overlaid_text import Judged, filled, judged
@@ -65,9 +70,9 @@ from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
 # A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
-# end of METHOD; one in overlaid_text.py, plates.py or pop_ups.py raises that of TEXT_METHOD.
+# end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.3+marks480.3"
-TEXT_METHOD = "overlay.3"
+TEXT_METHOD = "overlay.4"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -162,13 +167,14 @@ class Artifacts(Filter[Sample]):
             return error
 
     def _united(self, item: Sample, found: Seen, text: Sequence[Judged]) -> Score:
-        """The union of marks, pop-ups, and text with its plates, keyframe by keyframe."""
+        """The union of marks, drawings, pop-ups, and text with its plates, keyframe by keyframe."""
         counted = [lines.overlaid for lines in text]
         if self.settings.not_known == "text":
             counted = [np.concatenate([lines.overlaid, lines.unknown]) for lines in text]
-        under = [found.mask] * len(counted)
+        under = [found.mask | mask for mask in drawn(item.keyframes, item.partners, found)]
         if not found.known:
-            under = [found.mask | mask for mask in pop_ups(item.keyframes, item.partners)]
+            pops = pop_ups(item.keyframes, item.partners)
+            under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
         plates = [on_plates(*pair) for pair in zip(item.keyframes, counted, strict=True)]
         pairs = zip(under, plates, strict=True)
         detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)

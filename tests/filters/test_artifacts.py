@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.3+marks480.3+overlay.3,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.3+marks480.3+overlay.4,")
 
 
 def test_no_boxes_are_kept_where_none_were_found() -> None:

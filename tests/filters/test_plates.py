@@ -68,6 +68,31 @@ def test_a_picture_that_pops_up_in_a_tripod_shot_counts_where_it_is_shown() -> N
     assert found[1] == pytest.approx(130 * 90 / (WIDTH * HEIGHT), abs=0.006)
 
 
+@pytest.mark.parametrize("lightness", [16, -16])
+def test_a_card_whose_rim_is_faint_in_parts_counts_whole(lightness: int) -> None:
+    """Half of it lies on a table of nearly its own lightness, and half on what is darker."""
+    frames, (rows, columns) = tripod(), (slice(100, 190), slice(250, 380))
+    for frame in frames:
+        frame[140:] = np.clip(frame[140:] // 16 + 200, 0, 255)
+    colour = np.median(frames[0][rows.stop - 40 : rows.stop, columns].reshape(-1, 3), axis=0) + lightness
+    for i in (1, 6):
+        frames[i][rows, columns] = colour
+    found = masks([as_jpeg(frame, 92) for frame in frames])
+    assert [value > 0 for value in found] == [False, True, False, False, False]
+    assert found[1] == pytest.approx(130 * 90 / (WIDTH * HEIGHT), abs=0.006)
+
+
+def test_a_person_before_a_wall_is_no_card() -> None:
+    """Lines between clothes look like the sides of a card; much of what is within has the wall's own colour."""
+    frames = [noisy(np.full((HEIGHT, WIDTH, 3), 190, np.uint8), 1.5, i) for i in range(10)]
+    for i, frame in enumerate(frames):
+        left = 60 + 30 * i
+        frame[60:150, left : left + 30] = (90, 90, 95)
+        frame[150:, left + 4 : left + 26] = (40, 45, 70)
+        cv2.circle(frame, (left + 15, 45), 18, (200, 150, 130), -1)
+    assert masks([as_jpeg(frame) for frame in frames]) == [0.0] * 5
+
+
 def test_what_moves_in_a_tripod_shot_does_not_pop_up() -> None:
     frames = tripod()
     for i, frame in enumerate(frames):
