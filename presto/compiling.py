@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-# torch 2.11 computes sums over the tokens of a block wrong where it fuses them with sums over the channels: the gradients of the
+# A fusion of sums over the tokens of a block with sums over its channels, which torch 2.11 computes wrong: the gradients of the
 # scales and shifts are then off by more than they are long, or not finite, with any kind of attention, recomputed or not, sharded
-# or not (measured on an H100; docs/measured.md). Without the fusion they are right.
+# or not (measured on an H100; docs/measured.md).
 FUSED_WRONG = "triton.mix_order_reduction"
 
 

@@ -19,4 +19,4 @@ def test_the_fusion_that_computes_wrong_is_switched_off(monkeypatch: pytest.Monk
     compile_blocks(model)
     known = FUSED_WRONG in torch._inductor.list_options()
     assert asked == [{FUSED_WRONG: False} if known else {}] * len(model.transformer_blocks)
-    torch.compile(lambda x: x, options=asked[0])  # An option that is not known raises here.
+    torch.compile(lambda x: x, options=asked[0])  # It refuses an option that it does not know.
