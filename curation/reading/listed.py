@@ -49,6 +49,13 @@ def require_sound(count: DecodeCount, limit: float) -> None:
         raise VideoError("too_short", "a single frame")
 
 
+def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
+    """Set the error of a clip in which something does not decode: an export would refuse it, after all else was paid for."""
+    if clip.error is None and (time := count.damage_within(clip.span.start, clip.span.end)) is not None:
+        clip.error = RowError("corrupt", f"something of the clip does not decode, at {time:.3f} s of the film")
+        clip.has_frames = False
+
+
 def sample_of(
     clip: ClipScan,
     frames: Sequence[tuple[float, av.VideoFrame]],
@@ -160,6 +167,7 @@ class ListedPass:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
+            require_undamaged(clip, self.count)
         return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds, self.whole)
 
     def _first(self, frame: av.VideoFrame) -> bool:

@@ -18,7 +18,7 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import ListedPass, require_sound, sample_of
+from longtake.curation.reading.listed import ListedPass, require_sound, require_undamaged, sample_of
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -150,10 +150,13 @@ def require_all(info: VideoInfo, end: float) -> None:
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
 
 
-def settle(clips: Sequence[ClipScan], info: VideoInfo, judge: Judge, none_long_enough: bool) -> None:
+def settle(
+    clips: Sequence[ClipScan], info: VideoInfo, judge: Judge, count: DecodeCount, none_long_enough: bool
+) -> None:
     """Set what depends on the whole film: its rate and length are known now."""
     for clip in clips:
         clip.scores |= judge.probe_scores(clip.seen(info), clip.span, clip.certainty)
+        require_undamaged(clip, count)
         if none_long_enough and not judge.rejects(info, clip.span):
             least = judge.recipe.splitting.min_seconds
             clip.error, clip.has_frames = too_short(clip.span.seconds, least), False
@@ -261,7 +264,7 @@ class Pass:
             clip, sample, seen = self.longest_short or (self._new_clip(Span(0.0, end)), None, [])
             self._add(clip, sample, seen)
         self.info = replace(self.info, fps=fps, duration=end)
-        settle(self.clips, self.info, self.judge, self.none_long_enough)
+        settle(self.clips, self.info, self.judge, self.count, self.none_long_enough)
 
     def _enough(self, last: float) -> bool:
         """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,

@@ -262,7 +262,7 @@ def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
             chosen.hand_over_short(judge)
         clips = [clip]
     info = replace(info, fps=counted_fps(info, count), duration=end)
-    settle(clips, info, judge, none_long_enough)
+    settle(clips, info, judge, count, none_long_enough)
     return VideoScan(
         info,
         clips,
@@ -291,6 +291,7 @@ def _summed(counts: Sequence[DecodeCount]) -> DecodeCount:
         for name in ("packets", "frames", "damaged", "disordered", "restarts", "passed_over"):
             setattr(total, name, getattr(total, name) + getattr(one, name))
         total.fault = total.fault or one.fault
+        total.damages += one.damages
         total.last = max(total.last, one.last)
         one.rate.finish()
         total.rate.count += one.rate.count

@@ -30,6 +30,9 @@ _TIMELESS = (
 )
 
 
+MOST_DAMAGES = 10_000  # A film with more of them is not read to its end.
+
+
 _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 
 
@@ -82,9 +85,10 @@ class DecodedFrame:
 
 @dataclass(slots=True)
 class DecodeCount:
-    """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first),
-    frames of a time that had passed, times that the clock started anew, packets at the end that were read and not decoded
-    (passed_over), the greatest time of a packet. digest: takes in what all packets hold, where somebody wants to know it."""
+    """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first;
+    damages: when they were, seconds, at most MOST_DAMAGES), frames of a time that had passed, times that the clock started anew,
+    packets at the end that were read and not decoded (passed_over), the greatest time of a packet. digest: takes in what all
+    packets hold, where somebody wants to know it."""
 
     packets: int = 0
     frames: int = 0
@@ -94,6 +98,7 @@ class DecodeCount:
     restarts: int = 0
     passed_over: int = 0
     last: float = -math.inf
+    damages: list[float] = field(default_factory=list)
     rate: Rate = field(default_factory=Rate)
     digest: Any = None
 
@@ -112,6 +117,12 @@ class DecodeCount:
         if not self.damaged:
             self.fault = f"{what} at {time:.3f} s" if math.isfinite(time) else what
         self.damaged += 1
+        if len(self.damages) < MOST_DAMAGES and math.isfinite(time):
+            self.damages.append(time)
+
+    def damage_within(self, start: float, end: float) -> float | None:
+        """When the first damage in [start, end) was, seconds; None: there is none."""
+        return min((time for time in self.damages if start <= time < end), default=None)
 
 
 def probe(video: OpenVideo) -> VideoInfo:
@@ -299,7 +310,7 @@ def _decoded(
                 error, av.error.InvalidDataError | av.error.ArgumentError
             ):
                 return
-            if count.damaged > 10_000:
+            if count.damaged > MOST_DAMAGES:
                 return
             continue
         for frame in frames:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import scan_video as module
+from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.listed import ListedPass
 from longtake.curation.reading.opening import open_video
@@ -774,3 +776,36 @@ def test_the_rate_of_a_film_whose_clips_end_early_is_its_own(tmp_path: Path, b_f
         container.mux(stream.encode(None))
     result = scanned(path, all_scores=True, spans=[Span(0, 2)])
     assert result.scan.info.fps == pytest.approx(24.0)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_clip_in_which_something_does_not_decode_is_an_error_of_its_own(tmp_path: Path, listed: bool) -> None:
+    """The export refuses it, so that nothing more is paid for it; the film's other clips go on."""
+    path = tmp_path / "damaged.mp4"
+    film(path, pan("table", (2, 0), (100, 60), SMALL, 96), Encoding(size=SMALL, gop=12))
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[30:34]:  # From 1.25 s on.
+        assert packet.pos is not None
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    path.write_bytes(data)
+    how = parse_recipe(
+        {
+            "name": "damaged",
+            "splitting": {"detector": "none", "min_seconds": 1, "window_seconds": 1},
+            "scan": {"max_corrupt": 0.1},
+            "filters": {"width": {}},
+            "tiers": {"all": {"width": ">= 1"}},
+        },
+        source="test",
+    )
+    spans = [Span(float(k), float(k + 1)) for k in range(4)] if listed else []
+    clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
+    assert [clip.error.kind if clip.error else None for clip in clips] == [None, "corrupt", None, None]
+    assert [clip.has_frames for clip in clips] == [True, False, True, True]
+    settings = EncodeSettings(fps=None, frames=None, preset="ultrafast")
+    for clip in clips:
+        with pytest.raises(VideoError) if clip.error else nullcontext() as caught:
+            cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", settings)
+        assert caught is None or caught.value.kind == "corrupt"
