@@ -151,8 +151,8 @@ class ListedPass:
         """Read, measure, and hand samples over in the order in which clips are complete. Raises VideoError."""
         started, ended = False, False
         while self.moments and not ended:
-            ended = True
-            for decoded in self._from(max(self.moments[0].time, 0.0)):
+            ended, sought = True, self.moments[0].time
+            for decoded in self._from(max(sought, 0.0)):
                 if not started:
                     started = True
                     if not self._first(decoded.frame):
@@ -160,7 +160,8 @@ class ListedPass:
                         clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in spans]
                         return VideoScan(self.info, clips, [], self.count, whole=self.whole)
                 self._push(decoded)
-                if not self.moments or self.moments[0].time - decoded.time > SKIP:
+                # A keyframe may lie farther back than SKIP. To seek the same moment again would lead there once more.
+                if not self.moments or self.moments[0].time > max(sought, decoded.time + SKIP):
                     ended = False
                     break
         self._end()

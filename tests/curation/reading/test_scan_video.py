@@ -809,3 +809,23 @@ def test_a_clip_in_which_something_does_not_decode_is_an_error_of_its_own(tmp_pa
         with pytest.raises(VideoError) if clip.error else nullcontext() as caught:
             cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", settings)
         assert caught is None or caught.value.kind == "corrupt"
+
+
+def test_clips_of_a_list_far_behind_the_only_keyframe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seek leads to the beginning of the film: what lies between is decoded, and not sought again and again."""
+    path = tmp_path / "one_keyframe.mp4"
+    film(path, pan("table", (1, 0), (100, 60), SMALL, 24 * 34), Encoding(size=SMALL, gop=10_000))
+    sought: list[float] = []
+    seek = ListedPass._seek
+
+    def counted(self: ListedPass, seconds: float) -> bool:
+        sought.append(seconds)
+        assert len(sought) < 10
+        return seek(self, seconds)
+
+    monkeypatch.setattr(ListedPass, "_seek", counted)
+    how = parse_recipe({"name": "far", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    spans = [Span(0.0, 2.0), Span(20.0, 22.0), Span(31.0, 33.0)]
+    clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
+    assert [(clip.span, clip.error, clip.has_frames) for clip in clips] == [(span, None, True) for span in spans]
+    assert sought
