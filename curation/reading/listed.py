@@ -52,7 +52,9 @@ def require_sound(count: DecodeCount, limit: float) -> None:
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
     """Set the error of a clip in which something does not decode: an export would refuse it, after all else was paid for."""
     if clip.error is None and (time := count.damage_within(clip.span.start, clip.span.end)) is not None:
-        clip.error = RowError("corrupt", f"something of the clip does not decode, at {time:.3f} s of the film")
+        clip.error = RowError(
+            "corrupt", f"something of it does not decode, at {time:.3f} s of the film: it could not be exported"
+        )
         clip.has_frames = False
 
 
