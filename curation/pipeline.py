@@ -139,7 +139,10 @@ def run(
                 if tell := getattr(watcher, "inputs", None):
                     tell(gathered.report)
             if not workspace.inputs.parts():
-                raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
+                if part is None or result.inputs is None or not result.inputs.videos:
+                    raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
+                result.notes.append(_EMPTY.format(*part))  # Which of few videos are in which part is chance.
+                return result
             workspace.save_recipe(recipe)
             if part is None:
                 workspace.make_readable(recipe)
@@ -176,6 +179,7 @@ def _perform(engines: Engines, say: Callable[[str], None], job: Job) -> None:
         raise SetupError(f"{job.stage}: Ray stopped: {error}; {AGAIN}") from error
 
 
+_EMPTY = "Part {} of {} is done: none of the videos belongs to it."
 _WAITS = (
     "This part is done: {} needs the results of all parts. Once all parts are done, run the command without --part, which "
     "goes on."

@@ -93,6 +93,18 @@ def test_parts_one_after_the_other_and_then_a_plain_run_equal_one_run(
     assert_equal_runs(bench, one)
 
 
+def test_a_part_without_videos_is_done_at_once(bench: Bench, films: Path) -> None:
+    # Tasks of an array start in any order: the first to start may be one that has none of few videos.
+    one = next(films.iterdir())
+    outputs = [
+        call(Bench(bench.workspace.parent / str(part)), "curate", one, "--part", f"{part}/3") for part in (1, 2, 3)
+    ]
+    empty = [output for output in outputs if "none of the videos belongs to it" in output]
+    assert len(empty) == 2
+    assert all("Part " in output and " of 3 is done" in output for output in empty)
+    assert "no videos were given" in call(bench, "curate", "--part", "1/3", code=3)
+
+
 def test_a_part_must_be_one(bench: Bench, films: Path) -> None:
     for part in ("0/3", "4/3", "2", "a/b", "-1/3"):
         assert "is no part" in call(bench, "curate", films, "--part", part, code=2)
