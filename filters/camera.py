@@ -8,8 +8,8 @@ the clip is the one that most pairs have. But where shifts turn round again and 
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
-that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,agreed/16px,similarity@480/mean`, one
-value per clip. Cost: as of `jitter`, shared with it.
+that have a class at all), 0 to 1. Source: this project's own. Protocol: `global/15pairs,agreed/16px,similarity@480,v2/mean`,
+one value per clip. Cost: as of `jitter`, shared with it.
 
 Known to go wrong: a camera that travels sideways is a pan; water, crowds and leaves that fill the picture are taken for the
 camera's motion or are not known; a clip that pans first and zooms then has the class of its longer part.
@@ -103,6 +103,7 @@ class Camera(Filter[Sample]):
     unit: ClassVar[str] = "class (0-6)"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 100.0
+    version: ClassVar[int] = 2
 
     at: ClassVar[int] = 0  # The position of the score in the result of `camera_of`.
 

@@ -7,7 +7,7 @@ filter `flow` measures too. Sideways travel of a camera looks the same as a turn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -32,6 +32,8 @@ FEW_ROUNDS = 3
 FEW_OFF, ALIKE, ALIKE_SHARE = 0.1, 0.02, 0.35
 RIM = 0.6  # Share of the way from the centre to a side. The rim begins there.
 FAINT = 8.0  # Texture counts in full from an eighth of a fair edge on, where the area counts and not how strong its edges are.
+# Long sides per second. Motions that differ by less are one: by a tenth of a pixel of the pictures that are compared, at most.
+APART = 0.0008
 VOTE_SIDE = 240  # Px. The pictures are compared at this long side.
 VOTE_CELL = 8  # Px. Each square cell of this side has one vote.
 VOTE_BAND = 15  # Px. Parts that are wider are left out of the comparison, since the exposure may change.
@@ -98,10 +100,10 @@ def global_motion(motion: Motion) -> tuple[Fit, ...]:
     fits = _fits(field, weight)
     other = [number for number, fit in enumerate(fits) if fit.seen and _off(fit) >= FEW_OFF]
     motions = _candidates(field, fits, other)
+    chosen = _chosen(motion, motions)
     for number, fit in enumerate(fits):
-        if number in motions:
-            pictures = _fine(motion.first[number]), _fine(motion.second[number])
-            best, agreed = _chosen(*pictures, motions[number], float(seconds[number]))
+        if number in chosen:
+            best, agreed = chosen[number]
             fits[number] = replace(_moved(field, fit, number, motions[number][best]) if best else fit, agreed=agreed)
         elif fit.seen:
             fits[number] = replace(fit, agreed=1 - _off(fit))
@@ -193,10 +195,17 @@ def _candidates(field: _Field, fits: Sequence[Fit], numbers: Sequence[int]) -> d
         u, v, w = (array[:, part] for array in (field.u[numbers], field.v[numbers], weight))
         motions, _ = fit_similarities(points.only(part), u, v, w, FEW_ROUNDS)
         for number, motion, seen in zip(numbers, motions, w.sum(axis=1) > 0, strict=True):
-            if seen:
-                shift_x, shift_y, grow, turn = motion.tolist()
-                found[number].append((shift_x, shift_y, grow, turn))
+            shift_x, shift_y, grow, turn = motion.tolist()
+            tried = (shift_x, shift_y, grow, turn)
+            if seen and all(_apart(tried, other) for other in found[number]):
+                found[number].append(tried)
     return found
+
+
+def _apart(one: Similarity, other: Similarity) -> bool:
+    """Whether two motions differ by more than the comparison of pictures shows."""
+    right, down, grow, turn = (abs(a - b) for a, b in zip(one, other, strict=True))
+    return max(right, down) + (grow + turn) / 2 >= APART
 
 
 def _fine(grey: Image) -> Greys:
@@ -209,9 +218,40 @@ def _fine(grey: Image) -> Greys:
     return np.asarray(small - cv2.boxFilter(small, cv2.CV_32F, (VOTE_BAND, VOTE_BAND)), np.float32)
 
 
-def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds: float) -> tuple[int, float]:
-    """The number of the motion that explains the most of the picture, and the share of it that moves so. A cell has no vote where
-    the picture of one of the motions comes from outside."""
+def _chosen(motion: Motion, motions: Mapping[int, Sequence[Similarity]]) -> dict[int, tuple[int, float]]:
+    """Of each pair the number of the motion that explains the most of the picture, and the share of it that moves so. motions: by
+    the numbers of their pairs. A cell has no vote where the picture of one of the motions comes from outside."""
+    if not motions:
+        return {}
+    most = max(len(each) for each in motions.values())
+    errors, contrasts = [], []
+    for number, each in motions.items():
+        seconds = float(motion.partner_times[number] - motion.times[number])
+        left, contrast = _left(_fine(motion.first[number]), _fine(motion.second[number]), each, seconds)
+        # A motion that is there twice changes no vote, and the first of two that are equal is chosen.
+        errors.append(np.pad(left, ((0, most - len(each)), (0, 0)), mode="edge"))
+        contrasts.append(contrast)
+    return dict(zip(motions, _elected(np.stack(errors), np.stack(contrasts)), strict=True))
+
+
+def _elected(errors: Greys, contrast: Greys) -> list[tuple[int, float]]:
+    """Of each of n pairs the number of the motion that most cells vote for, and the share of the cells with contrast that moves
+    so. errors: what each of m motions leaves in each of k cells, float32 [n, m, k], nan where the picture comes from outside.
+    contrast: float32 [n, k]."""
+    inside = np.isfinite(errors).all(axis=1)
+    nearest, farthest = errors.min(axis=1), errors.max(axis=1)
+    told = inside & (farthest - nearest > VOTE_LEAST)
+    explained = (errors <= (nearest + VOTE_NEAR * (farthest - nearest))[:, None]) & told[:, None]
+    best = explained.sum(axis=2).argmax(axis=1)
+    shows = inside & (contrast > CONTRAST)
+    alike = shows & (errors[np.arange(len(best)), best] <= np.maximum(OFF_LEVELS, OFF_SHARE * contrast))
+    agreed = alike.sum(axis=1) / np.maximum(shows.sum(axis=1), 1)
+    return list(zip(best.tolist(), agreed.tolist(), strict=True))
+
+
+def _left(first: Greys, second: Greys, motions: Sequence[Similarity], seconds: float) -> tuple[Greys, Greys]:
+    """What each motion leaves of the difference of two pictures, the mean of each whole cell: float32 [motions, cells], nan where
+    the picture comes from outside; and how much contrast the second picture has there, float32 [cells]."""
     import cv2
 
     height, width = first.shape
@@ -223,18 +263,7 @@ def _chosen(first: Greys, second: Greys, motions: Sequence[Similarity], seconds:
             warped = cv2.warpAffine(first, matrix, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
             moved = np.asarray(warped, np.float32)
         left.append(_in_cells(np.asarray(cv2.absdiff(moved, second), np.float32)))
-    errors, contrast = np.stack(left), _in_cells(np.abs(second))
-    inside = np.isfinite(errors).all(axis=0)
-    errors, contrast = errors[:, inside], contrast[inside]
-    if not contrast.size:
-        return 0, 0.0
-    nearest, farthest = errors.min(axis=0), errors.max(axis=0)
-    told = farthest - nearest > VOTE_LEAST
-    explained = (errors <= nearest + VOTE_NEAR * (farthest - nearest)) & told
-    best = int(np.argmax(explained.sum(axis=1)))
-    shows = contrast > CONTRAST
-    alike = errors[best, shows] <= np.maximum(OFF_LEVELS, OFF_SHARE * contrast[shows])
-    return best, float(alike.mean()) if shows.any() else 0.0
+    return np.stack(left), _in_cells(np.abs(second))
 
 
 def _in_cells(picture: Greys) -> Greys:

@@ -7,8 +7,8 @@ the shake and little of a pan, even of one that speeds up. Each three give |d| /
 along one axis, by which a camera that is thrown to and fro at random leaves its course (a shift is the difference of two such
 errors, so that each axis of d has 12 times their variance, and the length of a vector of two normal errors has the mean
 √(π/2)). Unit: px of a frame whose long side is 960. Range: from 0. Source: this project's own. Protocol:
-`global/15pairs,agreed/16px,second-difference,per0.5s@960/REDUCE`. One value per three pairs that tell how the camera moves,
-reduced by their mean unless set. Cost: 17 ms per clip where `flow` was measured before, which shares its flow fields, else 70 ms.
+`global/15pairs,agreed/16px,second-difference,per0.5s@960,v2/REDUCE`. One value per three pairs that tell how the camera moves,
+reduced by their mean unless set. Cost: 14 ms per clip where `flow` was measured before, which shares its flow fields, else 70 ms.
 
 Accuracy: of takes of a steady camera, shaken by a known course, the score is the one of that course to within a tenth (median;
 the figures are in docs/measured.md). A clip of 15 s holds some 13 such threes: by so few, the standard deviation of a
@@ -45,6 +45,7 @@ class Jitter(Filter[Sample]):
     unit: ClassVar[str] = "px at 960"
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 100.0
+    version: ClassVar[int] = 2
 
     @property
     def method(self) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ROUNDS = 12  # Rounds of reweighting at most. The fit stands still after about 8.
-# In units of the displacements. A round that changes all fits by less is the last one: with speeds in long sides per second, the
-# change is a ten-thousandth of the slowest motion that counts as one.
-SETTLED = 1e-6
+ROUNDS = 12  # Rounds of reweighting at most. Most fits stand still after 4 to 8.
+# In units of the displacements. A round that changes a fit by less is its last one: with speeds in long sides per second, the
+# change is a thousandth of the slowest motion that counts as one.
+SETTLED = 1e-5
 SPREAD = 2.25  # Cauchy's scale, squared, over the median of the squares that a fit leaves.
 LEAST_SCALE = 1e-6  # In squared units of the displacements.
 
@@ -50,12 +50,20 @@ def fit_similarities(
     found = np.zeros((len(u), 4))
     found[:, 0], found[:, 1] = weighted_medians(u, weight), weighted_medians(v, weight)
     squares = squares_left(points, found, u, v)
+    moving = np.arange(len(u))  # The fits that do not stand still yet; the arrays named `its` are of these.
+    its_u, its_v, its_weight, its_squares = u, v, weight, squares
     for _ in range(rounds):
-        before = found
-        scale = np.maximum(SPREAD * weighted_medians(squares, weight), LEAST_SCALE)
-        found = _least_squares(points, u, v, weight / (1 + squares / scale[:, None]))
-        squares = squares_left(points, found, u, v)
-        if np.abs(found - before).max() < SETTLED:
+        scale = np.maximum(SPREAD * weighted_medians(its_squares, its_weight), LEAST_SCALE)
+        fits = _least_squares(points, its_u, its_v, its_weight / (1 + its_squares / scale[:, None]))
+        its_squares = squares_left(points, fits, its_u, its_v)
+        goes_on = np.abs(fits - found[moving]).max(axis=1) >= SETTLED
+        found[moving], squares[moving] = fits, its_squares
+        if not goes_on.all():
+            moving = moving[goes_on]
+            its_u, its_v, its_weight, its_squares = (
+                array[goes_on] for array in (its_u, its_v, its_weight, its_squares)
+            )
+        if not len(moving):
             break
     return found, squares
 

@@ -4,6 +4,7 @@ and how sharp the picture really is."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import av
 import cv2
@@ -55,10 +56,21 @@ def _tiles(luma: Image) -> tuple[Image, npt.NDArray[np.int32]]:
     """uint8 [n, side, side] and the corners (x, y) of each, int32 [n, 2]."""
     height, width = luma.shape
     side = min(TILE, height, width)
+    places = _places(side, height, width)
+    tiles = np.empty((len(places), side, side), np.uint8)
+    for tile, (x, y) in zip(tiles, places.tolist(), strict=True):
+        tile[:] = luma[y : y + side, x : x + side]
+    return tiles, places
+
+
+@lru_cache(64)
+def _places(side: int, height: int, width: int) -> npt.NDArray[np.int32]:
+    """The corners (x, y) of the tiles in a picture, int32 [n, 2]; not to be written to."""
     lefts = np.unique(np.linspace(0, width - side, ACROSS + 2)[1:-1].round().astype(int))
     tops = np.unique(np.linspace(0, height - side, DOWN + 2)[1:-1].round().astype(int))
     places = np.array([(x, y) for y in tops for x in lefts], np.int32)
-    return np.stack([luma[y : y + side, x : x + side] for x, y in places]), places
+    places.flags.writeable = False
+    return places
 
 
 def _steps(luma: Image) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

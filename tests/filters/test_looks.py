@@ -59,7 +59,7 @@ def test_the_share_of_blurred_keyframes() -> None:
     photo = crop(0)
     blurred = np.asarray(cv2.GaussianBlur(photo, (0, 0), 3), np.uint8)
     assert score("blurred", photo, blurred, blurred, photo, blurred).value == pytest.approx(0.6)
-    assert build("blurred", {"below": 2.0}).protocol == "edges/bt601@640linear,top2%<2,keyframes/mean"
+    assert build("blurred", {"below": 2.0}).protocol == "edges/bt601@640linear,top2%<2,keyframes,v2/mean"
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.4, 0.15])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import parse_recipe
 from longtake.filters.base import Image, MeasureError, Native, Sample, Score
 from longtake.filters.registry import build
-from longtake.filters.true_resolution import sharpness
+from longtake.filters.true_resolution import circles, profile, sharpness
 from tests.corpus import Encoding, film, i420
 
 KERNELS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
@@ -63,6 +64,21 @@ def test_an_enlarged_one_falls_off_it(kernel: str, factor: int) -> None:
 def test_brightness_and_contrast_do_not_count() -> None:
     plain, pale = detail(natural()), detail(natural(contrast=15))
     assert plain == pytest.approx(pale, abs=0.05)
+
+
+@pytest.mark.parametrize("side", [256, 200, 181, 97])
+def test_the_power_on_circles_is_that_of_the_whole_transform(side: int) -> None:
+    part = natural()[:side, :side]
+    window = np.hanning(side)
+    power = np.abs(np.fft.fft2((part - part.mean()) * np.outer(window, window))) ** 2
+    across = np.fft.fftfreq(side) * 2
+    far = np.hypot(across[:, None], across)
+    # Each frequency counts once with its opposite; of those at no frequency across, both are counted.
+    half = np.broadcast_to(across >= 0, far.shape)
+    edges = np.linspace(0.04, 0.5, 24)
+    expected = [power[half & (far >= a) & (far < b)].mean() for a, b in pairwise(edges)]
+    assert profile(part) == pytest.approx(expected, rel=1e-5)
+    assert circles() == pytest.approx((edges[1:] + edges[:-1]) / 2)
 
 
 def test_what_has_no_texture_is_not_known() -> None:
