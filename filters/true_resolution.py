@@ -91,7 +91,7 @@ def sharpness(tiles: Sequence[Image]) -> list[float]:
 def profile(tile: Image) -> Profile:
     """Mean power of a square part uint8 [side, side] on each circle."""
     window, places, circle, count = _circles_of(len(tile))
-    signal = cv2.subtract(tile, (cv2.mean(tile)[0],), dtype=cv2.CV_32F) * window
+    signal = cv2.subtract(tile, np.array(cv2.mean(tile)[:1]), dtype=cv2.CV_32F) * window
     parts = cv2.dft(signal).ravel()[places]
     return np.asarray(np.bincount(circle, parts * parts, BINS) / count)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
 
 from longtake.filters.base import Image
 
@@ -24,6 +26,7 @@ LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
 _SIZE = (64, 36)  # Pixels, width and height. All descriptions of a picture are made of it at this size.
 _BLOCK = (16, 12)  # Pixels, width and height. Each block of this size is looked for in a later picture.
 _SEARCH = (8, 6)  # Pixels. A block may have moved by this much to either side, and up or down.
+_PLACE = (_BLOCK[1] + 2 * _SEARCH[1], _BLOCK[0] + 2 * _SEARCH[0])  # Pixels, height and width, of where a block may lie.
 _FLAT = 1.0  # Grey levels. A block whose standard deviation is smaller has nothing that could be recognised.
 _BUSY = 12.0  # Grey levels. From this standard deviation on all blocks weigh the same.
 _COLOURS = 8  # Levels of each of Y, U and V in the histogram.
@@ -63,12 +66,10 @@ def look_at(times: Sequence[float], thumbs: Sequence[Image]) -> list[Look]:
     count, height, width, _ = small.shape
     yuv = np.asarray(cv2.cvtColor(small.reshape(-1, width, 3), cv2.COLOR_BGR2YUV), np.uint8).reshape(small.shape)
     grey = np.ascontiguousarray(yuv[..., 0])
-    tiny = [np.asarray(cv2.resize(g, (32, 18), interpolation=cv2.INTER_AREA), np.uint8) for g in grey]
-    layout = (
-        np.stack([cv2.resize(g, (16, 9), interpolation=cv2.INTER_AREA) for g in grey])
-        .reshape(count, -1)
-        .astype(np.float32)
-    )
+    # Pictures one under the other are reduced as one, since no pixel of the result lies across two of them.
+    under = grey.reshape(-1, width)
+    tiny = np.asarray(cv2.resize(under, (32, 18 * count), interpolation=cv2.INTER_AREA), np.uint8).reshape(-1, 18, 32)
+    layout = np.asarray(cv2.resize(under, (16, 9 * count), interpolation=cv2.INTER_AREA), np.float32).reshape(count, -1)
     exact = grey.astype(np.float32)
     level = layout.mean(axis=1, dtype=np.float64)
     spread = exact.std(axis=(1, 2), dtype=np.float64)
@@ -115,24 +116,63 @@ def _unit(vectors: Vector) -> Vector:
     return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
 
 
-def found_again(pairs: Sequence[tuple[Look, Look]]) -> Vector:
-    """How well the blocks of a picture are found in another, moved by up to an eighth of the picture, float32 [pairs, 2]: mean
-    and lower quartile of the correlations, 1 for a block that is there as it was. Light and contrast do not matter."""
-    width, height = _SIZE
-    (bw, bh), (sx, sy) = _BLOCK, _SEARCH
-    corners = [(x, y) for y in range(0, height, bh) for x in range(0, width, bw)]
-    blocks = np.stack([before.blocks for before, _ in pairs])
-    alike = np.ones(blocks.shape, np.float32)
-    for row, (before, after) in enumerate(pairs):
-        wide = cv2.copyMakeBorder(after.grey, sy, sy, sx, sx, cv2.BORDER_REPLICATE)
-        for number in np.nonzero(blocks[row] >= _FLAT)[0].tolist():
-            x, y = corners[number]
-            where, block = wide[y : y + bh + 2 * sy, x : x + bw + 2 * sx], before.grey[y : y + bh, x : x + bw]
-            alike[row, number] = cv2.minMaxLoc(cv2.matchTemplate(where, block, cv2.TM_CCOEFF_NORMED))[1]
-    alike = np.clip(np.nan_to_num(alike, nan=0.0, posinf=0.0, neginf=0.0), -1.0, 1.0)
-    weight = np.minimum(blocks, _BUSY) + 0.1
-    mean, low = (alike * weight).sum(axis=1) / weight.sum(axis=1), np.partition(alike, 3, axis=1)[:, 3]
-    return np.stack([mean, low], axis=1)
+def found_again(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequence[npt.NDArray[np.intp]]) -> list[Vector]:
+    """How well the blocks of each of some older pictures are found in the pictures `here`, moved by up to an eighth of the
+    picture. Of each of `olds`, the numbers of as many pictures as `here`, float32 [pictures, 2]: mean and lower quartile of the
+    greatest correlations, 1 for a block that is there as it was. Light and contrast do not matter.
+
+    The correlations at all shifts are the inverse of a product of Fourier transforms, each of which serves several pairs.
+    """
+    first = min(int(old.min()) for old in olds)
+    grey = np.stack([look.grey for look in looks[first:]])
+    places, deviations = _searched(grey[here - first])
+    blocks, norms = _looked_for(grey[: max(int(old.max()) for old in olds) + 1 - first])
+    spread = np.stack([look.blocks for look in looks[first:]])
+    down, across = 2 * _SEARCH[1] + 1, 2 * _SEARCH[0] + 1
+    result = []
+    for old in (each - first for each in olds):
+        matched = scipy.fft.irfft2(places * blocks[old], s=_PLACE, axes=(2, 3))[..., :down, :across]
+        scale = deviations * norms[old][..., None, None]
+        # The least even block and place that are not flat have a scale far above 1.
+        alike = np.divide(matched, scale, out=np.zeros_like(matched), where=scale > 1).max(axis=(2, 3))
+        known = spread[old]
+        alike = np.where(known >= _FLAT, np.clip(alike, -1.0, 1.0), 1.0)
+        weight = np.minimum(known, _BUSY) + 0.1
+        mean, low = (alike * weight).sum(axis=1) / weight.sum(axis=1), np.partition(alike, 3, axis=1)[:, 3]
+        result.append(np.stack([mean, low], axis=1).astype(np.float32))
+    return result
+
+
+def _looked_for(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64], Vector]:
+    """Of pictures uint8 [n, 36, 64]: the conjugate transforms of their blocks, less their means, complex64 [n, blocks, rows,
+    columns], and the blocks' lengths, float32 [n, blocks]."""
+    (width, height), count = _BLOCK, len(grey)
+    blocks = grey.reshape(count, _SIZE[1] // height, height, _SIZE[0] // width, width).transpose(0, 1, 3, 2, 4)
+    blocks = blocks.reshape(count, -1, height, width).astype(np.float32)
+    blocks = blocks - blocks.mean(axis=(2, 3), keepdims=True)
+    norms = np.sqrt(np.einsum("nbyx,nbyx->nb", blocks, blocks))
+    return np.conj(scipy.fft.rfft2(blocks, s=_PLACE, axes=(2, 3))), norms
+
+
+def _searched(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64], Vector]:
+    """Of pictures uint8 [n, 36, 64]: the transforms of the places in which each block may lie, complex64 [n, blocks, rows,
+    columns], and at each shift the length of what lies there, less its mean, float32 [n, blocks, shifts down, across]."""
+    (width, height), (x, y), count = _BLOCK, _SEARCH, len(grey)
+    wide = np.stack([cv2.copyMakeBorder(g, y, y, x, x, cv2.BORDER_REPLICATE) for g in grey])
+    places = sliding_window_view(wide, _PLACE, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *_PLACE)
+    integrals = [cv2.integral2(picture, sdepth=cv2.CV_64F) for picture in wide]
+    sums, squares = (_area_sums(np.stack(totals), height, width) for totals in zip(*integrals, strict=True))
+    lengths = np.sqrt(squares - sums * sums / (width * height)).astype(np.float32)
+    shifts = (2 * y + 1, 2 * x + 1)
+    lengths = sliding_window_view(lengths, shifts, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *shifts)
+    # Less a middle grey, which changes no correlation, the numbers are smaller and the transforms more exact.
+    return scipy.fft.rfft2(places.astype(np.float32) - 128, axes=(2, 3)), lengths
+
+
+def _area_sums(integral: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:
+    """The sum over each rectangle of a size, of each integral image [n, h + 1, w + 1]."""
+    rows = integral[:, height:] - integral[:, :-height]
+    return np.asarray(rows[..., width:] - rows[..., :-width])
 
 
 # Numbers that `compare` gives to a picture.
@@ -151,7 +191,7 @@ def compare(looks: Sequence[Look], first: int) -> Vector:
     last, fourth = back[1], back[4]
     found = [
         2 - 2 * near[:, :1] if k == 0 else 1 - near[:, 1:]
-        for near in _near(looks, here, (last, fourth))
+        for near in found_again(looks, here, (last, fourth))
         for k in (0, 1)
     ]
     tiny = np.stack([look.tiny for look in looks]).astype(np.float32)
@@ -168,7 +208,3 @@ def compare(looks: Sequence[Look], first: int) -> Vector:
         np.minimum(times[here] - times[fourth], 2.0),
     ]
     return np.concatenate([*unlike, *found, np.stack(others, axis=1)], axis=1).astype(np.float32)
-
-
-def _near(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: tuple[npt.NDArray[np.intp], ...]) -> list[Vector]:
-    return [found_again([(looks[a], looks[b]) for a, b in zip(old, here, strict=True)]) for old in olds]
