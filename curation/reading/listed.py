@@ -34,6 +34,8 @@ SKIP = 12.0
 # Seconds before a moment at which a keyframe is looked for, until one is found from which the moment can be decoded. An index may
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
+_STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
+_TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 
 
@@ -47,6 +49,13 @@ def require_sound(count: DecodeCount, limit: float) -> None:
         )
     if count.frames == 1 and count.packets <= 1:
         raise VideoError("too_short", "a single frame")
+
+
+def film_start(first: float, info: VideoInfo) -> float:
+    """From when on a film can be shown, seconds. first: the time of its first frame. A recording that was cut in the middle of a
+    group of pictures begins with packets that do not decode; up to a frame of that is no matter to an export."""
+    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
+    return first if first > max(1 / fps, _STEP) + _TIE else 0.0
 
 
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
@@ -141,6 +150,7 @@ class ListedPass:
         self.meter = ChangeMeter()
         self.looked = -math.inf
         self.decoded_seconds = 0.0
+        self.begins = 0.0  # Seconds. Before it the film cannot be shown.
         for number, listed in enumerate(self.listed):
             span, keyframes = listed.span, self.sampling.keyframes
             for place, moment in enumerate(centres(span, keyframes)):
@@ -157,6 +167,7 @@ class ListedPass:
             for decoded in self._from(max(sought, 0.0)):
                 if not started:
                     started = True
+                    self.begins = film_start(decoded.time, self.info) if sought <= SKIP else 0.0
                     if not self._first(decoded.frame):
                         spans = [listed.span for listed in self.listed]
                         clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in spans]
@@ -171,6 +182,9 @@ class ListedPass:
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
             require_undamaged(clip, self.count)
+            if clip.error is None and clip.span.start < self.begins - _TIE:
+                words = f"the video begins at {self.begins:.3f} s, after this clip does ({clip.span.start:.3f} s)"
+                clip.error, clip.has_frames = RowError("missing", words), False
         return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds, self.whole)
 
     def _first(self, frame: av.VideoFrame) -> bool:

@@ -20,6 +20,7 @@ import av.container
 import av.error
 import av.video.stream
 import fsspec
+from av.codec.context import Flags
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
@@ -108,6 +109,8 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     stream = _video_stream(container)
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
+    # Without this flag, a picture that is cropped on its left keeps more of its width than its header says.
+    stream.codec_context.flags |= Flags.unaligned
     base = float(stream.time_base) if stream.time_base else 0.0
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
     return OpenVideo(container, stream, clock, file, size)

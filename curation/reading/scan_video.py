@@ -18,7 +18,7 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import ListedPass, require_sound, require_undamaged, sample_of
+from longtake.curation.reading.listed import ListedPass, film_start, require_sound, require_undamaged, sample_of
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -214,7 +214,7 @@ class Pass:
         for decoded in decode(self.video, self.info, self.count, enough=self._enough):
             if not started:
                 started = True
-                if (rejected := self._first(decoded.frame)) is not None:
+                if (rejected := self._first(decoded)) is not None:
                     self.count.digest = None
                     return VideoScan(self.info, [rejected], [], self.count)
             self.push(decoded)
@@ -233,17 +233,17 @@ class Pass:
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _first(self, frame: av.VideoFrame) -> ClipScan | None:
-        """What only a frame can tell: how it is turned, and that the film begins as no clip may be. The row of the whole video,
-        if the gates reject it now."""
-        turned = as_shown(self.video, self.info, frame)
+    def _first(self, first: DecodedFrame) -> ClipScan | None:
+        """What only a frame can tell: how it is turned, when the film begins, and that it begins as no clip may be. The row of the
+        whole video, if the gates reject it now."""
+        turned = as_shown(self.video, self.info, first.frame)
         if turned is not self.info:
             self.set_info(turned)
-        self._open_shot(0.0)
+        self._open_shot(film_start(first.time, self.info))
         whole = whole_film(self.info)
         if not self.judge.may_keep(self.info, whole):
             return ClipScan(whole, self.judge.probe_scores(self.info, whole))
-        return self.early.rejected(self.info, self.analysis, frame)
+        return self.early.rejected(self.info, self.analysis, first.frame)
 
     def set_info(self, info: VideoInfo) -> None:
         """What is known of the film once a frame of it was seen."""

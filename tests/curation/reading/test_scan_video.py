@@ -829,3 +829,28 @@ def test_clips_of_a_list_far_behind_the_only_keyframe(tmp_path: Path, monkeypatc
     clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
     assert [(clip.span, clip.error, clip.has_frames) for clip in clips] == [(span, None, True) for span in spans]
     assert sought
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_recording_that_begins_within_a_group_of_pictures(tmp_path: Path, listed: bool) -> None:
+    """Its first packets do not decode: clips begin where it can be shown, so that an export finds all of them."""
+    whole, path = tmp_path / "whole.ts", tmp_path / "film.ts"
+    film(whole, pan("table", (2, 0), (100, 60), SMALL, 96), Encoding(size=SMALL, gop=24))
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    position = packets[12].pos
+    assert position is not None
+    path.write_bytes(whole.read_bytes()[position // 188 * 188 :])
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 1, "window_seconds": 1}}
+    how = parse_recipe(asked | {"filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    spans = [Span(0.0, 1.0), Span(1.0, 2.0)] if listed else []
+    clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
+    if listed:
+        assert [clip.error.kind if clip.error else None for clip in clips] == ["missing", None]
+    else:
+        assert [clip.error for clip in clips] == [None] * len(clips)
+        assert clips[0].span.start > 0.3
+    for clip in clips:
+        if clip.error is None:
+            settings = EncodeSettings(fps=30, frames=None, preset="ultrafast")
+            cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", settings)

@@ -55,6 +55,18 @@ def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+@pytest.mark.parametrize("start", [0.0, 1.0, 1.6, 2.2])
+def test_clips_of_an_avi_whose_keyframes_have_frames_before_them(tmp_path: Path, codec: str, start: float) -> None:
+    """Behind a seek, a decoder leaves out the frames that are shown before the keyframe, since they refer to others."""
+    options = {"bf": "2", "b_strategy": "0", "qscale": "2", "sc_threshold": "1000000000"}
+    path = make(
+        tmp_path / "film.avi", steady(25, 75), codec=codec, gop=13, rate=25, base=Fraction(1, 25), options=options
+    )
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
 def test_such_an_avi_whole_and_at_its_own_rate(tmp_path: Path) -> None:
     """Half of the places in its index are empty: 50 a second, of which 25 hold a frame."""
     path = make(tmp_path / "film.avi", steady(25, 75), rate=50, base=Fraction(1, 50), options=REORDERED)
