@@ -116,9 +116,7 @@ def _unit(vectors: Vector) -> Vector:
     return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
 
 
-def found_again(
-    looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequence[npt.NDArray[np.intp]]
-) -> list[Vector]:
+def found_again(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequence[npt.NDArray[np.intp]]) -> list[Vector]:
     """How well the blocks of each of some older pictures are found in the pictures `here`, moved by up to an eighth of the
     picture. Of each of `olds`, the numbers of as many pictures as `here`, float32 [pictures, 2]: mean and lower quartile of the
     greatest correlations, 1 for a block that is there as it was. Light and contrast do not matter.

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from itertools import chain
 
-import av
-
 from longtake.curation.access import Source
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing

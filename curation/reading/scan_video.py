@@ -234,8 +234,8 @@ class Pass:
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _first(self, first: DecodedFrame) -> ClipScan | None:
-        """What only a frame can tell: how it is turned, when the film begins, and that it begins as no clip may be. The row of the
-        whole video, if the gates reject it now."""
+        """What only a frame can tell: how it is turned, when the film begins, and that it begins as no clip may be. The row of
+        the whole video, if the gates reject it now."""
         turned = as_shown(self.video, self.info, first.frame)
         if turned is not self.info:
             self.set_info(turned)

@@ -85,8 +85,8 @@ class Timeline:
         return self._clock.seconds(ticks)
 
     def _shown_by_order(self, given: int | None) -> int | None:
-        """When a frame is shown that came out with the packet whose decoding time is `given`, None after the last one; in ticks. A
-        decoder that reorders gives out each frame a fixed number of packets after the one at whose time it is shown: also
+        """When a frame is shown that came out with the packet whose decoding time is `given`, None after the last one; in ticks.
+        A decoder that reorders gives out each frame a fixed number of packets after the one at whose time it is shown: also
         where it left out the first few behind a seek, since they refer to pictures before it."""
         depth, times = self._context.reorder_depth, self._decoding
         if given is None:

@@ -610,7 +610,7 @@ def test_high_dynamic_range_is_brought_into_range(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_is_cropped_on_its_left(tmp_path: Path) -> None:
-    """Unless it is told otherwise, ffmpeg crops the left side only by as much as suits its memory. Scan and export show the rest."""
+    """Unless it is told otherwise, ffmpeg crops the left side only by as much as suits its memory."""
     options = {"preset": "ultrafast", "qp": "0", "x264-params": "crop-rect=20,10,30,16"}
     path = make(tmp_path / "film.mp4", steady(24, 12), options=options)
     whole = make(tmp_path / "whole.mp4", steady(24, 12), options={"preset": "ultrafast", "qp": "0"})
