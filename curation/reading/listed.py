@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import av
@@ -179,6 +179,8 @@ class ListedPass:
                     break
         self._end()
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
+        if not math.isfinite(self.info.fps):
+            self.info = replace(self.info, fps=self.count.fps)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
             require_undamaged(clip, self.count)

@@ -140,8 +140,10 @@ def too_short(seconds: float, least: float) -> RowError:
 
 def counted_fps(info: VideoInfo, count: DecodeCount) -> float:
     """The rate of a film, frames per second: what its header says, unless its frames say otherwise."""
-    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
-    return count.fps if math.isfinite(count.fps) and abs(count.fps / fps - 1) > 0.01 else fps
+    known = math.isfinite(info.fps) and info.fps > 0
+    if math.isfinite(count.fps) and (not known or abs(count.fps / info.fps - 1) > 0.01):
+        return count.fps
+    return info.fps if known else UNKNOWN_FPS
 
 
 def require_all(info: VideoInfo, end: float) -> None:

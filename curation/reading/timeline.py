@@ -120,9 +120,12 @@ class Timeline:
 
 @dataclass(slots=True)
 class Rate:
-    """The average rate of a stretch, by the times (s) at which its packets are shown. What lies ahead of the decoder, with
-    frames missing in between, does not count until they have come."""
+    """The average rate of what is read, by the times (s) at which packets are shown. What lies ahead of the decoder, with
+    frames missing in between, does not count until they have come. count, first, last: of the present stretch. steps, seconds:
+    from frame to frame in the stretches before it."""
 
+    steps: int = 0
+    seconds: float = 0.0
     count: int = 0
     first: float = math.inf
     last: float = -math.inf
@@ -134,6 +137,13 @@ class Rate:
         while self._ahead and self._ahead[0] <= decoded:
             self._settle(heapq.heappop(self._ahead))
 
+    def skip(self) -> None:
+        """Reading goes on at another place."""
+        if self.last > self.first:
+            self.steps, self.seconds = self.steps + self.count - 1, self.seconds + self.last - self.first
+        self.count, self.first, self.last = 0, math.inf, -math.inf
+        self._ahead.clear()
+
     def finish(self) -> None:
         """After the last packet."""
         while self._ahead:
@@ -142,7 +152,9 @@ class Rate:
     @property
     def fps(self) -> float:
         """Frames per second; nan with fewer than two."""
-        return (self.count - 1) / (self.last - self.first) if self.last > self.first else math.nan
+        known = self.last > self.first
+        seconds = self.seconds + (self.last - self.first if known else 0.0)
+        return (self.steps + (self.count - 1 if known else 0)) / seconds if seconds else math.nan
 
     def _settle(self, time: float) -> None:
         self.count += 1

@@ -214,11 +214,11 @@ CASES: dict[str, dict[str, Any]] = {
     "fcc": {"primaries": 1, "transfer": 1, "matrix": 4},
     "srgb": {"primaries": 1, "transfer": 13, "matrix": 1},
     "srgb p3": {"primaries": 12, "transfer": 13, "matrix": 1},
-    "srgb as rgb": {"primaries": 1, "transfer": 13, "meant_transfer": 1, "pixel": "gbrp"},
+    "srgb as rgb": {"primaries": 1, "transfer": 13, "meant_transfer": 1, "pixel": "gbrp10le"},
     "gamma 2.2": {"primaries": 1, "transfer": 4, "matrix": 1},
     "gamma 2.8": {"primaries": 5, "transfer": 5, "matrix": 5, "pixel": "yuv420p"},
     # The table has few points in the dark of linear light.
-    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le", "most": 13},
+    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le", "most": 15},
     "display p3": {"primaries": 12, "transfer": 1, "matrix": 1},
     "bt2020 sdr": {"primaries": 9, "transfer": 14, "matrix": 9},
     "bt2020 by its matrix": {"matrix": 9, "meant_primaries": 9},

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -854,3 +855,34 @@ def test_a_recording_that_begins_within_a_group_of_pictures(tmp_path: Path, list
         if clip.error is None:
             settings = EncodeSettings(fps=30, frames=None, preset="ultrafast")
             cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", settings)
+
+
+def as_a_browser_records(path: Path, frames: int) -> None:
+    """Thirty pictures a second, more or less, in WebM that knows of no rate, no length and no index."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with av.open(str(path), "w", format="webm", options={"live": "1"}) as container:
+        stream: Any = container.add_stream("libvpx", rate=30, options={"deadline": "realtime", "cpu-used": "8"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 60
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
+            frame.pts, frame.time_base = round(number * 1000 / 30) + number * 7 % 11, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x23\xe3\x83\x84")  # The default duration of a frame becomes a void of the same length.
+    data[at : at + 8] = b"\xec\x86" + bytes(6)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_ticks_of_a_clock_are_no_rate(tmp_path: Path, listed: bool) -> None:
+    as_a_browser_records(tmp_path / "film.webm", 1200)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"fps": {}}, "tiers": {"all": {"fps": "[24, 60]"}}}, source="test")
+    spans = [Span(0.0, 2.0), Span(30.0, 32.0)] if listed else []
+    scan = scan_video(str(tmp_path / "film.webm"), how, lambda span, sample: None, spans=spans)
+    assert scan.info.fps == pytest.approx(30, rel=0.01)
+    assert all(clip.has_frames for clip in scan.clips)
+    assert len(scan.clips) == (2 if listed else 20)
+    assert [clip.scores["fps"].score.value for clip in scan.clips] == pytest.approx([30] * len(scan.clips), rel=0.01)
