@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import av
+import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
@@ -146,10 +148,28 @@ def counted_fps(info: VideoInfo, count: DecodeCount) -> float:
     return info.fps if known else UNKNOWN_FPS
 
 
-def require_all(info: VideoInfo, end: float) -> None:
-    """Raises VideoError (truncated) if the frames end, at `end` seconds, long before the header says."""
-    if info.duration - end > max(1.0, 0.05 * info.duration):
+def ends_early(info: VideoInfo, end: float) -> bool:
+    """Whether the frames end, at `end` seconds, long before the header says."""
+    return info.duration - end > max(1.0, 0.05 * info.duration)
+
+
+def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
+    """Raises VideoError (truncated) if the frames end early, and all else in the file, too. The headers of some containers
+    (Matroska, FLV, ASF) only tell how long the longest of its streams is."""
+    if ends_early(info, end) and ends_early(info, _last_of_all(source)):
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
+
+
+def _last_of_all(source: str | Source) -> float:
+    """The greatest time of a packet of any stream, seconds since the start of the video."""
+    last = 0.0
+    with open_video(source) as video:
+        # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
+        with suppress(av.error.FFmpegError, ValueError):
+            for packet in video.container.demux():
+                if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
+                    last = max(last, float(packet.pts * packet.time_base) - video.clock.origin)
+    return last
 
 
 def settle(
@@ -258,7 +278,7 @@ class Pass:
         self.buffer.finish()
         if not self.count.restarts:
             # Where the clock starts anew, the header does not know how long the film is.
-            require_all(self.info, end)
+            require_all(self.info, end, self.judge.source)
         self._finish_shots(end)
         if not self.clips:
             # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.

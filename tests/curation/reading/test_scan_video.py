@@ -886,3 +886,34 @@ def test_the_ticks_of_a_clock_are_no_rate(tmp_path: Path, listed: bool) -> None:
     assert all(clip.has_frames for clip in scan.clips)
     assert len(scan.clips) == (2 if listed else 20)
     assert [clip.scores["fps"].score.value for clip in scan.clips] == pytest.approx([30] * len(scan.clips), rel=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".asf", ".mp4"])
+def test_sound_that_goes_on_is_no_sign_of_a_film_cut_short(tmp_path: Path, suffix: str) -> None:
+    """Some headers tell of the longest stream only. The same file, really cut short, is found out."""
+    path = tmp_path / f"film{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4" if suffix != ".flv" else "flv", rate=24)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 12
+        sound: Any = container.add_stream("aac", rate=44100, layout="mono")
+        for number in range(24 * 12):
+            if number < 24 * 6:
+                frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 24)
+                container.mux(stream.encode(frame))
+            samples = np.zeros((1, 44100 // 24), np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            heard.sample_rate, heard.pts, heard.time_base = 44100, number * samples.size, Fraction(1, 44100)
+            container.mux(sound.encode(heard))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    scan = scan_video(str(path), how, lambda span, sample: None)
+    assert not any(clip.error for clip in scan.clips)
+    assert scan.info.duration == pytest.approx(6, abs=0.1)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError):
+        scan_video(str(path), how, lambda span, sample: None)
