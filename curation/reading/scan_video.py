@@ -163,12 +163,11 @@ def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
 def _last_of_all(source: str | Source) -> float:
     """The greatest time of a packet of any stream, seconds since the start of the video."""
     last = 0.0
-    with open_video(source) as video:
-        # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
-        with suppress(av.error.FFmpegError, ValueError):
-            for packet in video.container.demux():
-                if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
-                    last = max(last, float(packet.pts * packet.time_base) - video.clock.origin)
+    # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
+    with open_video(source) as video, suppress(av.error.FFmpegError, ValueError):
+        for packet in video.container.demux():
+            if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
+                last = max(last, float(packet.pts * packet.time_base) - video.clock.origin)
     return last
 
 
