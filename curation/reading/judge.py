@@ -148,7 +148,7 @@ class Judge:
                 break
             if filter_.hears and sample.sound is None:
                 # Only clips that came so far are worth a second opening of the file.
-                parts = self._recordings()
+                parts = self.recordings()
                 sound = read_sound(self.source, clip.span.start, clip.span.seconds, keep=False, parts=parts)
                 sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)
@@ -182,8 +182,8 @@ class Judge:
             self.show(clip.span, strip)
             clip.has_strip = True
 
-    def _recordings(self) -> Sequence[Recording]:
-        """The recordings that the film is joined of; empty, where its clock cannot start anew."""
+    def recordings(self) -> Sequence[Recording]:
+        """The recordings that the film is joined of; empty, where its clock cannot start anew. Reads all of its packets, once."""
         if self._parts is None:
             self._parts = ()
             if not self.one_clock:

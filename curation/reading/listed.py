@@ -22,6 +22,7 @@ from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
+from longtake.curation.reading.timeline import may_leap
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
 from longtake.filters.base import Image, Native, Sample
 from longtake.filters.frozen import ChangeMeter
@@ -150,6 +151,7 @@ class ListedPass:
         self.meter = ChangeMeter()
         self.looked = -math.inf
         self.decoded_seconds = 0.0
+        self.joined = 0  # Times that the video's clock starts anew, as far as that was looked into.
         self.begins = 0.0  # Seconds. Before it the film cannot be shown.
         for number, listed in enumerate(self.listed):
             span, keyframes = listed.span, self.sampling.keyframes
@@ -179,6 +181,7 @@ class ListedPass:
                     break
         self._end()
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
+        self.count.restarts = max(self.count.restarts, self.joined)
         if not math.isfinite(self.info.fps):
             self.info = replace(self.info, fps=self.count.fps)
         for clip in self.clips:
@@ -202,8 +205,7 @@ class ListedPass:
         """Frames from the last one at or before `start` on, if the video can be entered there; else from where reading stands,
         or from the beginning."""
         here = self.previous.time if self.previous else 0.0
-        if start - here > SKIP and not self.count.restarts:
-            # A video whose clock starts anew cannot be sought in.
+        if start - here > SKIP and not self._starts_anew():
             moved = False
             for lead in LEADS:
                 if not self._seek(start - lead):
@@ -222,6 +224,12 @@ class ListedPass:
         if self.frames is None:
             self.frames = decode(self.video, self.info, self.count)
         return self.frames
+
+    def _starts_anew(self) -> bool:
+        """Whether the video's clock starts anew somewhere: then one time is in several places, and it cannot be sought in."""
+        if not self.joined and may_leap(self.video):
+            self.joined = max(len(self.judge.recordings()) - 1, 0)
+        return self.joined > 0 or self.count.restarts > 0
 
     def _seek(self, seconds: float) -> bool:
         """Go to the last keyframe at or before a moment. False if this file cannot be sought in."""

@@ -27,6 +27,11 @@ _BACK = 0.1
 _AHEAD = 10.0
 
 
+def may_leap(video: OpenVideo) -> bool:
+    """Whether the clock of such a container may start anew in its middle: joined broadcasts."""
+    return bool(video.container.format.flags & _MAY_LEAP)
+
+
 class Timeline:
     """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
     by_decoding: the container has decoding times only, so every frame must be decoded to know when each is shown."""
@@ -37,7 +42,7 @@ class Timeline:
         self.by_decoding = video.container.format.name == "avi" and bool(video.stream.codec_context.has_b_frames)
         self._clock = video.clock
         self._back = _BACK / base if base else math.inf
-        self._ahead = _AHEAD / base if base and video.container.format.flags & _MAY_LEAP else math.inf
+        self._ahead = _AHEAD / base if base and may_leap(video) else math.inf
         step = 1.0 / (fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS)
         self._gap = max(1, round(step / base)) if base else 1  # Ticks between two frames.
         self._offset = 0

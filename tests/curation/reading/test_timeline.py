@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.timeline import Rate
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.curation.recipe import parse_recipe
+from longtake.filters.base import Sample
 from tests.curation.reading.test_cutting import make, number_of, numbers, picture, steady
 
 REORDERED = {"preset": "veryfast", "bf": "3", "crf": "16", "sc_threshold": "0"}
@@ -174,3 +178,28 @@ def test_the_rate_of_any_order_is_that_of_the_frames_so_far(gaps: list[int], dep
         assert rate.fps == pytest.approx((rate.count - 1) / (exact[-1] - exact[0]))
     rate.finish()
     assert rate.count == stop
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_clips_of_a_list_are_not_sought_where_a_clock_starts_anew(tmp_path: Path, suffix: str) -> None:
+    """One time is in several places there. What is scanned is what is exported."""
+    options = {"preset": "ultrafast", "crf": "20"} if suffix == ".ts" else {"qscale": "3"}
+    part = tmp_path / f"part{suffix}"
+    codec = "libx264" if suffix == ".ts" else "mpeg2video"
+    make(part, steady(25, 600), codec=codec, gop=25, rate=25, base=Fraction(1, 25), options=options)
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(part.read_bytes() * 2)
+    seen: list[tuple[float, int]] = []
+
+    def keep(span: Span, sample: Sample) -> None:
+        pairs = zip(sample.times, sample.keyframes, strict=True)
+        seen.extend((time, number_of(picture)) for time, picture in pairs)
+
+    asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
+    spans = [Span(0.0, 2.0), Span(16.0, 18.0)]
+    scan = scan_video(str(path), parse_recipe(asked, source="test"), keep, spans=spans)
+    assert scan.count.restarts == 1
+    assert [number for _, number in seen] == pytest.approx([25 * time for time, _ in seen], abs=1.1)
+    if suffix == ".ts":
+        cut_clip(str(path), 16.0, 16.8, tmp_path / "clip.mp4", TWENTY, seek=False)
+        assert numbers(tmp_path / "clip.mp4") == list(range(400, 420))
