@@ -48,6 +48,8 @@ _Kept = tuple[float, av.VideoFrame]  # A frame at the analysis size, after its t
 # Thumbnails. The detectors get this many at once: between two decoded frames they would find nothing of theirs in the caches, and
 # take three times as long.
 _LOOKS_AT_ONCE = 8
+# The headers of these containers count their length from zero, wherever the film begins.
+_FROM_ZERO = {"matroska,webm", "flv", "asf"}
 
 
 def scan_video(
@@ -161,13 +163,14 @@ def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
 
 
 def _last_of_all(source: str | Source) -> float:
-    """The greatest time of a packet of any stream, seconds since the start of the video."""
+    """The greatest time of a packet of any stream, seconds on the clock by which the header tells how long the file is."""
     last = 0.0
     # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
     with open_video(source) as video, suppress(av.error.FFmpegError, ValueError):
+        origin = 0.0 if video.container.format.name in _FROM_ZERO else video.clock.origin
         for packet in video.container.demux():
             if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
-                last = max(last, float(packet.pts * packet.time_base) - video.clock.origin)
+                last = max(last, float(packet.pts * packet.time_base) - origin)
     return last
 
 

@@ -139,6 +139,9 @@ def probe(video: OpenVideo) -> VideoInfo:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         video.file.seek(position)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
+    if not stream.duration and "matroska" in container.format.name:
+        # Matroska counts its length from zero, wherever the film begins.
+        duration = max(duration - max(video.clock.origin, 0.0), 0.0)
     width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate
     if rate is not None and rate >= _TICKS:

@@ -888,8 +888,9 @@ def test_the_ticks_of_a_clock_are_no_rate(tmp_path: Path, listed: bool) -> None:
     assert [clip.scores["fps"].score.value for clip in scan.clips] == pytest.approx([30] * len(scan.clips), rel=0.01)
 
 
+@pytest.mark.parametrize("late", [0, 3])
 @pytest.mark.parametrize("suffix", [".mkv", ".flv", ".asf", ".mp4"])
-def test_sound_that_goes_on_is_no_sign_of_a_film_cut_short(tmp_path: Path, suffix: str) -> None:
+def test_sound_that_goes_on_is_no_sign_of_a_film_cut_short(tmp_path: Path, suffix: str, late: int) -> None:
     """Some headers tell of the longest stream only. The same file, really cut short, is found out."""
     path = tmp_path / f"film{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
@@ -900,7 +901,7 @@ def test_sound_that_goes_on_is_no_sign_of_a_film_cut_short(tmp_path: Path, suffi
         for number in range(24 * 12):
             if number < 24 * 6:
                 frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
-                frame.pts, frame.time_base = number, Fraction(1, 24)
+                frame.pts, frame.time_base = number + 24 * late, Fraction(1, 24)
                 container.mux(stream.encode(frame))
             samples = np.zeros((1, 44100 // 24), np.float32)
             heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")

@@ -203,3 +203,10 @@ def test_clips_of_a_list_are_not_sought_where_a_clock_starts_anew(tmp_path: Path
     if suffix == ".ts":
         cut_clip(str(path), 16.0, 16.8, tmp_path / "clip.mp4", TWENTY, seek=False)
         assert numbers(tmp_path / "clip.mp4") == list(range(400, 420))
+
+
+def test_a_matroska_that_begins_late_is_as_long_as_its_pictures(tmp_path: Path) -> None:
+    path = make(tmp_path / "film.mkv", steady(25, 75, begin=3.0), rate=25, base=Fraction(1, 25))
+    asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
+    info = scan_video(str(path), parse_recipe(asked, source="test"), lambda span, sample: None, spans=[Span(0, 2)]).info
+    assert info.duration == pytest.approx(3, abs=0.1)
