@@ -48,8 +48,8 @@ _Kept = tuple[float, av.VideoFrame]  # A frame at the analysis size, after its t
 # Thumbnails. The detectors get this many at once: between two decoded frames they would find nothing of theirs in the caches, and
 # take three times as long.
 _LOOKS_AT_ONCE = 8
-# The headers of these containers count their length from zero, wherever the film begins.
-_FROM_ZERO = {"matroska,webm", "flv", "asf"}
+# The headers of these containers count their length from zero, wherever the film begins (as does Matroska: see `probe`).
+_FROM_ZERO = {"flv", "asf"}
 
 
 def scan_video(
