@@ -324,6 +324,7 @@ def _decoded(
                 return
             continue
         for frame in frames:
+            video.tag(frame)
             moment = timeline.time(frame)
             if moment is None:
                 continue

@@ -340,3 +340,27 @@ def test_the_table_is_written_as_numbers_of_six_digits() -> None:
     for red, green, blue in ((0, 0, 0), (1, 0, 0), (0, 5, 64), (64, 64, 64), (17, 30, 50)):
         row = lines[1 + red + SIDE * (green + SIDE * blue)]
         assert row == " ".join(f"{value:.6f}" for value in truth[red, green, blue])
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_tags_that_only_the_container_has(tmp_path: Path, container: str) -> None:
+    """PQ in BT.2020, with nothing of it in the stream: the decoder of HEVC forgets what the container says."""
+    whole = write(tmp_path / "whole.mkv", PATCHES, CASES["pq"])
+    path = tmp_path / f"film.{container}"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "write_colr"}) as out:
+        untold = "colorprim=undef:transfer=undef:colormatrix=undef"
+        options = {"x265-params": f"log-level=none:{untold}", "preset": "ultrafast", "crf": "2"}
+        stream: Any = out.add_stream("libx265", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p10le"
+        for name, tag in (("color_primaries", 9), ("color_trc", 16), ("colorspace", 9), ("color_range", 1)):
+            setattr(stream.codec_context, name, tag)
+        for frame in source.decode(video=0):
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as check:
+        assert next(check.decode(video=0)).color_trc == 2
+    info, key = keyframe(path)
+    assert (info.transfer, info.primaries, info.tone_mapped) == ("smpte2084", "bt2020", True)
+    for picture in (key, exported(path, tmp_path)):
+        assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3
