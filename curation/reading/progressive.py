@@ -42,23 +42,30 @@ def whole_pictures(frames: Iterator[Timed]) -> Iterator[Timed]:
         yield from weaver.rest()
 
 
+def _kind(frame: av.VideoFrame) -> tuple[int, int, str, int, int]:
+    return frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range)
+
+
 class _Weaver:
     """One graph of bwdif, for frames of one size and format. It gives a frame back when the next one has come."""
 
     def __init__(self, frame: av.VideoFrame) -> None:
-        self._kind = frame.width, frame.height, frame.format.name
+        self._kind = _kind(frame)
         self._times: list[float] = []
         self._graph = av.filter.Graph()
         self._graph.threads = 1
-        source = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        # Without the matrix and the range, packed pictures would be brought to another matrix on the way.
+        source = self._graph.add(
+            "buffer",
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}"
+            f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
         )
         weave = self._graph.add("bwdif", "send_frame:auto:interlaced")
         self._graph.link_nodes(source, weave, self._graph.add("buffersink")).configure()
 
     def fits(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame is of the size and format that this graph is for."""
-        return (frame.width, frame.height, frame.format.name) == self._kind
+        """Whether a frame is of the size, format, matrix and range that this graph is for."""
+        return _kind(frame) == self._kind
 
     def push(self, time: float, frame: av.VideoFrame) -> list[Timed]:
         """Take the next frame; what is ready."""

@@ -107,3 +107,31 @@ def test_what_stands_still_keeps_all_of_its_lines(tmp_path: Path) -> None:
 def test_progressive_frames_pass_untouched(tmp_path: Path) -> None:
     frame = av.VideoFrame.from_ndarray(np.full((96, 64), 90, np.uint8), "yuv420p")
     assert next(whole_pictures(iter([(0.0, frame)])))[1] is frame
+
+
+@pytest.mark.parametrize(
+    ("pixel", "matrix", "full"), [("uyvy422", 1, 1), ("uyvy422", 5, 1), ("yuyv422", 1, 2), ("nv12", 9, 1)]
+)
+def test_packed_pictures_keep_their_matrix_and_range(pixel: str, matrix: int, full: int) -> None:
+    """What makes frames whole takes planes only. A saturated red stays the same numbers on the way there."""
+    mark = av.filter.Graph()
+    source = mark.add_buffer(width=320, height=192, format=av.VideoFormat(pixel), time_base=Fraction(1, 25))
+    mark.link_nodes(source, mark.add("setfield", "tff"), mark.add("buffersink")).configure()
+    frames = []
+    for n in range(4):
+        frame = av.VideoFrame(320, 192, pixel)
+        if pixel == "nv12":
+            frame.planes[0].update(bytes([81]) * frame.planes[0].buffer_size)
+            frame.planes[1].update(bytes([90, 240]) * (frame.planes[1].buffer_size // 2))
+        else:
+            of = bytes([90, 81, 240, 81]) if pixel == "uyvy422" else bytes([81, 90, 81, 240])
+            frame.planes[0].update(of * (frame.planes[0].buffer_size // 4))
+        frame.pts, frame.time_base = n, Fraction(1, 25)
+        mark.push(frame)
+        marked: Any = mark.pull()
+        marked.colorspace, marked.color_range = matrix, full
+        frames.append((n / 25, marked))
+    for _, picture in whole_pictures(iter(frames)):
+        assert (picture.colorspace, picture.color_range) == (matrix, full)
+        planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:, : p.width] for p in picture.planes]
+        assert [round(float(plane.mean())) for plane in planes] == [81, 90, 240]
