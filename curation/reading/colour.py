@@ -48,6 +48,7 @@ _PRIMARIES: dict[int, tuple[tuple[float, float], ...]] = {
     7: ((0.630, 0.340), (0.310, 0.595), (0.155, 0.070), _D65),
     8: ((0.681, 0.319), (0.243, 0.692), (0.145, 0.049), _C),
     9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), _D65),
+    10: ((1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (1 / 3, 1 / 3)),
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _DCI),
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), _D65),
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
@@ -194,8 +195,8 @@ def shoulder(coded: Floats) -> Floats:
 
 def to_xyz(primaries: int) -> Floats:
     """The matrix [3, 3] from linear RGB to CIE XYZ, whose white is D65 (other whites are adapted to it, by Bradford)."""
-    points = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in _PRIMARIES[primaries]])
-    rgb, white = points[:3].T, points[3]
+    points = np.array([(x, y, 1 - x - y) for x, y in _PRIMARIES[primaries]])
+    rgb, white = points[:3].T, points[3] / points[3, 1]
     matrix = rgb * np.linalg.solve(rgb, white)
     x, y = _D65
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])

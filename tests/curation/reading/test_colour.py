@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from longtake.curation.reading.colour import SIDE, Colour, _cube, colour_of, shoulder, table, to_sdr
+from longtake.curation.reading.colour import SIDE, Colour, _cube, colour_of, shoulder, table, to_sdr, to_xyz
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
@@ -364,3 +364,8 @@ def test_tags_that_only_the_container_has(tmp_path: Path, container: str) -> Non
     assert (info.transfer, info.primaries, info.tone_mapped) == ("smpte2084", "bt2020", True)
     for picture in (key, exported(path, tmp_path)):
         assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3
+
+
+@pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22])
+def test_white_is_white_with_all_primaries(primaries: int) -> None:
+    assert to_xyz(primaries) @ np.ones(3) == pytest.approx(np.array([0.3127 / 0.3290, 1, 0.3583 / 0.3290]), abs=1e-3)
