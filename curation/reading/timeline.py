@@ -34,12 +34,13 @@ def may_leap(video: OpenVideo) -> bool:
 
 class Timeline:
     """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
-    by_decoding: the container has decoding times only, so every frame must be decoded to know when each is shown."""
+    by_decoding: the container has decoding times only. needs_all: so every frame must be decoded to know when each is shown."""
 
     def __init__(self, video: OpenVideo, fps: float) -> None:
         base = video.clock.base
         self.restarts = 0
-        self.by_decoding = video.container.format.name == "avi" and bool(video.stream.codec_context.has_b_frames)
+        self.by_decoding = video.container.format.name == "avi"
+        self.needs_all = self.by_decoding and bool(video.stream.codec_context.has_b_frames)
         self._clock = video.clock
         self._back = _BACK / base if base else math.inf
         self._ahead = _AHEAD / base if base and may_leap(video) else math.inf

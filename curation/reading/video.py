@@ -267,7 +267,7 @@ def _decoded(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     context = video.stream.codec_context
     timeline = Timeline(video, info.fps)
-    context.skip_frame = "DEFAULT" if all_frames or timeline.by_decoding else "NONREF"
+    context.skip_frame = "DEFAULT" if all_frames or timeline.needs_all else "NONREF"
     restarts, last, time = 0, -math.inf, -math.inf
     count = counted(time)
     count.rate.skip()

@@ -52,6 +52,21 @@ def test_reordered_frames_of_an_avi_are_shown_in_order(tmp_path: Path, how: dict
     assert count.fps == pytest.approx(25)
 
 
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
+def test_frames_of_an_avi_without_reordering_are_shown_from_its_beginning(
+    tmp_path: Path, how: dict[str, bool], codec: str
+) -> None:
+    """ffmpeg's demuxer gives each of H.264 the time of the next one."""
+    options = {"preset": "ultrafast", "crf": "16", "bf": "0"} if codec == "libx264" else {"qscale": "2"}
+    pixel = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    base = Fraction(1, 25)
+    path = make(tmp_path / "film.avi", steady(25, 50), codec=codec, pix_fmt=pixel, rate=25, base=base, options=options)
+    _, count, frames = shown(path, **how)
+    assert frames == {round(i / 25, 3): i for i in range(50)}
+    assert count.corrupt == 0
+
+
 @pytest.mark.parametrize("start", [0.0, 1.0, 1.4, 2.0])
 def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
     path = film(tmp_path / "film.avi")
