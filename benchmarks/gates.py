@@ -230,8 +230,8 @@ def report_shakes(samples: Mapping[str, Sample], known: Mapping[str, Label], hal
         )
 
 
-# What a camera does: by how much it shifts the picture to the right and down (long sides per second), enlarges it (share per
-# second) and turns it (radians per second).
+# Moves of a camera. Each shifts the picture to the right and down (long sides per second), enlarges it (share per second) and
+# turns it (radians per second).
 MOVES: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
     "a slow pan": ("pan", (0.03, 0, 0, 0)),
     "a pan": ("pan", (-0.12, 0, 0, 0)),
