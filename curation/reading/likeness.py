@@ -158,8 +158,8 @@ def _looked_for(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64],
 
 def _searched(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64], Vector]:
     """Of pictures uint8 [n, 36, 64]: the transforms of the places in which each block may lie, complex64 [n, blocks, rows,
-    columns], and at each shift 1 / the length of what lies there, less its mean, float32 [n, blocks, shifts down, across]; 0 where
-    that is even, and a block is not found."""
+    columns], and at each shift 1 / the length of what lies there, less its mean, float32 [n, blocks, shifts down, across]; 0
+    where that is even, and a block is not found."""
     (width, height), (x, y), count = _BLOCK, _SEARCH, len(grey)
     wide = np.stack([cv2.copyMakeBorder(g, y, y, x, x, cv2.BORDER_REPLICATE) for g in grey])
     places = sliding_window_view(wide, _PLACE, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *_PLACE)
