@@ -123,6 +123,9 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
         width, height = size or (frame.width, frame.height)
         hd = width >= 1280 or height > 576
         matrix = 9 if primaries == 9 else 1 if hd else 5
+    if rgb and transfer == ColorTrc.IEC61966_2_1:
+        # The numbers of a computer's picture are those that are wanted, and not what another display would need.
+        transfer = int(ColorTrc.BT709)
     full = rgb or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
     return Colour(primaries, transfer, matrix, full, rgb)
 
@@ -162,12 +165,20 @@ def _hlg_light(coded: Floats) -> Floats:
     return np.asarray(HLG_PEAK * np.maximum(bright, 0.0)[..., None] ** 0.2 * scene)
 
 
-# An SDR display would show the numbers of these transfers wrongly. Each function gives their light, SDR white being 1. All other
-# transfers are shown by BT.1886, as players show them: they differ from each other by less than displays do.
+def _srgb_light(coded: Floats) -> Floats:
+    """IEC 61966-2-1."""
+    return np.where(coded <= 0.04045, coded / 12.92, ((np.maximum(coded, 0.0) + 0.055) / 1.055) ** 2.4)
+
+
+# These transfers do not mean a display of BT.1886. Each function gives their light, SDR white being 1. All others (BT.709,
+# BT.601, BT.2020 and their like) are those of cameras, and are shown by BT.1886.
 _LIGHT: dict[int, Callable[[Floats], Floats]] = {
+    4: lambda coded: np.maximum(coded, 0.0) ** 2.2,
+    5: lambda coded: np.maximum(coded, 0.0) ** 2.8,
     8: lambda coded: coded,
     9: lambda coded: np.where(coded > 0, 10 ** (2.0 * (coded - 1)), 0.0),
     10: lambda coded: np.where(coded > 0, 10 ** (2.5 * (coded - 1)), 0.0),
+    13: _srgb_light,
     16: lambda coded: pq_light(coded) / WHITE,
     17: lambda coded: coded**2.6 * 52.37 / 48,
     18: lambda coded: _hlg_light(coded) / WHITE,
@@ -195,12 +206,15 @@ def to_xyz(primaries: int) -> Floats:
 def to_sdr(coded: Floats, colour: Colour) -> Floats:
     """What numbers [..., 3], RGB from 0 to 1, are as SDR pictures of BT.709, 0 to 1."""
     bright_of = _LIGHT.get(colour.transfer)
+    if bright_of is None and colour.matrix == _BT2020_CL:
+        # Its luma is that of the light itself. All other tools take it so that this is the light that is shown, too.
+        bright_of = _bt2020_linear
     light = bright_of(coded) if bright_of else np.maximum(coded, 0.0) ** GAMMA
     to_709 = np.linalg.inv(to_xyz(1)) @ to_xyz(colour.primaries)
     light = light @ to_709.T
     bright = light @ to_xyz(1)[1]
     light = _towards_grey(light, bright, light.min(-1), 0.0)
-    if colour.transfer in _LIGHT:
+    if hdr(colour.transfer):
         most = np.maximum(light.max(-1), 1e-9)  # One factor for all three colours leaves the hue as it is.
         light *= (shoulder(most ** (1 / GAMMA)) ** GAMMA / most)[..., None]
     else:

@@ -95,4 +95,5 @@ def _keyframes(video: OpenVideo) -> Iterator[tuple[float, av.VideoFrame]]:
         if packet.is_keyframe or not packet.size:
             for frame in packet.decode():
                 if frame.pts is not None:
+                    video.tag(frame)
                     yield video.clock.seconds(frame.pts), frame

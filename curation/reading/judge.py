@@ -101,7 +101,7 @@ class Judge:
     ) -> None:
         """keep: called with the sample of each clip that some tier may still keep. show: with the strip of any other clip whose
         pictures were seen. source: the video, for filters that measure its sound."""
-        self.recipe, self._source = recipe, source
+        self.recipe, self.source = recipe, source
         self.all_scores = all_scores
         self.keep, self.show = keep, show
         self._answers: dict[tuple[str, Measured], frozenset[str]] = {}
@@ -148,8 +148,8 @@ class Judge:
                 break
             if filter_.hears and sample.sound is None:
                 # Only clips that came so far are worth a second opening of the file.
-                parts = self._recordings()
-                sound = read_sound(self._source, clip.span.start, clip.span.seconds, keep=False, parts=parts)
+                parts = self.recordings()
+                sound = read_sound(self.source, clip.span.start, clip.span.seconds, keep=False, parts=parts)
                 sample = replace(sample, sound=sound.seen())
             sample = filter_.annotate(sample)
             (score,) = filter_.measure([sample])
@@ -182,12 +182,12 @@ class Judge:
             self.show(clip.span, strip)
             clip.has_strip = True
 
-    def _recordings(self) -> Sequence[Recording]:
-        """The recordings that the film is joined of; empty, where its clock cannot start anew."""
+    def recordings(self) -> Sequence[Recording]:
+        """The recordings that the film is joined of; empty, where its clock cannot start anew. Reads all of its packets, once."""
         if self._parts is None:
             self._parts = ()
             if not self.one_clock:
-                with open_video(self._source) as video:
+                with open_video(self.source) as video:
                     info = probe(video)
                     if info.container not in _ONE_CLOCK:
                         self._parts = recordings(video, info.fps)

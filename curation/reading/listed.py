@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import av
@@ -22,6 +22,7 @@ from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
+from longtake.curation.reading.timeline import may_leap
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
 from longtake.filters.base import Image, Native, Sample
 from longtake.filters.frozen import ChangeMeter
@@ -34,6 +35,8 @@ SKIP = 12.0
 # Seconds before a moment at which a keyframe is looked for, until one is found from which the moment can be decoded. An index may
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
+_STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
+_TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 
 
@@ -47,6 +50,13 @@ def require_sound(count: DecodeCount, limit: float) -> None:
         )
     if count.frames == 1 and count.packets <= 1:
         raise VideoError("too_short", "a single frame")
+
+
+def film_start(first: float, info: VideoInfo) -> float:
+    """From when on a film can be shown, seconds. first: the time of its first frame. A recording that was cut in the middle of a
+    group of pictures begins with packets that do not decode; up to a frame of that is no matter to an export."""
+    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
+    return first if first > max(1 / fps, _STEP) + _TIE else 0.0
 
 
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
@@ -141,6 +151,8 @@ class ListedPass:
         self.meter = ChangeMeter()
         self.looked = -math.inf
         self.decoded_seconds = 0.0
+        self.joined = 0  # Times that the video's clock starts anew, as far as that was looked into.
+        self.begins = 0.0  # Seconds. Before it the film cannot be shown.
         for number, listed in enumerate(self.listed):
             span, keyframes = listed.span, self.sampling.keyframes
             for place, moment in enumerate(centres(span, keyframes)):
@@ -157,6 +169,7 @@ class ListedPass:
             for decoded in self._from(max(sought, 0.0)):
                 if not started:
                     started = True
+                    self.begins = film_start(decoded.time, self.info) if sought <= SKIP else 0.0
                     if not self._first(decoded.frame):
                         spans = [listed.span for listed in self.listed]
                         clips = [ClipScan(span, self.judge.probe_scores(self.info, span)) for span in spans]
@@ -168,9 +181,15 @@ class ListedPass:
                     break
         self._end()
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
+        self.count.restarts = max(self.count.restarts, self.joined)
+        if not math.isfinite(self.info.fps):
+            self.info = replace(self.info, fps=self.count.fps)
         for clip in self.clips:
             clip.scores |= self.judge.probe_scores(self.info, clip.span)
             require_undamaged(clip, self.count)
+            if clip.error is None and clip.span.start < self.begins - _TIE:
+                words = f"the video begins at {self.begins:.3f} s, after this clip does ({clip.span.start:.3f} s)"
+                clip.error, clip.has_frames = RowError("missing", words), False
         return VideoScan(self.info, self.clips, [], self.count, self.decoded_seconds, self.whole)
 
     def _first(self, frame: av.VideoFrame) -> bool:
@@ -186,8 +205,7 @@ class ListedPass:
         """Frames from the last one at or before `start` on, if the video can be entered there; else from where reading stands,
         or from the beginning."""
         here = self.previous.time if self.previous else 0.0
-        if start - here > SKIP and not self.count.restarts:
-            # A video whose clock starts anew cannot be sought in.
+        if start - here > SKIP and not self._starts_anew():
             moved = False
             for lead in LEADS:
                 if not self._seek(start - lead):
@@ -206,6 +224,12 @@ class ListedPass:
         if self.frames is None:
             self.frames = decode(self.video, self.info, self.count)
         return self.frames
+
+    def _starts_anew(self) -> bool:
+        """Whether the video's clock starts anew somewhere: then one time is in several places, and it cannot be sought in."""
+        if not self.joined and may_leap(self.video):
+            self.joined = max(len(self.judge.recordings()) - 1, 0)
+        return self.joined > 0 or self.count.restarts > 0
 
     def _seek(self, seconds: float) -> bool:
         """Go to the last keyframe at or before a moment. False if this file cannot be sought in."""

@@ -20,6 +20,7 @@ import av.container
 import av.error
 import av.video.stream
 import fsspec
+from av.codec.context import Flags
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
@@ -32,6 +33,7 @@ CONTAINER_OPTIONS: dict[str, str] = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,vvc,av1,obu,"
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,image2,png_pipe,jpeg_pipe"
 }
+_UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
 UNKNOWN_FPS = 25.0  # Frames per second. A raw stream without timing is played at this rate (ffmpeg's default).
 
 
@@ -54,13 +56,20 @@ class Clock:
 
 @dataclass(slots=True)
 class OpenVideo:
-    """A video that is open for reading."""
+    """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
     clock: Clock
     file: BinaryIO
     size: int
+    tags: tuple[int, int, int]
+
+    def tag(self, frame: av.VideoFrame) -> None:
+        """Add what the container says of the colours of a decoded frame, where the frame itself says nothing."""
+        for name, tag in zip(("color_primaries", "color_trc", "colorspace"), self.tags, strict=True):
+            if getattr(frame, name) == _UNSPECIFIED:
+                setattr(frame, name, tag)
 
 
 @contextmanager
@@ -108,9 +117,13 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     stream = _video_stream(container)
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
+    # Without this flag, a picture that is cropped on its left keeps more of its width than its header says.
+    stream.codec_context.flags |= Flags.unaligned
     base = float(stream.time_base) if stream.time_base else 0.0
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
-    return OpenVideo(container, stream, clock, file, size)
+    context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
+    tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
+    return OpenVideo(container, stream, clock, file, size, tags)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import Type
 
 _MAX_BOXES = 10_000  # Boxes. A damaged file with more of them must not keep the scan busy.
 
@@ -35,6 +36,18 @@ class Orientation:
 
 
 UPRIGHT = Orientation()
+
+
+def _nameless(kinds: Any, number: int) -> Any:
+    """A kind of side data that PyAV does not know."""
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"KIND_{number}", number
+    kinds._value2member_map_[number] = kind
+    return kind
+
+
+# PyAV 18.1 raises ValueError for a frame with any side data that is newer than its table, such as the EXIF data of photo cameras.
+cast(Any, Type)._missing_ = classmethod(_nameless)
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from itertools import chain
 
-import av
-
 from longtake.curation.access import Source
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
@@ -114,7 +112,7 @@ def _of_one(this: PiecePass) -> PieceScan | VideoScan:
     """What comes of reading one piece by itself."""
     frames = this.entered() if this.piece.number else this.first_frames()
     for decoded in frames:
-        if not this.piece.number and not this.pushed and (rejected := this.begin(decoded.frame)) is not None:
+        if not this.piece.number and not this.pushed and (rejected := this.begin(decoded)) is not None:
             return rejected
         this.push(decoded)
         if this.over:
@@ -137,7 +135,7 @@ def _in_one_go(
         return len(at_work) == 1 and at_work[0].enough(last)
 
     for decoded in decode(video, info, by_stretch(seams, counts), enough=enough, seams=seams):
-        if not first.pushed and (rejected := first.begin(decoded.frame)) is not None:
+        if not first.pushed and (rejected := first.begin(decoded)) is not None:
             return rejected
         while len(passes) <= len(seams) and decoded.time >= seams[len(passes) - 1]:
             piece = Piece(seams, len(passes), take)
@@ -178,9 +176,9 @@ class PiecePass(Pass):
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def begin(self, frame: av.VideoFrame) -> VideoScan | None:
+    def begin(self, first: DecodedFrame) -> VideoScan | None:
         """What the film's first frame tells; the scan of the film, if it is rejected by that."""
-        rejected = self._first(frame)
+        rejected = self._first(first)
         return None if rejected is None else VideoScan(self.info, [rejected], [], self.count)
 
     def first_frames(self) -> Iterator[DecodedFrame]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import av
+import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import ListedPass, require_sound, require_undamaged, sample_of
+from longtake.curation.reading.listed import ListedPass, film_start, require_sound, require_undamaged, sample_of
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -46,6 +48,8 @@ _Kept = tuple[float, av.VideoFrame]  # A frame at the analysis size, after its t
 # Thumbnails. The detectors get this many at once: between two decoded frames they would find nothing of theirs in the caches, and
 # take three times as long.
 _LOOKS_AT_ONCE = 8
+# The headers of these containers count their length from zero, wherever the film begins (as does Matroska: see `probe`).
+_FROM_ZERO = {"flv", "asf"}
 
 
 def scan_video(
@@ -140,14 +144,34 @@ def too_short(seconds: float, least: float) -> RowError:
 
 def counted_fps(info: VideoInfo, count: DecodeCount) -> float:
     """The rate of a film, frames per second: what its header says, unless its frames say otherwise."""
-    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
-    return count.fps if math.isfinite(count.fps) and abs(count.fps / fps - 1) > 0.01 else fps
+    known = math.isfinite(info.fps) and info.fps > 0
+    if math.isfinite(count.fps) and (not known or abs(count.fps / info.fps - 1) > 0.01):
+        return count.fps
+    return info.fps if known else UNKNOWN_FPS
 
 
-def require_all(info: VideoInfo, end: float) -> None:
-    """Raises VideoError (truncated) if the frames end, at `end` seconds, long before the header says."""
-    if info.duration - end > max(1.0, 0.05 * info.duration):
+def ends_early(info: VideoInfo, end: float) -> bool:
+    """Whether the frames end, at `end` seconds, long before the header says."""
+    return info.duration - end > max(1.0, 0.05 * info.duration)
+
+
+def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
+    """Raises VideoError (truncated) if the frames end early, and all else in the file, too. The headers of some containers
+    (Matroska, FLV, ASF) only tell how long the longest of its streams is."""
+    if ends_early(info, end) and ends_early(info, _last_of_all(source)):
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
+
+
+def _last_of_all(source: str | Source) -> float:
+    """The greatest time of a packet of any stream, seconds on the clock by which the header tells how long the file is."""
+    last = 0.0
+    # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
+    with open_video(source) as video, suppress(av.error.FFmpegError, ValueError):
+        origin = 0.0 if video.container.format.name in _FROM_ZERO else video.clock.origin
+        for packet in video.container.demux():
+            if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
+                last = max(last, float(packet.pts * packet.time_base) - origin)
+    return last
 
 
 def settle(
@@ -214,7 +238,7 @@ class Pass:
         for decoded in decode(self.video, self.info, self.count, enough=self._enough):
             if not started:
                 started = True
-                if (rejected := self._first(decoded.frame)) is not None:
+                if (rejected := self._first(decoded)) is not None:
                     self.count.digest = None
                     return VideoScan(self.info, [rejected], [], self.count)
             self.push(decoded)
@@ -233,17 +257,17 @@ class Pass:
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _first(self, frame: av.VideoFrame) -> ClipScan | None:
-        """What only a frame can tell: how it is turned, and that the film begins as no clip may be. The row of the whole video,
-        if the gates reject it now."""
-        turned = as_shown(self.video, self.info, frame)
+    def _first(self, first: DecodedFrame) -> ClipScan | None:
+        """What only a frame can tell: how it is turned, when the film begins, and that it begins as no clip may be. The row of
+        the whole video, if the gates reject it now."""
+        turned = as_shown(self.video, self.info, first.frame)
         if turned is not self.info:
             self.set_info(turned)
-        self._open_shot(0.0)
+        self._open_shot(film_start(first.time, self.info))
         whole = whole_film(self.info)
         if not self.judge.may_keep(self.info, whole):
             return ClipScan(whole, self.judge.probe_scores(self.info, whole))
-        return self.early.rejected(self.info, self.analysis, frame)
+        return self.early.rejected(self.info, self.analysis, first.frame)
 
     def set_info(self, info: VideoInfo) -> None:
         """What is known of the film once a frame of it was seen."""
@@ -256,7 +280,7 @@ class Pass:
         self.buffer.finish()
         if not self.count.restarts:
             # Where the clock starts anew, the header does not know how long the film is.
-            require_all(self.info, end)
+            require_all(self.info, end, self.judge.source)
         self._finish_shots(end)
         if not self.clips:
             # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.

@@ -33,7 +33,7 @@ from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.listed import require_sound
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.scan_video import counted_fps, require_all, settle
+from longtake.curation.reading.scan_video import counted_fps, ends_early, require_all, settle
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
@@ -251,7 +251,9 @@ def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
     require_sound(count, judge.recipe.scan.max_corrupt)
     info = found[0].info
     end = max((one.end for one in found if one.end is not None), default=max(one.time for one in found))
-    require_all(info, end)
+    if apart and ends_early(info, end):
+        raise SeamError("its frames end before its header says, which a scan in one go looks into")
+    require_all(info, end, judge.source)
     clips = [clip for one in found for clip in one.clips]
     none_long_enough = not clips
     if none_long_enough:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,11 @@ _BACK = 0.1
 _AHEAD = 10.0
 
 
+def may_leap(video: OpenVideo) -> bool:
+    """Whether the clock of such a container may start anew in its middle: joined broadcasts."""
+    return bool(video.container.format.flags & _MAY_LEAP)
+
+
 class Timeline:
     """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
     by_decoding: the container has decoding times only, so every frame must be decoded to know when each is shown."""
@@ -36,15 +42,15 @@ class Timeline:
         self.by_decoding = video.container.format.name == "avi" and bool(video.stream.codec_context.has_b_frames)
         self._clock = video.clock
         self._back = _BACK / base if base else math.inf
-        self._ahead = _AHEAD / base if base and video.container.format.flags & _MAY_LEAP else math.inf
+        self._ahead = _AHEAD / base if base and may_leap(video) else math.inf
         step = 1.0 / (fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS)
         self._gap = max(1, round(step / base)) if base else 1  # Ticks between two frames.
         self._offset = 0
-        self._first: int | None = None  # The decoding time of the first packet, in ticks.
         self._last: int | None = None  # The decoding time of the last packet on this clock, in ticks.
         self._shown: int | None = None  # The greatest time at which a packet is shown on this clock, in ticks.
-        # Ticks from the decoding time of a frame to that of the packet with which the decoder gave it out.
-        self._delay: int | None = None
+        # By decoding: the times of the packets from the one at whose time the next frame may be shown, in ticks.
+        self._decoding: deque[int] = deque()
+        self._context = video.stream.codec_context
         self._frame: int | None = None  # The time at which the last frame was shown, in ticks.
 
     def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
@@ -58,6 +64,8 @@ class Timeline:
         if packet.dts is not None:
             self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
+            if self.by_decoding:
+                self._decoding.append(packet.dts)
         if packet.pts is not None:
             packet.pts += self._offset
         ticks = packet.dts if self.by_decoding else packet.pts
@@ -73,18 +81,27 @@ class Timeline:
         """When a decoded frame is shown, seconds. None for one before the first that has a time."""
         ticks = frame.pts
         if self.by_decoding:
-            # Frames come in the order in which they are shown, and each comes with a later packet, always the same number later.
-            ticks = frame.dts
-            if ticks is not None:
-                if self._delay is None:
-                    self._delay = ticks - (ticks if self._first is None else self._first)
-                ticks -= self._delay
+            ticks = self._shown_by_order(frame.dts)
         if ticks is None and self._frame is not None:
             ticks = self._frame + self._gap
         if ticks is None:
             return None
         self._frame = ticks
         return self._clock.seconds(ticks)
+
+    def _shown_by_order(self, given: int | None) -> int | None:
+        """When a frame is shown that came out with the packet whose decoding time is `given`, None after the last one; in ticks.
+        A decoder that reorders gives out each frame a fixed number of packets after the one at whose time it is shown: also
+        where it left out the first few behind a seek, since they refer to pictures before it."""
+        depth, times = self._context.reorder_depth, self._decoding
+        if given is None:
+            if len(times) < 2:
+                return None
+            times.popleft()
+            return times[0]
+        while len(times) > depth and times[depth] < given:
+            times.popleft()
+        return times[0] if len(times) > depth and times[depth] == given else given - depth * self._gap
 
     @property
     def offset(self) -> float:
@@ -95,8 +112,8 @@ class Timeline:
         """A packet comes: if its decoding time falls, or leaps, let it be shown after all that came before."""
         here = dts + self._offset
         if self._last is None:
-            self._first = here
-        elif here < self._last - self._back or here - self._last > self._ahead:
+            self._last = here
+        if here < self._last - self._back or here - self._last > self._ahead:
             last = self._last if self._shown is None else self._shown
             here += last + self._gap - (pts + self._offset)
             self._offset = here - dts
@@ -108,9 +125,12 @@ class Timeline:
 
 @dataclass(slots=True)
 class Rate:
-    """The average rate of a stretch, by the times (s) at which its packets are shown. What lies ahead of the decoder, with
-    frames missing in between, does not count until they have come."""
+    """The average rate of what is read, by the times (s) at which packets are shown. What lies ahead of the decoder, with
+    frames missing in between, does not count until they have come. count, first, last: of the present stretch. steps, seconds:
+    from frame to frame in the stretches before it."""
 
+    steps: int = 0
+    seconds: float = 0.0
     count: int = 0
     first: float = math.inf
     last: float = -math.inf
@@ -122,6 +142,13 @@ class Rate:
         while self._ahead and self._ahead[0] <= decoded:
             self._settle(heapq.heappop(self._ahead))
 
+    def skip(self) -> None:
+        """Reading goes on at another place."""
+        if self.last > self.first:
+            self.steps, self.seconds = self.steps + self.count - 1, self.seconds + self.last - self.first
+        self.count, self.first, self.last = 0, math.inf, -math.inf
+        self._ahead.clear()
+
     def finish(self) -> None:
         """After the last packet."""
         while self._ahead:
@@ -130,7 +157,9 @@ class Rate:
     @property
     def fps(self) -> float:
         """Frames per second; nan with fewer than two."""
-        return (self.count - 1) / (self.last - self.first) if self.last > self.first else math.nan
+        known = self.last > self.first
+        seconds = self.seconds + (self.last - self.first if known else 0.0)
+        return (self.steps + (self.count - 1 if known else 0)) / seconds if seconds else math.nan
 
     def _settle(self, time: float) -> None:
         self.count += 1

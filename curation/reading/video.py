@@ -23,6 +23,8 @@ from longtake.curation.reading.timeline import Rate, Timeline
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
+# Frames per second. A rate from here on is that of the clock's ticks. Recorders in browsers leave nothing else to go by.
+_TICKS = 1000
 _NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
@@ -137,8 +139,13 @@ def probe(video: OpenVideo) -> VideoInfo:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         video.file.seek(position)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
+    if not stream.duration and "matroska" in container.format.name:
+        # Matroska counts its length from zero, wherever the film begins.
+        duration = max(duration - max(video.clock.origin, 0.0), 0.0)
     width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
-    rate: Fraction | float | None = stream.average_rate or stream.guessed_rate
+    rate: Fraction | float | None = stream.average_rate
+    if rate is not None and rate >= _TICKS:
+        rate = stream.guessed_rate
     if container.format.name == "avi" and duration:
         # The index of an AVI file counts places for frames, many of which may be empty. Those behind the last frame are missing.
         count, guessed = sum(entry.size > 0 for entry in stream.index_entries), stream.guessed_rate
@@ -147,6 +154,8 @@ def probe(video: OpenVideo) -> VideoInfo:
     if container.format.flags & _NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
+    if rate is not None and rate >= _TICKS:
+        rate = None
     return VideoInfo(
         width=width,
         height=height,
@@ -261,6 +270,7 @@ def _decoded(
     context.skip_frame = "DEFAULT" if all_frames or timeline.by_decoding else "NONREF"
     restarts, last, time = 0, -math.inf, -math.inf
     count = counted(time)
+    count.rate.skip()
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
@@ -314,6 +324,7 @@ def _decoded(
                 return
             continue
         for frame in frames:
+            video.tag(frame)
             moment = timeline.time(frame)
             if moment is None:
                 continue

@@ -48,6 +48,9 @@ LUMA = {
 }
 
 
+CONSTANT_LUMINANCE = 100  # BT.2020's own transfer, the inverse of which is the light that is shown. No number of H.273.
+
+
 def pq(nit: Floats) -> Floats:
     m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
     y = (np.maximum(nit, 0) / 10000) ** m1
@@ -76,6 +79,12 @@ def source_rgb(coded: Floats, primaries: int, transfer: int) -> Floats:
         return hlg_of_scene(scene_of_display(203 * light))
     if transfer == 8:
         return light
+    if transfer in (4, 5):
+        return np.asarray(np.maximum(light, 0) ** (1 / (2.2 if transfer == 4 else 2.8)))
+    if transfer == 13:
+        return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)
+    if transfer == CONSTANT_LUMINANCE:
+        return np.where(light < 0.018054, 4.5 * light, 1.099297 * np.maximum(light, 0.018) ** 0.45 - 0.099297)
     return np.asarray(np.maximum(light, 0) ** (1 / 2.4))
 
 
@@ -204,10 +213,21 @@ CASES: dict[str, dict[str, Any]] = {
     "smpte240m": {"primaries": 7, "transfer": 7, "matrix": 7},
     "fcc": {"primaries": 1, "transfer": 1, "matrix": 4},
     "srgb": {"primaries": 1, "transfer": 13, "matrix": 1},
+    "srgb p3": {"primaries": 12, "transfer": 13, "matrix": 1},
+    "srgb as rgb": {"primaries": 1, "transfer": 13, "meant_transfer": 1, "pixel": "gbrp10le"},
+    "gamma 2.2": {"primaries": 1, "transfer": 4, "matrix": 1},
+    "gamma 2.8": {"primaries": 5, "transfer": 5, "matrix": 5, "pixel": "yuv420p"},
+    # The table has few points in the dark of linear light.
+    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le", "most": 15},
     "display p3": {"primaries": 12, "transfer": 1, "matrix": 1},
     "bt2020 sdr": {"primaries": 9, "transfer": 14, "matrix": 9},
     "bt2020 by its matrix": {"matrix": 9, "meant_primaries": 9},
-    "bt2020 constant luminance": {"primaries": 9, "transfer": 14, "matrix": 10},
+    "bt2020 constant luminance": {
+        "primaries": 9,
+        "transfer": 14,
+        "matrix": 10,
+        "meant_transfer": CONSTANT_LUMINANCE,
+    },
     "ycgco": {"primaries": 1, "transfer": 1, "matrix": 8},
     "rgb": {"primaries": 1, "transfer": 1, "pixel": "gbrp10le"},
     "rgb 10 bit p3": {"primaries": 12, "transfer": 1, "pixel": "gbrp10le"},
@@ -320,3 +340,27 @@ def test_the_table_is_written_as_numbers_of_six_digits() -> None:
     for red, green, blue in ((0, 0, 0), (1, 0, 0), (0, 5, 64), (64, 64, 64), (17, 30, 50)):
         row = lines[1 + red + SIDE * (green + SIDE * blue)]
         assert row == " ".join(f"{value:.6f}" for value in truth[red, green, blue])
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4"])
+def test_tags_that_only_the_container_has(tmp_path: Path, container: str) -> None:
+    """PQ in BT.2020, with nothing of it in the stream: the decoder of HEVC forgets what the container says."""
+    whole = write(tmp_path / "whole.mkv", PATCHES, CASES["pq"])
+    path = tmp_path / f"film.{container}"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "write_colr"}) as out:
+        untold = "colorprim=undef:transfer=undef:colormatrix=undef"
+        options = {"x265-params": f"log-level=none:{untold}", "preset": "ultrafast", "crf": "2"}
+        stream: Any = out.add_stream("libx265", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p10le"
+        for name, tag in (("color_primaries", 9), ("color_trc", 16), ("colorspace", 9), ("color_range", 1)):
+            setattr(stream.codec_context, name, tag)
+        for frame in source.decode(video=0):
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as check:
+        assert next(check.decode(video=0)).color_trc == 2
+    info, key = keyframe(path)
+    assert (info.transfer, info.primaries, info.tone_mapped) == ("smpte2084", "bt2020", True)
+    for picture in (key, exported(path, tmp_path)):
+        assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3

@@ -25,7 +25,10 @@ from hypothesis import strategies as st
 from longtake.curation.errors import VideoError
 from longtake.curation.reading import cutting
 from longtake.curation.reading.cutting import EncodedClip, EncodeSettings, cut_clip, nearest_in_time
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.curation.recipe import parse_recipe
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
@@ -604,3 +607,21 @@ def test_high_dynamic_range_is_brought_into_range(tmp_path: Path) -> None:
     assert seen["red"][0] > 200 > 140 > max(seen["red"][1:])
     assert seen["blue"][2] > 180 > 130 > max(seen["blue"][:2])
     assert seen["green"][1] > 200 > 180 > max(seen["green"][0], seen["green"][2])
+
+
+def test_a_picture_that_is_cropped_on_its_left(tmp_path: Path) -> None:
+    """Unless it is told otherwise, ffmpeg crops the left side only by as much as suits its memory."""
+    options = {"preset": "ultrafast", "qp": "0", "x264-params": "crop-rect=20,10,30,16"}
+    path = make(tmp_path / "film.mp4", steady(24, 12), options=options)
+    whole = make(tmp_path / "whole.mp4", steady(24, 12), options={"preset": "ultrafast", "qp": "0"})
+    truth = pictures(whole)[0][10:-16, 20:-30]
+    with open_video(str(path)) as video:
+        info = probe(video)
+        frame = next(decode(video, info, DecodeCount())).frame
+        analysis = AnalysisFrames(info)
+        key = analysis.rgb(analysis.shrink(frame))
+    assert (info.height, info.width) == key.shape[:2] == truth.shape[:2]
+    assert np.abs(key.astype(int) - truth).mean() < 3
+    clip = cut_clip(str(path), 0.0, 0.5, tmp_path / "clip.mp4", EncodeSettings(fps=None, frames=None, crf=1))
+    assert (clip.height, clip.width) == truth.shape[:2]
+    assert np.abs(pictures(tmp_path / "clip.mp4")[0].astype(int) - truth).mean() < 3

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation, orientation_of, track_orientations
+from longtake.curation.reading.pictures import AnalysisFrames
+from longtake.curation.reading.video import DecodeCount, as_shown, decode, probe
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"
@@ -206,3 +212,44 @@ def test_a_matrix_that_is_none_leaves_the_picture(tmp_path: Path) -> None:
     path = shown_as(tmp_path / "film.mp4", tmp_path / "flat.mp4", (1, 1, 1, 1))
     with path.open("rb") as file:
         assert list(track_orientations(file).values()) == [Orientation()]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# EXIF
+
+
+def photo_film(path: Path, orientation: int, container: str = "mov") -> bytes:
+    """Motion JPEG as photo cameras write it: each frame is a JPEG file with its own EXIF data. One of its frames."""
+    corners = np.full((96, 160, 3), 128, np.uint8)
+    corners[:48, :80], corners[:48, 80:], corners[48:, :80] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    jpeg = bytes(cv2.imencode(".jpg", corners)[1])
+    entry = struct.pack("<HHHIHH", 1, 0x0112, 3, 1, orientation, 0) + bytes(4)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry
+    jpeg = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+    with av.open(str(path), "w", format=container) as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuvj420p"
+        for number in range(10):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.time_base = stream, Fraction(1, 10)
+            packet.pts = packet.dts = number
+            packet.is_keyframe = True
+            out.mux(packet)
+    return jpeg
+
+
+@pytest.mark.parametrize("container", ["mov", "avi", "matroska"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_frames_with_exif_data_are_shown_as_it_says(tmp_path: Path, orientation: int, container: str) -> None:
+    """PyAV's own table of side data ends before EXIF."""
+    jpeg = photo_film(tmp_path / "film", orientation, container)
+    truth = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    with open_video(str(tmp_path / "film")) as video:
+        info = probe(video)
+        decoded = next(decode(video, info, DecodeCount()))
+        analysis = AnalysisFrames(as_shown(video, info, decoded.frame))
+        picture = analysis.rgb(analysis.shrink(decoded.frame))
+    assert picture.shape == truth.shape
+    assert np.abs(picture.astype(int) - truth).mean() < 4
+    clip = cut_clip(str(tmp_path / "film"), 0.0, 1.0, tmp_path / "clip.mp4", EncodeSettings(fps=None, frames=None))
+    assert (clip.height, clip.width) == truth.shape[:2]

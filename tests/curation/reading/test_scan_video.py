@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -829,3 +830,93 @@ def test_clips_of_a_list_far_behind_the_only_keyframe(tmp_path: Path, monkeypatc
     clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
     assert [(clip.span, clip.error, clip.has_frames) for clip in clips] == [(span, None, True) for span in spans]
     assert sought
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_recording_that_begins_within_a_group_of_pictures(tmp_path: Path, listed: bool) -> None:
+    """Its first packets do not decode: clips begin where it can be shown, so that an export finds all of them."""
+    whole, path = tmp_path / "whole.ts", tmp_path / "film.ts"
+    film(whole, pan("table", (2, 0), (100, 60), SMALL, 96), Encoding(size=SMALL, gop=24))
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    position = packets[12].pos
+    assert position is not None
+    path.write_bytes(whole.read_bytes()[position // 188 * 188 :])
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 1, "window_seconds": 1}}
+    how = parse_recipe(asked | {"filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    spans = [Span(0.0, 1.0), Span(1.0, 2.0)] if listed else []
+    clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
+    if listed:
+        assert [clip.error.kind if clip.error else None for clip in clips] == ["missing", None]
+    else:
+        assert [clip.error for clip in clips] == [None] * len(clips)
+        assert clips[0].span.start > 0.3
+    for clip in clips:
+        if clip.error is None:
+            settings = EncodeSettings(fps=30, frames=None, preset="ultrafast")
+            cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", settings)
+
+
+def as_a_browser_records(path: Path, frames: int) -> None:
+    """Thirty pictures a second, more or less, in WebM that knows of no rate, no length and no index."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with av.open(str(path), "w", format="webm", options={"live": "1"}) as container:
+        stream: Any = container.add_stream("libvpx", rate=30, options={"deadline": "realtime", "cpu-used": "8"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 60
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
+            frame.pts, frame.time_base = round(number * 1000 / 30) + number * 7 % 11, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x23\xe3\x83\x84")  # The default duration of a frame becomes a void of the same length.
+    data[at : at + 8] = b"\xec\x86" + bytes(6)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_ticks_of_a_clock_are_no_rate(tmp_path: Path, listed: bool) -> None:
+    as_a_browser_records(tmp_path / "film.webm", 1200)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"fps": {}}, "tiers": {"all": {"fps": "[24, 60]"}}}, source="test")
+    spans = [Span(0.0, 2.0), Span(30.0, 32.0)] if listed else []
+    scan = scan_video(str(tmp_path / "film.webm"), how, lambda span, sample: None, spans=spans)
+    assert scan.info.fps == pytest.approx(30, rel=0.01)
+    assert all(clip.has_frames for clip in scan.clips)
+    assert len(scan.clips) == (2 if listed else 20)
+    assert [clip.scores["fps"].score.value for clip in scan.clips] == pytest.approx([30] * len(scan.clips), rel=0.01)
+
+
+@pytest.mark.parametrize("late", [0, 3])
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".asf", ".mp4"])
+def test_sound_that_goes_on_is_no_sign_of_a_film_cut_short(tmp_path: Path, suffix: str, late: int) -> None:
+    """Some headers tell of the longest stream only. The same file, really cut short, is found out."""
+    path = tmp_path / f"film{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4" if suffix != ".flv" else "flv", rate=24)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 12
+        sound: Any = container.add_stream("aac", rate=44100, layout="mono")
+        for number in range(24 * 12):
+            if number < 24 * 6:
+                frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
+                frame.pts, frame.time_base = number + 24 * late, Fraction(1, 24)
+                container.mux(stream.encode(frame))
+            samples = np.zeros((1, 44100 // 24), np.float32)
+            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            heard.sample_rate, heard.pts, heard.time_base = 44100, number * samples.size, Fraction(1, 44100)
+            container.mux(sound.encode(heard))
+        container.mux(stream.encode(None))
+        container.mux(sound.encode(None))
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    scan = scan_video(str(path), how, lambda span, sample: None)
+    assert not any(clip.error for clip in scan.clips)
+    assert scan.info.duration == pytest.approx(6, abs=0.1)
+    if suffix == ".asf" and late:
+        return  # The demuxer then guesses the length from the size of the file, and is wrong.
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError):
+        scan_video(str(path), how, lambda span, sample: None)

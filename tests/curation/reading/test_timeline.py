@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
 from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.timeline import Rate
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.curation.recipe import parse_recipe
+from longtake.filters.base import Sample
 from tests.curation.reading.test_cutting import make, number_of, numbers, picture, steady
 
 REORDERED = {"preset": "veryfast", "bf": "3", "crf": "16", "sc_threshold": "0"}
@@ -51,6 +55,18 @@ def test_reordered_frames_of_an_avi_are_shown_in_order(tmp_path: Path, how: dict
 @pytest.mark.parametrize("start", [0.0, 1.0, 1.4, 2.0])
 def test_clips_of_such_an_avi(tmp_path: Path, start: float) -> None:
     path = film(tmp_path / "film.avi")
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video"])
+@pytest.mark.parametrize("start", [0.0, 1.0, 1.6, 2.2])
+def test_clips_of_an_avi_whose_keyframes_have_frames_before_them(tmp_path: Path, codec: str, start: float) -> None:
+    """Behind a seek, a decoder leaves out the frames that are shown before the keyframe, since they refer to others."""
+    options = {"bf": "2", "b_strategy": "0", "qscale": "2", "sc_threshold": "1000000000"}
+    path = make(
+        tmp_path / "film.avi", steady(25, 75), codec=codec, gop=13, rate=25, base=Fraction(1, 25), options=options
+    )
     cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
 
@@ -162,3 +178,35 @@ def test_the_rate_of_any_order_is_that_of_the_frames_so_far(gaps: list[int], dep
         assert rate.fps == pytest.approx((rate.count - 1) / (exact[-1] - exact[0]))
     rate.finish()
     assert rate.count == stop
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_clips_of_a_list_are_not_sought_where_a_clock_starts_anew(tmp_path: Path, suffix: str) -> None:
+    """One time is in several places there. What is scanned is what is exported."""
+    options = {"preset": "ultrafast", "crf": "20"} if suffix == ".ts" else {"qscale": "3"}
+    part = tmp_path / f"part{suffix}"
+    codec = "libx264" if suffix == ".ts" else "mpeg2video"
+    make(part, steady(25, 600), codec=codec, gop=25, rate=25, base=Fraction(1, 25), options=options)
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(part.read_bytes() * 2)
+    seen: list[tuple[float, int]] = []
+
+    def keep(span: Span, sample: Sample) -> None:
+        pairs = zip(sample.times, sample.keyframes, strict=True)
+        seen.extend((time, number_of(picture)) for time, picture in pairs)
+
+    asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
+    spans = [Span(0.0, 2.0), Span(16.0, 18.0)]
+    scan = scan_video(str(path), parse_recipe(asked, source="test"), keep, spans=spans)
+    assert scan.count.restarts == 1
+    assert [number for _, number in seen] == pytest.approx([25 * time for time, _ in seen], abs=1.1)
+    if suffix == ".ts":
+        cut_clip(str(path), 16.0, 16.8, tmp_path / "clip.mp4", TWENTY, seek=False)
+        assert numbers(tmp_path / "clip.mp4") == list(range(400, 420))
+
+
+def test_a_matroska_that_begins_late_is_as_long_as_its_pictures(tmp_path: Path) -> None:
+    path = make(tmp_path / "film.mkv", steady(25, 75, begin=3.0), rate=25, base=Fraction(1, 25))
+    asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
+    info = scan_video(str(path), parse_recipe(asked, source="test"), lambda span, sample: None, spans=[Span(0, 2)]).info
+    assert info.duration == pytest.approx(3, abs=0.1)
