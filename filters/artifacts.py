@@ -5,7 +5,9 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **borders** (letterbox, pillarbox, both), see `longtake.filters.bars`: rows or columns at the frame's edge of one colour, in
   all frames of the sample, up to a sharp straight inner edge;
 - **panels** (split screen, picture in picture, banners, plates, blurred pillars), see `longtake.filters.panels`: rectangles
-  whose sides are straight lines at which the picture jumps in most frames, with any content on both sides;
+  whose sides are straight lines at which the picture jumps in most frames, with any content on both sides; with them the
+  parts of a frame that lines divide (`longtake.filters.dividers`), and pillars and banners that are the picture's own blurred
+  copy (`longtake.filters.blurred_grounds`), where there is nothing but an end of all edges;
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
@@ -33,7 +35,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.3+marks480.3/max`; `rapidocr/` the same, `+overlay.4,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.4+marks480.4/max`; `rapidocr/` the same, `+overlay.4,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -69,9 +71,10 @@ from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
-# end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.3+marks480.3"
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py or stillness.py
+# raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of
+# TEXT_METHOD.
+METHOD = "bars10+panels480.4+marks480.4"
 TEXT_METHOD = "overlay.4"
 
 NotKnown = Literal["text", "null", "ignore"]

@@ -213,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+panels480.3+marks480.3/max"
+    assert Borders().protocol == "borders/bars10+panels480.4+marks480.4/max"
     assert where.mean() > 0
 
 
@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.3+marks480.3+overlay.4,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.4+marks480.4+overlay.4,")
 
 
 def test_no_boxes_are_kept_where_none_were_found() -> None:
