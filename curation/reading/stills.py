@@ -1,9 +1,9 @@
 """What stays in the picture: whether a scene goes on from one picture to another, and where a still picture changes.
 
-A picture is compared with another in small blocks, each in its place, or all moved by as much as the camera moved. Slides, boards
-and tripod shots change where nothing moves before and after, while the shot network may take it for a small thing, since a
-frame or a heading stays. Where the scene goes on behind a thing that pops up or passes by, there is no cut; nor where a picture is the one before it under
-another light.
+A picture is compared with another in small blocks, each in its place, or all moved by as much as the camera moved. Slides,
+boards and tripod shots change where nothing moves before and after, while the shot network may take it for a small thing,
+since a frame or a heading stays. Where the scene goes on behind a thing that pops up or passes by, there is no cut; nor where
+a picture is the one before it under another light.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ def goes_on(pictures: Sequence[Grey]) -> bool:
 
 
 def relit(before: Grey, after: Grey) -> bool:
-    """Whether a picture is the one before it under another light: a lamp that is switched on, a flash on a part of the scene. Most
-    blocks that show something are the same in place, and many of them lighter or darker. before, after: uint8 [36, 64]."""
+    """Whether a picture is the one before it under another light: a lamp that is switched on, a flash on a part of the scene.
+
+    Most blocks that show something are the same in place, and many of them lighter or darker. before, after: uint8 [36, 64].
+    """
     was, now = before.astype(np.float32), after.astype(np.float32)
     a, b = _blocks(was), _blocks(now)
     spreads = a.std(axis=1), b.std(axis=1)
