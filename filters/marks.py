@@ -55,8 +55,7 @@ ROUND = 0.08  # Smaller / larger eigenvalue of a mark's structure tensor: a mark
 OFTEN = 0.7  # Share of the frames in which a rim is an edge.
 STRAIGHT = 0.8  # Coherence over time of a rim's direction: 1 is always the same, 0 any.
 HOLE = 0.15  # Share of the frame. An area of up to this size within a mark belongs to the mark.
-# Share of the frame. Where panels over as much are known, they say which part of a frame is the picture, and joints do not.
-LEAST_PART = 0.3
+LEAST_PART = 0.3  # Share of the frame. Where panels over as much are known, joints are not looked for.
 ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 
@@ -144,8 +143,18 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
     whole = _enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
-        whole |= joined(frames, moving=True)
+        beside = joined(frames, moving=True)
+        whole |= beside & (not _ends_at(beside, _enlarged(under, height, width)))
     return Seen(whole, True)
+
+
+def _ends_at(part: Mask, panels: Mask) -> bool:
+    """Whether a part of the frame [h, w] ends at panels: then its edge is theirs, and no joint of two pictures."""
+    import cv2
+
+    edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
+    near = cv2.dilate(panels.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) > 0
+    return bool((edge & near).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:

@@ -35,7 +35,10 @@ _GONE, _STAYS = 0.45, 0.5
 # Shares. From here on blocks are the same in place; and so many of those are lighter or darker, or of another contrast. Jumps
 # within a take in still scenes keep up to 0.88 in place, and change the light of 0.09 of it; lamps and partial flashes of 0.45.
 _IN_PLACE, _RELIT = 0.7, 0.3
-_LIGHTER, _GAIN = 15.0, 0.35  # Grey levels, and the logarithm of a factor, from which on the light of a block has changed.
+_LIGHTER, _GAIN = (
+    15.0,
+    0.35,
+)  # Grey levels, and the logarithm of a factor, from which on the light of a block has changed.
 _ALIKE = 3.0  # Grey levels. A plain picture and one that differs by less in the mean are one.
 
 

@@ -436,5 +436,15 @@ def test_a_column_of_a_chat_counts_with_the_text_that_scrolls_in_it() -> None:
         frame[:, 750:] = (24, 24, 30)
         for k in range(14):
             at = (758, (k * 42 - 17 * i) % (HEIGHT + 40))
-            cv2.putText(frame, f"user{k}: hello there", at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (220,) * 3, 1)
+            cv2.putText(
+                frame, f"user{k}: hello there"[: 8 + 3 * k % 9], at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (220,) * 3, 1
+            )
     assert look(frames).mask.mean() == pytest.approx(210 / WIDTH, abs=POINTS)
+
+
+def test_a_pale_band_with_the_picture_above_and_below_counts_by_itself() -> None:
+    frames = []
+    for frame in shaken():
+        frame[432:497] = np.asarray(frame[432:497] * 0.6, np.uint8)
+        frames.append(frame)
+    assert look(frames).mask.mean() == pytest.approx(65 / HEIGHT, abs=POINTS)
