@@ -29,6 +29,7 @@ from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
 from longtake.filters.base import Image, Motion, Sample, Score
 from longtake.filters.blur import bends, edge_sharpness
+from longtake.filters.camera import CLASSES
 from longtake.filters.flow_dis import GAP_SECONDS, work_size
 from longtake.filters.frozen import ChangeMeter
 from longtake.filters.grayscale import grey
@@ -229,6 +230,55 @@ def report_shakes(samples: Mapping[str, Sample], known: Mapping[str, Label], hal
         )
 
 
+# Moves of a camera. Each shifts the picture to the right and down (long sides per second), enlarges it (share per second) and
+# turns it (radians per second).
+MOVES: Mapping[str, tuple[str, tuple[float, float, float, float]]] = {
+    "a slow pan": ("pan", (0.03, 0, 0, 0)),
+    "a pan": ("pan", (-0.12, 0, 0, 0)),
+    "a tilt": ("tilt", (0, 0.06, 0, 0)),
+    "a slow zoom": ("zoom", (0, 0, 0.08, 0)),
+    "a zoom out": ("zoom", (0, 0, -0.2, 0)),
+    "a roll": ("roll", (0, 0, 0, 0.15)),
+}
+
+
+def moved(sample: Sample, move: tuple[float, float, float, float]) -> Sample:
+    """With a camera that moves evenly between the pictures of each pair. The outer tenth is cut away, where it would see what no
+    picture shows."""
+    assert sample.motion is not None
+    motion = sample.motion
+    height, width = motion.first.shape[1:]
+    inner = np.s_[height // 10 : height - height // 10, width // 10 : width - width // 10]
+    second = []
+    for image, gap in zip(motion.second, motion.partner_times - motion.times, strict=True):
+        right, down, grow, turn = (gap * part for part in move)
+        linear = np.array([[1 + grow, -turn], [turn, 1 + grow]])
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        offset = np.array([right, down]) * max(height, width) * 0.8 + centre - linear @ centre
+        warped = cv2.warpAffine(image, np.column_stack([linear, offset]), (width, height), flags=cv2.INTER_CUBIC)
+        second.append(warped[inner])
+    first = np.stack([image[inner] for image in motion.first])
+    return replace(sample, motion=Motion(first, np.stack(second), motion.times, motion.partner_times))
+
+
+def report_moves(samples: Mapping[str, Sample], known: Mapping[str, Label]) -> None:
+    """Of takes of a steady camera that stands by itself, as `camera` tells: how many have the class of a move that was put in,
+    and the area under the curve of having it."""
+    steady = {name: sample for name, sample in samples.items() if name in known and known[name].camera == "steady"}
+    still = (0.0, 0.0, 0.0, 0.0)
+    classes = {name: score("camera", moved(sample, still)) for name, sample in steady.items()}
+    stand = [name for name, number in classes.items() if number == CLASSES.index("static")]
+    for label, (name, move) in MOVES.items():
+        found = [score("camera", moved(steady[take], move)) for take in stand]
+        right = [float(number == CLASSES.index(name)) for number in found if np.isfinite(number)]
+        before = [float(classes[take] == CLASSES.index(name)) for take in stand]
+        print(
+            f"{label:25} {'camera':16} {auc(right, before):5.3f}   {sum(right):.0f} of {len(right)} that are known are {name}; "
+            f"not known: {len(found) - len(right)}",
+            flush=True,
+        )
+
+
 def report_blur(samples: Mapping[str, Sample], known: Mapping[str, Label]) -> None:
     """The variance of the Laplacian (`blur`) and the sharpness of edges (what `blurred` counts by), on all takes and on those
     that are sharp by eye; and the share of takes of which half of the keyframes count as blurred."""
@@ -375,12 +425,14 @@ def main() -> None:
     known = {path.rpartition("/")[2]: label for path, label in by_file(folder).items()}
     report_blur(samples, known)
     report_shakes(samples, known, "A")
+    report_moves(samples, known)
     held = {
         folder / file: label for file, label in by_file(folder).items() if label.half == "B" and label.camera != "-"
     }
     others = samples_of(sorted(held), held)
     report_blur(others, known)
     report_shakes(others, known, "B")
+    report_moves(others, known)
     report_loops(folder, samples)
     costs(samples)
     true_resolution.bench(folder)

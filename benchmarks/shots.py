@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -181,7 +183,7 @@ def transitions() -> None:
 
 
 def cost() -> None:
-    """CPU seconds of a full decode, and of what the detectors of a scan cost on top of it."""
+    """CPU seconds of a full decode, and of what the detectors of a scan cost on top of it: medians of five rounds, in turn."""
     print("\n| film | full decode | network | share | PySceneDetect adaptive | share |\n|---|---|---|---|---|---|")
     for name in (
         "short/bbb_1080p30.mp4",
@@ -189,23 +191,39 @@ def cost() -> None:
         "dark/planet_1080p_30s.mov",
         "rot/media_720p.mp4",
     ):
-        start = time.process_time()
-        with open_video(str(VIDEOS / name)) as video:
-            for _ in decode(video, probe(video), DecodeCount(), all_frames=True):
-                pass
-        full = time.process_time() - start
         seen = list(pictures(VIDEOS / name, every=False))
-        spent = []
-        for detector in (NetworkCuts(), SceneDetectCuts("adaptive", None)):
-            start = time.process_time()
-            for moment, thumb in seen:
-                detector.push(moment, thumb)
-            detector.finish()
-            spent.append(time.process_time() - start)
+        rounds = [
+            (
+                _seconds(partial(_decoded, VIDEOS / name)),
+                _seconds(partial(_detected, seen, NetworkCuts())),
+                _seconds(partial(_detected, seen, SceneDetectCuts("adaptive", None))),
+            )
+            for _ in range(5)
+        ]
+        full, network, adaptive = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(
-            f"| {name} | {full:.2f} s | {spent[0]:.2f} s | {spent[0] / full:.3f} | {spent[1]:.2f} s | {spent[1] / full:.3f} |"
+            f"| {name} | {full:.2f} s | {network:.3f} s | {network / full:.3f} | {adaptive:.3f} s | {adaptive / full:.3f} |"
         )
     print(flush=True)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """CPU seconds of this process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def _decoded(path: Path) -> None:
+    with open_video(str(path)) as video:
+        for _ in decode(video, probe(video), DecodeCount(), all_frames=True):
+            pass
+
+
+def _detected(seen: Sequence[tuple[float, Image]], detector: CutDetector) -> None:
+    for moment, thumb in seen:
+        detector.push(moment, thumb)
+    detector.finish()
 
 
 PARTS = {"splices": splices, "eye": eye, "transitions": transitions, "cost": cost}

@@ -141,7 +141,7 @@ def run(
             if not workspace.inputs.parts():
                 if part is None or result.inputs is None or not result.inputs.videos:
                     raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
-                result.notes.append(_EMPTY.format(*part))  # Which of few videos are in which part is chance.
+                result.notes.append(_EMPTY.format(*part))  # The videos may be fewer than the parts.
                 return result
             workspace.save_recipe(recipe)
             if part is None:

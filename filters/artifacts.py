@@ -5,12 +5,15 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **borders** (letterbox, pillarbox, both), see `longtake.filters.bars`: rows or columns at the frame's edge of one colour, in
   all frames of the sample, up to a sharp straight inner edge;
 - **panels** (split screen, picture in picture, banners, plates, blurred pillars), see `longtake.filters.panels`: rectangles
-  whose sides are straight lines at which the picture jumps in most frames, with any content on both sides;
+  whose sides are straight lines at which the picture jumps in most frames, with any content on both sides; with them the
+  parts of a frame that lines divide (`longtake.filters.dividers`), and pillars and banners that are the picture's own blurred
+  copy (`longtake.filters.blurred_grounds`), where there is nothing but an end of all edges;
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
-  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, each with the plate of one colour
-  on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is not counted;
+  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
+  plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is
+  not counted;
 - **drawings** (backend `rapidocr` only), see `longtake.filters.drawings`: painted lanes, tinted masks, arrows and filled shapes
   that move with the scene, by their crisp outline and a colour that light does not change.
 
@@ -33,21 +36,21 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.3+marks480.3/max`; `rapidocr/` the same, `+overlay.4,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.4+marks480.4/max`; `rapidocr/` the same, `+overlay.5,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
 
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
 nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
-look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; scrolling credits and karaoke move, and
-are not counted; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts
-unless it leans; of a scene that stands still, a picture in it that stays from the first frame to the last is not seen, nor is a
-joint of two pictures that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a
-pop-up, and a card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene,
-pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where
-nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes
-up and down.
+look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
+plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
+drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
+a picture in it that stays from the first frame to the last is not seen, nor is a joint of two pictures that are alike along a
+tenth of it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own
+colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of
+object detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about
+half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
@@ -69,10 +72,11 @@ from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# A change of a number in bars.py, panels.py, marks.py, outlines.py, joints.py or stillness.py raises the number at the
-# end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.3+marks480.3"
-TEXT_METHOD = "overlay.4"
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py or stillness.py
+# raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of
+# TEXT_METHOD.
+METHOD = "bars10+panels480.4+marks480.4"
+TEXT_METHOD = "overlay.5"
 
 NotKnown = Literal["text", "null", "ignore"]
 

@@ -44,6 +44,8 @@ SIDE = 640  # Px. The long side at which blur is measured: that of the smallest 
 STRONGEST = 0.02
 # Px at SIDE. The slope of an edge is taken behind a Gaussian of this width, so that it is of the edge and not of noise.
 SLOPE_WIDTH = 1.5
+# Px. The side of that Gaussian's kernel: three widths to each side.
+SLOPE_KERNEL = 9
 # Px at SIDE. The peak of the Laplacian lies within half of this of the place where an edge is steepest.
 AROUND = 5
 # Grey levels per px. An edge is at least this steep.
@@ -84,7 +86,7 @@ def edge_sharpness(seen: Bends) -> float:
     """How sharp the strongest edges are, per px; nan if there are none."""
     import cv2
 
-    smooth = cv2.GaussianBlur(seen.picture, (0, 0), SLOPE_WIDTH)
+    smooth = cv2.GaussianBlur(seen.picture, (SLOPE_KERNEL, SLOPE_KERNEL), SLOPE_WIDTH)
     # A fourth of the slopes is enough, and a fourth of these to tell how steep the steepest ones are.
     right, down = (part[::2, ::2].astype(np.float32) for part in cv2.spatialGradient(smooth))
     slope = np.asarray(cv2.magnitude(right, down), np.float32) / 8

@@ -4,7 +4,7 @@ counted.
 Formula: the global motion of each pair of pictures of the clip, half a second apart (`filters/global_motion.py`), is named by
 its strongest part: static (under 0.012 long sides per second), pan, tilt, zoom, roll, or orbit-like: the middle of the
 picture moves against its sides or stands still while they move, as when a camera circles or follows something. The class of
-the clip is the one that most pairs have. But where shifts turn round again and again, and what they undo is larger than what
+the clip is the one that most pairs have. But where motions turn round again and again, and what they undo is larger than what
 remains, the camera is handheld. Unit: a class, 0 static, 1 pan, 2 tilt, 3 zoom, 4 roll, 5 orbit-like, 6 handheld. Range: 0 to
 6; `camera: '>= 1'` as a gate leaves out static film, `camera: '<= 5'` handheld film. Where fewer than half of the pairs tell
 how the camera moves, it is not known. `camera_confidence` is the share of all pairs that have the clip's class (for handheld:
@@ -60,10 +60,7 @@ def camera_of(fits: Sequence[Fit]) -> tuple[int, float] | None:
     told = [number for number in classes if number is not None]
     if len(told) < KNOWN_SHARE * len(fits) or not told:
         return None
-    shifts = np.array(
-        [(fit.shift_x, fit.shift_y) for fit, number in zip(fits, classes, strict=True) if number is not None]
-    )
-    if _to_and_fro(shifts):
+    if _to_and_fro([fit for fit, number in zip(fits, classes, strict=True) if number is not None]):
         return HANDHELD, len(told) / len(fits)
     most, count = Counter(told).most_common(1)[0]
     return most, count / len(fits)
@@ -88,11 +85,13 @@ def _mean(fit: Fit, mask: np.ndarray) -> float:
     return float((weight * fit.u).sum() / total) if total > 0.05 * mask.sum() else math.nan
 
 
-def _to_and_fro(shifts: np.ndarray) -> bool:
-    """Whether shifts [n, 2], long sides per second, mostly undo one another and are no rest of a static camera."""
-    typical = float(np.median(np.hypot(shifts[:, 0], shifts[:, 1])))
-    course = float(np.hypot(*shifts.mean(axis=0)))
-    return len(shifts) >= 3 and typical >= STILL / 2 and course < typical / 2
+def _to_and_fro(fits: Sequence[Fit]) -> bool:
+    """Whether motions mostly undo one another and are no rest of a static camera. An even zoom or turn does not undo itself, and
+    small shifts beside it are none of a hand."""
+    parts = np.array([(fit.shift_x, fit.shift_y, fit.grow * fit.reach, fit.turn * fit.reach) for fit in fits])
+    typical = float(np.median(np.sqrt((parts * parts).sum(axis=1))))
+    course = float(np.sqrt((parts.mean(axis=0) ** 2).sum()))
+    return len(fits) >= 3 and typical >= STILL / 2 and course < typical / 2
 
 
 class Camera(Filter[Sample]):

@@ -74,7 +74,10 @@ FAR = 16.0  # Levels: a point of the outline that is off by more counts as this.
 # with crisp outlines and texture have 0.41 and more (a shirt with a softer outline 0.27, a sky without texture 0.21).
 COLOUR_OF_LIGHT = 0.25
 SHADES = 5.0  # Levels of chroma that such a surface would change by, at least.
-TEXTURE = 3.0  # Grey levels (deviation) of texture: a sky is bright and dark without any.
+# Grey levels (deviation) of texture, without the EXTREMES: a sky is bright and dark without any, and a bird or a line of letters
+# before it is none.
+TEXTURE = 2.4
+EXTREMES = 0.05  # Share of the pixels at either end.
 DETAIL = 21  # Px over which luma is averaged: texture is what differs from that mean.
 VERY_CRISP = 0.85  # CRISP, where only colour and light are evidence.
 EVEN = 1.5  # Mean absolute deviation of a flat area from its middle colour, and of that colour between frames.
@@ -279,7 +282,7 @@ def _is_drawn(areas: Sequence[Area], pictures: Sequence[Field]) -> bool:
     if crisp >= FAIRLY_CRISP and _is_tint(np.concatenate([area.across for area in areas])):
         return True
     texture = np.concatenate([_detail(pictures[area.frame][..., 0], core) for area, core in inner])
-    if crisp >= VERY_CRISP and texture.std() >= TEXTURE and _is_light_without_colour(np.concatenate(colours)):
+    if crisp >= VERY_CRISP and spread(texture) >= TEXTURE and _is_light_without_colour(np.concatenate(colours)):
         return True
     closed = float(np.mean([area.read for area in areas])) >= CLOSED
     return closed and _is_flat(colours) and _flat_share(areas, pictures) < FLAT_FILM
@@ -299,6 +302,12 @@ def _detail(luma: Field, core: Mask) -> Field:
     weight = core.astype(np.float32)
     mean = cv2.blur(luma * weight, (DETAIL, DETAIL)) / np.maximum(cv2.blur(weight, (DETAIL, DETAIL)), 1e-3)
     return np.asarray((luma - mean)[core])
+
+
+def spread(texture: Field) -> float:
+    """The deviation of what lies between the extremes. texture: float32 [n]."""
+    low, high = np.quantile(texture, (EXTREMES, 1 - EXTREMES))
+    return float(texture[(texture >= low) & (texture <= high)].std())
 
 
 def _is_tint(across: Field) -> bool:

@@ -1,8 +1,11 @@
-"""Joints of split screens in a scene that stands still: level or upright lines from border to border, exact as no camera is.
+"""Joints of split screens, above all in a scene that stands still: level or upright lines from border to border, exact as no
+camera is.
 
 An edge of the scene leans by a tenth of a degree at least, bends in the lens, and ends where something stands before it. The
 joint of two pictures lies on one row of pixels over its whole length: in each of its parts the profile of the gradients across it
-has its peak there, to a fraction of a pixel, and the picture goes on on both sides.
+has its peak there, to a fraction of a pixel, and the picture goes on on both sides. In a scene that moves such a line may be an
+edge in one frame, or a horizon in a level pan: there it has to stand out in most frames, and what lies on its two sides has to
+move apart.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
 PARTS = 16  # Parts of a joint's length that are looked at one by one.
-MOST_PARTS = 14  # Parts, at least, that must show the joint.
+MOST_PARTS = 14  # Parts, at least, that must show the joint; one more in a scene that moves.
 SPREAD = 0.2  # Px by which the joint's places in the parts may scatter.
 LEAN = 0.2  # Px by which the joint's ends may differ.
 AT_PEAK = 0.8  # Share of the parts whose largest step lies on the row of the joint.
@@ -27,18 +30,31 @@ STANDS_OUT = 2.0  # Factor by which the peak must stand out.
 STEP = 4.0  # Grey levels per px at the peak.
 # Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
 TEXTURE = 2.0
+# Share of the frames of a scene that moves in which a joint stands out, and the factor by which it does.
+OFTEN, IN_ONE = 0.8, 1.2
+ALIKE = 2.0  # Px by which the shifts of its two sides may differ in a scene that moves as one.
+SURE = 0.1  # Response of the phase correlation from which on its shift is believed.
 
 
 MOST = 4  # Rows that are looked at: those that stand out most.
 SMALLEST, LARGEST = 0.03, 0.5  # Share of the frame. The smaller side of a joint is the inserted picture.
 
 
-def joined(frames: Sequence[Grey]) -> Mask:
-    """The smaller part of a frame beside the joint of two pictures, if there is one: bool [h, w]. frames: grey [h, w]."""
+def joined(frames: Sequence[Grey], *, moving: bool = False) -> Mask:
+    """The smaller part of a frame beside the joint of two pictures, if there is one: bool [h, w]. frames: grey [h, w].
+
+    moving: the scene is known to move, so that the joint has to stand out in most frames: in their mean one frame's edge would
+    do.
+    """
     mean = np.asarray(np.mean(np.stack(frames), axis=0, dtype=np.float32))
     for turned in (False, True):
-        place = _joint(np.ascontiguousarray(mean.T) if turned else mean)
+        views = [frame.T for frame in frames] if turned else list(frames)
+        # What moves is gone from the mean, and with it the texture on both sides of a joint.
+        texture = _texture(views) if moving else None
+        place = _joint(np.ascontiguousarray(mean.T) if turned else mean, texture, MOST_PARTS + moving)
         if place is None:
+            continue
+        if moving and (sum(_stands_out(v, place) for v in views) < OFTEN * len(views) or _moves_as_one(views, place)):
             continue
         mask = np.zeros(mean.shape, np.bool_)
         side = mask.T if turned else mask
@@ -47,8 +63,44 @@ def joined(frames: Sequence[Grey]) -> Mask:
     return np.zeros(mean.shape, np.bool_)
 
 
-def _joint(mean: Field) -> int | None:
-    """The row at which a level joint begins its lower picture, in the mean [h, w] of all frames."""
+def _stands_out(frame: Grey, place: int) -> bool:
+    """Whether one frame [h, w] has larger steps on the row at `place` than on those near it."""
+    rows = frame[place - AWAY : place + AWAY].astype(np.float32)
+    steps = np.abs(np.diff(rows, axis=0)).mean(axis=1)
+    return bool(steps[AWAY - 1] > IN_ONE * np.delete(steps, slice(AWAY - 2, AWAY + 1)).max())
+
+
+def _moves_as_one(frames: Sequence[Grey], place: int) -> bool:
+    """Whether what lies above the row at `place` and what lies below move alike from keyframes to their partners: then it is an
+    edge of one scene, in a level pan. frames [h, w]: keyframes, then partners."""
+    import cv2
+
+    half, deep = len(frames) // 2, min(place, len(frames[0]) - place) - NEAR
+    window = cv2.createHanningWindow((frames[0].shape[1], deep), cv2.CV_32F)
+    alike = 0
+    for before, after in zip(frames[:half], frames[half:], strict=False):
+        shifts = []
+        for rows in (slice(place - NEAR - deep, place - NEAR), slice(place + NEAR, place + NEAR + deep)):
+            first, second = (np.ascontiguousarray(frame[rows], np.float32) for frame in (before, after))
+            shifts.append(cv2.phaseCorrelate(first, second, window))
+        ((x, y), sure), ((other_x, other_y), other_sure) = shifts
+        alike += min(sure, other_sure) > SURE and max(abs(x - other_x), abs(y - other_y)) <= ALIKE
+    return alike >= max(1, half // 2)
+
+
+def _texture(frames: Sequence[Grey]) -> Field:
+    """The mean squared step down after each row, of parts of it and over all frames [h, w]: float32 [h - 1]."""
+    rows = []
+    for frame in frames:
+        steps = np.abs(np.diff(frame.astype(np.float32), axis=0))
+        parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
+        rows.append(np.square(parts).mean(axis=1))
+    return np.asarray(np.mean(rows, axis=0), np.float32)
+
+
+def _joint(mean: Field, texture: Field | None, parts: int) -> int | None:
+    """The row at which a level joint begins its lower picture, in the mean [h, w] of all frames. texture: see `_texture`; None:
+    that of the mean. parts: how many must show the joint."""
     height, width = mean.shape
     if height < 4 * AWAY or width < 4 * PARTS:
         return None
@@ -59,19 +111,23 @@ def _joint(mean: Field) -> int | None:
     least = max(AWAY, round(SMALLEST * height))
     stands_out[:least] = stands_out[len(rows) - least :] = 0.0
     for row in np.argsort(-stands_out)[:MOST]:
-        if stands_out[row] > 1 and _is_joint(steps[row - AWAY : row + AWAY + 1]):
+        near = slice(row - AWAY, row + AWAY + 1)
+        if stands_out[row] > 1 and _is_joint(steps[near], None if texture is None else texture[near], parts):
             return int(row) + 1
     return None
 
 
-def _is_joint(steps: Field) -> bool:
-    """Whether the middle row of the lengths of steps down [2 · AWAY + 1, w] is a joint."""
+def _is_joint(steps: Field, texture: Field | None, least: int) -> bool:
+    """Whether the middle row of the lengths of steps down [2 · AWAY + 1, w] is a joint. texture, least: see `_joint`."""
     parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
     middle = parts[AWAY - NEAR : AWAY + NEAR + 1]
     beside = np.concatenate([parts[: AWAY - NEAR - 1], parts[AWAY + NEAR + 2 :]])
     usual = np.median(beside, axis=0)
     shows = (middle.max(axis=0) > np.maximum(STANDS_OUT * usual, STEP)) & (middle.max(axis=0) > beside.max(axis=0))
-    if shows.sum() < MOST_PARTS or min(float(np.square(side).mean()) for side in np.array_split(beside, 2)) < TEXTURE:
+    of_rows = np.square(beside).mean(axis=1)
+    if texture is not None:
+        of_rows = np.concatenate([texture[: AWAY - NEAR - 1], texture[AWAY + NEAR + 2 :]])
+    if shows.sum() < least or min(float(side.mean()) for side in np.array_split(of_rows, 2)) < TEXTURE:
         return False
     above = np.maximum(middle - usual, 0.0)[:, shows]
     peak = int(np.argmax(above.sum(axis=1)))

@@ -10,7 +10,7 @@ edge of one direction in most frames (a flat sky never changes either, but thing
 pale outline, see outlines.py.
 
 Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
-joints.py is found then, and `known` is False.
+joints.py, lines between films (dividers.py) and blurred pillars is found then, and `known` is False.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
+from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, panels, seam_maps
@@ -53,6 +55,7 @@ ROUND = 0.08  # Smaller / larger eigenvalue of a mark's structure tensor: a mark
 OFTEN = 0.7  # Share of the frames in which a rim is an edge.
 STRAIGHT = 0.8  # Coherence over time of a rim's direction: 1 is always the same, 0 any.
 HOLE = 0.15  # Share of the frame. An area of up to this size within a mark belongs to the mark.
+LEAST_PART = 0.3  # Share of the frame. Where panels over as much are known, joints are not looked for.
 ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 
@@ -115,10 +118,19 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     half = still_side(common, energy, n)
     if half is not None:
         under = half
+    moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) / n
+    ground = _filled(blurred_ground(small, fields), energy.shape)
+    under = ground if ground.sum() > under.sum() else under
+    lines = divided(small, moving, still=False)
     everywhere = np.ones_like(under)
-    if not moves(common, energy, n, everywhere) and not moves(common, energy, n, ~under):
+    if not any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines)):
+        lines = divided(small, moving, still=True)
+        if lines.any() or ground.any():
+            return Seen(_enlarged(lines | ground, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         return Seen(_enlarged(twins, height, width) | joined(frames), False)
+    # Which part is the picture is settled by the lines: panels might take another one for it.
+    under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
     # The rim of an opaque ground: its strength and sign change with the scene behind it, its direction does not.
@@ -129,7 +141,20 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
-    return Seen(_enlarged(marks, height, width), True)
+    whole = _enlarged(marks, height, width)
+    if under.mean() < LEAST_PART:
+        beside = joined(frames, moving=True)
+        whole |= beside & (not _ends_at(beside, _enlarged(under, height, width)))
+    return Seen(whole, True)
+
+
+def _ends_at(part: Mask, panels: Mask) -> bool:
+    """Whether a part of the frame [h, w] ends at panels: then its edge is theirs, and no joint of two pictures."""
+    import cv2
+
+    edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
+    near = cv2.dilate(panels.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) > 0
+    return bool((edge & near).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:
@@ -221,7 +246,8 @@ def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tens
     for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
         rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)
         inside = np.zeros(edges.shape, dtype=np.uint8)
-        inside[window] = part
+        # What moves on an opaque ground, digits or letters, makes holes in it.
+        inside[window] = _without_holes(part, HOLE * edges.size)
         grown = cv2.dilate(inside[rows, columns], np.ones((3, 3), np.uint8)) > 0
         rim = grown & (inside[rows, columns] == 0)
         enclosed = rim.any() and near[rows, columns][rim].mean() >= ENCLOSED

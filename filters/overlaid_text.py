@@ -6,6 +6,8 @@ wide as the line is high, if there is something to see in it, else everywhere ou
 
 - **Overlay**: it stood still while the scene around it moved, once at least; or its letters are static marks (pale ones hardly
   correlate).
+- **Overlay**, too, if it drifts: half a second later it is found again elsewhere, what is around it has not gone there with
+  it, and lines in two more keyframes went the same way. So do tickers, credits and watermarks that wander.
 - **Scene**: half a second later it is gone from its place and found again beside it, or the scene moves and it was seen nowhere
   twice.
 - **Not known**: the scene never moved while it was there. A line that leans, or is taller than a seventh of the frame, is taken
@@ -35,6 +37,10 @@ LEANS = 4.0  # Degrees by which a line may lean.
 FOUND = 0.7  # Correlation of a box's content with another place, from which on it has moved to that place.
 SEARCH = 0.08  # Share of the long side: how far the content is looked for.
 AWAY = 3  # Px from which on a place is another one.
+FOLLOWS = 0.4  # Correlation of what is around a line with the place where it would be if it had moved with it.
+SURELY_FOUND = 0.7  # FOUND for a line that drifts: nothing about it changes.
+DRIFTS = 3  # Keyframes in which lines must drift the same way,
+ALIKE = 3  # px by which they may differ.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,15 @@ class Judged:
 
     overlaid: Boxes
     unknown: Boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """right, down: px by which a line has moved. apart: whether what is around it has not gone with it."""
+
+    right: int
+    down: int
+    apart: bool
 
 
 def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[Judged]:
@@ -56,9 +71,23 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
     away = ~seen.mask
     for found in boxes:
         away &= ~filled(found, away.shape)
+    of_all = [
+        [_verdict(frames, box, index, index + len(boxes), moving[index], away, seen) for box in found]
+        for index, found in enumerate(boxes)
+    ]
+    drifts = [
+        [
+            _drift(frames[index], frames[index + len(boxes)], box) if v is not True else None
+            for box, v in zip(found, known, strict=True)
+        ]
+        for index, (found, known) in enumerate(zip(boxes, of_all, strict=True))
+    ]
     out = []
     for index, found in enumerate(boxes):
-        verdicts = [_verdict(frames, box, index, index + len(boxes), moving[index], away, seen) for box in found]
+        verdicts = [
+            True if drift is not None and _together(drift, drifts) >= DRIFTS else verdict
+            for verdict, drift in zip(of_all[index], drifts[index], strict=True)
+        ]
         out.append(Judged(*(found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))))
     return out
 
@@ -144,6 +173,51 @@ def _found_beside(frame: Grey, later: Grey, box: tuple[int, int, int, int]) -> b
     alike = cv2.matchTemplate(around, content, cv2.TM_CCOEFF_NORMED)
     _, best, _, (column, row) = cv2.minMaxLoc(alike)
     return best > FOUND and max(abs(left + column - x), abs(top + row - y)) >= AWAY
+
+
+def _drift(frame: Grey, later: Grey, box: npt.NDArray[np.int32]) -> Drift | None:
+    """How a level line has moved, if it is found in the later frame at another place."""
+    import cv2
+
+    height, width = frame.shape
+    reach = round(SEARCH * max(frame.shape))
+    (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
+    if _leans(box) or min(right - left, bottom - top) < 8:
+        return None
+    # Of a long line, as of a ticker, the ends may have left the picture.
+    if right - left > 4 * reach:
+        left, right = left + reach, right - reach
+    up, beside = max(0, top - reach), max(0, left - reach)
+    around = later[up : bottom + reach, beside : right + reach]
+    content = frame[top:bottom, left:right]
+    if float(content.std()) < 4:
+        return None
+    alike = cv2.matchTemplate(around, content, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (column, row) = cv2.minMaxLoc(alike)
+    x, y = int(beside + column - left), int(up + row - top)
+    if best < SURELY_FOUND or max(abs(x), abs(y)) < AWAY:
+        return None
+    high = int(bottom - top)
+    followed = []
+    for start, stop in ((top - high, top - 2), (bottom + 2, bottom + high)):
+        rows = slice(max(0, start, -y), min(height, stop, height - y))
+        columns = slice(max(0, left, -x), min(width, right, width - x))
+        was, now = frame[rows, columns], later[rows.start + y : rows.stop + y, columns.start + x : columns.stop + x]
+        if was.shape[0] < 4 or was.shape != now.shape or min(float(was.std()), float(now.std())) < 2:
+            continue
+        followed.append(float(np.corrcoef(was.ravel().astype(np.float32), now.ravel().astype(np.float32))[0, 1]))
+    return Drift(x, y, bool(followed) and max(followed) < FOLLOWS)
+
+
+def _together(way: Drift, drifts: Sequence[Sequence[Drift | None]]) -> int:
+    """In how many keyframes a line went this way, apart from what is around it."""
+    return sum(
+        any(
+            one is not None and one.apart and max(abs(one.right - way.right), abs(one.down - way.down)) <= ALIKE
+            for one in of_one
+        )
+        for of_one in drifts
+    )
 
 
 def _leans(box: npt.NDArray[np.int32]) -> bool:

@@ -51,6 +51,7 @@ EDGES = 2.0  # Mean squared gradient.
 BLURRED = 0.3  # Mean squared gradient of a blurred ground, as a share of that of the picture on it, at most.
 # Share of the frame's area. A band of this size is the picture, and the areas on both sides of it are not.
 MIDDLE = 0.3
+NARROWEST = 0.15  # The same share of a picture between pillars that mirror one another. A line in the middle is none.
 FULL = 0.75  # Share of the frame's area. Panels over more leave no room for the picture, so that one of them is it.
 NEXT = 10  # Px to both sides of a panel's side in which it is compared what moves.
 TRIED = 100  # Rectangles that are looked at so: those whose sides are best covered by seams.
@@ -59,6 +60,8 @@ PARTS = 8  # Parts of a side that are compared one by one.
 MORE = 3.0
 # A share: in so many parts of each side more must move. In real tripod shots 0.62 at most do on all sides of a rectangle.
 LIVELY = 0.75
+HOLDS = 0.95  # `covered` of a column or band that holds other panels.
+HELD = 0.95  # Share of a panel that lies in it.
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 
 
@@ -326,7 +329,8 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
     for panel in found:
         beside = strips(panel, height, width)
         large = panel.area >= MIDDLE * height * width
-        if beside and (is_twin(panel, height, width) if twins_only else large) and not middles:
+        wide = panel.area >= NARROWEST * height * width
+        if beside and (wide and is_twin(panel, height, width) if twins_only else large) and not middles:
             middles.append(panel)
             kept += beside
     inset = next((panel for panel in found if is_inset(panel, fields)), None)
@@ -348,6 +352,8 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
         if not _may_be_a_horizon(panel, fields):
             kept.append(panel)
             new &= _overlaps(sides, panel) <= SAME
+    if not middles:
+        kept = _around(kept, small)
     full = not middles and sum(panel.area for panel in kept) > FULL * height * width
     if full or any(panel.area >= (WHOLE - LARGEST) * height * width for panel in kept):
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
@@ -355,6 +361,17 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
             kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
         halves = [panel for panel in small if panel.area >= (WHOLE - LARGEST) * height * width]
         kept = [_stiller(panel, halves, moving) for panel in kept]
+    return kept
+
+
+def _around(kept: list[Panel], small: list[Panel]) -> list[Panel]:
+    """`kept`, and in place of those that are its lines or pictures the column or band that holds them: nearly all of its side is
+    seen."""
+    for panel in sorted(small, key=lambda panel: -panel.covered):
+        held = [other for other in kept if panel.overlap(other) > HELD and other.area < SAME * panel.area]
+        apart = all(panel.overlap(other) <= SAME for other in kept if other not in held)
+        if held and apart and panel.covered >= HOLDS:
+            kept = [*(other for other in kept if other not in held), panel]
     return kept
 
 

@@ -22,6 +22,7 @@ FULL, EMPTY = 0.8, 0.5
 ABOVE = 2.0  # Line heights that a plate may reach above and below its text.
 BESIDE = 6.0  # Line heights that a plate may reach to the left and right of its text.
 EDGE = 3  # Px within which a plate must end.
+LEVEL = 0.75  # Share of its upright bounding box that the box of a level line takes.
 LARGEST = 4.0  # Times the box. A larger area is no plate of that line.
 
 
@@ -35,7 +36,7 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     line = min(right - left, bottom - top)
     upright = bottom - top > right - left
-    if line < 4:
+    if line < 4 or _leans(box):
         return box
     reach = [round(line * (BESIDE if upright else ABOVE))] * 2 + [round(line * (ABOVE if upright else BESIDE))] * 2
     limits = [
@@ -61,6 +62,14 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if (bottom - top) * (right - left) > LARGEST * (sides[1] - sides[0]) * (sides[3] - sides[2]):
         return box
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
+
+
+def _leans(box: npt.NDArray[np.int32]) -> bool:
+    """Whether a line of text is neither level nor upright: then its box is no part of a level plate."""
+    (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
+    x, y = box.astype(np.float64).T
+    area = 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+    return area < LEVEL * float(right - left) * float(bottom - top)
 
 
 def _of_its_colour(around: Image, inside: Image) -> Mask | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ROUNDS = 12  # Rounds of reweighting at most. Most fits stand still after 4 to 8.
+ROUNDS = 8  # Rounds of reweighting at most. Most fits stand still after 4 to 8.
 # In units of the displacements. A round that changes a fit by less is its last one: with speeds in long sides per second, the
 # change is a thousandth of the slowest motion that counts as one.
 SETTLED = 1e-5

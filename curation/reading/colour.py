@@ -124,9 +124,6 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
         width, height = size or (frame.width, frame.height)
         hd = width >= 1280 or height > 576
         matrix = 9 if primaries == 9 else 1 if hd else 5
-    if rgb and transfer == ColorTrc.IEC61966_2_1:
-        # The numbers of a computer's picture are those that are wanted, and not what another display would need.
-        transfer = int(ColorTrc.BT709)
     full = rgb or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
     return Colour(primaries, transfer, matrix, full, rgb)
 
@@ -166,20 +163,13 @@ def _hlg_light(coded: Floats) -> Floats:
     return np.asarray(HLG_PEAK * np.maximum(bright, 0.0)[..., None] ** 0.2 * scene)
 
 
-def _srgb_light(coded: Floats) -> Floats:
-    """IEC 61966-2-1."""
-    return np.where(coded <= 0.04045, coded / 12.92, ((np.maximum(coded, 0.0) + 0.055) / 1.055) ** 2.4)
-
-
-# These transfers do not mean a display of BT.1886. Each function gives their light, SDR white being 1. All others (BT.709,
-# BT.601, BT.2020 and their like) are those of cameras, and are shown by BT.1886.
+# An SDR display would show the numbers of these transfers wrongly. Each function gives their light, SDR white being 1. All other
+# transfers are shown by BT.1886, as players show them: they differ from each other by less than displays do. So is sRGB, since
+# the numbers of a computer's picture are those that are wanted, and so are gamma 2.2 and 2.8, the tags of old NTSC and PAL.
 _LIGHT: dict[int, Callable[[Floats], Floats]] = {
-    4: lambda coded: np.maximum(coded, 0.0) ** 2.2,
-    5: lambda coded: np.maximum(coded, 0.0) ** 2.8,
     8: lambda coded: coded,
     9: lambda coded: np.where(coded > 0, 10 ** (2.0 * (coded - 1)), 0.0),
     10: lambda coded: np.where(coded > 0, 10 ** (2.5 * (coded - 1)), 0.0),
-    13: _srgb_light,
     16: lambda coded: pq_light(coded) / WHITE,
     17: lambda coded: coded**2.6 * 52.37 / 48,
     18: lambda coded: _hlg_light(coded) / WHITE,

@@ -116,7 +116,9 @@ def _unit(vectors: Vector) -> Vector:
     return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
 
 
-def found_again(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequence[npt.NDArray[np.intp]]) -> list[Vector]:
+def found_again(
+    looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequence[npt.NDArray[np.intp]]
+) -> list[Vector]:
     """How well the blocks of each of some older pictures are found in the pictures `here`, moved by up to an eighth of the
     picture. Of each of `olds`, the numbers of as many pictures as `here`, float32 [pictures, 2]: mean and lower quartile of the
     greatest correlations, 1 for a block that is there as it was. Light and contrast do not matter.
@@ -125,17 +127,17 @@ def found_again(looks: Sequence[Look], here: npt.NDArray[np.intp], olds: Sequenc
     """
     first = min(int(old.min()) for old in olds)
     grey = np.stack([look.grey for look in looks[first:]])
-    places, deviations = _searched(grey[here - first])
+    places, shares = _searched(grey[here - first])
     blocks, norms = _looked_for(grey[: max(int(old.max()) for old in olds) + 1 - first])
     spread = np.stack([look.blocks for look in looks[first:]])
     down, across = 2 * _SEARCH[1] + 1, 2 * _SEARCH[0] + 1
     result = []
     for old in (each - first for each in olds):
-        matched = scipy.fft.irfft2(places * blocks[old], s=_PLACE, axes=(2, 3))[..., :down, :across]
-        scale = deviations * norms[old][..., None, None]
-        # The least even block and place that are not flat have a scale far above 1.
-        alike = np.divide(matched, scale, out=np.zeros_like(matched), where=scale > 1).max(axis=(2, 3))
+        # Only the rows of shifts that are asked for are transformed back.
+        rows = scipy.fft.ifft(places * blocks[old], axis=2)[:, :, :down]
+        matched = scipy.fft.irfft(rows, n=_PLACE[1], axis=3)[..., :across]
         known = spread[old]
+        alike = (matched * shares).max(axis=(2, 3)) / np.maximum(norms[old], 1.0)
         alike = np.where(known >= _FLAT, np.clip(alike, -1.0, 1.0), 1.0)
         weight = np.minimum(known, _BUSY) + 0.1
         mean, low = (alike * weight).sum(axis=1) / weight.sum(axis=1), np.partition(alike, 3, axis=1)[:, 3]
@@ -151,22 +153,25 @@ def _looked_for(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64],
     blocks = blocks.reshape(count, -1, height, width).astype(np.float32)
     blocks = blocks - blocks.mean(axis=(2, 3), keepdims=True)
     norms = np.sqrt(np.einsum("nbyx,nbyx->nb", blocks, blocks))
-    return np.conj(scipy.fft.rfft2(blocks, s=_PLACE, axes=(2, 3))), norms
+    return np.conj(scipy.fft.fft(scipy.fft.rfft(blocks, n=_PLACE[1], axis=3), n=_PLACE[0], axis=2)), norms
 
 
 def _searched(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.complex64], Vector]:
     """Of pictures uint8 [n, 36, 64]: the transforms of the places in which each block may lie, complex64 [n, blocks, rows,
-    columns], and at each shift the length of what lies there, less its mean, float32 [n, blocks, shifts down, across]."""
+    columns], and at each shift 1 / the length of what lies there, less its mean, float32 [n, blocks, shifts down, across]; 0
+    where that is even, and a block is not found."""
     (width, height), (x, y), count = _BLOCK, _SEARCH, len(grey)
     wide = np.stack([cv2.copyMakeBorder(g, y, y, x, x, cv2.BORDER_REPLICATE) for g in grey])
     places = sliding_window_view(wide, _PLACE, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *_PLACE)
     integrals = [cv2.integral2(picture, sdepth=cv2.CV_64F) for picture in wide]
     sums, squares = (_area_sums(np.stack(totals), height, width) for totals in zip(*integrals, strict=True))
-    lengths = np.sqrt(squares - sums * sums / (width * height)).astype(np.float32)
+    # The square of a length is 0, or nearly 1 and more: levels are whole.
+    lengths = np.sqrt(np.maximum(squares - sums * sums / (width * height), 0.5))
+    shares = np.where(lengths > 0.75, 1 / lengths, 0).astype(np.float32)
     shifts = (2 * y + 1, 2 * x + 1)
-    lengths = sliding_window_view(lengths, shifts, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *shifts)
+    shares = sliding_window_view(shares, shifts, axis=(1, 2))[:, ::height, ::width].reshape(count, -1, *shifts)
     # Less a middle grey, which changes no correlation, the numbers are smaller and the transforms more exact.
-    return scipy.fft.rfft2(places.astype(np.float32) - 128, axes=(2, 3)), lengths
+    return scipy.fft.rfft2(places.astype(np.float32) - 128, axes=(2, 3)), shares
 
 
 def _area_sums(integral: npt.NDArray[np.float64], height: int, width: int) -> npt.NDArray[np.float64]:

@@ -98,8 +98,6 @@ class AnalysisFrames:
         )
         if hidden:
             small.colorspace = colour.matrix
-        # A computer's picture is no longer RGB, but still what it was.
-        small.color_trc = colour.transfer
         if self._look is not None:
             small.opaque = self._look.of(frame)
         return small

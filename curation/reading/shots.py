@@ -22,7 +22,7 @@ import numpy.typing as npt
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
-from longtake.curation.reading.stills import Grey, change, goes_on, still_changes
+from longtake.curation.reading.stills import Grey, change, goes_on, relit, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -117,10 +117,12 @@ class _Stretch:
 
     def is_cut(self, after: Grey, sure: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, the network has to be
-        `sure` of a hard cut."""
-        if not self.likely or self.ruled or self.surest >= sure or not self.pictures:
+        `sure` of a hard cut; where within a moment it is the same picture under another light, there is none."""
+        if not self.likely or self.ruled or not self.pictures:
             return self.likely or self.ruled
-        return not goes_on([*self.pictures, after])
+        if self.count < 2 * self.EACH and relit(self.pictures[0], after):
+            return False
+        return self.surest >= sure or not goes_on([*self.pictures, after])
 
 
 class NetworkCuts:

@@ -23,7 +23,7 @@ from longtake.curation.reading.timeline import Rate, Timeline
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
-# Frames per second. A rate from here on is that of the clock's ticks. Recorders in browsers leave nothing else to go by.
+# Frames per second. Such a rate, and any above, is that of the clock's ticks: recorders in browsers write no other.
 _TICKS = 1000
 _NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
 _TIMELESS = (

@@ -213,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+panels480.3+marks480.3/max"
+    assert Borders().protocol == "borders/bars10+panels480.4+marks480.4/max"
     assert where.mean() > 0
 
 
@@ -340,7 +340,32 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.3+marks480.3+overlay.4,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.4+marks480.4+overlay.5,")
+
+
+def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.int32]]]:
+    """Keyframes, then partners, with a line of letters that goes `step` px to the left from each to its partner, over a pan the
+    other way or (carried) as a part of it; and the box of the line in each keyframe."""
+    places = [300, 270, 240, 210, 180]
+    frames, boxes = [], []
+    for later in (0, 1):
+        for k, place in enumerate(places):
+            image = crop(1500 + 90 * k + later * (step if carried else -12), 300, 480, 270)
+            at = (place - later * step - 100, 200)
+            for colour, thick in ((0, 5), (255, 2)):
+                cv2.putText(image, "ALL THE NEWS", at, cv2.FONT_HERSHEY_SIMPLEX, 0.8, (colour,) * 3, thick, cv2.LINE_AA)
+            frames.append(grey(image))
+            if not later:
+                left, right = at[0], at[0] + 190
+                boxes.append(np.array([[(left, 178), (right, 178), (right, 206), (left, 206)]], np.int32))
+    return frames, boxes
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_letters_that_scroll_are_put_over_a_scene_that_does_not_go_with_them(carried: bool) -> None:
+    frames, boxes = scrolled(18, carried)
+    kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
+    assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
 
 
 def test_no_boxes_are_kept_where_none_were_found() -> None:

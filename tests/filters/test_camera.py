@@ -39,6 +39,19 @@ def test_each_move_has_its_class(move: str) -> None:
     assert score("camera_confidence", sample).value > 0.7
 
 
+@pytest.mark.parametrize(("move", "zoom", "roll"), [("zoom", 1.08, 0.0), ("roll", 1.0, 7.0)])
+def test_small_swings_beside_an_even_zoom_or_turn_are_no_hand(move: str, zoom: float, roll: float) -> None:
+    swing = shaken(4, 3)
+
+    def view(time: float) -> View:
+        x, y, _, _ = swing(time)
+        return x, y, zoom**time, roll * time
+
+    assert CLASSES[int(score("camera", moving(view)).value)] == move
+    alone = moving(lambda time: (*swing(time)[:2], 1.0, 0.0))
+    assert CLASSES[int(score("camera", alone).value)] == "handheld"
+
+
 def test_a_camera_that_circles_a_thing() -> None:
     """What stands in the middle stays there, while what is behind it goes by."""
     thing = crop(1700, 150, 300, 400)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from longtake.filters.base import Image
-from longtake.filters.drawings import drawn
+from longtake.filters.drawings import TEXTURE, drawn, spread
 from longtake.filters.marks import Seen
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan
 
@@ -109,6 +109,15 @@ def test_a_coloured_sky_that_ends_at_a_border_is_no_drawing() -> None:
     under = np.zeros((HEIGHT, WIDTH), np.bool_)
     under[:80] = True
     assert max(areas(frames, under=under)) == 0
+
+
+def test_letters_before_a_sky_are_not_its_texture() -> None:
+    """They are few: a sky over which a white line moves was taken for a drawing of half the frame."""
+    rng = np.random.default_rng(2)
+    sky = rng.normal(0, 0.7, 20_000).astype(np.float32)
+    sky[:700] += 60
+    assert sky.std() > TEXTURE > spread(sky)
+    assert spread(rng.normal(0, 4, 20_000).astype(np.float32)) > TEXTURE
 
 
 def test_a_film_of_flat_areas_has_no_drawings_of_its_own() -> None:

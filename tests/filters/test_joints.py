@@ -54,3 +54,18 @@ def test_an_edge_that_something_stands_before_and_a_plain_ground_are_no_joints()
     plain[250:] = 90
     assert not joined([grey(frame) for frame in filmed(plain)]).any()
     assert not joined([grey(frame) for frame in filmed(take())]).any()
+
+
+def test_in_a_scene_that_moves_a_joint_stands_out_in_most_frames() -> None:
+    """In their mean a strong edge of a single frame would do."""
+    upper = [crop(1480 + 13 * i, 200 + i % 3, WIDTH, HEIGHT) for i in range(10)]
+    below = resized(other(), WIDTH + 40, HEIGHT + 40)
+    split, once = [], []
+    for i, picture in enumerate(upper):
+        lower = below[2 * i : 2 * i + HEIGHT, 3 * i : 3 * i + WIDTH]
+        lighter = np.asarray(lower[180:] * 0.4 + 140, np.uint8)
+        split.append(np.concatenate([picture[:180], lighter]))
+        once.append(split[i] if i < 3 else picture)
+    found = joined([grey(frame) for frame in split], moving=True)
+    assert found.mean() == pytest.approx(0.5, abs=0.01)
+    assert not joined([grey(frame) for frame in once], moving=True).any()

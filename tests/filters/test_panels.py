@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from longtake.filters.base import Image
+from longtake.filters.blurred_grounds import blurred_ground
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, gradients, reduced, seen
 from longtake.filters.panels import panels, seam_maps
-from tests.filters.pictures import HEIGHT, WIDTH, crop, noisy, pan, photograph, resized
+from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, photograph, resized
 
 Frames = list[Image]
 POINTS = 0.02  # Share of the area.
@@ -356,3 +357,94 @@ def test_all_rectangles_of_a_grid() -> None:
     left = {(panel.top, panel.bottom, panel.left, panel.right) for panel in panels((upright, level))}
     assert (40, 80, 60, 120) not in left
     assert (40, 80, 0, 120) in left
+
+
+def test_blurred_pillars_of_the_picture_as_it_is_have_no_seam() -> None:
+    """The picture goes on in its own blurred copy: there is no jump in brightness, only an end of all edges."""
+    for turned in (False, True):
+        frames = []
+        for frame in shaken():
+            ground = np.asarray(cv2.GaussianBlur(frame, (0, 0), 20), np.uint8)
+            window = (slice(135, HEIGHT - 135), slice(None)) if turned else (slice(None), slice(270, WIDTH - 270))
+            ground[window] = frame[window]
+            frames.append(as_jpeg(ground, 90))
+        true = 0.5 if turned else 540 / WIDTH
+        assert look(frames).mask.mean() == pytest.approx(true, abs=POINTS)
+
+
+def test_a_thing_before_black_is_no_picture_on_a_blurred_ground() -> None:
+    frames = []
+    for i in range(10):
+        frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        window = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.circle(window, (WIDTH // 2, HEIGHT // 2), 250, 1, -1)
+        frame[window > 0] = crop(20 + 90 * i)[window > 0]
+        frames.append(frame)
+    assert blurred_ground(*ground_of(frames)) == []
+
+
+def ground_of(frames: Frames) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    small = [reduced(grey(frame)) for frame in frames]
+    return small, gradients(small)
+
+
+def grid(columns: int, rows: int, line: int, colour: int, *, still: bool = False) -> Frames:
+    """A split screen: the take is at the upper left, all else is another film; lines between them."""
+    frames = []
+    for i, frame in enumerate([crop(900)] * 10 if still else shaken()):
+        whole = frame.copy()
+        width, height = WIDTH // columns, HEIGHT // rows
+        for row in range(rows):
+            for column in range(columns):
+                window = (slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width))
+                if row or column:
+                    whole[window] = other((i + 3 * row + column) % 10)[:height, :width]
+        for column in range(1, columns):
+            whole[:, column * width - line // 2 : column * width + line // 2] = colour
+        for row in range(1, rows):
+            whole[row * height - line // 2 : row * height + line // 2] = colour
+        frames.append(whole)
+    return frames
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(2, 1), (1, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("line", "colour"), [(6, 255), (12, 0)])
+def test_a_split_screen_with_lines_between_its_pictures(columns: int, rows: int, line: int, colour: int) -> None:
+    found = look(grid(columns, rows, line, colour)).mask.mean()
+    # Of the lines, too, nothing is the picture.
+    assert found == pytest.approx(1 - 1 / (columns * rows), abs=0.5 * POINTS + line / HEIGHT)
+
+
+def test_a_line_in_a_scene_that_stands_still_divides_it_only_where_something_moves_on_both_sides() -> None:
+    frames = [crop(900) for _ in range(10)]
+    for frame in frames:
+        frame[:, 476:484] = 255
+    assert look(frames).mask.mean() < 0.05
+
+
+def test_a_plate_with_digits_that_count_is_a_plate() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[40:110, 60:400] = (20, 40, 90)
+        cv2.putText(frame, f"HOME {i} : {9 - i} AWAY", (70, 85), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255,) * 3, 2)
+    assert look(frames).mask.mean() == pytest.approx(70 * 340 / (HEIGHT * WIDTH), abs=POINTS)
+
+
+def test_a_column_of_a_chat_counts_with_the_text_that_scrolls_in_it() -> None:
+    frames = shaken()
+    for i, frame in enumerate(frames):
+        frame[:, 750:] = (24, 24, 30)
+        for k in range(14):
+            at = (758, (k * 42 - 17 * i) % (HEIGHT + 40))
+            cv2.putText(
+                frame, f"user{k}: hello there"[: 8 + 3 * k % 9], at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (220,) * 3, 1
+            )
+    assert look(frames).mask.mean() == pytest.approx(210 / WIDTH, abs=POINTS)
+
+
+def test_a_pale_band_with_the_picture_above_and_below_counts_by_itself() -> None:
+    frames = []
+    for frame in shaken():
+        frame[432:497] = np.asarray(frame[432:497] * 0.6, np.uint8)
+        frames.append(frame)
+    assert look(frames).mask.mean() == pytest.approx(65 / HEIGHT, abs=POINTS)

@@ -45,6 +45,14 @@ def test_a_line_counts_with_its_plate(colour: tuple[int, int, int], plate: tuple
     assert area(found) == pytest.approx((right - left) * (bottom - top), rel=0.06)
 
 
+def test_a_line_that_leans_stands_on_no_plate() -> None:
+    """Of a watermark across a pale sky the sky is no plate, though in its upright bounding box the sky ends level."""
+    image = np.asarray(tripod(1)[0])
+    image[60:240] = 225
+    leaning = np.array([[(70, 180), (330, 90), (345, 130), (85, 220)]], np.int32)
+    assert np.array_equal(on_plates(image, leaning), leaning)
+
+
 def test_a_line_without_a_plate_stays_as_it_is() -> None:
     wall = (
         np.repeat((120 + np.linspace(0, 60, WIDTH))[None, :, None], HEIGHT, axis=0).repeat(3, axis=2).astype(np.uint8)

@@ -116,9 +116,9 @@ STORED: list[tuple[str, dict[str, Any], str]] = [
     ("fps", {"nominal": False}, "probe/average/mean"),
     ("duration", {}, "probe/clip/mean"),
     ("grayscale", {"reduce": "every"}, "mean/rgb601,keyframes+partners/every"),
-    ("artifacts", {"backend": "borders"}, "borders/bars10+panels480.3+marks480.3/max"),
-    ("artifacts", {"backend": "borders", "reduce": "mean"}, "borders/bars10+panels480.3+marks480.3/mean"),
-    ("artifact_keyframes", {"backend": "borders"}, "borders/bars10+panels480.3+marks480.3,over0.02/mean"),
+    ("artifacts", {"backend": "borders"}, "borders/bars10+panels480.4+marks480.4/max"),
+    ("artifacts", {"backend": "borders", "reduce": "mean"}, "borders/bars10+panels480.4+marks480.4/mean"),
+    ("artifact_keyframes", {"backend": "borders"}, "borders/bars10+panels480.4+marks480.4,over0.02/mean"),
     ("psnr", {}, "grey/bt601,neighbouring-keyframes@3s,cap100/mean"),
     ("psnr", {"spacing": "any"}, "grey/bt601,neighbouring-keyframes@any,cap100/mean"),
     ("ssim", {"spacing": 2.4}, "grey/bt601,uniform7,neighbouring-keyframes@2.4s/mean"),
@@ -173,6 +173,6 @@ def test_a_raised_version_makes_another_protocol(monkeypatch: pytest.MonkeyPatch
 
     assert Mended().protocol == "dis/fast480+phase240,15pairs,per0.5s@960,v2/mean"
     recipe = load_recipe("embedded")
-    assert recipe.clip_protocol == "624cbffb26faca3c"
+    assert recipe.clip_protocol == "5bad56534ad99e68"
     monkeypatch.setattr(recipes, "SAMPLE_VERSION", 99)
     assert load_recipe("embedded").clip_protocol != recipe.clip_protocol

@@ -79,10 +79,6 @@ def source_rgb(coded: Floats, primaries: int, transfer: int) -> Floats:
         return hlg_of_scene(scene_of_display(203 * light))
     if transfer == 8:
         return light
-    if transfer in (4, 5):
-        return np.asarray(np.maximum(light, 0) ** (1 / (2.2 if transfer == 4 else 2.8)))
-    if transfer == 13:
-        return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)
     if transfer == CONSTANT_LUMINANCE:
         return np.where(light < 0.018054, 4.5 * light, 1.099297 * np.maximum(light, 0.018) ** 0.45 - 0.099297)
     return np.asarray(np.maximum(light, 0) ** (1 / 2.4))

@@ -10,7 +10,7 @@ import pytest
 
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import Grey, another, change, goes_on, kept, still_changes
+from longtake.curation.reading.stills import Grey, another, change, goes_on, kept, relit, still_changes
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -155,3 +155,29 @@ def test_what_passes_is_no_transition_however_sure_the_network_is() -> None:
     pictures = passed([photo("motorcycle_left")[50:122, 100:228]] * 40, 10, 20, 40)
     detector = Suspicious({}, dict.fromkeys(range(10, 30), 0.99))
     assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
+
+
+def lit(picture: Image) -> Image:
+    """With a lamp on, at the left of the scene."""
+    y, x = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
+    lamp = np.exp(-((x - 40) ** 2 + (y - 30) ** 2) / (2 * 35**2))[..., None]
+    return np.asarray(np.clip(picture * (0.5 + 0.8 * lamp) + 40 * lamp, 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("frames", [2, 6, 20])
+def test_a_lamp_or_a_flash_on_a_part_of_the_scene_is_no_cut_however_sure_the_network_is(frames: int) -> None:
+    scene = photo("motorcycle_left")[50:122, 100:228]
+    pictures = [lit(scene) if 20 <= i < 20 + frames else np.asarray(scene * 0.5, np.uint8) for i in range(60)]
+    detector = Suspicious({20: 0.99, 20 + frames: 0.99}, {})
+    assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
+
+
+def test_another_light_on_another_scene_and_a_jump_under_one_light_are_no_light_that_is_switched_on() -> None:
+    scene, another_one = (photo(name)[50:122, 100:228] for name in ("motorcycle_left", "astronaut"))
+    jump = scene.copy()
+    jump[20:60, 60:100] = scene[24:64, 40:80]
+    assert relit(*small([np.asarray(scene * 0.5, np.uint8), lit(scene)]))
+    assert not relit(*small([np.asarray(scene * 0.5, np.uint8), lit(another_one)]))
+    assert not relit(*small([scene, jump]))
+    assert not relit(*small([scene, scene]))
+    assert not relit(*small([np.zeros_like(scene), lit(scene)]))

@@ -1,0 +1,104 @@
+"""Lines that divide a frame into several pictures: one colour, from border to border, level or upright, in every frame.
+
+An editor sets such lines between the pictures of a split screen. They are too thin for a panel's side (panels.py), which is
+compared with what lies a few px beside it. A frame is divided by the best line, and each part again. One part is the picture: the
+largest, or of those that are as large the one in which most edges move. In a scene that stands still a line is evidence only
+where something moves on both sides of it: a slide has rules, and a window has bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Field = npt.NDArray[np.float32]
+Box = tuple[int, int, int, int]  # top, bottom, left, right in px.
+
+SAME = 12  # Grey levels by which a line may differ from its colour in any frame.
+WHOLE = 0.97  # Share of its length on which it must not.
+THICKEST = 0.025  # Share of the side that it divides.
+ROOM = 0.15  # Share of that side which every part has at least.
+BEYOND = 3  # Px beside a line in which the pictures begin.
+DIFFERS = 16  # Grey levels by which they differ from its colour, on BESIDE of its length in the mean over the frames.
+BESIDE = 0.4
+DEEPEST = 3  # How often a part may be divided again.
+AS_LARGE = 0.9  # Share of the largest part's area.
+MOVES = 1.0  # Squared grey levels per px, in the mean over a part: how much the edges of a film change, at least.
+
+
+def divided(frames: Sequence[Grey], moving: Field, *, still: bool) -> Mask:
+    """All but the picture, where lines divide the frame: bool [h, w]; nothing where none do.
+
+    frames: grey [h, w]. moving: how much the edges move, [h, w]. still: whether the scene is not known to move.
+    """
+    stack = np.stack(frames)
+    height, width = stack.shape[1:]
+    mask = np.zeros((height, width), np.bool_)
+    low, high = stack.min(axis=0), stack.max(axis=0)
+    steady = (high - low) <= 2 * SAME
+    parts = _parts(stack, steady, (0, height, 0, width), moving if still else None, DEEPEST)
+    if len(parts) < 2:
+        return mask
+    areas = [(bottom - top) * (right - left) for top, bottom, left, right in parts]
+    large = [part for part, area in zip(parts, areas, strict=True) if area >= AS_LARGE * max(areas)]
+    top, bottom, left, right = max(large, key=lambda box: float(moving[box[0] : box[1], box[2] : box[3]].mean()))
+    mask[:] = True
+    mask[top:bottom, left:right] = False
+    return mask
+
+
+def _parts(stack: Grey, steady: Mask, box: Box, moving: Field | None, deep: int) -> list[Box]:
+    """The parts into which lines divide a box, the most of them: which line is taken first decides where one is too much like the
+    picture beside it to be seen. moving: None: it need not move on both sides."""
+    top, bottom, left, right = box
+    inside, calm = stack[:, top:bottom, left:right], steady[top:bottom, left:right]
+    upright, level = (_line(inside, calm), _line(inside.swapaxes(1, 2), calm.T)) if deep else (None, None)
+    found = [box]
+    halves: list[tuple[Box, Box]] = []
+    if upright:
+        halves.append(((top, bottom, left, left + upright[0]), (top, bottom, left + upright[1], right)))
+    if level:
+        halves.append(((top, top + level[0], left, right), (top + level[1], bottom, left, right)))
+    for pair in halves:
+        if moving is None or all(float(moving[a:b, c:d].mean()) >= MOVES for a, b, c, d in pair):
+            parts = [part for half in pair for part in _parts(stack, steady, half, moving, deep - 1)]
+            found = max(found, parts, key=len)
+    return found
+
+
+def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
+    """The first and the last column (exclusive) of the upright line nearest to the middle of [n, h, w]; None without any."""
+    _, height, width = stack.shape
+    room, thickest = max(BEYOND + 1, round(ROOM * width)), max(2, round(THICKEST * width))
+    if width < 3 * room or height < 4 * BEYOND:
+        return None
+    found: list[tuple[int, int]] = []
+    start = None
+    calm = (steady.mean(axis=0) >= WHOLE).tolist()
+    for place in range(room, width - room + 1):
+        on = calm[place] and _of_one_colour(stack[:, :, place])
+        if on and start is None:
+            start = place
+        if not on and start is not None:
+            if place - start <= thickest and start > room and _ends_on_both_sides(stack, start, place):
+                found.append((start - 1, place + 1))  # The px beside it are mixed with its colour.
+            start = None
+    return min(found, key=lambda line: abs(line[0] + line[1] - width), default=None)
+
+
+def _of_one_colour(line: Grey) -> bool:
+    """line: uint8 [n, h]."""
+    colour = float(np.median(line))
+    return float((np.abs(line.astype(np.float32) - colour) <= SAME).mean()) >= WHOLE
+
+
+def _ends_on_both_sides(stack: Grey, start: int, stop: int) -> bool:
+    colour = float(np.median(stack[:, :, start:stop]))
+    for beside in (stack[:, :, start - BEYOND], stack[:, :, stop + BEYOND - 1]):
+        if float((np.abs(beside.astype(np.float32) - colour) > DIFFERS).mean()) < BESIDE:
+            return False
+    return True
