@@ -28,10 +28,10 @@ UNEVEN = 6.0  # Grey levels: standard deviation of the ground. Around a thing on
 BEGINS = 0.4  # Share of the edges beside the line from which on a column is the picture's.
 
 
-def blurred_ground(frames: Sequence[Grey], fields: Field) -> list[Panel]:
-    """The two parts of a blurred ground, or nothing. frames: grey [h, w]. fields: their gradients, float32 [n, 2, h, w]."""
-    height, width = fields.shape[2:]
-    edges = np.square(fields).sum(axis=1).mean(axis=0)
+def blurred_ground(frames: Sequence[Grey], energy: Field) -> list[Panel]:
+    """The two parts of a blurred ground, or nothing. frames: grey [h, w]. energy: the sum of their squared gradients [h, w]."""
+    height, width = energy.shape
+    edges = np.asarray(energy / len(frames), np.float32)
     for turned in (False, True):
         place = _place(edges.T if turned else edges)
         if place is None:

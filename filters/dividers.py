@@ -30,16 +30,19 @@ AS_LARGE = 0.9  # Share of the largest part's area.
 MOVES = 1.0  # Squared grey levels per px, in the mean over a part: how much the edges of a film change, at least.
 
 
-def divided(frames: Sequence[Grey], moving: Field, *, still: bool) -> Mask:
+def divided(frames: Sequence[Grey], fields: Field, *, still: bool) -> Mask:
     """All but the picture, where lines divide the frame: bool [h, w]; nothing where none do.
 
-    frames: grey [h, w]. moving: how much the edges move, [h, w]. still: whether the scene is not known to move.
+    frames: grey [h, w]. fields: their gradients, float32 [n, 2, h, w]. still: whether the scene is not known to move.
     """
     stack = np.stack(frames)
     height, width = stack.shape[1:]
     mask = np.zeros((height, width), np.bool_)
     low, high = stack.min(axis=0), stack.max(axis=0)
     steady = (high - low) <= 2 * SAME
+    if _line(stack, steady) is None and _line(stack.swapaxes(1, 2), steady.T) is None:
+        return mask
+    moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) / len(stack)
     parts = _parts(stack, steady, (0, height, 0, width), moving if still else None, DEEPEST)
     if len(parts) < 2:
         return mask
@@ -78,7 +81,10 @@ def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
         return None
     found: list[tuple[int, int]] = []
     start = None
-    calm = (steady.mean(axis=0) >= WHOLE).tolist()
+    # In a tripod shot all columns are steady: those of many colours are left out by one frame, all at once.
+    first = stack[0].astype(np.float32)
+    plain = (np.abs(first - first[height // 2]) <= 2 * SAME).mean(axis=0) >= WHOLE / 2
+    calm = (plain & (steady.mean(axis=0) >= WHOLE)).tolist()
     for place in range(room, width - room + 1):
         on = calm[place] and _of_one_colour(stack[:, :, place])
         if on and start is None:

@@ -49,12 +49,8 @@ def joined(frames: Sequence[Grey], *, moving: bool = False) -> Mask:
     mean = np.asarray(np.mean(np.stack(frames), axis=0, dtype=np.float32))
     for turned in (False, True):
         views = [frame.T for frame in frames] if turned else list(frames)
-        # What moves is gone from the mean, and with it the texture on both sides of a joint.
-        texture = _texture(views) if moving else None
-        place = _joint(np.ascontiguousarray(mean.T) if turned else mean, texture, MOST_PARTS + moving)
-        if place is None:
-            continue
-        if moving and (sum(_stands_out(v, place) for v in views) < OFTEN * len(views) or _moves_as_one(views, place)):
+        place = _joint(np.ascontiguousarray(mean.T) if turned else mean, moving)
+        if place is None or (moving and not _is_of_two_films(views, place)):
             continue
         mask = np.zeros(mean.shape, np.bool_)
         side = mask.T if turned else mask
@@ -88,19 +84,27 @@ def _moves_as_one(frames: Sequence[Grey], place: int) -> bool:
     return alike >= max(1, half // 2)
 
 
-def _texture(frames: Sequence[Grey]) -> Field:
-    """The mean squared step down after each row, of parts of it and over all frames [h, w]: float32 [h - 1]."""
-    rows = []
+def _is_of_two_films(frames: Sequence[Grey], place: int) -> bool:
+    """Whether a joint stands out in most frames [h, w], with a picture on both sides, and these move apart."""
+    if sum(_stands_out(frame, place) for frame in frames) < OFTEN * len(frames):
+        return False
+    # What moves is gone from the mean, and with it the texture on both sides.
+    above, below = (_texture(frames, slice(place + a, place + b)) for a, b in ((-AWAY, -NEAR), (NEAR, AWAY)))
+    return min(above, below) >= TEXTURE and not _moves_as_one(frames, place)
+
+
+def _texture(frames: Sequence[Grey], rows: slice) -> float:
+    """The mean squared step down in some rows, of parts of them and over all frames [h, w]."""
+    found = []
     for frame in frames:
-        steps = np.abs(np.diff(frame.astype(np.float32), axis=0))
+        steps = np.abs(np.diff(frame[rows].astype(np.float32), axis=0))
         parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
-        rows.append(np.square(parts).mean(axis=1))
-    return np.asarray(np.mean(rows, axis=0), np.float32)
+        found.append(float(np.square(parts).mean()))
+    return float(np.mean(found))
 
 
-def _joint(mean: Field, texture: Field | None, parts: int) -> int | None:
-    """The row at which a level joint begins its lower picture, in the mean [h, w] of all frames. texture: see `_texture`; None:
-    that of the mean. parts: how many must show the joint."""
+def _joint(mean: Field, moving: bool) -> int | None:
+    """The row at which a level joint begins its lower picture, in the mean [h, w] of all frames."""
     height, width = mean.shape
     if height < 4 * AWAY or width < 4 * PARTS:
         return None
@@ -111,23 +115,22 @@ def _joint(mean: Field, texture: Field | None, parts: int) -> int | None:
     least = max(AWAY, round(SMALLEST * height))
     stands_out[:least] = stands_out[len(rows) - least :] = 0.0
     for row in np.argsort(-stands_out)[:MOST]:
-        near = slice(row - AWAY, row + AWAY + 1)
-        if stands_out[row] > 1 and _is_joint(steps[near], None if texture is None else texture[near], parts):
+        if stands_out[row] > 1 and _is_joint(steps[row - AWAY : row + AWAY + 1], moving):
             return int(row) + 1
     return None
 
 
-def _is_joint(steps: Field, texture: Field | None, least: int) -> bool:
-    """Whether the middle row of the lengths of steps down [2 · AWAY + 1, w] is a joint. texture, least: see `_joint`."""
+def _is_joint(steps: Field, moving: bool) -> bool:
+    """Whether the middle row of the lengths of steps down [2 · AWAY + 1, w] is a joint. moving: the texture beside it is not
+    looked for."""
     parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
     middle = parts[AWAY - NEAR : AWAY + NEAR + 1]
     beside = np.concatenate([parts[: AWAY - NEAR - 1], parts[AWAY + NEAR + 2 :]])
     usual = np.median(beside, axis=0)
     shows = (middle.max(axis=0) > np.maximum(STANDS_OUT * usual, STEP)) & (middle.max(axis=0) > beside.max(axis=0))
-    of_rows = np.square(beside).mean(axis=1)
-    if texture is not None:
-        of_rows = np.concatenate([texture[: AWAY - NEAR - 1], texture[AWAY + NEAR + 2 :]])
-    if shows.sum() < least or min(float(side.mean()) for side in np.array_split(of_rows, 2)) < TEXTURE:
+    if shows.sum() < MOST_PARTS + moving:
+        return False
+    if not moving and min(float(np.square(side).mean()) for side in np.array_split(beside, 2)) < TEXTURE:
         return False
     above = np.maximum(middle - usual, 0.0)[:, shows]
     peak = int(np.argmax(above.sum(axis=1)))

@@ -118,13 +118,12 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     half = still_side(common, energy, n)
     if half is not None:
         under = half
-    moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) / n
-    ground = _filled(blurred_ground(small, fields), energy.shape)
+    ground = _filled(blurred_ground(small, energy), energy.shape)
     under = ground if ground.sum() > under.sum() else under
-    lines = divided(small, moving, still=False)
+    lines = divided(small, fields, still=False)
     everywhere = np.ones_like(under)
     if not any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines)):
-        lines = divided(small, moving, still=True)
+        lines = divided(small, fields, still=True)
         if lines.any() or ground.any():
             return Seen(_enlarged(lines | ground, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)

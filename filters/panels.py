@@ -353,7 +353,7 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
             kept.append(panel)
             new &= _overlaps(sides, panel) <= SAME
     if not middles:
-        kept = _around(kept, small)
+        kept = _around(kept, [p for p in small if p.covered >= HOLDS and p.inner(height, width) == 1])
     full = not middles and sum(panel.area for panel in kept) > FULL * height * width
     if full or any(panel.area >= (WHOLE - LARGEST) * height * width for panel in kept):
         moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
@@ -364,13 +364,12 @@ def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_
     return kept
 
 
-def _around(kept: list[Panel], small: list[Panel]) -> list[Panel]:
+def _around(kept: list[Panel], sides: list[Panel]) -> list[Panel]:
     """`kept`, and in place of those that are its lines or pictures the column or band that holds them: nearly all of its side is
-    seen."""
-    for panel in sorted(small, key=lambda panel: -panel.covered):
-        held = [other for other in kept if panel.overlap(other) > HELD and other.area < SAME * panel.area]
-        apart = all(panel.overlap(other) <= SAME for other in kept if other not in held)
-        if held and apart and panel.covered >= HOLDS:
+    seen. sides: columns and bands at the frame's border."""
+    for panel in sides:
+        held = [other for other in kept if other.area < SAME * panel.area and panel.overlap(other) > HELD]
+        if held and all(panel.overlap(other) <= SAME for other in kept if other not in held):
             kept = [*(other for other in kept if other not in held), panel]
     return kept
 

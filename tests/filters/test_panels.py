@@ -385,7 +385,7 @@ def test_a_thing_before_black_is_no_picture_on_a_blurred_ground() -> None:
 
 def ground_of(frames: Frames) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
     small = [reduced(grey(frame)) for frame in frames]
-    return small, gradients(small)
+    return small, np.square(gradients(small)).sum(axis=(0, 1))
 
 
 def grid(columns: int, rows: int, line: int, colour: int, *, still: bool = False) -> Frames:
