@@ -16,7 +16,7 @@ import numpy.typing as npt
 Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
-Box = tuple[int, int, int, int]  # top, bottom, left, right in px.
+Box = tuple[int, int, int, int]  # Top, bottom, left, right, in px.
 
 SAME = 12  # Grey levels by which a line may differ from its colour in any frame.
 WHOLE = 0.97  # Share of its length on which it must not.

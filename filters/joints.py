@@ -88,7 +88,7 @@ def _is_of_two_films(frames: Sequence[Grey], place: int) -> bool:
     """Whether a joint stands out in most frames [h, w], with a picture on both sides, and these move apart."""
     if sum(_stands_out(frame, place) for frame in frames) < OFTEN * len(frames):
         return False
-    # What moves is gone from the mean, and with it the texture on both sides.
+    # The mean lacks what moves, and with it the texture on both sides.
     above, below = (_texture(frames, slice(place + a, place + b)) for a, b in ((-AWAY, -NEAR), (NEAR, AWAY)))
     return min(above, below) >= TEXTURE and not _moves_as_one(frames, place)
 

@@ -128,7 +128,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
             return Seen(_enlarged(lines | ground, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         return Seen(_enlarged(twins, height, width) | joined(frames), False)
-    # Which part is the picture is settled by the lines: panels might take another one for it.
+    # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
@@ -245,7 +245,7 @@ def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tens
     for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
         rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)
         inside = np.zeros(edges.shape, dtype=np.uint8)
-        # What moves on an opaque ground, digits or letters, makes holes in it.
+        # Digits or letters that move on an opaque ground make holes in it.
         inside[window] = _without_holes(part, HOLE * edges.size)
         grown = cv2.dilate(inside[rows, columns], np.ones((3, 3), np.uint8)) > 0
         rim = grown & (inside[rows, columns] == 0)

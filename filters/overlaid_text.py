@@ -39,8 +39,8 @@ SEARCH = 0.08  # Share of the long side: how far the content is looked for.
 AWAY = 3  # Px from which on a place is another one.
 FOLLOWS = 0.4  # Correlation of what is around a line with the place where it would be if it had moved with it.
 SURELY_FOUND = 0.7  # FOUND for a line that drifts: nothing about it changes.
-DRIFTS = 3  # Keyframes in which lines must drift the same way,
-ALIKE = 3  # px by which they may differ.
+DRIFTS = 3  # Keyframes in which lines must drift the same way.
+ALIKE = 3  # Px by which the drifts of these keyframes may differ.
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _drift(frame: Grey, later: Grey, box: npt.NDArray[np.int32]) -> Drift | None
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     if _leans(box) or min(right - left, bottom - top) < 8:
         return None
-    # Of a long line, as of a ticker, the ends may have left the picture.
+    # The ends of a long line, as of a ticker, may have left the picture.
     if right - left > 4 * reach:
         left, right = left + reach, right - reach
     up, beside = max(0, top - reach), max(0, left - reach)

@@ -32,8 +32,9 @@ _SAME = 0.8  # Correlation of a block with the one in its place. Light and contr
 _BLOCKS = 6
 # Shares of these blocks. Where fewer are the same, there is another picture; where more are, the scene goes on.
 _GONE, _STAYS = 0.45, 0.5
-# Shares. From here on blocks are the same in place; and so many of those are lighter or darker, or of another contrast. Jumps
-# within a take in still scenes keep up to 0.88 in place, and change the light of 0.09 of it; lamps and partial flashes of 0.45.
+# Shares. At least so many blocks are the same in place, and at least so many of those are lighter or darker, or of another
+# contrast. Jumps within a take in still scenes keep up to 0.88 in place, and change the light of 0.09 of it; lamps and partial
+# flashes change that of 0.45.
 _IN_PLACE, _RELIT = 0.7, 0.3
 _LIGHTER, _GAIN = (
     15.0,

@@ -411,7 +411,7 @@ def grid(columns: int, rows: int, line: int, colour: int, *, still: bool = False
 @pytest.mark.parametrize(("line", "colour"), [(6, 255), (12, 0)])
 def test_a_split_screen_with_lines_between_its_pictures(columns: int, rows: int, line: int, colour: int) -> None:
     found = look(grid(columns, rows, line, colour)).mask.mean()
-    # Of the lines, too, nothing is the picture.
+    # The lines are no part of the picture either.
     assert found == pytest.approx(1 - 1 / (columns * rows), abs=0.5 * POINTS + line / HEIGHT)
 
 
