@@ -36,10 +36,8 @@ _GONE, _STAYS = 0.45, 0.5
 # contrast. Jumps within a take in still scenes keep up to 0.88 in place, and change the light of 0.09 of it; lamps and partial
 # flashes change that of 0.45.
 _IN_PLACE, _RELIT = 0.7, 0.3
-_LIGHTER, _GAIN = (
-    15.0,
-    0.35,
-)  # Grey levels, and the logarithm of a factor, from which on the light of a block has changed.
+_LIGHTER = 15.0  # Grey levels. A block whose mean changes by more is under another light.
+_GAIN = 0.35  # The natural logarithm of a factor. So is a block whose contrast changes by more.
 _ALIKE = 3.0  # Grey levels. A plain picture and one that differs by less in the mean are one.
 
 
