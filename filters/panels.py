@@ -279,7 +279,6 @@ def mirrored(fields: Field, maps: tuple[Mask, Mask]) -> list[Panel]:
     Their seams may be missing where the picture and the ground are of one brightness: in a scene that stands still they stay so.
     """
     height, width = fields.shape[2:]
-    edges = np.square(fields).sum(axis=(0, 1))
     for axis, on in enumerate(maps):
         near = on.copy()
         near[:, 1:] |= on[:, :-1]
@@ -290,7 +289,7 @@ def mirrored(fields: Field, maps: tuple[Mask, Mask]) -> list[Panel]:
         place = int(np.argmax(least))
         if least[place] < MIRRORED or not SHORTEST * half <= place <= (1 - MIDDLE) * half:
             continue
-        beside = edges.mean(axis=axis)
+        beside = np.square(fields).sum(axis=(0, 1)).mean(axis=axis)
         outside = float(np.concatenate([beside[: place - BESIDE], beside[len(beside) - place + BESIDE :]]).mean())
         if outside < BLURRED * float(beside[place + BESIDE : len(beside) - place - BESIDE].mean()):
             box = (0, height, place, width - place) if axis == 0 else (place, height - place, 0, width)
