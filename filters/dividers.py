@@ -39,6 +39,8 @@ def divided(frames: Sequence[Grey], fields: Field, *, still: bool) -> Mask:
     height, width = stack.shape[1:]
     mask = np.zeros((height, width), np.bool_)
     low, high = stack.min(axis=0), stack.max(axis=0)
+    if int(high.max()) - int(low.min()) <= DIFFERS:  # In an even frame nothing differs from a line.
+        return mask
     steady = (high - low) <= 2 * SAME
     if _line(stack, steady) is None and _line(stack.swapaxes(1, 2), steady.T) is None:
         return mask
