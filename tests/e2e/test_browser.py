@@ -28,6 +28,7 @@ from tests.captioning.server import Reply, Server
 from tests.curation.looking.studio_server import Studio, studio
 from tests.curation.looking.test_report import hostile
 from tests.curation.tables import clip_id, recipe
+from tests.curation.workbench import wait_for
 from tests.e2e.conftest import SHOTS, Watched
 
 
@@ -304,7 +305,8 @@ def test_marks_survive_a_lost_connection_a_reload_and_another_studio(
         return {clip for marks in Marks(films, "a reader").by_rater().values() for clip in marks}
 
     click(first)
-    expect(page.locator("#marked")).to_contain_text("1 good, 0 bad")
+    expect(page.locator("#marked")).to_contain_text("1 good, 0 bad")  # The page counts a mark before the server has it.
+    wait_for(on_disk, "the first mark to be on the disk", seconds=10)
     assert on_disk() == {first}
     page.context.route("**/api/mark", lambda route: route.abort())
     click(second)
