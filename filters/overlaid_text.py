@@ -7,7 +7,7 @@ wide as the line is high, if there is something to see in it, else everywhere ou
 - **Overlay**: it stood still while the scene around it moved, once at least; or its letters are static marks (pale ones hardly
   correlate).
 - **Overlay**, too, if it drifts: half a second later it is found again elsewhere, what is around it has not gone there with
-  it, and lines in two more keyframes went the same way. So do tickers, credits and watermarks that wander.
+  it, and lines in two more keyframes went the same way. Tickers and credits do so.
 - **Scene**: half a second later it is gone from its place and found again beside it, or the scene moves and it was seen nowhere
   twice.
 - **Not known**: the scene never moved while it was there. A line that leans, or is taller than a seventh of the frame, is taken

@@ -22,7 +22,7 @@ FULL, EMPTY = 0.8, 0.5
 ABOVE = 2.0  # Line heights that a plate may reach above and below its text.
 BESIDE = 6.0  # Line heights that a plate may reach to the left and right of its text.
 EDGE = 3  # Px within which a plate must end.
-LEVEL = 0.75  # Share of its upright bounding box that the box of a level line takes.
+LEVEL = 0.75  # The box of a level line takes this share of its upright bounding box at least.
 LARGEST = 4.0  # Times the box. A larger area is no plate of that line.
 
 
@@ -36,7 +36,7 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     line = min(right - left, bottom - top)
     upright = bottom - top > right - left
-    if line < 4 or _leans(box):
+    if line < 4 or not _fills(box):
         return box
     reach = [round(line * (BESIDE if upright else ABOVE))] * 2 + [round(line * (ABOVE if upright else BESIDE))] * 2
     limits = [
@@ -64,12 +64,12 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
 
 
-def _leans(box: npt.NDArray[np.int32]) -> bool:
-    """Whether a line of text is neither level nor upright: then its box is no part of a level plate."""
+def _fills(box: npt.NDArray[np.int32]) -> bool:
+    """Whether the box of a line of text, int32 [4, 2], fills its upright bounding box, so that a level plate may hold it."""
     (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
     x, y = box.astype(np.float64).T
     area = 0.5 * abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
-    return area < LEVEL * float(right - left) * float(bottom - top)
+    return area >= LEVEL * float(right - left) * float(bottom - top)
 
 
 def _of_its_colour(around: Image, inside: Image) -> Mask | None:

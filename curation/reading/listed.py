@@ -53,8 +53,8 @@ def require_sound(count: DecodeCount, limit: float) -> None:
 
 
 def film_start(first: float, info: VideoInfo) -> float:
-    """From when on a film can be shown, seconds. first: the time of its first frame. A recording that was cut in the middle of a
-    group of pictures begins with packets that do not decode; up to a frame of that is no matter to an export."""
+    """The time from which a film can be shown, seconds. first: the time of its first frame. A recording that was cut in the
+    middle of a group of pictures begins with packets that do not decode. An export bridges one frame of them: then it is 0."""
     fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
     return first if first > max(1 / fps, _STEP) + _TIE else 0.0
 

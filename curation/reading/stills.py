@@ -2,8 +2,8 @@
 
 A picture is compared with another in small blocks, each in its place, or all moved by as much as the camera moved. Slides,
 boards and tripod shots change where nothing moves before and after, while the shot network may take it for a small thing,
-since a frame or a heading stays. Where the scene goes on behind a thing that pops up or passes by, there is no cut; nor where
-a picture is the one before it under another light.
+since a frame or a heading stays. There is no cut where the scene goes on behind a thing that pops up or passes by, and none
+where a picture is the one before it under another light.
 """
 
 from __future__ import annotations

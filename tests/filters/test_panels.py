@@ -360,7 +360,7 @@ def test_all_rectangles_of_a_grid() -> None:
 
 
 def test_blurred_pillars_of_the_picture_as_it_is_have_no_seam() -> None:
-    """The picture goes on in its own blurred copy: there is no jump in brightness, only an end of all edges."""
+    """Beside the picture lies its own blurred copy: all edges end there, and the brightness does not jump."""
     for turned in (False, True):
         frames = []
         for frame in shaken():

@@ -46,7 +46,7 @@ def test_a_line_counts_with_its_plate(colour: tuple[int, int, int], plate: tuple
 
 
 def test_a_line_that_leans_stands_on_no_plate() -> None:
-    """Of a watermark across a pale sky the sky is no plate, though in its upright bounding box the sky ends level."""
+    """A pale sky is no plate of a watermark that leans across it, though it ends level within the upright bounding box."""
     image = np.asarray(tripod(1)[0])
     image[60:240] = 225
     leaning = np.array([[(70, 180), (330, 90), (345, 130), (85, 220)]], np.int32)
