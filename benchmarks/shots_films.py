@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
+from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
 
 Picture = npt.NDArray[np.float32]
 Generator = np.random.Generator
@@ -64,12 +64,12 @@ class Film:
 
 
 def described(times: npt.NDArray[np.float64], pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-    looks: list[Look] = []
+    looks: Looks | None = None
     numbers = []
     for at in range(0, len(pictures), 16):
-        before = looks[-REMEMBERED:]
-        looks = before + look_at([float(time) for time in times[at : at + 16]], pictures[at : at + 16])
-        numbers.append(compare(looks, len(before)))
+        new = look_at(times[at : at + 16].tolist(), pictures[at : at + 16])
+        looks = new if looks is None else looks.since(-REMEMBERED).before(new)
+        numbers.append(compare(looks, len(looks) - len(new)))
     return np.concatenate(numbers)
 
 

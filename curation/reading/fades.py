@@ -31,7 +31,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 class Fades:
-    """Pushed one small picture after another, it tells which ones belong to a fade."""
+    """Pushed some small pictures after others, it tells which ones belong to a fade."""
 
     def __init__(self) -> None:
         self._times: list[float] = []
@@ -39,11 +39,11 @@ class Fades:
         self._plain: list[bool] = []
         self._next = 0  # The number of the first picture in the lists that had no verdict.
 
-    def push(self, time: float, picture: npt.NDArray[np.uint8]) -> None:
-        """picture: uint8 [h, w], grey, a few hundred pixels."""
-        self._times.append(time)
-        self._pictures.append(picture)
-        self._plain.append(plain(picture))
+    def push(self, times: npt.NDArray[np.float64], pictures: npt.NDArray[np.uint8]) -> None:
+        """times: seconds, float64 [n]. pictures: uint8 [n, h, w], grey, a few hundred pixels each."""
+        self._times += times.tolist()
+        self._pictures += list(pictures)
+        self._plain += plain(pictures).tolist()
 
     def verdicts(self, count: int) -> npt.NDArray[np.bool_]:
         """Whether the next `count` pictures belong to a fade, bool [count]. A verdict rests on `LONGEST` seconds before the
@@ -62,12 +62,12 @@ class Fades:
         return found
 
 
-def plain(picture: npt.NDArray[np.uint8]) -> bool:
-    """Whether a picture, uint8 [h, w], is black or white all over, but for a title."""
-    return any(
-        np.count_nonzero(off) < _LITTLE * picture.size
-        for off in (picture > _BLACK + _VISIBLE, picture < _WHITE - _VISIBLE)
-    )
+def plain(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which pictures, uint8 [n, h, w], are black or white all over, but for a title: bool [n]."""
+    little = _LITTLE * pictures[0].size
+    dark, light = pictures <= _BLACK + _VISIBLE, pictures >= _WHITE - _VISIBLE
+    black, white = (np.count_nonzero(~alike, axis=(1, 2)) < little for alike in (dark, light))
+    return np.asarray(black | white)
 
 
 def fading(times: npt.NDArray[np.float64], pictures: Matrix, plain: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.curation.reading.fades import LONGEST, Fades
-from longtake.curation.reading.likeness import REMEMBERED, Look, compare, look_at
+from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
-from longtake.curation.reading.stills import Grey, change, goes_on, relit, still_changes
+from longtake.curation.reading.stills import Grey, changes, goes_on, relit, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -155,7 +155,7 @@ class NetworkCuts:
         self._hard = hard
         self._waiting: list[Image] = []  # The pictures that are not described yet.
         # The last pictures that are described, as far as the next ones are compared with them.
-        self._looks: list[Look] = []
+        self._looks: Looks | None = None
         self._numbers: list[npt.NDArray[np.float32]] = []
         self._greys: list[Grey] = []
         self._changes: list[float] = []
@@ -200,13 +200,14 @@ class NetworkCuts:
             self._doubts.popleft()
 
     def _describe(self) -> None:
-        looks = self._looks + look_at(self._times[-len(self._waiting) :], self._waiting)
-        self._numbers += list(compare(looks, len(self._looks)))
-        for look in looks[len(self._looks) :]:
-            self._changes.append(change(self._greys[-1], look.grey) if self._greys else 0.0)
-            self._greys.append(look.grey)
-            self._fades.push(look.time, look.tiny)
-        self._looks, self._waiting = looks[-REMEMBERED:], []
+        new = look_at(self._times[-len(self._waiting) :], self._waiting)
+        known = self._looks
+        looks = new if known is None else known.before(new)
+        self._numbers += list(compare(looks, len(looks) - len(new)))
+        self._changes += [0.0] * (known is None) + changes(looks.grey[-len(new) - (known is not None) :]).tolist()
+        self._greys += list(new.grey)
+        self._fades.push(new.times, new.tiny)
+        self._looks, self._waiting = looks.since(-REMEMBERED), []
 
     def _likely(self, numbers: Matrix) -> Matrix:
         return judge(numbers)

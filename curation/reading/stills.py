@@ -41,19 +41,23 @@ _GAIN = 0.35  # The natural logarithm of a factor. So is a block whose contrast 
 _ALIKE = 3.0  # Grey levels. A plain picture and one that differs by less in the mean are one.
 
 
-def change(before: Grey, after: Grey) -> float:
-    """By how much a picture differs from the one before it, grey levels: only one pixel of fifty differs by more. before, after:
-    uint8 [36, 64]."""
-    apart = cv2.absdiff(before, after).ravel()
-    return float(np.partition(apart, _RANK)[_RANK])
+def changes(greys: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """By how much each of some pictures but the first differs from the one before it, grey levels, float64 [n − 1]: one pixel of
+    fifty differs by more. greys: uint8 [n, 36, 64]."""
+    if len(greys) < 2:
+        return np.zeros(0)
+    apart = cv2.absdiff(greys[1:], greys[:-1]).reshape(len(greys) - 1, -1)
+    return np.partition(apart, _RANK, axis=1)[:, _RANK].astype(np.float64)
 
 
-def still_changes(times: Sequence[float], greys: Sequence[Grey], changes: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """times: seconds, [n]. greys: uint8 [36, 64] each. changes: `change` of each one, 0 of a film's first. Before which of them
-    another still picture comes, bool [n]. Of the first and last second of them nothing can be said."""
+def still_changes(times: Sequence[float], greys: Sequence[Grey], changed: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """times: seconds, [n]. greys: uint8 [36, 64] each. changed: the `changes` of each one, 0 of a film's first. Before which of
+    them another still picture comes, bool [n]. Of the first and last second of them nothing can be said."""
     count, found = len(times), np.zeros(len(times), bool)
-    by, moments = np.array(changes), np.array(times)
-    for i in np.nonzero(by > _LEAST)[0].tolist():
+    by, moments = np.array(changed), np.array(times)
+    # Most changes are not stark beside the next ones already.
+    beside = np.maximum(np.append(0.0, by[:-1]), np.append(by[1:], 0.0))
+    for i in np.nonzero((by > _LEAST) & (by > _TIMES * beside))[0].tolist():
         low = min(int(np.searchsorted(moments, moments[i] - _STILL)), i - _FEW)
         high = max(int(np.searchsorted(moments, moments[i] + _STILL)), i + 1 + _FEW)
         if low < 0 or high > count:

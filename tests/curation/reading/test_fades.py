@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from longtake.curation.reading.fades import Fades
@@ -34,6 +35,11 @@ def risen(name: str, fade: float, seconds: float, level: int = 0) -> Pictures:
 def cuts_of(pictures: Pictures) -> list[Cut]:
     detector = NetworkCuts()
     return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
+
+
+def reduced(pictures: Pictures) -> npt.NDArray[np.uint8]:
+    """In grey, as `Fades` gets them."""
+    return np.stack([cv2.resize(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), (32, 18)) for p in pictures]).astype(np.uint8)
 
 
 @pytest.mark.parametrize("fade", [0.5, 1.0, 2.0, 4.0])
@@ -71,19 +77,18 @@ def test_what_is_no_fade() -> None:
     lamp = plain(2) + mixed(take("coffee", 3), np.clip(np.arange(36) / 2, 0, 1))
     for pictures in (title, lamp, plain(5), take("coffee", 5)):
         fades = Fades()
-        for i, picture in enumerate(pictures):
-            fades.push(i / RATE, cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (32, 18)))
+        fades.push(np.arange(len(pictures)) / RATE, reduced(pictures))
         assert not fades.verdicts(len(pictures)).any()
 
 
 def test_verdicts_do_not_depend_on_how_the_film_is_dealt_out() -> None:
     pictures = plain(2) + risen("coffee", 3.0, 5) + risen("chelsea", 1.0, 3)[::-1] + plain(2)
-    tiny = [cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (32, 18)) for picture in pictures]
+    tiny = reduced(pictures)
     found = []
     for each in (7, 48, len(pictures)):
         fades, verdicts = Fades(), []
         for i, picture in enumerate(tiny):
-            fades.push(i / RATE, picture)
+            fades.push(np.array([i / RATE]), picture[None])
             known = len(verdicts) + each + 26
             if i + 1 == known:
                 verdicts += fades.verdicts(each).tolist()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import cv2
 import numpy as np
 import pytest
 
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import Grey, another, change, goes_on, kept, relit, still_changes
+from longtake.curation.reading.stills import Grey, another, changes, goes_on, kept, relit, still_changes
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -42,9 +40,9 @@ def small(pictures: Pictures) -> list[Grey]:
     ]
 
 
-def changes(pictures: Pictures) -> list[int]:
+def changed(pictures: Pictures) -> list[int]:
     greys = small(pictures)
-    by = [0.0, *(change(a, b) for a, b in pairwise(greys))]
+    by = [0.0, *changes(np.stack(greys))]
     return np.nonzero(still_changes([i / RATE for i in range(len(greys))], greys, by))[0].tolist()
 
 
@@ -53,38 +51,38 @@ def test_another_slide_in_the_same_frame_is_a_cut(seed: int) -> None:
     pictures = [slide(seed)] * 30 + [slide(seed + 100)] * 30
     assert cuts_of(pictures) == [Cut(29 / RATE, 30 / RATE)]
     noise = np.random.default_rng(seed).normal(0, 2, (60, *pictures[0].shape))
-    assert changes([np.clip(p + n, 0, 255).astype(np.uint8) for p, n in zip(pictures, noise, strict=True)]) == [30]
+    assert changed([np.clip(p + n, 0, 255).astype(np.uint8) for p, n in zip(pictures, noise, strict=True)]) == [30]
 
 
 def test_what_is_added_to_a_slide_or_taken_away_is_no_cut() -> None:
     lines = [slide(1, count) for count in (2, 4, 6)]
     pictures = [page for page in (*lines, *lines[::-1]) for _ in range(20)]
-    assert changes(pictures) == []
+    assert changed(pictures) == []
 
 
 def test_a_picture_over_less_than_half_of_a_still_scene_is_no_cut() -> None:
     scene = take("coffee", 0.1)[0]
     covered = scene.copy()
     covered[42:] = photo("astronaut")[100:130, 100:228]
-    assert changes([scene] * 30 + [covered] * 30 + [scene] * 30) == []
+    assert changed([scene] * 30 + [covered] * 30 + [scene] * 30) == []
 
 
 def test_light_and_a_jerk_are_no_cuts() -> None:
     scene = photo("motorcycle_left")
     here, there = scene[50:122, 100:228], scene[58:130, 112:240]
     dimmed = np.asarray(cv2.convertScaleAbs(here, alpha=0.6), np.uint8)
-    assert changes([here] * 30 + [dimmed] * 30) == []
-    assert changes([here] * 30 + [there] * 30) == []
+    assert changed([here] * 30 + [dimmed] * 30) == []
+    assert changed([here] * 30 + [there] * 30) == []
 
 
 def test_a_film_of_few_pictures_shown_often_has_no_cuts() -> None:
     """A pan at two pictures a second."""
     pictures = [picture for picture in take("coffee", 8, rate=2) for _ in range(6)]
-    assert changes(pictures) == []
+    assert changed(pictures) == []
 
 
 def test_moving_takes_are_left_to_the_network() -> None:
-    assert changes(take("coffee", 3) + take("chelsea", 3)) == []
+    assert changed(take("coffee", 3) + take("chelsea", 3)) == []
 
 
 def test_next_to_nothing_in_the_picture() -> None:
