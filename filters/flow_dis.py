@@ -102,7 +102,7 @@ def _work_flow(a: Image, b: Image) -> Flow:
     # A new object each time: DIS keeps a start it was given once, and uses it in later calls that give none.
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     shift = _far_shift(first, second)
-    start: Any = None if shift is None else np.full((*first.shape, 2), shift, dtype=np.float32)
+    start: Any = None if shift is None else np.tile(np.array(shift, np.float32), (*first.shape, 1))
     return np.asarray(dis.calc(first, second, start), dtype=np.float32)
 
 

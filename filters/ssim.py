@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -36,15 +37,26 @@ _ROWS = 64  # Rows of a strip. Its arrays then fit into the cache of a core, whi
 
 def ssim(a: Image, b: Image) -> float:
     """Mean SSIM, −1 to 1, of two grey uint8 [h, w] images, both sides at least 7 px. Raises MeasureError if smaller."""
-    if a.shape != b.shape or min(a.shape) < WINDOW:
-        raise MeasureError(
-            f"SSIM needs two frames of one size, {WINDOW}×{WINDOW} at least; got {a.shape} and {b.shape}"
-        )
-    if np.array_equal(a, b):  # The formula gives 1 for equal frames; stills and black films are not rare.
-        return 1.0
-    total: float = math.fsum(_ssim_sum(a[top : top + _ROWS], b[top : top + _ROWS]) for top in _tops(a.shape[0]))
-    windows: int = (a.shape[0] - WINDOW + 1) * (a.shape[1] - WINDOW + 1)
-    return total / windows
+    return ssims([a, b])[0]
+
+
+def ssims(images: Sequence[Image]) -> list[float]:
+    """The same of each of some images and the next one, in order; what a pair needs of one image is computed once."""
+    for a, b in pairwise(images):
+        if a.shape != b.shape or min(a.shape) < WINDOW:
+            raise MeasureError(
+                f"SSIM needs two frames of one size, {WINDOW}×{WINDOW} at least; got {a.shape} and {b.shape}"
+            )
+    height, width = images[0].shape
+    # The formula gives 1 for equal frames; stills and black films are not rare.
+    equal = [np.array_equal(a, b) for a, b in pairwise(images)]
+    sums: list[list[float]] = [[] for _ in equal]
+    for top in () if all(equal) else _tops(height):
+        strips = [_Strip.of(image[top : top + _ROWS]) for image in images]
+        for pair, (first, second) in zip(sums, pairwise(strips), strict=True):
+            pair.append(_ssim_sum(first, second))
+    windows = (height - WINDOW + 1) * (width - WINDOW + 1)
+    return [1.0 if same else math.fsum(pair) / windows for same, pair in zip(equal, sums, strict=True)]
 
 
 def _tops(height: int) -> range:
@@ -52,7 +64,22 @@ def _tops(height: int) -> range:
     return range(0, height - WINDOW + 1, _ROWS - WINDOW + 1)
 
 
-def _ssim_sum(a: Image, b: Image) -> float:
+@dataclass(frozen=True, eq=False, slots=True)
+class _Strip:
+    """Some rows of an image, and over each window of theirs the sum of the pixels and that of their squares."""
+
+    pixels: Image
+    sums: npt.NDArray[np.int32]
+    squares: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, pixels: Image) -> _Strip:
+        import cv2
+
+        return cls(pixels, _windows(cv2.boxFilter, pixels), _windows(cv2.sqrBoxFilter, pixels))
+
+
+def _ssim_sum(a: _Strip, b: _Strip) -> float:
     """Sum of SSIM over all windows in a strip of both images."""
     import cv2
 
@@ -62,14 +89,13 @@ def _ssim_sum(a: Image, b: Image) -> float:
     c2 = np.float32((0.03 * 255) ** 2 * pixels * (pixels - 1))
     # Differences are whole numbers, so that nothing cancels; then float32, in place, which halves the memory that is
     # moved.
-    sum_a, sum_b = _windows(cv2.boxFilter, a), _windows(cv2.boxFilter, b)
-    product = sum_a * sum_b
-    squares = sum_a * sum_a
-    squares += sum_b * sum_b
-    variances = _windows(cv2.sqrBoxFilter, a) + _windows(cv2.sqrBoxFilter, b)
+    product = a.sums * b.sums
+    squares = a.sums * a.sums
+    squares += b.sums * b.sums
+    variances = a.squares + b.squares
     variances *= pixels
     variances -= squares
-    covariance = _windows(cv2.boxFilter, cv2.multiply(a, b, dtype=cv2.CV_16U)) * pixels
+    covariance = _windows(cv2.boxFilter, cv2.multiply(a.pixels, b.pixels, dtype=cv2.CV_16U)) * pixels
     covariance -= product
     above = _plus(2 * product, c1)
     above *= _plus(2 * covariance, c2)
@@ -131,4 +157,4 @@ class Ssim(Filter[Sample]):
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:
             raise MeasureError(f"SSIM needs two keyframes, the sample has {len(item.keyframes)}")
-        return [ssim(a, b) for a, b in pairwise(grey_keyframes(item))]
+        return ssims(grey_keyframes(item))

@@ -217,6 +217,9 @@ class Judge:
     def _lost(self, name: str, measured: Measured) -> frozenset[str]:
         """The tiers that one score alone loses. It is asked again and again of one clip, so the answer is remembered: of all
         gates at once, after each filter, the question would cost as much as a filter."""
+        tiers = {tier: gates[name] for tier, gates in self.recipe.tiers.items() if name in gates}
+        if not tiers:
+            return frozenset()
         if (name, measured) not in self._answers:
             if len(self._answers) >= _ANSWERS:
                 self._answers.clear()
@@ -228,7 +231,6 @@ class Judge:
                 f"{name}_detail": score.detail,
             }
             alone = ClipScores.of_rows([row], {name: self.recipe.built[name]})
-            tiers = {tier: gates[name] for tier, gates in self.recipe.tiers.items() if name in gates}
             lost = frozenset(tier for tier, gate in tiers.items() if alone.result(name, gate).failed[0])
             self._answers[name, measured] = lost
         return self._answers[name, measured]

@@ -82,16 +82,15 @@ def sample_of(
         where = f"{clip.span.start:.3f}–{clip.span.end:.3f} s"
         clip.error = RowError("measure", f"too few frames for a sample in {where}")
         return None
-    pictures = [analysis.rgb(small) for _, small in frames]
-    times = np.array([time for time, _ in frames])
+    smalls, times = [small for _, small in frames], np.array([time for time, _ in frames])
     return Sample(
-        np.stack(pictures[::2]),
-        np.stack(pictures[1::2]),
+        analysis.rgbs(smalls[::2]),
+        analysis.rgbs(smalls[1::2]),
         times[::2],
         times[1::2],
         motion=motion_of(pairs),
         changes=meter.within(clip.span.start, clip.span.end),
-        native=_native([small for _, small in frames]),
+        native=_native(smalls),
     )
 
 

@@ -6,6 +6,7 @@ from the planes (0.1 ms from 1080p), analysis frames stay planar YUV until one i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -105,13 +106,23 @@ class AnalysisFrames:
     def rgb(self, small: av.VideoFrame) -> Image:
         """uint8 [h, w, 3], RGB, full range, upright, SDR, BT.709, of what `shrink` gave; not to be written to.
 
-        A frame may be asked for again, as a keyframe and for its motion, and HDR takes 13 ms: it is painted once, until `forget`.
+        A frame may be asked for again, as a keyframe and for its motion. HDR takes 13 ms, so it is painted once, until `forget`.
         """
+        if not self._colour(small).mapped:
+            return self._paint(small)
         if id(small) not in self._painted:
             if len(self._painted) >= _REMEMBERED:
                 self._painted.clear()
             self._painted[id(small)] = small, self._paint(small)
         return self._painted[id(small)][1]
+
+    def rgbs(self, smalls: Sequence[av.VideoFrame]) -> Image:
+        """The same of some frames, uint8 [n, h, w, 3]."""
+        width, height = self.size
+        pictures = np.empty((len(smalls), height, width, 3), np.uint8)
+        for picture, small in zip(pictures, smalls, strict=True):
+            picture[:] = self.rgb(small)
+        return pictures
 
     def forget(self) -> None:
         """Hold no picture any more."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from av.video.reformatter import ColorTrc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -235,7 +236,7 @@ def test_small_frames_are_yuv_of_eight_bits() -> None:
     assert (turned.width, turned.height) == (960, 540)  # A frame is turned only when it is chosen.
 
 
-def test_a_picture_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_of_hdr_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is forgotten, and of as many frames as a clip has; a new frame never gets another's picture."""
     painted: list[av.VideoFrame] = []
     paint = AnalysisFrames._paint
@@ -245,15 +246,18 @@ def test_a_picture_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return paint(self, small)
 
     def grey(level: int) -> Any:
-        return av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+        frame.color_trc = ColorTrc.SMPTE2084
+        return frame
 
     monkeypatch.setattr(AnalysisFrames, "_paint", counted)
     frames = AnalysisFrames(info_of(grey(0)))
     for level in range(50):
         small = frames.shrink(grey(4 * level))
         assert frames.rgb(small) is frames.rgb(small)
-        assert abs(frames.rgb(small).mean() - 4 * level) < 3
+        assert np.array_equal(frames.rgb(small), paint(frames, small))
     assert len(painted) == 50
+    assert frames.rgbs([small, frames.shrink(grey(0))]).mean(axis=(1, 2, 3)).argmin() == 1
     frames.forget()
     frames.rgb(small)
-    assert len(painted) == 51
+    assert len(painted) == 52
