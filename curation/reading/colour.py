@@ -124,13 +124,15 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
         width, height = size or (frame.width, frame.height)
         hd = width >= 1280 or height > 576
         matrix = 9 if primaries == 9 else 1 if hd else 5
-    full = rgb or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
+    # Grey formats that name no range use all of it, as the scaler takes it.
+    grey = name.startswith(("gray", "ya")) and frame.color_range != ColorRange.MPEG
+    full = rgb or grey or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
     return Colour(primaries, transfer, matrix, full, rgb)
 
 
 def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
     """`frame`, or, if it is grey in the limited range, as YUV: the scaler takes all grey frames for full-range ones."""
-    if not frame.format.name.startswith("gray") or frame.color_range == ColorRange.JPEG:
+    if not frame.format.name.startswith("gray") or frame.color_range != ColorRange.MPEG:
         return frame
     grey = frame.reformat(format="gray", threads=1).to_ndarray()
     even = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from av.video.reformatter import Colorspace, VideoReformatter
 
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
@@ -80,7 +81,7 @@ class AnalysisFrames:
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
         width, height = self._coded
-        frame = with_chroma(frame)
+        frame = with_chroma(uncombed(frame))
         colour = self._colour(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
         # components alone.
