@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.combs import uncombed
@@ -58,6 +58,12 @@ def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int
     return np.asarray(small if bits == 8 else small >> (bits - 8), dtype=np.uint8)
 
 
+def _deep(colour: Colour) -> str:
+    """The format of small frames that a table maps. Ten bits have few numbers for the dark of linear light."""
+    bits = 16 if colour.transfer == ColorTrc.LINEAR else 10
+    return f"gbrp{bits}le" if colour.rgb else f"yuv420p{bits}le"
+
+
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
@@ -91,7 +97,7 @@ class AnalysisFrames:
             frame,
             width=width,
             height=height,
-            format=("gbrp10le" if colour.rgb else "yuv420p10le") if colour.mapped else "yuv420p",
+            format=_deep(colour) if colour.mapped else "yuv420p",
             src_colorspace=Colorspace.ITU709 if hidden else None,
             dst_colorspace=Colorspace.ITU709 if hidden or painted else None,
             interpolation="AREA",

@@ -213,8 +213,8 @@ CASES: dict[str, dict[str, Any]] = {
     "srgb as rgb": {"primaries": 1, "transfer": 13, "meant_transfer": 1, "pixel": "gbrp10le"},
     "gamma 2.2": {"primaries": 1, "transfer": 4, "matrix": 1},
     "gamma 2.8": {"primaries": 5, "transfer": 5, "matrix": 5, "pixel": "yuv420p"},
-    # The table has few points in the dark of linear light.
-    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le", "most": 15},
+    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le"},
+    "linear rgb p3": {"primaries": 12, "transfer": 8, "pixel": "gbrp16le"},
     "display p3": {"primaries": 12, "transfer": 1, "matrix": 1},
     "bt2020 sdr": {"primaries": 9, "transfer": 14, "matrix": 9},
     "bt2020 by its matrix": {"matrix": 9, "meant_primaries": 9},
@@ -275,6 +275,15 @@ def test_light_above_white_is_rolled_off_and_never_burns(tmp_path: Path) -> None
     assert (np.diff(seen) >= 0).all()
     assert 225 < seen[3] < 240
     assert seen[-1] < 254
+
+
+@pytest.mark.parametrize("pixel", ["yuv444p16le", "gbrp16le"])
+def test_the_dark_of_linear_light(tmp_path: Path, pixel: str) -> None:
+    """Greys from 3 to 36 of 255 lie between the first two points of a table, and on few of the numbers of ten bits."""
+    greys = np.linspace(3, 36, 12).reshape(3, 4, 1).repeat(3, -1) / 255
+    path = write(tmp_path / "film.mkv", greys, {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": pixel})
+    for picture in (keyframe(path)[1], exported(path, tmp_path)):
+        assert at_patches(picture) == pytest.approx(255 * greys, abs=2.5)
 
 
 def test_greys_stay_grey_and_the_curve_rises() -> None:
