@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import cast
@@ -124,13 +124,15 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
         width, height = size or (frame.width, frame.height)
         hd = width >= 1280 or height > 576
         matrix = 9 if primaries == 9 else 1 if hd else 5
-    full = rgb or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
+    # Grey formats that name no range use all of it, as the scaler takes it.
+    grey = name.startswith(("gray", "ya")) and frame.color_range != ColorRange.MPEG
+    full = rgb or grey or frame.color_range == ColorRange.JPEG or name.startswith("yuvj")
     return Colour(primaries, transfer, matrix, full, rgb)
 
 
 def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
     """`frame`, or, if it is grey in the limited range, as YUV: the scaler takes all grey frames for full-range ones."""
-    if not frame.format.name.startswith("gray") or frame.color_range == ColorRange.JPEG:
+    if not frame.format.name.startswith("gray") or frame.color_range != ColorRange.MPEG:
         return frame
     grey = frame.reformat(format="gray", threads=1).to_ndarray()
     even = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
@@ -315,6 +317,10 @@ def _graph(colour: Colour, width: int, height: int) -> av.filter.Graph:
     return graph
 
 
+# Light of 16 bits as it is coded for an SDR display, uint16 [65536].
+_CODED_LIGHT = np.rint(65535 * np.linspace(0.0, 1.0, 65536) ** (1 / GAMMA)).astype(np.uint16)
+
+
 class Mapper:
     """Makes deep SDR pictures of one size out of frames of one colour, by libavfilter's `lut3d` where it is `mapped`."""
 
@@ -322,7 +328,10 @@ class Mapper:
         self._colour = colour
         self._size = width, height
         self._reformatter = VideoReformatter()
-        self._graph = _graph(colour, width, height) if colour.mapped else None
+        # Dark light would fall between the first few points of a table, so it is coded before by a table of its own.
+        self._coded = _CODED_LIGHT if colour.transfer == ColorTrc.LINEAR and not colour.by_table else None
+        coded = replace(colour, transfer=int(ColorTrc.BT709)) if self._coded is not None else colour
+        self._graph = _graph(coded, width, height) if colour.mapped else None
 
     def map(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` as full-range RGB of 16 bits (gbrp16le), SDR, BT.709. Raises FFmpegError, ValueError."""
@@ -343,6 +352,8 @@ class Mapper:
         if colour.by_table:  # Luma and the two chroma components take the places of red, green and blue.
             planes = [np.frombuffer(plane, "<u2").reshape(height, -1)[:, :width] for plane in deep.planes]
             deep = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.stack(planes, -1)), format=_DEEP)
+        if self._coded is not None:
+            deep = av.VideoFrame.from_ndarray(self._coded[deep.to_ndarray()], format=_DEEP)
         if self._graph is None:
             return deep
         deep.pts, deep.time_base = 0, Fraction(1)

@@ -31,6 +31,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoRe
 from longtake.curation.errors import VideoError, is_of_the_world
 from longtake.curation.reading.box import Box
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
@@ -377,7 +378,7 @@ class _Painter:
         shown = orientation_of(frame)
         width, height = self._full[::-1] if shown.rotation % 180 else self._full
         try:
-            frame = with_chroma(frame)
+            frame = with_chroma(uncombed(frame))
             colour = colour_of(frame)
             mapped = frame if colour.plain else self._mapper(colour, width, height).map(frame)
             small = self._reformatter.reformat(

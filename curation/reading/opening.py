@@ -21,6 +21,7 @@ import av.error
 import av.video.stream
 import fsspec
 from av.codec.context import Flags
+from av.video.reformatter import ColorRange
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
@@ -34,6 +35,8 @@ CONTAINER_OPTIONS: dict[str, str] = {
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,image2,png_pipe,jpeg_pipe"
 }
 _UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
+# Decoders that name BT.601 for every film, since the format has no other matrix; encoders put any film into it as it is.
+_ONE_MATRIX = ("vp8", "libvpx")
 UNKNOWN_FPS = 25.0  # Frames per second. A raw stream without timing is played at this rate (ffmpeg's default).
 
 
@@ -56,7 +59,8 @@ class Clock:
 
 @dataclass(slots=True)
 class OpenVideo:
-    """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273."""
+    """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
+    container says that the whole range of numbers is used."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -64,9 +68,16 @@ class OpenVideo:
     file: BinaryIO
     size: int
     tags: tuple[int, int, int]
+    full: bool
 
     def tag(self, frame: av.VideoFrame) -> None:
-        """Add what the container says of the colours of a decoded frame, where the frame itself says nothing."""
+        """Add what the container says of the colours of a decoded frame, where the frame itself says nothing. The full range
+        counts in any case: the decoders of HEVC and VP9 take a silent stream for one of the limited range, and of two words the
+        container's is the last (ISO/IEC 14496-12, 12.1.5)."""
+        if self.full:
+            frame.color_range = ColorRange.JPEG
+        if self.stream.codec_context.name in _ONE_MATRIX:
+            frame.colorspace = _UNSPECIFIED
         for name, tag in zip(("color_primaries", "color_trc", "colorspace"), self.tags, strict=True):
             if getattr(frame, name) == _UNSPECIFIED:
                 setattr(frame, name, tag)
@@ -123,7 +134,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
-    return OpenVideo(container, stream, clock, file, size, tags)
+    return OpenVideo(container, stream, clock, file, size, tags, int(context.color_range) == ColorRange.JPEG)
 
 
 @contextmanager

@@ -76,14 +76,14 @@ def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
     try:
         file.seek(0, 2)
         end = file.tell()
-        moov = next((box for box in _boxes(file, 0, end) if box[0] == b"moov"), None)
+        moov = next((box for box in boxes(file, 0, end) if box[0] == b"moov"), None)
         if moov is None:
             return {}
         return dict(
             _header(file, start, stop)
-            for name, trak_start, trak_stop in _boxes(file, *moov[1:])
+            for name, trak_start, trak_stop in boxes(file, *moov[1:])
             if name == b"trak"
-            for kind, start, stop in _boxes(file, trak_start, trak_stop)
+            for kind, start, stop in boxes(file, trak_start, trak_stop)
             if kind == b"tkhd"
         )
     except (struct.error, ValueError, IndexError):
@@ -91,7 +91,7 @@ def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
         return {}
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     """(type, start, stop) of the contents of each box in [start, stop)."""
     for _ in range(_MAX_BOXES):
         if start + 8 > stop:

@@ -13,9 +13,10 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo
@@ -58,6 +59,12 @@ def _shrink(frame: av.VideoFrame, index: int, bits: int, width: int, height: int
     return np.asarray(small if bits == 8 else small >> (bits - 8), dtype=np.uint8)
 
 
+def _deep(colour: Colour) -> str:
+    """The format of small frames that a table maps. Ten bits have few numbers for the dark of linear light."""
+    bits = 16 if colour.transfer == ColorTrc.LINEAR else 10
+    return f"gbrp{bits}le" if colour.rgb else f"yuv420p{bits}le"
+
+
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
@@ -81,7 +88,7 @@ class AnalysisFrames:
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
         width, height = self._coded
-        frame = with_chroma(frame)
+        frame = with_chroma(uncombed(frame))
         colour = self._colour(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
         # components alone.
@@ -91,7 +98,7 @@ class AnalysisFrames:
             frame,
             width=width,
             height=height,
-            format=("gbrp10le" if colour.rgb else "yuv420p10le") if colour.mapped else "yuv420p",
+            format=_deep(colour) if colour.mapped else "yuv420p",
             src_colorspace=Colorspace.ITU709 if hidden else None,
             dst_colorspace=Colorspace.ITU709 if hidden or painted else None,
             interpolation="AREA",

@@ -15,6 +15,7 @@ import av.video.stream
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
+from longtake.curation.reading.dolby_vision import without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import OpenVideo, displayed_size
 from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track_orientations
@@ -128,7 +129,8 @@ class DecodeCount:
 
 
 def probe(video: OpenVideo) -> VideoInfo:
-    """What the container says of `video`; decodes nothing. Raises VideoError if the stream has no size."""
+    """What the container says of `video`; decodes nothing. Raises VideoError (unsupported) if the stream has no size, or no
+    pictures that can be shown."""
     stream, container = video.stream, video.container
     context = stream.codec_context
     if not context.width or not context.height:
@@ -137,7 +139,10 @@ def probe(video: OpenVideo) -> VideoInfo:
     if "mp4" in container.format.name:
         position = video.file.tell()
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
+        bare = stream.id in without_base(video.file)
         video.file.seek(position)
+        if bare:
+            raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
     if not stream.duration and "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.

@@ -50,15 +50,19 @@ PLUMBING: dict[str, tuple[str, ...]] = {
 READING = tuple(
     f"curation/reading/{name}.py"
     for name in (
+        "colour",
+        "combs",
         "opening",
         "orientation",
         "pictures",
         "pieces",
+        "progressive",
         "samples",
         "sampling",
         "scan_video",
         "seams",
         "shots",
+        "timeline",
         "video",
     )
 )

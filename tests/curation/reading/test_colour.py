@@ -213,8 +213,8 @@ CASES: dict[str, dict[str, Any]] = {
     "srgb as rgb": {"primaries": 1, "transfer": 13, "meant_transfer": 1, "pixel": "gbrp10le"},
     "gamma 2.2": {"primaries": 1, "transfer": 4, "matrix": 1},
     "gamma 2.8": {"primaries": 5, "transfer": 5, "matrix": 5, "pixel": "yuv420p"},
-    # The table has few points in the dark of linear light.
-    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le", "most": 15},
+    "linear": {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": "yuv444p12le"},
+    "linear rgb p3": {"primaries": 12, "transfer": 8, "pixel": "gbrp16le"},
     "display p3": {"primaries": 12, "transfer": 1, "matrix": 1},
     "bt2020 sdr": {"primaries": 9, "transfer": 14, "matrix": 9},
     "bt2020 by its matrix": {"matrix": 9, "meant_primaries": 9},
@@ -275,6 +275,15 @@ def test_light_above_white_is_rolled_off_and_never_burns(tmp_path: Path) -> None
     assert (np.diff(seen) >= 0).all()
     assert 225 < seen[3] < 240
     assert seen[-1] < 254
+
+
+@pytest.mark.parametrize("pixel", ["yuv444p16le", "gbrp16le"])
+def test_the_dark_of_linear_light(tmp_path: Path, pixel: str) -> None:
+    """Greys from 3 to 36 of 255 lie between the first two points of a table, and on few of the numbers of ten bits."""
+    greys = np.linspace(3, 36, 12).reshape(3, 4, 1).repeat(3, -1) / 255
+    path = write(tmp_path / "film.mkv", greys, {"primaries": 1, "transfer": 8, "matrix": 1, "pixel": pixel})
+    for picture in (keyframe(path)[1], exported(path, tmp_path)):
+        assert at_patches(picture) == pytest.approx(255 * greys, abs=2.5)
 
 
 def test_greys_stay_grey_and_the_curve_rises() -> None:
@@ -360,6 +369,70 @@ def test_tags_that_only_the_container_has(tmp_path: Path, container: str) -> Non
     assert (info.transfer, info.primaries, info.tone_mapped) == ("smpte2084", "bt2020", True)
     for picture in (key, exported(path, tmp_path)):
         assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3
+
+
+@pytest.mark.parametrize(("codec", "container"), [("libx265", "mp4"), ("libvpx-vp9", "mp4"), ("libvpx-vp9", "mkv")])
+def test_the_full_range_that_only_the_container_has(tmp_path: Path, codec: str, container: str) -> None:
+    """The decoders of HEVC and VP9 take a stream that is silent for one of the limited range. The container has the last word
+    (ISO/IEC 14496-12, 12.1.5)."""
+    whole = write(tmp_path / "whole.mkv", PATCHES, CASES["bt709 8 bit"] | {"full": True})
+    silent, path = tmp_path / "silent.mp4", tmp_path / f"film.{container}"
+    with av.open(str(whole)) as source, av.open(str(silent), "w") as out:
+        options = {"x265-params": "log-level=none", "preset": "ultrafast", "crf": "2", "cpu-used": "8", "b": "8000000"}
+        stream: Any = out.add_stream(codec, rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for number, frame in enumerate(source.decode(video=0)):
+            bare = av.VideoFrame.from_ndarray(frame.to_ndarray(), "yuv420p")
+            bare.pts, bare.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(bare))
+        out.mux(stream.encode(None))
+    with av.open(str(silent)) as source, av.open(str(path), "w", options={"movflags": "write_colr"}) as out:
+        copied: Any = out.add_stream_from_template(source.streams.video[0])
+        for name, tag in (("color_primaries", 1), ("color_trc", 1), ("colorspace", 1), ("color_range", 2)):
+            setattr(copied.codec_context, name, tag)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copied
+                out.mux(packet)
+    with av.open(str(path)) as check:
+        assert next(check.decode(video=0)).color_range == 1
+    for picture in (keyframe(path)[1], exported(path, tmp_path)):
+        assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3
+
+
+@pytest.mark.parametrize(("size", "meant"), [(SIZE, 5), ((1280, 720), 1)])
+def test_vp8_says_nothing_of_its_matrix(tmp_path: Path, size: tuple[int, int], meant: int) -> None:
+    """Its decoder names BT.601 for every film, since the format has no other; those of HD are coded by BT.709 all the same."""
+    case = {"pixel": "yuv420p", "meant_matrix": meant}
+    path = tmp_path / "film.webm"
+    with av.open(str(write(tmp_path / "whole.mkv", PATCHES, case, size))) as source, av.open(str(path), "w") as out:
+        options = {"cpu-used": "8", "deadline": "realtime", "crf": "4", "b": "20000000"}
+        stream: Any = out.add_stream("libvpx", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for frame in source.decode(video=0):
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    for picture in (keyframe(path)[1], exported(path, tmp_path)):
+        assert np.abs(at_patches(picture) - 255 * PATCHES).mean() < 3
+
+
+@pytest.mark.parametrize(("codec", "container"), [("rawvideo", "avi"), ("ffvhuff", "avi"), ("ffv1", "nut")])
+def test_grey_film_that_names_no_range_uses_all_of_it(tmp_path: Path, codec: str, container: str) -> None:
+    """Cameras of machines write grey numbers from 0 to 255, in formats that have no tag for it; players show them so."""
+    path = tmp_path / f"film.{container}"
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream(codec, rate=24)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "gray"
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(np.full(SIZE[::-1], 180, np.uint8), "gray")
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with av.open(str(path)) as check:
+        assert next(check.decode(video=0)).color_range == 0
+    for picture in (keyframe(path)[1], exported(path, tmp_path)):
+        assert at_patches(picture) == pytest.approx(180, abs=2)
 
 
 @pytest.mark.parametrize("primaries", [1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 22])
