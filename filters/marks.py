@@ -94,8 +94,8 @@ def gradients(frames: Sequence[Grey]) -> Gradients:
 
     fields = np.empty((len(frames), 2, *frames[0].shape), dtype=np.float32)
     for field, frame in zip(fields, frames, strict=True):
-        field[0] = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
-        field[1] = cv2.Sobel(frame, cv2.CV_32F, 0, 1, scale=1 / 8)
+        cv2.Sobel(frame, cv2.CV_32F, 1, 0, dst=field[0], scale=1 / 8)
+        cv2.Sobel(frame, cv2.CV_32F, 0, 1, dst=field[1], scale=1 / 8)
     return fields
 
 
