@@ -47,7 +47,7 @@ def divided(frames: Sequence[Grey], fields: Field, *, still: bool) -> Mask:
     steady = (high - low) <= 2 * SAME
     if _line(stack, steady) is None and _line(stack.swapaxes(1, 2), steady.T) is None:
         return mask
-    moving = moving_edges(fields) / len(stack)
+    moving = moving_edges(fields) / np.float32(len(stack))
     parts = _parts(stack, steady, (0, height, 0, width), moving if still else None, DEEPEST)
     if len(parts) < 2:
         return mask

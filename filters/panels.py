@@ -135,7 +135,7 @@ class Panels:
         """How many sides of each lie within a frame of this size: [n]."""
         top, bottom, left, right = self.sides
         sides = (top > 0, bottom < height, left > 0, right < width)
-        return np.sum(sides, axis=0, dtype=np.int64)
+        return np.asarray(np.sum(sides, axis=0, dtype=np.int64), np.int64)
 
 
 def seam_map(across: Field) -> Mask:
@@ -177,8 +177,11 @@ def _beside(strength: Field) -> Field:
     return np.maximum(strength[:, : -2 * BESIDE], strength[:, 2 * BESIDE :])
 
 
-def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
-    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column."""
+def seams(on: Mask, shortest: int, gap: int, first: Mask | None = None) -> list[Seam]:
+    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column.
+
+    first: bool [h, w]: those are taken that are the longest in these pixels.
+    """
     import cv2
 
     wide = cv2.dilate(on.astype(np.uint8), np.ones((1, 3), np.uint8))
@@ -191,7 +194,11 @@ def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
         if width <= THICKEST:
             found.append(Seam(round(float(centres[label][0])), top, top + length))
     found += _joined(found)
-    found.sort(key=lambda seam: seam.start - seam.stop)
+    if first is None:
+        found.sort(key=lambda seam: seam.start - seam.stop)
+    else:
+        sums = _seam_sums(first, np.array([seam.place for seam in found], np.int64))
+        found.sort(key=lambda seam: int(sums[seam.place, seam.start] - sums[seam.place, seam.stop]))
     return sorted(found[:MOST], key=lambda seam: seam.place)
 
 
@@ -219,14 +226,15 @@ def seam_maps(fields: Field) -> tuple[Mask, Mask]:
     return seam_map(fields[:, 0]), seam_map(np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))
 
 
-def panels(maps: tuple[Mask, Mask]) -> Panels:
-    """The rectangles on seams, the best covered first. maps: see `seam_maps`."""
+def panels(maps: tuple[Mask, Mask], first: tuple[Mask, Mask] | None = None) -> Panels:
+    """The rectangles on seams, the best covered first. maps: see `seam_maps`. first: in maps like these, the pixels whose seams
+    are preferred where there are many."""
     upright_map, level_map = maps
     height, width = upright_map.shape
     short = min(height, width)
     shortest, gap = max(8, round(SHORTEST * short)), max(3, round(GAP * short))
-    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap), Seam(width, 0, height)]
-    level = [Seam(0, 0, width), *seams(level_map, shortest, gap), Seam(height, 0, width)]
+    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap, first and first[0]), Seam(width, 0, height)]
+    level = [Seam(0, 0, width), *seams(level_map, shortest, gap, first and first[1]), Seam(height, 0, width)]
     found = _rectangles(upright, level, upright_map, level_map.T)
     return found.those(np.lexsort((found.areas, -found.covered)))
 

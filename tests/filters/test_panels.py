@@ -97,6 +97,45 @@ def test_a_film_in_a_tripod_shot() -> None:
     assert found.mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
 
 
+def tripod_with_hands(step: int) -> Frames:
+    """A tripod shot in whose middle much moves, over a ground of straight lines every `step` px."""
+    out = []
+    for i in range(10):
+        frame = crop(900)
+        for k in range(1, 12):
+            frame[:, step * k : step * k + 6] = 40 + 17 * k
+            frame[step * k // 2 : step * k // 2 + 5] = 215 - 15 * k
+        x, y = 330 + 40 * (i * 7 % 10), 150 + 20 * (i * 3 % 10)
+        cv2.ellipse(frame, (x, y), (130, 90), 20 * i, 0, 360, (200, 140, 110), -1)
+        frame[y - 40 : y + 40, x - 70 : x + 70] = other(i)[200:280, 300:440]
+        out.append(noisy(frame, 1, i))
+    return out
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_films_of_which_one_stands_still(turned: bool) -> None:
+    """A film of a camera that moves in one on a tripod, and the other way about: side by side, and one in the other."""
+    half, small = [], []
+    for step, frames in ((80, half), (66, small)):
+        films = (shaken(), tripod_with_hands(step))
+        for one, two in zip(films[not turned], films[turned], strict=True):
+            frame = one.copy()
+            if step == 80:
+                frame[:, 480:] = two[:, 240:720]
+            else:
+                frame[350:520, 640:940] = resized(two, 300, 170)
+            frames.append(as_jpeg(frame, 90))
+    assert look(half).mask.mean() == pytest.approx(0.5, abs=POINTS)
+    assert look(small).mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS / 3)
+
+
+def test_a_road_that_leans_a_little_in_a_tripod_shot_is_no_film_of_its_own() -> None:
+    inside = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.fillPoly(inside, [np.array([(0, 400), (960, 380), (960, 470), (0, 500)])], 1)
+    frames = [np.where(inside[..., None] > 0, moving, crop(900)) for moving in shaken()]
+    assert look(frames).mask.mean() == 0.0
+
+
 @pytest.mark.parametrize("still", [False, True])
 def test_a_split_screen_counts_by_half(still: bool) -> None:
     frames = shaken()
