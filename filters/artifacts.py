@@ -8,7 +8,8 @@ Formula: area of the union / area of the frame, per keyframe, of
   whose sides are straight lines at which the picture jumps in most frames, with any content on both sides; with them the
   parts of a frame that lines divide (`longtake.filters.dividers`), pillars and banners that are the picture's own blurred
   copy (`longtake.filters.blurred_grounds`), where there is nothing but an end of all edges, and a film that stands still beside
-  or within one that moves, or the other way about (`longtake.filters.two_films`);
+  or within one that moves, or the other way about (`longtake.filters.two_films`), and round pictures in pictures
+  (`longtake.filters.discs`);
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
@@ -73,9 +74,9 @@ from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
-# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py or
-# two_films.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that
-# of TEXT_METHOD.
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
+# two_films.py or discs.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py
+# raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.4+marks480.5"
 TEXT_METHOD = "overlay.6"
 

@@ -1,5 +1,5 @@
 """Static marks: what stands still in all frames while the picture moves. Logos, watermarks, drawn frames, plates, and the
-panels of panels.py and two_films.py.
+panels of panels.py, two_films.py and discs.py.
 
 For each pixel, with g the gradient (Sobel, long side 480): how much of its energy n frames have in common, |Σ g|² / (n Σ |g|²)
 (after the median of gradients in Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017). Strong edges of which
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
@@ -149,6 +150,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
+    marks |= disc(rims & ~under, tensor)
     whole = _enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)

@@ -129,6 +129,24 @@ def test_two_films_of_which_one_stands_still(turned: bool) -> None:
     assert look(small).mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS / 3)
 
 
+def round_picture(first: int) -> Frames:
+    """Another film in a circle; of the sectors before `first` (degrees) nothing is shown."""
+    frames = []
+    for i, frame in enumerate(shaken()):
+        inside = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.ellipse(inside, (830, 420), (92, 92), 0, first, 360, 255, -1, cv2.LINE_AA)
+        weight = inside[..., None] / 255
+        inserted = np.zeros_like(frame)
+        inserted[328:512, 738:922] = resized(other(i)[:, 200:740], 184, 184)
+        frames.append(as_jpeg(np.rint(frame * (1 - weight) + inserted * weight).astype(np.uint8), 90))
+    return frames
+
+
+def test_a_round_picture_in_a_picture() -> None:
+    assert look(round_picture(0)).mask.mean() == pytest.approx(np.pi * 92**2 / (HEIGHT * WIDTH), abs=POINTS / 4)
+    assert look(round_picture(150)).mask.mean() < 0.01
+
+
 def test_a_road_that_leans_a_little_in_a_tripod_shot_is_no_film_of_its_own() -> None:
     inside = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(inside, [np.array([(0, 400), (960, 380), (960, 470), (0, 500)])], 1)
