@@ -47,7 +47,7 @@ def bars(frames: Sequence[Grey], *, still: bool = False) -> tuple[int, int, int,
     stack = np.stack(frames)
     low, high = extremes(frames)
     # Each side is looked at as the top of a turned frame.
-    turned = {side: (np.rot90(stack, k, (1, 2)), np.rot90(low, k), np.rot90(high, k)) for k, side in enumerate(SIDES)}
+    turned = {side: (np.rot90(stack, k, (1, 2)), _turned(low, k), _turned(high, k)) for k, side in enumerate(SIDES)}
     found = {side: _flat_zones(*views) for side, views in turned.items()}
     widths = dict.fromkeys(SIDES, 0)
     for k, side in enumerate(SIDES):
@@ -69,14 +69,14 @@ def _flat_zones(stack: Grey, low: Grey, high: Grey) -> list[tuple[int, float, tu
     stack [n, h, w]; low, high [h, w]: extremes over its frames.
     """
     # The colour of the outermost rows, in half of the frames: noise moves extremes, and not this.
-    colour = round(float(np.median(stack[:, :2])))
+    colour = round(median(stack[:, :2]))
     lowest, highest = max(0, colour - TOLERANCE), min(255, colour + TOLERANCE)
     differs = (high > highest) | (low < lowest)
-    columns = np.flatnonzero(differs.mean(axis=0) > STRAY)
+    columns = np.flatnonzero(_shares(differs, 0) > STRAY)
     if columns.size == 0:  # The whole frame is flat: an empty picture without a border.
         return []
     breadth = slice(int(columns[0]), int(columns[-1]) + 1)  # The columns without the borders at the left and the right.
-    shares = differs[:, breadth].mean(axis=1)
+    shares = _shares(differs[:, breadth], 1)
     dark = colour <= DARK
     count = len(stack)
     zones = []
@@ -111,6 +111,28 @@ def _uneven(zone: Grey, colour: int) -> bool:
         return True
     grain = zone.astype(np.float32) - mean
     return bool(np.sqrt(np.median(np.square(grain).mean(axis=(1, 2)))) > GRAIN)
+
+
+def _turned(image: Grey, quarters: int) -> Grey:
+    """An image turned to the left by so many quarters."""
+    import cv2
+
+    turns = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+    return np.asarray(cv2.rotate(image, turns[quarters - 1]), np.uint8) if quarters else image
+
+
+def _shares(mask: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.float64]:
+    """`mask.mean(axis)`, ten times as fast."""
+    import cv2
+
+    sums = cv2.reduce(mask.view(np.uint8), axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    return np.asarray(sums.ravel() / mask.shape[axis], np.float64)
+
+
+def median(levels: Grey) -> float:
+    """The median of levels, as `np.median` has it; of bytes it is counted faster."""
+    counts = np.cumsum(np.bincount(levels.ravel(), minlength=256))
+    return float(np.searchsorted(counts, ((levels.size - 1) // 2, levels.size // 2), side="right").mean())
 
 
 def extremes(frames: Sequence[Grey]) -> tuple[Grey, Grey]:

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from longtake.filters.bars import median
+from longtake.filters.panels import moving_edges
+
 Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
@@ -44,7 +47,7 @@ def divided(frames: Sequence[Grey], fields: Field, *, still: bool) -> Mask:
     steady = (high - low) <= 2 * SAME
     if _line(stack, steady) is None and _line(stack.swapaxes(1, 2), steady.T) is None:
         return mask
-    moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) / len(stack)
+    moving = moving_edges(fields) / np.float32(len(stack))
     parts = _parts(stack, steady, (0, height, 0, width), moving if still else None, DEEPEST)
     if len(parts) < 2:
         return mask
@@ -99,13 +102,13 @@ def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
 
 
 def _of_one_colour(line: Grey) -> bool:
-    """line: uint8 [n, h]."""
-    colour = float(np.median(line))
+    """Whether nearly all levels of a line are near their median. line: uint8 [n, h]."""
+    colour = median(line)
     return float((np.abs(line.astype(np.float32) - colour) <= SAME).mean()) >= WHOLE
 
 
 def _ends_on_both_sides(stack: Grey, start: int, stop: int) -> bool:
-    colour = float(np.median(stack[:, :, start:stop]))
+    colour = median(stack[:, :, start:stop])
     for beside in (stack[:, :, start - BEYOND], stack[:, :, stop + BEYOND - 1]):
         if float((np.abs(beside.astype(np.float32) - colour) > DIFFERS).mean()) < BESIDE:
             return False

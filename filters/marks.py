@@ -1,5 +1,5 @@
 """Static marks: what stands still in all frames while the picture moves. Logos, watermarks, drawn frames, plates, and the
-panels of panels.py.
+panels of panels.py, two_films.py and discs.py.
 
 For each pixel, with g the gradient (Sobel, long side 480): how much of its energy n frames have in common, |Σ g|² / (n Σ |g|²)
 (after the median of gradients in Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017). Strong edges of which
@@ -23,11 +23,13 @@ import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import Panel, chosen, panels, seam_maps
+from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
 from longtake.filters.stillness import moves, still_side
+from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]
@@ -94,8 +96,8 @@ def gradients(frames: Sequence[Grey]) -> Gradients:
 
     fields = np.empty((len(frames), 2, *frames[0].shape), dtype=np.float32)
     for field, frame in zip(fields, frames, strict=True):
-        field[0] = cv2.Sobel(frame, cv2.CV_32F, 1, 0, scale=1 / 8)
-        field[1] = cv2.Sobel(frame, cv2.CV_32F, 0, 1, scale=1 / 8)
+        cv2.Sobel(frame, cv2.CV_32F, 1, 0, dst=field[0], scale=1 / 8)
+        cv2.Sobel(frame, cv2.CV_32F, 0, 1, dst=field[1], scale=1 / 8)
     return fields
 
 
@@ -115,6 +117,9 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     maps = seam_maps(fields)
     found = panels(maps)
     under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
+    films = still_and_moving(found, common, energy, n)
+    if films is not None:
+        under = _filled([films], energy.shape)
     half = still_side(common, energy, n)
     if half is not None:
         under = half
@@ -126,6 +131,11 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         lines = divided(small, fields, still=True)
         if lines.any() or ground.any():
             return Seen(_enlarged(lines | ground, height, width), False)
+        if films is None:
+            # A scene that stands still is full of lines. The sides of a film that moves are those at which movement begins.
+            films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, energy, n)
+        if films is not None:
+            return Seen(_enlarged(_filled([films], energy.shape), height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         return Seen(_enlarged(twins, height, width) | joined(frames), False)
     # The lines settle which part is the picture: panels might take another one for it.
@@ -140,6 +150,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
+    marks |= disc(rims & ~under, tensor)
     whole = _enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)

@@ -197,16 +197,24 @@ def _drift(frame: Grey, later: Grey, box: npt.NDArray[np.int32]) -> Drift | None
     x, y = int(beside + column - left), int(up + row - top)
     if best < SURELY_FOUND or max(abs(x), abs(y)) < AWAY:
         return None
-    high = int(bottom - top)
+    high = 2 * int(bottom - top)  # A plate's margin around its line is less.
     followed = []
     for start, stop in ((top - high, top - 2), (bottom + 2, bottom + high)):
         rows = slice(max(0, start, -y), min(height, stop, height - y))
         columns = slice(max(0, left, -x), min(width, right, width - x))
         was, now = frame[rows, columns], later[rows.start + y : rows.stop + y, columns.start + x : columns.stop + x]
-        if was.shape[0] < 4 or was.shape != now.shape or min(float(was.std()), float(now.std())) < 2:
+        if was.shape != now.shape or 0 in was.shape:
             continue
-        followed.append(float(np.corrcoef(was.ravel().astype(np.float32), now.ravel().astype(np.float32))[0, 1]))
+        pair = [_across(part, axis=int(abs(x) > abs(y))) for part in (was, now)]
+        if len(was) < 4 or min(float(part.std()) for part in pair) < 2:
+            continue
+        followed.append(float(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1]))
     return Drift(x, y, bool(followed) and max(followed) < FOLLOWS)
+
+
+def _across(part: Grey, axis: int) -> npt.NDArray[np.float32]:
+    """What of a part of a frame [h, w] would show a shift along an axis: lines along it, as the edge of a plate, do not."""
+    return np.asarray(part - part.mean(axis=axis, keepdims=True, dtype=np.float32), np.float32)
 
 
 def _together(way: Drift, drifts: Sequence[Sequence[Drift | None]]) -> int:

@@ -13,6 +13,8 @@ rectangle and nowhere beside it. What else is found there is not known to be a p
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +105,39 @@ class Panel:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Panels:
+    """Many panels at once: a busy picture has thousands. sides: top, bottom, left, right, int64 [4, n]. covered: float64 [n]."""
+
+    sides: Places
+    covered: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.covered)
+
+    def __getitem__(self, number: int) -> Panel:
+        top, bottom, left, right = self.sides[:, number].tolist()
+        return Panel(top, bottom, left, right, float(self.covered[number]))
+
+    def __iter__(self) -> Iterator[Panel]:
+        return (self[number] for number in range(len(self)))
+
+    def those(self, which: npt.NDArray[np.bool_] | Places) -> Panels:
+        """Some of them: bool [n], or their numbers."""
+        return Panels(self.sides[:, which], self.covered[which])
+
+    @property
+    def areas(self) -> Places:
+        top, bottom, left, right = self.sides
+        return np.asarray((bottom - top) * (right - left), np.int64)
+
+    def inner(self, height: int, width: int) -> Places:
+        """How many sides of each lie within a frame of this size: [n]."""
+        top, bottom, left, right = self.sides
+        sides = (top > 0, bottom < height, left > 0, right < width)
+        return np.asarray(np.sum(sides, axis=0, dtype=np.int64), np.int64)
+
+
 def seam_map(across: Field) -> Mask:
     """Pixels on upright seams: bool [h, w]. across: gradient to the right of each frame, float32 [n, h, w].
 
@@ -142,8 +177,11 @@ def _beside(strength: Field) -> Field:
     return np.maximum(strength[:, : -2 * BESIDE], strength[:, 2 * BESIDE :])
 
 
-def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
-    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column."""
+def seams(on: Mask, shortest: int, gap: int, first: Mask | None = None) -> list[Seam]:
+    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column.
+
+    first: bool [h, w]: those are taken that are the longest in these pixels.
+    """
     import cv2
 
     wide = cv2.dilate(on.astype(np.uint8), np.ones((1, 3), np.uint8))
@@ -156,7 +194,11 @@ def seams(on: Mask, shortest: int, gap: int) -> list[Seam]:
         if width <= THICKEST:
             found.append(Seam(round(float(centres[label][0])), top, top + length))
     found += _joined(found)
-    found.sort(key=lambda seam: seam.start - seam.stop)
+    if first is None:
+        found.sort(key=lambda seam: seam.start - seam.stop)
+    else:
+        sums = _seam_sums(first, np.array([seam.place for seam in found], np.int64))
+        found.sort(key=lambda seam: int(sums[seam.place, seam.start] - sums[seam.place, seam.stop]))
     return sorted(found[:MOST], key=lambda seam: seam.place)
 
 
@@ -164,10 +206,12 @@ def _joined(pieces: list[Seam]) -> list[Seam]:
     """Seams from the first to the last of pieces on one line: where the picture and the panel are of one brightness, a side of
     the panel has a gap. How much of the side is covered is seen later."""
     found: list[Seam] = []
+    at = defaultdict(list)
+    for piece in sorted(pieces, key=lambda piece: piece.start):
+        at[piece.place].append(piece)
     for first in pieces:
-        line = sorted(
-            (p for p in pieces if abs(p.place - first.place) <= 1 and p.start >= first.start), key=lambda p: p.start
-        )
+        near = (piece for place in (-1, 0, 1) for piece in at.get(first.place + place, ()))
+        line = sorted((piece for piece in near if piece.start >= first.start), key=lambda piece: piece.start)
         covered = first.stop - first.start
         for other in line[1:]:
             covered += other.stop - other.start
@@ -182,20 +226,21 @@ def seam_maps(fields: Field) -> tuple[Mask, Mask]:
     return seam_map(fields[:, 0]), seam_map(np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))
 
 
-def panels(maps: tuple[Mask, Mask]) -> list[Panel]:
-    """The rectangles on seams, the best covered first. maps: see `seam_maps`."""
+def panels(maps: tuple[Mask, Mask], first: tuple[Mask, Mask] | None = None) -> Panels:
+    """The rectangles on seams, the best covered first. maps: see `seam_maps`. first: in maps like these, the pixels whose seams
+    are preferred where there are many."""
     upright_map, level_map = maps
     height, width = upright_map.shape
     short = min(height, width)
     shortest, gap = max(8, round(SHORTEST * short)), max(3, round(GAP * short))
-    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap), Seam(width, 0, height)]
-    level = [Seam(0, 0, width), *seams(level_map, shortest, gap), Seam(height, 0, width)]
+    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap, first and first[0]), Seam(width, 0, height)]
+    level = [Seam(0, 0, width), *seams(level_map, shortest, gap, first and first[1]), Seam(height, 0, width)]
     found = _rectangles(upright, level, upright_map, level_map.T)
-    return sorted(found, key=lambda panel: (-panel.covered, panel.area))
+    return found.those(np.lexsort((found.areas, -found.covered)))
 
 
-def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> list[Panel]:
-    """All at once: a busy picture has thousands of boxes."""
+def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> Panels:
+    """The boxes between these seams whose sides are covered by seams."""
     height, width = upright_map.shape
     top, bottom, left, right = boxes = _boxes(upright, level, height, width)
     shares, lengths = np.ones((4, len(top))), np.zeros((4, len(top)), np.int64)
@@ -214,8 +259,7 @@ def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level
     together = lengths.sum(axis=0)
     covered = (shares * lengths).sum(axis=0) / np.maximum(together, 1)
     good = (together > 0) & (shares.min(axis=0) >= COVERED) & (covered >= COVERED_ALL)
-    sides = (places[good].tolist() for places in boxes)
-    return [Panel(*panel) for panel in zip(*sides, covered[good].tolist(), strict=True)]
+    return Panels(np.stack(boxes)[:, good], covered[good])
 
 
 def _boxes(upright: list[Seam], level: list[Seam], height: int, width: int) -> tuple[Places, Places, Places, Places]:
@@ -316,54 +360,75 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
     return [Panel(*box, covered) for box in boxes]
 
 
-def chosen(found: list[Panel], fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
+def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
     found, fields, maps: see `panels` and `seam_maps`. Of panels that fill the frame, the one in which most edges move is the
     picture. twins_only: in a scene that stands still, other seams are no evidence.
     """
     height, width = fields.shape[2:]
-    kept: list[Panel] = []
-    middles: list[Panel] = []
-    for panel in found:
-        beside = strips(panel, height, width)
-        large = panel.area >= MIDDLE * height * width
-        wide = panel.area >= NARROWEST * height * width
-        if beside and (wide and is_twin(panel, height, width) if twins_only else large) and not middles:
-            middles.append(panel)
-            kept += beside
-    inset = next((panel for panel in found if is_inset(panel, fields)), None)
-    if inset and not middles:
+    frame = height * width
+    areas, inner = found.areas, found.inner(height, width)
+    middle = _middle(found, height, width, twins_only=twins_only)
+    may_be = (inner == 4) & (areas >= MIDDLE * frame) & (found.covered >= TWIN_COVERED)
+    inset = next((panel for panel in found.those(may_be) if is_inset(panel, fields)), None)
+    if inset and not middle:
         return surround(inset, height, width)
-    if not middles:
-        kept = kept or mirrored(fields, maps)
-    small = [panel for panel in found if panel.area <= LARGEST * height * width]
+    kept = list(strips(middle, height, width) or ()) if middle else mirrored(fields, maps)
     if twins_only:
-        return kept or _lively(small, fields)
-    small.sort(key=lambda panel: (-panel.inner(height, width), -panel.covered, panel.area))
-    sides = np.array([(panel.top, panel.bottom, panel.left, panel.right) for panel in small], np.int64).reshape(-1, 4).T
+        return kept or _lively(found.those(areas <= LARGEST * frame), fields)
+    order = np.lexsort((areas, -found.covered, -inner))
+    small = found.those(order[areas[order] <= LARGEST * frame])
     new = np.ones(len(small), np.bool_)  # Panels that are no other reading of a part that is known.
-    for part in (*kept, *middles):
-        new &= _overlaps(sides, part) <= SAME
-    for number, panel in enumerate(small):
-        if not new[number] or any(_remains_of(panel, other, height, width) for other in kept):
+    for part in (*kept, middle) if middle else kept:
+        new &= _overlaps(small.sides, part) <= SAME
+    for number in np.flatnonzero(new).tolist():
+        if not new[number]:
+            continue
+        panel = small[number]
+        if any(_remains_of(panel, other, height, width) for other in kept):
             continue
         if not _may_be_a_horizon(panel, fields):
             kept.append(panel)
-            new &= _overlaps(sides, panel) <= SAME
-    if not middles:
-        kept = _around(kept, [p for p in small if p.covered >= HOLDS and p.inner(height, width) == 1])
-    full = not middles and sum(panel.area for panel in kept) > FULL * height * width
-    if full or any(panel.area >= (WHOLE - LARGEST) * height * width for panel in kept):
-        moving = np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1))
+            new &= _overlaps(small.sides, panel) <= SAME
+    if not middle:
+        kept = _around(kept, small.those((small.covered >= HOLDS) & (small.inner(height, width) == 1)))
+    full = not middle and sum(panel.area for panel in kept) > FULL * frame
+    if full or any(panel.area >= (WHOLE - LARGEST) * frame for panel in kept):
+        moving = moving_edges(fields)
         if full:
             kept.remove(max(kept, key=lambda panel: float(moving[panel.window].sum())))
-        halves = [panel for panel in small if panel.area >= (WHOLE - LARGEST) * height * width]
+        halves = list(small.those(small.areas >= (WHOLE - LARGEST) * frame))
         kept = [_stiller(panel, halves, moving) for panel in kept]
     return kept
 
 
-def _around(kept: list[Panel], sides: list[Panel]) -> list[Panel]:
+def _middle(found: Panels, height: int, width: int, *, twins_only: bool) -> Panel | None:
+    """The first panel from border to border that is the picture, with others on both sides of it; see `chosen`."""
+    top, bottom, left, right = found.sides
+    across = (left == 0) & (right == width) & (top > 0) & (bottom < height)
+    upright = (top == 0) & (bottom == height) & (left > 0) & (right < width)
+    least = NARROWEST if twins_only else MIDDLE
+    large = found.those((across | upright) & (found.areas >= least * height * width))
+    return next((panel for panel in large if not twins_only or is_twin(panel, height, width)), None)
+
+
+def moving_edges(fields: Field) -> Field:
+    """How much the edges of each pixel change over the frames: the sum of squared distances from their mean, float32 [h, w].
+
+    fields: gradients, float32 [n, 2, h, w].
+    """
+    mean = fields.mean(axis=0)
+    total = np.zeros(fields.shape[2:], np.float32)
+    for field in fields:  # One frame follows the other, as the arrays of one fit into a core's cache.
+        off = field - mean
+        off *= off
+        total += off[0]
+        total += off[1]
+    return total
+
+
+def _around(kept: list[Panel], sides: Panels) -> list[Panel]:
     """`kept`, and in place of those that are its lines or pictures the column or band that holds them: nearly all of its side is
     seen. sides: columns and bands at the frame's border."""
     for panel in sides:
@@ -373,14 +438,12 @@ def _around(kept: list[Panel], sides: list[Panel]) -> list[Panel]:
     return kept
 
 
-def _lively(small: list[Panel], fields: Field) -> list[Panel]:
+def _lively(small: Panels, fields: Field) -> list[Panel]:
     """Panels in which the picture moves all along their sides while it stands still beyond them: a film in a tripod shot."""
     height, width = fields.shape[2:]
     kept: list[Panel] = []
-    tried = [panel for panel in small if panel.covered >= TWIN_COVERED][:TRIED]
-    moving = (
-        np.square(fields - fields.mean(axis=0)).sum(axis=(0, 1)) if tried else np.zeros((height, width), np.float32)
-    )
+    tried = small.those(np.flatnonzero(small.covered >= TWIN_COVERED)[:TRIED])
+    moving = moving_edges(fields) if len(tried) else np.zeros((height, width), np.float32)
     for panel in tried:
         rows, columns = panel.window
         sides = [

@@ -2,7 +2,7 @@
 
 The colour most frequent in the text's box is its ground. The box is grown side by side as long as the next row or column is of
 that colour. It is a plate if the growth ends on every side, within reach, at an edge or at the frame's; a wall behind a line
-without a plate goes on, or fades out.
+without a plate goes on, or fades out. A band from one border of the frame to the other is a plate of any length.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from longtake.filters.base import Image
 from longtake.filters.text_boxes import Boxes
 
 Mask = npt.NDArray[np.bool_]
+Sides = tuple[int, int, int, int]  # Top, bottom, left, right, in px.
 
 SAME = 28  # Levels of red, green or blue by which compression may change a plate's colour.
 MODE = 0.25  # Share of a box that its ground must take.
@@ -38,18 +39,31 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     upright = bottom - top > right - left
     if line < 4 or not _fills(box):
         return box
-    reach = [round(line * (BESIDE if upright else ABOVE))] * 2 + [round(line * (ABOVE if upright else BESIDE))] * 2
-    limits = [
+    sides = (int(top), int(bottom), int(left), int(right))
+    across, along = round(line * ABOVE), round(line * BESIDE)
+    band = _plate(image, sides, (height, across) if upright else (across, width))
+    if band is not None and ((band[0], band[1]) == (0, height) if upright else (band[2], band[3]) == (0, width)):
+        return _corners(band)
+    grown = _plate(image, sides, (along, across) if upright else (across, along))
+    if grown is None or _area(grown) > LARGEST * _area(sides):
+        return box
+    return _corners(grown)
+
+
+def _plate(image: Image, sides: Sides, reach: tuple[int, int]) -> Sides | None:
+    """The plate around a box, if it ends within reach (px down, px across) of it."""
+    height, width = image.shape[:2]
+    top, bottom, left, right = sides
+    limits = (
         max(0, top - reach[0]),
-        min(height, bottom + reach[1]),
-        max(0, left - reach[2]),
-        min(width, right + reach[3]),
-    ]
+        min(height, bottom + reach[0]),
+        max(0, left - reach[1]),
+        min(width, right + reach[1]),
+    )
     near = _of_its_colour(image[limits[0] : limits[1], limits[2] : limits[3]], image[top:bottom, left:right])
     if near is None:
-        return box
-    sides = [int(top) - limits[0], int(bottom) - limits[0], int(left) - limits[2], int(right) - limits[2]]
-    grown = _rectangle(near, sides)
+        return None
+    grown = _rectangle(near, [top - limits[0], bottom - limits[0], left - limits[2], right - limits[2]])
     ends = [
         (grown[0], limits[0] == 0),
         (len(near) - grown[1], limits[1] == height),
@@ -57,10 +71,16 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         (near.shape[1] - grown[3], limits[3] == width),
     ]
     if any(room < EDGE and not at_border for room, at_border in ends) or not _ends_sharply(near, grown):
-        return box
-    top, bottom, left, right = grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]
-    if (bottom - top) * (right - left) > LARGEST * (sides[1] - sides[0]) * (sides[3] - sides[2]):
-        return box
+        return None
+    return grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]
+
+
+def _area(sides: Sides) -> int:
+    return (sides[1] - sides[0]) * (sides[3] - sides[2])
+
+
+def _corners(sides: Sides) -> npt.NDArray[np.int32]:
+    top, bottom, left, right = sides
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
 
 

@@ -213,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+panels480.4+marks480.4/max"
+    assert Borders().protocol == "borders/bars10+panels480.4+marks480.5/max"
     assert where.mean() > 0
 
 
@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.4+marks480.4+overlay.5,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.4+marks480.5+overlay.6,")
 
 
 def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.int32]]]:
@@ -365,6 +365,24 @@ def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], lis
 def test_letters_that_scroll_are_put_over_a_scene_that_does_not_go_with_them(carried: bool) -> None:
     frames, boxes = scrolled(18, carried)
     kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
+    assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_letters_that_scroll_on_a_plate_in_a_scene_that_stands_still(carried: bool) -> None:
+    """The plate's level edge is the same wherever one looks along it: it does not say that the scene goes with the letters."""
+    frames, boxes = [], []
+    for later in (0, 1):
+        for k, place in enumerate((300, 270, 240, 210, 180)):
+            left = place - 18 * later
+            image = crop(1500 - 30 * k + 18 * later if carried else 1500, 300, 480, 270)
+            image[172:212] = 16
+            cv2.putText(image, "ALL THE NEWS", (left, 200), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255,) * 3, 2, cv2.LINE_AA)
+            frames.append(grey(image))
+            if not later:
+                box = [(left, 178), (left + 180, 178), (left + 180, 206), (left, 206)]
+                boxes.append(np.array([box], np.int32))
+    kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=False))
     assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
 
 

@@ -84,7 +84,7 @@ def test_a_panel_whose_side_has_a_gap_in_its_middle() -> None:
     best = panels((upright, level))[0]
     assert (best.top, best.bottom, best.left, best.right) == (175, 259, 321, 465)
     level[340:410, 175] = False  # Half of the side is missing.
-    assert panels((upright, level)) == []
+    assert len(panels((upright, level))) == 0
 
 
 def test_a_film_in_a_tripod_shot() -> None:
@@ -95,6 +95,63 @@ def test_a_film_in_a_tripod_shot() -> None:
     found = look(frames)
     assert not found.known
     assert found.mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS)
+
+
+def tripod_with_hands(step: int) -> Frames:
+    """A tripod shot in whose middle much moves, over a ground of straight lines every `step` px."""
+    out = []
+    for i in range(10):
+        frame = crop(900)
+        for k in range(1, 12):
+            frame[:, step * k : step * k + 6] = 40 + 17 * k
+            frame[step * k // 2 : step * k // 2 + 5] = 215 - 15 * k
+        x, y = 330 + 40 * (i * 7 % 10), 150 + 20 * (i * 3 % 10)
+        cv2.ellipse(frame, (x, y), (130, 90), 20 * i, 0, 360, (200, 140, 110), -1)
+        frame[y - 40 : y + 40, x - 70 : x + 70] = other(i)[200:280, 300:440]
+        out.append(noisy(frame, 1, i))
+    return out
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_films_of_which_one_stands_still(turned: bool) -> None:
+    """A film of a camera that moves in one on a tripod, and the other way about: side by side, and one in the other."""
+    half, small = [], []
+    for step, frames in ((80, half), (66, small)):
+        films = (shaken(), tripod_with_hands(step))
+        for one, two in zip(films[not turned], films[turned], strict=True):
+            frame = one.copy()
+            if step == 80:
+                frame[:, 480:] = two[:, 240:720]
+            else:
+                frame[350:520, 640:940] = resized(two, 300, 170)
+            frames.append(as_jpeg(frame, 90))
+    assert look(half).mask.mean() == pytest.approx(0.5, abs=POINTS)
+    assert look(small).mask.mean() == pytest.approx(170 * 300 / (HEIGHT * WIDTH), abs=POINTS / 3)
+
+
+def round_picture(first: int) -> Frames:
+    """Another film in a circle; of the sectors before `first` (degrees) nothing is shown."""
+    frames = []
+    for i, frame in enumerate(shaken()):
+        inside = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.ellipse(inside, (830, 420), (92, 92), 0, first, 360, 255, -1, cv2.LINE_AA)
+        weight = inside[..., None] / 255
+        inserted = np.zeros_like(frame)
+        inserted[328:512, 738:922] = resized(other(i)[:, 200:740], 184, 184)
+        frames.append(as_jpeg(np.rint(frame * (1 - weight) + inserted * weight).astype(np.uint8), 90))
+    return frames
+
+
+def test_a_round_picture_in_a_picture() -> None:
+    assert look(round_picture(0)).mask.mean() == pytest.approx(np.pi * 92**2 / (HEIGHT * WIDTH), abs=POINTS / 4)
+    assert look(round_picture(150)).mask.mean() < 0.01
+
+
+def test_a_road_that_leans_a_little_in_a_tripod_shot_is_no_film_of_its_own() -> None:
+    inside = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.fillPoly(inside, [np.array([(0, 400), (960, 380), (960, 470), (0, 500)])], 1)
+    frames = [np.where(inside[..., None] > 0, moving, crop(900)) for moving in shaken()]
+    assert look(frames).mask.mean() == 0.0
 
 
 @pytest.mark.parametrize("still", [False, True])

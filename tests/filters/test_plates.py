@@ -45,6 +45,19 @@ def test_a_line_counts_with_its_plate(colour: tuple[int, int, int], plate: tuple
     assert area(found) == pytest.approx((right - left) * (bottom - top), rel=0.06)
 
 
+def test_the_first_word_of_a_ticker_counts_with_all_of_its_band() -> None:
+    word = np.array([[(410, 204), (478, 204), (478, 232), (410, 232)]], np.int32)
+    image = tripod(1)[0]
+    image[196:240] = 18
+    cv2.putText(image, "NOW", (410, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.98, (255, 255, 255), 3, cv2.LINE_AA)
+    assert area(on_plates(as_jpeg(image), word)) == pytest.approx(44 * WIDTH, rel=0.06)
+    # A dark ground that goes on below is none.
+    image[240:] = 18
+    cut = image.copy()
+    cut[:196] = 18
+    assert np.array_equal(on_plates(as_jpeg(cut), word), word)
+
+
 def test_a_line_that_leans_stands_on_no_plate() -> None:
     """A pale sky is no plate of a watermark that leans across it, though it ends level within the upright bounding box."""
     image = np.asarray(tripod(1)[0])
