@@ -11,7 +11,7 @@ import pytest
 
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import Grey, again, another, change, goes_on, kept, relit, still_changes
+from longtake.curation.reading.stills import Grey, again, another, change, goes_on, kept, relit, still_changes, toned
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -239,3 +239,14 @@ def test_what_is_found_again() -> None:
     assert again(dark, dark) == 0
     (c,), (d,) = small(barred(take("coffee", 0.1))), small(barred(take("astronaut", 0.1)))
     assert again(c, d) < 0.6
+
+
+def test_a_curve_leads_from_a_scene_to_the_same_in_another_light_only() -> None:
+    scene, other = (photo(name)[50:122, 100:228] for name in ("motorcycle_left", "astronaut"))
+    lighter, other_lighter = (
+        np.asarray(cv2.add(picture, np.full_like(picture, 70)), np.uint8) for picture in (scene, other)
+    )
+    assert toned(*small([scene, lighter]))
+    assert not toned(*small([scene, other_lighter]))
+    assert not toned(*small([scene, scene]))
+    assert not toned(*small([scene, np.full_like(scene, 255)]))
