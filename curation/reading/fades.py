@@ -77,7 +77,8 @@ def fading(times: npt.NDArray[np.float64], pictures: Matrix, plain: npt.NDArray[
     for start in np.nonzero(plain[:-1] & ~plain[1:])[0].tolist():
         end, visible = _risen(times, pictures, start)
         # Only what comes within REACH pictures of a picture is known when its verdict is asked for.
-        found[start + 1 : end] |= [visible(min(end, i + REACH)) for i in range(start + 1, end)]
+        for i in range(start + 1, end):
+            found[i] |= visible(min(end, i + REACH))
     back, turned, last = times[-1] - times[::-1], pictures[::-1], len(times) - 1
     for start in np.nonzero(plain[1:] & ~plain[:-1])[0].tolist():
         end, visible = _risen(back, turned, last - start - 1)

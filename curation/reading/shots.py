@@ -7,6 +7,7 @@ Between reference frames it is a frame or two wide, a dissolve is as wide as it 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
-from longtake.curation.reading.stills import Grey, changes, goes_on, relit, still_changes
+from longtake.curation.reading.stills import Grey, blinks, changes, goes_on, relit, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -138,10 +139,11 @@ class NetworkCuts:
     LOW = 0.2
     SURE = 0.95
     LEFT = 0.3  # The probability of a cut that is left where the scene goes on.
-    # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: SLOPE of its
-    # visible length is added on both sides, but at most MOST seconds; nothing to fades. A change faster than SUDDEN seconds is a
-    # hard cut, whose place is known.
-    SLOPE, MOST, SUDDEN = 0.15, 0.3, 0.2
+    # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: an iris or a wipe
+    # from a corner has covered one part in twenty after a fifth of its time, a quarter of what is left. SLOPE of its visible
+    # length is added on both sides, but at most MOST seconds, a fifth of one that lasts 3 s; half of that where a fade is part of
+    # it, and nothing at the fade's own end. A change faster than SUDDEN seconds is a hard cut, whose place is known.
+    SLOPE, MOST, SUDDEN = 0.25, 0.6, 0.2
     BATCH = 16  # Pictures. This number is described and compared at once.
     # Pictures. At least this number is judged at once: another 2 * REACH have to be looked at anew each time.
     AT_ONCE = 48
@@ -246,12 +248,17 @@ class NetworkCuts:
         known = self._open
         if time <= known.before or not (known.likely or known.ruled):
             return []
-        if known.is_cut(after, self.SURE):
+        if known.is_cut(after, self.SURE) and (known.ruled or not self._blinks(time)):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:
                 self._doubts[i] = before, at, min(cut, self.LEFT), min(transition, self.LEFT)
         return []
+
+    def _blinks(self, time: float) -> bool:
+        """Whether the scene is only hidden for a moment around the open stretch, which ends before the picture at `time`."""
+        first, last = (bisect_left(self._times, moment) for moment in (self._open.before, time))
+        return self._times[first] == self._open.before and blinks(self._times, self._greys, first, last)
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
         """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""
@@ -271,7 +278,7 @@ class NetworkCuts:
         width = after - known.before
         if width <= self.SUDDEN:
             return Cut(known.before, after)
-        more = min(self.SLOPE * width, self.MOST)
+        more = min(self.SLOPE * width, self.MOST) / (2 if known.ruled else 1)
         earliest = known.before if known.fades_first else max(known.before - more, self.settled)
         start = min((time for _, time, _, _ in self._doubts if earliest <= time <= known.before), default=known.before)
         latest = after if known.fades_last else after + more

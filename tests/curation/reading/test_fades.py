@@ -98,6 +98,16 @@ def test_verdicts_do_not_depend_on_how_the_film_is_dealt_out() -> None:
     assert sum(found[0]) >= 40
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.5, 4.0])
+def test_black_that_ends_with_the_last_picture_that_is_known(seconds: float) -> None:
+    """There is nothing yet, or never will be, that a fade could be told by."""
+    pictures = plain(seconds) + take("coffee", 1)[:1]
+    fades = Fades()
+    fades.push(np.arange(len(pictures)) / RATE, reduced(pictures))
+    assert not fades.verdicts(len(pictures)).any()
+    cuts_of(pictures)
+
+
 def test_cuts_that_touch_are_one() -> None:
     """A take goes down to black, and before the black is over, the next one is there at once."""
     pictures = risen("astronaut", 1.0, 4)[::-1] + plain(0.25) + take("coffee", 4)

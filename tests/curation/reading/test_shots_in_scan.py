@@ -41,7 +41,7 @@ def test_no_clip_holds_any_of_a_transition(tmp_path: Path, joint: str) -> None:
     first, second = scan.clips
     assert 5.5 <= cut < 6.5
     assert 3 < first.span.end <= 4.5
-    assert 5.5 <= second.span.start < 6.5
+    assert 5.5 <= second.span.start < 6.6
     for clip in scan.clips:
         assert clip.certainty == clip.scores["shot_confidence"].score.value > 0.5
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import Grey, another, changes, goes_on, kept, relit, still_changes
+from longtake.curation.reading.stills import Grey, again, another, changes, goes_on, kept, relit, still_changes, toned
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -179,3 +181,71 @@ def test_another_light_on_another_scene_and_a_jump_under_one_light_are_no_light_
     assert not relit(*small([scene, jump]))
     assert not relit(*small([scene, scene]))
     assert not relit(*small([np.zeros_like(scene), lit(scene)]))
+
+
+def blacked(pictures: Pictures, start: int, count: int) -> Pictures:
+    return [np.zeros_like(p) if start <= i < start + count else p for i, p in enumerate(pictures)]
+
+
+def barred(pictures: Pictures) -> Pictures:
+    """With the bars of a wide film."""
+    out = [picture.copy() for picture in pictures]
+    for picture in out:
+        picture[:9] = picture[-9:] = 0
+    return out
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "motorcycle_left"])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_a_moment_of_black_in_a_moving_take_is_no_cut(name: str, count: int) -> None:
+    pictures = take(name, 8, seed=3)
+    assert cuts_of(blacked(pictures, 48, count)) == []
+    assert cuts_of(blacked(barred(pictures), 48, count)) == []
+
+
+@pytest.mark.parametrize("prepared", [list, barred])
+def test_black_between_two_takes_is_a_cut_however_short(prepared: Callable[[Pictures], Pictures]) -> None:
+    for first, second in (("coffee", "astronaut"), ("chelsea", "coffee"), ("astronaut", "motorcycle_left")):
+        pictures = prepared(take(first, 4, seed=1) + take(second, 4, seed=2))
+        assert cuts_of(blacked(pictures, 48, 3))
+
+
+def test_a_second_of_black_is_a_cut() -> None:
+    assert cuts_of(blacked(take("coffee", 8, seed=3), 48, 12))
+
+
+def test_another_take_for_a_moment_is_a_cut() -> None:
+    pictures = take("coffee", 8, seed=3)
+    pictures[48:51] = take("astronaut", 1, seed=1)[:3]
+    assert cuts_of(pictures)
+
+
+def test_blocks_out_of_place_for_a_moment_are_no_cut() -> None:
+    pictures = take("coffee", 8, seed=3)
+    for i in (48, 49):
+        high, wide = SIZE[1] // 6, SIZE[0] // 8
+        blocks = pictures[i].reshape(6, high, 8, wide, 3).transpose(0, 2, 1, 3, 4).reshape(48, high, wide, 3)
+        moved = blocks[np.random.default_rng(1).permutation(48)].reshape(6, 8, high, wide, 3)
+        pictures[i] = np.ascontiguousarray(moved.transpose(0, 2, 1, 3, 4).reshape(SIZE[1], SIZE[0], 3))
+    assert cuts_of(pictures) == []
+
+
+def test_what_is_found_again() -> None:
+    a, b = (small(take(name, 1, seed=2)) for name in ("coffee", "astronaut"))
+    assert again(a[0], a[6]) > 0.75
+    assert again(a[0], b[0]) < 0.6
+    dark = np.zeros((36, 64), np.uint8)
+    assert again(dark, dark) == 0
+    (c,), (d,) = small(barred(take("coffee", 0.1))), small(barred(take("astronaut", 0.1)))
+    assert again(c, d) < 0.6
+
+
+def test_a_curve_leads_from_a_scene_to_the_same_in_another_light_only() -> None:
+    scene, other = (photo(name)[50:122, 100:228] for name in ("motorcycle_left", "astronaut"))
+    lighter, other_lighter = (
+        np.asarray(cv2.add(picture, np.full_like(picture, 70)), np.uint8) for picture in (scene, other)
+    )
+    assert toned(*small([scene, lighter]))
+    assert not toned(*small([scene, other_lighter]))
+    assert not toned(*small([scene, scene]))
+    assert not toned(*small([scene, np.full_like(scene, 255)]))
