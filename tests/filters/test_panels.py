@@ -87,6 +87,16 @@ def test_a_panel_whose_side_has_a_gap_in_its_middle() -> None:
     assert len(panels((upright, level))) == 0
 
 
+def test_a_panel_whose_side_is_missing_at_both_corners() -> None:
+    upright, level = np.zeros((270, 480), np.bool_), np.zeros((480, 270), np.bool_)
+    upright[175:259, [321, 465]] = level[321:465, [175, 259]] = True
+    level[321:341, 175] = level[436:465, 175] = False
+    best = panels((upright, level))[0]
+    assert (best.top, best.bottom, best.left, best.right) == (175, 259, 321, 465)
+    level[420:465, 175] = False
+    assert len(panels((upright, level))) == 0
+
+
 def test_a_film_in_a_tripod_shot() -> None:
     frames = [crop(900) for _ in range(10)]
     assert look(frames).mask.mean() == 0.0
