@@ -99,8 +99,8 @@ def test_a_folder_gives_the_same_however_few_of_its_files_are_held(
 
 
 def peak(folder: Path) -> int:
-    """Bytes of Python objects, at most, while the films of a folder are gathered and counted: the least of three times, since what
-    other threads of the tests' process make counts, too."""
+    """Bytes of Python objects, at most, while the films of a folder are gathered and counted: the least of three times, since
+    objects that other threads of this process make count, too."""
     return min(peak_once(folder) for _ in range(3))
 
 
