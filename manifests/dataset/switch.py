@@ -34,8 +34,9 @@ _AT_ONCE = 16  # Copies that a store is asked for at the same moment; the store 
 def published(place: Folder, columns: list[str] | None = None) -> pa.Table | None:
     """These columns of a dataset's index (None: all); None if there is no dataset, or none that can be read."""
     try:
-        # Arrow's read_table reads a Python file on threads that may outlive the interpreter, which then aborts the process.
-        with place.open(INDEX) as file, pq.ParquetFile(file) as index:
+        # With a buffer before it, or by read_table, Arrow reads a Python file on threads of its own, which let go of it a moment
+        # after the read: if the interpreter ends meanwhile, the process aborts.
+        with place.open(INDEX) as file, pq.ParquetFile(file, pre_buffer=False) as index:
             return index.read(columns, use_threads=False)
     except (FileNotFoundError, NotADirectoryError, pa.ArrowException):
         return None

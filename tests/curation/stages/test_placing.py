@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -20,6 +23,7 @@ from longtake.curation.stages.export import encoded_path, finish
 from longtake.curation.stages.placing import by_workers
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
+from longtake.manifests.dataset.shards import INDEX
 from longtake.manifests.dataset.switch import changes_at_once, published
 from longtake.manifests.folder import Folder
 
@@ -90,6 +94,29 @@ def clips_of(workspace: Workspace) -> set[int]:
     files = {entry.name for entry in place.entries() if entry.name.startswith("clips/")}
     assert files == set(index["path"].to_pylist())
     return found
+
+
+def test_an_index_is_read_on_no_thread_that_may_outlive_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands read it last of all, and one aborted at its end once."""
+    pq.write_table(pa.table({"path": ["a", "b"], "fps": [24.0, 30.0]}), tmp_path / INDEX)
+    threads: list[int] = []
+
+    class Noted(io.FileIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            threads.append(threading.get_ident())
+            return super().seek(offset, whence)
+
+        def read(self, size: int | None = -1) -> bytes | None:
+            threads.append(threading.get_ident())
+            return super().read(-1 if size is None else size)
+
+    monkeypatch.setattr(Folder, "open", lambda folder, name: Noted(f"{folder.root}/{name}"))
+    index = published(Folder(tmp_path))
+    assert index is not None
+    assert index["fps"].to_pylist() == [24.0, 30.0]
+    assert set(threads) == {threading.get_ident()}
 
 
 @pytest.fixture
