@@ -36,8 +36,8 @@ KINDS: dict[str, tuple[Sort, str]] = {
     "unsupported": (
         Sort.FACT,
         (
-            "a video stream for which there is no decoder (or that is encrypted), without times (a raw stream: put it into a "
-            "container first), or Dolby Vision without a base that other players can show (profile 5)"
+            "a video stream that no decoder reads, that is encrypted, or that has no times (a raw stream: put it into a "
+            "container first); Dolby Vision without a base that other players can show (profile 5)"
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),

@@ -52,7 +52,7 @@ _TONED = 0.7
 _AGAIN, _LOST = 0.75, 0.6
 _LIKE = 0.5  # Correlation of two pictures. Those that are more alike are one, maybe moved a little.
 _BAR = 24  # Grey levels. Bars are darker, with what compression does to them.
-# Seconds. What hides the scene for longer is no blink: an editor's dip to black lasts twice as long.
+# Seconds. A blink hides the scene for no longer; an editor's dip to black lasts twice as long.
 _BLINK = 0.6
 _SHUFFLED = 3.0  # Grey levels. Pictures whose sorted levels differ by less in the mean hold the same, maybe elsewhere.
 

@@ -59,7 +59,7 @@ def test_the_first_word_of_a_ticker_counts_with_all_of_its_band() -> None:
 
 
 def test_a_line_that_leans_stands_on_no_plate() -> None:
-    """A pale sky is no plate of a watermark that leans across it, though it ends level within the upright bounding box."""
+    """The pale sky behind a leaning watermark is not its plate, though it ends level within the upright bounding box."""
     image = np.asarray(tripod(1)[0])
     image[60:240] = 225
     leaning = np.array([[(70, 180), (330, 90), (345, 130), (85, 220)]], np.int32)
