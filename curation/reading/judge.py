@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 from longtake.curation.access import Source
@@ -22,7 +22,7 @@ from longtake.curation.reading.timeline import Recording, recordings
 from longtake.curation.reading.video import DecodeCount, VideoInfo, probe
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
-from longtake.filters.verdicts import ClipScores
+from longtake.filters.verdicts import failed_by
 from longtake.manifests.frames import StoredStrip
 
 # Answers. The judge remembers at most this number of scores with the tiers that they lose, so that they take little memory.
@@ -223,16 +223,8 @@ class Judge:
         if (name, measured) not in self._answers:
             if len(self._answers) >= _ANSWERS:
                 self._answers.clear()
-            score = measured.score
-            row = {
-                "status": "ok",
-                "protocols": json.dumps({name: measured.protocol}),
-                name: score.known,
-                f"{name}_detail": score.detail,
-            }
-            alone = ClipScores.of_rows([row], {name: self.recipe.built[name]})
-            lost = frozenset(tier for tier, gate in tiers.items() if alone.result(name, gate).failed[0])
-            self._answers[name, measured] = lost
+            failed = failed_by(self.recipe.built[name], measured.score, measured.protocol, list(tiers.values()))
+            self._answers[name, measured] = frozenset(compress(tiers, failed))
         return self._answers[name, measured]
 
 
