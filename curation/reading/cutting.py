@@ -35,6 +35,7 @@ from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
+from longtake.curation.reading.sizes import Size, changes
 from longtake.curation.reading.sound import Sound, read_sound
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.manifests.folder import whole_file
@@ -326,7 +327,7 @@ def _encode_span(
             raise VideoError("too_short", reason)
         wanted = _Wanted(count, fps, sound_rate=sound.rate if sound and sound.audible else 0)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
-        chosen = nearest_in_time(frames, (start + k * step for k in range(count)))
+        chosen = nearest_in_time(_of_one_size(frames), (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
@@ -342,6 +343,17 @@ def _encode_span(
                 encoder.write(planes)
             _require_whole(span, start, count, step)
         return wanted
+
+
+def _of_one_size(frames: Iterable[tuple[float, av.VideoFrame]]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The same frames with their times. Raises VideoError (unsupported) where their size changes."""
+    first: Size | None = None
+    for time, frame in frames:
+        size = frame.width, frame.height
+        first = first or size
+        if size != first:
+            raise VideoError("unsupported", changes(first, size, time))
+        yield time, frame
 
 
 def _require_whole(span: _Span, start: float, count: int, step: float) -> None:

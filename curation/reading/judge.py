@@ -16,10 +16,11 @@ from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.sizes import Size
 from longtake.curation.reading.sound import read_sound
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.timeline import Recording, recordings
-from longtake.curation.reading.video import DecodeCount, VideoInfo, probe
+from longtake.curation.reading.video import DecodeCount, VideoInfo, probe, resized
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.verdicts import failed_by
@@ -54,7 +55,8 @@ class Measured:
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
     `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
-    of it; not_cropped: why borders of it were left."""
+    of it; not_cropped: why borders of it were left. coded: width and height of its frames as coded, px, where these are not the
+    film's."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
@@ -64,9 +66,11 @@ class ClipScan:
     certainty: float = math.nan
     crop: Box | None = None
     not_cropped: str = ""
+    coded: Size | None = None
 
     def seen(self, info: VideoInfo) -> VideoInfo:
         """Its video, as large as what is kept of its picture."""
+        info = resized(info, *self.coded) if self.coded else info
         return replace(info, width=self.crop.width, height=self.crop.height) if self.crop else info
 
 
@@ -165,7 +169,7 @@ class Judge:
         """The scores of a clip; its sample goes to `keep` where some tier may still keep it, and else its strip to `show`.
         sample: None if there is none; then strip: what was seen of it all the same."""
         if sample is not None and self.recipe.crop:
-            sample = self._cropped(info, clip, sample)
+            sample = self._cropped(clip.seen(info), clip, sample)
         clip.scores |= self.probe_scores(clip.seen(info), clip.span, clip.certainty)
         if sample is not None:
             sample = self.measure(clip, sample)

@@ -22,6 +22,7 @@ from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
+from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.timeline import may_leap
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
 from longtake.filters.base import Image, Native, Sample
@@ -148,6 +149,7 @@ class ListedPass:
         # The two newest frames at the analysis size, by their times, if a clip wanted them.
         self.shrunk: dict[float, av.VideoFrame] = {}
         self.meter = ChangeMeter()
+        self.sizes = Sizes()
         self.looked = -math.inf
         self.decoded_seconds = 0.0
         self.joined = 0  # Times that the video's clock starts anew, as far as that was looked into.
@@ -184,7 +186,7 @@ class ListedPass:
         if not math.isfinite(self.info.fps):
             self.info = replace(self.info, fps=self.count.fps)
         for clip in self.clips:
-            clip.scores |= self.judge.probe_scores(self.info, clip.span)
+            clip.scores |= self.judge.probe_scores(clip.seen(self.info), clip.span)
             require_undamaged(clip, self.count)
             if clip.error is None and clip.span.start < self.begins - _TIE:
                 words = f"the video begins at {self.begins:.3f} s, after this clip does ({clip.span.start:.3f} s)"
@@ -254,6 +256,7 @@ class ListedPass:
         previous = self.previous
         if previous is not None:
             self.decoded_seconds += decoded.time - previous.time
+        self.sizes.push(decoded.time, decoded.frame)
         self._look(decoded)
         later: list[_Moment] = []
         while self.moments and self.moments[0].time <= decoded.time:
@@ -304,11 +307,13 @@ class ListedPass:
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _clip(self, listed: _Listed) -> None:
-        clip = ClipScan(listed.span)
+        clip = ClipScan(listed.span, error=self.sizes.within(listed.span), coded=self.sizes.at(listed.span.start))
         frames = [frame for _, frame in sorted(listed.frames.items())]
         first = [place for place in sorted(listed.motion) if place % 2 == 0 and place + 1 in listed.motion]
+        sample: Sample | None = None
         pairs: list[Pair] = [(*listed.motion[place], *listed.motion[place + 1]) for place in first]
-        sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        if clip.error is None:
+            sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
         self.analysis.forget()
         self.judge.add(self.info, clip, sample)
         self.clips.append(clip)

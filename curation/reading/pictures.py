@@ -19,7 +19,7 @@ from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, w
 from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
-from longtake.curation.reading.video import VideoInfo
+from longtake.curation.reading.video import VideoInfo, resized
 from longtake.filters.base import Image
 
 ANALYSIS_SIDE = 960  # Pixels. The long side of analysis frames has at most this length; no frame is enlarged.
@@ -72,24 +72,20 @@ class AnalysisFrames:
         """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one."""
         self.info = info
         self._look = look
-        turned = info.rotation % 180 != 0
-        long_side = max(info.width, info.height)
-        scale = min(1.0, ANALYSIS_SIDE / long_side)
-        width, height = (max(2, round(side * scale)) for side in (info.width, info.height))
-        self.size = (width, height)
-        self._coded = (height, width) if turned else (width, height)
+        # The size of reduced frames, not yet turned, by the size of the frames that were decoded.
+        self._reduced: dict[tuple[int, int], tuple[int, int]] = {}
         self._orientation = Orientation(info.rotation, info.mirrored)
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
-        self._mappers: dict[Colour, Mapper] = {}
+        self._mappers: dict[tuple[Colour, int, int], Mapper] = {}
         # Reduced frames and their RGB pictures, by the identity of the reduced frame.
         self._painted: dict[int, tuple[av.VideoFrame, Image]] = {}
 
     def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
-        width, height = self._coded
+        width, height = self.reduced_size(frame.width, frame.height)
         frame = with_chroma(uncombed(frame))
-        colour = self._colour(frame)
+        colour = colour_of(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
         # components alone.
         hidden = not colour.rgb and frame.colorspace not in (*KNOWN, 0, 2)
@@ -104,7 +100,9 @@ class AnalysisFrames:
             interpolation="AREA",
             threads=1,
         )
-        if hidden:
+        another_size = (frame.width, frame.height) != (self.info.coded_width, self.info.coded_height)
+        if hidden or (another_size and not painted):
+            # A film of several sizes may have the matrix of SD and that of HD.
             small.colorspace = colour.matrix
         if self._look is not None:
             small.opaque = self._look.of(frame)
@@ -125,9 +123,10 @@ class AnalysisFrames:
 
     def rgbs(self, smalls: Sequence[av.VideoFrame]) -> Image:
         """The same of some frames, uint8 [n, h, w, 3]."""
-        width, height = self.size
-        pictures = np.empty((len(smalls), height, width, 3), np.uint8)
-        for picture, small in zip(pictures, smalls, strict=True):
+        first = self.rgb(smalls[0])
+        pictures = np.empty((len(smalls), *first.shape), np.uint8)
+        pictures[0] = first
+        for picture, small in zip(pictures[1:], smalls[1:], strict=True):
             picture[:] = self.rgb(small)
         return pictures
 
@@ -138,9 +137,10 @@ class AnalysisFrames:
     def _paint(self, small: av.VideoFrame) -> Image:
         colour = self._colour(small)
         if colour.mapped:
-            if colour not in self._mappers:
-                self._mappers[colour] = Mapper(colour, *self._coded)
-            deep = self._mappers[colour].map(small).to_ndarray()
+            key = colour, small.width, small.height
+            if key not in self._mappers:
+                self._mappers[key] = Mapper(*key)
+            deep = self._mappers[key].map(small).to_ndarray()
             eight = cv2.convertScaleAbs(deep, alpha=255 / 65535)
             return np.ascontiguousarray(self._orientation.upright(eight), dtype=np.uint8)
         unknown = small.colorspace in (0, 2)
@@ -150,5 +150,15 @@ class AnalysisFrames:
         ).to_ndarray()
         return np.ascontiguousarray(self._orientation.upright(picture), dtype=np.uint8)
 
+    def reduced_size(self, width: int, height: int) -> tuple[int, int]:
+        """The size, not yet turned, to which frames of a size as coded are reduced."""
+        if (width, height) not in self._reduced:
+            shown = resized(self.info, width, height)
+            scale = min(1.0, ANALYSIS_SIDE / max(shown.width, shown.height))
+            across, down = (max(2, round(side * scale)) for side in (shown.width, shown.height))
+            self._reduced[width, height] = (down, across) if shown.rotation % 180 else (across, down)
+        return self._reduced[width, height]
+
     def _colour(self, frame: av.VideoFrame) -> Colour:
+        """Of a reduced frame."""
         return colour_of(frame, (self.info.coded_width, self.info.coded_height))

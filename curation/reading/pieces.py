@@ -258,6 +258,10 @@ class PiecePass(Pass):
         done = self.own and min(detector.settled for detector in self.own) >= self.piece.ends
         return [] if done else self.own
 
+    def _take_cut(self, cut: Cut) -> None:
+        for ours in (True, False):
+            self._take([cut], ours=ours)
+
     def _take(self, cuts: Sequence[Cut], *, ours: bool) -> None:
         """Cuts that were found by its own detectors, or by those that begin at the next seam."""
         for cut in cuts:

@@ -36,6 +36,7 @@ from longtake.curation.reading.sampling import (
     pair_starts,
 )
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
+from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode, missing_tail, probe
 from longtake.curation.recipe import Recipe
@@ -181,7 +182,7 @@ def settle(
     for clip in clips:
         clip.scores |= judge.probe_scores(clip.seen(info), clip.span, clip.certainty)
         require_undamaged(clip, count)
-        if none_long_enough and not judge.rejects(info, clip.span):
+        if none_long_enough and not judge.rejects(clip.seen(info), clip.span):
             least = judge.recipe.splitting.min_seconds
             clip.error, clip.has_frames = too_short(clip.span.seconds, least), False
 
@@ -231,6 +232,7 @@ class Pass:
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
         self.looks: list[tuple[float, Image]] = []
         self.meter = ChangeMeter()
+        self.sizes = Sizes()
         self.left_out = 0.0
 
     def run(self) -> VideoScan:
@@ -252,6 +254,8 @@ class Pass:
     def push(self, decoded: DecodedFrame) -> None:
         """The next frame."""
         self.time = decoded.time
+        if (change := self.sizes.push(decoded.time, decoded.frame)) is not None:
+            self._take_cut(Cut(change.before, change.time))
         self.buffer.push(decoded.time, decoded.frame)
         self._look_for_cuts(decoded.time, decoded.frame)
 
@@ -358,12 +362,15 @@ class Pass:
         """Show the detectors what they have not seen yet."""
         for detector in self.detectors:
             for time, thumb in self.looks:
-                found = detector.push(time, thumb)
-                self.pending += found
-                for cut in found:
-                    # The cut is not certain yet, but if it is one, these are the frames to keep.
-                    self._want_windows(cut.end + self._trim)
+                for cut in detector.push(time, thumb):
+                    self._take_cut(cut)
         self.looks.clear()
+
+    def _take_cut(self, cut: Cut) -> None:
+        """A cut that was found. Another one may come before it."""
+        self.pending.append(cut)
+        # The cut is not certain yet, but if it is one, these are the frames to keep.
+        self._want_windows(cut.end + self._trim)
 
     def _apply_cuts(self, settled: float) -> None:
         self.pending.sort()
@@ -410,7 +417,7 @@ class Pass:
                 clip = self._new_clip(rest)
                 # The shot is too short for a clip. Unless a gate rejects it, its row is an error, and measuring it would be in
                 # vain.
-                measured = self.judge.all_scores and self.judge.rejects(self.info, rest)
+                measured = self.judge.all_scores and self.judge.rejects(clip.seen(self.info), rest)
                 sample = self._sample(clip) if measured else None
                 self.longest_short = (clip, sample, [] if sample else self._glimpses(rest))
 
@@ -438,7 +445,8 @@ class Pass:
     def _new_clip(self, span: Span) -> ClipScan:
         doubts = [detector.doubt(span.start, span.end) for detector in self.detectors]
         known = [doubt for doubt in doubts if not math.isnan(doubt)]
-        return ClipScan(span, certainty=1 - max(known) if known else math.nan)
+        certainty = 1 - max(known) if known else math.nan
+        return ClipScan(span, certainty=certainty, coded=self.sizes.at(span.start))
 
     def _add(self, clip: ClipScan, sample: Sample | None, seen: Sequence[_Kept] = ()) -> None:
         self.judge.add(self.info, clip, sample, self._strip(seen))

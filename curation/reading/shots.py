@@ -73,12 +73,17 @@ class SceneDetectCuts:
             else AdaptiveDetector(adaptive_threshold=3.0 if threshold is None else threshold, min_scene_len=0)
         )
         self._times: deque[float] = deque(maxlen=self._detector.event_buffer_length + 2)
+        self._shape: tuple[int, ...] = ()  # The shape of the first thumbnail.
         self.settled = 0.0
 
     def push(self, time: float, thumb: Image) -> list[Cut]:
         from scenedetect.common import FrameTimecode, Timecode
 
         self._times.append(time)
+        self._shape = self._shape or thumb.shape
+        if thumb.shape != self._shape:
+            # The film changes its size, and PySceneDetect compares pictures of one size only.
+            thumb = np.asarray(cv2.resize(thumb, self._shape[1::-1], interpolation=cv2.INTER_AREA), np.uint8)
         code = FrameTimecode(Timecode(pts=round(time / _TICK), time_base=_TICK), fps=_ANY_RATE)
         found = self._detector.process_frame(code, thumb)
         cuts = []

@@ -212,6 +212,15 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
     return info if told == info else told
 
 
+def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
+    """`info` for frames of another size as coded, px, with pixels of the same shape."""
+    if (width, height) == (info.coded_width, info.coded_height):
+        return info
+    stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width
+    shown = displayed_size(width, height, info.rotation, stretch)
+    return replace(info, width=shown[0], height=shown[1], coded_width=width, coded_height=height)
+
+
 def missing_tail(video: OpenVideo) -> bool:
     """Whether the container's index names bytes that lie behind the end of the file: a file that was cut short."""
     entries = video.stream.index_entries

@@ -28,6 +28,7 @@ from longtake.curation.reading.seams import Piece, PieceScan, SeamError, join, t
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.manifests.frames import StoredFrames
 from tests.corpus import Encoding, film, pan
+from tests.curation.reading.test_sizes import sized
 from tests.curation.test_ahead import Requests, small_buffer
 
 SIZE, FPS = (160, 96), 20
@@ -49,7 +50,7 @@ def recipe(**splitting: Any) -> Recipe:
     data["splitting"] |= {"min_seconds": WINDOW, "window_seconds": WINDOW, **splitting}
     data["tiers"] = {"any": {"fps": ">= 0"}}
     data["filters"] = {
-        name: data["filters"][name] for name in ("fps", "duration", "frozen", "grayscale", "shot_confidence")
+        name: data["filters"][name] for name in ("fps", "width", "duration", "frozen", "grayscale", "shot_confidence")
     }
     return parse_recipe(data, source="a test")
 
@@ -175,6 +176,16 @@ def test_a_film_without_a_clip_has_its_longest_shot(tmp_path: Path) -> None:
     assert clip.error is not None
     assert clip.error.kind == "too_short"
     assert 0.4 < clip.span.seconds < 1.1
+
+
+def test_a_picture_changes_its_size_in_a_later_piece(tmp_path: Path) -> None:
+    parts = [((320, 180), 10.0), ((640, 360), 9.0), ((320, 180), 13.0), ((180, 320), 2.0), ((640, 360), 14.0)]
+    scan = require_equal(sized(tmp_path / "film", "webm", parts), recipe())
+    assert scan.pieces > 1
+    assert scan.cuts == pytest.approx([10.0, 19.0, 32.0, 34.0])
+    widths = {clip.span.start: clip.scores["width"].score.value for clip in scan.clips}
+    for start, width in widths.items():
+        assert width == (640 if 10 <= start < 19 or start >= 34 else 180 if 32 <= start < 34 else 320)
 
 
 def test_what_cannot_be_entered_has_no_seams(tmp_path: Path) -> None:

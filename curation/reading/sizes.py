@@ -1,0 +1,61 @@
+"""Films whose picture changes its size: calls whose bandwidth changes, joined recordings, a telephone that is turned.
+
+A change of size is a cut, and each clip has the size of its own pictures: a scan that brought them all to one size would show
+other pictures than an export, which cuts a clip by itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import av
+
+from longtake.curation.errors import RowError
+from longtake.curation.reading.sampling import Span
+
+Size = tuple[int, int]  # Pixels, width and height.
+
+
+class Change(NamedTuple):
+    """before, time: of the last frame of the old size and the first one of the new, seconds."""
+
+    before: float
+    time: float
+    old: Size
+    new: Size
+
+
+class Sizes:
+    """The sizes of a film's frames as they are coded. Frames are pushed in their order."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+        self._starts: list[float] = []
+        self._sizes: list[Size] = []
+
+    def push(self, time: float, frame: av.VideoFrame) -> Change | None:
+        """The next frame. What changes with it."""
+        size, before, self._last = (frame.width, frame.height), self._last, time
+        if self._sizes and size == self._sizes[-1]:
+            return None
+        self._starts.append(time)
+        self._sizes.append(size)
+        return Change(before, time, self._sizes[-2], size) if len(self._sizes) > 1 else None
+
+    def at(self, time: float) -> Size | None:
+        """The size of the frames from `time` on; None before the first."""
+        return self._sizes[max(bisect_right(self._starts, time) - 1, 0)] if self._sizes else None
+
+    def within(self, span: Span) -> RowError | None:
+        """Why a clip that holds pictures of two sizes is none; None where all have one size."""
+        at = bisect_right(self._starts, span.start)
+        if not 0 < at < len(self._starts) or self._starts[at] >= span.end:
+            return None
+        return RowError("unsupported", changes(self._sizes[at - 1], self._sizes[at], self._starts[at]))
+
+
+def changes(old: Size, new: Size, time: float) -> str:
+    """What a clip is told that holds pictures of two sizes. time: seconds."""
+    sizes = " to ".join("{}×{}".format(*size) for size in (old, new))
+    return f"its picture changes its size from {sizes} px at {time:.3f} s; clips before and after that can be cut"
