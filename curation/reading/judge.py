@@ -54,7 +54,8 @@ class Measured:
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
     `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
-    of it; not_cropped: why borders of it were left."""
+    of it; not_cropped: why borders of it were left. fields_since: seconds; from then on its film is one of fields
+    (`combs.Fields`)."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class ClipScan:
     certainty: float = math.nan
     crop: Box | None = None
     not_cropped: str = ""
+    fields_since: float = math.inf
 
     def seen(self, info: VideoInfo) -> VideoInfo:
         """Its video, as large as what is kept of its picture."""
