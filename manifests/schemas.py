@@ -52,7 +52,7 @@ CROP = tuple(field.name for field in _CROP)
 # Seconds of the film. From then on each frame is made whole where its lines alternate, as those of fields do that nothing marks.
 # Before it, and where the column is null, each frame is judged by its own picture.
 _FIELDS = pa.field("fields_since", pa.float64())
-SHOWN = (*CROP, _FIELDS.name)  # What an export has to know of a clip's pictures.
+SHOWN = (*CROP, _FIELDS.name)  # An export has to know these of the pictures of a clip.
 
 CLIP_IN_VIDEO = pa.struct(
     [
