@@ -54,7 +54,7 @@ def explode(videos: pa.Table) -> pa.Table:
         "source_caption": field["caption"],
         "source_sub_captions": field["sub_captions"],
         "source_captions": field["captions"],
-        **{name: field[name] for name in schemas.CROP},
+        **{name: field[name] for name in schemas.SHOWN},
     }
     scores = pc.list_flatten(field["scores"])
     clip = pc.list_parent_indices(field["scores"]).to_numpy(zero_copy_only=False)

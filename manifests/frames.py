@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtake.manifests.ranges import Fetched, fetch_columns
 from longtake.manifests.store import StoreError, open_folder
 
 FRAMES_SCHEMA = pa.schema(
@@ -147,13 +148,14 @@ def _rows(workspace: str, video_id: str, clip_ids: Sequence[str], columns: Seque
     """The rows of the clips named, of those that are there: of these columns those that the file has."""
     wanted = set(clip_ids)
     folder = open_folder(workspace)
-    with folder.open_by_range(frames_name(video_id)) as file:
-        # A remote file is asked for all ranges at once; a local one is read as it is decoded.
-        parquet = pq.ParquetFile(file, pre_buffer=not folder.is_local)
+    name = frames_name(video_id)
+    with folder.open(name) if folder.is_local else Fetched(folder, name) as file:
+        parquet = pq.ParquetFile(file, pre_buffer=False)
         groups = [group for group in range(parquet.num_row_groups) if _clip_of(parquet, group) in wanted]
         there = [name for name in columns if name in parquet.schema_arrow.names]
         rows: list[dict[str, Any]] = []
         if groups:
+            fetch_columns(file, parquet, groups, there)
             rows = parquet.read_row_groups(groups, columns=there, use_threads=False).to_pylist()
     return rows
 

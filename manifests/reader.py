@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,7 @@ from longtake.manifests.parts import (
     parquet,
     pieces,
 )
+from longtake.manifests.ranges import Fetched, fetch_columns
 
 SCAN_ROWS = 50_000  # Rows of one slice of `scan`.
 FEW_ROWS = 2000  # Threads cost more than they save where a part has fewer rows.
@@ -241,17 +243,16 @@ class ManifestReader:
         without: Sequence[str] = (),
     ) -> Loaded:
         """A part's schema, and those of the columns that it has. FileNotFoundError passes: see `read`."""
-        with self._opened(part, encoded, verify) as (parquet, schema):
+        with self._opened(part, encoded, verify) as (parquet, schema, source):
             names = schema.names
             wanted = names if columns is None else columns
             present = [name for name in names if name in wanted and name not in without]
-            threads = part.rows > FEW_ROWS
-            # The groups are read one at a time: Arrow makes one array of a nested column, whose strings may not take 2
-            # GiB.
-            groups = [
-                parquet.read_row_group(group, None if present == names else present, use_threads=threads)
-                for group in range(parquet.num_row_groups)
-            ]
+            threads = part.rows > FEW_ROWS and self.folder.is_local
+            groups = []
+            for group in range(parquet.num_row_groups):
+                # The groups are read one at a time: Arrow makes one array of a nested column, whose strings may not take 2 GiB.
+                fetch_columns(source, parquet, [group], present)
+                groups.append(parquet.read_row_group(group, None if present == names else present, use_threads=threads))
             table = pa.concat_tables(groups) if groups else parquet.read(present)
             table = table if present == names else table.select(present)
             return Loaded(schema, table.replace_schema_metadata())
@@ -262,28 +263,31 @@ class ManifestReader:
         if part.rows <= SCAN_ROWS:
             yield self._load(part, wanted, encoded).table
             return
-        with self._opened(part, encoded) as (parquet, schema):
+        with self._opened(part, encoded) as (parquet, schema, source):
             present = [name for name in schema.names if name in wanted]
-            for batch in parquet.iter_batches(SCAN_ROWS, columns=present):
-                yield pa.Table.from_batches([batch]).select(present).replace_schema_metadata()
+            threads = self.folder.is_local
+            for group in range(parquet.num_row_groups):
+                fetch_columns(source, parquet, [group], present)
+                for batch in parquet.iter_batches(SCAN_ROWS, [group], present, use_threads=threads):
+                    yield pa.Table.from_batches([batch]).select(present).replace_schema_metadata()
 
     @contextmanager
     def _opened(
         self, part: Part, encoded: Sequence[str] = (), verify: bool = False
-    ) -> Iterator[tuple[pq.ParquetFile, pa.Schema]]:
-        """A part's file, and its schema."""
+    ) -> Iterator[tuple[pq.ParquetFile, pa.Schema, Any]]:
+        """A part's file as a table, its schema, and the file itself."""
         local = self.folder.is_local
         try:
-            with pa.OSFile(self._file(part.name), "rb") if local else self.folder.open_by_range(part.name) as source:
+            with pa.OSFile(self._file(part.name), "rb") if local else Fetched(self.folder, part.name) as source:
                 parquet = pq.ParquetFile(
                     source,
-                    pre_buffer=not local,
+                    pre_buffer=False,
                     page_checksum_verification=verify,
                     read_dictionary=list(encoded) or None,
                 )
                 schema = parquet.schema_arrow
                 self._check(part, parquet.metadata.num_rows, schema)
-                yield parquet, schema.remove_metadata()
+                yield parquet, schema.remove_metadata(), source
         except (StoreError, FileNotFoundError, MemoryError, GeneratorExit):
             raise
         except Exception as error:

@@ -49,6 +49,11 @@ _CROP = [
 ]
 CROP = tuple(field.name for field in _CROP)
 
+# Seconds of the film. From then on each frame is made whole where its lines alternate, as those of fields do that nothing marks.
+# Before it, and where the column is null, each frame is judged by its own picture.
+_FIELDS = pa.field("fields_since", pa.float64())
+SHOWN = (*CROP, _FIELDS.name)  # An export has to know these of the pictures of a clip.
+
 CLIP_IN_VIDEO = pa.struct(
     [
         pa.field("clip_id", pa.string()),
@@ -64,6 +69,7 @@ CLIP_IN_VIDEO = pa.struct(
         pa.field("captions", pa.list_(pa.string())),
         pa.field("scores", pa.list_(SCORE)),
         *_CROP,
+        _FIELDS,
     ]
 )
 
@@ -167,6 +173,7 @@ CLIPS = pa.schema(
         pa.field("licence", pa.string()),
         pa.field("protocols", pa.string()),  # JSON: filter → protocol of its score.
         *_CROP,
+        _FIELDS,
     ]
 )
 

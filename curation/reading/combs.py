@@ -1,12 +1,17 @@
 """Fields in frames that are not marked as interlaced: captures, broadcasts that were encoded anew, and film with its pulldown.
 
-The two fields of a frame show two moments, so where something moves, lines alternate between its two places. A frame is judged by
-its own picture alone: scan and export see the same, wherever they begin to read. Where lines alternate, those of the lower field
-are made anew from the lines above and below; all else stays as it is.
+The two fields of a frame show two moments, so where something moves, lines alternate between its two places. There the lines of
+the lower field are made anew from the lines above and below; all else stays as it is.
+
+A frame is judged by its own picture, and a film by its frames: once some of them hold fields, all that come are made whole. In a
+film of fields what moves is combed however small it is, and where nothing is combed nothing changes. The scan decides from which
+moment on (`Fields`), and the export is told.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import Any
 
 import av
@@ -28,6 +33,10 @@ _SEEN = 5
 # Something that moves is lighter than its ground on one side and darker on the other. Lines that are drawn over a picture
 # are all darker, or all lighter: of lines that alternate, at least this share must begin the other way.
 _OTHER_WAY = 0.1
+# Frames. Of the latest that were looked at, about 15 s of film, so many must hold fields for the film to hold them. Fewer tell
+# nothing of the frames beside them: of film with its pulldown, two frames of five hold fields where something moves.
+_LATEST, _ENOUGH = 40, 3
+_STOOD = 8  # Frames, about 3 s: something that passes before stripes may hide them for so long.
 # A first look takes some bands of lines only, spread over the frame, and of them some stripes of columns.
 _BANDS, _BAND = 4, 12
 _STRIPES, _STRIPE = 8, 64
@@ -39,15 +48,62 @@ _PACKED = {"uyvy422": 1, "yuyv422": 0}  # The place of the first luma among the 
 _PLANAR = ("yuv4", "yuvj4", "yuva4", "gray")
 
 
-def uncombed(frame: av.VideoFrame) -> av.VideoFrame:
-    """`frame`, or a new one that is whole (without side data), if it holds two fields of a scene that moves."""
+Places = npt.NDArray[np.bool_]
+
+
+def uncombed(frame: av.VideoFrame, known: bool = False) -> av.VideoFrame:
+    """`frame`, or a new one that is whole (without side data), if it holds two fields of a scene that moves. known: as its film
+    does; otherwise its own picture has to tell."""
+    luma = _luma_to_judge(frame)
+    if luma is None or not (known or _hold_fields(*_sampled(luma, _bits(frame)))):
+        return frame
+    return _made_whole(frame)
+
+
+class Fields:
+    """Whether a film holds fields, by those of its frames that were looked at, in their order.
+
+    since: seconds. From this moment on each frame is made whole where its lines alternate, and before it only one that holds
+    fields by its own picture. inf: as far as is known, the film holds none.
+    """
+
+    def __init__(self, since: float = math.inf) -> None:
+        self.since = since
+        self._latest: deque[bool] = deque(maxlen=_LATEST)
+        self._before: deque[tuple[Places, Places]] = deque(maxlen=_STOOD)
+
+    def whole(self, time: float, frame: av.VideoFrame) -> av.VideoFrame:
+        """The next frame that is used, or a new one that is whole. time: seconds."""
+        luma = _luma_to_judge(frame)
+        if luma is None:
+            return frame
+        if time < self.since and not self._hold(time, *_sampled(luma, _bits(frame))):
+            return frame
+        return _made_whole(frame)
+
+    def _hold(self, time: float, above: Places, below: Places) -> bool:
+        """Whether the frame holds fields by its own picture, or the film now does."""
+        held = moved = _hold_fields(above, below)
+        places = above, below
+        if held:
+            # Stripes of the scene that stand where they stood are no fields: what moves has gone on.
+            stood = [each for each in self._before if each[0].shape == above.shape]
+            for one, other in stood:
+                above, below = above & ~one, below & ~other
+            moved = _hold_fields(above, below)
+        self._before.append(places)
+        self._latest.append(moved)
+        if math.isinf(self.since) and sum(self._latest) >= _ENOUGH:
+            self.since = time
+        return held
+
+
+def _luma_to_judge(frame: av.VideoFrame) -> npt.NDArray[Any] | None:
+    """As `_luma`; also None for frames of a size that has no fields."""
     height = frame.height
     if not _LOWEST <= height <= _HIGHEST or height == _WHOLE or frame.width < _STRIPES * _ACROSS:
-        return frame
-    luma = _luma(frame)
-    if luma is None or not _holds_fields(luma, _bits(frame)):
-        return frame
-    return _made_whole(frame.reformat(format="yuv422p", threads=1) if frame.format.name in _PACKED else frame)
+        return None
+    return _luma(frame)
 
 
 def _bits(frame: av.VideoFrame) -> int:
@@ -76,8 +132,8 @@ def _eight(luma: npt.NDArray[Any], bits: int) -> Luma:
     return np.asarray(luma if bits == 8 else luma >> (bits - 8), np.uint8)
 
 
-def _holds_fields(luma: npt.NDArray[Any], bits: int) -> bool:
-    """Whether lines alternate as where something moves, by a look at some bands of lines."""
+def _sampled(luma: npt.NDArray[Any], bits: int) -> tuple[Places, Places]:
+    """Where lines alternate in some bands of lines, as where something moves: the lower field the lighter one, or the darker."""
     step, apart = luma.shape[0] // _BANDS // 2 * 2, luma.shape[1] // _STRIPES
     width, lead = min(_STRIPE, apart) // _ACROSS * _ACROSS, (step - _BAND) // 4 * 2
     blocks = luma[: _BANDS * step, : _STRIPES * apart].reshape(_BANDS, step, _STRIPES, apart)
@@ -85,8 +141,13 @@ def _holds_fields(luma: npt.NDArray[Any], bits: int) -> bool:
     four = bands.reshape(_BANDS, _BAND, -1, _ACROSS)
     least, most = _alternating(four[..., 0] + four[..., 1] + four[..., 2] + four[..., 3])
     enough = 2 * _ACROSS * _APART
-    shares = sorted((np.count_nonzero(least > enough) / least.size, np.count_nonzero(most < -enough) / most.size))
-    return bool(sum(shares) > _SHARE and shares[0] > _OTHER_WAY * sum(shares))
+    return least > enough, most < -enough
+
+
+def _hold_fields(above: Places, below: Places) -> bool:
+    """Whether lines alternate in enough places of a sample, and not all of them the same way."""
+    fewer, more = sorted((np.count_nonzero(above) / above.size, np.count_nonzero(below) / below.size))
+    return bool(fewer + more > _SHARE and fewer > _OTHER_WAY * (fewer + more))
 
 
 def _alternating(luma: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
@@ -106,13 +167,19 @@ def _alternating(luma: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], np
 
 
 def _made_whole(frame: av.VideoFrame) -> av.VideoFrame:
-    """A copy of a planar frame in which lines of the lower field that alternate are made anew."""
+    """A planar copy of a frame in which lines of the lower field that alternate are made anew; itself, if none do."""
+    as_it_was = frame
+    if frame.format.name in _PACKED:
+        frame = frame.reformat(format="yuv422p", threads=1)
     bits = _bits(frame)
     smooth = cv2.blur(_eight(_rows(frame.planes[0], bits), bits), (_ACROSS, 1))
     least, most = _alternating(np.asarray(smooth, np.int16))
+    places = (least > 2 * _SEEN) | (most < -2 * _SEEN)
+    if not places.any():
+        return as_it_was
     alternate = np.zeros((frame.height, frame.width), np.uint8)
     for line in range(1, 5):
-        alternate[line : line + len(least)] |= (least > 2 * _SEEN) | (most < -2 * _SEEN)
+        alternate[line : line + len(least)] |= places
     alternate = np.asarray(cv2.dilate(alternate, _AROUND), np.uint8)
     made = av.VideoFrame(frame.width, frame.height, frame.format.name)
     for source, target in zip(frame.planes, made.planes, strict=True):

@@ -112,6 +112,7 @@ def cut_clip(
     *,
     seek: bool = True,
     crop: Box | None = None,
+    fields_since: float = math.inf,
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
@@ -121,7 +122,8 @@ def cut_clip(
     end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
     span in fewer frames. The span may lack up to half an output frame at its end. seek: False for a video whose clock starts
     anew, where one time is in several places: it is then read from its beginning. crop: what is kept of the upright picture at
-    its displayed size; the clip shows nothing else.
+    its displayed size; the clip shows nothing else. fields_since: the second from which on the film holds fields, as the scan has
+    found it.
 
     Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
@@ -135,7 +137,7 @@ def cut_clip(
     target.parent.mkdir(parents=True, exist_ok=True)
     sound = _sound(source, start, end, settings, pace, seek) if settings.keep_audio else None
     with whole_file(target) as part, closing(sound.samples) if sound and sound.samples else nullcontext():
-        wanted = _encode_span(source, start, end, part, settings, pace, seek, crop, sound)
+        wanted = _encode_span(source, start, end, part, settings, pace, seek, crop, sound, fields_since)
         _check(part, wanted)
         size, digest = _settle(part)
     return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest, sound)
@@ -316,6 +318,7 @@ def _encode_span(
     seek: bool = True,
     crop: Box | None = None,
     sound: Sound | None = None,
+    fields_since: float = math.inf,
 ) -> _Wanted:
     with _open_span(source, start, end, seek) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
@@ -327,17 +330,18 @@ def _encode_span(
             raise VideoError("too_short", reason)
         wanted = _Wanted(count, fps, sound_rate=sound.rate if sound and sound.audible else 0)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
-        chosen = nearest_in_time(_of_one_size(frames), (start + k * step for k in range(count)))
+        timed = ((time, (time, frame)) for time, frame in _of_one_size(frames))
+        chosen = nearest_in_time(timed, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
-        painter = _Painter(shown, span.aspect, settings.max_height, crop)
+        painter = _Painter(shown[1], span.aspect, settings.max_height, crop, fields_since)
         wanted.width, wanted.height = painter.size
-        planes = painter.paint(shown)
+        planes = painter.paint(*shown)
         with _Encoder(part, painter.size, fps, settings, sound) as encoder:
-            for k, frame in enumerate(chain([shown], chosen)):
-                if frame is not shown:
-                    planes, shown = painter.paint(frame), frame
+            for k, each in enumerate(chain([shown], chosen)):
+                if each is not shown:
+                    planes, shown = painter.paint(*each), each
                 if k in witnesses:
                     wanted.thumbnails[k] = _thumbnail(planes)
                 encoder.write(planes)
@@ -371,7 +375,12 @@ class _Painter:
     """Brings decoded frames to one size, upright, I420, SDR, BT.709, limited range."""
 
     def __init__(
-        self, first: av.VideoFrame, aspect: Fraction | None, max_height: int | None, crop: Box | None = None
+        self,
+        first: av.VideoFrame,
+        aspect: Fraction | None,
+        max_height: int | None,
+        crop: Box | None = None,
+        fields_since: float = math.inf,
     ) -> None:
         width, height = displayed_size(first.width, first.height, orientation_of(first).rotation, aspect)
         if crop and (crop.x + crop.width > _even(width) or crop.y + crop.height > _even(height)):
@@ -382,15 +391,16 @@ class _Painter:
         # Borders are cut away at full size, and only then is the rest made smaller, so that nothing of a border gets into the
         # clip.
         self._full = (_even(width), _even(height)) if crop else self.size
-        self._crop = crop
+        self._crop, self._fields_since = crop, fields_since
         self._reformatter = VideoReformatter()
         self._mappers: dict[tuple[Colour, int], Mapper] = {}
 
-    def paint(self, frame: av.VideoFrame) -> Planes:
+    def paint(self, time: float, frame: av.VideoFrame) -> Planes:
+        """A frame as it is shown. time: of the film, seconds."""
         shown = orientation_of(frame)
         width, height = self._full[::-1] if shown.rotation % 180 else self._full
         try:
-            frame = with_chroma(uncombed(frame))
+            frame = with_chroma(uncombed(frame, known=time >= self._fields_since))
             colour = colour_of(frame)
             mapped = frame if colour.plain else self._mapper(colour, width, height).map(frame)
             small = self._reformatter.reformat(

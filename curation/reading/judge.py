@@ -55,8 +55,8 @@ class Measured:
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
     `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
-    of it; not_cropped: why borders of it were left. coded: width and height of its frames as coded, px, where these are not the
-    film's."""
+    of it; not_cropped: why borders of it were left. coded: width and height of its frames as coded, px; None where none was seen.
+    fields_since: seconds; from then on its film is one of fields (`combs.Fields`)."""
 
     span: Span
     scores: dict[str, Measured] = field(default_factory=dict)
@@ -67,6 +67,7 @@ class ClipScan:
     crop: Box | None = None
     not_cropped: str = ""
     coded: Size | None = None
+    fields_since: float = math.inf
 
     def seen(self, info: VideoInfo) -> VideoInfo:
         """Its video, as large as what is kept of its picture."""

@@ -17,6 +17,7 @@ import av.error
 import numpy as np
 
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.combs import Fields
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
@@ -102,6 +103,10 @@ def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
     return tuple(known) if len(known) == len(kept) else None
 
 
+class FieldsFound(Exception):
+    """The film holds fields, and no clip of it was given out yet: it is to be read from its beginning, with that known."""
+
+
 @dataclass(slots=True)
 class _Listed:
     """A clip of the list while it is read. frames: those of its sample that were found, by their place in it; motion: likewise.
@@ -135,11 +140,13 @@ class ListedPass:
         judge: Judge,
         spans: Sequence[Span],
         whole: float | None = None,
+        fields: Fields | None = None,
     ) -> None:
+        self.fields = fields or Fields()
         self.video, self.info, self.judge = video, info, judge
         self.whole = whole  # The end of the video by its header, in seconds, if a clip of the list goes there.
         self.sampling = judge.recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields)
         self.count = DecodeCount()
         self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
         self.moments: list[_Moment] = []  # The moments are a heap, the earliest first.
@@ -197,7 +204,7 @@ class ListedPass:
         """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look)
+            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look, self.fields)
         return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,13 +308,16 @@ class ListedPass:
 
     def _small(self, decoded: DecodedFrame) -> av.VideoFrame:
         if decoded.time not in self.shrunk:
-            self.shrunk[decoded.time] = self.analysis.shrink(decoded.frame)
+            self.shrunk[decoded.time] = self.analysis.shrink(decoded.frame, decoded.time)
+            if 0 < self.fields.since == decoded.time and not self.clips:
+                raise FieldsFound
         return self.shrunk[decoded.time]
 
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _clip(self, listed: _Listed) -> None:
-        clip = ClipScan(listed.span, error=self.sizes.within(listed.span), coded=self.sizes.at(listed.span.start))
+        clip = ClipScan(listed.span, coded=self.sizes.at(listed.span.start), fields_since=self.fields.since)
+        clip.error = self.sizes.within(listed.span)
         frames = [frame for _, frame in sorted(listed.frames.items())]
         first = [place for place in sorted(listed.motion) if place % 2 == 0 and place + 1 in listed.motion]
         sample: Sample | None = None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
-from longtake.curation.reading.combs import uncombed
+from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.video import VideoInfo, resized
@@ -68,9 +68,11 @@ def _deep(colour: Colour) -> str:
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
-    def __init__(self, info: VideoInfo, look: NativeLook | None = None) -> None:
-        """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one."""
+    def __init__(self, info: VideoInfo, look: NativeLook | None = None, fields: Fields | None = None) -> None:
+        """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one. fields: what is known of
+        the film's, which the frames that are reduced with their times add to."""
         self.info = info
+        self.fields = fields or Fields()
         self._look = look
         # The size of reduced frames, not yet turned, by the size of the frames that were decoded.
         self._reduced: dict[tuple[int, int], tuple[int, int]] = {}
@@ -81,10 +83,11 @@ class AnalysisFrames:
         # Reduced frames and their RGB pictures, by the identity of the reduced frame.
         self._painted: dict[int, tuple[av.VideoFrame, Image]] = {}
 
-    def shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough."""
+    def shrink(self, frame: av.VideoFrame, time: float | None = None) -> av.VideoFrame:
+        """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough. time:
+        when it is shown, seconds, rising; None: whether it holds fields is judged by its own picture alone."""
         width, height = self.reduced_size(frame.width, frame.height)
-        frame = with_chroma(uncombed(frame))
+        frame = with_chroma(uncombed(frame) if time is None else self.fields.whole(time, frame))
         colour = colour_of(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
         # components alone.

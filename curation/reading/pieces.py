@@ -152,6 +152,8 @@ def _in_one_go(
 class PiecePass(Pass):
     """The pass over one piece. over: nothing that comes is of this piece any more. pushed: frames that were pushed."""
 
+    begins_anew = False  # Other pieces may be read at the same time.
+
     def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook, piece: Piece) -> None:
         super().__init__(video, info, judge, early)
         judge.one_clock = True

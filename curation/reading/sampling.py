@@ -91,11 +91,11 @@ LOOSE = 1.25
 class FrameBuffer(Generic[Frame, Small]):
     """Holds the frames nearest to wanted moments, each made small once, for as long as a clip may need them.
 
-    step: seconds after which a frame is kept if none was wanted meanwhile. shrink: what to keep of a frame; called for kept
-    frames only.
+    step: seconds after which a frame is kept if none was wanted meanwhile. shrink: what to keep of a frame, which it gets after
+    its time in seconds; called for kept frames only, in their order.
     """
 
-    def __init__(self, step: float, shrink: Callable[[Frame], Small]) -> None:
+    def __init__(self, step: float, shrink: Callable[[float, Frame], Small]) -> None:
         self._step = step
         self._shrink = shrink
         # The exact moments still to come, each with its gap or 0, are a heap.
@@ -158,4 +158,4 @@ class FrameBuffer(Generic[Frame, Small]):
         if time > self._newest:
             self._newest = time
             self._times.append(time)
-            self._kept.append(self._shrink(frame))
+            self._kept.append(self._shrink(time, frame))

@@ -18,9 +18,17 @@ import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.combs import Fields
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import ListedPass, film_start, require_sound, require_undamaged, sample_of
+from longtake.curation.reading.listed import (
+    FieldsFound,
+    ListedPass,
+    film_start,
+    require_sound,
+    require_undamaged,
+    sample_of,
+)
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -84,13 +92,29 @@ def scan_opened(
     spans: Sequence[Span],
     on_duration: Callable[[float], None],
 ) -> VideoScan:
-    """Scan a video that is open. info: as `checked` gives it. The other arguments are those of `scan_video`."""
+    """Scan a video that is open. info: as `checked` gives it. The other arguments are those of `scan_video`. If it turns out that
+    the film holds fields before any clip of it was given out, it is opened anew, and read as such from its beginning."""
+    with suppress(FieldsFound):
+        return _scan(video, info, source, judge, spans, on_duration, Fields())
+    with open_video(source) as anew:
+        return _scan(anew, info, source, judge, spans, on_duration, Fields(since=0.0))
+
+
+def _scan(
+    video: OpenVideo,
+    info: VideoInfo,
+    source: str | Source,
+    judge: Judge,
+    spans: Sequence[Span],
+    on_duration: Callable[[float], None],
+    fields: Fields,
+) -> VideoScan:
     if spans:
-        return _scan_listed(video, info, judge, spans, on_duration)
+        return _scan_listed(video, info, judge, spans, on_duration, fields)
     if (lost := lost_at_once(info, judge)) is not None:
         return lost
     on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-    return Pass(video, info, judge, EarlyLook(source, judge)).run()
+    return Pass(video, info, judge, EarlyLook(source, judge), fields).run()
 
 
 def lost_at_once(info: VideoInfo, judge: Judge) -> VideoScan | None:
@@ -107,6 +131,7 @@ def _scan_listed(
     judge: Judge,
     spans: Sequence[Span],
     on_duration: Callable[[float], None],
+    fields: Fields,
 ) -> VideoScan:
     given, endless, whole = _resolved(spans, info)
     if endless and not given:
@@ -115,7 +140,7 @@ def _scan_listed(
         clips = [ClipScan(span, judge.probe_scores(info, span)) for span in given]
         return VideoScan(info, clips + endless, [], DecodeCount(), whole=whole)
     on_duration(info.duration if math.isfinite(info.duration) else 0.0)
-    scanned = ListedPass(video, info, judge, given, whole).run()
+    scanned = ListedPass(video, info, judge, given, whole, fields).run()
     scanned.clips += endless
     return scanned
 
@@ -205,13 +230,20 @@ def checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
 
 
 class Pass:
-    """The state of one pass: what has been read, the shot that is open, and the clips that came out."""
+    """The state of one pass: what has been read, the shot that is open, and the clips that came out.
 
-    def __init__(self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook) -> None:
+    begins_anew: whether FieldsFound is raised, if the film turns out to hold fields before there is a clip."""
+
+    begins_anew = True
+
+    def __init__(
+        self, video: OpenVideo, info: VideoInfo, judge: Judge, early: EarlyLook, fields: Fields | None = None
+    ) -> None:
         recipe = judge.recipe
+        self.fields = fields or Fields()
         self.video, self.info, self.judge, self.early = video, info, judge, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         if self.splitting.min_seconds >= self.splitting.window_seconds:
             step *= LOOSE
@@ -275,7 +307,7 @@ class Pass:
 
     def set_info(self, info: VideoInfo) -> None:
         """What is known of the film once a frame of it was seen."""
-        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look)
+        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look, self.fields)
 
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
@@ -446,7 +478,7 @@ class Pass:
         doubts = [detector.doubt(span.start, span.end) for detector in self.detectors]
         known = [doubt for doubt in doubts if not math.isnan(doubt)]
         certainty = 1 - max(known) if known else math.nan
-        return ClipScan(span, certainty=certainty, coded=self.sizes.at(span.start))
+        return ClipScan(span, certainty=certainty, coded=self.sizes.at(span.start), fields_since=self.fields.since)
 
     def _add(self, clip: ClipScan, sample: Sample | None, seen: Sequence[_Kept] = ()) -> None:
         self.judge.add(self.info, clip, sample, self._strip(seen))
@@ -497,5 +529,8 @@ class Pass:
                     pairs.append((first, second))
         return pairs
 
-    def _shrink(self, frame: av.VideoFrame) -> av.VideoFrame:
-        return self.analysis.shrink(frame)
+    def _shrink(self, time: float, frame: av.VideoFrame) -> av.VideoFrame:
+        small = self.analysis.shrink(frame, time)
+        if 0 < self.fields.since == time and self.begins_anew and not self.clips:
+            raise FieldsFound
+        return small

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -98,7 +99,7 @@ class Export(Stage):
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         scores = ClipScores(clips, run.recipe.built)
         ours = np.any([kept(scores, run.recipe, tier) for tier in run.recipe.tiers], axis=0)
-        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts", *schemas.CROP, *CARRIED]
+        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts", *schemas.SHOWN, *CARRIED]
         todo = clips.filter(pa.array(ours)).select([name for name in wanted if name in clips.column_names])
         past = {HAD_RESULT: pa.bool_(), FAULT_BEFORE: pa.string(), SOURCE_WORKS: pa.bool_(), "old_path": pa.string()}
         for name, kind in past.items():
@@ -175,7 +176,7 @@ def plan(
     return replace(job(workspace, recipe, _batches(todo), access.reach), partial=count > at_a_time)
 
 
-_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.CROP]
+_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.SHOWN]
 
 
 def _finished(clips: pa.Table, rows: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
@@ -351,6 +352,7 @@ def encode_clip(
                     pace,
                     seek=not clip.get("clock_restarts"),
                     crop=Box.of_row(clip),
+                    fields_since=inf if (since := clip.get("fields_since")) is None else since,
                 )
         except OSError as error:
             message = f"cannot write {folder.file(target)}: {error}"

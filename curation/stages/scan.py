@@ -573,6 +573,7 @@ def _clip(uri: str, clip: ClipScan, brought: Mapping[str, Any], redact: Callable
         **brought,
         **(clip.crop.columns() if clip.crop else {}),
         "not_cropped": clip.not_cropped or None,
+        "fields_since": clip.fields_since if clip.fields_since < clip.span.end else None,
         "scores": [
             {"name": name, "value": m.score.known, "detail": list(m.score.detail), "protocol": m.protocol}
             for name, m in clip.scores.items()

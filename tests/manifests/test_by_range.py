@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
+from longtake.manifests.folder import Folder
 from longtake.manifests.frames import StoredFrames, frames_writer, read_frames
 from longtake.manifests.ids import video_id
+from longtake.manifests.ranges import Fetched
 from longtake.manifests.store import Manifest
 
 VIDEO = video_id("a long film.mp4")
@@ -25,6 +28,7 @@ class RangedFile(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         data = self.fs.store[self.path].getvalue()[start:end]
         Ranged.fetched.append(len(data))
+        Ranged.threads.add(type(threading.current_thread()).__name__)
         return bytes(data)
 
 
@@ -35,6 +39,7 @@ class Ranged(MemoryFileSystem):  # type: ignore[misc]
     store: dict[str, Any] = {}  # noqa: RUF012
     pseudo_dirs: list[str] = [""]  # noqa: RUF012
     fetched: list[int] = []  # noqa: RUF012
+    threads: set[str] = set()  # noqa: RUF012
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -58,6 +63,7 @@ def fetched() -> Iterator[list[int]]:
     fsspec.register_implementation("ranged", Ranged, clobber=True)
     Ranged.store.clear()
     Ranged.fetched.clear()
+    Ranged.threads.clear()
     yield Ranged.fetched
     Ranged.store.clear()
 
@@ -106,3 +112,54 @@ def test_two_columns_fetch_little_more_than_their_bytes(fetched: list[int]) -> N
     fetched.clear()
     assert sum(table.num_rows for table in manifest.scan(["clip_id", "flow"])) == 3 * rows
     assert sum(fetched) <= 2.2 * theirs + 2 * footers  # The keys are read once more, to know which rows count.
+    # A thread that Python did not start is one of Arrow's: it lets go of the file a moment after the read, and where the
+    # interpreter ends meanwhile, the process aborts.
+    assert "_DummyThread" not in Ranged.threads
+
+
+def test_frames_are_read_on_no_thread_that_may_outlive_the_interpreter(fetched: list[int]) -> None:
+    with frames_writer("ranged://films", VIDEO) as writer:
+        for i in range(4):
+            writer.write(StoredFrames(f"{i:032d}", [bytes(20_000)], [bytes(20_000)], [0.0], [0.5], None))
+    assert len(read_frames("ranged://films", VIDEO, [f"{i:032d}" for i in (0, 2)])) == 2
+    assert Ranged.threads == {"_MainThread"}
+
+
+def test_a_small_file_is_one_request(fetched: list[int]) -> None:
+    """Its end, where the index is, holds all of it."""
+    manifest = Manifest("ranged://workspace", "clips", "clip_id", pa.schema([("clip_id", pa.string())]))
+    manifest.append(pa.table({"clip_id": ["a", "b"]}))
+    fetched.clear()
+    assert manifest.read(["clip_id"]).num_rows == 2
+    assert len(fetched) == 1
+
+
+class Served(Ranged):
+    """A store whose client asks for several ranges at the same time."""
+
+    protocol = "served"
+    async_impl = True
+    asked: list[tuple[list[int], list[int]]] = []  # noqa: RUF012
+
+    def cat_ranges(self, paths: list[str], starts: list[int], ends: list[int], **more: Any) -> list[bytes]:
+        self.asked.append((starts, ends))
+        return [bytes(self.store[path].getvalue()[a:b]) for path, a, b in zip(paths, starts, ends, strict=True)]
+
+
+def test_ranges_far_apart_are_asked_for_together_and_near_ones_as_one() -> None:
+    fsspec.register_implementation("served", Served, clobber=True)
+    folder = Folder("served://place")
+    data = noise(np.random.default_rng(1), 2_000_000)
+    folder.filesystem.pipe_file(f"{folder.root}/file", data)
+    Served.asked.clear()
+    with Fetched(folder, "file") as file:
+        file.fetch([(900_000, 950_000), (0, 100), (50_000, 60_000), (960_000, 1_000_000)])
+        assert Served.asked == [([0, 900_000], [60_000, 1_000_000])]
+        asked = len(Ranged.fetched)
+        for start, end in ((920_000, 940_000), (0, 60_000), (999_999, 1_000_000)):
+            file.seek(start)
+            assert file.read(end - start) == data[start:end]
+        assert len(Ranged.fetched) == asked
+        file.seek(-10, 2)
+        assert (file.read(), file.read(5), file.tell()) == (data[-10:], b"", len(data))
+    Ranged.store.clear()

@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from longtake.curation.reading.combs import uncombed
+from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.judge import ClipScan
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
+from longtake.curation.reading.sampling import Span
+from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.recipe import parse_recipe
+from longtake.filters.base import Sample
 from tests.curation.reading.test_progressive import comb
 
 Picture = npt.NDArray[np.uint8]
@@ -165,3 +170,119 @@ def test_what_is_known_of_a_frame_is_kept() -> None:
     assert (made.color_range, made.colorspace, made.color_primaries, made.color_trc) == (2, 1, 9, 16)
     # The decoder still refers to the frame, which must not change.
     assert (frame.to_ndarray() == before).all()
+
+
+# ── a film of fields ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def small_mover(moment: float, ground: Picture) -> Picture:
+    """Something small, light on one side and dark on the other, that flies between the bands which a first look takes."""
+    picture = ground.copy()
+    x, y = round(60 + 7 * moment) % 540, 90 + round(8 * np.sin(moment / 3))
+    cv2.rectangle(picture, (x, y), (x + 16, y + 24), (230, 128, 128), -1)
+    cv2.rectangle(picture, (x + 17, y), (x + 32, y + 24), (25, 128, 128), -1)
+    return picture
+
+
+def mostly_still(seconds: float, passing: tuple[float, float] = (3.0, 4.0)) -> list[Picture]:
+    """25 frames a second, woven: over a still scene something small moves, and in some seconds all of it does."""
+    ground, pictures = at(0), list[Picture]()
+    for number in range(round(25 * seconds)):
+        fields = (2 * number, 2 * number + 1)
+        if passing[0] <= number / 25 < passing[1]:
+            pictures.append(woven(*(np.roll(at(0), 6 * moment, axis=1) for moment in fields)))
+        else:
+            pictures.append(woven(*(small_mover(moment, ground) for moment in fields)))
+    return pictures
+
+
+def combed_lines(grey: npt.NDArray[Any]) -> int:
+    """Pixels that stand out from those above and below, by much and in turns, as those of two fields do."""
+    lines = grey.astype(int)
+    out = 2 * lines[1:-1] - lines[:-2] - lines[2:]
+    out[::2] *= -1
+    runs = np.minimum.reduce([out[k : len(out) - 3 + k] for k in range(4)])
+    under = np.maximum.reduce([out[k : len(out) - 3 + k] for k in range(4)])
+    return int(((runs > 60) | (under < -60)).sum())
+
+
+def scanned(path: Path, spans: tuple[Span, ...] = ()) -> tuple[list[ClipScan], list[Sample]]:
+    recipe = parse_recipe(
+        {
+            "name": "x",
+            "splitting": {"detector": "none", "min_seconds": 3, "window_seconds": 6},
+            "filters": {"width": {}},
+            "tiers": {"all": {"width": ">= 1"}},
+        },
+        source="a test",
+    )
+    samples: list[Sample] = []
+    found = scan_video(str(path), recipe, lambda span, sample: samples.append(sample), spans=spans)
+    return found.clips, samples
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_in_a_film_of_fields_what_is_small_is_made_whole_too(tmp_path: Path, listed: bool) -> None:
+    """The first look at a frame misses what is small; the film tells, though what tells it comes late."""
+    path = film(tmp_path / "film.avi", mostly_still(6.0), "huffyuv", "yuv422p")
+    clips, samples = scanned(path, (Span(0.0, 6.0),) if listed else ())
+    assert [clip.fields_since for clip in clips] == [0.0]
+    for picture in (*samples[0].keyframes, *samples[0].partners):
+        assert combed_lines(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) < 20
+    settings = EncodeSettings(fps=None, frames=None, crf=4, preset="ultrafast")
+    combed = []
+    for since in (clips[0].fields_since, np.inf):
+        cut_clip(str(path), 0.0, 6.0, tmp_path / "clip.mp4", settings, fields_since=since)
+        with av.open(str(tmp_path / "clip.mp4")) as container:
+            greys = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+        combed.append(sum(combed_lines(grey) >= 20 for grey in greys))
+    assert combed[0] == 0
+    assert combed[1] > 100  # Judged one by one, most frames stay combs.
+
+
+def test_a_film_that_turns_to_fields_is_whole_from_there_on(tmp_path: Path) -> None:
+    """Its first clips are given out by then, and stay as they are."""
+    whole = [small_mover(2 * number, at(0)) for number in range(8 * 25)]
+    path = film(tmp_path / "film.avi", whole + mostly_still(10.0, (0.0, 3.0)), "huffyuv", "yuv422p")
+    clips, samples = scanned(path)
+    assert [clip.span.start for clip in clips] == [0.0, 6.0, 12.0]
+    assert np.isinf(clips[0].fields_since)
+    assert 8.0 <= clips[1].fields_since == clips[2].fields_since < 11.0
+    for picture in (*samples[2].keyframes, *samples[2].partners):
+        assert combed_lines(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)) < 20
+
+
+def blinds(moment: int, pitch: float = 4.0, slant: float = 0.02) -> Picture:
+    """Slats, some of them at a slant, that stand: in places each line differs from the next."""
+    lines, columns = np.mgrid[: SIZE[1], : SIZE[0]]
+    wave = 128 + 100 * np.sin(2 * np.pi * (lines * (2 / pitch) + columns * slant))
+    picture = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+    picture[..., 0] = np.clip(wave, 16, 235)
+    cv2.circle(picture, (100 + 5 * moment, 240), 60, (200, 128, 128), -1)
+    return picture
+
+
+def test_stripes_that_stand_are_no_fields() -> None:
+    fields = Fields()
+    for moment in range(60):
+        fields.whole(moment / 2, frame_of(blinds(moment), "yuv420p"))
+    assert np.isinf(fields.since)
+
+
+def test_film_with_its_pulldown_holds_fields() -> None:
+    """Two frames of five are combs, and the others stay themselves."""
+    told = [woven(at(n % 25), at(n % 25 + (n % 5 in (2, 3)))) for n in range(40)]
+    fields = Fields()
+    for number, picture in enumerate(told):
+        fields.whole(number / 2.7, frame_of(picture, "yuv420p"))
+    assert fields.since < 40 / 2.7
+    made = fields.whole(99.0, frame_of(at(3), "yuv420p")).to_ndarray().astype(float)
+    assert np.abs(made - frame_of(at(3), "yuv420p").to_ndarray()).mean() < 0.05
+
+
+def test_one_frame_makes_no_film_of_fields() -> None:
+    fields = Fields()
+    for number in range(200):
+        picture = woven(at(0), at(1)) if number % 50 == 20 else at(number % 25)
+        fields.whole(number / 2.7, frame_of(picture, "yuv420p"))
+    assert np.isinf(fields.since)

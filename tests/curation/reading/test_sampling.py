@@ -149,7 +149,7 @@ grid_steps = st.sampled_from([0.1, 0.25, 0.5, 1.0])
 
 def fill(step: float, times: list[float], wanted: list[float] = []) -> FrameBuffer[float, float]:  # noqa: B006
     """A buffer of a whole video in which each frame is its own time."""
-    buffer = FrameBuffer[float, float](step, lambda frame: frame)
+    buffer = FrameBuffer[float, float](step, lambda time, frame: frame)
     buffer.want(wanted)
     for time in times:
         buffer.push(time, time)
@@ -189,7 +189,7 @@ def test_only_frames_of_the_span_are_given(
 @given(videos, grid_steps, st.data())
 def test_wishes_in_the_middle_of_a_video(times: list[float], step: float, data: st.DataObject) -> None:
     """Moments to come are served exactly; a wish for one that is past is served by what was kept."""
-    buffer = FrameBuffer[float, float](step, lambda frame: frame)
+    buffer = FrameBuffer[float, float](step, lambda time, frame: frame)
     future: list[float] = []
     for time in times:
         buffer.push(time, time)
@@ -209,7 +209,7 @@ def test_wishes_in_the_middle_of_a_video(times: list[float], step: float, data: 
 @given(videos, grid_steps, st.lists(st.floats(0, 200), max_size=20))
 def test_it_holds_one_frame_per_moment_at_most(times: list[float], step: float, wanted: list[float]) -> None:
     shrunk: list[float] = []
-    buffer = FrameBuffer[float, float](step, lambda frame: shrunk.append(frame) or frame)  # type: ignore[func-returns-value]
+    buffer = FrameBuffer[float, float](step, lambda time, frame: shrunk.append(frame) or frame)  # type: ignore[func-returns-value]
     buffer.want(wanted)
     for time in times:
         buffer.push(time, time)
@@ -220,7 +220,7 @@ def test_it_holds_one_frame_per_moment_at_most(times: list[float], step: float, 
 
 @pytest.mark.parametrize("fps", [3, 25, 120, 1000])
 def test_its_length_is_that_of_the_span_and_not_of_the_video(fps: int) -> None:
-    buffer = FrameBuffer[int, int](0.5, lambda frame: frame)
+    buffer = FrameBuffer[int, int](0.5, lambda time, frame: frame)
     longest = 0
     for i in range(60 * fps):
         now = i / fps
@@ -234,7 +234,7 @@ def test_its_length_is_that_of_the_span_and_not_of_the_video(fps: int) -> None:
 @pytest.mark.parametrize("fps", [8, 12.5, 25, 60])
 def test_a_partner_is_as_far_from_its_frame_as_the_frames_allow(fps: float) -> None:
     """Not from the moment at which the frame was wanted: that is up to half a frame off itself."""
-    buffer = FrameBuffer[int, int](100.0, lambda frame: frame)
+    buffer = FrameBuffer[int, int](100.0, lambda time, frame: frame)
     wanted = [1.03 + i for i in range(8)]
     buffer.want(wanted, gap=0.5)
     for i in range(round(10 * fps)):
@@ -249,7 +249,7 @@ def test_a_partner_is_as_far_from_its_frame_as_the_frames_allow(fps: float) -> N
 
 
 def test_moments_half_a_second_apart_leave_no_room_for_a_grid() -> None:
-    buffer = FrameBuffer[int, int](LOOSE * 0.5, lambda frame: frame)
+    buffer = FrameBuffer[int, int](LOOSE * 0.5, lambda time, frame: frame)
     buffer.want([0.5 + i for i in range(60)], gap=0.5)
     for i in range(60 * 30):
         buffer.push(i / 30, i)
@@ -275,7 +275,7 @@ def test_what_is_dropped_is_gone_and_the_rest_stays(times: list[float], step: fl
 
 
 def test_no_frames_at_all() -> None:
-    buffer = FrameBuffer[float, float](0.5, lambda frame: frame)
+    buffer = FrameBuffer[float, float](0.5, lambda time, frame: frame)
     buffer.want([1.0, math.inf, math.nan])
     buffer.finish()
     assert buffer.near(1.0, Span(0, math.inf)) is None
