@@ -63,7 +63,11 @@ class Timeline:
             # The demuxer took this presentation time from beyond a leap of the clock.
             packet.pts = None
         if packet.dts is not None:
-            self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
+            if packet.is_discard:
+                # An edit list goes back to the keyframe that its next part needs. What is shown goes on.
+                self._last = None
+            else:
+                self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
             if self.by_decoding:
                 self._decoding.append(packet.dts)
