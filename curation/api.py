@@ -270,7 +270,7 @@ def curate(
         from longtake.curation.cli.app import PrintableConsole
         from longtake.curation.cli.progress import Progress
 
-        with Progress(PrintableConsole(highlight=False)) as bars:
+        with Progress(PrintableConsole()) as bars:
             result = run(target, chosen, inputs, options, bars, rules=rules, access=reads, strict=strict)
     else:
         watcher = progress or _Quiet()

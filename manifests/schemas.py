@@ -123,6 +123,9 @@ VIDEOS = pa.schema(
         pa.field("clock_restarts", pa.int64()),  # Times that the clock started anew, as where recordings were joined.
         pa.field("decoded_seconds", pa.float64()),  # Seconds of video that were decoded.
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the ends of shots that gave clips and were longer.
+        pa.field(
+            "streams_left_out", pa.int32()
+        ),  # Further video streams of the file: another angle, or a recording that was joined.
         # The hash of all packets of the video stream in their order. Null: the scan did not read all of them.
         pa.field("stream_sha256", pa.string()),
         pa.field("pieces", pa.int32()),  # Pieces in which a film was read for shots: more than one of a long film.

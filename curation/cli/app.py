@@ -28,6 +28,10 @@ class PrintableConsole(Console):
     """A console that shows text of strangers and obeys none of it: the text of every segment is made printable, while
     colours and movements of the cursor, which rich alone makes, stay."""
 
+    def __init__(self, **how: Any) -> None:
+        # Names are shown as they are: no colours for parts of them, and what stands between two colons is no picture.
+        super().__init__(highlight=False, emoji=False, **how)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
             if segment.control is None and not segment.text.isprintable():
@@ -89,8 +93,8 @@ def _options(
     """The options of `longtake` itself."""
 
 
-console = PrintableConsole(highlight=False)
-errors = PrintableConsole(stderr=True, highlight=False)
+console = PrintableConsole()
+errors = PrintableConsole(stderr=True)
 
 
 def _fail(message: str, code: int) -> NoReturn:

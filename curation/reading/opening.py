@@ -174,10 +174,15 @@ def _is_away(uri: str, path: Path | None) -> bool:
     return is_away_remotely(filesystem, str(inside))
 
 
+def films(container: av.container.InputContainer) -> list[av.video.stream.VideoStream]:
+    """The video streams in a container that are no cover pictures."""
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
 def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
     """The video in a container: the best stream that is not a cover picture. Raises VideoError (no_video, unsupported)."""
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in container.streams.video if not s.disposition & cover]
+    streams = films(container)
     if not streams:
         raise VideoError("no_video", "there is no video stream in it (audio only, or a cover picture)")
     best = container.streams.best("video")

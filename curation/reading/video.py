@@ -17,7 +17,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.dolby_vision import without_base
 from longtake.curation.reading.faults import words
-from longtake.curation.reading.opening import OpenVideo, displayed_size
+from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import Rate, Timeline
@@ -49,6 +49,7 @@ class VideoInfo:
     has none. size: bytes of the file. mirrored: left to right, before it is turned. transfer, primaries: of its colours, by
     ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or HLG), and its pictures are mapped to SDR.
     bit_rate: of the video stream, bits a second, or of the whole file where the container does not tell; nan if unknown.
+    streams_left_out: further video streams of the file, which are not read.
     """
 
     width: int
@@ -70,6 +71,7 @@ class VideoInfo:
     primaries: str = ""
     tone_mapped: bool = False
     bit_rate: float = math.nan
+    streams_left_out: int = 0
 
     @property
     def bits_per_pixel(self) -> float:
@@ -181,6 +183,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         primaries=primaries_name(context.color_primaries),
         tone_mapped=hdr(context.color_trc),
         bit_rate=_bit_rate(video, duration),
+        streams_left_out=len(films(container)) - 1,
     )
 
 

@@ -536,6 +536,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "clock_restarts": count.restarts,
         "decoded_seconds": scanned.decoded_seconds,
         "seconds_left_out": scanned.left_out,
+        "streams_left_out": info.streams_left_out,
         "stream_sha256": scanned.stream_sha256,
     }
 

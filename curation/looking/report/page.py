@@ -29,8 +29,9 @@ from longtake.curation.looking.stats import (
     encoded_clips,
     hours,
     length_notes,
-    seconds_left_out,
     stage_runs,
+    stream_notes,
+    what_is_left_out,
 )
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -192,7 +193,8 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
         more = [hours(columns.kept_seconds(tier)), f"{_share(counts['kept'], len(columns))} of all", others]
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": "; ".join(filter(None, more))})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
-    notes += length_notes(columns.recipe, seconds_left_out(workspace), encoded_clips(workspace, columns.recipe))
+    seconds, streams = what_is_left_out(workspace)
+    notes += length_notes(columns.recipe, seconds, encoded_clips(workspace, columns.recipe)) + stream_notes(streams)
     notes += [
         f"not comparable: {name} of {int(other.sum()):,} clips, whose keyframes are not as far apart as those of the windows"
         for name in columns.recipe.filters

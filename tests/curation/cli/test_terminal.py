@@ -76,6 +76,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def test_what_stands_between_colons_stays_as_it_is() -> None:
+    """Rich makes pictures of such words."""
+    out = io.StringIO()
+    console = PrintableConsole(file=out, width=80)
+    console.print(outside("cam:100:.mp4 :v: [b]"))
+    table = Table("name")
+    table.add_row(outside("a:cat:b"))
+    console.print(table)
+    assert "cam:100:.mp4 :v: [b]" in out.getvalue()
+    assert "a:cat:b" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -58,6 +58,20 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     assert summary["unchecked"] == {}
 
 
+def test_video_streams_that_were_not_read_are_told_of(tmp_path: Path) -> None:
+    workspace = fill(tmp_path / "workspace")
+    assert statistics(workspace, recipe()).summary["streams"] == []
+    rows = workspace.videos.read()
+    column = pa.array([2, *[0] * (rows.num_rows - 1)], pa.int32())
+    at = rows.schema.get_field_index("streams_left_out")
+    workspace.videos.append(rows.set_column(at, "streams_left_out", column))
+    (note,) = statistics(workspace, recipe()).summary["streams"]
+    assert note.startswith("Not read: 2 further video streams of the files")
+    console = Console(record=True, width=400, emoji=False)
+    show_statistics(console, statistics(workspace, recipe()))
+    assert note in console.export_text()
+
+
 def test_each_clip_has_the_verdict_worked_out_by_hand(workspace: Workspace) -> None:
     from longtake.curation.clip_table import clip_scores
 

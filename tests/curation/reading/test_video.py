@@ -366,6 +366,12 @@ def test_the_right_stream_with_the_right_pictures(corpus: Corpus, name: str) -> 
         assert 10 * np.log10(255**2 / error) > 26, decoded.time
 
 
+def test_further_streams_are_counted(corpus: Corpus) -> None:
+    for name, count in (("two_films", 1), ("film_with_cover", 0), ("quicktime", 0)):
+        with open_video(str(corpus[name])) as video:
+            assert probe(video).streams_left_out == count
+
+
 def test_all_frames_if_asked(corpus: Corpus) -> None:
     _, frames, count = read(corpus["quicktime"], all_frames=True)
     assert [decoded.time for decoded in frames] == pytest.approx([i / 24 for i in range(72)], abs=1e-3)

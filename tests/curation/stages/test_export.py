@@ -177,6 +177,7 @@ def test_nothing_else_is_ever_sped_up(corpus: Corpus, tmp_path: Path) -> None:
     output = CliRunner().invoke(app, ["stats", str(tmp_path / "workspace")]).output.replace("\n", " ")
     assert "Left out at the ends of shots that are longer than their clips: 2.0 s (splitting.longer: windows" in output
     assert "Longer than 450 frames, so that their end is left out: 1 of 4 clips, 0.9 s together" in output
+    assert "further video stream" not in output
 
 
 def test_the_frames_are_those_of_the_source_at_their_times(workspace: Path, table: pd.DataFrame) -> None:
