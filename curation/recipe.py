@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 SAMPLE_VERSION = 3
 # Names how the one reader makes pictures: SDR of BT.709, with the light of HDR rolled off above a knee
 # (`curation/reading/colour.py`). Another curve has another name.
-READING = "bt709-white203-knee0.8-transfers-fields3"
+READING = "bt709-white203-knee0.8-transfers-fields3-aperture"
 
 # How borders are found and cut away (`curation/reading/cropping.py`), in the protocols of what is measured on the rest.
 CROPPING = "crop.2"

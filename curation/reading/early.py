@@ -16,6 +16,7 @@ import numpy as np
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError
+from longtake.curation.reading.aperture import within
 from longtake.curation.reading.judge import ClipScan, Judge, Measured
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames
@@ -49,7 +50,8 @@ class EarlyLook:
         count, last = 0, 0.0
         try:
             with open_video(self._source) as video:
-                for time, frame in _keyframes(video):
+                coded = video.stream.codec_context
+                for time, frame in within(_keyframes(video), info.aperture, coded.width, coded.height):
                     count += 1
                     picture = _painted(analysis, frame)
                     seen.push(time, picture)

@@ -32,7 +32,7 @@ from longtake.manifests.members import MemberError, file_of
 # These containers hold their own frames. A playlist or a concat script would make the decoder open the files that it names.
 CONTAINER_OPTIONS: dict[str, str] = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,vvc,av1,obu,"
-    "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,image2,png_pipe,jpeg_pipe"
+    "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,apng,image2,png_pipe,jpeg_pipe"
 }
 _UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
 # Decoders that name BT.601 for every film, since the format has no other matrix; encoders put any film into it as it is.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import Type
 
-_MAX_BOXES = 10_000  # Boxes. A damaged file with more of them must not keep the scan busy.
+from longtake.curation.reading.mp4 import boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +88,6 @@ def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
     except (struct.error, ValueError, IndexError):
         # A box ends before its header says so.
         return {}
-
-
-def boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, stop) of the contents of each box in [start, stop)."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > stop:
-            return
-        file.seek(start)
-        size, name = struct.unpack(">I4s", file.read(8))
-        header = 8
-        if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
-            header = 16
-        elif size == 0:
-            size = stop - start
-        if size < header:
-            return
-        yield name, start + header, min(start + size, stop)
-        start += size
 
 
 def _header(file: BinaryIO, start: int, stop: int) -> tuple[int, Orientation]:

@@ -219,8 +219,9 @@ def whole_film(info: VideoInfo) -> Span:
 def checked(video: OpenVideo, recipe: Recipe) -> VideoInfo:
     """What the container says of a film that can be scanned. Raises VideoError (too_large, truncated, too_short, unsupported)."""
     info = probe(video)
-    if info.coded_width * info.coded_height > recipe.scan.max_pixels:
-        size = f"{info.coded_width}×{info.coded_height}"
+    coded = video.stream.codec_context
+    if coded.width * coded.height > recipe.scan.max_pixels:
+        size = f"{coded.width}×{coded.height}"
         raise VideoError("too_large", f"{size} pixels to a frame; scan.max_pixels is {recipe.scan.max_pixels}")
     if missing_tail(video):
         raise VideoError("truncated", f"the file ends at byte {video.size}, before the frames its index names")

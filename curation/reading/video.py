@@ -14,11 +14,13 @@ import av.error
 import av.video.stream
 
 from longtake.curation.errors import VideoError
+from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, within
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
-from longtake.curation.reading.dolby_vision import without_base
+from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
+from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
-from longtake.curation.reading.orientation import UPRIGHT, orientation_of, track_orientations
+from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import Rate, Timeline
 
@@ -43,13 +45,13 @@ _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 class VideoInfo:
     """What a container says of its video, nothing decoded.
 
-    width, height: displayed size, rotation and sample aspect ratio applied. coded_width, coded_height: of a decoded
-    frame. rotation: clockwise, degrees. fps: average frames per second (nan if unknown). duration: seconds (nan if
-    unknown). origin: the stream's first timestamp in the container, in seconds. frames: by the container's index, 0 if it
-    has none. size: bytes of the file. mirrored: left to right, before it is turned. transfer, primaries: of its colours, by
-    ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or HLG), and its pictures are mapped to SDR.
-    bit_rate: of the video stream, bits a second, or of the whole file where the container does not tell; nan if unknown.
-    streams_left_out: further video streams of the file, which are not read.
+    width, height: displayed size, rotation and sample aspect ratio applied. coded_width, coded_height: of a decoded frame, or of
+    the part of it that is to be shown (aperture; None: all of it). rotation: clockwise, degrees. fps: average frames per second
+    (nan if unknown). duration: seconds (nan if unknown). origin: the stream's first timestamp in the container, in seconds.
+    frames: by the container's index, 0 if it has none. size: bytes of the file. mirrored: left to right, before it is turned.
+    transfer, primaries: of its colours, by ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or
+    HLG), and its pictures are mapped to SDR. bit_rate: of the video stream, bits a second, or of the whole file where the
+    container does not tell; nan if unknown. streams_left_out: further video streams of the file, which are not read.
     """
 
     width: int
@@ -72,6 +74,7 @@ class VideoInfo:
     tone_mapped: bool = False
     bit_rate: float = math.nan
     streams_left_out: int = 0
+    aperture: Aperture | None = None
 
     @property
     def bits_per_pixel(self) -> float:
@@ -137,19 +140,13 @@ def probe(video: OpenVideo) -> VideoInfo:
     context = stream.codec_context
     if not context.width or not context.height:
         raise VideoError("unsupported", "the video stream has no size: damaged, encrypted or not a real video stream")
-    orientation = UPRIGHT
-    if "mp4" in container.format.name:
-        position = video.file.tell()
-        orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
-        bare = stream.id in without_base(video.file)
-        video.file.seek(position)
-        if bare:
-            raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
+    orientation, box = _told_by_container(video)
+    shown = (box.width, box.height) if box else (context.width, context.height)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
     if not stream.duration and "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
         duration = max(duration - max(video.clock.origin, 0.0), 0.0)
-    width, height = displayed_size(context.width, context.height, orientation.rotation, stream.sample_aspect_ratio)
+    width, height = displayed_size(*shown, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate
     if rate is not None and rate >= _TICKS:
         rate = stream.guessed_rate
@@ -166,8 +163,9 @@ def probe(video: OpenVideo) -> VideoInfo:
     return VideoInfo(
         width=width,
         height=height,
-        coded_width=context.width,
-        coded_height=context.height,
+        coded_width=shown[0],
+        coded_height=shown[1],
+        aperture=box,
         rotation=orientation.rotation,
         fps=float(rate) if rate else math.nan,
         duration=duration or math.nan,
@@ -185,6 +183,28 @@ def probe(video: OpenVideo) -> VideoInfo:
         bit_rate=_bit_rate(video, duration),
         streams_left_out=len(films(container)) - 1,
     )
+
+
+def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
+    """How pictures are turned, and what is shown of them, as far as the container says it and PyAV does not. Raises VideoError
+    (unsupported) for film that is none."""
+    stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
+    orientation, box, bare = UPRIGHT, None, False
+    position = video.file.tell()
+    if "mp4" in name:
+        orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
+        box = of_mp4(video.file, stream.id, context.width, context.height)
+        bare = stream.id in without_base(video.file)
+    elif "matroska" in name:
+        # Its streams have no ids of their own, but the order of the tracks.
+        at = [one.index for one in video.container.streams.video].index(stream.index)
+        for track in video_tracks(video.file)[at : at + 1]:
+            box = of_matroska(track, context.width, context.height)
+            bare = is_without_base(track)
+    video.file.seek(position)
+    if bare:
+        raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
+    return orientation, box
 
 
 def _bit_rate(video: OpenVideo, seconds: float) -> float:
@@ -253,7 +273,10 @@ def decode(
     have no times.
     """
     counted = (lambda time: count) if isinstance(count, DecodeCount) else count
-    frames = _decoded(video, info, counted, all_frames, since, enough)
+    context = video.stream.codec_context
+    frames = within(
+        _decoded(video, info, counted, all_frames, since, enough), info.aperture, context.width, context.height
+    )
     return (DecodedFrame(time, frame) for time, frame in _in_stretches(frames, seams))
 
 

@@ -83,7 +83,7 @@ def one_by_one(videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row = {key: video[key] for key in of_video}
             row |= {key: clip[key] for key in clip if key not in ("scores", "caption", "sub_captions", "captions")}
             row |= {f"source_{key}": clip.get(key) for key in ("caption", "sub_captions", "captions")}
-            row |= {key: clip.get(key) for key in schemas.CROP}
+            row |= {key: clip.get(key) for key in schemas.SHOWN}
             row |= {"protocols": dump_protocols({s["name"]: s["protocol"] for s in clip["scores"]})}
             for name in names:
                 score = next((s for s in clip["scores"] if s["name"] == name), None)

@@ -262,3 +262,25 @@ def test_a_picture_of_hdr_is_painted_once(monkeypatch: pytest.MonkeyPatch) -> No
     frames.forget()
     frames.rgb(small)
     assert len(painted) == 52
+
+
+def test_an_animated_png_is_a_film(tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    with av.open(str(path), "w", format="apng") as out:
+        stream: Any = out.add_stream("apng", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), (60 * number, 90, 200), np.uint8), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with open_video(str(path)) as video:
+        info = probe(video)
+        frames = AnalysisFrames(info)
+        shown = {
+            decoded.time: frames.rgb(frames.shrink(decoded.frame)) for decoded in decode(video, info, DecodeCount())
+        }
+    assert info.fps == 10
+    assert list(shown) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    for number, picture in enumerate(shown.values()):
+        assert np.abs(picture.astype(float) - (60 * number, 90, 200)).max() < 4

@@ -1,0 +1,94 @@
+"""What Matroska and WebM files say of their video tracks (RFC 9559), where PyAV does not show it. A few kilobytes are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+_MAX_ELEMENTS = 10_000  # Elements. A damaged file with more of them must not keep the scan busy.
+_LONGEST = 4096  # Bytes. No element that is read needs more.
+_SEGMENT, _TRACKS, _CLUSTER, _TRACK = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xAE
+_TYPE, _VIDEO, _IS_VIDEO = 0x83, 0xE0, 1
+_BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
+_ADDITION, _ADDITION_KIND, _ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
+
+
+@dataclass(slots=True)
+class VideoTrack:
+    """What is read of a video track. crop: the pixels that are not to be shown, above, to the right, below and to the left.
+    additions: kind of what comes along with its frames → what describes it."""
+
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    additions: dict[int, bytes] = field(default_factory=dict)
+
+
+def video_tracks(file: BinaryIO) -> list[VideoTrack]:
+    """The video tracks of a file, in their order; none of any other file, and none where they come after the film."""
+    try:
+        end = file.seek(0, 2)
+        segment = next((inner for kind, *inner in _elements(file, 0, end) if kind == _SEGMENT), None)
+        if segment is None:
+            return []
+        for kind, start, stop in _elements(file, *segment):
+            if kind == _TRACKS:
+                tracks = (_track(file, a, b) for kind, a, b in _elements(file, start, stop) if kind == _TRACK)
+                return [track for track in tracks if track is not None]
+            if kind == _CLUSTER:
+                break
+    except (ValueError, IndexError):
+        # An element ends before its header says so.
+        pass
+    return []
+
+
+def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:
+    """A track, if it is one of video."""
+    found, is_video = VideoTrack(), False
+    for kind, a, b in _elements(file, start, stop):
+        if kind == _TYPE:
+            is_video = _number(_bytes(file, a, b)) == _IS_VIDEO
+        elif kind == _VIDEO:
+            sides = {name: _number(_bytes(file, x, y)) for name, x, y in _elements(file, a, b) if name in _SIDES}
+            found.crop = sides.get(_TOP, 0), sides.get(_RIGHT, 0), sides.get(_BOTTOM, 0), sides.get(_LEFT, 0)
+        elif kind == _ADDITION:
+            inner = {name: _bytes(file, x, y) for name, x, y in _elements(file, a, b)}
+            found.additions[_number(inner.get(_ADDITION_KIND, b""))] = inner.get(_ADDITION_DATA, b"")
+    return found if is_video else None
+
+
+_SIDES = {_BOTTOM, _TOP, _LEFT, _RIGHT}
+
+
+def _bytes(file: BinaryIO, start: int, stop: int) -> bytes:
+    file.seek(start)
+    return file.read(min(stop - start, _LONGEST))
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data[:8], "big")
+
+
+def _elements(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """(id, start, stop) of the contents of each element in [start, stop)."""
+    for _ in range(_MAX_ELEMENTS):
+        if start + 2 > stop:
+            return
+        file.seek(start)
+        head = file.read(min(12, stop - start))
+        width = _width(head[0])
+        size_width = _width(head[width])
+        header = width + size_width
+        if width > 4 or header > len(head):
+            return
+        size = _number(head[width:header]) & ((1 << 7 * size_width) - 1)
+        # A size of ones only is not known: the element goes on to the end, as that of a live film.
+        unknown = size == (1 << 7 * size_width) - 1
+        end = stop if unknown else min(start + header + size, stop)
+        yield _number(head[:width]), start + header, end
+        start = end
+
+
+def _width(first: int) -> int:
+    """The bytes of a number, by the place of the first bit that is set in the first of them."""
+    return 9 - first.bit_length()

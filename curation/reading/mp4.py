@@ -1,0 +1,63 @@
+"""The boxes of MP4 and MOV files (ISO/IEC 14496-12), where PyAV does not show what they say. A few hundred bytes are read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_MAX_BOXES = 10_000  # Boxes. A damaged file with more of them must not keep the scan busy.
+_SAMPLE_ENTRIES = 8  # Bytes before the first sample entry of `stsd`: version, flags and their number.
+_VISUAL = 78  # Bytes of a visual sample entry before the boxes in it.
+
+
+def boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, stop) of the contents of each box in [start, stop)."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > stop:
+            return
+        file.seek(start)
+        size, name = struct.unpack(">I4s", file.read(8))
+        header = 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+            header = 16
+        elif size == 0:
+            size = stop - start
+        if size < header:
+            return
+        yield name, start + header, min(start + size, stop)
+        start += size
+
+
+def in_sample_entries(file: BinaryIO) -> Iterator[tuple[int, bytes, int, int]]:
+    """(track id, type, start, stop) of the contents of each box in the sample entries of tracks, as of visual ones; none of any
+    other file. Raises struct.error, ValueError or IndexError where a box ends before its header says so."""
+    file.seek(0, 2)
+    for start, stop in _within(file, 0, file.tell(), b"moov", b"trak"):
+        track = next(_ids(file, start, stop), None)
+        if track is None:
+            continue
+        for entries, end in _within(file, start, stop, b"mdia", b"minf", b"stbl", b"stsd"):
+            for _, entry, entry_end in boxes(file, entries + _SAMPLE_ENTRIES, end):
+                for name, inner, inner_end in boxes(file, entry + _VISUAL, entry_end):
+                    yield track, name, inner, inner_end
+
+
+def _ids(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
+    for header, end in _within(file, start, stop, b"tkhd"):
+        file.seek(header)
+        body = file.read(min(end - header, 24))
+        # A header of version 1 has two times of 64 bits before the id.
+        yield struct.unpack_from(">I", body, 20 if body[0] == 1 else 12)[0]
+
+
+def _within(file: BinaryIO, start: int, stop: int, name: bytes, *names: bytes) -> Iterator[tuple[int, int]]:
+    """Start and stop of the contents of each box on a path of names."""
+    for found, inner, end in boxes(file, start, stop):
+        if found != name:
+            continue
+        if names:
+            yield from _within(file, inner, end, *names)
+        else:
+            yield inner, end
