@@ -269,6 +269,24 @@ def test_stripes_that_stand_are_no_fields() -> None:
     assert np.isinf(fields.since)
 
 
+@pytest.mark.parametrize("name", ["print", "noise"])
+def test_fine_print_that_moves_and_noise_are_no_fields(name: str) -> None:
+    """Lines alternate in them as well, but over a few at a time."""
+    wide = np.full((SIZE[1] + 200, SIZE[0] + 400), 235, np.uint8)
+    for line in range(12, len(wide), 13):
+        cv2.putText(wide, "the quick == brown fox --- jumps E F H 8 over " * 3, (5, line), 0, 0.38, 20, 1)
+    fields, rng = Fields(), np.random.default_rng(0)
+    for number in range(40):
+        grey = wide[3 * number : 3 * number + SIZE[1], 7 * number : 7 * number + SIZE[0]]
+        if name == "noise":
+            grey = np.clip(120 + rng.normal(0, 20, SIZE[::-1]), 16, 235).astype(np.uint8)
+        picture = np.full((*SIZE[::-1], 3), 128, np.uint8)
+        picture[..., 0] = grey
+        frame = frame_of(picture, "yuv420p")
+        assert fields.whole(number / 2.7, frame) is frame
+    assert np.isinf(fields.since)
+
+
 def test_film_with_its_pulldown_holds_fields() -> None:
     """Two frames of five are combs, and the others stay themselves."""
     told = [woven(at(n % 25), at(n % 25 + (n % 5 in (2, 3)))) for n in range(40)]
