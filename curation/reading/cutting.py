@@ -29,13 +29,14 @@ import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, VideoReformatter
 
 from longtake.curation.errors import VideoError, is_of_the_world
+from longtake.curation.reading.aspects import Aspects
 from longtake.curation.reading.box import Box
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
-from longtake.curation.reading.sizes import Size, changes
+from longtake.curation.reading.sizes import Size, changes, size_of
 from longtake.curation.reading.sound import Sound, read_sound
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.manifests.folder import whole_file
@@ -167,13 +168,13 @@ def _sound(
 class _Span:
     """What reading a span has shown so far. Times in seconds.
 
-    source_fps: average rate of the video. aspect: of a sample. earlier: a frame before the span was seen. ended: the
+    source_fps: average rate of the video. aspects: of its samples. earlier: a frame before the span was seen. ended: the
     video has no further frame, and none after the span was seen. first: time of the first frame. stop: when the last
     one ends, as far as is known.
     """
 
     source_fps: Fraction
-    aspect: Fraction | None
+    aspects: Aspects
     earlier: bool = False
     ended: bool = False
     first: float = math.nan
@@ -193,7 +194,7 @@ def _open_span(
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue
-            span = _Span(_source_fps(video), video.stream.sample_aspect_ratio)
+            span = _Span(_source_fps(video), video.aspects)
             frames = _frames(video, start)
             try:
                 ahead = next(frames, None)
@@ -330,12 +331,12 @@ def _encode_span(
             raise VideoError("too_short", reason)
         wanted = _Wanted(count, fps, sound_rate=sound.rate if sound and sound.audible else 0)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
-        timed = ((time, (time, frame)) for time, frame in _of_one_size(frames))
+        timed = ((time, (time, frame)) for time, frame in _of_one_size(frames, span.aspects))
         chosen = nearest_in_time(timed, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
-        painter = _Painter(shown[1], span.aspect, settings.max_height, crop, fields_since)
+        painter = _Painter(shown[1], span.aspects.at(shown[0]), settings.max_height, crop, fields_since)
         wanted.width, wanted.height = painter.size
         planes = painter.paint(*shown)
         with _Encoder(part, painter.size, fps, settings, sound) as encoder:
@@ -349,11 +350,13 @@ def _encode_span(
         return wanted
 
 
-def _of_one_size(frames: Iterable[tuple[float, av.VideoFrame]]) -> Iterator[tuple[float, av.VideoFrame]]:
+def _of_one_size(
+    frames: Iterable[tuple[float, av.VideoFrame]], aspects: Aspects
+) -> Iterator[tuple[float, av.VideoFrame]]:
     """The same frames with their times. Raises VideoError (unsupported) where their size changes."""
     first: Size | None = None
     for time, frame in frames:
-        size = frame.width, frame.height
+        size = size_of(time, frame, aspects)
         first = first or size
         if size != first:
             raise VideoError("unsupported", changes(first, size, time))
@@ -377,7 +380,7 @@ class _Painter:
     def __init__(
         self,
         first: av.VideoFrame,
-        aspect: Fraction | None,
+        aspect: Fraction,
         max_height: int | None,
         crop: Box | None = None,
         fields_since: float = math.inf,

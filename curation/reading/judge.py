@@ -55,7 +55,7 @@ class Measured:
 class ClipScan:
     """One clip as the scan leaves it. has_frames: its sample was handed to `keep`. has_strip: it was, or its strip was handed to
     `show`. certainty: that it is one take, 0 to 1; nan where nobody looked. crop: the part of its picture that is kept, None: all
-    of it; not_cropped: why borders of it were left. coded: width and height of its frames as coded, px; None where none was seen.
+    of it; not_cropped: why borders of it were left. size: of its frames; None where none was seen.
     fields_since: seconds; from then on its film is one of fields (`combs.Fields`)."""
 
     span: Span
@@ -66,12 +66,12 @@ class ClipScan:
     certainty: float = math.nan
     crop: Box | None = None
     not_cropped: str = ""
-    coded: Size | None = None
+    size: Size | None = None
     fields_since: float = math.inf
 
     def seen(self, info: VideoInfo) -> VideoInfo:
         """Its video, as large as what is kept of its picture."""
-        info = resized(info, *self.coded) if self.coded else info
+        info = resized(info, self.size.width, self.size.height, self.size.aspect) if self.size else info
         return replace(info, width=self.crop.width, height=self.crop.height) if self.crop else info
 
 

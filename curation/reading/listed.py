@@ -146,7 +146,7 @@ class ListedPass:
         self.video, self.info, self.judge = video, info, judge
         self.whole = whole  # The end of the video by its header, in seconds, if a clip of the list goes there.
         self.sampling = judge.recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look, self.fields)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects)
         self.count = DecodeCount()
         self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
         self.moments: list[_Moment] = []  # The moments are a heap, the earliest first.
@@ -156,7 +156,7 @@ class ListedPass:
         # The two newest frames at the analysis size, by their times, if a clip wanted them.
         self.shrunk: dict[float, av.VideoFrame] = {}
         self.meter = ChangeMeter()
-        self.sizes = Sizes()
+        self.sizes = Sizes(video.aspects)
         self.looked = -math.inf
         self.decoded_seconds = 0.0
         self.joined = 0  # Times that the video's clock starts anew, as far as that was looked into.
@@ -204,7 +204,8 @@ class ListedPass:
         """What only a frame can tell: how it is turned. False if the gates reject all clips now."""
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
-            self.info, self.analysis = turned, AnalysisFrames(turned, self.judge.look, self.fields)
+            self.info = turned
+            self.analysis = AnalysisFrames(turned, self.judge.look, self.fields, self.video.aspects)
         return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -316,7 +317,7 @@ class ListedPass:
     # ── clips ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _clip(self, listed: _Listed) -> None:
-        clip = ClipScan(listed.span, coded=self.sizes.at(listed.span.start), fields_since=self.fields.since)
+        clip = ClipScan(listed.span, size=self.sizes.at(listed.span.start), fields_since=self.fields.since)
         clip.error = self.sizes.within(listed.span)
         frames = [frame for _, frame in sorted(listed.frames.items())]
         first = [place for place in sorted(listed.motion) if place % 2 == 0 and place + 1 in listed.motion]

@@ -25,6 +25,7 @@ from av.video.reformatter import ColorRange
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
+from longtake.curation.reading.aspects import Aspects
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
@@ -60,7 +61,7 @@ class Clock:
 @dataclass(slots=True)
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
-    container says that the whole range of numbers is used."""
+    container says that the whole range of numbers is used. aspects: its sample aspect ratios, as far as it was read."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -69,6 +70,7 @@ class OpenVideo:
     size: int
     tags: tuple[int, int, int]
     full: bool
+    aspects: Aspects
 
     def tag(self, frame: av.VideoFrame) -> None:
         """Add what the container says of the colours of a decoded frame, where the frame itself says nothing. The full range
@@ -134,7 +136,8 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
-    return OpenVideo(container, stream, clock, file, size, tags, int(context.color_range) == ColorRange.JPEG)
+    full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
+    return OpenVideo(container, stream, clock, file, size, tags, full, aspects)
 
 
 @contextmanager

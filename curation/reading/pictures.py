@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
+from longtake.curation.reading.aspects import Aspects
 from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
 from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.native import NativeLook
@@ -68,14 +69,22 @@ def _deep(colour: Colour) -> str:
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
-    def __init__(self, info: VideoInfo, look: NativeLook | None = None, fields: Fields | None = None) -> None:
+    def __init__(
+        self,
+        info: VideoInfo,
+        look: NativeLook | None = None,
+        fields: Fields | None = None,
+        aspects: Aspects | None = None,
+    ) -> None:
         """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one. fields: what is known of
-        the film's, which the frames that are reduced with their times add to."""
+        the film's, which the frames that are reduced with their times add to. aspects: of its samples; None: always as `info`
+        says."""
         self.info = info
+        self._aspects = aspects
         self.fields = fields or Fields()
         self._look = look
-        # The size of reduced frames, not yet turned, by the size of the frames that were decoded.
-        self._reduced: dict[tuple[int, int], tuple[int, int]] = {}
+        # The size of reduced frames, not yet turned, by the size of the frames that were decoded, and their sample aspect ratio.
+        self._reduced: dict[tuple[int, int, float | None], tuple[int, int]] = {}
         self._orientation = Orientation(info.rotation, info.mirrored)
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
@@ -86,7 +95,8 @@ class AnalysisFrames:
     def shrink(self, frame: av.VideoFrame, time: float | None = None) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough. time:
         when it is shown, seconds, rising; None: whether it holds fields is judged by its own picture alone."""
-        width, height = self.reduced_size(frame.width, frame.height)
+        aspect = float(self._aspects.at(time)) if self._aspects is not None and time is not None else None
+        width, height = self.reduced_size(frame.width, frame.height, aspect)
         frame = with_chroma(uncombed(frame) if time is None else self.fields.whole(time, frame))
         colour = colour_of(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
@@ -153,14 +163,15 @@ class AnalysisFrames:
         ).to_ndarray()
         return np.ascontiguousarray(self._orientation.upright(picture), dtype=np.uint8)
 
-    def reduced_size(self, width: int, height: int) -> tuple[int, int]:
-        """The size, not yet turned, to which frames of a size as coded are reduced."""
-        if (width, height) not in self._reduced:
-            shown = resized(self.info, width, height)
+    def reduced_size(self, width: int, height: int, aspect: float | None = None) -> tuple[int, int]:
+        """The size, not yet turned, to which frames of a size as coded are reduced. aspect: of a sample; None: the film's."""
+        key = width, height, aspect
+        if key not in self._reduced:
+            shown = resized(self.info, *key)
             scale = min(1.0, ANALYSIS_SIDE / max(shown.width, shown.height))
             across, down = (max(2, round(side * scale)) for side in (shown.width, shown.height))
-            self._reduced[width, height] = (down, across) if shown.rotation % 180 else (across, down)
-        return self._reduced[width, height]
+            self._reduced[key] = (down, across) if shown.rotation % 180 else (across, down)
+        return self._reduced[key]
 
     def _colour(self, frame: av.VideoFrame) -> Colour:
         """Of a reduced frame."""

@@ -244,7 +244,7 @@ class Pass:
         self.fields = fields or Fields()
         self.video, self.info, self.judge, self.early = video, info, judge, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look, self.fields)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         if self.splitting.min_seconds >= self.splitting.window_seconds:
             step *= LOOSE
@@ -265,7 +265,7 @@ class Pass:
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
         self.looks: list[tuple[float, Image]] = []
         self.meter = ChangeMeter()
-        self.sizes = Sizes()
+        self.sizes = Sizes(video.aspects)
         self.left_out = 0.0
 
     def run(self) -> VideoScan:
@@ -308,7 +308,7 @@ class Pass:
 
     def set_info(self, info: VideoInfo) -> None:
         """What is known of the film once a frame of it was seen."""
-        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look, self.fields)
+        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look, self.fields, self.video.aspects)
 
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
@@ -479,7 +479,7 @@ class Pass:
         doubts = [detector.doubt(span.start, span.end) for detector in self.detectors]
         known = [doubt for doubt in doubts if not math.isnan(doubt)]
         certainty = 1 - max(known) if known else math.nan
-        return ClipScan(span, certainty=certainty, coded=self.sizes.at(span.start), fields_since=self.fields.since)
+        return ClipScan(span, certainty=certainty, size=self.sizes.at(span.start), fields_since=self.fields.since)
 
     def _add(self, clip: ClipScan, sample: Sample | None, seen: Sequence[_Kept] = ()) -> None:
         self.judge.add(self.info, clip, sample, self._strip(seen))

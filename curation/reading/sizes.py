@@ -1,5 +1,7 @@
 """Films whose picture changes its size: calls whose bandwidth changes, joined recordings, a telephone that is turned.
 
+So are broadcasts whose pictures of 4:3 and of 16:9 have one coded size (`aspects`).
+
 A change of size is a cut, and each clip has the size of its own pictures: a scan that brought them all to one size would show
 other pictures than an export, which cuts a clip by itself.
 """
@@ -7,14 +9,33 @@ other pictures than an export, which cuts a clip by itself.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import av
 
 from longtake.curation.errors import RowError
+from longtake.curation.reading.aspects import Aspects
+from longtake.curation.reading.opening import displayed_size
 from longtake.curation.reading.sampling import Span
 
-Size = tuple[int, int]  # Pixels, width and height.
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """width, height: of a frame as it is coded, px. aspect: of a sample."""
+
+    width: int
+    height: int
+    aspect: float
+
+    def __str__(self) -> str:
+        """With square pixels."""
+        return "{}×{}".format(*displayed_size(self.width, self.height, 0, self.aspect))
+
+
+def size_of(time: float, frame: av.VideoFrame, aspects: Aspects) -> Size:
+    """The size of a frame that is shown at `time`, seconds. aspects: of its film."""
+    return Size(frame.width, frame.height, float(aspects.at(time)))
 
 
 class Change(NamedTuple):
@@ -27,16 +48,18 @@ class Change(NamedTuple):
 
 
 class Sizes:
-    """The sizes of a film's frames as they are coded. Frames are pushed in their order."""
+    """The sizes of a film's frames, which are pushed in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, aspects: Aspects) -> None:
+        self._aspects = aspects
         self._last = 0.0
         self._starts: list[float] = []
         self._sizes: list[Size] = []
 
     def push(self, time: float, frame: av.VideoFrame) -> Change | None:
         """The next frame. What changes with it."""
-        size, before, self._last = (frame.width, frame.height), self._last, time
+        size = size_of(time, frame, self._aspects)
+        before, self._last = self._last, time
         if self._sizes and size == self._sizes[-1]:
             return None
         self._starts.append(time)
@@ -57,5 +80,6 @@ class Sizes:
 
 def changes(old: Size, new: Size, time: float) -> str:
     """What a clip is told that holds pictures of two sizes. time: seconds."""
-    sizes = " to ".join("{}×{}".format(*size) for size in (old, new))
-    return f"its picture changes its size from {sizes} px at {time:.3f} s; clips before and after that can be cut"
+    return (
+        f"its picture changes its size from {old} to {new} px at {time:.3f} s; clips before and after that can be cut"
+    )

@@ -15,6 +15,7 @@ import av.video.stream
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, within
+from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
@@ -235,12 +236,12 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
     return info if told == info else told
 
 
-def resized(info: VideoInfo, width: int, height: int) -> VideoInfo:
-    """`info` for frames of another size as coded, px, with pixels of the same shape."""
-    if (width, height) == (info.coded_width, info.coded_height):
+def resized(info: VideoInfo, width: int, height: int, aspect: float | None = None) -> VideoInfo:
+    """`info` for frames of another size as coded, px. aspect: of a sample; None: that of the film."""
+    if aspect is None and (width, height) == (info.coded_width, info.coded_height):
         return info
     stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width
-    shown = displayed_size(width, height, info.rotation, stretch)
+    shown = displayed_size(width, height, info.rotation, stretch if aspect is None else aspect)
     return replace(info, width=shown[0], height=shown[1], coded_width=width, coded_height=height)
 
 
@@ -313,6 +314,7 @@ def _decoded(
     count.rate.skip()
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
+    aspects_change = video.container.format.name in FROM_STREAM
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
     waiting: deque[_Packet] = deque()
@@ -348,7 +350,10 @@ def _decoded(
                 waiting.extend(held)
                 held.clear()
                 held_bytes = 0
-            frames = waiting.popleft().decode()
+            packet = waiting.popleft()
+            frames = packet.decode()
+            if aspects_change and packet.pts is not None:
+                video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):
             count.rate.finish()
             return

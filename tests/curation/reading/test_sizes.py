@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,28 @@ def pictures(size: Size, frames: int, start: int, chroma: tuple[int, int]) -> An
 
 
 def sized(
-    path: Path, container: str, parts: Sequence[tuple[Size, float]], chroma: tuple[int, int] = (128, 128)
+    path: Path,
+    container: str,
+    parts: Sequence[tuple[Size, float]],
+    chroma: tuple[int, int] = (128, 128),
+    aspects: Sequence[Fraction] = (),
+    codec: str = "",
 ) -> Path:
-    """A film of parts of different sizes in one stream, each with the seconds that it lasts."""
-    number = 0
+    """A film of parts of different sizes in one stream, each with the seconds that it lasts. aspects: of a sample in each part;
+    then frames are reordered, too."""
+    number, codec = 0, codec or CODECS[container]
     with av.open(str(path), "w", format=container) as out:
-        stream = out.add_stream(CODECS[container], rate=FPS)
+        stream = out.add_stream(codec, rate=FPS)
         stream.width, stream.height = parts[0][0]
         stream.pix_fmt = "yuv420p"
         out.start_encoding()
-        for size, seconds in parts:
-            coder: Any = av.CodecContext.create(CODECS[container], "w")
+        for (size, seconds), aspect in zip_longest(parts, aspects):
+            coder: Any = av.CodecContext.create(codec, "w")
             coder.width, coder.height = size
             coder.pix_fmt, coder.time_base, coder.framerate = "yuv420p", Fraction(1, FPS), Fraction(FPS)
-            coder.gop_size, coder.max_b_frames = 20, 0
+            coder.gop_size, coder.max_b_frames = 20, 2 if aspects else 0
+            if aspect is not None:
+                coder.sample_aspect_ratio = aspect
             coder.options = (
                 {"cpu-used": "8", "deadline": "realtime", "lag-in-frames": "0"} if container == "webm" else {}
             )
@@ -73,6 +82,7 @@ def sized(
                     number += 1
                 for packet in coder.encode(frame):
                     packet.stream = stream
+                    packet.dts = packet.dts - 4 if aspects else packet.dts
                     out.mux(packet)
     return path
 
@@ -140,3 +150,22 @@ def test_the_matrix_is_that_of_each_size(tmp_path: Path) -> None:
         with av.open(str(target)) as made:
             shown = next(made.decode(video=0)).to_ndarray(format="rgb24", src_colorspace="ITU709").mean(axis=(0, 1))
         assert shown == pytest.approx(keyframe, abs=2)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_pixels_that_change_their_shape(tmp_path: Path, codec: str) -> None:
+    """A broadcast of 4:3, then of 16:9, then of 4:3 again, all of them 720×576 px as coded."""
+    narrow, wide = Fraction(16, 15), Fraction(64, 45)
+    parts = [((720, 576), 3.0)] * 3
+    path = sized(tmp_path / "film", "mpegts", parts, aspects=(narrow, wide, narrow), codec=codec)
+    scan, samples = scanned(path, recipe())
+    assert scan.cuts == pytest.approx([3.0, 6.0], abs=0.11)
+    assert [clip.scores["width"].score.value for clip in scan.clips] == [768, 1024, 768]
+    for number, (clip, sample, aspect) in enumerate(zip(scan.clips, samples, (narrow, wide, narrow), strict=True)):
+        assert sample.keyframes.shape[1:3] == ((576, 768) if aspect == narrow else (540, 960))
+        assert [ratio(p) for p in sample.keyframes] == pytest.approx([float(aspect)] * len(sample.keyframes), abs=0.05)
+        target = tmp_path / f"{number}.mp4"
+        made = cut_clip(str(path), clip.span.start, clip.span.end, target, EncodeSettings(fps=None, frames=None))
+        assert (made.width, made.height) == ((768, 576) if aspect == narrow else (1024, 576))
+    with pytest.raises(VideoError, match="768×576 to 1024×576"):
+        cut_clip(str(path), 2.0, 4.0, tmp_path / "clip.mp4", EncodeSettings(fps=None, frames=None))

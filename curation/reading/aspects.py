@@ -1,0 +1,34 @@
+"""Sample aspect ratios that change within a film: broadcasts show pictures of 4:3 and of 16:9 at one coded size."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from fractions import Fraction
+
+# Containers that leave the sample aspect ratio to the stream. What others say of it is for the whole film.
+FROM_STREAM = {"mpegts", "mpeg"}
+
+
+class Aspects:
+    """How wide a pixel of a film is, of its height, by the moments from which it holds."""
+
+    def __init__(self, first: Fraction | None) -> None:
+        """first: that of the first frame; None, or not above 0, where nothing is said."""
+        self._starts = [-math.inf]
+        self._known = [self._said(first)]
+
+    def note(self, time: float, aspect: Fraction | None) -> None:
+        """What the decoder says once it has the packet that is shown at `time`, seconds. A moment may be read again."""
+        at = bisect_right(self._starts, time)
+        if self._known[at - 1] != self._said(aspect):
+            self._starts.insert(at, time)
+            self._known.insert(at, self._said(aspect))
+
+    def at(self, time: float) -> Fraction:
+        """Of a frame that is shown at `time`, seconds; 1 where nothing is said."""
+        return self._known[-1 if len(self._known) == 1 else bisect_right(self._starts, time) - 1]
+
+    @staticmethod
+    def _said(aspect: Fraction | None) -> Fraction:
+        return aspect if aspect and aspect > 0 else Fraction(1)
