@@ -23,7 +23,7 @@ import numpy.typing as npt
 from longtake.curation.reading.fades import LONGEST, Fades
 from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
-from longtake.curation.reading.stills import Grey, blinks, changes, goes_on, relit, still_changes
+from longtake.curation.reading.stills import Grey, blinks, changes, comes_back, exposed, goes_on, relit, still_changes
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
@@ -121,14 +121,21 @@ class _Stretch:
     fades_first: bool = False
     fades_last: bool = False
 
-    def is_cut(self, after: Grey, sure: float) -> bool:
-        """after: the first picture that is in no transition again. Where the scene goes on behind it, the network has to be
-        `sure` of a hard cut; where within a moment it is the same picture under another light, there is none."""
+    def is_cut(self, after: Grey, hard: float, sure: float) -> bool:
+        """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
+        exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
+        there is none. Where it is not found in place, but found again, there is no transition: more than `hard` has to be the
+        probability of a hard cut, as that of a jump within the take."""
         if not self.likely or self.ruled or not self.pictures:
             return self.likely or self.ruled
         if self.count < 2 * self.EACH and relit(self.pictures[0], after):
             return False
-        return self.surest >= sure or not goes_on([*self.pictures, after])
+        if self.surest >= sure:
+            return True
+        pictures = [*self.pictures, after]
+        if goes_on(pictures) or exposed(self.pictures[0], after):
+            return False
+        return self.surest > hard or not comes_back(pictures)
 
 
 class NetworkCuts:
@@ -253,7 +260,7 @@ class NetworkCuts:
         known = self._open
         if time <= known.before or not (known.likely or known.ruled):
             return []
-        if known.is_cut(after, self.SURE) and (known.ruled or not self._blinks(time)):
+        if known.is_cut(after, self._hard_threshold, self.SURE) and (known.ruled or not self._blinks(time)):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:

@@ -101,6 +101,32 @@ def goes_on(pictures: Sequence[Grey]) -> bool:
     )
 
 
+def comes_back(pictures: Sequence[Grey]) -> bool:
+    """Whether the scene of the first of some pictures is there again in the last, maybe moved, and neither is lost in a picture
+    between them: where something passes, colours go or the camera zooms, and no other take comes between."""
+    first, *between, last = pictures
+    return _alike(first, last) and all(max(again(first, one), again(one, last)) >= _LOST for one in between)
+
+
+def exposed(before: Grey, after: Grey) -> bool:
+    """Whether a picture is the one before it in another exposure, maybe moved, even if the highlights are lost. Its blocks are
+    found again once its levels are spread as in the other picture. before, after: uint8 [36, 64]."""
+    if abs(float(after.mean()) - float(before.mean())) <= _LIGHTER:
+        return False
+    counts = np.bincount(before.ravel(), minlength=256)
+    # Each level of the first picture gets the one in the middle of its share of the second one's sorted levels.
+    levels = np.sort(after, axis=None)[np.maximum(np.cumsum(counts) - counts // 2 - 1, 0)]
+    return _alike(levels[before], after)
+
+
+def _alike(before: Grey, after: Grey) -> bool:
+    """Whether the blocks of each of two pictures are found again in the other. Plain pictures have none."""
+    busy = [_blocks(picture.astype(np.float32)).std(axis=1) > _BUSY for picture in (before, after)]
+    if min(int(some.sum()) for some in busy) < _BLOCKS:
+        return False
+    return again(before, after) >= _AGAIN and again(after, before) >= _AGAIN
+
+
 def relit(before: Grey, after: Grey) -> bool:
     """Whether a picture is the one before it under another light: a lamp that is switched on, a flash on a part of the scene.
 

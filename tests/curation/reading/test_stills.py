@@ -10,7 +10,19 @@ import pytest
 
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
-from longtake.curation.reading.stills import Grey, again, another, changes, goes_on, kept, relit, still_changes, toned
+from longtake.curation.reading.stills import (
+    Grey,
+    again,
+    another,
+    changes,
+    comes_back,
+    exposed,
+    goes_on,
+    kept,
+    relit,
+    still_changes,
+    toned,
+)
 from longtake.filters.base import Image
 from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
@@ -155,6 +167,69 @@ def test_what_passes_is_no_transition_however_sure_the_network_is() -> None:
     pictures = passed([photo("motorcycle_left")[50:122, 100:228]] * 40, 10, 20, 40)
     detector = Suspicious({}, dict.fromkeys(range(10, 30), 0.99))
     assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
+
+
+def suspected(pictures: Pictures, cuts: dict[int, float], transition: range) -> list[Cut]:
+    """The cuts that are left of what the network suspects."""
+    detector = Suspicious(cuts, dict.fromkeys(transition, 0.99))
+    return [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish()
+
+
+def stepped(pictures: Pictures, start: int, levels: float) -> Pictures:
+    """The exposure changes within four pictures; what is too light is white."""
+    shares = [min(1.0, max(0.0, (i - start) / 4)) for i in range(len(pictures))]
+    return [np.clip(p + levels * share, 0, 255).astype(np.uint8) for p, share in zip(pictures, shares, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "motorcycle_left"])
+@pytest.mark.parametrize("levels", [115, -90])
+def test_a_step_of_exposure_in_a_take_that_moves_is_no_transition(name: str, levels: float) -> None:
+    pictures = stepped(take(name, 6, seed=5), 16, levels)
+    assert suspected(pictures, {}, range(15, 24)) == []
+    other = stepped(take("astronaut", 6, seed=2), 16, levels)
+    shares = np.clip((np.arange(72) - 15) / 9, 0, 1)
+    mixed = [
+        np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8)
+        for a, b, share in zip(pictures, other, shares, strict=True)
+    ]
+    assert suspected(mixed, {}, range(15, 24))
+
+
+def test_the_same_in_another_exposure() -> None:
+    before, after = take("coffee", 3, seed=5)[8:20:11]
+    lighter = np.clip(after + 115.0, 0, 255).astype(np.uint8)
+    assert exposed(*small([before, lighter]))
+    assert not exposed(*small([before, after]))
+    assert not exposed(*small([before, np.clip(take("astronaut", 1)[0] + 115.0, 0, 255).astype(np.uint8)]))
+    for level in (0, 120, 255):
+        assert not exposed(*small([before, np.full_like(before, level)]))
+        assert not exposed(*small([np.full_like(before, level), before]))
+
+
+def test_what_comes_back_after_a_moment_is_no_transition_but_another_take_between_is_one() -> None:
+    pictures = take("chelsea", 6, seed=4)
+    grey = [cv2.cvtColor(cv2.cvtColor(p, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR) for p in pictures]
+    gone = pictures[:30] + [np.asarray(g // 2 + 100, np.uint8) for g in grey[30:]]
+    assert suspected(gone, {}, range(30, 36)) == []
+    passing = passed(pictures, 28, 10, 60)
+    assert comes_back(small(passing[26:40:3]))
+    assert suspected(passing, {}, range(28, 39)) == []
+    other = take("astronaut", 6, seed=2)
+    shares = np.clip(np.minimum(np.arange(72) - 27, 44 - np.arange(72)) / 5, 0, 1)
+    between = [
+        np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8)
+        for a, b, share in zip(pictures, other, shares, strict=True)
+    ]
+    assert not comes_back(small(between[26:46:3]))
+    assert suspected(between, {}, range(28, 44))
+
+
+def test_a_jump_within_a_take_is_a_cut_though_the_scene_comes_back() -> None:
+    pictures = take("coffee", 8, seed=5)
+    jumped = pictures[:30] + pictures[43:]
+    assert comes_back(small([jumped[29], jumped[30]]))
+    assert not goes_on(small([jumped[29], jumped[30]]))
+    assert suspected(jumped, {30: 0.7}, range(0)) == [Cut(29 / RATE, 30 / RATE)]
 
 
 def lit(picture: Image) -> Image:
