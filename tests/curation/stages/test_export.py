@@ -20,7 +20,10 @@ from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores
+from longtake.curation.errors import RowError
 from longtake.curation.looking.report.page import write_report
+from longtake.curation.reading.cutting import EncodedClip
+from longtake.curation.stages import export as stage
 from longtake.curation.stages.datasets import counting
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
@@ -294,3 +297,22 @@ def test_a_link_in_place_of_a_dataset_is_refused_before_any_work(tmp_path: Path,
         "README.md", "aa", "aa/mine.mp4", "mine.mp4",
     ]  # fmt: skip
     assert (elsewhere / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("told", "since"), [(None, float("inf")), (0.0, 0.0), (7.5, 7.5)])
+def test_an_export_knows_from_when_on_its_film_holds_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: float | None, since: float
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def cut(*places: Any, **more: Any) -> EncodedClip:
+        asked.update(more)
+        return EncodedClip(30, 64, 48, 30.0, 1, "")
+
+    monkeypatch.setattr(stage, "cut_clip", cut)
+    row = {"uri": str(tmp_path / "film.avi"), "start": 0.0, "end": 1.0, "fields_since": told}
+    settings = {"fps": 30.0, "frames": 30, "max_height": None, "preset": "ultrafast", "crf": 18.0, "keep_audio": False}
+    with pytest.raises(RowError, match=r"clip\.mp4"):  # Nothing was written.
+        stage.encode_clip(row, str(tmp_path / "ws"), "clip.mp4", settings)
+    assert asked["fields_since"] == since
+    assert "fields_since" in stage._OF_CLIPS
