@@ -29,6 +29,7 @@ from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
 from longtake.filters.stillness import moves, still_side
+from longtake.filters.translucent import translucent
 from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
@@ -127,17 +128,18 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
     everywhere = np.ones_like(under)
+    pale = translucent(small)
     if not any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines)):
         lines = divided(small, fields, still=True)
         if lines.any() or ground.any():
-            return Seen(_enlarged(lines | ground, height, width), False)
+            return Seen(_enlarged(lines | ground | pale, height, width), False)
         if films is None:
             # A scene that stands still is full of lines. The sides of a film that moves are those at which movement begins.
             films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, energy, n)
         if films is not None:
-            return Seen(_enlarged(_filled([films], energy.shape), height, width), False)
+            return Seen(_enlarged(_filled([films], energy.shape) | pale, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
-        return Seen(_enlarged(twins, height, width) | joined(frames), False)
+        return Seen(_enlarged(twins | pale, height, width) | joined(frames), False)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
@@ -149,7 +151,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = _enlarged(marks, height, width)
     if under.mean() < LEAST_PART:

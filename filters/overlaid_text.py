@@ -119,7 +119,7 @@ def _verdict(
     moves = np.where(textured, correlation(around, index) < MOVING, moving)
     moves[index] = False
     under = float(seen.mask[window][inside].mean()) if inside.any() else 0.0
-    if (stays & moves).any() or (seen.known and under > MARKED):
+    if (stays & moves).any() or under > MARKED:
         return True
     if not stays[partner] and _found_beside(frames[index], frames[partner], (x, y, width, height)):
         return False

@@ -1,0 +1,190 @@
+"""Translucent marks: pale letters and logos through which the scene shows, also over a scene that stands still.
+
+A white mark of opacity a makes of the scene's brightness s the picture p = (1 - a) s + a · 255, so the darkness 255 - p is that
+of the scene times 1 - a: over the whole outline its logarithm jumps by the same log 1 / (1 - a), whatever lies behind. An edge of
+the scene is one of paint or light; what lies behind it changes, and its jump with it. The relation holds for the mean of all
+frames, too, in which what moves is blurred.
+
+The edges of that mean (long side 480) are sorted by their jump and by cells of 8 px. A mark is a group of neighbouring cells in
+which edges of one jump are many, those of jumps 1.4 times smaller and larger few, and whose outlines are closed: edges up and
+down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
+goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
+
+A shadow is to the scene what a black mark is, so only light ones are looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Grey = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Field = npt.NDArray[np.float32]
+
+WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
+BRIGHTEST = 246.0  # Grey levels from which on a picture is too near to white to show a jump.
+LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
+SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
+FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
+BINS = 18  # Jumps are counted in as many bins, each 1.084 times the one before.
+SAME = 0.13  # Relative difference up to which two jumps are the same; a mean of ten frames and its coding vary by 0.08.
+OTHER = 4  # Bins from a jump to those with which it is compared.
+OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
+CELL = 8  # Px: the side of the cells.
+IN_CELL = 4  # Edges of one jump in a cell of a mark.
+FEWEST = 90  # Edges of a mark: the outline of two letters 30 px high. On real film without marks 65 agree at most.
+FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
+MOST = 0.4  # Share of all edges in these cells that must have the mark's jump.
+PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
+TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
+ROUND = 0.25  # Smaller / larger eigenvalue of the structure tensor of the edges' directions.
+CANCEL = 0.4  # Length of the mean direction of a mark's edges; 0 where outlines are closed and fully seen.
+GOES_ON = 1.3  # Factor by which edges of the mark's jump outnumber others where its line goes on.
+DENSE = 0.005  # Share of the pixels there that must be such edges besides.
+BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; right, down: the
+    direction towards the darker side, float32 [n], of unit length."""
+
+    y: npt.NDArray[np.int64]
+    x: npt.NDArray[np.int64]
+    jump: Field
+    right: Field
+    down: Field
+
+
+def translucent(frames: Sequence[Grey]) -> Mask:
+    """What lies under translucent light marks: bool [h, w]. frames: grey [h, w], of a long side of 480 at most."""
+    import cv2
+
+    total = np.zeros(frames[0].shape, np.float32)
+    for frame in frames:
+        cv2.accumulate(frame, total)
+    edges = _edges(total / np.float32(len(frames)))
+    mask = np.zeros(total.shape, np.uint8)
+    for part in _marks(edges, total.shape):
+        cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, part, total.shape)), 1)
+    return mask > 0
+
+
+def _edges(mean: Field) -> Edges:
+    """The crisp edges of the mean of all frames [h, w]."""
+    import cv2
+
+    bright = np.asarray(-cv2.log(np.maximum(WHITE - mean, WHITE - BRIGHTEST)), np.float32)
+    steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
+    cv2.absdiff(bright[:, 2:], bright[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(bright[2:], bright[:-2], dst=steep[1, 1:-1])
+    is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
+    most = cv2.max(steep[0], steep[1])
+    crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
+    cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
+    crest[:3] = crest[-3:] = crest[:, :3] = crest[:, -3:] = np.inf
+    y, x = np.nonzero(most >= np.maximum(crest, SHARP * FIRST * OTHER_JUMP))
+    at = y * mean.shape[1] + x
+    aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
+    flat = mean.ravel()
+    low, high = flat[at - aside], flat[at + aside]
+    jump = np.abs(bright.ravel()[at + aside] - bright.ravel()[at - aside])
+    keep = most.ravel()[at] > SHARP * jump
+    keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
+    y, x, jump = y[keep], x[keep], jump[keep]
+    right, down = bright[y, x + 1] - bright[y, x - 1], bright[y + 1, x] - bright[y - 1, x]
+    length = np.maximum(np.hypot(right, down), np.float32(1e-9))
+    return Edges(y, x, jump, right / length, down / length)
+
+
+def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+    """The jump of each mark, and which edges are its own."""
+    import cv2
+
+    rows, columns = (side // CELL + 1 for side in shape)
+    ratio = (LAST / FIRST) ** (1 / BINS)
+    bins = np.floor(np.log(edges.jump / FIRST) / np.log(ratio)).astype(np.int64) + OTHER
+    cells = edges.y // CELL * columns + edges.x // CELL
+    depth = BINS + 2 * OTHER
+    fits = (bins >= 0) & (bins < depth)
+    counts = np.bincount(bins[fits] * (rows * columns) + cells[fits], minlength=depth * rows * columns)
+    counts = counts.reshape(depth, rows, columns)
+    every = np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
+    bands = counts.copy()  # Each bin with its two neighbours.
+    bands[1:] += counts[:-1]
+    bands[:-1] += counts[1:]
+    found: list[tuple[int, float, npt.NDArray[np.int64]]] = []
+    for k in range(OTHER, OTHER + BINS):
+        _, labels = cv2.connectedComponents((bands[k] >= IN_CELL).astype(np.uint8), connectivity=8)
+        own = np.bincount(labels.ravel(), bands[k].ravel())
+        own[0] = 0
+        for label in np.flatnonzero(own >= FEWEST):
+            near = np.flatnonzero(labels.ravel()[cells] == label)
+            jumps = edges.jump[near]
+            jump = float(np.median(jumps[np.abs(bins[near] - k) <= 1]))
+            same, less, more = (np.abs(jumps - j) < SAME * j for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP))
+            others = max(int(less.sum()), int(more.sum()))
+            agree = int(same.sum())
+            if agree >= max(FEWEST, MOST * len(near)) and others <= FEW_OTHERS * agree and _closed(edges, near[same]):
+                found.append((agree, jump, near[same]))
+    taken = np.zeros(len(edges.y), np.bool_)
+    for _, jump, part in sorted(found, key=lambda one: -one[0]):
+        if not taken[part].any():
+            taken[part] = True
+            yield jump, part
+
+
+def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
+    """Whether edges make closed outlines: they turn along rows and columns, and have all directions."""
+    x, y = edges.right[part].astype(np.float64), edges.down[part].astype(np.float64)
+    smaller, larger = np.linalg.eigvalsh([[float(x @ x), float(x @ y)], [float(x @ y), float(y @ y)]])
+    if smaller < ROUND * larger or np.hypot(x.mean(), y.mean()) > CANCEL:
+        return False
+    turns = pairs = 0
+    for along, across, way in ((edges.x[part], edges.y[part], x), (edges.y[part], edges.x[part], y)):
+        steep = np.abs(way) >= 0.7
+        order = np.lexsort((along[steep], across[steep]))
+        place, line, up = along[steep][order], across[steep][order], way[steep][order] > 0
+        beside = (np.diff(line) == 0) & (np.diff(place) > 2)
+        turns += int((beside & (up[1:] != up[:-1])).sum())
+        pairs += int(beside.sum())
+    return turns >= TURNS * pairs and pairs >= PAIRS * len(part)
+
+
+def _line(edges: Edges, mark: tuple[float, npt.NDArray[np.int64]], shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """The points (x, y) int32 [n, 2] of a mark's edges, and of those with which its line of letters goes on."""
+    jump, part = mark
+    top, bottom = (int(v) for v in np.quantile(edges.y[part], (0.02, 0.98)))
+    left, right = int(edges.x[part].min()), int(edges.x[part].max())
+    height = bottom + 1 - top
+    within = np.flatnonzero((edges.y >= top) & (edges.y <= bottom))
+    own, less, more = (
+        _beside_others(edges, within[np.abs(edges.jump[within] - j) < SAME * j], shape)
+        for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP)
+    )
+    gain = own - GOES_ON * (less + more) / 2 - DENSE * height
+    right += _best(gain[right + 1 :])
+    left -= _best(gain[:left][::-1])
+    line = within[(edges.x[within] >= left) & (edges.x[within] <= right)]
+    line = np.concatenate([part, line[np.abs(edges.jump[line] - jump) < SAME * jump]])
+    return np.stack([edges.x[line], edges.y[line]], axis=1).astype(np.int32)
+
+
+def _beside_others(edges: Edges, part: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """How many edges in each column have others of their kind beside them, as outlines do: float64 [w]."""
+    import cv2
+
+    on = np.zeros(shape, np.uint8)
+    on[edges.y[part], edges.x[part]] = 1
+    near = cv2.boxFilter(on, cv2.CV_8U, (CELL - 1, CELL - 1), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(((near >= BESIDE) & (on > 0)).sum(axis=0), np.float64)
+
+
+def _best(gain: npt.NDArray[np.float64]) -> int:
+    """How many values from the first on have the largest sum; 0 if none has one above 0."""
+    sums = np.concatenate([[0.0], np.cumsum(gain)])
+    return int(np.argmax(sums))
