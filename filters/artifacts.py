@@ -68,7 +68,7 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Seen, seen
+from longtake.filters.marks import Seen, seen, with_lines
 from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
@@ -167,7 +167,9 @@ class Artifacts(Filter[Sample]):
             # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
             found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
-            text = judged(frames, [text_boxes(keyframe) for keyframe in item.keyframes], found)
+            boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
+            found = with_lines(frames, boxes, found)
+            text = judged(frames, boxes, found)
             return self._united(item, found, text)
         except MeasureError as error:
             return error

@@ -29,7 +29,7 @@ from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
 from longtake.filters.stillness import moves, still_side
-from longtake.filters.translucent import translucent
+from longtake.filters.translucent import translucent, translucent_lines
 from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
@@ -78,6 +78,15 @@ def seen(frames: Sequence[Grey]) -> Seen:
         return found
     sure = bars(frames, still=True)
     return found if sure == widths else _within(frames, sure)
+
+
+def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], found: Seen) -> Seen:
+    """The same with lines of large translucent letters, of which a detector of text has boxes int32 [n, 4, 2] in each keyframe."""
+    small = [reduced(frame) for frame in frames]
+    scale = small[0].shape[1] / frames[0].shape[1]
+    scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
+    return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
 def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:

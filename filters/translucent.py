@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Boxes = npt.NDArray[np.int32]
 Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
@@ -45,13 +46,18 @@ ROUND = 0.25  # Smaller / larger eigenvalue of the structure tensor of the edges
 CANCEL = 0.4  # Length of the mean direction of a mark's edges; 0 where outlines are closed and fully seen.
 GOES_ON = 1.3  # Factor by which edges of the mark's jump outnumber others where its line goes on.
 DENSE = 0.005  # Share of the pixels there that must be such edges besides.
+LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
+KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
+OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
+SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
+THIN = 0.15  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
 BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
     """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; right, down: the
-    direction towards the darker side, float32 [n], of unit length."""
+    direction towards the brighter side, float32 [n], of unit length."""
 
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
@@ -64,14 +70,43 @@ def translucent(frames: Sequence[Grey]) -> Mask:
     """What lies under translucent light marks: bool [h, w]. frames: grey [h, w], of a long side of 480 at most."""
     import cv2
 
+    edges = _edges(_mean(frames))
+    mask = np.zeros(frames[0].shape, np.uint8)
+    for jump, part in _marks(edges, mask.shape):
+        cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
+
+
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask) -> Mask:
+    """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
+
+    frames: as above. boxes: those of each keyframe, int32 [n, 4, 2], in the frames' px. known: bool [h, w], where marks are known
+    already.
+    """
+    import cv2
+
+    mask = known.astype(np.uint8)
+    large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
+    edges = _edges(_mean(frames)) if large else None
+    for box in large:
+        left, top, width, height = cv2.boundingRect(box)
+        window = mask[max(0, top) : top + height, max(0, left) : left + width]
+        if edges is None or window.mean() > KNOWN:
+            continue
+        within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
+        seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
+        if seen is not None:
+            cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, *seen, mask.shape)), 1)
+    return (mask > 0) & ~known
+
+
+def _mean(frames: Sequence[Grey]) -> Field:
+    import cv2
+
     total = np.zeros(frames[0].shape, np.float32)
     for frame in frames:
         cv2.accumulate(frame, total)
-    edges = _edges(total / np.float32(len(frames)))
-    mask = np.zeros(total.shape, np.uint8)
-    for part in _marks(edges, total.shape):
-        cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, part, total.shape)), 1)
-    return mask > 0
+    return np.asarray(total / np.float32(len(frames)), np.float32)
 
 
 def _edges(mean: Field) -> Edges:
@@ -155,33 +190,61 @@ def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
     return turns >= TURNS * pairs and pairs >= PAIRS * len(part)
 
 
-def _line(edges: Edges, mark: tuple[float, npt.NDArray[np.int64]], shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+def _one_jump(
+    edges: Edges, within: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[float, npt.NDArray[np.int64]] | None:
+    """The jump that letters in a box have in common, if they have one, and the edges on their rows that have it. within: the edges
+    in the box."""
+    best: tuple[float, float] | None = None
+    if len(within) < FEWEST:
+        return None
+    for jump in np.geomspace(FIRST, LAST, BINS):
+        own, others = _outlines(edges, within, float(jump), shape, axis=1)
+        count, rest = float(own.sum()), float(others.sum())
+        sure = (count - rest) / (count + rest / 2 + 1) ** 0.5
+        if count >= FEWEST and count >= OUTNUMBER * rest and sure >= max(SURE, best[0] if best else 0.0):
+            best = sure, float(jump)
+    if best is None:
+        return None
+    _, jump = best
+    return jump, within[np.abs(edges.jump[within] - jump) < SAME * jump]
+
+
+def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     """The points (x, y) int32 [n, 2] of a mark's edges, and of those with which its line of letters goes on."""
-    jump, part = mark
-    top, bottom = (int(v) for v in np.quantile(edges.y[part], (0.02, 0.98)))
-    left, right = int(edges.x[part].min()), int(edges.x[part].max())
-    height = bottom + 1 - top
-    within = np.flatnonzero((edges.y >= top) & (edges.y <= bottom))
-    own, less, more = (
-        _beside_others(edges, within[np.abs(edges.jump[within] - j) < SAME * j], shape)
-        for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP)
-    )
-    gain = own - GOES_ON * (less + more) / 2 - DENSE * height
-    right += _best(gain[right + 1 :])
+    left, right = int(edges.x[part].min()), int(edges.x[part].max()) + 1
+    top, bottom = int(edges.y[part].min()), int(edges.y[part].max()) + 1
+    within = np.flatnonzero((edges.y >= top) & (edges.y < bottom) & (edges.x >= left) & (edges.x < right))
+    own, others = _outlines(edges, within, jump, shape, axis=1)
+    gain = (own - GOES_ON * others)[top:bottom]
+    gain -= THIN * float(gain.mean())
+    end = _best(gain)
+    top, bottom = top + end - _best(gain[:end][::-1]), top + end
+    within = np.flatnonzero((edges.y >= top) & (edges.y < bottom))
+    own, others = _outlines(edges, within, jump, shape, axis=0)
+    gain = own - GOES_ON * others - DENSE * (bottom - top)
+    right += _best(gain[right:])
     left -= _best(gain[:left][::-1])
-    line = within[(edges.x[within] >= left) & (edges.x[within] <= right)]
-    line = np.concatenate([part, line[np.abs(edges.jump[line] - jump) < SAME * jump]])
+    line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
+    line = line[np.abs(edges.jump[line] - jump) < SAME * jump]
     return np.stack([edges.x[line], edges.y[line]], axis=1).astype(np.int32)
 
 
-def _beside_others(edges: Edges, part: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """How many edges in each column have others of their kind beside them, as outlines do: float64 [w]."""
+def _outlines(
+    edges: Edges, within: npt.NDArray[np.int64], jump: float, shape: tuple[int, ...], axis: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How many edges of a jump have others of theirs beside them, as outlines do, summed along an axis, and how many of the smaller
+    and larger jump on average have so: float64 [w] or [h] each."""
     import cv2
 
-    on = np.zeros(shape, np.uint8)
-    on[edges.y[part], edges.x[part]] = 1
-    near = cv2.boxFilter(on, cv2.CV_8U, (CELL - 1, CELL - 1), normalize=False, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(((near >= BESIDE) & (on > 0)).sum(axis=0), np.float64)
+    sums = []
+    for one in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP):
+        part = within[np.abs(edges.jump[within] - one) < SAME * one]
+        on = np.zeros(shape, np.uint8)
+        on[edges.y[part], edges.x[part]] = 1
+        near = cv2.boxFilter(on, cv2.CV_8U, (CELL - 1, CELL - 1), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        sums.append(np.asarray(((near >= BESIDE) & (on > 0)).sum(axis=axis), np.float64))
+    return sums[0], (sums[1] + sums[2]) / 2
 
 
 def _best(gain: npt.NDArray[np.float64]) -> int:
