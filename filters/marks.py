@@ -148,7 +148,10 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         if films is not None:
             return Seen(_enlarged(_filled([films], energy.shape) | pale, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
-        return Seen(_enlarged(twins | pale, height, width) | joined(frames), False)
+        joint = joined(frames)
+        if pale.any() and _ends_at(joint, _enlarged(pale, height, width)):  # Letters have level edges, too.
+            joint[:] = False
+        return Seen(_enlarged(twins | pale, height, width) | joint, False)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)

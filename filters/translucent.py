@@ -50,7 +50,10 @@ LARGE = 0.1  # Share of the frame's short side: the least height of a box in whi
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
-THIN = 0.15  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
+THIN = 0.05  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
+EMPTY = 0.5  # The same share, which such a row takes away: what lies beyond a few of them has to be more than that.
+LONG = 2.0  # Length / height of a mark from which on it is a line of letters.
+FILLS = 0.85  # Share of the box around a line of letters that their convex hull takes.
 BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 
@@ -73,7 +76,7 @@ def translucent(frames: Sequence[Grey]) -> Mask:
     edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
     for jump, part in _marks(edges, mask.shape):
-        cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, jump, part, mask.shape)), 1)
+        cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
@@ -96,7 +99,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
         if seen is not None:
-            cv2.fillConvexPoly(mask, cv2.convexHull(_line(edges, *seen, mask.shape)), 1)
+            cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
 
@@ -217,7 +220,8 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom) & (edges.x >= left) & (edges.x < right))
     own, others = _outlines(edges, within, jump, shape, axis=1)
     gain = (own - GOES_ON * others)[top:bottom]
-    gain -= THIN * float(gain.mean())
+    usual = float(gain.mean())
+    gain[gain < THIN * usual] = -EMPTY * usual
     end = _best(gain)
     top, bottom = top + end - _best(gain[:end][::-1]), top + end
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom))
@@ -228,6 +232,18 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
     line = line[np.abs(edges.jump[line] - jump) < SAME * jump]
     return np.stack([edges.x[line], edges.y[line]], axis=1).astype(np.int32)
+
+
+def _around(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The box around a line of letters, or the convex hull of another mark: corners (x, y) int32 [n, 2]. points: those of its edges."""
+    import cv2
+
+    hull = cv2.convexHull(points)
+    corners = cv2.boxPoints(cv2.minAreaRect(points))
+    sides = np.hypot(*(corners[:2] - corners[1:3]).T)
+    if sides.max() >= LONG * sides.min() and cv2.contourArea(hull) >= FILLS * sides.prod():
+        return np.rint(corners).astype(np.int32)
+    return np.asarray(hull[:, 0], np.int32)
 
 
 def _outlines(
