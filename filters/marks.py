@@ -85,7 +85,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     small = [reduced(frame) for frame in frames]
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
-    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
     return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
@@ -137,8 +137,9 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
     everywhere = np.ones_like(under)
-    pale = translucent(small)
-    if not any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines)):
+    known = any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines))
+    pale = translucent(small, still=not known)
+    if not known:
         lines = divided(small, fields, still=True)
         if lines.any() or ground.any():
             return Seen(_enlarged(lines | ground | pale, height, width), False)

@@ -27,6 +27,7 @@ Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
 WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
+BLACK = 3.0  # Grey levels that are added to a brightness, so that its logarithm stays finite.
 BRIGHTEST = 246.0  # Grey levels from which on a picture is too near to white to show a jump.
 LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
@@ -38,8 +39,13 @@ OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, an
 CELL = 8  # Px: the side of the cells.
 IN_CELL = 4  # Edges of one jump in a cell of a mark.
 FEWEST = 90  # Edges of a mark: the outline of two letters 30 px high. On real film without marks 65 agree at most.
+LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
-MOST = 0.4  # Share of all edges in these cells that must have the mark's jump.
+MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
+WEAK = 0.5
+# Share of a mark's edges that may agree as paint does. Before a ground that is the same everywhere, paint looks like a mark; over
+# real film most marks have less.
+PAINT = 0.96
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
 TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
 ROUND = 0.25  # Smaller / larger eigenvalue of the structure tensor of the edges' directions.
@@ -59,31 +65,33 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; right, down: the
-    direction towards the brighter side, float32 [n], of unit length."""
+    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; ratio: the same of its
+    brightness; right, down: the direction towards the brighter side, of unit length; float32 [n]."""
 
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
+    ratio: Field
     right: Field
     down: Field
 
 
-def translucent(frames: Sequence[Grey]) -> Mask:
-    """What lies under translucent light marks: bool [h, w]. frames: grey [h, w], of a long side of 480 at most."""
+def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
+    """What lies under translucent light marks: bool [h, w]. frames: grey [h, w], of a long side of 480 at most. still: the scene is
+    not known to move, so that paint of the scene may look like a mark."""
     import cv2
 
     edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
-    for jump, part in _marks(edges, mask.shape):
+    for jump, part in _marks(edges, mask.shape, still):
         cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
-def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask) -> Mask:
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
     """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
 
-    frames: as above. boxes: those of each keyframe, int32 [n, 4, 2], in the frames' px. known: bool [h, w], where marks are known
+    frames, still: as above. boxes: those of each keyframe, int32 [n, 4, 2], in the frames' px. known: bool [h, w], where marks are known
     already.
     """
     import cv2
@@ -98,7 +106,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None:
+        if seen is not None and not (still and _is_paint(edges, np.flatnonzero(within), seen[1])):
             cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
@@ -133,13 +141,14 @@ def _edges(mean: Field) -> Edges:
     jump = np.abs(bright.ravel()[at + aside] - bright.ravel()[at - aside])
     keep = most.ravel()[at] > SHARP * jump
     keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
+    ratio = np.log((np.maximum(low, high)[keep] + BLACK) / (np.minimum(low, high)[keep] + BLACK))
     y, x, jump = y[keep], x[keep], jump[keep]
     right, down = bright[y, x + 1] - bright[y, x - 1], bright[y + 1, x] - bright[y - 1, x]
     length = np.maximum(np.hypot(right, down), np.float32(1e-9))
-    return Edges(y, x, jump, right / length, down / length)
+    return Edges(y, x, jump, ratio, right / length, down / length)
 
 
-def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
     """The jump of each mark, and which edges are its own."""
     import cv2
 
@@ -155,25 +164,62 @@ def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.ND
     bands = counts.copy()  # Each bin with its two neighbours.
     bands[1:] += counts[:-1]
     bands[:-1] += counts[1:]
-    found: list[tuple[int, float, npt.NDArray[np.int64]]] = []
+    found: list[tuple[float, npt.NDArray[np.int64]]] = []
     for k in range(OTHER, OTHER + BINS):
         _, labels = cv2.connectedComponents((bands[k] >= IN_CELL).astype(np.uint8), connectivity=8)
-        own = np.bincount(labels.ravel(), bands[k].ravel())
+        own, less, more = (np.bincount(labels.ravel(), bands[k + d].ravel()) for d in (0, -OTHER, OTHER))
         own[0] = 0
-        for label in np.flatnonzero(own >= FEWEST):
+        for label in np.flatnonzero((own >= LEAST) & (np.maximum(less, more) <= 2 * FEW_OTHERS * own)):
             near = np.flatnonzero(labels.ravel()[cells] == label)
-            jumps = edges.jump[near]
-            jump = float(np.median(jumps[np.abs(bins[near] - k) <= 1]))
-            same, less, more = (np.abs(jumps - j) < SAME * j for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP))
-            others = max(int(less.sum()), int(more.sum()))
-            agree = int(same.sum())
-            if agree >= max(FEWEST, MOST * len(near)) and others <= FEW_OTHERS * agree and _closed(edges, near[same]):
-                found.append((agree, jump, near[same]))
+            jump = float(np.median(edges.jump[near][np.abs(bins[near] - k) <= 1]))
+            part = _part(edges, near, jump)
+            if part is not None and not (still and _is_paint(edges, near, part)):
+                found.append((jump, part))
+    yield from _in_lines(edges, found)
+
+
+def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray[np.int64] | None:
+    """The edges of some cells that have a jump, if they are those of a mark."""
+    jumps = edges.jump[near]
+    same, less, more = (np.abs(jumps - j) < SAME * j for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP))
+    agree, strong, others = int(same.sum()), int((jumps >= WEAK * jump).sum()), max(int(less.sum()), int(more.sum()))
+    if agree < max(LEAST, MOST * strong) or others > FEW_OTHERS * agree:
+        return None
+    part = near[same]
+    return part if _closed(edges, part) else None
+
+
+def _in_lines(
+    edges: Edges, found: list[tuple[float, npt.NDArray[np.int64]]]
+) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+    """Marks, those of one jump on the same rows as one, where enough edges agree; where one is, others of its jump are surer."""
     taken = np.zeros(len(edges.y), np.bool_)
-    for _, jump, part in sorted(found, key=lambda one: -one[0]):
-        if not taken[part].any():
-            taken[part] = True
+    lines: list[tuple[float, int, int, list[npt.NDArray[np.int64]]]] = []
+    for jump, part in sorted(found, key=lambda one: -len(one[1])):
+        if taken[part].any():
+            continue
+        taken[part] = True
+        top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
+        for like, first, last, parts in lines:
+            both = min(bottom, last) - max(top, first)
+            if abs(jump - like) < SAME / 2 * like and both > 0.5 * max(bottom - top, last - first):
+                parts.append(part)
+                break
+        else:
+            lines.append((jump, top, bottom, [part]))
+    merged = [(jump, np.concatenate(parts)) for jump, _, _, parts in lines]
+    sure = [jump for jump, part in merged if len(part) >= FEWEST]
+    for jump, part in merged:
+        if any(abs(jump - like) < SAME / 2 * like for like in sure):
             yield jump, part
+
+
+def _is_paint(edges: Edges, near: npt.NDArray[np.int64], part: npt.NDArray[np.int64]) -> bool:
+    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness. part: those of `near` that
+    agree by their jump."""
+    ratios = edges.ratio[near]
+    tried = np.quantile(edges.ratio[part], np.linspace(0.05, 0.95, 10))
+    return max(int((np.abs(ratios - one) < SAME * one).sum()) for one in tried) > PAINT * len(part)
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
@@ -209,8 +255,9 @@ def _one_jump(
             best = sure, float(jump)
     if best is None:
         return None
-    _, jump = best
-    return jump, within[np.abs(edges.jump[within] - jump) < SAME * jump]
+    jump = best[1]
+    part = within[np.abs(edges.jump[within] - jump) < SAME * jump]
+    return jump, part
 
 
 def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
