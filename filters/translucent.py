@@ -65,13 +65,14 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; ratio: the same of its
-    brightness; right, down: the direction towards the brighter side, of unit length; float32 [n]."""
+    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; before, after: grey
+    levels on both sides; right, down: how much darkness falls to the right and down; float32 [n]."""
 
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
-    ratio: Field
+    before: Field
+    after: Field
     right: Field
     down: Field
 
@@ -124,28 +125,25 @@ def _edges(mean: Field) -> Edges:
     """The crisp edges of the mean of all frames [h, w]."""
     import cv2
 
-    bright = np.asarray(-cv2.log(np.maximum(WHITE - mean, WHITE - BRIGHTEST)), np.float32)
+    dark = np.asarray(cv2.log(np.maximum(WHITE - mean, WHITE - BRIGHTEST)), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
-    cv2.absdiff(bright[:, 2:], bright[:, :-2], dst=steep[0, :, 1:-1])
-    cv2.absdiff(bright[2:], bright[:-2], dst=steep[1, 1:-1])
-    is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
+    cv2.absdiff(dark[:, 2:], dark[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
     most = cv2.max(steep[0], steep[1])
-    crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
-    cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
-    crest[:3] = crest[-3:] = crest[:, :3] = crest[:, -3:] = np.inf
-    y, x = np.nonzero(most >= np.maximum(crest, SHARP * FIRST * OTHER_JUMP))
-    at = y * mean.shape[1] + x
-    aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
-    flat = mean.ravel()
-    low, high = flat[at - aside], flat[at + aside]
-    jump = np.abs(bright.ravel()[at + aside] - bright.ravel()[at - aside])
-    keep = most.ravel()[at] > SHARP * jump
+    most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
+    at = np.flatnonzero(most >= np.float32(SHARP * FIRST * OTHER_JUMP))
+    step = np.where(steep[0].ravel()[at] >= steep[1].ravel()[at], 1, mean.shape[1])
+    flat = most.ravel()
+    crest = (flat[at] >= flat[at - step]) & (flat[at] >= flat[at + step])
+    at, aside = at[crest], 2 * step[crest]
+    low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
+    jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
+    keep = flat[at] > SHARP * jump
     keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
-    ratio = np.log((np.maximum(low, high)[keep] + BLACK) / (np.minimum(low, high)[keep] + BLACK))
-    y, x, jump = y[keep], x[keep], jump[keep]
-    right, down = bright[y, x + 1] - bright[y, x - 1], bright[y + 1, x] - bright[y - 1, x]
-    length = np.maximum(np.hypot(right, down), np.float32(1e-9))
-    return Edges(y, x, jump, ratio, right / length, down / length)
+    at = at[keep]
+    y, x = np.divmod(at, mean.shape[1])
+    right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
+    return Edges(y, x, jump[keep], low[keep], high[keep], right, down)
 
 
 def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
@@ -160,15 +158,19 @@ def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[
     fits = (bins >= 0) & (bins < depth)
     counts = np.bincount(bins[fits] * (rows * columns) + cells[fits], minlength=depth * rows * columns)
     counts = counts.reshape(depth, rows, columns)
-    every = np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
-    bands = counts.copy()  # Each bin with its two neighbours.
+    bands = counts.astype(np.float64)  # Each bin with its two neighbours.
     bands[1:] += counts[:-1]
     bands[:-1] += counts[1:]
+    dense = bands >= IN_CELL
+    enough = (bands * dense).sum(axis=(1, 2)) >= LEAST
     found: list[tuple[float, npt.NDArray[np.int64]]] = []
-    for k in range(OTHER, OTHER + BINS):
-        _, labels = cv2.connectedComponents((bands[k] >= IN_CELL).astype(np.uint8), connectivity=8)
-        own, less, more = (np.bincount(labels.ravel(), bands[k + d].ravel()) for d in (0, -OTHER, OTHER))
+    for k in np.flatnonzero(enough[OTHER:-OTHER]) + OTHER:
+        _, labels = cv2.connectedComponents(dense[k].view(np.uint8), connectivity=8)
+        own = np.bincount(labels.ravel(), bands[k].ravel())
         own[0] = 0
+        if own.max() < LEAST:
+            continue
+        less, more = (np.bincount(labels.ravel(), bands[k + d].ravel()) for d in (-OTHER, OTHER))
         for label in np.flatnonzero((own >= LEAST) & (np.maximum(less, more) <= 2 * FEW_OTHERS * own)):
             near = np.flatnonzero(labels.ravel()[cells] == label)
             jump = float(np.median(edges.jump[near][np.abs(bins[near] - k) <= 1]))
@@ -217,14 +219,20 @@ def _in_lines(
 def _is_paint(edges: Edges, near: npt.NDArray[np.int64], part: npt.NDArray[np.int64]) -> bool:
     """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness. part: those of `near` that
     agree by their jump."""
-    ratios = edges.ratio[near]
-    tried = np.quantile(edges.ratio[part], np.linspace(0.05, 0.95, 10))
+
+    def ratio(of: npt.NDArray[np.int64]) -> Field:
+        return np.asarray(np.abs(np.log((edges.before[of] + BLACK) / (edges.after[of] + BLACK))), np.float32)
+
+    ratios = ratio(near)
+    tried = np.quantile(ratio(part), np.linspace(0.05, 0.95, 10))
     return max(int((np.abs(ratios - one) < SAME * one).sum()) for one in tried) > PAINT * len(part)
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
     """Whether edges make closed outlines: they turn along rows and columns, and have all directions."""
     x, y = edges.right[part].astype(np.float64), edges.down[part].astype(np.float64)
+    length = np.maximum(np.hypot(x, y), 1e-9)
+    x, y = x / length, y / length
     smaller, larger = np.linalg.eigvalsh([[float(x @ x), float(x @ y)], [float(x @ y), float(y @ y)]])
     if smaller < ROUND * larger or np.hypot(x.mean(), y.mean()) > CANCEL:
         return False
