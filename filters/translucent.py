@@ -107,7 +107,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None and not (still and _is_paint(edges, np.flatnonzero(within), seen[1])):
+        if seen is not None and not (still and _is_paint(edges, *seen)):
             cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
@@ -175,7 +175,7 @@ def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[
             near = np.flatnonzero(labels.ravel()[cells] == label)
             jump = float(np.median(edges.jump[near][np.abs(bins[near] - k) <= 1]))
             part = _part(edges, near, jump)
-            if part is not None and not (still and _is_paint(edges, near, part)):
+            if part is not None and not (still and _is_paint(edges, jump, part)):
                 found.append((jump, part))
     yield from _in_lines(edges, found)
 
@@ -216,16 +216,17 @@ def _in_lines(
             yield jump, part
 
 
-def _is_paint(edges: Edges, near: npt.NDArray[np.int64], part: npt.NDArray[np.int64]) -> bool:
-    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness. part: those of `near` that
-    agree by their jump."""
-
-    def ratio(of: npt.NDArray[np.int64]) -> Field:
-        return np.asarray(np.abs(np.log((edges.before[of] + BLACK) / (edges.after[of] + BLACK))), np.float32)
-
-    ratios = ratio(near)
-    tried = np.quantile(ratio(part), np.linspace(0.05, 0.95, 10))
-    return max(int((np.abs(ratios - one) < SAME * one).sum()) for one in tried) > PAINT * len(part)
+def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
+    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
+    part that agree by their jump, and as far beside it as it is high."""
+    top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
+    left, right = int(edges.x[part].min()), int(edges.x[part].max())
+    near = (edges.y >= top) & (edges.y <= bottom)
+    near &= (edges.x >= left - (bottom - top)) & (edges.x <= right + (bottom - top))
+    ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
+    tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
+    paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
+    return paint > PAINT * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
