@@ -24,8 +24,8 @@ Formula: area of the union / area of the frame, per keyframe, of
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
 picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
 the joint of a split screen, exact as no camera is (`longtake.filters.joints`), a film of a moving camera set into it, large
-translucent letters, and, with backend `rapidocr`, text, and rectangles that pop up in some keyframes (`longtake.filters.pop_ups`). The setting `not_known`
-says what becomes of such a clip, whose score may be too low:
+translucent letters, and, with backend `rapidocr`, text, and rectangles that pop up in some keyframes
+(`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
 
 - `text` (as it is by default): boxes of text count in full, even where they may belong to the scene; other still edges do not.
 - `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
@@ -50,9 +50,10 @@ nor is a pale one where much of its rim lies on a scene of its own lightness; ma
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
 plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
 drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a pale watermark that is small, black, or
-fainter than its ground's own texture, nor a joint of two pictures that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that
-has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin
+a still picture in it that stays from the first frame to the last is not seen, nor a pale watermark that is small, black, before
+an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
+a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its
+area is missed; of drawings that move with the scene, pale and grey ones, thin
 lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through,
 are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
@@ -77,8 +78,8 @@ from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
-# two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py
-# raises that of TEXT_METHOD.
+# two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
+# or drawings.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.5+marks480.6"
 TEXT_METHOD = "overlay.7"
 

@@ -10,7 +10,8 @@ edge of one direction in most frames (a flat sky never changes either, but thing
 pale outline, see outlines.py.
 
 Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
-joints.py, lines between films (dividers.py) and blurred pillars is found then, and `known` is False.
+joints.py, lines between films (dividers.py), blurred pillars and translucent letters (translucent.py) is found then, and `known`
+is False.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def seen(frames: Sequence[Grey]) -> Seen:
 
 
 def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], found: Seen) -> Seen:
-    """The same with lines of large translucent letters, of which a detector of text has boxes int32 [n, 4, 2] in each keyframe."""
+    """The same with lines of large translucent letters that a detector of text has boxes of: int32 [n, 4, 2] per keyframe."""
     small = [reduced(frame) for frame in frames]
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]

