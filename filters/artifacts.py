@@ -13,7 +13,7 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **translucent marks** (large pale letters and logos), see `longtake.filters.translucent`: closed outlines over all of which the
-  darkness of the picture falls by the same share, whatever lies behind;
+  darkness of the picture is less by the same share, however bright the ground is;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
   plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is

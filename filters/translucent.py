@@ -39,14 +39,15 @@ OTHER = 4  # Bins from a jump to those with which it is compared.
 OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
 CELL = 8  # Px: the side of the cells.
 IN_CELL = 4  # Edges of one jump in a cell of a mark.
-FEWEST = 90  # Edges of a mark: the outline of two letters 30 px high. On real film without marks 71 agree at most, and as paint.
+FEWEST = 150  # Edges of a mark: the outlines of three letters 30 px high. In made film of stripes before a cup 131 agree by chance.
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
 MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
 WEAK = 0.5
 # Share of a mark's edges that may agree as paint does: letters on toys have 1.24, marks over real film 0.4 to 0.94, and 1.03
 # before black.
-PAINT = 0.96
+PAINT = {True: 0.96, False: 1.1}  # In a scene that stands still, and in one that is known to move.
+ALWAYS = 0.9  # Share of the frames in which a mark must be.
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
 TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
 ROUND = 0.25  # Smaller / larger eigenvalue of the structure tensor of the edges' directions.
@@ -67,13 +68,15 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 @dataclass(frozen=True, slots=True)
 class Edges:
     """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; before, after: grey
-    levels on both sides; right, down: how much darkness falls to the right and down; float32 [n]."""
+    levels on both sides, and aside: how far these lie from it in the flat picture; right, down: how much darkness falls to the
+    right and down; float32 [n]."""
 
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
     before: Field
     after: Field
+    aside: npt.NDArray[np.int64]
     right: Field
     down: Field
 
@@ -89,7 +92,8 @@ def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
     edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
     for jump, part in _marks(edges, mask.shape, still):
-        cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+        if _stays(frames, edges, jump, part):
+            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
@@ -111,7 +115,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None and not (still and _is_paint(edges, *seen)):
+        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen, still):
             cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
@@ -135,52 +139,54 @@ def _edges(mean: Field) -> Edges:
     cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
     most = cv2.max(steep[0], steep[1])
     most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
-    at = np.flatnonzero(most >= np.float32(SHARP * FIRST * OTHER_JUMP))
-    step = np.where(steep[0].ravel()[at] >= steep[1].ravel()[at], 1, mean.shape[1])
-    flat = most.ravel()
-    crest = (flat[at] >= flat[at - step]) & (flat[at] >= flat[at + step])
-    at, aside = at[crest], 2 * step[crest]
+    is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
+    crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
+    cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
+    on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
+    at = np.flatnonzero(on)
+    aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
     low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
     jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
-    keep = flat[at] > SHARP * jump
+    keep = most.ravel()[at] > SHARP * jump
     keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
     at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
     right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
-    return Edges(y, x, jump[keep], low[keep], high[keep], right, down)
+    return Edges(y, x, jump[keep], low[keep], high[keep], aside[keep], right, down)
 
 
 def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
     """The jump of each mark, and which edges are its own."""
     import cv2
 
-    rows, columns = (side // CELL + 1 for side in shape)
-    ratio = (LAST / FIRST) ** (1 / BINS)
-    bins = np.floor(np.log(edges.jump / FIRST) / np.log(ratio)).astype(np.int64) + OTHER
-    cells = edges.y // CELL * columns + edges.x // CELL
+    rows, columns = shape[0] // CELL + 2, shape[1] // CELL + 1  # The last row is empty, and parts the bins.
     depth = BINS + 2 * OTHER
+    bins = np.floor(
+        np.log(edges.jump) * (BINS / np.log(LAST / FIRST)) + (OTHER - BINS * np.log(FIRST) / np.log(LAST / FIRST))
+    )
+    bins = bins.astype(np.int64)
+    cells = edges.y // CELL * columns + edges.x // CELL
     fits = (bins >= 0) & (bins < depth)
     counts = np.bincount(bins[fits] * (rows * columns) + cells[fits], minlength=depth * rows * columns)
-    counts = counts.reshape(depth, rows, columns)
-    bands = counts.astype(np.float64)  # Each bin with its two neighbours.
-    bands[1:] += counts[:-1]
-    bands[:-1] += counts[1:]
-    dense = bands >= IN_CELL
-    enough = (bands * dense).sum(axis=(1, 2)) >= LEAST
+    single = counts.astype(np.float32).reshape(depth, rows * columns)
+    bands = single.copy()  # Each bin with its two neighbours.
+    bands[1:] += single[:-1]
+    bands[:-1] += single[1:]
+    dense = (bands[OTHER:-OTHER] >= IN_CELL).reshape(BINS * rows, columns)
+    _, labels = cv2.connectedComponents(dense.view(np.uint8), connectivity=8)
+    labels = labels.reshape(BINS, rows * columns)
+    on = np.flatnonzero(labels)
+    own, less, more = (
+        np.bincount(labels.ravel()[on], bands[start : start + BINS].ravel()[on]) for start in (OTHER, 0, 2 * OTHER)
+    )
     found: list[tuple[float, npt.NDArray[np.int64]]] = []
-    for k in np.flatnonzero(enough[OTHER:-OTHER]) + OTHER:
-        _, labels = cv2.connectedComponents(dense[k].view(np.uint8), connectivity=8)
-        own = np.bincount(labels.ravel(), bands[k].ravel())
-        own[0] = 0
-        if own.max() < LEAST:
-            continue
-        less, more = (np.bincount(labels.ravel(), bands[k + d].ravel()) for d in (-OTHER, OTHER))
-        for label in np.flatnonzero((own >= LEAST) & (np.maximum(less, more) <= 2 * FEW_OTHERS * own)):
-            near = np.flatnonzero(labels.ravel()[cells] == label)
-            jump = float(np.median(edges.jump[near][np.abs(bins[near] - k) <= 1]))
-            part = _part(edges, near, jump)
-            if part is not None and not (still and _is_paint(edges, jump, part)):
-                found.append((jump, part))
+    for label in np.flatnonzero((own >= LEAST) & (np.maximum(less, more) <= 2 * FEW_OTHERS * own)):
+        k = int(on[labels.ravel()[on] == label][0]) // (rows * columns)
+        near = np.flatnonzero(labels[k][cells] == label)
+        jump = float(np.median(edges.jump[near][np.abs(bins[near] - OTHER - k) <= 1]))
+        part = _part(edges, near, jump)
+        if part is not None and not _is_paint(edges, jump, part, still):
+            found.append((jump, part))
     yield from _in_lines(edges, found)
 
 
@@ -220,7 +226,19 @@ def _in_lines(
             yield jump, part
 
 
-def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
+def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
+    """Whether a mark is in nearly all frames: an opaque title is as pale in their mean if it is in some of them."""
+    at, aside = edges.y[part] * frames[0].shape[1] + edges.x[part], edges.aside[part]
+    up = np.sign(edges.after[part] - edges.before[part])
+    jumps = []
+    for frame in frames:
+        flat = frame.ravel()
+        dark = np.log(WHITE - np.stack([flat[at - aside], flat[at + aside]]).astype(np.float32))
+        jumps.append(float(np.median(up * (dark[0] - dark[1]))))
+    return bool((np.array(jumps) > WEAK * jump).mean() >= ALWAYS)
+
+
+def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64], still: bool) -> bool:
     """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
     part that agree by their jump, and as far beside it as it is high."""
     top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
@@ -230,7 +248,7 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
     tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
     paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
-    return paint > PAINT * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
+    return paint > PAINT[still] * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
