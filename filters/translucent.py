@@ -39,7 +39,9 @@ OTHER = 4  # Bins from a jump to those with which it is compared.
 OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
 CELL = 8  # Px: the side of the cells.
 IN_CELL = 4  # Edges of one jump in a cell of a mark.
-FEWEST = 150  # Edges of a mark: the outlines of three letters 30 px high. In made film of stripes before a cup 131 agree by chance.
+FEWEST = (
+    150  # Edges of a mark: the outlines of three letters 30 px high. In made film with stripes, 131 agree by chance.
+)
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
 MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
@@ -50,7 +52,7 @@ PAINT = {True: 0.96, False: 1.1}  # In a scene that stands still, and in one tha
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
 TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
-ROUND = 0.25  # Smaller / larger eigenvalue of the structure tensor of the edges' directions.
+ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 CANCEL = 0.4  # Length of the mean direction of a mark's edges; 0 where outlines are closed and fully seen.
 GOES_ON = 1.3  # Factor by which edges of the mark's jump outnumber others where its line goes on.
 DENSE = 0.005  # Share of the pixels there that must be such edges besides.
