@@ -12,6 +12,8 @@ Formula: area of the union / area of the frame, per keyframe, of
   (`longtake.filters.discs`);
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
+- **translucent marks** (large pale letters and logos), see `longtake.filters.translucent`: closed outlines over all of which the
+  darkness of the picture is less by the same share, however bright the ground is;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
   plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is
@@ -21,9 +23,9 @@ Formula: area of the union / area of the frame, per keyframe, of
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
 picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
-the joint of a split screen, exact as no camera is (`longtake.filters.joints`), a film of a moving camera set into it, and,
-with backend `rapidocr`, text, and rectangles that pop up in some keyframes (`longtake.filters.pop_ups`). The setting `not_known`
-says what becomes of such a clip, whose score may be too low:
+the joint of a split screen, exact as no camera is (`longtake.filters.joints`), a film of a moving camera set into it, large
+translucent letters, and, with backend `rapidocr`, text, and rectangles that pop up in some keyframes
+(`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
 
 - `text` (as it is by default): boxes of text count in full, even where they may belong to the scene; other still edges do not.
 - `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
@@ -38,7 +40,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.5/max`; `rapidocr/` the same, `+overlay.6,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.5+marks480.6/max`; `rapidocr/` the same, `+overlay.7,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -48,9 +50,10 @@ nor is a pale one where much of its rim lies on a scene of its own lightness; ma
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
 plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
 drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a pale watermark, nor a joint of two pictures
-that are alike along a tenth of it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that
-has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin
+a still picture in it that stays from the first frame to the last is not seen, nor a pale watermark that is small, black, before
+an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
+a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its
+area is missed; of drawings that move with the scene, pale and grey ones, thin
 lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through,
 are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
@@ -68,17 +71,17 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Seen, seen
+from longtake.filters.marks import Seen, seen, with_lines
 from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
-# two_films.py or discs.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py
-# raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.5"
-TEXT_METHOD = "overlay.6"
+# two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
+# or drawings.py raises that of TEXT_METHOD.
+METHOD = "bars10+panels480.5+marks480.6"
+TEXT_METHOD = "overlay.7"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -167,7 +170,9 @@ class Artifacts(Filter[Sample]):
             # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
             found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
-            text = judged(frames, [text_boxes(keyframe) for keyframe in item.keyframes], found)
+            boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
+            found = with_lines(frames, boxes, found)
+            text = judged(frames, boxes, found)
             return self._united(item, found, text)
         except MeasureError as error:
             return error

@@ -10,7 +10,8 @@ edge of one direction in most frames (a flat sky never changes either, but thing
 pale outline, see outlines.py.
 
 Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
-joints.py, lines between films (dividers.py) and blurred pillars is found then, and `known` is False.
+joints.py, lines between films (dividers.py), blurred pillars and translucent letters (translucent.py) is found then, and `known`
+is False.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
 from longtake.filters.stillness import moves, still_side
+from longtake.filters.translucent import translucent, translucent_lines
 from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
@@ -79,6 +81,15 @@ def seen(frames: Sequence[Grey]) -> Seen:
     return found if sure == widths else _within(frames, sure)
 
 
+def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], found: Seen) -> Seen:
+    """The same with lines of large translucent letters that a detector of text has boxes of: int32 [n, 4, 2] per keyframe."""
+    small = [reduced(frame) for frame in frames]
+    scale = small[0].shape[1] / frames[0].shape[1]
+    scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
+    return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
+
+
 def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
     """What is under borders of these widths, and under panels and marks of the picture within."""
     top, bottom, left, right = widths
@@ -127,17 +138,22 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
     everywhere = np.ones_like(under)
-    if not any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines)):
+    known = any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines))
+    pale = translucent(small, still=not known)
+    if not known:
         lines = divided(small, fields, still=True)
         if lines.any() or ground.any():
-            return Seen(_enlarged(lines | ground, height, width), False)
+            return Seen(_enlarged(lines | ground | pale, height, width), False)
         if films is None:
             # A scene that stands still is full of lines. The sides of a film that moves are those at which movement begins.
             films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, energy, n)
         if films is not None:
-            return Seen(_enlarged(_filled([films], energy.shape), height, width), False)
+            return Seen(_enlarged(_filled([films], energy.shape) | pale, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
-        return Seen(_enlarged(twins, height, width) | joined(frames), False)
+        joint = joined(frames)
+        if pale.any() and _ends_at(joint, _enlarged(pale, height, width)):  # Letters have level edges, too.
+            joint[:] = False
+        return Seen(_enlarged(twins | pale, height, width) | joint, False)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
@@ -149,7 +165,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n)
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = _enlarged(marks, height, width)
     if under.mean() < LEAST_PART:

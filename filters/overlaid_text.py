@@ -31,6 +31,8 @@ UNMOVED = 0.6  # Correlation within a box above which its content stands still.
 NOISE = 0.01  # Mean squared soft gradient up to which a picture shows noise only.
 RING_TEXTURE = 4.0  # Mean squared gradient from which on a ring shows more than noise.
 MARKED = 0.2  # Share of a box that static marks cover if they are its letters.
+LETTERED = 0.6  # Share of the columns of a line's box in which there are marks if these show how high the line is.
+THIN = 0.2  # Share of the box's width that marks must take in its first and last row of letters.
 # Share of the frame's short side. A taller line must be shown by the frames, since the detector errs in large boxes.
 TALLEST = 0.15
 LEANS = 4.0  # Degrees by which a line may lean.
@@ -88,7 +90,26 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
             True if drift is not None and _together(drift, drifts) >= DRIFTS else verdict
             for verdict, drift in zip(of_all[index], drifts[index], strict=True)
         ]
-        out.append(Judged(*(found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))))
+        overlaid, unknown = (found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))
+        out.append(
+            Judged(np.array([_as_high_as(seen.mask, box) for box in overlaid], np.int32).reshape(-1, 4, 2), unknown)
+        )
+    return out
+
+
+def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """A level line's box, no higher than the marks in it if these are its letters: the detector's boxes of large letters are up
+    to twice as high."""
+    height, width = marks.shape
+    (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
+    inside = marks[top:bottom, left:right]
+    if right - left < bottom - top or _leans(box) or inside.any(axis=0).mean() < LETTERED:
+        return box
+    rows = np.flatnonzero(inside.mean(axis=1) >= THIN)
+    if not len(rows):
+        return box
+    out = box.copy()
+    out[:, 1] = np.clip(box[:, 1], top + rows[0], top + rows[-1])
     return out
 
 
@@ -119,7 +140,7 @@ def _verdict(
     moves = np.where(textured, correlation(around, index) < MOVING, moving)
     moves[index] = False
     under = float(seen.mask[window][inside].mean()) if inside.any() else 0.0
-    if (stays & moves).any() or (seen.known and under > MARKED):
+    if (stays & moves).any() or under > MARKED:
         return True
     if not stays[partner] and _found_beside(frames[index], frames[partner], (x, y, width, height)):
         return False

@@ -1,0 +1,352 @@
+"""Translucent marks: pale letters and logos through which the scene shows, also over a scene that stands still.
+
+A white mark of opacity a makes of the scene's brightness s the picture p = (1 - a) s + a · 255, so the darkness 255 - p is that
+of the scene times 1 - a: over the whole outline its logarithm jumps by the same log 1 / (1 - a), whatever lies behind. An edge of
+the scene is one of paint or light; what lies behind it changes, and its jump with it. The relation holds for the mean of all
+frames, too, in which what moves is blurred.
+
+The edges of that mean (long side 480) are sorted by their jump and by cells of 8 px. A mark is a group of neighbouring cells in
+which edges of one jump are many, those of jumps 1.4 times smaller and larger few, and whose outlines are closed: edges up and
+down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
+goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
+
+A shadow is to the scene what a black mark is, so only light ones are looked for; and before a ground that is the same everywhere,
+paint looks like a mark, so that in a scene that stands still it is not taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.int32]
+Grey = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Field = npt.NDArray[np.float32]
+
+WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
+BLACK = 3.0  # Grey levels that are added to a brightness, so that its logarithm stays finite.
+BRIGHTEST = 246.0  # Grey levels from which on a picture is too near to white to show a jump.
+LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
+SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
+FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
+BINS = 18  # Jumps are counted in as many bins, each 1.084 times the one before.
+SAME = 0.13  # Relative difference up to which two jumps are the same; a mean of ten frames and its coding vary by 0.08.
+OTHER = 4  # Bins from a jump to those with which it is compared.
+OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
+CELL = 8  # Px: the side of the cells.
+IN_CELL = 4  # Edges of one jump in a cell of a mark.
+FEWEST = (
+    150  # Edges of a mark: the outlines of three letters 30 px high. In made film with stripes, 131 agree by chance.
+)
+LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
+FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
+MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
+WEAK = 0.5
+# Share of a mark's edges that may agree as paint does: letters on toys have 1.24, marks over real film 0.4 to 0.94, and 1.03
+# before black.
+PAINT = {True: 0.96, False: 1.1}  # In a scene that stands still, and in one that is known to move.
+ALWAYS = 0.9  # Share of the frames in which a mark must be.
+PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
+TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
+ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
+CANCEL = 0.4  # Length of the mean direction of a mark's edges; 0 where outlines are closed and fully seen.
+GOES_ON = 1.3  # Factor by which edges of the mark's jump outnumber others where its line goes on.
+DENSE = 0.005  # Share of the pixels there that must be such edges besides.
+LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
+KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
+OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
+SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
+THIN = 0.05  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
+EMPTY = 0.5  # The same share, which such a row takes away: what lies beyond a few of them has to be more than that.
+LONG = 2.0  # Length / height of a mark from which on it is a line of letters.
+FILLS = 0.85  # Share of the box around a line of letters that their convex hull takes.
+BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; before, after: grey
+    levels on both sides, and aside: how far these lie from it in the flat picture; right, down: how much darkness falls to the
+    right and down; float32 [n]."""
+
+    y: npt.NDArray[np.int64]
+    x: npt.NDArray[np.int64]
+    jump: Field
+    before: Field
+    after: Field
+    aside: npt.NDArray[np.int64]
+    right: Field
+    down: Field
+
+
+def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
+    """What lies under translucent light marks: bool [h, w].
+
+    frames: grey [h, w], of a long side of 480 at most. still: the scene is not known to move, so that its paint may look like a
+    mark.
+    """
+    import cv2
+
+    edges = _edges(_mean(frames))
+    mask = np.zeros(frames[0].shape, np.uint8)
+    for jump, part in _marks(edges, mask.shape, still):
+        if _stays(frames, edges, jump, part):
+            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
+
+
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
+    """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
+
+    frames, still: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
+    are known already.
+    """
+    import cv2
+
+    mask = known.astype(np.uint8)
+    large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
+    edges = _edges(_mean(frames)) if large else None
+    for box in large:
+        left, top, width, height = cv2.boundingRect(box)
+        window = mask[max(0, top) : top + height, max(0, left) : left + width]
+        if edges is None or window.mean() > KNOWN:
+            continue
+        within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
+        seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
+        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen, still):
+            cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
+    return (mask > 0) & ~known
+
+
+def _mean(frames: Sequence[Grey]) -> Field:
+    import cv2
+
+    total = np.zeros(frames[0].shape, np.float32)
+    for frame in frames:
+        cv2.accumulate(frame, total)
+    return np.asarray(total / np.float32(len(frames)), np.float32)
+
+
+def _edges(mean: Field) -> Edges:
+    """The crisp edges of the mean of all frames [h, w]."""
+    import cv2
+
+    dark = np.asarray(cv2.log(np.maximum(WHITE - mean, WHITE - BRIGHTEST)), np.float32)
+    steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
+    cv2.absdiff(dark[:, 2:], dark[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
+    most = cv2.max(steep[0], steep[1])
+    most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
+    is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
+    crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
+    cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
+    on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
+    at = np.flatnonzero(on)
+    aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
+    low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
+    jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
+    keep = most.ravel()[at] > SHARP * jump
+    keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
+    at = at[keep]
+    y, x = np.divmod(at, mean.shape[1])
+    right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
+    return Edges(y, x, jump[keep], low[keep], high[keep], aside[keep], right, down)
+
+
+def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+    """The jump of each mark, and which edges are its own."""
+    import cv2
+
+    rows, columns = shape[0] // CELL + 2, shape[1] // CELL + 1  # The last row is empty, and parts the bins.
+    depth = BINS + 2 * OTHER
+    bins = np.floor(
+        np.log(edges.jump) * (BINS / np.log(LAST / FIRST)) + (OTHER - BINS * np.log(FIRST) / np.log(LAST / FIRST))
+    )
+    bins = bins.astype(np.int64)
+    cells = edges.y // CELL * columns + edges.x // CELL
+    fits = (bins >= 0) & (bins < depth)
+    counts = np.bincount(bins[fits] * (rows * columns) + cells[fits], minlength=depth * rows * columns)
+    single = counts.astype(np.float32).reshape(depth, rows * columns)
+    bands = single.copy()  # Each bin with its two neighbours.
+    bands[1:] += single[:-1]
+    bands[:-1] += single[1:]
+    dense = (bands[OTHER:-OTHER] >= IN_CELL).reshape(BINS * rows, columns)
+    _, labels = cv2.connectedComponents(dense.view(np.uint8), connectivity=8)
+    labels = labels.reshape(BINS, rows * columns)
+    on = np.flatnonzero(labels)
+    own, less, more = (
+        np.bincount(labels.ravel()[on], bands[start : start + BINS].ravel()[on]) for start in (OTHER, 0, 2 * OTHER)
+    )
+    found: list[tuple[float, npt.NDArray[np.int64]]] = []
+    for label in np.flatnonzero((own >= LEAST) & (np.maximum(less, more) <= 2 * FEW_OTHERS * own)):
+        k = int(on[labels.ravel()[on] == label][0]) // (rows * columns)
+        near = np.flatnonzero(labels[k][cells] == label)
+        jump = float(np.median(edges.jump[near][np.abs(bins[near] - OTHER - k) <= 1]))
+        part = _part(edges, near, jump)
+        if part is not None and not _is_paint(edges, jump, part, still):
+            found.append((jump, part))
+    yield from _in_lines(edges, found)
+
+
+def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray[np.int64] | None:
+    """The edges of some cells that have a jump, if they are those of a mark."""
+    jumps = edges.jump[near]
+    same, less, more = (np.abs(jumps - j) < SAME * j for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP))
+    agree, strong, others = int(same.sum()), int((jumps >= WEAK * jump).sum()), max(int(less.sum()), int(more.sum()))
+    if agree < max(LEAST, MOST * strong) or others > FEW_OTHERS * agree:
+        return None
+    part = near[same]
+    return part if _closed(edges, part) else None
+
+
+def _in_lines(
+    edges: Edges, found: list[tuple[float, npt.NDArray[np.int64]]]
+) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+    """Marks, those of one jump on the same rows as one, where enough edges agree; where one is, others of its jump are surer."""
+    taken = np.zeros(len(edges.y), np.bool_)
+    lines: list[tuple[float, int, int, list[npt.NDArray[np.int64]]]] = []
+    for jump, part in sorted(found, key=lambda one: -len(one[1])):
+        if taken[part].any():
+            continue
+        taken[part] = True
+        top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
+        for like, first, last, parts in lines:
+            both = min(bottom, last) - max(top, first)
+            if abs(jump - like) < SAME / 2 * like and both > 0.5 * max(bottom - top, last - first):
+                parts.append(part)
+                break
+        else:
+            lines.append((jump, top, bottom, [part]))
+    merged = [(jump, np.concatenate(parts)) for jump, _, _, parts in lines]
+    sure = [jump for jump, part in merged if len(part) >= FEWEST]
+    for jump, part in merged:
+        if any(abs(jump - like) < SAME / 2 * like for like in sure):
+            yield jump, part
+
+
+def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
+    """Whether a mark is in nearly all frames: an opaque title is as pale in their mean if it is in some of them."""
+    at, aside = edges.y[part] * frames[0].shape[1] + edges.x[part], edges.aside[part]
+    up = np.sign(edges.after[part] - edges.before[part])
+    jumps = []
+    for frame in frames:
+        flat = frame.ravel()
+        dark = np.log(WHITE - np.stack([flat[at - aside], flat[at + aside]]).astype(np.float32))
+        jumps.append(float(np.median(up * (dark[0] - dark[1]))))
+    return bool((np.array(jumps) > WEAK * jump).mean() >= ALWAYS)
+
+
+def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64], still: bool) -> bool:
+    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
+    part that agree by their jump, and as far beside it as it is high."""
+    top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
+    left, right = int(edges.x[part].min()), int(edges.x[part].max())
+    near = (edges.y >= top) & (edges.y <= bottom)
+    near &= (edges.x >= left - (bottom - top)) & (edges.x <= right + (bottom - top))
+    ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
+    tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
+    paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
+    return paint > PAINT[still] * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
+
+
+def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
+    """Whether edges make closed outlines: they turn along rows and columns, and have all directions."""
+    x, y = edges.right[part].astype(np.float64), edges.down[part].astype(np.float64)
+    length = np.maximum(np.hypot(x, y), 1e-9)
+    x, y = x / length, y / length
+    smaller, larger = np.linalg.eigvalsh([[float(x @ x), float(x @ y)], [float(x @ y), float(y @ y)]])
+    if smaller < ROUND * larger or np.hypot(x.mean(), y.mean()) > CANCEL:
+        return False
+    turns = pairs = 0
+    for along, across, way in ((edges.x[part], edges.y[part], x), (edges.y[part], edges.x[part], y)):
+        steep = np.abs(way) >= 0.7
+        order = np.lexsort((along[steep], across[steep]))
+        place, line, up = along[steep][order], across[steep][order], way[steep][order] > 0
+        beside = (np.diff(line) == 0) & (np.diff(place) > 2)
+        turns += int((beside & (up[1:] != up[:-1])).sum())
+        pairs += int(beside.sum())
+    return turns >= TURNS * pairs and pairs >= PAIRS * len(part)
+
+
+def _one_jump(
+    edges: Edges, within: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[float, npt.NDArray[np.int64]] | None:
+    """The jump that letters in a box have in common, if they have one, and the edges that have it. within: the edges in the
+    box."""
+    best: tuple[float, float] | None = None
+    if len(within) < FEWEST:
+        return None
+    for jump in np.geomspace(FIRST, LAST, BINS):
+        own, others = _outlines(edges, within, float(jump), shape, axis=1)
+        count, rest = float(own.sum()), float(others.sum())
+        sure = (count - rest) / (count + rest / 2 + 1) ** 0.5
+        if count >= FEWEST and count >= OUTNUMBER * rest and sure >= max(SURE, best[0] if best else 0.0):
+            best = sure, float(jump)
+    if best is None:
+        return None
+    jump = best[1]
+    part = within[np.abs(edges.jump[within] - jump) < SAME * jump]
+    return jump, part
+
+
+def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """The points (x, y) int32 [n, 2] of a mark's edges, and of those with which its line of letters goes on."""
+    left, right = int(edges.x[part].min()), int(edges.x[part].max()) + 1
+    top, bottom = int(edges.y[part].min()), int(edges.y[part].max()) + 1
+    within = np.flatnonzero((edges.y >= top) & (edges.y < bottom) & (edges.x >= left) & (edges.x < right))
+    own, others = _outlines(edges, within, jump, shape, axis=1)
+    gain = (own - GOES_ON * others)[top:bottom]
+    usual = max(0.0, float(gain.mean()))
+    gain[gain < THIN * usual] = -EMPTY * usual
+    end = _best(gain)
+    top, bottom = top + end - _best(gain[:end][::-1]), top + end
+    within = np.flatnonzero((edges.y >= top) & (edges.y < bottom))
+    own, others = _outlines(edges, within, jump, shape, axis=0)
+    gain = own - GOES_ON * others - DENSE * (bottom - top)
+    right += _best(gain[right:])
+    left -= _best(gain[:left][::-1])
+    if not end:  # It is no line; its edges are all that is known.
+        within = part
+    line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
+    line = line[np.abs(edges.jump[line] - jump) < SAME * jump]
+    return np.stack([edges.x[line], edges.y[line]], axis=1).astype(np.int32)
+
+
+def _around(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The corners (x, y) int32 [n, 2] of the box around a line of letters, or of the convex hull of another mark. points: its
+    edges."""
+    import cv2
+
+    hull = cv2.convexHull(points)
+    corners = cv2.boxPoints(cv2.minAreaRect(points))
+    sides = np.hypot(*(corners[:2] - corners[1:3]).T)
+    if sides.max() >= LONG * sides.min() and cv2.contourArea(hull) >= FILLS * sides.prod():
+        return np.rint(corners).astype(np.int32)
+    return np.asarray(hull[:, 0], np.int32)
+
+
+def _outlines(
+    edges: Edges, within: npt.NDArray[np.int64], jump: float, shape: tuple[int, ...], axis: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How many edges of a jump have others of theirs beside them, as outlines do, summed along an axis, and how many edges of the
+    smaller and the larger jump have so on average: float64 [w] or [h] each."""
+    import cv2
+
+    sums = []
+    for one in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP):
+        part = within[np.abs(edges.jump[within] - one) < SAME * one]
+        on = np.zeros(shape, np.uint8)
+        on[edges.y[part], edges.x[part]] = 1
+        near = cv2.boxFilter(on, cv2.CV_8U, (CELL - 1, CELL - 1), normalize=False, borderType=cv2.BORDER_CONSTANT)
+        sums.append(np.asarray(((near >= BESIDE) & (on > 0)).sum(axis=axis), np.float64))
+    return sums[0], (sums[1] + sums[2]) / 2
+
+
+def _best(gain: npt.NDArray[np.float64]) -> int:
+    """How many values from the first on have the largest sum; 0 if none has one above 0."""
+    sums = np.concatenate([[0.0], np.cumsum(gain)])
+    return int(np.argmax(sums))

@@ -1,0 +1,186 @@
+"""Pale letters and logos of a known area over photographs that stand still or pan, and what looks like them in a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from longtake.filters.base import Image
+from longtake.filters.grayscale import grey
+from longtake.filters.marks import Seen, reduced, seen, with_lines
+from longtake.filters.overlaid_text import judged
+from longtake.filters.translucent import translucent
+from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, world
+
+Ink = npt.NDArray[np.float32]  # The share of each px that letters cover, [h, w].
+Mask = npt.NDArray[np.bool_]
+
+
+def letters(*lines: str, scale: float = 5.0, thick: int = 20) -> tuple[Ink, Mask]:
+    """Lines of bold letters in the middle of a frame, and the boxes around them."""
+    ink = np.zeros((HEIGHT, WIDTH), np.uint8)
+    boxes = np.zeros((HEIGHT, WIDTH), np.bool_)
+    for i, line in enumerate(lines):
+        (width, height), _ = cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+        one = np.zeros_like(ink)
+        at = ((WIDTH - width) // 2, HEIGHT // 2 + height // 2 + round((i - (len(lines) - 1) / 2) * 1.7 * height))
+        cv2.putText(one, line, at, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thick, cv2.LINE_AA)
+        rows, columns = np.nonzero(one)
+        boxes[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        ink |= one
+    return ink.astype(np.float32) / 255, boxes
+
+
+def under(frames: Sequence[Image], ink: Ink, opacity: float, colour: float = 255.0) -> list[Image]:
+    """Frames under a mark, after noise and coding."""
+    share = (opacity * ink)[..., None]
+    mixed = [np.rint(frame * (1 - share) + colour * share).astype(np.uint8) for frame in frames]
+    return [as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(mixed)]
+
+
+def tripod(x: int = 1164) -> list[Image]:
+    return [soft(crop(x, 110))] * 10
+
+
+def soft(image: Image) -> Image:
+    """As sharp as film is: the photographs are enlarged, and their grain with them."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 2.5), np.uint8)
+
+
+def found(frames: Sequence[Image], still: bool = True) -> Mask:
+    return translucent([reduced(grey(frame)) for frame in frames], still=still)
+
+
+PLACES = [970, 1164]  # A cup on a table, and a spoon and a cat.
+
+
+@pytest.mark.parametrize(
+    ("x", "lines"),
+    [(970, ("SAMPLE",)), (1164, ("SAMPLE",)), (1164, ("STOCK", "VIDEO"))],
+    ids=["cup", "spoon", "two lines"],
+)
+@pytest.mark.parametrize("opacity", [0.25, 0.33])
+def test_pale_letters_over_a_scene_that_stands_still_count_by_the_boxes_around_their_lines(
+    x: int, lines: tuple[str, ...], opacity: float
+) -> None:
+    ink, boxes = letters(*lines)
+    frames = under(tripod(x), ink, opacity)
+    mask = seen([grey(frame) for frame in frames])
+    assert mask.mask.mean() == pytest.approx(boxes.mean(), abs=0.025)
+    assert (mask.mask & boxes).sum() >= 0.8 * boxes.sum()
+    assert not mask.known  # Other marks may be there that do not show.
+
+
+@pytest.mark.parametrize("opacity", [0.25, 0.33])
+def test_pale_letters_over_a_pan(opacity: float) -> None:
+    ink, boxes = letters("SAMPLE")
+    mask = found(under([soft(frame) for frame in pan()], ink, opacity))
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("x", range(0, 1941, 97))
+def test_a_scene_without_a_mark_has_none(x: int) -> None:
+    assert not found([noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]).any()
+
+
+@pytest.mark.parametrize("x", PLACES)
+@pytest.mark.parametrize("factor", [1.35, 0.7], ids=["paint", "shadow"])
+def test_paint_and_shadow_are_of_the_scene(x: int, factor: float) -> None:
+    """They multiply the light; a white mark takes a share of the darkness."""
+    ink, _ = letters("SAMPLE")
+    painted = [
+        np.clip(np.rint(frame * (1 + (factor - 1) * ink[..., None])), 0, 255).astype(np.uint8) for frame in tripod(x)
+    ]
+    assert not found([as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(painted)]).any()
+
+
+def test_letters_that_the_camera_passes_are_of_the_scene() -> None:
+    ink, _ = letters("SAMPLE")
+    frames = []
+    for i, frame in enumerate(pan(30)):
+        moved = np.roll(ink, 150 - 30 * i, axis=1)[..., None]
+        frames.append(np.rint(frame * (1 - 0.25 * moved) + 255 * 0.25 * moved).astype(np.uint8))
+    assert not found(frames).any()
+
+
+def test_a_line_goes_on_over_leaves() -> None:
+    """Half of the letters lie over texture as fine and as strong as they are."""
+    ink, boxes = letters("SAMPLE")
+    leaves = cv2.resize(np.random.default_rng(3).normal(0, 10, (HEIGHT // 3, WIDTH // 3)), (WIDTH, HEIGHT))
+    scene = soft(crop(1164, 110)).astype(np.float64)
+    scene[:, : WIDTH // 2] += leaves[:, : WIDTH // 2, None]
+    frames = under([np.clip(np.rint(scene), 0, 255).astype(np.uint8)] * 10, ink, 0.25)
+    mask = found(frames)
+    assert (mask & boxes_at_480(boxes)).sum() >= 0.7 * boxes_at_480(boxes).sum()
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.03)
+
+
+def boxes_at_480(boxes: Mask) -> Mask:
+    return cv2.resize(boxes.astype(np.uint8), (480, 270), interpolation=cv2.INTER_AREA) > 0
+
+
+def test_a_mark_stays_found_under_noise_of_one_level_and_without_a_pair() -> None:
+    ink, boxes = letters("SAMPLE")
+    frames = [grey(frame) for frame in under(tripod(1358), ink, 0.25)]
+    random = np.random.default_rng(0)
+    for draw in range(12):
+        some = [np.clip(f.astype(np.int16) + random.integers(-1, 2, f.shape), 0, 255).astype(np.uint8) for f in frames]
+        if draw >= 10:
+            del some[draw - 8 :: 5]
+        assert translucent([reduced(f) for f in some], still=True).mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+def box(boxes: Mask, grown: int = 0) -> npt.NDArray[np.int32]:
+    rows, columns = np.nonzero(boxes)
+    left, right, top, bottom = columns.min(), columns.max(), rows.min() - grown, rows.max() + grown
+    return np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]], np.int32)
+
+
+def test_letters_all_over_leaves_are_found_by_the_box_of_a_detector() -> None:
+    ink, boxes = letters("SAMPLE")
+    leaves = cv2.resize(np.random.default_rng(3).normal(0, 12, (HEIGHT // 3, WIDTH // 3)), (WIDTH, HEIGHT))
+    lit = np.linspace(0.4, 1.3, WIDTH)[None, :, None]  # Where the light is the same everywhere, they might be paint.
+    scene = np.clip(np.rint(soft(crop(1164, 110)) * lit + leaves[..., None]), 0, 255).astype(np.uint8)
+    none = Seen(np.zeros((HEIGHT, WIDTH), np.bool_), known=False)
+    frames = [grey(frame) for frame in under([scene] * 10, ink, 0.25)]
+    assert not translucent([reduced(frame) for frame in frames], still=True).any()
+    lines = with_lines(frames, [box(boxes)] * 5, none)
+    assert lines.mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
+    # There is nothing in the same box where no letters are.
+    bare = [grey(frame) for frame in under([scene] * 10, ink * 0, 0.25)]
+    assert with_lines(bare, [box(boxes)] * 5, none) is none
+
+
+def test_a_box_is_no_higher_than_the_marks_that_are_its_letters() -> None:
+    _, boxes = letters("SAMPLE")
+    frames = [grey(frame) for frame in tripod()]
+    high = box(boxes, 30)
+    (kept, *_) = judged(frames, [high] * 5, Seen(boxes, known=False))
+    top, bottom = kept.overlaid[0][:, 1].min(), kept.overlaid[0][:, 1].max()
+    assert (top, bottom) == (high[0, 0, 1] + 30, high[0, 2, 1] - 30)
+    # Where the marks are a part of the line only, they do not say how high the line is.
+    part = boxes.copy()
+    part[:, : WIDTH // 2] = False
+    (kept, *_) = judged(frames, [high] * 5, Seen(part, known=False))
+    assert np.array_equal(kept.overlaid[0], high[0])
+
+
+def test_level_edges_of_pale_letters_are_no_joint_of_two_pictures() -> None:
+    """Over black, the upper edges of wide letters lie on one row, as a joint does."""
+    ink = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for left in range(15, WIDTH - 60, 68):
+        cv2.rectangle(ink, (left, 180), (left + 50, 260), 255, -1)
+        cv2.rectangle(ink, (left + 15, 200), (left + 35, 240), 0, -1)
+    scene = np.rint(soft(crop(1164, 110)) * 0.5 + noisy(np.full((HEIGHT, WIDTH, 3), 10, np.uint8), 1, 5)).astype(
+        np.uint8
+    )
+    mask = seen([grey(frame) for frame in under([scene] * 10, ink.astype(np.float32) / 255, 0.2)]).mask
+    assert mask.mean() == pytest.approx(80 * (WIDTH - 30) / (HEIGHT * WIDTH), abs=0.03)
+
+
+def test_the_world_is_wide_enough() -> None:
+    assert world().shape[1] >= 1940 + WIDTH
