@@ -25,10 +25,10 @@ class Aspects:
             self._starts.insert(at, time)
             self._known.insert(at, self._said(aspect))
 
-    def at(self, time: float) -> Fraction:
+    def at(self, time: float) -> float:
         """Of a frame that is shown at `time`, seconds; 1 where nothing is said."""
         return self._known[-1 if len(self._known) == 1 else bisect_right(self._starts, time) - 1]
 
     @staticmethod
-    def _said(aspect: Fraction | None) -> Fraction:
-        return aspect if aspect and aspect > 0 else Fraction(1)
+    def _said(aspect: Fraction | None) -> float:
+        return float(aspect) if aspect and aspect > 0 else 1.0

@@ -380,7 +380,7 @@ class _Painter:
     def __init__(
         self,
         first: av.VideoFrame,
-        aspect: Fraction,
+        aspect: float,
         max_height: int | None,
         crop: Box | None = None,
         fields_since: float = math.inf,

@@ -95,7 +95,7 @@ class AnalysisFrames:
     def shrink(self, frame: av.VideoFrame, time: float | None = None) -> av.VideoFrame:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough. time:
         when it is shown, seconds, rising; None: whether it holds fields is judged by its own picture alone."""
-        aspect = float(self._aspects.at(time)) if self._aspects is not None and time is not None else None
+        aspect = self._aspects.at(time) if self._aspects is not None and time is not None else None
         width, height = self.reduced_size(frame.width, frame.height, aspect)
         frame = with_chroma(uncombed(frame) if time is None else self.fields.whole(time, frame))
         colour = colour_of(frame)
@@ -136,10 +136,10 @@ class AnalysisFrames:
 
     def rgbs(self, smalls: Sequence[av.VideoFrame]) -> Image:
         """The same of some frames, uint8 [n, h, w, 3]."""
-        first = self.rgb(smalls[0])
-        pictures = np.empty((len(smalls), *first.shape), np.uint8)
-        pictures[0] = first
-        for picture, small in zip(pictures[1:], smalls[1:], strict=True):
+        sides = smalls[0].height, smalls[0].width
+        height, width = sides[::-1] if self.info.rotation % 180 else sides
+        pictures = np.empty((len(smalls), height, width, 3), np.uint8)
+        for picture, small in zip(pictures, smalls, strict=True):
             picture[:] = self.rgb(small)
         return pictures
 

@@ -20,7 +20,7 @@ from longtake.curation.reading.opening import displayed_size
 from longtake.curation.reading.sampling import Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Size:
     """width, height: of a frame as it is coded, px. aspect: of a sample."""
 
@@ -35,7 +35,7 @@ class Size:
 
 def size_of(time: float, frame: av.VideoFrame, aspects: Aspects) -> Size:
     """The size of a frame that is shown at `time`, seconds. aspects: of its film."""
-    return Size(frame.width, frame.height, float(aspects.at(time)))
+    return Size(frame.width, frame.height, aspects.at(time))
 
 
 class Change(NamedTuple):
