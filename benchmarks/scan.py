@@ -195,7 +195,10 @@ def part_memory() -> None:
     print("\npeak memory of a scanning process, MiB")
     for path in real_films():
         if "720p" in path.name or path.name.startswith("sam2_"):
-            print(f"{path.name:44} {sandbox_peak(path):8.0f}", flush=True)
+            try:
+                print(f"{path.name:44} {sandbox_peak(path):8.0f}", flush=True)
+            except VideoError as error:
+                print(f"{path.name:44} {error.kind}: {error}")
     source = build_pan()
     again = math.ceil(3600 / scan(source, recipe(), all_scores=False)["duration"])
     for hours in (1, 2):
@@ -335,4 +338,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # The sandbox finds what it runs by the name of its module, which is not the one that this file has as a program.
+    from benchmarks.scan import main as by_name
+
+    by_name()
