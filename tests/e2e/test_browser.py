@@ -274,7 +274,8 @@ def test_answers_are_told_in_words_and_compared_with_marks(watched: Watched, fil
         # Three of five agree: a yes that is bad and two noes that are good. The sixth has no answer to compare.
         told = page.get_by_role("list", name="answers and marks")
         expect(told).to_contain_text("slideshow: 60 % of 5 answers agree with the marks (95 % interval 23 % to 88 %)")
-        told.scroll_into_view_if_needed()
+        # The page may draw the list anew at any moment, so nothing waits for this one to be at rest.
+        told.evaluate("list => list.scrollIntoView()")
         SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SHOTS / "answers-and-marks.png")
         for clip, which, answer in ((yes[0], "kept", "yes"), (no[0], "kept", "no"), (unsure, "undecided", "not sure")):
