@@ -309,7 +309,7 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     gain = own - GOES_ON * others - DENSE * (bottom - top)
     right += _best(gain[right:])
     left -= _best(gain[:left][::-1])
-    if not end:  # It is no line; its edges are all that is known.
+    if not end:  # These edges are no line of letters, so that none beside them belong to it.
         within = part
     line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
     line = line[np.abs(edges.jump[line] - jump) < SAME * jump]

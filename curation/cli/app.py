@@ -29,7 +29,7 @@ class PrintableConsole(Console):
     colours and movements of the cursor, which rich alone makes, stay."""
 
     def __init__(self, **how: Any) -> None:
-        # Names are shown as they are: no colours for parts of them, and what stands between two colons is no picture.
+        # Rich would colour parts of names, and show a picture in place of a word between two colons.
         super().__init__(highlight=False, emoji=False, **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:

@@ -14,10 +14,10 @@ from typing import BinaryIO, cast
 
 import av
 import av.error
-import av.filter
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.faults import words
+from longtake.curation.reading.graphs import graph_for, kind_of
 from longtake.curation.reading.matroska import VideoTrack
 from longtake.curation.reading.mp4 import in_sample_entries
 
@@ -92,24 +92,12 @@ class _Cutter:
     """A graph of ffmpeg's `crop`, which copies no pixel, for frames of one format."""
 
     def __init__(self, frame: av.VideoFrame, box: Aperture) -> None:
-        self._kind = _kind(frame)
-        self._graph = av.filter.Graph()
-        self._graph.threads = 1
-        source = self._graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}"
-            f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
-        )
-        crop = self._graph.add("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1")
-        self._graph.link_nodes(source, crop, self._graph.add("buffersink")).configure()
+        self._kind = kind_of(frame)
+        self._graph = graph_for(frame, "crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1")
 
     def fits(self, frame: av.VideoFrame) -> bool:
-        return _kind(frame) == self._kind
+        return kind_of(frame) == self._kind
 
     def cut(self, frame: av.VideoFrame) -> av.VideoFrame:
         self._graph.push(frame)
         return cast(av.VideoFrame, self._graph.pull())
-
-
-def _kind(frame: av.VideoFrame) -> tuple[str, int, int]:
-    return frame.format.name, int(frame.colorspace), int(frame.color_range)

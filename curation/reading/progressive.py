@@ -12,10 +12,10 @@ from typing import cast
 
 import av
 import av.error
-import av.filter
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.faults import words
+from longtake.curation.reading.graphs import graph_for, kind_of
 
 Timed = tuple[float, av.VideoFrame]
 
@@ -42,30 +42,17 @@ def whole_pictures(frames: Iterator[Timed]) -> Iterator[Timed]:
         yield from weaver.rest()
 
 
-def _kind(frame: av.VideoFrame) -> tuple[int, int, str, int, int]:
-    return frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range)
-
-
 class _Weaver:
     """One graph of bwdif, for frames of one size and format. It gives a frame back when the next one has come."""
 
     def __init__(self, frame: av.VideoFrame) -> None:
-        self._kind = _kind(frame)
+        self._kind = kind_of(frame)
         self._times: list[float] = []
-        self._graph = av.filter.Graph()
-        self._graph.threads = 1
-        # Without the matrix and the range, packed pictures would be brought to another matrix on the way.
-        source = self._graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base={frame.time_base}"
-            f":colorspace={int(frame.colorspace)}:range={int(frame.color_range)}",
-        )
-        weave = self._graph.add("bwdif", "send_frame:auto:interlaced")
-        self._graph.link_nodes(source, weave, self._graph.add("buffersink")).configure()
+        self._graph = graph_for(frame, "bwdif", "send_frame:auto:interlaced")
 
     def fits(self, frame: av.VideoFrame) -> bool:
         """Whether a frame is of the size, format, matrix and range that this graph is for."""
-        return _kind(frame) == self._kind
+        return kind_of(frame) == self._kind
 
     def push(self, time: float, frame: av.VideoFrame) -> list[Timed]:
         """Take the next frame; what is ready."""

@@ -124,7 +124,7 @@ class _Stretch:
     def is_cut(self, after: Grey, hard: float, sure: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
-        there is none. Where it is not found in place, but found again, there is no transition: more than `hard` has to be the
+        there is none. Where the scene has moved, and is found again, there is no transition: more than `hard` has to be the
         probability of a hard cut, as that of a jump within the take."""
         if not self.likely or self.ruled or not self.pictures:
             return self.likely or self.ruled

@@ -79,10 +79,10 @@ def strip_of_source(source: str | Source, span: Span, count: int, seconds: float
         for moment, frame in _nearest(video, info, centres(span, count), end):
             if analysis is None:
                 info = as_shown(video, info, frame)
-                analysis = AnalysisFrames(info)
+                analysis = AnalysisFrames(info, aspects=video.aspects)
                 seen = Glimpses(span, count)
             assert seen is not None
-            seen.push(moment, analysis.rgb(analysis.shrink(frame)))
+            seen.push(moment, analysis.rgb(analysis.shrink(frame, moment)))
             analysis.forget()
         strip = seen.strip() if seen else None
     if strip is None:
