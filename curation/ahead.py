@@ -7,9 +7,10 @@ So what is fetched is at most twice what was read, and a little at each place; a
 
 from __future__ import annotations
 
-import io
 import os
 from typing import BinaryIO
+
+from longtake.manifests.seekable import Seekable
 
 LEAST = 64 * 2**10  # Bytes that are fetched at a new place.
 MOST = 8 * 2**20  # Bytes that are fetched at once, at most: a store sends so many in a tenth of a second.
@@ -18,29 +19,15 @@ MOST = 8 * 2**20  # Bytes that are fetched at once, at most: a store sends so ma
 KEPT = 4
 
 
-class ReadAhead(io.RawIOBase):
+class ReadAhead(Seekable):
     """file: open, seekable, of which each read is a request. Closing this closes it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = file.seek(0, os.SEEK_END)
-        self._at = 0
+        super().__init__(file.seek(0, os.SEEK_END))
         # For each range: its start, its content, and the bytes that the next fetch behind it takes. The newest range is
         # the last.
         self._ranges: list[tuple[int, bytes, int]] = []
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence])
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import pyarrow.parquet as pq
 
 from longtake.manifests.folder import Folder
+from longtake.manifests.seekable import Seekable
 
 Range: TypeAlias = tuple[int, int]  # Bytes of a file: the first, and the one behind the last.
 
@@ -22,18 +23,17 @@ _NEAR = 64 * 2**10
 _AT_MOST = 32 * 2**20
 
 
-class Fetched(io.RawIOBase):
+class Fetched(Seekable):
     """A remote file for reading, seekable, of which ranges are fetched before they are read. What was not, such as the index at
     its end, is fetched when it is read, and remembered: of a small file this is all. Raises as `Folder.open_by_range` does."""
 
     def __init__(self, folder: Folder, name: str) -> None:
-        self._at = 0
         self._read: list[tuple[int, bytes]] = []  # Bytes that were read, with the place of the first.
         self._ahead: list[tuple[int, bytes]] = []  # Bytes that were fetched ahead, likewise.
         self._file: Any = None
         self._file = folder.open_by_range(name)
         self._filesystem, self._path = folder.filesystem, f"{folder.root}/{name}"
-        self._size = self._file.seek(0, io.SEEK_END)
+        super().__init__(self._file.seek(0, io.SEEK_END))
 
     def fetch(self, ranges: Iterable[Range]) -> None:
         """Fetch these ranges, all at once where the client can, in place of those that were fetched before."""
@@ -45,20 +45,6 @@ class Fetched(io.RawIOBase):
         else:
             found = [self._asked_for(start, end) for start, end in wanted]
         self._ahead += [(start, bytes(data)) for (start, _), data in zip(wanted, found, strict=True)]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
 
     def read(self, size: int | None = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)
