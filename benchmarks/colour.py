@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, probe

@@ -29,7 +29,8 @@ from longtake.curation.clip_table import CARRIED, rows_of, score_slices
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips
 from longtake.curation.reading.box import Box
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.reading.sound import Sound

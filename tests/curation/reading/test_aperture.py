@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.matroska import VideoTrack, video_tracks
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames

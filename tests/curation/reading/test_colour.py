@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from longtake.curation.reading.colour import SIDE, Colour, _cube, colour_of, shoulder, table, to_sdr, to_xyz
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.scan_video import scan_video

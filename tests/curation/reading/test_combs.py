@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from longtake.curation.reading.combs import Fields, uncombed
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.judge import ClipScan
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from longtake.curation.reading.box import Box, as_coded, as_upright, window
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.judge import ClipScan
 from longtake.curation.reading.orientation import Orientation
 from longtake.curation.reading.scan_video import scan_video

@@ -24,10 +24,13 @@ from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading import cutting
-from longtake.curation.reading.cutting import EncodedClip, EncodeSettings, cut_clip, nearest_in_time
+from longtake.curation.reading.checking import check
+from longtake.curation.reading.cutting import EncodedClip, cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.spans import nearest_in_time
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from longtake.curation.recipe import parse_recipe
 
@@ -508,14 +511,14 @@ def test_a_full_disk_is_not_the_clips_fault_and_leaves_the_old_clip(film24: Path
 def test_a_clip_that_shows_something_else_is_found_out(film24: Path, tmp_path: Path) -> None:
     """The check is given the clip of another span under this one's name."""
     wanted = cutting._encode_span(str(film24), 0.0, 1.0, tmp_path / "one.mp4", FAST, 1.0)
-    cutting._check(tmp_path / "one.mp4", wanted)
+    check(tmp_path / "one.mp4", wanted)
     cutting._encode_span(str(film24), 2.0, 3.0, tmp_path / "other.mp4", FAST, 1.0)
     cutting._encode_span(str(film24), 0.0, 0.9, tmp_path / "shorter.mp4", FAST, 1.0)
     cutting._encode_span(str(film24), 0.0, 1.0, tmp_path / "slower.mp4", replace(FAST, fps=25.0), 1.0)
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "one.mp4").read_bytes()[:-3000])
     for name, words in {"other": "differs", "shorter": "26|27", "slower": "25 fps", "cut": "decode|frames"}.items():
         with pytest.raises(VideoError, match=words) as caught:
-            cutting._check(tmp_path / f"{name}.mp4", wanted)
+            check(tmp_path / f"{name}.mp4", wanted)
         assert caught.value.kind == "export"
 
 

@@ -15,7 +15,8 @@ from longtake.curation import ahead
 from longtake.curation.access import Source
 from longtake.curation.errors import ERROR_KINDS, KINDS, OF_THE_WORLD, Sort, VideoError, is_of_the_world
 from longtake.curation.reading import faults
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.opening import open_video, source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox

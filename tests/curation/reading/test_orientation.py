@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation, orientation_of, track_orientations
 from longtake.curation.reading.pictures import AnalysisFrames

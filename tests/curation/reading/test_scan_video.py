@@ -17,7 +17,8 @@ import pytest
 
 from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading import scan_video as module
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.listed import ListedPass
 from longtake.curation.reading.opening import open_video

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.judge import VideoScan
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video

@@ -12,7 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from longtake.curation.reading.cutting import EncodedClip, EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import EncodedClip, cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video

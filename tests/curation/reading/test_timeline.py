@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.curation.reading.cutting import EncodeSettings, cut_clip
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
