@@ -28,8 +28,9 @@ demo-train: $(VENV)/.ready  ## raw video → clips → shards → latents → te
 toy: $(VENV)/.ready  ## what segmented attention can learn and plain attention cannot
 	$(RUN)/python -m longtake.presto.toy
 
-# Each worker gets one thread for its arithmetic: two workers with two threads each would wait for one another.
-PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n logical --maxprocesses 4
+# Each worker gets one thread for its arithmetic: two workers with two threads each would wait for one another. Three keep two
+# cores busy, since many tests wait for a server or for a process.
+PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 3
 
 test: $(VENV)/.ready  ## all but the slow tests
 	$(PYTEST) -m "not slow"

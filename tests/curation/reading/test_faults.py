@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from longtake.curation import ahead
+from longtake.curation import access, ahead
 from longtake.curation.access import Source
 from longtake.curation.errors import ERROR_KINDS, KINDS, OF_THE_WORLD, Sort, VideoError, is_of_the_world
 from longtake.curation.reading import faults
@@ -220,6 +220,16 @@ def read_in_blocks(uri: str) -> None:
     """A whole film, piece by piece."""
     with source_file(Source(uri)) as file:
         read_all(file)
+
+
+def test_a_web_server_that_says_nothing_for_too_long(
+    server: Faulty, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "SILENCE_SECONDS", 0.5)
+    server.fault = "hang"
+    with pytest.raises(VideoError) as told:
+        read_in_blocks(f"{server.url}/{film.name}")
+    assert told.value.kind == OF_SERVERS["hang"]
 
 
 def test_a_web_server_that_hangs_is_not_a_film_that_takes_too_long(server: Faulty, film: Path) -> None:
