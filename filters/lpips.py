@@ -30,7 +30,7 @@ from pydantic import Field
 
 from longtake.filters.base import FilterSettings, FilterUnavailable, Image, MeasureError, Sample, Score
 from longtake.filters.batches import ModelFilter, ModelSettings, inference
-from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
+from longtake.filters.spacing import Spaced, SpacedSettings
 from longtake.filters.weights import fill, load_weight, missing, weight_tag
 
 if TYPE_CHECKING:
@@ -47,14 +47,13 @@ TRUNKS: dict[Net, tuple[str, ...]] = {
 MIN_SIDE = 64  # Px. On a smaller frame the last feature maps of AlexNet and SqueezeNet vanish.
 
 
-class LpipsSettings(ModelSettings):
+class LpipsSettings(ModelSettings, SpacedSettings):
     """How the network runs, and which clips its scores are comparable of."""
 
-    spacing: Spacing = 3.0
     batch: int = Field(4, ge=1, description="clips that go through the model together, at most")
 
 
-class Lpips(ModelFilter):
+class Lpips(Spaced, ModelFilter):
     """LPIPS with AlexNet. Detail: one value per pair of neighbouring keyframes.
 
     MeasureError per clip below two keyframes or 64 px a side, and where a distance is not finite.
@@ -79,25 +78,15 @@ class Lpips(ModelFilter):
     @property
     def method(self) -> str:
         files = f"trunk@{weight_tag(self.weights[0])}+heads@{_heads_hash(self.net)[:8]}"
-        return f"v0.1,{files},{keyframes_apart(self.settings.spacing)}{self.rounding}"
+        return f"v0.1,{files},{self.compared}{self.rounding}"
 
     def measure(self, items: Sequence[Sample]) -> list[Score | MeasureError]:
         """One score per clip, in order; clips of one frame size go through the network together."""
         clips = self.run_each([[item] for item in items], self._prepare, self._distances)
         return [
-            rows if isinstance(rows, MeasureError) else self._at_its_distance(self.score(rows[0]), item)
+            rows if isinstance(rows, MeasureError) else self.at_its_distance(self.score(rows[0]), item)
             for rows, item in zip(clips, items, strict=True)
         ]
-
-    def counts(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
-
-    def settles(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted)
-
-    def _at_its_distance(self, score: Score | MeasureError, item: Sample) -> Score | MeasureError:
-        spacing = self.settings.spacing
-        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
 
     def _prepare(self, item: Sample) -> Image:
         frames = item.keyframes

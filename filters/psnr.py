@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
-from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
+from longtake.filters.base import Image, MeasureError, Needs, Sample
 from longtake.filters.grayscale import grey_keyframes
-from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
+from longtake.filters.spacing import Spaced
 
 CAP_DB = 100.0
 
@@ -35,13 +35,7 @@ def psnr(a: Image, b: Image) -> float:
     return min(CAP_DB, 10 * math.log10(255.0**2 * a.size / squares))
 
 
-class PsnrSettings(FilterSettings):
-    """Which clips its scores are comparable of."""
-
-    spacing: Spacing = 3.0
-
-
-class Psnr(Filter[Sample]):
+class Psnr(Spaced):
     """PSNR in dB. Detail: one value per pair of neighbouring keyframes. Raises MeasureError below two keyframes."""
 
     name: ClassVar[str] = "psnr"
@@ -50,24 +44,10 @@ class Psnr(Filter[Sample]):
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 2.0
     samples_time: ClassVar[bool] = True
-    settings_model: ClassVar[type[FilterSettings]] = PsnrSettings
-
-    settings: PsnrSettings
 
     @property
     def method(self) -> str:
-        return f"bt601,{keyframes_apart(self.settings.spacing)},cap{CAP_DB:g}"
-
-    def counts(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
-
-    def settles(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted)
-
-    def _score(self, item: Sample) -> Score | MeasureError:
-        score = super()._score(item)
-        spacing = self.settings.spacing
-        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
+        return f"bt601,{self.compared},cap{CAP_DB:g}"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:

@@ -7,12 +7,13 @@ fail. So scores of clips of unlike length are not comparable, and each is stored
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from longtake.filters.base import Sample, Score
+from longtake.filters.base import Filter, FilterSettings, MeasureError, Sample, Score
 
 # Share of the distance. Keyframes are the decoded frames nearest to where they should be, up to 0.1 s off: 3 % of 3 s.
 _TOLERANCE = 0.05
@@ -27,25 +28,47 @@ Spacing = Annotated[
 ]
 
 
-def keyframes_apart(spacing: float | Literal["any"]) -> str:
-    """The part of a method that says which frames are compared."""
-    return f"neighbouring-keyframes@{spacing if spacing == 'any' else f'{spacing:g}s'}"
+class SpacedSettings(FilterSettings):
+    """Which clips its scores are comparable of."""
+
+    spacing: Spacing = 3.0
 
 
-def at_its_distance(score: Score, item: Sample, spacing: float | Literal["any"], protocol: str) -> Score:
-    """`score` of `item`, with its own protocol where its keyframes are not `spacing` seconds apart."""
-    apart = float(np.diff(item.times).mean())
-    if spacing != "any" and abs(apart - spacing) <= _TOLERANCE * spacing:
-        return score
-    return Score(
-        score.value,
-        score.detail,
-        score.embedding,
-        score.standard_error,
-        _DISTANCE.sub(f"@{round(apart, 1):g}s", protocol, count=1),
-    )
+class Spaced(Filter[Sample]):
+    """A filter that compares neighbouring keyframes. Its method ends in how far these are apart."""
+
+    settings_model: ClassVar[type[FilterSettings]] = SpacedSettings
+
+    settings: SpacedSettings
+
+    @property
+    def compared(self) -> str:
+        """The part of its method that says which frames are compared."""
+        spacing = self.settings.spacing
+        return f"neighbouring-keyframes@{spacing if spacing == 'any' else f'{spacing:g}s'}"
+
+    def counts(self, stored: str, wanted: str) -> bool:
+        return (
+            _but_for_distance(stored) == _but_for_distance(wanted)
+            if self.settings.spacing == "any"
+            else stored == wanted
+        )
+
+    def settles(self, stored: str, wanted: str) -> bool:
+        return _but_for_distance(stored) == _but_for_distance(wanted)
+
+    def at_its_distance(self, score: Score | MeasureError, item: Sample) -> Score | MeasureError:
+        """`score` of `item`, with a protocol of its own where its keyframes are not `spacing` seconds apart."""
+        if isinstance(score, MeasureError):
+            return score
+        spacing, apart = self.settings.spacing, float(np.diff(item.times).mean())
+        if spacing != "any" and abs(apart - spacing) <= _TOLERANCE * spacing:
+            return score
+        return replace(score, protocol=_DISTANCE.sub(f"@{round(apart, 1):g}s", self.protocol, count=1))
+
+    def _score(self, item: Sample) -> Score | MeasureError:
+        return self.at_its_distance(super()._score(item), item)
 
 
-def same_but_for_distance(stored: str, method: str) -> bool:
-    """Whether two methods differ in the distance of the keyframes only, or not at all."""
-    return _DISTANCE.sub("@", stored, count=1) == _DISTANCE.sub("@", method, count=1)
+def _but_for_distance(method: str) -> str:
+    return _DISTANCE.sub("@", method, count=1)

@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.base import Filter, FilterSettings, Image, MeasureError, Needs, Sample, Score
+from longtake.filters.base import Image, MeasureError, Needs, Sample
 from longtake.filters.grayscale import grey_keyframes
-from longtake.filters.spacing import Spacing, at_its_distance, keyframes_apart, same_but_for_distance
+from longtake.filters.spacing import Spaced
 
 WINDOW = 7
 _ROWS = 64  # Rows of a strip. Its arrays then fit into the cache of a core, which more than halves the time.
@@ -120,13 +120,7 @@ def _windows(box: Callable[..., Any], values: npt.NDArray[Any]) -> npt.NDArray[n
     return np.asarray(sums[margin:-margin, margin:-margin], dtype=np.int32)
 
 
-class SsimSettings(FilterSettings):
-    """Which clips its scores are comparable of."""
-
-    spacing: Spacing = 3.0
-
-
-class Ssim(Filter[Sample]):
+class Ssim(Spaced):
     """SSIM. Detail: one value per pair of neighbouring keyframes. Raises MeasureError below two keyframes or 7×7 px."""
 
     name: ClassVar[str] = "ssim"
@@ -135,24 +129,10 @@ class Ssim(Filter[Sample]):
     needs: ClassVar[Needs] = Needs.SAMPLE
     cost: ClassVar[float] = 40.0
     samples_time: ClassVar[bool] = True
-    settings_model: ClassVar[type[FilterSettings]] = SsimSettings
-
-    settings: SsimSettings
 
     @property
     def method(self) -> str:
-        return f"bt601,uniform{WINDOW},{keyframes_apart(self.settings.spacing)}"
-
-    def counts(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted) if self.settings.spacing == "any" else stored == wanted
-
-    def settles(self, stored: str, wanted: str) -> bool:
-        return same_but_for_distance(stored, wanted)
-
-    def _score(self, item: Sample) -> Score | MeasureError:
-        score = super()._score(item)
-        spacing = self.settings.spacing
-        return at_its_distance(score, item, spacing, self.protocol) if isinstance(score, Score) else score
+        return f"bt601,uniform{WINDOW},{self.compared}"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         if len(item.keyframes) < 2:

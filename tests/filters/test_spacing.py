@@ -11,7 +11,6 @@ import pytest
 from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.filters.base import Filter, Score
 from longtake.filters.psnr import Psnr
-from longtake.filters.spacing import same_but_for_distance
 from longtake.filters.ssim import Ssim
 from tests.filters.pictures import crop, sample
 
@@ -61,6 +60,7 @@ def test_a_recipe_knows_the_distance_in_its_windows(splitting: dict[str, Any], d
 
 
 def test_methods_that_differ_in_the_distance_only() -> None:
-    assert same_but_for_distance("grey/x,neighbouring-keyframes@3s", "grey/x,neighbouring-keyframes@any")
-    assert not same_but_for_distance("grey/y,neighbouring-keyframes@3s", "grey/x,neighbouring-keyframes@3s")
-    assert not same_but_for_distance("grey/x,neighbouring-keyframes", "grey/x,neighbouring-keyframes@3s")
+    settled = Psnr().settles
+    assert settled("grey/x,neighbouring-keyframes@3s", "grey/x,neighbouring-keyframes@any")
+    assert not settled("grey/y,neighbouring-keyframes@3s", "grey/x,neighbouring-keyframes@3s")
+    assert not settled("grey/x,neighbouring-keyframes", "grey/x,neighbouring-keyframes@3s")
