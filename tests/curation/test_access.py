@@ -14,14 +14,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from typer.testing import CliRunner
 
 from longtake.curation.access import Access, Reach, Source, is_public, open_source
-from longtake.curation.cli.main import app
 from longtake.curation.errors import RowError, SetupError
-from longtake.filters import registry
 from longtake.manifests import ids
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, videos
+from tests.curation.workbench import CLIPS_EACH, Bench, longtake, videos
 
 USER, PASSWORD, SIGNATURE = "hidden-user", "hidden%2Fpass", "hidden+signature%2F1"
 SECRETS = ("hidden-user", "hidden%2Fpass", "hidden/pass", "hidden+signature", "hidden signature", "aGlkZGVu")
@@ -30,22 +27,6 @@ SECRETS = ("hidden-user", "hidden%2Fpass", "hidden/pass", "hidden+signature", "h
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return videos(tmp_path_factory.mktemp("films"), 2)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    yield Bench(tmp_path)
-    registry.available.cache_clear()
-
-
-def call(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 class Locked(http.server.BaseHTTPRequestHandler):
@@ -124,8 +105,8 @@ def test_secrets_let_in_and_are_found_nowhere(bench: Bench, films: list[Path], h
     listed.write_text("\n".join(signed(host, name) for name in (films[0].name, films[1].name, "nowhere.mp4")))
     formats = [f for name in ("webdataset", "huggingface", "fiftyone") for f in ("--format", name)]
     args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
-    output = call("curate", listed, *args)
-    output += call("export", "-o", bench.workspace, *formats)
+    output = longtake("curate", listed, *args)
+    output += longtake("export", "-o", bench.workspace, *formats)
     rows = bench.rows("videos").set_index("uri")
     uri = f"http://{host}/v/{films[0].name}?take=1"
     assert rows["status"].tolist() == ["ok", "ok", "error"]
@@ -133,37 +114,39 @@ def test_secrets_let_in_and_are_found_nowhere(bench: Bench, films: list[Path], h
     assert rows.loc[f"http://{host}/v/nowhere.mp4?take=1", "error_kind"] == "missing"
     clip = bench.rows("clips")["clip_id"][0]
     (tmp_path / "out").mkdir()
-    output += call("report", bench.workspace, "-o", tmp_path / "out" / "report.html")
-    output += call("stats", bench.workspace) + call("show", clip, "-o", bench.workspace, "--json")
+    output += longtake("report", bench.workspace, "-o", tmp_path / "out" / "report.html")
+    output += longtake("stats", bench.workspace) + longtake("show", clip, "-o", bench.workspace, "--json")
     assert len(list((bench.workspace / "dataset/pretrain").rglob("*.tar"))) == 1
     assert_no_secret(bench.workspace, tmp_path / "out", output, tables(bench.workspace))
 
     renewed = tmp_path / "in" / "renewed.txt"
     renewed.write_text("\n".join(signed(host, film.name, "hidden2") for film in films))
-    assert "scan: nothing to compute" in call("curate", renewed, *args), "a renewed signature is the same film"
+    assert "scan: nothing to compute" in longtake("curate", renewed, *args), "a renewed signature is the same film"
 
 
 def test_without_access_the_error_names_the_host(bench: Bench, films: list[Path], host: str, tmp_path: Path) -> None:
     args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
-    call("curate", signed(host, films[0].name), f"http://{host}/v/{films[1].name}", *args, "--until", "score", code=3)
+    longtake(
+        "curate", signed(host, films[0].name), f"http://{host}/v/{films[1].name}", *args, "--until", "score", code=3
+    )
     rows = bench.rows("videos").set_index("uri")
     told = rows.loc[f"http://{host}/v/{films[1].name}", "error"]
     assert told.startswith(
         f"the server refuses (HTTP 401); access to {host} is missing: give the list with its URIs again"
     )
-    call("curate", *args, code=3)  # The URI is not given again.
+    longtake("curate", *args, code=3)  # The URI is not given again.
     exported = bench.rows("exports")
     assert set(exported["error"]) == {told.partition("; ")[2]}
     # The file names access by identity and by host, and only its owner may read it.
     file = tmp_path / "access.json"
     file.write_text(json.dumps({host: f"http://{USER}:{PASSWORD}@{host}/?X-Amz-Signature={SIGNATURE}"}))
     file.chmod(0o644)
-    assert "chmod 600" in call("export", "-o", bench.workspace, "--access", file, code=3)
+    assert "chmod 600" in longtake("export", "-o", bench.workspace, "--access", file, code=3)
     file.chmod(0o600)
-    output = call("export", "-o", bench.workspace, "--retry-errors", "--access", file, "--engine", "inline")
+    output = longtake("export", "-o", bench.workspace, "--retry-errors", "--access", file, "--engine", "inline")
     assert f"export: {CLIPS_EACH} computed" in output
     assert set(bench.rows("exports")["status"]) == {"ok"}
-    call("curate", *args, "--retry-errors", "--access", file)
+    longtake("curate", *args, "--retry-errors", "--access", file)
     assert set(bench.rows("videos")["status"]) == {"ok"}
     assert_no_secret(bench.workspace, tables(bench.workspace))
 
@@ -237,7 +220,7 @@ def test_chains_are_refused(tmp_path: Path) -> None:
     for uri in ("simplecache::https://h/a.mp4", "zip://a.mp4::file:///x.zip", "https://h/a::file:///etc/passwd"):
         with pytest.raises(RowError, match="a chain of addresses"):
             open_source(Source(uri))
-        assert "a chain of addresses" in call("scan", uri, "-o", tmp_path / "w", "--engine", "inline", code=3)
+        assert "a chain of addresses" in longtake("scan", uri, "-o", tmp_path / "w", "--engine", "inline", code=3)
 
 
 # ── bad rows, whole films, workspaces ────────────────────────────────────────────────────────────────────────────────
@@ -248,9 +231,9 @@ def test_bad_rows_are_counted_and_go_when_they_are_mended(bench: Bench, films: l
     args = (table, "-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     bad = "path,start,end,caption\n{0},,,whole\n{0},1,3,part\n{0},1,3,again\n{1},5,2,\n{1},00:00:01:12,00:00:03:12,\n"
     table.write_text(bad.format(*films))
-    assert "2 inputs cannot be used" in call("scan", *args, "--strict", code=3)
+    assert "2 inputs cannot be used" in longtake("scan", *args, "--strict", code=3)
     assert not (bench.workspace / "videos").exists()
-    output = call("curate", *args)
+    output = longtake("curate", *args)
     assert "cannot be used, and become error rows: 2" in output
     rows = bench.rows("videos").set_index("uri")
     assert rows["status"].tolist().count("error") == 2
@@ -261,13 +244,13 @@ def test_bad_rows_are_counted_and_go_when_they_are_mended(bench: Bench, films: l
     assert clips["end"].round(2).tolist() == [4.08, 3.0]
     assert clips["source_captions"].tolist()[0] is None
     assert clips["source_captions"].tolist()[1].tolist() == ["part", "again"]
-    assert "scan: nothing to compute" in call("curate", *args)
-    call("curate", *args, "--list-fps", "24")
+    assert "scan: nothing to compute" in longtake("curate", *args)
+    longtake("curate", *args, "--list-fps", "24")
     rows = bench.rows("videos").set_index("uri")
     assert sorted(rows.index) == sorted([f"{table}#row=4", *map(str, films)])
     assert bench.rows("clips").set_index("uri").loc[str(films[1]), "start"] == pytest.approx(1.5)
     table.write_text(bad.replace("5,2", "2,4").format(*films))
-    call("curate", *args, "--list-fps", "24")
+    longtake("curate", *args, "--list-fps", "24")
     assert set(bench.rows("videos")["status"]) == {"ok"}
 
 
@@ -277,14 +260,14 @@ def test_a_workspace_inside_the_folder_of_videos_is_no_input(bench: Bench, films
     for film in films:
         os.link(film, folder / film.name)
     for _ in range(2):
-        output = call("curate", folder, "-o", folder / "ws", "-r", bench.recipe(), "--engine", "inline")
+        output = longtake("curate", folder, "-o", folder / "ws", "-r", bench.recipe(), "--engine", "inline")
     assert "left out, a workspace: 1" in output
     assert "scan: nothing to compute" in output
 
 
 def test_export_notices_equal_clips(bench: Bench, films: list[Path], host: str) -> None:
     uris = [f"http://{host}/open/{films[0].name}?copy={n}" for n in (1, 2)]
-    output = call("curate", *uris, "-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
+    output = longtake("curate", *uris, "-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
     told = f"Equal byte for byte to another clip, by SHA-256: {CLIPS_EACH} of {2 * CLIPS_EACH} clips"
     assert told in output
     assert told in (bench.workspace / "dataset/pretrain/README.md").read_text()
@@ -296,6 +279,6 @@ def test_a_workspace_with_a_password_in_its_address_is_refused(films: list[Path]
         ("curate", films[0], "-o", place), ("curate", films[0], "-o", place, "--engine", "inline"), ("stats", place),
         ("doctor", "-o", place), ("forget", place, films[0], "--yes"), ("studio", place),
     ):  # fmt: skip
-        output = call(*arguments, code=3)
+        output = longtake(*arguments, code=3)
         assert "give them in the environment" in output
         assert_no_secret(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +16,9 @@ from longtake.curation.forgetting import forget
 from longtake.curation.growth import add_inputs, same_file, update
 from longtake.curation.inputs import gather
 from longtake.curation.workspace import Workspace
-from longtake.filters import registry
 from longtake.manifests import schemas
 from longtake.manifests.ids import video_id
-from tests.curation.test_pipeline import NOTHING, call, computed, stats
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, videos
+from tests.curation.workbench import CLIPS_EACH, NOTHING, Bench, call, computed, stats, videos
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +27,13 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(bench: Bench, tmp_path: Path, films: list[Path]) -> Bench:
     """A workspace over a folder of three films, curated."""
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    bench = Bench(tmp_path)
     (tmp_path / "corpus").mkdir()
     for film in films:
         shutil.copy2(film, tmp_path / "corpus" / film.name)
     call(bench, "curate", tmp_path / "corpus")
-    yield bench
-    registry.available.cache_clear()
+    return bench
 
 
 def names(bench: Bench) -> set[str]:

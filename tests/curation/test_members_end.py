@@ -6,36 +6,16 @@ import asyncio
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from longtake.curation.access import Source
-from longtake.curation.cli.main import app
-from longtake.filters import registry
 from longtake.manifests.members import cell_uri, member_uri
 from tests.curation.faulty_server import faulty_server
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, videos
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    yield Bench(tmp_path)
-    registry.available.cache_clear()
-
-
-def call(*arguments: str | Path, code: int = 0) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
+from tests.curation.workbench import CLIPS_EACH, Bench, longtake, videos
 
 
 def fill(folder: Path) -> tuple[Path, Path, bytes]:
@@ -62,7 +42,7 @@ def fill(folder: Path) -> tuple[Path, Path, bytes]:
 def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path: Path) -> None:
     archive, table, first = fill(tmp_path / "in")
     args = ("-o", bench.workspace, "-r", bench.recipe(), "--engine", "inline")
-    output = call("curate", tmp_path / "in", *args)
+    output = longtake("curate", tmp_path / "in", *args)
     assert "3 members of 1 archive" in output
     rows = bench.rows("videos").set_index("uri")
     named = member_uri(str(archive), "a/b c.x.mp4")
@@ -79,21 +59,21 @@ def test_films_in_an_archive_and_a_table_become_a_dataset(bench: Bench, tmp_path
     exported = bench.rows("exports")
     assert set(exported["status"]) == {"ok"}
     assert len(exported) == 2 + CLIPS_EACH
-    again = call("curate", tmp_path / "in", *args)
+    again = longtake("curate", tmp_path / "in", *args)
     for stage in ("scan", "caption", "export"):
         assert f"{stage}: nothing to compute" in again
     clip = clips[clips["uri"] == named]["clip_id"].iloc[0]
-    shown = json.loads(call("show", clip, "-o", bench.workspace, "--json"))
+    shown = json.loads(longtake("show", clip, "-o", bench.workspace, "--json"))
     assert shown["uri"] == named
-    call("show", clip, "-o", bench.workspace)
+    longtake("show", clip, "-o", bench.workspace)
     page = tmp_path / "report.html"
-    call("report", bench.workspace, "-o", page)
+    longtake("report", bench.workspace, "-o", page)
     assert "b%20c.x.mp4" in page.read_text()
-    call("stats", bench.workspace)
-    call("export", "-o", bench.workspace, "--format", "webdataset", "--engine", "inline")
+    longtake("stats", bench.workspace)
+    longtake("export", "-o", bench.workspace, "--format", "webdataset", "--engine", "inline")
     # The files of a workspace are no input, and neither are its own archives.
     assert list((bench.workspace / "dataset/pretrain").rglob("*.tar"))
-    assert "left out, a workspace" in call(
+    assert "left out, a workspace" in longtake(
         "curate", tmp_path, "-o", bench.workspace, "--engine", "inline", "--until", "scan"
     )
 
@@ -121,7 +101,7 @@ def test_films_in_an_archive_behind_a_signature(bench: Bench, tmp_path: Path) ->
     with faulty_server(tmp_path / "in") as server:
         uri = f"{server.url}/a.tar?v=2&X-Amz-Signature=hidden"
         args = ("-o", bench.workspace, "-r", bench.recipe(), "--allow-private")
-        call("curate", uri, *args, "--engine", "inline")
+        longtake("curate", uri, *args, "--engine", "inline")
         rows = bench.rows("videos").set_index("uri")
         assert (rows["status"] == "ok").sum() == 2
         assert f"{server.url}/a.tar?v=2#member=d.mp4" in rows.index

@@ -9,22 +9,21 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
 
 from longtake.curation import downloads, models
-from longtake.curation.cli.main import app
 from longtake.curation.doctor import examine
 from longtake.curation.downloads import DownloadError, fetch
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import load_recipe
 from longtake.filters import weights
 from longtake.filters.weights import WEIGHTS
+from tests.curation.workbench import free_port, longtake
 
 SHARED = Path(__file__).parents[3] / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/models")
@@ -98,12 +97,7 @@ def folder(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def call(*arguments: str, code: int = 0) -> str:
-    result: Result = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
+call = partial(longtake, columns=300)
 
 
 def where(folder: Path, name: str = NAME) -> Path:
@@ -183,8 +177,6 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(folder: Path, si
 
 
 def test_nobody_there(folder: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.curation.workbench import free_port
-
     monkeypatch.setitem(WEIGHTS, NAME, replace(WEIGHTS[NAME], source=f"http://127.0.0.1:{free_port()}/x"))
     assert "refused" in call("models", "pull", NAME, code=3)
 

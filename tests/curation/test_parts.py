@@ -9,17 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from longtake.curation import pipeline
-from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.stages.stage import Options
 from longtake.curation.workspace import Workspace
-from longtake.filters import registry
 from longtake.manifests.lock import LockLost
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, assert_whole, begun, kill_tree, videos, wait_for
+from tests.curation.workbench import CLIPS_EACH, Bench, assert_whole, begun, call, kill_tree, videos, wait_for
 
 COUNT = 12
 OF_A_SCAN = ["scan_id", "host", "cpu_seconds"]  # Columns that differ from run to run.
@@ -30,23 +26,6 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
     videos(folder, COUNT)
     return folder
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    return Bench(tmp_path / "parts")
-
-
-def call(bench: Bench, *arguments: str | Path, code: int = 0) -> str:
-    result: Result = CliRunner().invoke(
-        app, [*bench.command(*arguments)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
-    )
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def comparable(bench: Bench, manifest: str, key: str) -> list[dict[str, object]]:

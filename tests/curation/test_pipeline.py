@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
-import re
 import shutil
 import socket
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from longtake.curation.cli.main import app
 from longtake.curation.errors import ERROR_KINDS
 from longtake.curation.growth import add_inputs
 from longtake.curation.inputs import read_inputs
@@ -29,10 +21,22 @@ from longtake.curation.recipe import load_recipe
 from longtake.curation.running.inline import Inline
 from longtake.curation.stages import scan
 from longtake.curation.workspace import Workspace
-from longtake.filters import registry
 from longtake.manifests.lock import WorkspaceLock
 from tests.corpus import Corpus
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, Committed, assert_kept, assert_whole, videos
+from tests.curation.faulty_server import faulty_server
+from tests.curation.workbench import (
+    CLIPS_EACH,
+    NOTHING,
+    PLUGIN,
+    Bench,
+    Committed,
+    assert_kept,
+    assert_whole,
+    call,
+    computed,
+    stats,
+    videos,
+)
 
 BROKEN = {
     "empty": {"empty"},
@@ -51,42 +55,6 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return videos(tmp_path_factory.mktemp("films"), 6)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """A bench whose plug-in this process knows too."""
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    yield Bench(tmp_path)
-    registry.available.cache_clear()
-
-
-def call(bench: Bench, *arguments: str | Path, code: int = 0) -> str:
-    """`longtake …` in this process, inline; its output."""
-    result: Result = CliRunner().invoke(
-        app, [*bench.command(*arguments)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
-    )
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
-
-
-def stats(bench: Bench) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["stats", str(bench.workspace), "--json"])
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.output)
-    return found
-
-
-def computed(output: str) -> dict[str, int]:
-    """Rows computed by stage, as the progress lines tell."""
-    found = re.findall(r"^(scan|score|caption|export): (?:(\d+) computed|nothing to compute)", output, re.MULTILINE)
-    return {stage: int(rows or 0) for stage, rows in found}
-
-
-NOTHING = {"scan": 0, "score": 0, "caption": 0, "export": 0}
 
 
 # ── what is left to do ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -317,46 +285,10 @@ def test_a_poisoned_video_costs_one_row(bench: Bench, films: list[Path], tmp_pat
 # ── remote sources ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class RangeServer(http.server.SimpleHTTPRequestHandler):
-    """A static server that knows single byte ranges, as every object store does."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        data = path.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
-            start, end = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
-            data = data[start : end + 1]
-        else:
-            self.send_response(200)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
-
-
 @pytest.fixture
 def served(films: list[Path]) -> Iterator[str]:
-    def handler(*args: Any) -> RangeServer:
-        return RangeServer(*args, directory=str(films[0].parent))
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with faulty_server(films[0].parent) as server:
+        yield server.url
 
 
 def test_http_sources_give_what_local_ones_give(bench: Bench, films: list[Path], served: str) -> None:

@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from typer.testing import CliRunner
 
-from longtake.curation.cli.main import app
 from longtake.curation.clip_table import clip_scores, score_slices
 from longtake.curation.looking.stats import statistics
 from longtake.curation.looking.tiering import retier
 from longtake.curation.running import faults
 from longtake.curation.stages import caption, export, scan, score
 from longtake.curation.workspace import Workspace
-from longtake.filters import registry
 from longtake.filters.verdicts import decide
 from longtake.manifests import reader, remembered
 from longtake.manifests.keys import Seen
 from tests.curation.tables import fill, recipe
-from tests.curation.workbench import PLUGIN, Bench, assert_whole, videos
+from tests.curation.workbench import Bench, assert_whole, call, videos
 
 COUNT = 5
 
@@ -37,19 +34,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(stage.plan.__kwdefaults__, "at_a_time", 3)
 
 
-def test_a_run_whose_plans_see_a_few_rows_at_a_time(
-    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
+def test_a_run_whose_plans_see_a_few_rows_at_a_time(tiny: None, tmp_path: Path, bench: Bench) -> None:
     films = tmp_path / "films"
     videos(films, COUNT)
-    bench = Bench(tmp_path)
     for _ in range(2):
-        result = CliRunner().invoke(
-            app, [*bench.command("curate", films)[3:], "--engine", "inline"], env={"COLUMNS": "200"}
-        )
-        assert result.exit_code == 0, result.output
+        call(bench, "curate", films)
         assert_whole(bench, COUNT)
         assert set(bench.lines().values()) == {1}
 

@@ -20,10 +20,8 @@ from longtake.curation.running.faults import IN_A_ROW, LAST, Faults, Outcome, so
 from longtake.curation.running.jobs import Report
 from longtake.curation.stages import score
 from longtake.curation.stages.sizes import remote_sizes
-from longtake.filters import registry
 from tests.curation.faulty_server import FAULTS, KINDS, Faulty, faulty_server
-from tests.curation.test_pipeline import NOTHING, call, computed, stats
-from tests.curation.workbench import CLIPS_EACH, PLUGIN, Bench, videos
+from tests.curation.workbench import CLIPS_EACH, NOTHING, Bench, call, computed, stats, videos
 
 OTHER_WINDOWS: dict[str, Any] = {"splitting": {"min_seconds": 4, "window_seconds": 4}}
 WHAT_IS_HELD = ("inputs", "videos", "clips", "captions", "exports")
@@ -32,14 +30,6 @@ WHAT_IS_HELD = ("inputs", "videos", "clips", "captions", "exports")
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return videos(tmp_path_factory.mktemp("films"), 3)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.syspath_prepend(str(PLUGIN))
-    registry.available.cache_clear()
-    yield Bench(tmp_path)
-    registry.available.cache_clear()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,13 +21,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 import psutil
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from longtake.curation.cli.main import app
 from tests.corpus import SMALL, Encoding, film, pan
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = Path(__file__).parent / "plugin"
 MANIFESTS = {"videos": "video_id", "clips": "clip_id", "captions": "clip_id", "exports": "clip_id"}
 CLIPS_EACH = 2  # Clips of each video of `videos`.
+NOTHING = {"scan": 0, "score": 0, "caption": 0, "export": 0}  # The rows that a run computes which has nothing to do.
 
 
 def videos(folder: Path, count: int, frames: int = 98) -> list[Path]:
@@ -127,6 +132,32 @@ class Bench:
             raise
         assert process.returncode == code, output
         return output
+
+
+def longtake(*arguments: str | Path, code: int = 0, columns: int = 200) -> str:
+    """`longtake …` in this process; its output."""
+    result: Result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": str(columns)})
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def call(bench: Bench, *arguments: str | Path, code: int = 0) -> str:
+    """`longtake …` on the workspace of a bench, in this process, inline; its output."""
+    return longtake(*bench.command(*arguments)[3:], "--engine", "inline", code=code)
+
+
+def stats(bench: Bench) -> dict[str, Any]:
+    """What `longtake stats --json` prints of the workspace."""
+    found: dict[str, Any] = json.loads(longtake("stats", bench.workspace, "--json"))
+    return found
+
+
+def computed(output: str) -> dict[str, int]:
+    """Rows computed by stage, as the progress lines tell."""
+    found = re.findall(r"^(scan|score|caption|export): (?:(\d+) computed|nothing to compute)", output, re.MULTILINE)
+    return {stage: int(rows or 0) for stage, rows in found}
 
 
 def environment() -> dict[str, str]:

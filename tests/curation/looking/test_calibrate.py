@@ -12,11 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from click.testing import Result
 from scipy.stats import spearmanr
-from typer.testing import CliRunner
 
-from longtake.curation.cli.main import app
 from longtake.curation.clip_table import rows_table
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.calibrate import calibrate, parse_backend, rank_correlation, same_share
@@ -27,6 +24,7 @@ from longtake.filters import registry
 from longtake.filters.base import Filter, FilterSettings, Needs, Sample
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
+from tests.curation.workbench import longtake
 from tests.filters.pictures import crop, resized, sample, world
 
 SHARED = Path(__file__).parents[4] / "shared" / "models"
@@ -40,14 +38,6 @@ RECIPE = parse_recipe(
     "the test",
 )
 CLIPS = 12
-
-
-def call(*arguments: str, code: int = 0) -> str:
-    result: Result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 # ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,12 +158,12 @@ def test_scales_of_known_relation(workspace: Workspace) -> None:
 
 @pytest.mark.usefixtures("shift")
 def test_dis_against_the_truth(workspace: Workspace) -> None:
-    said = call("calibrate", "flow", "-o", workspace.path, "--backends", "shift,dis", "--json")
+    said = longtake("calibrate", "flow", "-o", workspace.path, "--backends", "shift,dis", "--json")
     found = json.loads(said)
     assert found["rank_correlation"] > 0.97
     for _, truth, dis in found["quantiles"]:
         assert dis == pytest.approx(truth, rel=0.15, abs=1)
-    said = call("calibrate", "flow", "-o", workspace.path, "--backends", "shift,dis", "--at", "42")
+    said = longtake("calibrate", "flow", "-o", workspace.path, "--backends", "shift,dis", "--at", "42")
     assert "12 clips; 1 could not be measured by both" in said
     assert "shift >= 42 keeps 50.0%, as dis >= " in said
     assert said.count("keeps") == 2
@@ -185,7 +175,7 @@ def test_dis_against_raft(workspace: Workspace, monkeypatch: pytest.MonkeyPatch)
     torch.set_num_threads(1)
     monkeypatch.setenv("LONGTAKE_MODELS", str(SHARED))
     raft = "raft:variant=small:source=princeton:device=cpu"
-    found = json.loads(call("calibrate", "flow", "-o", workspace.path, "--backends", f"dis,{raft}", "--json"))
+    found = json.loads(longtake("calibrate", "flow", "-o", workspace.path, "--backends", f"dis,{raft}", "--json"))
     assert [protocol.partition("/")[0] for protocol in found["protocols"]] == ["dis", "raft"]
     assert found["rank_correlation"] > 0.9
     for _, dis, by_raft in found["quantiles"]:
@@ -196,17 +186,17 @@ def test_dis_against_raft(workspace: Workspace, monkeypatch: pytest.MonkeyPatch)
 def test_faults_are_said_before_anything_is_measured(workspace: Workspace, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("LONGTAKE_MODELS", str(tmp_path))
     arguments = ("calibrate", "flow", "-o", workspace.path, "--backends")
-    assert "longtake models pull unimatch" in call(*arguments, "dis,unimatch", code=3)
-    assert "not 'disk'; did you mean 'dis'?" in call(*arguments, "dis,disk", code=3)
-    assert "size: unknown setting" in call(*arguments, "dis,raft:size=3", code=3)
-    call(*arguments, "dis", code=2)
+    assert "longtake models pull unimatch" in longtake(*arguments, "dis,unimatch", code=3)
+    assert "not 'disk'; did you mean 'dis'?" in longtake(*arguments, "dis,disk", code=3)
+    assert "size: unknown setting" in longtake(*arguments, "dis,raft:size=3", code=3)
+    longtake(*arguments, "dis", code=2)
     nothing = tmp_path / "empty"
-    assert "not a workspace" in call("calibrate", "flow", "-o", str(nothing), "--backends", "dis,raft", code=3)
-    assert "not measured on frames" in call(
+    assert "not a workspace" in longtake("calibrate", "flow", "-o", str(nothing), "--backends", "dis,raft", code=3)
+    assert "not measured on frames" in longtake(
         "calibrate", "fps", "-o", workspace.path, "--backends", "probe,probe", code=3
     )
     few = Workspace(str(tmp_path / "few"))
     few.inputs.append(pa.Table.from_pylist([{"video_id": "a", "uri": "a"}], schema=schemas.INPUTS))
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(RECIPE.model_dump(mode="json")))
     arguments = ("calibrate", "flow", "-o", few.path, "-r", str(tmp_path / "r.yaml"), "--backends", "dis,dis")
-    assert "10 are needed" in call(*arguments, code=3)
+    assert "10 are needed" in longtake(*arguments, code=3)

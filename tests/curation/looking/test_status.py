@@ -26,7 +26,7 @@ from longtake.curation.looking import metrics
 from longtake.curation.looking.status import Seen, left, limit, look, rate, seconds_left, state_of, together
 from longtake.curation.running.status import RunStatus, StageStatus
 from longtake.curation.workspace import Workspace
-from tests.curation.workbench import PLUGIN, Bench, environment, kill_tree, videos, wait_for
+from tests.curation.workbench import Bench, environment, kill_tree, longtake, videos, wait_for
 
 ODD = 'a "strange"\\host\nof mine'
 
@@ -201,13 +201,12 @@ def test_a_run_is_watched_from_outside_until_it_dies_and_after(tmp_path: Path) -
 
 
 @pytest.mark.slow  # The test runs a whole curation of one broken film.
-def test_errors_are_told_by_kind_and_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(PLUGIN))
+def test_errors_are_told_by_kind_and_machine(tmp_path: Path, plugin: None) -> None:
     films = tmp_path / "films"
     films.mkdir()
     (films / "broken.mp4").write_bytes(b"no video" * 99)
     place = str(tmp_path / "workspace")
-    CliRunner().invoke(app, ["curate", str(films), "-o", place, "-r", "explore", "--engine", "inline"])
+    longtake("curate", films, "-o", place, "-r", "explore", "--engine", "inline", code=1)
     (over,) = json.loads(status(place, "--json"))["runs"]
     assert over["stages"][0]["error_kinds"] == [["not_video", socket.gethostname(), 1]]
     assert "not_video" in status(place)
