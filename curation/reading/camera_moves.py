@@ -42,7 +42,7 @@ _FLAT, _BUSY = 2.0, 12.0
 _BLOCKS = 3  # Blocks. Where fewer show something, nothing is known.
 # Mean correlations of blocks. Two pictures with the first one need not be compared in any other way. A picture is found in the
 # next one with the second, and in those up to the one that has lost half of it with the third. Of 1,413 transitions other than
-# pushes 3 reach both; of 138 false ones where the camera moves fast 83 do.
+# pushes 12 reach both; of 138 false ones where the camera moves fast 83 do.
 _CERTAIN, _STEP, _AGAIN = 0.85, 0.6, 0.65
 # Shares of the picture. Something alike is found in any two pictures, if they need to have no more in common than the first; with
 # less than the second in common, the first picture is lost, and a later one takes its place.

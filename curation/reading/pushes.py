@@ -28,7 +28,7 @@ _REST, _SLOW = 3, 0.6
 _SUDDEN, _EVEN, _LONG = 0.25, 0.05, 7
 # Pictures. In a push that takes longer, the seam is lost, since the takes themselves move, too: each move like it may be one.
 _SLOWLY = 14
-# A factor. Across the seam of a push pictures change so much more than across lines beside it: 91 of 95 pushes and 12 of 25
+# A factor. Across the seam of a push pictures change so much more than across lines beside it: 92 of 95 pushes and 11 of 25
 # moves by one picture do.
 _SEAM = 1.45
 _LINES = (-12, -8, -4, 4, 8, 12)  # Pixels from the seam to those lines.
