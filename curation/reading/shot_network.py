@@ -19,7 +19,9 @@ Matrix = npt.NDArray[np.float32]
 
 # Pictures from one tap to the next in each of the four convolutions, which have five taps each.
 DILATIONS = (1, 2, 4, 6)
-RULES = 4  # The version of the rules beside the network (`fades.py`, `stills.py`). Another one means other cuts.
+# The version of the rules beside the network (`fades.py`, `stills.py`, `camera_moves.py`, `pushes.py`). Another one means other
+# cuts.
+RULES = 5
 REACH = 2 * sum(DILATIONS)  # Pictures. An answer depends on this number of them to either side.
 _FAR = 6.0  # Standard deviations. A number further from its mean says no more than this.
 
