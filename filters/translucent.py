@@ -206,13 +206,10 @@ def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray
 def _in_lines(
     edges: Edges, found: list[tuple[float, npt.NDArray[np.int64]]]
 ) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
-    """Marks, those of one jump on the same rows as one, where enough edges agree; where one is, others of its jump are surer."""
-    taken = np.zeros(len(edges.y), np.bool_)
+    """Marks where enough edges agree; where one is, others of its jump are surer. Those of one jump on the same rows are one mark:
+    the letters of a line, or the same letters twice, whose edges lie in two bins that are neighbours."""
     lines: list[tuple[float, int, int, list[npt.NDArray[np.int64]]]] = []
     for jump, part in sorted(found, key=lambda one: -len(one[1])):
-        if taken[part].any():
-            continue
-        taken[part] = True
         top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
         for like, first, last, parts in lines:
             both = min(bottom, last) - max(top, first)
@@ -221,7 +218,7 @@ def _in_lines(
                 break
         else:
             lines.append((jump, top, bottom, [part]))
-    merged = [(jump, np.concatenate(parts)) for jump, _, _, parts in lines]
+    merged = [(jump, np.unique(np.concatenate(parts))) for jump, _, _, parts in lines]
     sure = [jump for jump, part in merged if len(part) >= FEWEST]
     for jump, part in merged:
         if any(abs(jump - like) < SAME / 2 * like for like in sure):

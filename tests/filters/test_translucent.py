@@ -75,6 +75,17 @@ def test_pale_letters_over_a_scene_that_stands_still_count_by_the_boxes_around_t
     assert not mask.known  # Other marks may be there that do not show.
 
 
+@pytest.mark.parametrize(
+    ("x", "word", "scale", "opacity"),
+    [(776, "COPY", 4.0, 0.25), (970, "COPY", 4.0, 0.2), (1649, "DEMO", 5.0, 0.33)],
+)
+def test_edges_of_neighbouring_jumps_count_for_one_mark(x: int, word: str, scale: float, opacity: float) -> None:
+    """The ground makes the jump of some letters a little larger than that of others; those of either jump are too few."""
+    ink, boxes = letters(word, scale=scale, thick=round(4 * scale))
+    mask = found(under(tripod(x), ink, opacity))
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
 @pytest.mark.parametrize("opacity", [0.25, 0.33])
 def test_pale_letters_over_a_pan(opacity: float) -> None:
     ink, boxes = letters("SAMPLE")
