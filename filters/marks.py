@@ -137,11 +137,11 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     ground = _filled(blurred_ground(small, energy), energy.shape)
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
-    everywhere = np.ones_like(under)
-    known = any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines))
+    outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
+    known = any(moves(common, energy, n, where) for where in outside)
     pale = translucent(small, still=not known)
     if not known:
-        lines = divided(small, fields, still=True)
+        lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(_enlarged(lines | ground | pale, height, width), False)
         if films is None:

@@ -206,8 +206,8 @@ def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray
 def _in_lines(
     edges: Edges, found: list[tuple[float, npt.NDArray[np.int64]]]
 ) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
-    """Marks where enough edges agree; where one is, others of its jump are surer. Those of one jump on the same rows are one mark:
-    the letters of a line, or the same letters twice, whose edges lie in two bins that are neighbours."""
+    """Marks where enough edges agree; where one is, others of its jump are surer. Those of one jump on the same rows are one: the
+    letters of a line, or the same letters twice, whose edges lie in two bins that are neighbours."""
     lines: list[tuple[float, int, int, list[npt.NDArray[np.int64]]]] = []
     for jump, part in sorted(found, key=lambda one: -len(one[1])):
         top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
