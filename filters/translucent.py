@@ -43,8 +43,6 @@ FEWEST = (
 )
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
-# Share of a mark's edges that may agree as paint does: letters on toys have 1.24, marks over real film 0.4 to 1.03.
-PAINT = 1.1
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
 WEAK = 0.5  # Share of its jump that it must have there.
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge: letters have 0.5 and more, parts of one 0.26.
@@ -234,7 +232,7 @@ def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[
 
 
 def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
-    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
+    """Whether more edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
     part that agree by their jump, and as far beside it as it is high."""
     top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
     left, right = int(edges.x[part].min()), int(edges.x[part].max())
@@ -243,7 +241,7 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
     tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
     paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
-    return paint > PAINT * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
+    return paint > int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
