@@ -40,7 +40,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.6/max`; `rapidocr/` the same, `+overlay.7,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.5+marks480.7/max`; `rapidocr/` the same, `+overlay.7,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -80,7 +80,7 @@ from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOL
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
 # two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
 # or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.6"
+METHOD = "bars10+panels480.5+marks480.7"
 TEXT_METHOD = "overlay.7"
 
 NotKnown = Literal["text", "null", "ignore"]

@@ -131,8 +131,14 @@ def _shares(mask: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.float64]:
 
 def median(levels: Grey) -> float:
     """The median of levels, as `np.median` has it; of bytes it is counted faster."""
-    counts = np.cumsum(np.bincount(levels.ravel(), minlength=256))
-    return float(np.searchsorted(counts, ((levels.size - 1) // 2, levels.size // 2), side="right").mean())
+    return median_of(np.bincount(levels.ravel(), minlength=256))
+
+
+def median_of(counts: npt.NDArray[np.int64]) -> float:
+    """The median of levels of which there are so many of each: int64 [256]."""
+    below = np.cumsum(counts)
+    middle = int(below[-1] - 1) // 2, int(below[-1]) // 2
+    return float(sum(np.searchsorted(below, middle, side="right").tolist()) / 2)
 
 
 def extremes(frames: Sequence[Grey]) -> tuple[Grey, Grey]:

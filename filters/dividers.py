@@ -8,12 +8,13 @@ where something moves on both sides of it: a slide has rules, and a window has b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.bars import median
+from longtake.filters.bars import extremes, median, median_of
 from longtake.filters.panels import moving_edges
 
 Grey = npt.NDArray[np.uint8]
@@ -41,7 +42,7 @@ def divided(frames: Sequence[Grey], fields: Field, *, still: bool) -> Mask:
     stack = np.stack(frames)
     height, width = stack.shape[1:]
     mask = np.zeros((height, width), np.bool_)
-    low, high = stack.min(axis=0), stack.max(axis=0)
+    low, high = extremes(frames)
     if int(high.max()) - int(low.min()) <= DIFFERS:  # In an even frame nothing differs from a line.
         return mask
     steady = (high - low) <= 2 * SAME
@@ -103,8 +104,10 @@ def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
 
 def _of_one_colour(line: Grey) -> bool:
     """Whether nearly all levels of a line are near their median. line: uint8 [n, h]."""
-    colour = median(line)
-    return float((np.abs(line.astype(np.float32) - colour) <= SAME).mean()) >= WHOLE
+    counts = np.bincount(line.ravel(), minlength=256)
+    colour = median_of(counts)
+    near = counts[max(0, math.ceil(colour - SAME)) : math.floor(colour + SAME) + 1]
+    return int(near.sum()) >= WHOLE * line.size
 
 
 def _ends_on_both_sides(stack: Grey, start: int, stop: int) -> bool:

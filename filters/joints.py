@@ -133,8 +133,12 @@ def _is_joint(steps: Field, moving: bool) -> bool:
     parts = steps[:, : steps.shape[1] // PARTS * PARTS].reshape(len(steps), PARTS, -1).mean(axis=2)
     middle = parts[AWAY - NEAR : AWAY + NEAR + 1]
     beside = np.concatenate([parts[: AWAY - NEAR - 1], parts[AWAY + NEAR + 2 :]])
+    largest = middle.max(axis=0)
+    shows = (largest > STEP) & (largest > beside.max(axis=0))
+    if shows.sum() < MOST_PARTS + moving:  # The median, which takes longer, would only take some away.
+        return False
     usual = np.median(beside, axis=0)
-    shows = (middle.max(axis=0) > np.maximum(STANDS_OUT * usual, STEP)) & (middle.max(axis=0) > beside.max(axis=0))
+    shows &= largest > STANDS_OUT * usual
     if shows.sum() < MOST_PARTS + moving:
         return False
     if not moving and min(float(np.square(side).mean()) for side in np.array_split(beside, 2)) < TEXTURE:

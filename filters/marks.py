@@ -86,7 +86,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     small = [reduced(frame) for frame in frames]
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
-    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
     return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
@@ -137,11 +137,11 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     ground = _filled(blurred_ground(small, energy), energy.shape)
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
-    everywhere = np.ones_like(under)
-    known = any(moves(common, energy, n, outside) for outside in (everywhere, ~under, ~lines))
-    pale = translucent(small, still=not known)
+    outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
+    known = any(moves(common, energy, n, where) for where in outside)
+    pale = translucent(small)
     if not known:
-        lines = divided(small, fields, still=True)
+        lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(_enlarged(lines | ground | pale, height, width), False)
         if films is None:

@@ -11,7 +11,7 @@ down follow one another along rows and columns, there are all directions, and th
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
 A shadow is to the scene what a black mark is, so only light ones are looked for; and before a ground that is the same everywhere,
-paint looks like a mark, so that in a scene that stands still it is not taken for one.
+paint looks like a mark, so that edges are none that agree as well if they are taken for those of paint.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ Field = npt.NDArray[np.float32]
 
 WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
 BLACK = 3.0  # Grey levels that are added to a brightness, so that its logarithm stays finite.
-BRIGHTEST = 246.0  # Grey levels from which on a picture is too near to white to show a jump.
 LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
 FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
@@ -44,26 +43,22 @@ FEWEST = (
 )
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
-MOST = 0.4  # Share of the edges in these cells that must have the mark's jump; of those with a jump of half of it at least.
-WEAK = 0.5
-# Share of a mark's edges that may agree as paint does: letters on toys have 1.24, marks over real film 0.4 to 0.94, and 1.03
-# before black.
-PAINT = {True: 0.96, False: 1.1}  # In a scene that stands still, and in one that is known to move.
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
-PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge.
+WEAK = 0.5  # Share of its jump that it must have there.
+PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge: letters have 0.5 and more, parts of one 0.26.
 TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
-CANCEL = 0.4  # Length of the mean direction of a mark's edges; 0 where outlines are closed and fully seen.
-GOES_ON = 1.3  # Factor by which edges of the mark's jump outnumber others where its line goes on.
-DENSE = 0.005  # Share of the pixels there that must be such edges besides.
+DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
+BETWEEN = (
+    1.3  # Factor by which outlines of a mark's jump outnumber others on its rows: beyond them chance makes some more.
+)
 THIN = 0.05  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
 EMPTY = 0.5  # The same share, which such a row takes away: what lies beyond a few of them has to be more than that.
-LONG = 2.0  # Length / height of a mark from which on it is a line of letters.
-FILLS = 0.85  # Share of the box around a line of letters that their convex hull takes.
+FILLS = 0.85  # Share of the box around a line of letters that their convex hull takes; a disc takes 0.79.
 BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 
@@ -83,26 +78,25 @@ class Edges:
     down: Field
 
 
-def translucent(frames: Sequence[Grey], *, still: bool) -> Mask:
+def translucent(frames: Sequence[Grey]) -> Mask:
     """What lies under translucent light marks: bool [h, w].
 
-    frames: grey [h, w], of a long side of 480 at most. still: the scene is not known to move, so that its paint may look like a
-    mark.
+    frames: grey [h, w], of a long side of 480 at most.
     """
     import cv2
 
     edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
-    for jump, part in _marks(edges, mask.shape, still):
+    for jump, part in _marks(edges, mask.shape):
         if _stays(frames, edges, jump, part):
             cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
-def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask) -> Mask:
     """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
 
-    frames, still: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
+    frames: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
     are known already.
     """
     import cv2
@@ -117,7 +111,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen, still):
+        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
             cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
@@ -135,7 +129,7 @@ def _edges(mean: Field) -> Edges:
     """The crisp edges of the mean of all frames [h, w]."""
     import cv2
 
-    dark = np.asarray(cv2.log(np.maximum(WHITE - mean, WHITE - BRIGHTEST)), np.float32)
+    dark = np.asarray(cv2.log(WHITE - mean), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
     cv2.absdiff(dark[:, 2:], dark[:, :-2], dst=steep[0, :, 1:-1])
     cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
@@ -150,14 +144,14 @@ def _edges(mean: Field) -> Edges:
     low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
     jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
     keep = most.ravel()[at] > SHARP * jump
-    keep &= (np.abs(high - low) > LEAST_LEVELS) & (np.maximum(low, high) < BRIGHTEST)
+    keep &= np.abs(high - low) > LEAST_LEVELS
     at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
     right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
     return Edges(y, x, jump[keep], low[keep], high[keep], aside[keep], right, down)
 
 
-def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
+def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
     """The jump of each mark, and which edges are its own."""
     import cv2
 
@@ -187,7 +181,7 @@ def _marks(edges: Edges, shape: tuple[int, ...], still: bool) -> Iterator[tuple[
         near = np.flatnonzero(labels[k][cells] == label)
         jump = float(np.median(edges.jump[near][np.abs(bins[near] - OTHER - k) <= 1]))
         part = _part(edges, near, jump)
-        if part is not None and not _is_paint(edges, jump, part, still):
+        if part is not None and not _is_paint(edges, jump, part):
             found.append((jump, part))
     yield from _in_lines(edges, found)
 
@@ -196,8 +190,8 @@ def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray
     """The edges of some cells that have a jump, if they are those of a mark."""
     jumps = edges.jump[near]
     same, less, more = (np.abs(jumps - j) < SAME * j for j in (jump, jump * OTHER_JUMP, jump / OTHER_JUMP))
-    agree, strong, others = int(same.sum()), int((jumps >= WEAK * jump).sum()), max(int(less.sum()), int(more.sum()))
-    if agree < max(LEAST, MOST * strong) or others > FEW_OTHERS * agree:
+    agree, others = int(same.sum()), max(int(less.sum()), int(more.sum()))
+    if agree < LEAST or others > FEW_OTHERS * agree:
         return None
     part = near[same]
     return part if _closed(edges, part) else None
@@ -206,13 +200,10 @@ def _part(edges: Edges, near: npt.NDArray[np.int64], jump: float) -> npt.NDArray
 def _in_lines(
     edges: Edges, found: list[tuple[float, npt.NDArray[np.int64]]]
 ) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
-    """Marks, those of one jump on the same rows as one, where enough edges agree; where one is, others of its jump are surer."""
-    taken = np.zeros(len(edges.y), np.bool_)
+    """Marks where enough edges agree; where one is, others of its jump are surer. Those of one jump on the same rows are one: the
+    letters of a line, or the same letters twice, whose edges lie in two bins that are neighbours."""
     lines: list[tuple[float, int, int, list[npt.NDArray[np.int64]]]] = []
     for jump, part in sorted(found, key=lambda one: -len(one[1])):
-        if taken[part].any():
-            continue
-        taken[part] = True
         top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
         for like, first, last, parts in lines:
             both = min(bottom, last) - max(top, first)
@@ -221,7 +212,7 @@ def _in_lines(
                 break
         else:
             lines.append((jump, top, bottom, [part]))
-    merged = [(jump, np.concatenate(parts)) for jump, _, _, parts in lines]
+    merged = [(jump, np.unique(np.concatenate(parts))) for jump, _, _, parts in lines]
     sure = [jump for jump, part in merged if len(part) >= FEWEST]
     for jump, part in merged:
         if any(abs(jump - like) < SAME / 2 * like for like in sure):
@@ -240,8 +231,8 @@ def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[
     return bool((np.array(jumps) > WEAK * jump).mean() >= ALWAYS)
 
 
-def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64], still: bool) -> bool:
-    """Whether as many edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
+def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
+    """Whether more edges agree if they are taken for those of paint, by the ratio of their brightness: edges on the rows of a
     part that agree by their jump, and as far beside it as it is high."""
     top, bottom = int(edges.y[part].min()), int(edges.y[part].max())
     left, right = int(edges.x[part].min()), int(edges.x[part].max())
@@ -250,7 +241,7 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64], still: boo
     ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
     tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
     paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
-    return paint > PAINT[still] * int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
+    return paint > int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
@@ -259,7 +250,7 @@ def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
     length = np.maximum(np.hypot(x, y), 1e-9)
     x, y = x / length, y / length
     smaller, larger = np.linalg.eigvalsh([[float(x @ x), float(x @ y)], [float(x @ y), float(y @ y)]])
-    if smaller < ROUND * larger or np.hypot(x.mean(), y.mean()) > CANCEL:
+    if smaller < ROUND * larger:
         return False
     turns = pairs = 0
     for along, across, way in ((edges.x[part], edges.y[part], x), (edges.y[part], edges.x[part], y)):
@@ -299,14 +290,14 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     top, bottom = int(edges.y[part].min()), int(edges.y[part].max()) + 1
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom) & (edges.x >= left) & (edges.x < right))
     own, others = _outlines(edges, within, jump, shape, axis=1)
-    gain = (own - GOES_ON * others)[top:bottom]
+    gain = (own - BETWEEN * others)[top:bottom]
     usual = max(0.0, float(gain.mean()))
     gain[gain < THIN * usual] = -EMPTY * usual
     end = _best(gain)
     top, bottom = top + end - _best(gain[:end][::-1]), top + end
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom))
     own, others = _outlines(edges, within, jump, shape, axis=0)
-    gain = own - GOES_ON * others - DENSE * (bottom - top)
+    gain = own - others - DENSE * (bottom - top)
     right += _best(gain[right:])
     left -= _best(gain[:left][::-1])
     if not end:  # These edges are no line of letters, so that none beside them belong to it.
@@ -323,8 +314,7 @@ def _around(points: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
     hull = cv2.convexHull(points)
     corners = cv2.boxPoints(cv2.minAreaRect(points))
-    sides = np.hypot(*(corners[:2] - corners[1:3]).T)
-    if sides.max() >= LONG * sides.min() and cv2.contourArea(hull) >= FILLS * sides.prod():
+    if cv2.contourArea(hull) >= FILLS * cv2.contourArea(corners):
         return np.rint(corners).astype(np.int32)
     return np.asarray(hull[:, 0], np.int32)
 
