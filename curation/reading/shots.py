@@ -150,9 +150,6 @@ class NetworkCuts:
     """
 
     LOW = 0.2
-    # Seconds, a probability, seconds and pictures. A transition that lasts longer than SLOW begins and ends where next to nothing
-    # is to be seen: up to so many pictures beside it that are faintly likely in it are left out with it.
-    SLOW, FAINT, FAINTLY, AHEAD = 1.5, 0.05, 0.4, 7
     SURE = 0.95
     LEFT = 0.3  # The probability of a cut that is left where the scene goes on.
     # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: an iris or a wipe
@@ -194,16 +191,14 @@ class NetworkCuts:
         self._describe()
         if len(self._times) - self._judged < REACH + self.AT_ONCE:
             return []
-        return self._apart(
-            self._judge(len(self._times) - REACH - self.AHEAD), self._open.before - self.MOST - self.FAINTLY
-        )
+        return self._apart(self._judge(len(self._times) - REACH), self._open.before - self.MOST)
 
     def finish(self) -> list[Cut]:
         if self._waiting:
             self._describe()
         cuts = self._judge(len(self._times)) if len(self._times) > self._judged else []
         if self._times:
-            cuts += self._ended(self._times[-1], self._greys[-1], self._times[-1])
+            cuts += self._ended(self._times[-1], self._greys[-1])
         return self._apart(cuts, math.inf)
 
     def doubt(self, start: float, end: float) -> float:
@@ -248,7 +243,7 @@ class NetworkCuts:
             known.ruled |= fades or bool(changed[i])
             lasting = time - known.before > self.LONGEST
             if (transition <= min(self.LOW, self._threshold) and not fades) or lasting:
-                cuts += self._ended(time, self._greys[i], self._clear(i, likely[:, 1]))
+                cuts += self._ended(time, self._greys[i])
                 self._open = _Stretch(time, [self._greys[i]])
                 continue
             known.count += 1
@@ -262,21 +257,13 @@ class NetworkCuts:
         del self._numbers[:gone], self._greys[:gone], self._changes[:gone], self._times[:gone]
         return cuts
 
-    def _clear(self, first: int, transitions: npt.NDArray[np.float32]) -> float:
-        """The time of the next picture from number `first` on that is not even faintly in a transition."""
-        last = min(first + self.AHEAD, len(self._times) - 1)
-        while first < last and transitions[first] > self.FAINT:
-            first += 1
-        return self._times[first]
-
-    def _ended(self, time: float, after: Grey, clear: float) -> list[Cut]:
-        """The cut that the open stretch is, if it is one, now that a picture is in no transition any more. clear: the time from
-        which no picture is even faintly in it, seconds."""
+    def _ended(self, time: float, after: Grey) -> list[Cut]:
+        """The cut that the open stretch is, if it is one, now that a picture is in no transition any more."""
         known = self._open
         if time <= known.before or not (known.likely or known.ruled):
             return []
         if known.is_cut(after, self._hard_threshold, self.SURE) and (known.ruled or not self._goes_on(time)):
-            return [self._widened(time, clear)]
+            return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:
                 self._doubts[i] = before, at, min(cut, self.LEFT), min(transition, self.LEFT)
@@ -304,25 +291,16 @@ class NetworkCuts:
         self.settled = max(self.settled, min(until, self._held.start if self._held else until))
         return joined
 
-    def _widened(self, after: float, clear: float) -> Cut:
-        """The cut from the last picture before it to the one at `after`, which is behind it, or the one at `clear`."""
+    def _widened(self, after: float) -> Cut:
+        """The cut from the last picture before it to the one at `after`, which is behind it."""
         known = self._open
         width = after - known.before
         if width <= self.SUDDEN:
             return Cut(known.before, after)
         more = min(self.SLOPE * width, self.MOST) / (2 if known.ruled else 1)
-        start, latest = known.before, after
-        faintly = 0.0 if known.ruled or width < self.SLOW else self.FAINTLY
-        if not known.fades_first:
-            for _, time, _, transition in reversed(self._doubts):
-                if time <= known.before and known.before - time <= faintly:
-                    start = time
-                    if transition <= self.FAINT:
-                        break
-            earliest = max(start - more, self.settled)
-            start = min((time for _, time, _, _ in self._doubts if earliest <= time <= start), default=start)
-        if not known.fades_last:
-            latest = min(clear, after + faintly) + more
+        earliest = known.before if known.fades_first else max(known.before - more, self.settled)
+        start = min((time for _, time, _, _ in self._doubts if earliest <= time <= known.before), default=known.before)
+        latest = after if known.fades_last else after + more
         return Cut(start, max((time for time in self._times if time <= latest), default=after))
 
 

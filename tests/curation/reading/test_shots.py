@@ -213,7 +213,7 @@ def test_slow_cuts_are_found_where_they_are(corpus: Corpus, name: str) -> None:
     ((start, end),) = CASES[name].truth.transitions
     cuts = slow_cuts(corpus[name])
     assert cuts
-    assert all(start - 0.9 < cut.start < cut.end < end + 0.9 for cut in cuts), cuts
+    assert all(start - 0.8 < cut.start < cut.end < end + 0.8 for cut in cuts), cuts
     assert max(cut.end for cut in cuts) > (start + end) / 2
 
 

@@ -39,9 +39,9 @@ def test_no_clip_holds_any_of_a_transition(tmp_path: Path, joint: str) -> None:
     scan = scanned(filmed(tmp_path / "two.mp4", joined(JOINTS[joint], 1.0, seed=3, rate=24)))
     (cut,) = scan.cuts
     first, second = scan.clips
-    assert 5.5 <= cut < 6.7
+    assert 5.5 <= cut < 6.5
     assert 3 < first.span.end <= 4.5
-    assert 5.5 <= second.span.start < 6.8
+    assert 5.5 <= second.span.start < 6.6
     for clip in scan.clips:
         assert clip.certainty == clip.scores["shot_confidence"].score.value > 0.5
 

@@ -24,7 +24,7 @@ from longtake.curation.reading.stills import (
     toned,
 )
 from longtake.filters.base import Image
-from tests.curation.reading.takes import JOINTS, RATE, SIZE, Pictures, joined, photo, take
+from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
 
 
 def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
@@ -173,25 +173,6 @@ def suspected(pictures: Pictures, cuts: dict[int, float], transition: range) -> 
     """The cuts that are left of what the network suspects."""
     detector = Suspicious(cuts, dict.fromkeys(transition, 0.99))
     return [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish()
-
-
-def test_what_is_faintly_in_a_transition_is_left_out_with_it() -> None:
-    pictures = joined(JOINTS["wipe"], 2, seed=3)[30:90]
-
-    def cut(faintly: range, surely: range = range(24, 48)) -> Cut:
-        detector = Suspicious({}, dict.fromkeys(faintly, 0.1) | dict.fromkeys(surely, 0.99))
-        (found,) = [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish()
-        return found
-
-    narrow, wide = cut(range(0)), cut(range(21, 51))
-    assert (narrow.start - wide.start) * RATE == pytest.approx(3)
-    assert (wide.end - narrow.end) * RATE == pytest.approx(3)
-    # A take that is faintly suspected for long is not lost with it.
-    widest = cut(range(60))
-    assert narrow.start - widest.start <= NetworkCuts.FAINTLY + 1 / RATE
-    assert widest.end - narrow.end <= NetworkCuts.FAINTLY + 1 / RATE
-    # A shorter transition can be seen from its beginning on.
-    assert cut(range(60), range(28, 40)) == cut(range(0), range(28, 40))
 
 
 def stepped(pictures: Pictures, start: int, levels: float) -> Pictures:
