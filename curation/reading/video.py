@@ -23,7 +23,7 @@ from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
-from longtake.curation.reading.timeline import Rate, Timeline
+from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
@@ -308,7 +308,8 @@ def _decoded(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     context = video.stream.codec_context
     timeline = Timeline(video, info.fps)
-    context.skip_frame = "DEFAULT" if all_frames or timeline.needs_all else "NONREF"
+    context.skip_frame = "DEFAULT"
+    skips = False
     restarts, last, time = 0, -math.inf, -math.inf
     count = counted(time)
     count.rate.skip()
@@ -318,6 +319,8 @@ def _decoded(
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
     waiting: deque[_Packet] = deque()
+    early: list[av.VideoFrame] = []  # The first frames, until it is known what the times of their packets mean.
+    before: av.VideoFrame | None = None  # The frame that was given last.
     while True:
         try:
             if not waiting:
@@ -338,8 +341,8 @@ def _decoded(
                 count.packets += bool(packet.size)
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
-                if held and not packet.size:
-                    # An empty packet is the end of the video, so the packets in `held` are not decoded.
+                if held and _is_end(packet):
+                    # This is the end of the video, so the packets in `held` are not decoded.
                     count.passed_over = len(held)
                     count.rate.finish()
                     return
@@ -351,6 +354,18 @@ def _decoded(
                 held.clear()
                 held_bytes = 0
             packet = waiting.popleft()
+            if not packet.size and not _is_end(packet):
+                # The picture before is shown once more (Theora).
+                moment = timeline.place(packet)
+                if before is not None and moment is not None and moment > last:
+                    time = last = moment
+                    count = counted(time)
+                    count.frames += 1
+                    yield time, before
+                continue
+            if skips == (all_frames or timeline.needs_all):
+                skips = not skips
+                context.skip_frame = "NONREF" if skips else "DEFAULT"
             frames = packet.decode()
             if aspects_change and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
@@ -368,6 +383,13 @@ def _decoded(
             if count.damaged > MOST_DAMAGES:
                 return
             continue
+        if timeline.in_doubt or early:
+            early += frames
+            if timeline.in_doubt and rise(early) and len(early) < MOST_IN_DOUBT and not _is_end(packet):
+                continue
+            frames, early = early, []
+            if timeline.in_doubt:
+                timeline.settle(frames)
         for frame in frames:
             video.tag(frame)
             moment = timeline.time(frame)
@@ -379,7 +401,12 @@ def _decoded(
                 count.damage(time, "a damaged frame")
             if time > last:
                 count.frames += 1
-                last = time
+                last, before = time, frame
                 yield time, frame
             else:
                 count.disordered += 1
+
+
+def _is_end(packet: _Packet) -> bool:
+    """Whether a packet is the one behind the last of the film: it holds nothing, not even a time."""
+    return not packet.size and packet.pts is None and packet.dts is None
