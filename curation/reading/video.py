@@ -20,6 +20,7 @@ from longtake.curation.reading.colour import colour_of, hdr, primaries_name, tra
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
+from longtake.curation.reading.mp4 import encrypted
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
@@ -190,19 +191,22 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     """How pictures are turned, and what is shown of them, as far as the container says it and PyAV does not. Raises VideoError
     (unsupported) for film that is none."""
     stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
-    orientation, box, bare = UPRIGHT, None, False
+    orientation, box, bare, locked = UPRIGHT, None, False, False
     position = video.file.tell()
     if "mp4" in name:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         box = of_mp4(video.file, stream.id, context.width, context.height)
         bare = stream.id in without_base(video.file)
+        locked = stream.id in encrypted(video.file)
     elif "matroska" in name:
         # Its streams have no ids of their own, but the order of the tracks.
         at = [one.index for one in video.container.streams.video].index(stream.index)
         for track in video_tracks(video.file)[at : at + 1]:
             box = of_matroska(track, context.width, context.height)
-            bare = is_without_base(track)
+            bare, locked = is_without_base(track), track.encrypted
     video.file.seek(position)
+    if locked:
+        raise VideoError("unsupported", "it is encrypted, and cannot be read without its key")
     if bare:
         raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
     return orientation, box
