@@ -271,7 +271,7 @@ class Pass:
         self.looked = -math.inf
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
         self.looks: list[tuple[float, Image]] = []
-        self.meter = ChangeMeter()
+        self.meter = ChangeMeter(video.gaps.within)
         self.sizes = Sizes(video.aspects)
         self.left_out = 0.0
 

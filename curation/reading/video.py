@@ -317,6 +317,7 @@ def _decoded(
     restarts, last, time = 0, -math.inf, -math.inf
     count = counted(time)
     count.rate.skip()
+    video.gaps.skip()
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     aspects_change = video.container.format.name in FROM_STREAM
@@ -341,6 +342,7 @@ def _decoded(
                 if shown is not None and not packet.is_discard:
                     time = shown
                     count.last = max(count.last, time)
+                    video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size)
                 if count.digest is not None and packet.size:
@@ -365,6 +367,7 @@ def _decoded(
                     time = last = moment
                     count = counted(time)
                     count.frames += 1
+                    video.gaps.reached(time)
                     yield time, before
                 continue
             if skips == (all_frames or timeline.needs_all):
@@ -405,6 +408,7 @@ def _decoded(
                 count.damage(time, "a damaged frame")
             if time > last:
                 count.frames += 1
+                video.gaps.reached(time)
                 last, before = time, frame
                 yield time, frame
             else:
