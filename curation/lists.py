@@ -62,7 +62,8 @@ _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
 _LONGESTCELL = 2000
 _LOOKED_AT = 20  # Rows by which a list in a folder is recognised as one of videos.
 _FIELD_BYTES = 2**31 - 1  # A cell may hold all captions of a video.
-_CLOCK_PART = re.compile(r"\d+(\.\d*)?|\.\d+")
+_CLOCK_PART = re.compile(r"\d+([.,]\d*)?|[.,]\d+")
+_MOST_UNREAD = 100  # Columns. A list with more that are not read is no help when it is printed.
 
 
 class NoUriColumn(SetupError):
@@ -126,6 +127,8 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
                 if reader is None:
                     reader = _Reader(source, rules, access, wanted, list(record))
                     notes.unread = reader.unread
+                elif reader.by_line:
+                    reader.meet(record)
                 yield reader.row(number, lowered)
     except SetupError:
         raise
@@ -308,15 +311,27 @@ class _Reader:
     ) -> None:
         self.rules, self.access, self.wanted = rules, access, wanted
         # Each line of JSON has its own names.
-        by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))
-        if not by_line and CELL not in columns:
+        self.by_line = source.uri.partition("?")[0].lower().endswith((".jsonl", ".ndjson"))
+        if not self.by_line and CELL not in columns:
             _require_uris(source.uri, columns, wanted)
-        self.unread = [str(column) for column in columns if str(column).strip().lower() not in {*_READ, *wanted, CELL}]
+        # Columns that are not read, in the order in which they are met.
+        self.unread: list[str] = []
+        self._known = {*_READ, *wanted, CELL}
+        self.meet(columns)
         self.source = source
         self.scheme = scheme_of(source.uri)
         self.base = (source.uri.partition("?")[0] if is_uri(source.uri) else source.uri).rpartition("/")[0]
         # Films beside a list are read with the user and the password of the list.
         self.beside = UriAccess(source.access.userinfo) if source.access and source.access.userinfo else None
+
+    def meet(self, columns: Iterable[Any]) -> None:
+        """Note which columns of a record are not read, if it has any that no record before had. A list of lines of JSON may
+        have another name in each: only so many are noted as can be looked at."""
+        for column in columns:
+            name = str(column).strip().lower()
+            if name not in self._known and len(self.unread) < _MOST_UNREAD:
+                self._known.add(name)
+                self.unread.append(str(column))
 
     def row(self, number: int, record: Mapping[str, Any]) -> Row:
         row = Row(number)
@@ -481,7 +496,8 @@ def _number(value: Any) -> float | None:
 
 
 def seconds(value: object, fps: float | None = None) -> float:
-    """Seconds from a number, from '[HH:]MM:SS[.fraction]', or with `fps` from the time code 'HH:MM:SS:FF'. Raises BadRow."""
+    """Seconds from a number, from '[HH:]MM:SS[.fraction]' (SubRip has a comma in place of the point), or with `fps` from the time
+    code 'HH:MM:SS:FF'. Raises BadRow."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or value is None:
@@ -500,7 +516,7 @@ def seconds(value: object, fps: float | None = None) -> float:
         raise BadRow(f"{value!r} is no time; write seconds or HH:MM:SS.fff")
     total = 0.0
     for part in parts:
-        total = total * 60 + float(part)
+        total = total * 60 + float(part.replace(",", "."))
     return total
 
 

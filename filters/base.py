@@ -84,7 +84,8 @@ class Changes:
     starts, ends: float64 [n], seconds in the video: the look before, and this one. steps: float64 [n], grey levels, how
     much the most changed part of the picture differs between them. since: float64 [n], seconds: the earliest look since
     which no part of the picture has changed; equal to `ends` where some part has. grids: float16 [n, fields], mean
-    grey levels of equal fields of this look.
+    grey levels of equal fields of this look. stood: float64 [n], seconds between the two looks in which the film had no new
+    frame for half a second or longer.
     """
 
     starts: npt.NDArray[np.float64]
@@ -92,6 +93,7 @@ class Changes:
     steps: npt.NDArray[np.float64]
     since: npt.NDArray[np.float64]
     grids: npt.NDArray[np.float16]
+    stood: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,13 +5,14 @@ by the mean difference within the block of 8×8 pixels that differs most, so tha
 The time between two looks is without change if the second differs from the first by at most 0.2 grey levels, or by at most 1.5
 and 3 % of the largest such step within half a second around it (it repeats the frame); or if it lies in a stretch of at least
 half a second none of whose looks differs from the first of the stretch by more than 1.5 grey levels (a freeze, under the noise
-that encoders add). What creeps, such as a slow zoom over a photograph, leaves its first look behind within half a second, and so
-is no freeze. Unit: share, from 0 to 1; a slide show has nearly 1. Detail: the
+that encoders add). So is the time in which a film has no new frame for half a second or longer, since the one before stands
+there (recordings of a screen). What creeps, such as a slow zoom over a photograph, leaves its first look behind within half a
+second, and so is no freeze. Unit: share, from 0 to 1; a slide show has nearly 1. Detail: the
 share of each of five equal parts of the clip that was looked at. No gate in the paper, and none in the recipes that ship: a film
 of a still scene by a fixed camera may have a high share and be whole.
 
-Protocol: `thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean`: thumbnails of at least 128 px, at most 16 a second; where reference
-frames are fewer, those. In a long clip of a list only the groups of pictures around its sample are looked at.
+Protocol: `thumbs/block8,repeat0.2or3%,hold1.5for0.5s,gaps/mean`: thumbnails of at least 128 px, at most 16 a second; where
+reference frames are fewer, those. In a long clip of a list only the groups of pictures around its sample are looked at.
 
 Cost: 0.05 ms per look, so 12 ms per clip of 15 s. Looks are compared as they come, and no picture is kept.
 
@@ -21,7 +22,7 @@ nearly every look); grain that is laid over a frozen picture hides the freeze, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -48,7 +49,9 @@ _CLOCK = 1e-6  # Seconds. Times that differ by less are equal, up to the noise o
 class ChangeMeter:
     """Pushed a thumbnail for each look, in order; remembers a few numbers of each look, for as long as a clip may need them."""
 
-    def __init__(self) -> None:
+    def __init__(self, stood: Callable[[float, float], float] = lambda start, end: 0.0) -> None:
+        """stood: how long the film had no new frame between two moments, all in seconds."""
+        self._stood = stood
         self._before: tuple[float, Image] | None = None
         # The time and the picture at which the stretch without a change began.
         self._first: tuple[float, Image] | None = None
@@ -76,15 +79,27 @@ class ChangeMeter:
         self._before = self._first = None
 
     def within(self, start: float, end: float) -> Changes:
-        """What was seen between two moments, seconds."""
-        inside = [i for i, row in enumerate(self._rows) if row[0] >= start - _CLOCK and row[1] < end + _CLOCK]
-        table = np.array([self._rows[i] for i in inside], np.float64).reshape(-1, 4)
-        grids = np.array([self._grids[i] for i in inside], np.float16).reshape(-1, GRID * GRID)
-        return Changes(table[:, 0], table[:, 1], table[:, 2], table[:, 3], grids)
+        """What was seen between two moments, seconds. Of looks on both sides of a moment nothing is taken, unless the film had no
+        new frame between them: then the picture of the first stood there."""
+        rows: list[tuple[float, float, float, float, float]] = []
+        grids: list[npt.NDArray[np.float16]] = []
+        for i, (before, now, step, since) in enumerate(self._rows):
+            first, last = max(before, start), min(now, end)
+            if first >= last:
+                continue
+            stood = self._stood(first, last)
+            inside = before >= start - _CLOCK and now < end + _CLOCK
+            if inside or stood > 0:
+                ends_behind = now >= end + _CLOCK
+                rows.append((first, last, 0.0 if ends_behind else step, since, stood))
+                grids.append(self._grids[i - 1 if ends_behind and i else i])
+        table = np.array(rows, np.float64).reshape(-1, 5)
+        looked = np.array(grids, np.float16).reshape(-1, GRID * GRID)
+        return Changes(table[:, 0], table[:, 1], table[:, 2], table[:, 3], looked, table[:, 4])
 
     def drop_before(self, time: float) -> None:
-        """Forget looks before `time`."""
-        gone = next((i for i, row in enumerate(self._rows) if row[0] >= time), len(self._rows))
+        """Forget what was seen before `time`."""
+        gone = next((i for i, row in enumerate(self._rows) if row[1] > time), len(self._rows))
         del self._rows[:gone], self._grids[:gone]
 
 
@@ -134,14 +149,15 @@ class Frozen(Filter[Sample]):
 
     @property
     def method(self) -> str:
-        return f"block{BLOCK},repeat{REPEAT:g}or{100 * REPEAT_SHARE:g}%,hold{HOLD:g}for{HOLD_SECONDS:g}s"
+        return f"block{BLOCK},repeat{REPEAT:g}or{100 * REPEAT_SHARE:g}%,hold{HOLD:g}for{HOLD_SECONDS:g}s,gaps"
 
     def measure_one(self, item: Sample) -> Sequence[float]:
         changes = item.changes
         if changes is None or not len(changes.ends):
             raise MeasureError("frozen stretches are seen in the scan only, and this clip brings no two looks")
         seconds = changes.ends - changes.starts
-        still = np.concatenate([[0.0], np.cumsum(seconds * unchanged(changes))])
+        without = np.where(unchanged(changes), seconds, np.minimum(changes.stood, seconds))
+        still = np.concatenate([[0.0], np.cumsum(without)])
         looked = np.concatenate([[0.0], np.cumsum(seconds)])
         edges = np.linspace(0.0, looked[-1], PARTS + 1)
         return [float(part) for part in np.diff(np.interp(edges, looked, still)) / (looked[-1] / PARTS)]

@@ -153,9 +153,10 @@ class ListedPass:
         self.clips: list[ClipScan] = []
         self.frames: Iterator[DecodedFrame] | None = None
         self.previous: DecodedFrame | None = None
+        self.earlier: DecodedFrame | None = None  # The frame before the previous one.
         # The two newest frames at the analysis size, by their times, if a clip wanted them.
         self.shrunk: dict[float, av.VideoFrame] = {}
-        self.meter = ChangeMeter()
+        self.meter = ChangeMeter(video.gaps.within)
         self.sizes = Sizes(video.aspects)
         self.looked = -math.inf
         self.decoded_seconds = 0.0
@@ -223,7 +224,7 @@ class ListedPass:
                 self.frames = decode(self.video, self.info, self.count, since=start)
                 first = next(self.frames, None)
                 if first is not None and first.time <= start + _CLOCK:
-                    self.previous = None
+                    self.previous = self.earlier = None
                     self.shrunk.clear()
                     return chain([first], self.frames)
             if moved:
@@ -278,7 +279,7 @@ class ListedPass:
                 self._settle(moment, decoded, previous)
         for moment in later:
             heapq.heappush(self.moments, moment)
-        self.previous = decoded
+        self.earlier, self.previous = previous, decoded
         self.shrunk = {time: small for time, small in self.shrunk.items() if time == decoded.time}
 
     def _look(self, decoded: DecodedFrame) -> None:
@@ -303,9 +304,24 @@ class ListedPass:
             if moment.place % 2 == 0:
                 partner = min(chosen.time + self.sampling.partner_seconds, span.end - _CLOCK)
                 self._want(moment.clip, partner, moment.place + 1, chosen.time, moment.motion)
+        elif moment.place % 2 and self.previous is not None and self.previous.time == moment.after:
+            self._pair_with_earlier(listed, moment)
         listed.left -= 1
         if not listed.left:
             self._clip(listed)
+
+    def _pair_with_earlier(self, listed: _Listed, moment: _Moment) -> None:
+        """The first picture of a pair is the last one in the clip, since nothing changes behind it: then it is the partner of the
+        one before it, as in a shot."""
+        earlier = self.earlier
+        if earlier is None or not listed.span.start <= earlier.time < moment.after:
+            return
+        if moment.motion:
+            listed.motion[moment.place] = listed.motion[moment.place - 1]
+            listed.motion[moment.place - 1] = earlier.time, small_grey(self._small(earlier), self.analysis)
+        else:
+            listed.frames[moment.place] = listed.frames[moment.place - 1]
+            listed.frames[moment.place - 1] = earlier.time, self._small(earlier)
 
     def _small(self, decoded: DecodedFrame) -> av.VideoFrame:
         if decoded.time not in self.shrunk:

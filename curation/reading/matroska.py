@@ -12,15 +12,17 @@ _SEGMENT, _TRACKS, _CLUSTER, _TRACK = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xAE
 _TYPE, _VIDEO, _IS_VIDEO = 0x83, 0xE0, 1
 _BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _ADDITION, _ADDITION_KIND, _ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
+_ENCODINGS, _ENCODING, _ENCRYPTION = 0x6D80, 0x6240, 0x5035
 
 
 @dataclass(slots=True)
 class VideoTrack:
     """What is read of a video track. crop: the pixels that are not to be shown, above, to the right, below and to the left.
-    additions: kind of what comes along with its frames → what describes it."""
+    additions: kind of what comes along with its frames → what describes it. encrypted: its frames are."""
 
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     additions: dict[int, bytes] = field(default_factory=dict)
+    encrypted: bool = False
 
 
 def video_tracks(file: BinaryIO) -> list[VideoTrack]:
@@ -42,6 +44,17 @@ def video_tracks(file: BinaryIO) -> list[VideoTrack]:
     return []
 
 
+def is_whole(file: BinaryIO) -> bool:
+    """Whether a file holds all of its film: its segment tells a size, and ends within it. False for any other."""
+    try:
+        # In a file of one byte more, a segment without a size, or one that was cut short, would go on to the end.
+        beyond = file.seek(0, 2) + 1
+        return any(kind == _SEGMENT and stop < beyond for kind, _, stop in _elements(file, 0, beyond))
+    except (ValueError, IndexError):
+        pass
+    return False
+
+
 def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:
     """A track, if it is one of video."""
     found, is_video = VideoTrack(), False
@@ -54,6 +67,9 @@ def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:
         elif kind == _ADDITION:
             inner = {name: _bytes(file, x, y) for name, x, y in _elements(file, a, b)}
             found.additions[_number(inner.get(_ADDITION_KIND, b""))] = inner.get(_ADDITION_DATA, b"")
+        elif kind == _ENCODINGS:
+            steps = (step for name, *step in _elements(file, a, b) if name == _ENCODING)
+            found.encrypted = any(name == _ENCRYPTION for x, y in steps for name, _, _ in _elements(file, x, y))
     return found if is_video else None
 
 

@@ -44,6 +44,16 @@ def in_sample_entries(file: BinaryIO) -> Iterator[tuple[int, bytes, int, int]]:
                     yield track, name, inner, inner_end
 
 
+def encrypted(file: BinaryIO) -> set[int]:
+    """The ids of the tracks whose samples are encrypted (ISO/IEC 14496-12, 8.12: they say by which scheme); none of any other
+    file."""
+    try:
+        return {track for track, name, _, _ in in_sample_entries(file) if name == b"sinf"}
+    except (struct.error, ValueError, IndexError):
+        # A box ends before its header says so.
+        return set()
+
+
 def _ids(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
     for header, end in _within(file, start, stop, b"tkhd"):
         file.seek(header)

@@ -38,7 +38,10 @@ class Painter:
         crop: Box | None = None,
         fields_since: float = math.inf,
     ) -> None:
-        width, height = displayed_size(first.width, first.height, orientation_of(first).rotation, aspect)
+        # To look at a frame's side data makes a cycle of references in PyAV, so that the frame stays in memory until Python looks
+        # for cycles. Only a frame that says another rotation than the one before is looked at.
+        self._turned, self._orientation = first.rotation, orientation_of(first)
+        width, height = displayed_size(first.width, first.height, self._orientation.rotation, aspect)
         if crop and (crop.x + crop.width > _even(width) or crop.y + crop.height > _even(height)):
             raise VideoError("export", f"{crop} does not lie within its pictures of {width}×{height} px: scan it again")
         shown = (crop.width, crop.height) if crop else (width, height)
@@ -53,7 +56,9 @@ class Painter:
 
     def paint(self, time: float, frame: av.VideoFrame) -> Planes:
         """A frame as it is shown. time: of the film, seconds. Raises VideoError (unsupported)."""
-        shown = orientation_of(frame)
+        if frame.rotation != self._turned:
+            self._turned, self._orientation = frame.rotation, orientation_of(frame)
+        shown = self._orientation
         width, height = self._full[::-1] if shown.rotation % 180 else self._full
         try:
             frame = with_chroma(uncombed(frame, known=time >= self._fields_since))

@@ -29,6 +29,7 @@ from longtake.curation.reading.listed import (
     require_undamaged,
     sample_of,
 )
+from longtake.curation.reading.matroska import is_whole
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
@@ -183,9 +184,15 @@ def ends_early(info: VideoInfo, end: float) -> bool:
 
 def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
     """Raises VideoError (truncated) if the frames end early, and all else in the file, too. The headers of some containers
-    (Matroska, FLV, ASF) only tell how long the longest of its streams is."""
-    if ends_early(info, end) and ends_early(info, _last_of_all(source)):
+    (Matroska, FLV, ASF) only tell how long the longest of its streams is. In a Matroska file that has all of its bytes, the
+    header is wrong: it may be that of a longer film, or count subtitles."""
+    if ends_early(info, end) and ends_early(info, _last_of_all(source)) and not _is_whole(source):
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
+
+
+def _is_whole(source: str | Source) -> bool:
+    with open_video(source) as video:
+        return is_whole(video.file)
 
 
 def _last_of_all(source: str | Source) -> float:
@@ -264,7 +271,7 @@ class Pass:
         self.looked = -math.inf
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
         self.looks: list[tuple[float, Image]] = []
-        self.meter = ChangeMeter()
+        self.meter = ChangeMeter(video.gaps.within)
         self.sizes = Sizes(video.aspects)
         self.left_out = 0.0
 

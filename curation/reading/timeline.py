@@ -1,8 +1,9 @@
 """When frames are shown: by presentation, whatever order their packets come in, on one clock that only rises.
 
-Three things lie about time. A container without presentation times (AVI) has those of decoding only, and what a demuxer makes
-of them is wrong as soon as frames are reordered. A stream may start its clock anew, where recordings were joined: the clock goes
-on, and that is counted. And a pass that stops early has met reference frames of a moment to come, but not the frames between.
+Three things lie about time. Some containers have times of decoding only, by their format (AVI) or since their muxer gave no
+others (ASF, MXF, MP4 without `ctts`): what a demuxer makes of them is wrong as soon as frames are reordered. A stream may start
+its clock anew, where recordings were joined: the clock goes on, and that is counted. And a pass that stops early has met
+reference frames of a moment to come, but not the frames between.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import av
 import av.error
@@ -32,15 +34,23 @@ def may_leap(video: OpenVideo) -> bool:
     return bool(video.container.format.flags & _MAY_LEAP)
 
 
+# Frames. A decoder that reorders gives out at most so many before it has met the first that is not shown in the order of packets.
+MOST_IN_DOUBT = 16
+
+
 class Timeline:
     """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
-    by_decoding: the container has decoding times only. needs_all: so every frame must be decoded to know when each is shown."""
+    by_decoding: the container has decoding times only. in_doubt: it may turn out to: the decoder reorders frames, and no packet
+    was shown before one that came earlier. needs_all: in both cases every frame must be decoded to know when each is shown."""
 
     def __init__(self, video: OpenVideo, fps: float) -> None:
         base = video.clock.base
         self.restarts = 0
         self.by_decoding = video.container.format.name == "avi"
-        self.needs_all = self.by_decoding and bool(video.stream.codec_context.has_b_frames)
+        reorders = bool(video.stream.codec_context.has_b_frames)
+        self.needs_all = reorders
+        self._in_order = self.in_doubt = reorders and not self.by_decoding
+        self._latest: int | None = None  # Ticks: the presentation time of the packet before.
         self._clock = video.clock
         self._back = _BACK / base if base else math.inf
         self._ahead = _AHEAD / base if base and may_leap(video) else math.inf
@@ -50,7 +60,7 @@ class Timeline:
         self._last: int | None = None  # The decoding time of the last packet on this clock, in ticks.
         self._shown: int | None = None  # The greatest time at which a packet is shown on this clock, in ticks.
         # By decoding: the times of the packets from the one at whose time the next frame may be shown, in ticks.
-        self._decoding: deque[int] = deque()
+        self._decoding: deque[int] = deque(maxlen=None if self.by_decoding else 2 * MOST_IN_DOUBT)
         self._context = video.stream.codec_context
         self._frame: int | None = None  # The time at which the last frame was shown, in ticks.
 
@@ -58,7 +68,8 @@ class Timeline:
         """Put a packet's times on this clock, before it is decoded. When it is shown, seconds, as far as is
         known; None for one without any time."""
         if not packet.size:
-            return None
+            ticks = packet.dts if packet.pts is None else packet.pts
+            return None if ticks is None else self._clock.seconds(ticks + self._offset)
         if packet.pts is not None and packet.dts is not None and packet.pts - packet.dts > self._ahead:
             # The demuxer took this presentation time from beyond a leap of the clock.
             packet.pts = None
@@ -69,10 +80,17 @@ class Timeline:
             else:
                 self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
-            if self.by_decoding:
-                self._decoding.append(packet.dts)
         if packet.pts is not None:
             packet.pts += self._offset
+            if self._in_order and self._latest is not None and packet.pts < self._latest:
+                self._in_order = False
+                self.settle([])
+            self._latest = packet.pts
+            if self._in_order:
+                # A demuxer that looks into frames makes other decoding times of these. A frame brings along that of its packet.
+                packet.dts = packet.pts
+        if packet.dts is not None and (self.by_decoding or self._in_order):
+            self._decoding.append(packet.dts)
         ticks = packet.dts if self.by_decoding else packet.pts
         if ticks is None and packet.dts is not None:
             # Such a packet is the last before others that are decoded later, and its frame is shown no sooner than this.
@@ -82,9 +100,17 @@ class Timeline:
         self._shown = ticks if self._shown is None else max(self._shown, ticks)
         return self._clock.seconds(ticks)
 
+    def settle(self, frames: Sequence[av.VideoFrame]) -> None:
+        """Decide what the packets' times mean, as far as these first frames tell: if frames come out of the decoder in another
+        order than their times, and those of all packets rose, they are times of decoding."""
+        self.by_decoding = not rise(frames)
+        self.in_doubt, self.needs_all = False, self.by_decoding
+
     def time(self, frame: av.VideoFrame) -> float | None:
         """When a decoded frame is shown, seconds. None for one before the first that has a time."""
         ticks = frame.pts
+        if self._in_order and ticks is not None and self._frame is not None and ticks < self._frame:
+            self.by_decoding = self.needs_all = True
         if self.by_decoding:
             ticks = self._shown_by_order(frame.dts)
         if ticks is None and self._frame is not None:
@@ -126,6 +152,12 @@ class Timeline:
         elif here > self._last:
             self._gap = here - self._last
         self._last = here
+
+
+def rise(frames: Sequence[av.VideoFrame]) -> bool:
+    """Whether the times that frames were given by their packets rise, as far as there are any."""
+    times = [frame.pts for frame in frames if frame.pts is not None]
+    return all(early <= late for early, late in pairwise(times))
 
 
 @dataclass(slots=True)

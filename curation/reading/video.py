@@ -20,10 +20,11 @@ from longtake.curation.reading.colour import colour_of, hdr, primaries_name, tra
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
+from longtake.curation.reading.mp4 import encrypted
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
-from longtake.curation.reading.timeline import Rate, Timeline
+from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
@@ -190,19 +191,22 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     """How pictures are turned, and what is shown of them, as far as the container says it and PyAV does not. Raises VideoError
     (unsupported) for film that is none."""
     stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
-    orientation, box, bare = UPRIGHT, None, False
+    orientation, box, bare, locked = UPRIGHT, None, False, False
     position = video.file.tell()
     if "mp4" in name:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         box = of_mp4(video.file, stream.id, context.width, context.height)
         bare = stream.id in without_base(video.file)
+        locked = stream.id in encrypted(video.file)
     elif "matroska" in name:
         # Its streams have no ids of their own, but the order of the tracks.
         at = [one.index for one in video.container.streams.video].index(stream.index)
         for track in video_tracks(video.file)[at : at + 1]:
             box = of_matroska(track, context.width, context.height)
-            bare = is_without_base(track)
+            bare, locked = is_without_base(track), track.encrypted
     video.file.seek(position)
+    if locked:
+        raise VideoError("unsupported", "it is encrypted, and cannot be read without its key")
     if bare:
         raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
     return orientation, box
@@ -308,16 +312,20 @@ def _decoded(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     context = video.stream.codec_context
     timeline = Timeline(video, info.fps)
-    context.skip_frame = "DEFAULT" if all_frames or timeline.needs_all else "NONREF"
+    context.skip_frame = "DEFAULT"
+    skips = False
     restarts, last, time = 0, -math.inf, -math.inf
     count = counted(time)
     count.rate.skip()
+    video.gaps.skip()
     packets = video.container.demux(video.stream)
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     aspects_change = video.container.format.name in FROM_STREAM
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
     waiting: deque[_Packet] = deque()
+    early: list[av.VideoFrame] = []  # The first frames, until it is known what the times of their packets mean.
+    before: av.VideoFrame | None = None  # The frame that was given last.
     while True:
         try:
             if not waiting:
@@ -334,12 +342,13 @@ def _decoded(
                 if shown is not None and not packet.is_discard:
                     time = shown
                     count.last = max(count.last, time)
+                    video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size)
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
-                if held and not packet.size:
-                    # An empty packet is the end of the video, so the packets in `held` are not decoded.
+                if held and _is_end(packet):
+                    # This is the end of the video, so the packets in `held` are not decoded.
                     count.passed_over = len(held)
                     count.rate.finish()
                     return
@@ -351,6 +360,19 @@ def _decoded(
                 held.clear()
                 held_bytes = 0
             packet = waiting.popleft()
+            if not packet.size and not _is_end(packet):
+                # The picture before is shown once more (Theora).
+                moment = timeline.place(packet)
+                if before is not None and moment is not None and moment > last:
+                    time = last = moment
+                    count = counted(time)
+                    count.frames += 1
+                    video.gaps.reached(time)
+                    yield time, before
+                continue
+            if skips == (all_frames or timeline.needs_all):
+                skips = not skips
+                context.skip_frame = "NONREF" if skips else "DEFAULT"
             frames = packet.decode()
             if aspects_change and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
@@ -368,6 +390,13 @@ def _decoded(
             if count.damaged > MOST_DAMAGES:
                 return
             continue
+        if timeline.in_doubt or early:
+            early += frames
+            if timeline.in_doubt and rise(early) and len(early) < MOST_IN_DOUBT and not _is_end(packet):
+                continue
+            frames, early = early, []
+            if timeline.in_doubt:
+                timeline.settle(frames)
         for frame in frames:
             video.tag(frame)
             moment = timeline.time(frame)
@@ -379,7 +408,13 @@ def _decoded(
                 count.damage(time, "a damaged frame")
             if time > last:
                 count.frames += 1
-                last = time
+                video.gaps.reached(time)
+                last, before = time, frame
                 yield time, frame
             else:
                 count.disordered += 1
+
+
+def _is_end(packet: _Packet) -> bool:
+    """Whether a packet is the one behind the last of the film: it holds nothing, not even a time."""
+    return not packet.size and packet.pts is None and packet.dts is None

@@ -396,6 +396,28 @@ def test_captions_without_times_are_of_the_whole_film(here: Path) -> None:
     assert gather(["l.csv"]).report.unread == {"l.csv": ["score"]}
 
 
+def test_names_that_only_later_lines_of_json_have_are_told_as_unread(here: Path) -> None:
+    """A list may name clips in a way of its own, but not in its first line: they would be lost in silence."""
+    lines = [
+        '{"path": "a.mp4"}',
+        '{"path": "a.mp4", "segments": [{"start": 1, "end": 3}]}',
+        '{"path": "b.mp4", "Clip": 1}',
+    ]
+    (here / "l.jsonl").write_text("\n".join([*lines, *(f'{{"path": "c.mp4", "x{n}": 1}}' for n in range(300))]))
+    unread = gather(["l.jsonl"]).report.unread["l.jsonl"]
+    assert unread[:2] == ["segments", "Clip"]
+    assert len(unread) == 100
+
+
+def test_times_as_subtitles_have_them(here: Path) -> None:
+    (here / "l.csv").write_text('video,start,end\na.mp4,"00:00:01,500","00:01:04,250"\n')
+    assert listed("l.csv") == [("a.mp4", 1.5, 64.25, [])]
+    # One comma alone may mean one second and a half, or fifteen.
+    (here / "m.csv").write_text('video,start,end\na.mp4,"1,5","4,5"\n')
+    (bad,) = gather(["m.csv"]).report.bad
+    assert "'1,5' is no time" in bad
+
+
 def test_all_captions_of_a_clip_are_kept_in_order(here: Path) -> None:
     (here / "l.csv").write_text(
         "path,start,end,caption\na.mp4,1,5,b\na.mp4,6,9,z\na.mp4,0:01,5.0,a\na.mp4,1,5,\na.mp4,6,9,\"['y', 'x']\"\n"

@@ -127,4 +127,4 @@ def test_without_looks_there_is_no_score() -> None:
     for changes in (None, ChangeMeter().within(0, 1)):
         (error,) = Frozen().measure([replace(sample([crop(0)] * 4), changes=changes)])
         assert isinstance(error, MeasureError)
-    assert Frozen().protocol == "thumbs/block8,repeat0.2or3%,hold1.5for0.5s/mean"
+    assert Frozen().protocol == "thumbs/block8,repeat0.2or3%,hold1.5for0.5s,gaps/mean"

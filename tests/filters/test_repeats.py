@@ -113,4 +113,4 @@ def test_without_looks_there_is_no_score() -> None:
     for changes in (None, ChangeMeter().within(0, 1)):
         (error,) = Repeats().measure([replace(STILL, changes=changes)])
         assert isinstance(error, MeasureError)
-    assert Repeats().protocol == "thumbs/grid16,within20%,atleast2,for1s/mean"
+    assert Repeats().protocol == "thumbs/grid16,within20%,atleast2,for1s,gaps/mean"

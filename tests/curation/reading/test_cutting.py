@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -487,6 +488,19 @@ def test_a_relative_path_and_an_empty_span_are_mistakes_of_the_caller(film24: Pa
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         EncodeSettings(**wrong)
+
+
+def test_frames_are_let_go_as_soon_as_they_are_encoded(film24: Path, tmp_path: Path) -> None:
+    """Of 8K each is 50 MB, and the collector of cycles comes after a hundred."""
+    gc.collect()
+    before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    gc.disable()
+    try:
+        cut_clip(str(film24), 0.0, 4.0, tmp_path / "clip.mp4", FAST)
+        after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after - before < 10
 
 
 @contextmanager

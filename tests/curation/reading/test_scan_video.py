@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -887,6 +888,33 @@ def test_the_ticks_of_a_clock_are_no_rate(tmp_path: Path, listed: bool) -> None:
     assert all(clip.has_frames for clip in scan.clips)
     assert len(scan.clips) == (2 if listed else 20)
     assert [clip.scores["fps"].score.value for clip in scan.clips] == pytest.approx([30] * len(scan.clips), rel=0.01)
+
+
+def test_a_matroska_that_is_all_there_is_as_long_as_its_pictures_whatever_its_header_says(tmp_path: Path) -> None:
+    """Tools that cut without writing the header anew, and subtitles that go on behind the film. One that lacks its end is
+    found out."""
+    path = tmp_path / "film.mkv"
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 12
+        for number in range(24 * 6):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    at = data.index(bytes.fromhex("448988")) + 3
+    assert struct.unpack_from(">d", data, at)[0] == pytest.approx(6000, abs=50)
+    struct.pack_into(">d", data, at, 3.6e6)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
+    path.write_bytes(data)
+    scan = scan_video(str(path), how, lambda span, sample: None)
+    assert (scan.info.duration, len(scan.clips)) == (pytest.approx(6, abs=0.1), 2)
+    for kept in (len(data) - 1, len(data) // 2):
+        path.write_bytes(data[:kept])
+        with pytest.raises(VideoError) as raised:
+            scan_video(str(path), how, lambda span, sample: None)
+        assert raised.value.kind == "truncated"
 
 
 @pytest.mark.parametrize("late", [0, 3])

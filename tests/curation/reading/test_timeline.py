@@ -96,6 +96,85 @@ def test_such_an_avi_whole_and_at_its_own_rate(tmp_path: Path) -> None:
     assert numbers(tmp_path / "clip.mp4") == list(range(75))
 
 
+def by_decoding(whole: Path, path: Path) -> Path:
+    """A copy whose packets are given, as times of presentation, those at which they are decoded: 25 a second."""
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            packet.stream = copy
+            packet.pts = packet.dts = round(number / 25 / stream.time_base)
+            target.mux(packet)
+    return path
+
+
+DECODED = [".mp4", ".flv", ".mkv", ".ts", ".asf", ".mxf"]
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+@pytest.mark.parametrize("suffix", DECODED)
+def test_reordered_frames_whose_container_names_times_of_decoding_are_shown_in_order(
+    tmp_path: Path, suffix: str, how: dict[str, bool]
+) -> None:
+    """ASF and ffmpeg's MXF hold no others; of MP4, FLV and Matroska it is the mistake of a muxer."""
+    path = by_decoding(film(tmp_path / "film.mp4"), tmp_path / f"late{suffix}")
+    _, count, frames = shown(path, **how)
+    first = min(frames)
+    assert frames == {round(first + i / 25, 3): i for i in range(75)}
+    assert 0 <= first <= 2 / 25
+    assert (count.corrupt, count.restarts) == (0, 0)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0, 1.4, 2.0])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mxf"])
+def test_clips_of_film_with_times_of_decoding(tmp_path: Path, suffix: str, start: float) -> None:
+    path = by_decoding(film(tmp_path / "film.mp4"), tmp_path / f"late{suffix}")
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+@pytest.mark.parametrize("still", [4, 18, 40])
+def test_frames_that_are_reordered_later_than_others(tmp_path: Path, still: int, how: dict[str, bool]) -> None:
+    """The encoder says that it may reorder, but has no reason to before the picture moves: `still` frames are intra-coded."""
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options=REORDERED)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(75):
+            frame = av.VideoFrame.from_ndarray(picture(number, (320, 240)), format="rgb24")
+            frame.pts = number
+            if number <= still:
+                frame.pict_type = av.video.frame.PictureType.I
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    _, count, frames = shown(path, **how)
+    assert {time: number for time, number in frames.items() if number != round(25 * time)} == {}
+    assert len(frames) == 75 if how is ALL else len(frames) < 75
+    assert count.corrupt == 0
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+def test_an_empty_packet_shows_the_picture_before_once_more(tmp_path: Path, how: dict[str, bool]) -> None:
+    """Theora's way to say that nothing changes; a film of slides has more of them than of others."""
+    whole = make(
+        tmp_path / "whole.mkv", steady(25, 50), codec="mjpeg", pix_fmt="yuvj420p", rate=25, options={"qscale": "2"}
+    )
+    path = tmp_path / "film.nut"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        for number, packet in enumerate(p for p in source.demux(stream) if p.size):
+            held = av.Packet(bytes(packet) if number % 12 == 0 else b"")
+            held.stream, held.time_base, held.pts, held.dts = copy, packet.time_base, packet.pts, packet.dts
+            target.mux(held)
+    _, count, frames = shown(path, **how)
+    assert frames == {round(i / 25, 3): i // 12 * 12 for i in range(50)}
+    assert (count.corrupt, count.last) == (0, pytest.approx(49 / 25))
+    cut_clip(str(path), 0.4, 1.2, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == [i // 12 * 12 for i in range(10, 30)]
+
+
 def edited(whole: Path, path: Path, parts: list[tuple[float, float]]) -> Path:
     """An MP4 file with another edit list: parts of so many seconds, each from a moment of the film on."""
     data = bytearray(whole.read_bytes())
