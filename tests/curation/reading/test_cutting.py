@@ -142,7 +142,15 @@ def nearest(times: Sequence[float], start: float, end: float, fps: float, count:
     inside = [i for i, t in enumerate(times) if start - 1e-6 <= t < end - 1e-6]
     exact = {i: Fraction(times[i]).limit_denominator(12000) for i in inside}
     begin = Fraction(start).limit_denominator(12000)
-    return [min(inside, key=lambda i: (abs(exact[i] - begin - k / Fraction(fps)), i)) for k in range(count)]
+
+    def shown(moment: Fraction) -> int:
+        before = max((i for i in inside if exact[i] <= moment), default=inside[0])
+        after = min(before + 1, inside[-1])
+        if exact[after] - exact[before] >= Fraction(1, 2):  # The frame before stands for so long.
+            return before
+        return min(before, after, key=lambda i: (abs(exact[i] - moment), i))
+
+    return [shown(begin + k / Fraction(fps)) for k in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -555,6 +563,21 @@ def test_nearest_in_time_is_nearest(gaps: list[int], begin: int, fps: int, count
         best = float(np.abs(times - time).min())
         # Two frames may be equally near within the same millisecond.
         assert abs(times[index] - time) <= best + 2.001e-3
+
+
+def test_a_picture_stands_until_the_next_one_where_a_film_has_none_for_long() -> None:
+    """As a player shows a recording of a screen; the nearest picture would be there seconds early."""
+    frames = [(0.0, "a"), (0.1, "b"), (20.1, "c"), (20.2, "d")]
+    wanted = [0.04, 0.06, 0.2, 10.2, 20.05, 20.0995, 20.1, 20.14, 20.16, 30.0]
+    assert "".join(nearest_in_time(frames, wanted)) == "abbbbcccdd"
+
+
+def test_a_recording_with_a_gap_is_exported_as_it_is_shown(tmp_path: Path) -> None:
+    source = make(tmp_path / "screen.mp4", [*steady(24, 3), *steady(24, 25, begin=4.0)])
+    cut_clip(str(source), 0.0, 5.0, tmp_path / "clip.mp4", replace(FAST, fps=10.0, frames=50))
+    shown = numbers(tmp_path / "clip.mp4")
+    assert shown[1:40] == [2] * 39
+    assert shown[40] == 3
 
 
 def test_nearest_in_time_of_nothing() -> None:
