@@ -60,14 +60,13 @@ def cut_clip(
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
-    source: an absolute local path, or an open, seekable binary file. start, end: seconds
-    since the start of the video stream, the clock of the scan. Output frame k shows
-    the source frame nearest to start + k · pace / fps, the earlier of two equally near, or, where the film has no new frame for
-    half a second, the one before; no frame outside of [start, end) is used. pace: seconds of the source per second of the clip, above 1 to show a long
-    span in fewer frames. The span may lack up to half an output frame at its end. seek: False for a video whose clock starts
-    anew, where one time is in several places: it is then read from its beginning. crop: what is kept of the upright picture at
-    its displayed size; the clip shows nothing else. fields_since: the second from which on the film holds fields, as the scan has
-    found it.
+    source: an absolute local path, or an open, seekable binary file. start, end: seconds since the start of the video stream, the
+    clock of the scan. Output frame k shows the source frame nearest to start + k · pace / fps, the earlier of two equally near,
+    or, where the film has no new frame for half a second, the one before; no frame outside of [start, end) is used. pace: seconds
+    of the source per second of the clip, above 1 to show a long span in fewer frames. The span may lack up to half an output
+    frame at its end. seek: False for a video whose clock starts anew, where one time is in several places: it is then read from
+    its beginning. crop: what is kept of the upright picture at its displayed size; the clip shows nothing else. fields_since: the
+    second from which on the film holds fields, as the scan has found it.
 
     Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
