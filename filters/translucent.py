@@ -38,9 +38,8 @@ OTHER = 4  # Bins from a jump to those with which it is compared.
 OTHER_JUMP = (FIRST / LAST) ** (OTHER / BINS)  # Factor to these jumps: 0.72, and 1.38 the other way.
 CELL = 8  # Px: the side of the cells.
 IN_CELL = 4  # Edges of one jump in a cell of a mark.
-FEWEST = (
-    150  # Edges of a mark: the outlines of three letters 30 px high. In made film with stripes, 131 agree by chance.
-)
+# Edges of a mark: the outlines of three letters 30 px high. In made film with stripes, 131 agree by chance.
+FEWEST = 150
 LEAST = 45  # Edges of a part of a mark, such as one letter, where others have the same jump.
 FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cells.
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
@@ -53,9 +52,8 @@ LARGE = 0.1  # Share of the frame's short side: the least height of a box in whi
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
-BETWEEN = (
-    1.3  # Factor by which outlines of a mark's jump outnumber others on its rows: beyond them chance makes some more.
-)
+# Factor by which outlines of a mark's jump outnumber others on its rows: beyond them chance makes some more.
+BETWEEN = 1.3
 THIN = 0.05  # Share of the mean number of outlines on a mark's rows, below which a row at its end is none of them.
 EMPTY = 0.5  # The same share, which such a row takes away: what lies beyond a few of them has to be more than that.
 FILLS = 0.85  # Share of the box around a line of letters that their convex hull takes; a disc takes 0.79.
