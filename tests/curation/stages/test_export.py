@@ -165,7 +165,12 @@ def test_a_clip_that_is_shown_faster_is_told_of(workspace: Path) -> None:
 
 def test_nothing_else_is_ever_sped_up(corpus: Corpus, tmp_path: Path) -> None:
     """A shot of 47 s, and a clip of the list of 17 s: what is left out is counted."""
-    recipe = {**RECIPE, "splitting": {"detector": "none"}, "captioning": {"captioner": "descriptors"}}
+    recipe = {
+        **RECIPE,
+        "splitting": {"detector": "none"},
+        "captioning": {"captioner": "descriptors"},
+        "export": {"max_height": 180, "preset": "ultrafast", "crf": 30},
+    }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     rows = [{"path": str(corpus["pan_right"]), "start": 0.0, "end": 15.9}]
     pd.DataFrame(rows).to_json(tmp_path / "list.jsonl", orient="records", lines=True)
