@@ -10,7 +10,13 @@ import math
 from bisect import bisect_right, insort
 
 # Seconds. A shorter stretch is the rate of a slow film; cameras do not hold still for so long (`longtake.filters.frozen`).
-LONG = 0.5
+_LONG = 0.5
+_CLOCK = 1e-6  # Seconds. Times that differ by less are equal, up to the noise of adding floats.
+
+
+def is_gap(seconds: float) -> bool:
+    """Whether it is a gap if from one frame to the next it takes so many seconds."""
+    return seconds >= _LONG - _CLOCK
 
 
 class Gaps:
@@ -34,7 +40,7 @@ class Gaps:
         """A frame that is shown at this time, seconds, was decoded: all packets that are shown before it have come."""
         while self._ahead and self._ahead[0] <= time:
             shown = heapq.heappop(self._ahead)
-            if shown - self._last >= LONG and not self.within(self._last, shown):
+            if is_gap(shown - self._last) and not self.within(self._last, shown):
                 insort(self._known, (self._last, shown))
             self._last = shown if math.isinf(self._last) else max(self._last, shown)
 

@@ -17,7 +17,7 @@ import av.error
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import Aspects
-from longtake.curation.reading.gaps import LONG
+from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.sizes import Size, changes, size_of
 from longtake.curation.reading.video import DecodeCount, decode, probe
@@ -145,14 +145,14 @@ def _within(
 
 def nearest_in_time(frames: Iterable[tuple[float, T]], times: Iterable[float]) -> Iterator[T]:
     """For each of `times` (s, rising) the nearest item of `frames` (pairs of a time in s, rising, and an item), the
-    earlier of two that are equally near (to a millisecond). Where a film has no new frame for `gaps.LONG` seconds, the one before
-    stands until there is one, as a player shows it. Holds two items; gives nothing if there are no frames."""
+    earlier of two that are equally near (to a millisecond). In a gap (`gaps.is_gap`) the one before stands until there is
+    a new one, as a player shows it. Holds two items; gives nothing if there are no frames."""
     wanted = iter(times)
     time = next(wanted, None)
     held: tuple[float, T] | None = None
     for late, item in frames:
         if held is not None:
-            last = late - _TIE if late - held[0] >= LONG else (held[0] + late) / 2 + _TIE
+            last = late - _TIE if is_gap(late - held[0]) else (held[0] + late) / 2 + _TIE
             while time is not None and time <= last:
                 yield held[1]
                 time = next(wanted, None)

@@ -572,6 +572,14 @@ def test_a_picture_stands_until_the_next_one_where_a_film_has_none_for_long() ->
     assert "".join(nearest_in_time(frames, wanted)) == "abbbbcccdd"
 
 
+@pytest.mark.parametrize("begin", [0.0, 0.1, 0.2, 0.3])
+def test_each_picture_of_a_film_at_two_a_second_stands_as_long(begin: float) -> None:
+    """The differences of such times are half a second but for the last digit of a float, on either side of it."""
+    frames = [(begin + k / 2, k) for k in range(40)]
+    chosen = list(nearest_in_time(frames, [begin + k / 10 for k in range(200)]))
+    assert chosen == [k // 5 for k in range(200)]
+
+
 def test_a_recording_with_a_gap_is_exported_as_it_is_shown(tmp_path: Path) -> None:
     source = make(tmp_path / "screen.mp4", [*steady(24, 3), *steady(24, 25, begin=4.0)])
     cut_clip(str(source), 0.0, 5.0, tmp_path / "clip.mp4", replace(FAST, fps=10.0, frames=50))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.curation.reading.gaps import LONG, Gaps
+from longtake.curation.reading.gaps import Gaps
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import parse_recipe
@@ -19,7 +19,8 @@ from tests.curation.reading.test_cutting import make
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=40), st.integers(0, 6), st.data())
 def test_gaps_of_any_order(steps: list[int], depth: int, data: st.DataObject) -> None:
-    times = [sum(steps[: i + 1]) / 25 for i in range(len(steps))]
+    # Twelve of 24 frames a second are half a second, but for the last digit of a float, on either side of it.
+    times = [0.1 + sum(steps[: i + 1]) / 24 for i in range(len(steps))]
     order = sorted(range(len(times)), key=lambda i: i + data.draw(st.integers(0, depth)))
     gaps = Gaps()
     for twice in range(2):  # A stretch that is read again adds nothing.
@@ -30,7 +31,7 @@ def test_gaps_of_any_order(steps: list[int], depth: int, data: st.DataObject) ->
                 gaps.reached(times[place - depth])
         gaps.reached(times[-1])
         start, end = sorted((data.draw(st.floats(0, 20)), data.draw(st.floats(0, 20))))
-        long = [(a, b) for a, b in pairwise(times) if b - a >= LONG]
+        long = [both for both, step in zip(pairwise(times), steps[1:], strict=True) if step >= 12]
         truth = sum(max(0.0, min(b, end) - max(a, start)) for a, b in long)
         assert gaps.within(start, end) == pytest.approx(truth), twice
 
