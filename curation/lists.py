@@ -63,7 +63,7 @@ _LONGESTCELL = 2000
 _LOOKED_AT = 20  # Rows by which a list in a folder is recognised as one of videos.
 _FIELD_BYTES = 2**31 - 1  # A cell may hold all captions of a video.
 _CLOCK_PART = re.compile(r"\d+([.,]\d*)?|[.,]\d+")
-_MOST_UNREAD = 100  # Columns. A list with more that are not read is no help when it is printed.
+_MOST_UNREAD = 100  # Columns. At most this number of those that are not read are printed.
 
 
 class NoUriColumn(SetupError):

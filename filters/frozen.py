@@ -6,8 +6,8 @@ The time between two looks is without change if the second differs from the firs
 and 3 % of the largest such step within half a second around it (it repeats the frame); or if it lies in a stretch of at least
 half a second none of whose looks differs from the first of the stretch by more than 1.5 grey levels (a freeze, under the noise
 that encoders add). So is the time in which a film has no new frame for half a second or longer, since the one before stands
-there (recordings of a screen). What creeps, such as a slow zoom over a photograph, leaves its first look behind within half a
-second, and so is no freeze. Unit: share, from 0 to 1; a slide show has nearly 1. Detail: the
+there (recordings of a screen). A picture that creeps, as in a slow zoom over a photograph, differs from its first look within
+half a second, so that it is not frozen. Unit: share, from 0 to 1; a slide show has nearly 1. Detail: the
 share of each of five equal parts of the clip that was looked at. No gate in the paper, and none in the recipes that ship: a film
 of a still scene by a fixed camera may have a high share and be whole.
 

@@ -15,7 +15,7 @@ Grey = npt.NDArray[np.uint8]
 Way = npt.NDArray[np.float64]
 
 _SIZE = (64, 36)  # Pixels, width and height.
-# A share of a side. What moves by less is no push, even if its slow ends are not looked at.
+# A share of a side. In a shorter way there is no push, even if its slow ends are not looked at.
 _SOME = 0.2
 # Shares of a side. A push goes by one side, of which the slow ends may be missing, and by nothing across, as far as its takes do
 # not move.

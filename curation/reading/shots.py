@@ -125,8 +125,8 @@ class _Stretch:
     def is_cut(self, after: Grey, hard: float, sure: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
-        there is none. Where the scene has moved, and is found again, there is no transition: more than `hard` has to be the
-        probability of a hard cut, as that of a jump within the take."""
+        there is none. A scene that has moved, and is found again, is in no transition, but may jump within the take: then the
+        probability of a hard cut has to be above `hard`."""
         if not self.likely or self.ruled or not self.pictures:
             return self.likely or self.ruled
         if self.count < 2 * self.EACH and relit(self.pictures[0], after):
@@ -271,7 +271,7 @@ class NetworkCuts:
 
     def _goes_on(self, time: float) -> bool:
         """Whether the scene is only hidden for a moment around the open stretch, which ends before the picture at `time`, or the
-        camera moves to another part of it. Where the network calls a hard cut, it is no move."""
+        camera moves to another part of it. The network calls a hard cut in no such move, so that those are not looked at."""
         first, last = (bisect_left(self._times, moment) for moment in (self._open.before, time))
         if self._times[first] != self._open.before:
             return False
