@@ -46,7 +46,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
         Sort.FACT,
         "fewer than two frames; of a clip: fewer than `export.frames` asks for, or no shot of `splitting.min_seconds`",
     ),
-    "truncated": (Sort.FACT, "the file ends before the video does"),
+    "truncated": (
+        Sort.FACT,
+        "the file ends before the video does, or before the index without which it cannot be read",
+    ),
     "corrupt": (Sort.FACT, "too much of it does not decode (`scan.max_corrupt`), or something of the clip"),
     "timeout": (Sort.FACT, "decoding took longer than `scan.time_limit` allows"),
     "memory": (Sort.FACT, "decoding took more memory than `scan.memory_limit_mib` allows"),
