@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Sort, str]] = {
         (
             "a video stream that no decoder reads, that is encrypted, or that has no times (a raw stream: put it into a "
             "container first); Dolby Vision without a base that other players can show (profile 5); of a clip of a list: its "
-            "picture changes its size within it"
+            "picture changes its size within it, or is turned"
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),

@@ -25,10 +25,11 @@ from av.video.reformatter import ColorRange
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.aspects import Aspects
+from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.turns import Turns
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
 
@@ -64,8 +65,8 @@ class Clock:
 @dataclass(slots=True)
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
-    container says that the whole range of numbers is used. aspects, gaps: its sample aspect ratios, and where it has no new
-    frame, as far as it was read."""
+    container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
+    turned, and where it has no new frame, as far as it was read."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -75,6 +76,7 @@ class OpenVideo:
     tags: tuple[int, int, int]
     full: bool
     aspects: Aspects
+    turns: Turns
     gaps: Gaps
 
     def tag(self, frame: av.VideoFrame) -> None:
@@ -145,7 +147,18 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
-    return OpenVideo(container, stream, clock, file, size, tags, full, aspects, Gaps())
+    return OpenVideo(
+        container,
+        stream,
+        clock,
+        file,
+        size,
+        tags,
+        full,
+        aspects,
+        Turns(context.name, container.format.name in FROM_STREAM),
+        Gaps(),
+    )
 
 
 def _require_end(file: BinaryIO) -> None:

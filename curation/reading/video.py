@@ -253,13 +253,22 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
     return info if told == info else told
 
 
-def resized(info: VideoInfo, width: int, height: int, aspect: float | None = None) -> VideoInfo:
-    """`info` for frames of another size as coded, px. aspect: of a sample; None: that of the film."""
-    if aspect is None and (width, height) == (info.coded_width, info.coded_height):
-        return info
-    stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width
-    shown = displayed_size(width, height, info.rotation, stretch if aspect is None else aspect)
-    return replace(info, width=shown[0], height=shown[1], coded_width=width, coded_height=height)
+def resized(
+    info: VideoInfo, width: int, height: int, aspect: float | None = None, turn: Orientation | None = None
+) -> VideoInfo:
+    """`info` for frames of another size as coded, px. aspect: of a sample; turn: how they are shown; None: as the film."""
+    turn = Orientation(info.rotation, info.mirrored) if turn is None else turn
+    stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width if aspect is None else aspect
+    shown = displayed_size(width, height, turn.rotation, stretch)
+    return replace(
+        info,
+        width=shown[0],
+        height=shown[1],
+        coded_width=width,
+        coded_height=height,
+        rotation=turn.rotation,
+        mirrored=turn.mirrored,
+    )
 
 
 def missing_tail(video: OpenVideo) -> bool:
@@ -354,6 +363,7 @@ def _decoded(
                 # A packet that an edit list leaves out is decoded, but never shown.
                 if shown is not None and not packet.is_discard:
                     time = shown
+                    video.turns.coming(time, packet)
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
@@ -422,6 +432,7 @@ def _decoded(
             if time > last:
                 count.frames += 1
                 video.gaps.reached(time)
+                video.turns.see(time, frame)
                 last, before = time, frame
                 yield time, frame
             else:
