@@ -38,7 +38,7 @@ KINDS: dict[str, tuple[Sort, str]] = {
         (
             "a video stream that no decoder reads, that is encrypted, or that has no times (a raw stream: put it into a "
             "container first); Dolby Vision without a base that other players can show (profile 5); of a clip of a list: its "
-            "picture changes its size within it"
+            "picture changes its size within it, or is turned"
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),
@@ -46,7 +46,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
         Sort.FACT,
         "fewer than two frames; of a clip: fewer than `export.frames` asks for, or no shot of `splitting.min_seconds`",
     ),
-    "truncated": (Sort.FACT, "the file ends before the video does"),
+    "truncated": (
+        Sort.FACT,
+        "the file ends before the video does, or before the index without which it cannot be read",
+    ),
     "corrupt": (Sort.FACT, "too much of it does not decode (`scan.max_corrupt`), or something of the clip"),
     "timeout": (Sort.FACT, "decoding took longer than `scan.time_limit` allows"),
     "memory": (Sort.FACT, "decoding took more memory than `scan.memory_limit_mib` allows"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from fractions import Fraction
+
+from longtake.curation.reading.since import Since
 
 # Containers that leave the sample aspect ratio to the stream. What others say of it is for the whole film.
 FROM_STREAM = {"mpegts", "mpeg"}
@@ -15,19 +15,15 @@ class Aspects:
 
     def __init__(self, first: Fraction | None) -> None:
         """first: that of the first frame; None, or not above 0, where nothing is said."""
-        self._starts = [-math.inf]
-        self._known = [self._said(first)]
+        self._known = Since(self._said(first))
 
     def note(self, time: float, aspect: Fraction | None) -> None:
         """What the decoder says once it has the packet that is shown at `time`, seconds. A moment may be read again."""
-        at = bisect_right(self._starts, time)
-        if self._known[at - 1] != self._said(aspect):
-            self._starts.insert(at, time)
-            self._known.insert(at, self._said(aspect))
+        self._known.note(time, self._said(aspect))
 
     def at(self, time: float) -> float:
         """Of a frame that is shown at `time`, seconds; 1 where nothing is said."""
-        return self._known[-1 if len(self._known) == 1 else bisect_right(self._starts, time) - 1]
+        return self._known.at(time)
 
     @staticmethod
     def _said(aspect: Fraction | None) -> float:

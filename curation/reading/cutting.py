@@ -25,6 +25,7 @@ from longtake.curation.reading.checking import Wanted, check, thumbnail
 from longtake.curation.reading.encoding import Encoder, EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.painting import Painter
+from longtake.curation.reading.sizes import size_of
 from longtake.curation.reading.sound import Sound, read_sound
 from longtake.curation.reading.spans import CLOCK, nearest_in_time, of_one_size, open_span, require_whole, source_fps
 from longtake.manifests.folder import whole_file
@@ -125,12 +126,13 @@ def _encode_span(
             raise VideoError("too_short", reason)
         wanted = Wanted(count, fps, sound_rate=sound.rate if sound and sound.audible else 0)
         witnesses = set(np.linspace(0, count - 1, _WITNESSES).round().astype(int).tolist())
-        timed = ((time, (time, frame)) for time, frame in of_one_size(frames, span.aspects))
+        timed = ((time, (time, frame)) for time, frame in of_one_size(frames, span.aspects, span.turns))
         chosen = nearest_in_time(timed, (start + k * step for k in range(count)))
         shown = next(chosen, None)
         if shown is None:
             raise VideoError("too_short", f"there is no frame from {start:.3f} s to {end:.3f} s")
-        painter = Painter(shown[1], span.aspects.at(shown[0]), settings.max_height, crop, fields_since)
+        size = size_of(*shown, span.aspects, span.turns)
+        painter = Painter(size, settings.max_height, crop, fields_since)
         wanted.width, wanted.height = painter.size
         planes = painter.paint(*shown)
         with Encoder(part, painter.size, fps, settings, sound) as encoder:

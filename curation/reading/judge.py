@@ -71,7 +71,8 @@ class ClipScan:
 
     def seen(self, info: VideoInfo) -> VideoInfo:
         """Its video, as large as what is kept of its picture."""
-        info = resized(info, self.size.width, self.size.height, self.size.aspect) if self.size else info
+        if (size := self.size) is not None:
+            info = resized(info, size.width, size.height, size.aspect, size.turn)
         return replace(info, width=self.crop.width, height=self.crop.height) if self.crop else info
 
 

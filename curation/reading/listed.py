@@ -21,7 +21,7 @@ from longtake.curation.reading.combs import Fields
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.motion import Pair, motion_of, small_grey
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
-from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
+from longtake.curation.reading.pictures import AnalysisFrames, Before, thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
 from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.timeline import may_leap
@@ -99,7 +99,7 @@ def sample_of(
 def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
     """What was kept of keyframes and partners before they were reduced, the keyframes first."""
     kept = [small.opaque for small in (*smalls[::2], *smalls[1::2])]
-    known = [each for each in kept if isinstance(each, Native)]
+    known = [each.native for each in kept if isinstance(each, Before) and each.native is not None]
     return tuple(known) if len(known) == len(kept) else None
 
 
@@ -146,7 +146,7 @@ class ListedPass:
         self.video, self.info, self.judge = video, info, judge
         self.whole = whole  # The end of the video by its header, in seconds, if a clip of the list goes there.
         self.sampling = judge.recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects, video.turns)
         self.count = DecodeCount()
         self.listed = [_Listed(span) for span in sorted(spans, key=lambda span: span.end)]
         self.moments: list[_Moment] = []  # The moments are a heap, the earliest first.
@@ -157,7 +157,7 @@ class ListedPass:
         # The two newest frames at the analysis size, by their times, if a clip wanted them.
         self.shrunk: dict[float, av.VideoFrame] = {}
         self.meter = ChangeMeter(video.gaps.within)
-        self.sizes = Sizes(video.aspects)
+        self.sizes = Sizes(video.aspects, video.turns)
         self.looked = -math.inf
         self.decoded_seconds = 0.0
         self.joined = 0  # Times that the video's clock starts anew, as far as that was looked into.
@@ -206,7 +206,7 @@ class ListedPass:
         turned = as_shown(self.video, self.info, frame)
         if turned is not self.info:
             self.info = turned
-            self.analysis = AnalysisFrames(turned, self.judge.look, self.fields, self.video.aspects)
+            self.analysis = AnalysisFrames(turned, self.judge.look, self.fields, self.video.aspects, self.video.turns)
         return any(self.judge.may_keep(self.info, listed.span) for listed in self.listed)
 
     # ── moving ───────────────────────────────────────────────────────────────────────────────────────────────────────

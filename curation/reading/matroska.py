@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+MAGIC = b"\x1a\x45\xdf\xa3"  # The bytes with which Matroska and WebM files begin.
 _MAX_ELEMENTS = 10_000  # Elements. A damaged file with more of them must not keep the scan busy.
 _LONGEST = 4096  # Bytes. No element that is read needs more.
 _SEGMENT, _TRACKS, _CLUSTER, _TRACK = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xAE
@@ -46,13 +47,18 @@ def video_tracks(file: BinaryIO) -> list[VideoTrack]:
 
 def is_whole(file: BinaryIO) -> bool:
     """Whether a file holds all of its film: its segment tells a size, and ends within it. False for any other."""
+    # In a file of one byte more, a segment without a size, or one that was cut short, would go on to the end.
+    beyond = file.seek(0, 2) + 1
+    return 0 < end_of_segment(file, beyond) < beyond
+
+
+def end_of_segment(file: BinaryIO, most: int) -> int:
+    """Where the segment of a file ends, in bytes, at most `most`: there, if it tells no size. 0 for any other file."""
     try:
-        # In a file of one byte more, a segment without a size, or one that was cut short, would go on to the end.
-        beyond = file.seek(0, 2) + 1
-        return any(kind == _SEGMENT and stop < beyond for kind, _, stop in _elements(file, 0, beyond))
+        return next((stop for kind, _, stop in _elements(file, 0, most) if kind == _SEGMENT), 0)
     except (ValueError, IndexError):
-        pass
-    return False
+        # An element ends before its header says so.
+        return 0
 
 
 def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:

@@ -25,9 +25,11 @@ from av.video.reformatter import ColorRange
 
 from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.aspects import Aspects
+from longtake.curation.reading.aspects import FROM_STREAM, Aspects
+from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.turns import Turns
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
 
@@ -39,6 +41,7 @@ CONTAINER_OPTIONS: dict[str, str] = {
 _UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
 # Decoders that name BT.601 for every film, since the format has no other matrix; encoders put any film into it as it is.
 _ONE_MATRIX = ("vp8", "libvpx")
+_MOMENT = "00:00:00.1"  # Hours, minutes and seconds. A stream that ends before holds one frame, or a few.
 UNKNOWN_FPS = 25.0  # Frames per second. A raw stream without timing is played at this rate (ffmpeg's default).
 
 
@@ -62,8 +65,8 @@ class Clock:
 @dataclass(slots=True)
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
-    container says that the whole range of numbers is used. aspects, gaps: its sample aspect ratios, and where it has no new
-    frame, as far as it was read."""
+    container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
+    turned, and where it has no new frame, as far as it was read."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -73,6 +76,7 @@ class OpenVideo:
     tags: tuple[int, int, int]
     full: bool
     aspects: Aspects
+    turns: Turns
     gaps: Gaps
 
     def tag(self, frame: av.VideoFrame) -> None:
@@ -92,7 +96,7 @@ class OpenVideo:
 def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
     """Open the best video stream of `source`, set to decode on one thread. source: a URI, alone or with its access, or an
     open, seekable binary file, which stays open. Raises VideoError: input, what is wrong with the source (`kind_of`), empty,
-    not_video, no_video, unsupported.
+    not_video, no_video, truncated, unsupported.
 
     If a read of the source fails within the block, that is what the block raises at its end, whatever the decoder made of
     it.
@@ -127,9 +131,12 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         # A path is opened as a file as well: libav would find protocols and patterns in its name.
         container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS))
     except (av.error.FFmpegError, ValueError) as error:
+        _require_end(file)
         raise VideoError("not_video", f"no container that this project reads: {words(error)}") from error
     except OSError as error:
         raise VideoError(kind_of(error, remote), words(error)) from error
+    if not films(container):
+        _require_end(file)
     stream = _video_stream(container)
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
@@ -140,7 +147,24 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
-    return OpenVideo(container, stream, clock, file, size, tags, full, aspects, Gaps())
+    return OpenVideo(
+        container,
+        stream,
+        clock,
+        file,
+        size,
+        tags,
+        full,
+        aspects,
+        Turns(context.name, container.format.name in FROM_STREAM),
+        Gaps(),
+    )
+
+
+def _require_end(file: BinaryIO) -> None:
+    """Raises VideoError (truncated) if a file in which no film is found was cut off."""
+    if told := cut_off(file):
+        raise VideoError("truncated", told)
 
 
 @contextmanager
@@ -181,9 +205,18 @@ def _is_away(uri: str, path: Path | None) -> bool:
 
 
 def films(container: av.container.InputContainer) -> list[av.video.stream.VideoStream]:
-    """The video streams in a container that are no cover pictures."""
+    """The video streams in a container that are no pictures beside the film: covers, and streams of a single frame, such as the
+    thumbnails of cameras, if there are others. A player takes the stream that is marked as the default one, even if it is one
+    of these."""
     cover = av.stream.Disposition.attached_pic
-    return [stream for stream in container.streams.video if not stream.disposition & cover]
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    return [stream for stream in streams if not _is_picture(stream)] or streams
+
+
+def _is_picture(stream: av.video.stream.VideoStream) -> bool:
+    """Whether a stream holds a single frame, as far as its container says: MP4 by its index, Matroska by its tags."""
+    told = stream.metadata.get("NUMBER_OF_FRAMES", ""), stream.metadata.get("DURATION", "")
+    return stream.frames == 1 or told[0] == "1" or (not told[0] and "" < told[1] < _MOMENT)
 
 
 def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:

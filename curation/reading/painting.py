@@ -17,7 +17,8 @@ from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, w
 from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.opening import displayed_size
-from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of
+from longtake.curation.reading.orientation import UPRIGHT, Orientation
+from longtake.curation.reading.sizes import Size
 
 Planes = npt.NDArray[np.uint8]  # A picture in I420, of the shape [height * 3 / 2, width].
 
@@ -25,28 +26,25 @@ Planes = npt.NDArray[np.uint8]  # A picture in I420, of the shape [height * 3 / 
 class Painter:
     """Brings decoded frames to one size, upright, I420, SDR, BT.709, limited range.
 
-    first, aspect: a frame and the aspect ratio of its samples, which decide on the size. max_height: pixels; None: that of the
-    source. crop: what is kept of the upright picture at its displayed size. fields_since: the second from which on the film holds
-    fields. size: width and height in pixels, even. Raises VideoError (export).
+    shown: size, pixels and orientation of all frames. max_height: pixels; None: that of the source. crop: what is kept of the
+    upright picture at its displayed size. fields_since: the second from which on the film holds fields. size: width and height in
+    pixels, even. Raises VideoError (export).
     """
 
     def __init__(
         self,
-        first: av.VideoFrame,
-        aspect: float,
+        shown: Size,
         max_height: int | None,
         crop: Box | None = None,
         fields_since: float = math.inf,
     ) -> None:
-        # To look at a frame's side data makes a cycle of references in PyAV, so that the frame stays in memory until Python looks
-        # for cycles. Only a frame that says another rotation than the one before is looked at.
-        self._turned, self._orientation = first.rotation, orientation_of(first)
-        width, height = displayed_size(first.width, first.height, self._orientation.rotation, aspect)
+        self._turn = shown.turn
+        width, height = displayed_size(shown.width, shown.height, shown.turn.rotation, shown.aspect)
         if crop and (crop.x + crop.width > _even(width) or crop.y + crop.height > _even(height)):
             raise VideoError("export", f"{crop} does not lie within its pictures of {width}×{height} px: scan it again")
-        shown = (crop.width, crop.height) if crop else (width, height)
-        scale = min(1.0, max_height // 2 * 2 / shown[1]) if max_height else 1.0
-        self.size = _even(shown[0] * scale), _even(shown[1] * scale)
+        kept = (crop.width, crop.height) if crop else (width, height)
+        scale = min(1.0, max_height // 2 * 2 / kept[1]) if max_height else 1.0
+        self.size = _even(kept[0] * scale), _even(kept[1] * scale)
         # Borders are cut away at full size, and only then is the rest made smaller, so that nothing of a border gets into the
         # clip.
         self._full = (_even(width), _even(height)) if crop else self.size
@@ -56,10 +54,7 @@ class Painter:
 
     def paint(self, time: float, frame: av.VideoFrame) -> Planes:
         """A frame as it is shown. time: of the film, seconds. Raises VideoError (unsupported)."""
-        if frame.rotation != self._turned:
-            self._turned, self._orientation = frame.rotation, orientation_of(frame)
-        shown = self._orientation
-        width, height = self._full[::-1] if shown.rotation % 180 else self._full
+        width, height = self._full[::-1] if self._turn.rotation % 180 else self._full
         try:
             frame = with_chroma(uncombed(frame, known=time >= self._fields_since))
             colour = colour_of(frame)
@@ -78,7 +73,7 @@ class Painter:
         except (av.error.FFmpegError, ValueError) as error:
             reason = f"its pictures ({frame.format.name}) cannot be converted: {words(error)}"
             raise VideoError("unsupported", reason) from error
-        upright = _upright(planes_of(small), width, height, shown)
+        upright = _upright(planes_of(small), width, height, self._turn)
         return self._within(upright, self._crop) if self._crop else upright
 
     def _within(self, planes: Planes, crop: Box) -> Planes:

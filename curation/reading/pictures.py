@@ -7,6 +7,7 @@ from the planes (0.1 ms from 1080p), analysis frames stay planar YUV until one i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -20,8 +21,9 @@ from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, w
 from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
+from longtake.curation.reading.turns import Turns
 from longtake.curation.reading.video import VideoInfo, resized
-from longtake.filters.base import Image
+from longtake.filters.base import Image, Native
 
 ANALYSIS_SIDE = 960  # Pixels. The long side of analysis frames has at most this length; no frame is enlarged.
 # Pictures. At most this number are remembered: the motion of a clip has 30, ten of which are also in its sample.
@@ -66,6 +68,14 @@ def _deep(colour: Colour) -> str:
     return f"gbrp{bits}le" if colour.rgb else f"yuv420p{bits}le"
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is kept of a picture before it is reduced, as the `opaque` of the reduced one. turn: how it is shown."""
+
+    turn: Orientation
+    native: Native | None
+
+
 class AnalysisFrames:
     """Brings decoded frames of one video to the analysis size, and those that are chosen to RGB."""
 
@@ -75,16 +85,16 @@ class AnalysisFrames:
         look: NativeLook | None = None,
         fields: Fields | None = None,
         aspects: Aspects | None = None,
+        turns: Turns | None = None,
     ) -> None:
-        """look: what is kept of each picture before it is reduced, as the `opaque` of the reduced one. fields: what is known of
-        the film's, which the frames that are reduced with their times add to. aspects: of its samples; None: always as `info`
-        says."""
+        """look: what is kept of each picture before it is reduced. fields: what is known of the film's, which the frames that are
+        reduced with their times add to. aspects, turns: of its samples and pictures; None: always as `info` says."""
         self.info = info
-        self._aspects = aspects
+        self._aspects, self._turns = aspects, turns
         self.fields = fields or Fields()
         self._look = look
         # The size of reduced frames, not yet turned, by the size of the frames that were decoded, and their sample aspect ratio.
-        self._reduced: dict[tuple[int, int, float | None], tuple[int, int]] = {}
+        self._reduced: dict[tuple[int, int, float | None, Orientation | None], tuple[int, int]] = {}
         self._orientation = Orientation(info.rotation, info.mirrored)
         self._shrinker = VideoReformatter()
         self._painter = VideoReformatter()
@@ -96,7 +106,8 @@ class AnalysisFrames:
         """`frame` at the analysis size, not yet turned, in its own colours: planar YUV, of 8 bits where that is enough. time:
         when it is shown, seconds, rising; None: whether it holds fields is judged by its own picture alone."""
         aspect = self._aspects.at(time) if self._aspects is not None and time is not None else None
-        width, height = self.reduced_size(frame.width, frame.height, aspect)
+        turn = self._turns.at(time) if self._turns is not None and time is not None else self._orientation
+        width, height = self.reduced_size(frame.width, frame.height, aspect, turn)
         frame = with_chroma(uncombed(frame) if time is None else self.fields.whole(time, frame))
         colour = colour_of(frame)
         # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
@@ -117,8 +128,7 @@ class AnalysisFrames:
         if hidden or (another_size and not painted):
             # A film of several sizes may have the matrix of SD and that of HD.
             small.colorspace = colour.matrix
-        if self._look is not None:
-            small.opaque = self._look.of(frame)
+        small.opaque = Before(turn, self._look.of(frame) if self._look is not None else None)
         return small
 
     def rgb(self, small: av.VideoFrame) -> Image:
@@ -137,7 +147,7 @@ class AnalysisFrames:
     def rgbs(self, smalls: Sequence[av.VideoFrame]) -> Image:
         """The same of some frames, uint8 [n, h, w, 3]."""
         sides = smalls[0].height, smalls[0].width
-        height, width = sides[::-1] if self.info.rotation % 180 else sides
+        height, width = sides[::-1] if self._turn(smalls[0]).rotation % 180 else sides
         pictures = np.empty((len(smalls), height, width, 3), np.uint8)
         for picture, small in zip(pictures, smalls, strict=True):
             picture[:] = self.rgb(small)
@@ -155,23 +165,30 @@ class AnalysisFrames:
                 self._mappers[key] = Mapper(*key)
             deep = self._mappers[key].map(small).to_ndarray()
             eight = cv2.convertScaleAbs(deep, alpha=255 / 65535)
-            return np.ascontiguousarray(self._orientation.upright(eight), dtype=np.uint8)
+            return np.ascontiguousarray(self._turn(small).upright(eight), dtype=np.uint8)
         unknown = small.colorspace in (0, 2)
         matrix = (Colorspace.ITU709 if colour.matrix == 1 else Colorspace.ITU601) if unknown else None
         picture: npt.NDArray[Any] = self._painter.reformat(
             small, format="rgb24", src_colorspace=matrix, threads=1
         ).to_ndarray()
-        return np.ascontiguousarray(self._orientation.upright(picture), dtype=np.uint8)
+        return np.ascontiguousarray(self._turn(small).upright(picture), dtype=np.uint8)
 
-    def reduced_size(self, width: int, height: int, aspect: float | None = None) -> tuple[int, int]:
-        """The size, not yet turned, to which frames of a size as coded are reduced. aspect: of a sample; None: the film's."""
-        key = width, height, aspect
+    def reduced_size(
+        self, width: int, height: int, aspect: float | None = None, turn: Orientation | None = None
+    ) -> tuple[int, int]:
+        """The size, not yet turned, to which frames of a size as coded are reduced. aspect: of a sample; turn: how they are
+        shown; None: as the film."""
+        key = width, height, aspect, turn
         if key not in self._reduced:
             shown = resized(self.info, *key)
             scale = min(1.0, ANALYSIS_SIDE / max(shown.width, shown.height))
             across, down = (max(2, round(side * scale)) for side in (shown.width, shown.height))
             self._reduced[key] = (down, across) if shown.rotation % 180 else (across, down)
         return self._reduced[key]
+
+    def _turn(self, small: av.VideoFrame) -> Orientation:
+        """How the picture is shown that was reduced."""
+        return small.opaque.turn if isinstance(small.opaque, Before) else self._orientation
 
     def _colour(self, frame: av.VideoFrame) -> Colour:
         """Of a reduced frame."""

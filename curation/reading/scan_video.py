@@ -251,7 +251,7 @@ class Pass:
         self.fields = fields or Fields()
         self.video, self.info, self.judge, self.early = video, info, judge, early
         self.splitting, self.sampling = recipe.splitting, recipe.sampling
-        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects)
+        self.analysis = AnalysisFrames(info, judge.look, self.fields, video.aspects, video.turns)
         step = grid_step(self.splitting.min_seconds, self.sampling.keyframes, self.sampling.partner_seconds)
         if self.splitting.min_seconds >= self.splitting.window_seconds:
             step *= LOOSE
@@ -272,7 +272,7 @@ class Pass:
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
         self.looks: list[tuple[float, Image]] = []
         self.meter = ChangeMeter(video.gaps.within)
-        self.sizes = Sizes(video.aspects)
+        self.sizes = Sizes(video.aspects, video.turns)
         self.left_out = 0.0
 
     def run(self) -> VideoScan:
@@ -315,7 +315,8 @@ class Pass:
 
     def set_info(self, info: VideoInfo) -> None:
         """What is known of the film once a frame of it was seen."""
-        self.info, self.analysis = info, AnalysisFrames(info, self.judge.look, self.fields, self.video.aspects)
+        self.info = info
+        self.analysis = AnalysisFrames(info, self.judge.look, self.fields, self.video.aspects, self.video.turns)
 
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)

@@ -20,6 +20,7 @@ from longtake.curation.reading.aspects import Aspects
 from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.sizes import Size, changes, size_of
+from longtake.curation.reading.turns import Turns
 from longtake.curation.reading.video import DecodeCount, decode, probe
 
 T = TypeVar("T")
@@ -36,13 +37,14 @@ _LEADS = (0.0, 5.0, 60.0, None)
 class Span:
     """What reading a span has shown so far. Times in seconds.
 
-    source_fps: average rate of the video. aspects: of its samples. earlier: a frame before the span was seen. ended: the
-    video has no further frame, and none after the span was seen. first: time of the first frame. stop: when the last
-    one ends, as far as is known.
+    source_fps: average rate of the video. aspects: of its samples. turns: of its pictures. earlier: a frame before the span was
+    seen. ended: the video has no further frame, and none after the span was seen. first: time of the first frame. stop: when the
+    last one ends, as far as is known.
     """
 
     source_fps: Fraction
     aspects: Aspects
+    turns: Turns
     earlier: bool = False
     ended: bool = False
     first: float = math.nan
@@ -63,7 +65,7 @@ def open_span(
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue
-            span = Span(source_fps(video), video.aspects)
+            span = Span(source_fps(video), video.aspects, video.turns)
             frames = _frames(video, start)
             try:
                 ahead = next(frames, None)
@@ -165,12 +167,12 @@ def nearest_in_time(frames: Iterable[tuple[float, T]], times: Iterable[float]) -
 
 
 def of_one_size(
-    frames: Iterable[tuple[float, av.VideoFrame]], aspects: Aspects
+    frames: Iterable[tuple[float, av.VideoFrame]], aspects: Aspects, turns: Turns
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """The same frames with their times. Raises VideoError (unsupported) where their size changes."""
     first: Size | None = None
     for time, frame in frames:
-        size = size_of(time, frame, aspects)
+        size = size_of(time, frame, aspects, turns)
         first = first or size
         if size != first:
             raise VideoError("unsupported", changes(first, size, time))

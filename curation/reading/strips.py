@@ -79,7 +79,7 @@ def strip_of_source(source: str | Source, span: Span, count: int, seconds: float
         for moment, frame in _nearest(video, info, centres(span, count), end):
             if analysis is None:
                 info = as_shown(video, info, frame)
-                analysis = AnalysisFrames(info, aspects=video.aspects)
+                analysis = AnalysisFrames(info, aspects=video.aspects, turns=video.turns)
                 seen = Glimpses(span, count)
             assert seen is not None
             seen.push(moment, analysis.rgb(analysis.shrink(frame, moment)))

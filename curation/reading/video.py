@@ -30,6 +30,7 @@ from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, ri
 _HELD_BYTES = 64 * 2**20
 # Frames per second. Such a rate, and any above, is that of the clock's ticks: recorders in browsers write no other.
 _TICKS = 1000
+_LEAST_CHUNK = 8  # Bytes. A frame in an AVI file has so many before its own: its kind and its size.
 _NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
@@ -153,10 +154,7 @@ def probe(video: OpenVideo) -> VideoInfo:
     if rate is not None and rate >= _TICKS:
         rate = stream.guessed_rate
     if container.format.name == "avi" and duration:
-        # The index of an AVI file counts places for frames, many of which may be empty. Those behind the last frame are missing.
-        count, guessed = sum(entry.size > 0 for entry in stream.index_entries), stream.guessed_rate
-        whole = guessed is not None and abs(count - guessed * duration) <= 1
-        rate = guessed if whole else count / duration or rate
+        duration, rate = _of_avi(video, duration)
     if container.format.flags & _NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
@@ -185,6 +183,21 @@ def probe(video: OpenVideo) -> VideoInfo:
         bit_rate=_bit_rate(video, duration),
         streams_left_out=len(films(container)) - 1,
     )
+
+
+def _of_avi(video: OpenVideo, duration: float) -> tuple[float, Fraction | float | None]:
+    """Length in seconds (0 if unknown) and rate of an AVI film. duration: as ffmpeg says it, seconds."""
+    stream, entries = video.stream, video.stream.index_entries
+    guessed = stream.guessed_rate
+    if len(entries) <= 1 and stream.frames != 1:
+        # The index stands at the end, so a recording that broke off, or that was written into a pipe, has none. ffmpeg then makes
+        # up a length. That of the header counts, unless so many frames, of eight bytes each at least, cannot be in the file.
+        known = guessed and stream.frames * _LEAST_CHUNK <= video.size
+        return (stream.frames / float(guessed) if known and guessed else 0.0), guessed
+    # The index counts places for frames, many of which may be empty. Those behind the last frame are missing.
+    count = sum(entry.size > 0 for entry in entries)
+    whole = guessed is not None and abs(count - guessed * duration) <= 1
+    return duration, guessed if whole else count / duration or stream.average_rate
 
 
 def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
@@ -240,13 +253,22 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
     return info if told == info else told
 
 
-def resized(info: VideoInfo, width: int, height: int, aspect: float | None = None) -> VideoInfo:
-    """`info` for frames of another size as coded, px. aspect: of a sample; None: that of the film."""
-    if aspect is None and (width, height) == (info.coded_width, info.coded_height):
-        return info
-    stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width
-    shown = displayed_size(width, height, info.rotation, stretch if aspect is None else aspect)
-    return replace(info, width=shown[0], height=shown[1], coded_width=width, coded_height=height)
+def resized(
+    info: VideoInfo, width: int, height: int, aspect: float | None = None, turn: Orientation | None = None
+) -> VideoInfo:
+    """`info` for frames of another size as coded, px. aspect: of a sample; turn: how they are shown; None: as the film."""
+    turn = Orientation(info.rotation, info.mirrored) if turn is None else turn
+    stretch = (info.height if info.rotation % 180 else info.width) / info.coded_width if aspect is None else aspect
+    shown = displayed_size(width, height, turn.rotation, stretch)
+    return replace(
+        info,
+        width=shown[0],
+        height=shown[1],
+        coded_width=width,
+        coded_height=height,
+        rotation=turn.rotation,
+        mirrored=turn.mirrored,
+    )
 
 
 def missing_tail(video: OpenVideo) -> bool:
@@ -341,6 +363,7 @@ def _decoded(
                 # A packet that an edit list leaves out is decoded, but never shown.
                 if shown is not None and not packet.is_discard:
                     time = shown
+                    video.turns.coming(time, packet)
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
@@ -409,6 +432,7 @@ def _decoded(
             if time > last:
                 count.frames += 1
                 video.gaps.reached(time)
+                video.turns.see(time, frame)
                 last, before = time, frame
                 yield time, frame
             else:

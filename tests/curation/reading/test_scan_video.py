@@ -58,7 +58,7 @@ KINDS = {  # Kinds of error of the corpus' files that are no video.
     "empty": "empty",
     "garbage": "not_video",
     "text": "not_video",
-    "no_index": "not_video",
+    "no_index": "truncated",
     "cut_off": "truncated",
     "one_frame": "too_short",
     "enormous": "too_large",

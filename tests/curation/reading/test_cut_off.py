@@ -1,0 +1,113 @@
+"""Recordings that broke off and files that were cut off: what can be read is read, and else the words are right."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.encoding import EncodeSettings
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
+from tests.curation.reading.test_cutting import make, numbers, steady
+
+
+def recipe() -> Recipe:
+    data = load_recipe("embedded").model_dump()
+    data["splitting"] |= {"min_seconds": 2, "window_seconds": 2, "detector": "none"}
+    data["tiers"] = {"any": {"fps": ">= 0"}}
+    data["filters"] = {name: data["filters"][name] for name in ("fps", "duration")}
+    return parse_recipe(data, source="a test")
+
+
+def film(path: Path, frames: int = 50) -> bytes:
+    """Film at 20 frames a second; its bytes."""
+    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+    make(path, steady(20, frames), codec=codec, rate=20, gop=10, base=Fraction(1, 20), options={"bf": "0"})
+    return path.read_bytes()
+
+
+def without_numbers(data: bytes) -> bytes:
+    """An AVI file whose header was never filled in: how many frames there are, and how long its lists."""
+    made = bytearray(data)
+    made[4:8] = bytes(4)
+    for name, back in ((b"avih", 24), (b"strh", 40), (b"movi", -4)):
+        at = made.index(name) + back
+        made[at : at + 4] = bytes(4)
+    return bytes(made)
+
+
+def into_a_pipe(data: bytes) -> bytes:
+    """An AVI file whose header names more frames than any file can have, as ffmpeg writes it into a pipe."""
+    at = data.index(b"strh") + 40
+    return data[:at] + struct.pack("<I", 1 << 30) + data[at + 4 :]
+
+
+@pytest.mark.parametrize("header", [bytes, without_numbers, into_a_pipe])
+def test_an_avi_without_its_index_is_read(tmp_path: Path, header: type[bytes]) -> None:
+    """The index of an AVI file is written at the end. Without it, such films were told to be a single frame."""
+    path = tmp_path / "film.avi"
+    data = film(path)
+    path.write_bytes(header(data[: data.rindex(b"idx1")]))
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert scan.info.fps == pytest.approx(20)
+    assert scan.info.duration == pytest.approx(2.5)
+    (clip,) = scan.clips
+    assert (clip.span.start, clip.span.end, clip.error) == (0.0, pytest.approx(2.0), None)
+    cut_clip(str(path), 1.0, 2.0, tmp_path / "clip.mp4", EncodeSettings(fps=None, frames=None, preset="ultrafast"))
+    assert numbers(tmp_path / "clip.mp4") == list(range(20, 40))
+
+
+def test_an_avi_that_was_cut_off_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    data = film(path, frames=250)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match=r"the frames end at \d\.\d s of 12\.5 s") as caught:
+        scan_video(str(path), recipe(), lambda span, sample: None)
+    assert caught.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("share", [0.1, 0.9, 1.0, 1.5])
+def test_a_film_whose_index_is_lost_was_cut_off(tmp_path: Path, suffix: str, share: float) -> None:
+    """share: what is left of all that comes before the index, and in the last case a part of the index."""
+    path = tmp_path / f"film{suffix}"
+    data = film(path)
+    index = data.rindex(b"moov") - 4
+    end = index + 100 if share > 1 else round(share * index)
+    path.write_bytes(data[:end])
+    words = f"ends at byte {end} of {len(data)}$" if share > 1 else rf"ends at byte {end}.*its index \(moov\)"
+    with pytest.raises(VideoError, match=words) as caught, open_video(str(path)):
+        pass
+    assert caught.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi"])
+def test_a_film_of_which_only_a_part_of_the_header_is_left(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"film{suffix}"
+    data = film(path)
+    path.write_bytes(data[:100])
+    with pytest.raises(VideoError, match=f"the file ends at byte 100 of {len(data)}") as caught, open_video(str(path)):
+        pass
+    assert caught.value.kind == "truncated"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no film at all",
+        b"RIFF\0\0\0\1WEBP" + bytes(90),
+        b"\x1a\x45\xdf\xa3",
+        struct.pack(">I4s", 1000, b"text") + bytes(90),
+    ],
+)
+def test_what_is_no_film_was_not_cut_off(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "film").write_bytes(data)
+    with pytest.raises(VideoError) as caught, open_video(str(tmp_path / "film")):
+        pass
+    assert caught.value.kind == "not_video"
