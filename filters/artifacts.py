@@ -168,7 +168,7 @@ class Artifacts(Filter[Sample]):
         try:
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
             # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
-            again = seen(frames)
+            again = seen(frames, item.keyframes)
             found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
             boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
             found = with_lines(frames, boxes, found)
@@ -200,7 +200,7 @@ def _seen_in(sample: Sample) -> Seen:
         frames = [grey(frame) for frame in (*sample.keyframes, *sample.partners)]
         if not frames:
             raise MeasureError("nothing was measured: the sample has no frames")
-        return seen(frames)
+        return seen(frames, sample.keyframes)
     if sample.marks.shape != sample.keyframes.shape[1:3]:
         raise MeasureError(f"marks are {sample.marks.shape}, frames {sample.keyframes.shape[1:3]}: not one sample")
     return Seen(sample.marks, sample.marks_known)

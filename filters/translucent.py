@@ -18,17 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[np.int32]
 Grey = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
-BLACK = 3.0  # Grey levels that are added to a brightness, so that its logarithm stays finite.
+# Levels of a mark's own colour: three above the highest or below the lowest, so that the logarithm of the distance stays finite.
+WHITE, BLACK = 258.0, -3.0
 LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
 FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
@@ -49,6 +51,7 @@ TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one g
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
+GREY = 0.3  # Share of a jump by which those of red, green and blue may differ from it: toys' letters differ by 0.4 and more.
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
@@ -62,13 +65,18 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; before, after: grey
-    levels on both sides, and aside: how far these lie from it in the flat picture; right, down: how much darkness falls to the
-    right and down; float32 [n]."""
+    """The crisp edges of a picture, taken for those of a mark of one colour.
 
+    colour: the level of that colour. y, x: rows and columns int [n]. jump: of the logarithm of the distance to that colour, > 0;
+    other: the same for the opposite colour. before, after: levels on both sides, and aside: how far these lie from the edge in
+    the flat picture. right, down: how much the level rises to the right and down. float32 [n].
+    """
+
+    colour: float
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
+    other: Field
     before: Field
     after: Field
     aside: npt.NDArray[np.int64]
@@ -76,18 +84,18 @@ class Edges:
     down: Field
 
 
-def translucent(frames: Sequence[Grey]) -> Mask:
-    """What lies under translucent light marks: bool [h, w].
+def translucent(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Mask:
+    """What lies under translucent light and dark marks: bool [h, w].
 
-    frames: grey [h, w], of a long side of 480 at most.
+    frames: grey [h, w], of a long side of 480 at most. pictures: some of them in colour, RGB uint8 [H, W, 3] of any size.
     """
     import cv2
 
-    edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
-    for jump, part in _marks(edges, mask.shape):
-        if _stays(frames, edges, jump, part):
-            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    for edges in _edges(_mean(frames)):
+        for jump, part in _marks(edges, mask.shape):
+            if _stays(frames, edges, jump, part) and _is_grey(pictures, edges, jump, part, mask.shape):
+                cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
@@ -101,11 +109,11 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    edges = _edges(_mean(frames)) if large else None
-    for box in large:
+    both = _edges(_mean(frames)) if large else ()
+    for box, edges in product(large, both):
         left, top, width, height = cv2.boundingRect(box)
         window = mask[max(0, top) : top + height, max(0, left) : left + width]
-        if edges is None or window.mean() > KNOWN:
+        if window.mean() > KNOWN:
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
@@ -123,30 +131,32 @@ def _mean(frames: Sequence[Grey]) -> Field:
     return np.asarray(total / np.float32(len(frames)), np.float32)
 
 
-def _edges(mean: Field) -> Edges:
-    """The crisp edges of the mean of all frames [h, w]."""
+def _edges(mean: Field) -> tuple[Edges, Edges]:
+    """The crisp edges of the mean of all frames [h, w], taken for those of light marks and for those of dark ones."""
     import cv2
 
-    dark = np.asarray(cv2.log(WHITE - mean), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
-    cv2.absdiff(dark[:, 2:], dark[:, :-2], dst=steep[0, :, 1:-1])
-    cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
+    cv2.absdiff(mean[:, 2:], mean[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(mean[2:], mean[:-2], dst=steep[1, 1:-1])
     most = cv2.max(steep[0], steep[1])
     most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
     is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
     crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
     cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
-    on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
+    on = cv2.compare(most, cv2.max(crest, SHARP * LEAST_LEVELS), cv2.CMP_GE)
     at = np.flatnonzero(on)
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
-    low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
-    jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
-    keep = most.ravel()[at] > SHARP * jump
-    keep &= np.abs(high - low) > LEAST_LEVELS
-    at = at[keep]
+    before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
+    whole = np.abs(after - before)
+    keep = (most.ravel()[at] > SHARP * whole) & (whole > LEAST_LEVELS)
+    at, aside, before, after = at[keep], aside[keep], before[keep], after[keep]
     y, x = np.divmod(at, mean.shape[1])
-    right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
-    return Edges(y, x, jump[keep], low[keep], high[keep], aside[keep], right, down)
+    right, down = (mean.ravel()[at + one] - mean.ravel()[at - one] for one in (1, mean.shape[1]))
+    light, dark = (np.abs(np.log((before - colour) / (after - colour))) for colour in (WHITE, BLACK))
+    return (
+        Edges(WHITE, y, x, light, dark, before, after, aside, right, down),
+        Edges(BLACK, y, x, dark, light, before, after, aside, right, down),
+    )
 
 
 def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
@@ -220,13 +230,36 @@ def _in_lines(
 def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     """Whether a mark is in nearly all frames: an opaque title is as pale in their mean if it is in some of them."""
     at, aside = edges.y[part] * frames[0].shape[1] + edges.x[part], edges.aside[part]
-    up = np.sign(edges.after[part] - edges.before[part])
     jumps = []
     for frame in frames:
-        flat = frame.ravel()
-        dark = np.log(WHITE - np.stack([flat[at - aside], flat[at + aside]]).astype(np.float32))
-        jumps.append(float(np.median(up * (dark[0] - dark[1]))))
+        sides = np.stack([frame.ravel()[at - aside], frame.ravel()[at + aside]]).astype(np.float32)
+        jumps.append(float(np.median(_signed(edges, part, sides))))
     return bool((np.array(jumps) > WEAK * jump).mean() >= ALWAYS)
+
+
+def _signed(edges: Edges, part: npt.NDArray[np.int64], sides: Field) -> Field:
+    """The jumps of a part's edges in another picture, > 0 where they go the same way: float32 [n]. sides: [2, n], the levels on
+    both sides there."""
+    way = np.sign(edges.after[part] - edges.before[part]) * np.sign(edges.colour - edges.before[part])
+    distance = np.log(np.abs(edges.colour - sides))
+    return np.asarray(way * (distance[0] - distance[1]), np.float32)
+
+
+def _is_grey(
+    pictures: Sequence[Image], edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> bool:
+    """Whether a mark changes red, green and blue alike, as white and black do. Where there are no pictures, it is taken to."""
+    import cv2
+
+    if len(pictures) == 0:
+        return True
+    mean = np.mean([cv2.resize(one, shape[1::-1], interpolation=cv2.INTER_AREA) for one in pictures], axis=0, dtype=np.float32)
+    at, aside = edges.y[part] * shape[1] + edges.x[part], edges.aside[part]
+    for channel in mean.reshape(-1, 3).T:
+        sides = np.stack([channel[at - aside], channel[at + aside]])
+        if abs(float(np.median(_signed(edges, part, sides))) - jump) > GREY * jump:
+            return False
+    return True
 
 
 def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
@@ -236,9 +269,8 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     left, right = int(edges.x[part].min()), int(edges.x[part].max())
     near = (edges.y >= top) & (edges.y <= bottom)
     near &= (edges.x >= left - (bottom - top)) & (edges.x <= right + (bottom - top))
-    ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
-    tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
-    paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
+    tried = np.quantile(edges.other[part], np.linspace(0.05, 0.95, 10))
+    paint = max(int((np.abs(edges.other[near] - one) < SAME * one).sum()) for one in tried)
     return paint > int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
