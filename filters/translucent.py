@@ -67,16 +67,15 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 class Edges:
     """The crisp edges of a picture, taken for those of a mark of one colour.
 
-    colour: the level of that colour. y, x: rows and columns int [n]. jump: of the logarithm of the distance to that colour, > 0;
-    other: the same for the opposite colour. before, after: levels on both sides, and aside: how far these lie from the edge in
-    the flat picture. right, down: how much the level rises to the right and down. float32 [n].
+    colour: the level of that colour. y, x: rows and columns int [n]. jump: of the logarithm of the distance to that colour, > 0.
+    before, after: levels on both sides, and aside: how far these lie from the edge in the flat picture. right, down: how much
+    that logarithm falls to the right and down. float32 [n].
     """
 
     colour: float
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
-    other: Field
     before: Field
     after: Field
     aside: npt.NDArray[np.int64]
@@ -92,7 +91,9 @@ def translucent(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Mask:
     import cv2
 
     mask = np.zeros(frames[0].shape, np.uint8)
-    for edges in _edges(_mean(frames)):
+    mean = _mean(frames)
+    for colour in (WHITE, BLACK):
+        edges = _edges(mean, colour)
         for jump, part in _marks(edges, mask.shape):
             if _stays(frames, edges, jump, part) and _is_grey(pictures, edges, jump, part, mask.shape):
                 cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
@@ -109,7 +110,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    both = _edges(_mean(frames)) if large else ()
+    both = [_edges(_mean(frames), colour) for colour in (WHITE, BLACK)] if large else []
     for box, edges in product(large, both):
         left, top, width, height = cv2.boundingRect(box)
         window = mask[max(0, top) : top + height, max(0, left) : left + width]
@@ -131,32 +132,30 @@ def _mean(frames: Sequence[Grey]) -> Field:
     return np.asarray(total / np.float32(len(frames)), np.float32)
 
 
-def _edges(mean: Field) -> tuple[Edges, Edges]:
-    """The crisp edges of the mean of all frames [h, w], taken for those of light marks and for those of dark ones."""
+def _edges(mean: Field, colour: float) -> Edges:
+    """The crisp edges of the mean of all frames [h, w], taken for those of a mark of one colour."""
     import cv2
 
+    distance = np.asarray(cv2.log(cv2.absdiff(mean, colour)), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
-    cv2.absdiff(mean[:, 2:], mean[:, :-2], dst=steep[0, :, 1:-1])
-    cv2.absdiff(mean[2:], mean[:-2], dst=steep[1, 1:-1])
+    cv2.absdiff(distance[:, 2:], distance[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(distance[2:], distance[:-2], dst=steep[1, 1:-1])
     most = cv2.max(steep[0], steep[1])
     most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
     is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
     crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
     cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
-    on = cv2.compare(most, cv2.max(crest, SHARP * LEAST_LEVELS), cv2.CMP_GE)
+    on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
     at = np.flatnonzero(on)
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
     before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
-    whole = np.abs(after - before)
-    keep = (most.ravel()[at] > SHARP * whole) & (whole > LEAST_LEVELS)
-    at, aside, before, after = at[keep], aside[keep], before[keep], after[keep]
+    jump = np.abs(distance.ravel()[at + aside] - distance.ravel()[at - aside])
+    keep = most.ravel()[at] > SHARP * jump
+    keep &= np.abs(after - before) > LEAST_LEVELS
+    at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
-    right, down = (mean.ravel()[at + one] - mean.ravel()[at - one] for one in (1, mean.shape[1]))
-    light, dark = (np.abs(np.log((before - colour) / (after - colour))) for colour in (WHITE, BLACK))
-    return (
-        Edges(WHITE, y, x, light, dark, before, after, aside, right, down),
-        Edges(BLACK, y, x, dark, light, before, after, aside, right, down),
-    )
+    right, down = (distance.ravel()[at - one] - distance.ravel()[at + one] for one in (1, mean.shape[1]))
+    return Edges(colour, y, x, jump[keep], before[keep], after[keep], aside[keep], right, down)
 
 
 def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
@@ -269,8 +268,10 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     left, right = int(edges.x[part].min()), int(edges.x[part].max())
     near = (edges.y >= top) & (edges.y <= bottom)
     near &= (edges.x >= left - (bottom - top)) & (edges.x <= right + (bottom - top))
-    tried = np.quantile(edges.other[part], np.linspace(0.05, 0.95, 10))
-    paint = max(int((np.abs(edges.other[near] - one) < SAME * one).sum()) for one in tried)
+    opposite = WHITE + BLACK - edges.colour
+    ratios = np.abs(np.log((edges.before - opposite) / (edges.after - opposite)))
+    tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
+    paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
     return paint > int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())
 
 
