@@ -35,7 +35,6 @@ from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]
-Image = npt.NDArray[np.uint8]
 Gradients = npt.NDArray[np.float32]
 
 WORK_SIDE = 480  # Px. Gradients are compared on frames of this long side.
@@ -72,15 +71,14 @@ class Seen:
     known: bool
 
 
-def seen(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Seen:
-    """What is under borders, panels and marks in grey frames [h, w] of one clip. pictures: some of the frames in colour, RGB uint8
-    [h, w, 3], by which white and black marks are told from paint."""
+def seen(frames: Sequence[Grey]) -> Seen:
+    """What is under borders, panels and marks in grey frames [h, w] of one clip."""
     widths = bars(frames)
-    found = _within(frames, pictures, widths)
+    found = _within(frames, widths)
     if found.known or not any(widths):
         return found
     sure = bars(frames, still=True)
-    return found if sure == widths else _within(frames, pictures, sure)
+    return found if sure == widths else _within(frames, sure)
 
 
 def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], found: Seen) -> Seen:
@@ -92,13 +90,13 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
-def _within(frames: Sequence[Grey], pictures: Sequence[Image], widths: tuple[int, int, int, int]) -> Seen:
+def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
     """What is under borders of these widths, and under panels and marks of the picture within."""
     top, bottom, left, right = widths
     height, width = frames[0].shape
     mask = np.ones((height, width), dtype=np.bool_)
     picture = (slice(top, height - bottom), slice(left, width - right))
-    found = static_marks([frame[picture] for frame in frames], [colour[picture] for colour in pictures])
+    found = static_marks([frame[picture] for frame in frames])
     mask[picture] = found.mask
     return Seen(mask, found.known)
 
@@ -114,8 +112,8 @@ def gradients(frames: Sequence[Grey]) -> Gradients:
     return fields
 
 
-def static_marks(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Seen:
-    """Panels and marks in a picture without borders. frames, pictures: see `seen`."""
+def static_marks(frames: Sequence[Grey]) -> Seen:
+    """Panels and marks in a picture without borders."""
     import cv2
 
     height, width = frames[0].shape
@@ -141,7 +139,7 @@ def static_marks(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Seen
     lines = divided(small, fields, still=False)
     outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
     known = any(moves(common, energy, n, where) for where in outside)
-    pale = translucent(small, pictures)
+    pale = translucent(small, still=not known)
     if not known:
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():

@@ -1,4 +1,4 @@
-"""Translucent marks: pale letters and logos through which the scene shows, also over a scene that stands still.
+"""Translucent marks: pale, dark and coloured letters and logos through which the scene shows, also over a still scene.
 
 A white mark of opacity a makes of the scene's brightness s the picture p = (1 - a) s + a · 255, so the darkness 255 - p is that
 of the scene times 1 - a: over the whole outline its logarithm jumps by the same log 1 / (1 - a), whatever lies behind. An edge of
@@ -10,15 +10,18 @@ which edges of one jump are many, those of jumps 1.4 times smaller and larger fe
 down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
-A shadow is to the scene what a black mark is, so only light ones are looked for; and before a ground that is the same everywhere,
-paint looks like a mark, so that edges are none that agree as well if they are taken for those of paint.
+A black mark does to brightness what a white one does to darkness. Paint and crisp shadows do the same, so that black marks are
+looked for only where the scene moves. Before a ground that is the same everywhere, paint looks like a white mark, too, so that
+edges are none that agree as well if they are taken for those of paint.
+
+A mark of a strong colour is to chroma (Cr, Cb) what a white or a black one is to brightness. Where the scene stands still, its
+ground has to show through, and its colour must not follow the light, as that of paint does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +54,12 @@ TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one g
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
-GREY = 0.3  # Share of a jump by which those of red, green and blue may differ from it: toys' letters differ by 0.4 and more.
+LONG_SIDE = 480  # Px of pictures in which coloured marks are looked for.
+# Share of a change in the ground's brightness that shows within a coloured mark: paint that covers has 0, a shadow's rim 1.
+SHOWS = (0.3, 0.9)
+# Share of a coloured mark's edges whose jump may be the same share of the ground's brightness: of marks 0.55 at most, where the
+# ground varies, of paint 0.65 and more.
+AS_PAINT = 0.6
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
@@ -83,19 +91,19 @@ class Edges:
     down: Field
 
 
-def translucent(frames: Sequence[Grey], pictures: Sequence[Image] = ()) -> Mask:
-    """What lies under translucent light and dark marks: bool [h, w].
+def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
+    """What lies under translucent light marks, and dark ones where the scene moves: bool [h, w].
 
-    frames: grey [h, w], of a long side of 480 at most. pictures: some of them in colour, RGB uint8 [H, W, 3] of any size.
+    frames: grey [h, w], of a long side of 480 at most. still: the scene stands still.
     """
     import cv2
 
     mask = np.zeros(frames[0].shape, np.uint8)
     mean = _mean(frames)
-    for colour in (WHITE, BLACK):
+    for colour in (WHITE,) if still else (WHITE, BLACK):
         edges = _edges(mean, colour)
         for jump, part in _marks(edges, mask.shape):
-            if _stays(frames, edges, jump, part) and _is_grey(pictures, edges, jump, part, mask.shape):
+            if _stays(frames, edges, jump, part):
                 cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
@@ -110,17 +118,41 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    both = [_edges(_mean(frames), colour) for colour in (WHITE, BLACK)] if large else []
-    for box, edges in product(large, both):
+    edges = _edges(_mean(frames), WHITE) if large else None
+    for box in large:
         left, top, width, height = cv2.boundingRect(box)
         window = mask[max(0, top) : top + height, max(0, left) : left + width]
-        if window.mean() > KNOWN:
+        if edges is None or window.mean() > KNOWN:
             continue
         within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
         seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
         if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
             cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
+
+
+def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
+    """What lies under translucent marks of a strong colour: bool [h, w] of a long side of 480 at most.
+
+    pictures: all frames of a clip, RGB uint8 [H, W, 3]. still: the scene does not move, so that paint may look like a mark.
+    """
+    import cv2
+
+    height, width = pictures[0].shape[:2]
+    scale = min(1.0, LONG_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [cv2.cvtColor(cv2.resize(one, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb) for one in pictures]
+    luma, *chroma = ([np.ascontiguousarray(one[..., plane]) for one in small] for plane in range(3))
+    mask = np.zeros(luma[0].shape, np.uint8)
+    brightness = _mean(luma)
+    for frames in chroma:
+        mean = _mean(frames)
+        for colour in (WHITE, BLACK):
+            edges = _edges(mean, colour)
+            for jump, part in _marks(edges, mask.shape):
+                if _stays(frames, edges, jump, part) and not (still and not _is_tint(edges, part, brightness)):
+                    cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
 
 
 def _mean(frames: Sequence[Grey]) -> Field:
@@ -244,21 +276,22 @@ def _signed(edges: Edges, part: npt.NDArray[np.int64], sides: Field) -> Field:
     return np.asarray(way * (distance[0] - distance[1]), np.float32)
 
 
-def _is_grey(
-    pictures: Sequence[Image], edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[int, ...]
-) -> bool:
-    """Whether a mark changes red, green and blue alike, as white and black do. Where there are no pictures, it is taken to."""
-    import cv2
+def _is_tint(edges: Edges, part: npt.NDArray[np.int64], brightness: Field) -> bool:
+    """Whether a part's edges in chroma are those of a tint: the brightness of the ground shows through, and the colour is as
+    strong over a dark ground as over a light one. Light makes the colour of paint stronger.
 
-    if len(pictures) == 0:
-        return True
-    mean = np.mean([cv2.resize(one, shape[1::-1], interpolation=cv2.INTER_AREA) for one in pictures], axis=0, dtype=np.float32)
-    at, aside = edges.y[part] * shape[1] + edges.x[part], edges.aside[part]
-    for channel in mean.reshape(-1, 3).T:
-        sides = np.stack([channel[at - aside], channel[at + aside]])
-        if abs(float(np.median(_signed(edges, part, sides))) - jump) > GREY * jump:
-            return False
-    return True
+    brightness: the mean of all frames [h, w].
+    """
+    at, aside = edges.y[part] * brightness.shape[1] + edges.x[part], edges.aside[part]
+    sides = np.stack([brightness.ravel()[at - aside], brightness.ravel()[at + aside]])
+    first = np.abs(edges.before[part] - edges.colour) > np.abs(edges.after[part] - edges.colour)
+    ground, mark = np.where(first, sides, sides[::-1]).astype(np.float64)
+    varies = float(ground.var())
+    shows = float(((ground - ground.mean()) * (mark - mark.mean())).mean()) / max(varies, 1.0)
+    of_light = np.abs(edges.after[part] - edges.before[part]) / (ground - BLACK)
+    tried = np.quantile(of_light, np.linspace(0.05, 0.95, 10))
+    as_paint = max(float((np.abs(of_light - one) < SAME * one).mean()) for one in tried)
+    return SHOWS[0] <= shows <= SHOWS[1] and as_paint <= AS_PAINT
 
 
 def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:

@@ -107,7 +107,7 @@ def find_crop(
     subtitles are looked for. known: the borders of an earlier clip of the same film, as shares, since a dark scene may not show
     where they end."""
     frames = [grey(picture) for picture in (*sample.keyframes, *sample.partners)]
-    marks = seen(frames, sample.keyframes)
+    marks = seen(frames)
     borders = _framed(frames, _borders(frames, marks))
     if any(borders) and _changes(sample, borders, shown):
         return Found(None, "its border is not the same from its beginning to its end", marks)
