@@ -142,7 +142,7 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = [cv2.cvtColor(cv2.resize(one, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb) for one in pictures]
-    luma, *chroma = ([np.ascontiguousarray(one[..., plane]) for one in small] for plane in range(3))
+    luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in small] for plane in range(3))
     mask = np.zeros(luma[0].shape, np.uint8)
     brightness = _mean(luma)
     for frames in chroma:
@@ -168,7 +168,7 @@ def _edges(mean: Field, colour: float) -> Edges:
     """The crisp edges of the mean of all frames [h, w], taken for those of a mark of one colour."""
     import cv2
 
-    distance = np.asarray(cv2.log(cv2.absdiff(mean, colour)), np.float32)
+    distance = np.asarray(cv2.log(np.abs(mean - np.float32(colour))), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
     cv2.absdiff(distance[:, 2:], distance[:, :-2], dst=steep[0, :, 1:-1])
     cv2.absdiff(distance[2:], distance[:-2], dst=steep[1, 1:-1])
