@@ -51,8 +51,8 @@ nor is a pale one where much of its rim lies on a scene of its own lightness; ma
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
 plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
 drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, before
-an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
+a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, black,
+before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
 a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its
 area is missed; of drawings that move with the scene, pale and grey ones, thin
 lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through,
