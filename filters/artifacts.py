@@ -52,11 +52,10 @@ look still, and are then not known; subtitles are missed where they do not stay 
 plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
 drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
 a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, black,
-before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
-a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its
-area is missed; of drawings that move with the scene, pale and grey ones, thin
-lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through,
-are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a
+screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a
+tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object
+detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
