@@ -12,8 +12,9 @@ Formula: area of the union / area of the frame, per keyframe, of
   (`longtake.filters.discs`);
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
-- **translucent marks** (large pale letters and logos), see `longtake.filters.translucent`: closed outlines over all of which the
-  darkness of the picture is less by the same share, however bright the ground is;
+- **translucent marks** (large pale or dark letters and logos), see `longtake.filters.translucent`: closed outlines over all of
+  which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; those of a strong
+  colour (backend `rapidocr` only) by their chroma;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
   plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is
@@ -40,7 +41,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.7/max`; `rapidocr/` the same, `+overlay.7,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.5+marks480.8/max`; `rapidocr/` the same, `+overlay.8,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -50,12 +51,11 @@ nor is a pale one where much of its rim lies on a scene of its own lightness; ma
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
 plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
 drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a pale watermark that is small, black, before
-an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a screen or
-a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its
-area is missed; of drawings that move with the scene, pale and grey ones, thin
-lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through,
-are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, black,
+before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a
+screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a
+tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object
+detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
@@ -71,17 +71,18 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Seen, seen, with_lines
+from longtake.filters.marks import Mask, Seen, seen, with_lines
 from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
+from longtake.filters.translucent import coloured
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
 # two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
 # or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.7"
-TEXT_METHOD = "overlay.7"
+METHOD = "bars10+panels480.5+marks480.8"
+TEXT_METHOD = "overlay.8"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -182,7 +183,8 @@ class Artifacts(Filter[Sample]):
         counted = [lines.overlaid for lines in text]
         if self.settings.not_known == "text":
             counted = [np.concatenate([lines.overlaid, lines.unknown]) for lines in text]
-        under = [found.mask | mask for mask in drawn(item.keyframes, item.partners, found)]
+        marks = found.mask | _tinted(item, found)
+        under = [marks | mask for mask in drawn(item.keyframes, item.partners, found)]
         if not found.known:
             pops = pop_ups(item.keyframes, item.partners)
             under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
@@ -192,6 +194,15 @@ class Artifacts(Filter[Sample]):
         sure = found.known and not any(len(lines.unknown) for lines in text)
         unknown = self.settings.not_known == "null" and not sure
         return Score(math.nan if unknown else reduce_detail(detail, self.reduce), detail)
+
+
+def _tinted(sample: Sample, found: Seen) -> Mask:
+    """What lies under translucent marks of a strong colour: bool [h, w]."""
+    import cv2
+
+    mask = coloured((*sample.keyframes, *sample.partners), still=not found.known).astype(np.uint8)
+    height, width = sample.keyframes.shape[1:3]
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _seen_in(sample: Sample) -> Seen:

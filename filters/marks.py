@@ -139,7 +139,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     lines = divided(small, fields, still=False)
     outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
     known = any(moves(common, energy, n, where) for where in outside)
-    pale = translucent(small)
+    pale = translucent(small, still=not known)
     if not known:
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():

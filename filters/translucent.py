@@ -1,4 +1,4 @@
-"""Translucent marks: pale letters and logos through which the scene shows, also over a scene that stands still.
+"""Translucent marks: pale, dark and coloured letters and logos through which the scene shows, also over a still scene.
 
 A white mark of opacity a makes of the scene's brightness s the picture p = (1 - a) s + a · 255, so the darkness 255 - p is that
 of the scene times 1 - a: over the whole outline its logarithm jumps by the same log 1 / (1 - a), whatever lies behind. An edge of
@@ -10,8 +10,12 @@ which edges of one jump are many, those of jumps 1.4 times smaller and larger fe
 down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
-A shadow is to the scene what a black mark is, so only light ones are looked for; and before a ground that is the same everywhere,
-paint looks like a mark, so that edges are none that agree as well if they are taken for those of paint.
+A black mark does to brightness what a white one does to darkness. Paint and crisp shadows do the same, so that black marks are
+looked for only where the scene moves. Before a ground that is the same everywhere, paint looks like a white mark, too, so that
+edges are none that agree as well if they are taken for those of paint.
+
+A mark of a strong colour is to chroma (Cr, Cb) what a white or a black one is to brightness. Where the scene stands still, its
+ground has to show through, and its colour must not follow the light, as that of paint does.
 """
 
 from __future__ import annotations
@@ -24,11 +28,12 @@ import numpy.typing as npt
 
 Boxes = npt.NDArray[np.int32]
 Grey = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-WHITE = 258.0  # Grey levels of a mark's own colour; three above white, so that the logarithm stays finite.
-BLACK = 3.0  # Grey levels that are added to a brightness, so that its logarithm stays finite.
+# Levels of a mark's own colour: three above the highest or below the lowest, so that the logarithm of the distance stays finite.
+WHITE, BLACK = 258.0, -3.0
 LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
 FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
@@ -49,6 +54,12 @@ TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one g
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
+LONG_SIDE = 480  # Px of pictures in which coloured marks are looked for.
+# Share of a change in the ground's brightness that shows within a coloured mark: paint that covers has 0, a shadow's rim 1.
+SHOWS = (0.3, 0.9)
+# Share of a coloured mark's edges whose jump may be the same share of the ground's brightness: of marks 0.55 at most, where the
+# ground varies, of paint 0.65 and more.
+AS_PAINT = 0.6
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
@@ -62,10 +73,14 @@ BESIDE = 3  # Edges of one jump within 7 px that are taken for an outline there.
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """The crisp edges of a picture: rows and columns int [n]; jump: of the logarithm of its darkness, > 0; before, after: grey
-    levels on both sides, and aside: how far these lie from it in the flat picture; right, down: how much darkness falls to the
-    right and down; float32 [n]."""
+    """The crisp edges of a picture, taken for those of a mark of one colour.
 
+    colour: the level of that colour. y, x: rows and columns int [n]. jump: of the logarithm of the distance to that colour, > 0.
+    before, after: levels on both sides, and aside: how far these lie from the edge in the flat picture. right, down: how much
+    that logarithm falls to the right and down. float32 [n].
+    """
+
+    colour: float
     y: npt.NDArray[np.int64]
     x: npt.NDArray[np.int64]
     jump: Field
@@ -76,18 +91,20 @@ class Edges:
     down: Field
 
 
-def translucent(frames: Sequence[Grey]) -> Mask:
-    """What lies under translucent light marks: bool [h, w].
+def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
+    """What lies under translucent light marks, and dark ones where the scene moves: bool [h, w].
 
-    frames: grey [h, w], of a long side of 480 at most.
+    frames: grey [h, w], of a long side of 480 at most. still: the scene stands still.
     """
     import cv2
 
-    edges = _edges(_mean(frames))
     mask = np.zeros(frames[0].shape, np.uint8)
-    for jump, part in _marks(edges, mask.shape):
-        if _stays(frames, edges, jump, part):
-            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    mean = _mean(frames)
+    for colour in (WHITE,) if still else (WHITE, BLACK):
+        edges = _edges(mean, colour)
+        for jump, part in _marks(edges, mask.shape):
+            if _stays(frames, edges, jump, part):
+                cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
@@ -101,7 +118,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    edges = _edges(_mean(frames)) if large else None
+    edges = _edges(_mean(frames), WHITE) if large else None
     for box in large:
         left, top, width, height = cv2.boundingRect(box)
         window = mask[max(0, top) : top + height, max(0, left) : left + width]
@@ -114,6 +131,30 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
     return (mask > 0) & ~known
 
 
+def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
+    """What lies under translucent marks of a strong colour: bool [h, w] of a long side of 480 at most.
+
+    pictures: all frames of a clip, RGB uint8 [H, W, 3]. still: the scene does not move, so that paint may look like a mark.
+    """
+    import cv2
+
+    height, width = pictures[0].shape[:2]
+    scale = min(1.0, LONG_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [cv2.cvtColor(cv2.resize(one, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb) for one in pictures]
+    luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in small] for plane in range(3))
+    mask = np.zeros(luma[0].shape, np.uint8)
+    brightness = _mean(luma)
+    for frames in chroma:
+        mean = _mean(frames)
+        for colour in (WHITE, BLACK):
+            edges = _edges(mean, colour)
+            for jump, part in _marks(edges, mask.shape):
+                if _stays(frames, edges, jump, part) and not (still and not _is_tint(edges, part, brightness)):
+                    cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
+
+
 def _mean(frames: Sequence[Grey]) -> Field:
     import cv2
 
@@ -123,14 +164,14 @@ def _mean(frames: Sequence[Grey]) -> Field:
     return np.asarray(total / np.float32(len(frames)), np.float32)
 
 
-def _edges(mean: Field) -> Edges:
-    """The crisp edges of the mean of all frames [h, w]."""
+def _edges(mean: Field, colour: float) -> Edges:
+    """The crisp edges of the mean of all frames [h, w], taken for those of a mark of one colour."""
     import cv2
 
-    dark = np.asarray(cv2.log(WHITE - mean), np.float32)
+    distance = np.asarray(cv2.log(np.abs(mean - np.float32(colour))), np.float32)
     steep = np.zeros((2, *mean.shape), np.float32)  # Across, down.
-    cv2.absdiff(dark[:, 2:], dark[:, :-2], dst=steep[0, :, 1:-1])
-    cv2.absdiff(dark[2:], dark[:-2], dst=steep[1, 1:-1])
+    cv2.absdiff(distance[:, 2:], distance[:, :-2], dst=steep[0, :, 1:-1])
+    cv2.absdiff(distance[2:], distance[:-2], dst=steep[1, 1:-1])
     most = cv2.max(steep[0], steep[1])
     most[:3] = most[-3:] = most[:, :3] = most[:, -3:] = 0
     is_level = cv2.compare(steep[0], steep[1], cv2.CMP_GE)
@@ -139,14 +180,14 @@ def _edges(mean: Field) -> Edges:
     on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
     at = np.flatnonzero(on)
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
-    low, high = mean.ravel()[at - aside], mean.ravel()[at + aside]
-    jump = np.abs(dark.ravel()[at + aside] - dark.ravel()[at - aside])
+    before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
+    jump = np.abs(distance.ravel()[at + aside] - distance.ravel()[at - aside])
     keep = most.ravel()[at] > SHARP * jump
-    keep &= np.abs(high - low) > LEAST_LEVELS
+    keep &= np.abs(after - before) > LEAST_LEVELS
     at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
-    right, down = (dark.ravel()[at - one] - dark.ravel()[at + one] for one in (1, mean.shape[1]))
-    return Edges(y, x, jump[keep], low[keep], high[keep], aside[keep], right, down)
+    right, down = (distance.ravel()[at - one] - distance.ravel()[at + one] for one in (1, mean.shape[1]))
+    return Edges(colour, y, x, jump[keep], before[keep], after[keep], aside[keep], right, down)
 
 
 def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.NDArray[np.int64]]]:
@@ -220,13 +261,37 @@ def _in_lines(
 def _stays(frames: Sequence[Grey], edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     """Whether a mark is in nearly all frames: an opaque title is as pale in their mean if it is in some of them."""
     at, aside = edges.y[part] * frames[0].shape[1] + edges.x[part], edges.aside[part]
-    up = np.sign(edges.after[part] - edges.before[part])
     jumps = []
     for frame in frames:
-        flat = frame.ravel()
-        dark = np.log(WHITE - np.stack([flat[at - aside], flat[at + aside]]).astype(np.float32))
-        jumps.append(float(np.median(up * (dark[0] - dark[1]))))
+        sides = np.stack([frame.ravel()[at - aside], frame.ravel()[at + aside]]).astype(np.float32)
+        jumps.append(float(np.median(_signed(edges, part, sides))))
     return bool((np.array(jumps) > WEAK * jump).mean() >= ALWAYS)
+
+
+def _signed(edges: Edges, part: npt.NDArray[np.int64], sides: Field) -> Field:
+    """The jumps of a part's edges in another picture, > 0 where they go the same way: float32 [n]. sides: [2, n], the levels on
+    both sides there."""
+    way = np.sign(edges.after[part] - edges.before[part]) * np.sign(edges.colour - edges.before[part])
+    distance = np.log(np.abs(edges.colour - sides))
+    return np.asarray(way * (distance[0] - distance[1]), np.float32)
+
+
+def _is_tint(edges: Edges, part: npt.NDArray[np.int64], brightness: Field) -> bool:
+    """Whether a part's edges in chroma are those of a tint: the brightness of the ground shows through, and the colour is as
+    strong over a dark ground as over a light one. Light makes the colour of paint stronger.
+
+    brightness: the mean of all frames [h, w].
+    """
+    at, aside = edges.y[part] * brightness.shape[1] + edges.x[part], edges.aside[part]
+    sides = np.stack([brightness.ravel()[at - aside], brightness.ravel()[at + aside]])
+    first = np.abs(edges.before[part] - edges.colour) > np.abs(edges.after[part] - edges.colour)
+    ground, mark = np.where(first, sides, sides[::-1]).astype(np.float64)
+    varies = float(ground.var())
+    shows = float(((ground - ground.mean()) * (mark - mark.mean())).mean()) / max(varies, 1.0)
+    of_light = np.abs(edges.after[part] - edges.before[part]) / (ground - BLACK)
+    tried = np.quantile(of_light, np.linspace(0.05, 0.95, 10))
+    as_paint = max(float((np.abs(of_light - one) < SAME * one).mean()) for one in tried)
+    return SHOWS[0] <= shows <= SHOWS[1] and as_paint <= AS_PAINT
 
 
 def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
@@ -236,7 +301,8 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
     left, right = int(edges.x[part].min()), int(edges.x[part].max())
     near = (edges.y >= top) & (edges.y <= bottom)
     near &= (edges.x >= left - (bottom - top)) & (edges.x <= right + (bottom - top))
-    ratios = np.abs(np.log((edges.before + BLACK) / (edges.after + BLACK)))
+    opposite = WHITE + BLACK - edges.colour
+    ratios = np.abs(np.log((edges.before - opposite) / (edges.after - opposite)))
     tried = np.quantile(ratios[part], np.linspace(0.05, 0.95, 10))
     paint = max(int((np.abs(ratios[near] - one) < SAME * one).sum()) for one in tried)
     return paint > int((np.abs(edges.jump[near] - jump) < SAME * jump).sum())

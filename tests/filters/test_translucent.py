@@ -13,7 +13,7 @@ from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, reduced, seen, with_lines
 from longtake.filters.overlaid_text import judged
-from longtake.filters.translucent import translucent
+from longtake.filters.translucent import coloured, translucent
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, world
 
 Ink = npt.NDArray[np.float32]  # The share of each px that letters cover, [h, w].
@@ -35,10 +35,12 @@ def letters(*lines: str, scale: float = 5.0, thick: int = 20) -> tuple[Ink, Mask
     return ink.astype(np.float32) / 255, boxes
 
 
-def under(frames: Sequence[Image], ink: Ink, opacity: float, colour: float = 255.0) -> list[Image]:
+def under(
+    frames: Sequence[Image], ink: Ink, opacity: float, colour: float | tuple[int, int, int] = 255.0
+) -> list[Image]:
     """Frames under a mark, after noise and coding."""
     share = (opacity * ink)[..., None]
-    mixed = [np.rint(frame * (1 - share) + colour * share).astype(np.uint8) for frame in frames]
+    mixed = [np.rint(frame * (1 - share) + np.array(colour, np.float32) * share).astype(np.uint8) for frame in frames]
     return [as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(mixed)]
 
 
@@ -93,9 +95,53 @@ def test_pale_letters_over_a_pan(opacity: float) -> None:
     assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
 
 
+def test_dark_letters_over_a_pan() -> None:
+    ink, boxes = letters("SAMPLE")
+    frames = under([soft(frame) for frame in pan()], ink, 0.33, 0)
+    mask = translucent([reduced(grey(frame)) for frame in frames], still=False)
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+RED, BLUE, YELLOW = (230, 20, 20), (20, 60, 220), (255, 215, 0)
+
+
+@pytest.mark.parametrize("colour", [RED, BLUE, YELLOW], ids=["red", "blue", "yellow"])
+@pytest.mark.parametrize("opacity", [0.25, 0.4])
+def test_coloured_letters_over_a_pan(colour: tuple[int, int, int], opacity: float) -> None:
+    ink, boxes = letters("SAMPLE")
+    frames = under([soft(frame) for frame in pan()], ink, opacity, colour)
+    assert coloured(frames, still=False).mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+def lit() -> list[Image]:
+    """A scene that stands still, in light and shade."""
+    shade = np.where(np.arange(WIDTH) // 60 % 2, 0.55, 1.15)[None, :, None]
+    shade = cv2.GaussianBlur(np.repeat(np.repeat(shade, HEIGHT, axis=0), 3, axis=2), (0, 0), 12)
+    grey_one = np.repeat(grey(soft(crop(1164, 110)))[..., None], 3, axis=2)
+    return [np.clip(np.rint(grey_one * shade), 0, 255).astype(np.uint8)] * 10
+
+
+def test_coloured_letters_over_a_scene_that_stands_still() -> None:
+    ink, boxes = letters("SAMPLE")
+    mask = coloured(under(lit(), ink, 0.3, RED), still=True)
+    assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+def test_coloured_paint_is_of_the_scene_whether_it_covers_the_ground_or_not() -> None:
+    ink, _ = letters("SAMPLE")
+    shares = 1 - np.array([0.0, 0.3, 0.3]) * ink[..., None]
+    glazed = [as_jpeg(noisy(np.rint(frame * shares).astype(np.uint8), 1.0, i), 88) for i, frame in enumerate(lit())]
+    assert not coloured(glazed, still=True).any()
+    covered = under(lit(), ink, 1.0, (150, 100, 95))
+    assert coloured(covered, still=False).any()  # Where the scene moves, what stands still is a mark.
+    assert not coloured(covered, still=True).any()
+
+
 @pytest.mark.parametrize("x", range(0, 1941, 97))
 def test_a_scene_without_a_mark_has_none(x: int) -> None:
-    assert not found([noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]).any()
+    frames = [noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]
+    assert not found(frames).any()
+    assert not coloured(frames, still=True).any()
 
 
 @pytest.mark.parametrize("x", PLACES)
