@@ -55,7 +55,8 @@ a still picture in it that stays from the first frame to the last is not seen, n
 before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a
 screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a
 tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object
-detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of
+made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
