@@ -138,9 +138,9 @@ def test_a_seed_is_one_history() -> None:
 @pytest.mark.slow
 def test_promises_hold_under_every_seed() -> None:
     """`make simulate` plays 10,000."""
-    outcome = run(range(150))
+    outcome = run(range(100))
     assert not outcome.broken
-    assert sum(outcome.hits.values()) > 75, "faults have to happen for this to prove anything"
+    assert sum(outcome.hits.values()) > 50, "faults have to happen for this to prove anything"
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
