@@ -84,8 +84,8 @@ def looks(run: Run) -> list[float]:
 @pytest.mark.parametrize(
     ("world", "parallel", "batch"),
     [
-        (2, {"sequence": 2}, 1),  # More ranks than clips in a step.
-        (4, {"sequence": 4, "reduction": "each"}, 2),
+        pytest.param(2, {"sequence": 2}, 1, marks=pytest.mark.campaign),
+        (4, {"sequence": 4, "reduction": "each"}, 2),  # More ranks than clips in a step.
         (4, {"sequence": 2, "replicas": 2}, 4),
     ],
 )
