@@ -245,7 +245,7 @@ def _weak(sums: npt.NDArray[np.float32], n: int) -> Mask:
 
 
 def reduced(image: Grey) -> Grey:
-    """A grey image with its long side at most 480."""
+    """A picture, uint8 [h, w] or [h, w, 3], with its long side at most 480."""
     import cv2
 
     scale = min(1.0, WORK_SIDE / max(image.shape))

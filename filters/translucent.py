@@ -54,7 +54,6 @@ TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one g
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
-LONG_SIDE = 480  # Px of pictures in which coloured marks are looked for.
 # Share of a change in the ground's brightness that shows within a coloured mark: paint that covers has 0, a shadow's rim 1.
 SHOWS = (0.3, 0.9)
 # Share of a coloured mark's edges whose jump may be the same share of the ground's brightness: of marks 0.55 at most, where the
@@ -132,17 +131,15 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
 
 def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
-    """What lies under translucent marks of a strong colour: bool [h, w] of a long side of 480 at most.
+    """What lies under translucent marks of a strong colour: bool [h, w].
 
-    pictures: all frames of a clip, RGB uint8 [H, W, 3]. still: the scene does not move, so that paint may look like a mark.
+    pictures: all frames of a clip, RGB uint8 [h, w, 3], of a long side of 480 at most. still: the scene does not move, so that
+    paint may look like a mark.
     """
     import cv2
 
-    height, width = pictures[0].shape[:2]
-    scale = min(1.0, LONG_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = [cv2.cvtColor(cv2.resize(one, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2YCrCb) for one in pictures]
-    luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in small] for plane in range(3))
+    split = [cv2.cvtColor(one, cv2.COLOR_RGB2YCrCb) for one in pictures]
+    luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in split] for plane in range(3))
     mask = np.zeros(luma[0].shape, np.uint8)
     brightness = _mean(luma)
     for frames in chroma:

@@ -110,7 +110,11 @@ RED, BLUE, YELLOW = (230, 20, 20), (20, 60, 220), (255, 215, 0)
 def test_coloured_letters_over_a_pan(colour: tuple[int, int, int], opacity: float) -> None:
     ink, boxes = letters("SAMPLE")
     frames = under([soft(frame) for frame in pan()], ink, opacity, colour)
-    assert coloured(frames, still=False).mean() == pytest.approx(boxes.mean(), abs=0.02)
+    assert tinted(frames, still=False).mean() == pytest.approx(boxes.mean(), abs=0.02)
+
+
+def tinted(frames: Sequence[Image], still: bool) -> Mask:
+    return coloured([reduced(frame) for frame in frames], still=still)
 
 
 def lit() -> list[Image]:
@@ -123,7 +127,7 @@ def lit() -> list[Image]:
 
 def test_coloured_letters_over_a_scene_that_stands_still() -> None:
     ink, boxes = letters("SAMPLE")
-    mask = coloured(under(lit(), ink, 0.3, RED), still=True)
+    mask = tinted(under(lit(), ink, 0.3, RED), still=True)
     assert mask.mean() == pytest.approx(boxes.mean(), abs=0.02)
 
 
@@ -131,17 +135,17 @@ def test_coloured_paint_is_of_the_scene_whether_it_covers_the_ground_or_not() ->
     ink, _ = letters("SAMPLE")
     shares = 1 - np.array([0.0, 0.3, 0.3]) * ink[..., None]
     glazed = [as_jpeg(noisy(np.rint(frame * shares).astype(np.uint8), 1.0, i), 88) for i, frame in enumerate(lit())]
-    assert not coloured(glazed, still=True).any()
+    assert not tinted(glazed, still=True).any()
     covered = under(lit(), ink, 1.0, (150, 100, 95))
-    assert coloured(covered, still=False).any()  # Where the scene moves, what stands still is a mark.
-    assert not coloured(covered, still=True).any()
+    assert tinted(covered, still=False).any()  # Where the scene moves, what stands still is a mark.
+    assert not tinted(covered, still=True).any()
 
 
 @pytest.mark.parametrize("x", range(0, 1941, 97))
 def test_a_scene_without_a_mark_has_none(x: int) -> None:
     frames = [noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]
     assert not found(frames).any()
-    assert not coloured(frames, still=True).any()
+    assert not tinted(frames, still=True).any()
 
 
 @pytest.mark.parametrize("x", PLACES)

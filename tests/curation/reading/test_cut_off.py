@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def into_a_pipe(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("header", [bytes, without_numbers, into_a_pipe])
-def test_an_avi_without_its_index_is_read(tmp_path: Path, header: type[bytes]) -> None:
+def test_an_avi_without_its_index_is_read(tmp_path: Path, header: Callable[[bytes], bytes]) -> None:
     """The index of an AVI file is written at the end. Without it, such films were told to be a single frame."""
     path = tmp_path / "film.avi"
     data = film(path)
