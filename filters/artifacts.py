@@ -72,7 +72,7 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Mask, Seen, reduced, seen, with_lines
+from longtake.filters.marks import Mask, Seen, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
@@ -199,12 +199,8 @@ class Artifacts(Filter[Sample]):
 
 def _tinted(sample: Sample, found: Seen) -> Mask:
     """What lies under translucent marks of a strong colour: bool [h, w]."""
-    import cv2
-
     small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
-    mask = coloured(small, still=not found.known).astype(np.uint8)
-    height, width = sample.keyframes.shape[1:3]
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+    return enlarged(coloured(small, still=not found.known), *sample.keyframes.shape[1:3])
 
 
 def _seen_in(sample: Sample) -> Seen:

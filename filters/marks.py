@@ -87,7 +87,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
     lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
-    return Seen(found.mask | _enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
+    return Seen(found.mask | enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
 def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
@@ -143,17 +143,17 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if not known:
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
-            return Seen(_enlarged(lines | ground | pale, height, width), False)
+            return Seen(enlarged(lines | ground | pale, height, width), False)
         if films is None:
             # A scene that stands still is full of lines. The sides of a film that moves are those at which movement begins.
             films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, energy, n)
         if films is not None:
-            return Seen(_enlarged(_filled([films], energy.shape) | pale, height, width), False)
+            return Seen(enlarged(_filled([films], energy.shape) | pale, height, width), False)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         joint = joined(frames)
-        if pale.any() and _ends_at(joint, _enlarged(pale, height, width)):  # Letters have level edges, too.
+        if pale.any() and _ends_at(joint, enlarged(pale, height, width)):  # Letters have level edges, too.
             joint[:] = False
-        return Seen(_enlarged(twins | pale, height, width) | joint, False)
+        return Seen(enlarged(twins | pale, height, width) | joint, False)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
@@ -167,10 +167,10 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     weak = _weak(clipped, n)
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
-    whole = _enlarged(marks, height, width)
+    whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)
-        whole |= beside & (not _ends_at(beside, _enlarged(under, height, width)))
+        whole |= beside & (not _ends_at(beside, enlarged(under, height, width)))
     return Seen(whole, True)
 
 
@@ -206,7 +206,8 @@ def _filled(found: Sequence[Panel], shape: tuple[int, ...]) -> Mask:
     return mask
 
 
-def _enlarged(mask: Mask, height: int, width: int) -> Mask:
+def enlarged(mask: Mask, height: int, width: int) -> Mask:
+    """A mask of pictures that were `reduced`, bool [h, w], at their own size."""
     import cv2
 
     return cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
