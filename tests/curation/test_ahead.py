@@ -17,7 +17,7 @@ from longtake.curation import ahead
 from longtake.curation.ahead import LEAST, MOST, ReadAhead
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from tests.curation.reading.test_scan_video import numbered  # noqa: F401  (a film of five minutes)
+from tests.curation.reading.test_scan_listed import numbered  # noqa: F401  (a film of five minutes)
 
 
 class Requests(io.BytesIO):
