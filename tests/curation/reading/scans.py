@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+
 from longtake.curation.reading.judge import ClipScan, VideoScan
 from longtake.curation.reading.samples import load_sample, store_sample
 from longtake.curation.reading.sampling import Span
@@ -54,3 +57,23 @@ def failing(clip: ClipScan, by: Recipe = EMBEDDED) -> set[str]:
 
 def value(clip: ClipScan, name: str) -> float:
     return clip.scores[name].score.value
+
+
+def numbered_film(path: Path) -> None:
+    """Five minutes, whose frame k shows k in thirteen bars; a keyframe each two seconds."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "bf": "2", "crf": "30"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 20
+        stream.codec_context.thread_count = 1
+        noise = np.random.default_rng(0).integers(0, 40, (48, 160, 3), dtype=np.uint8)
+        for number in range(3000):
+            image = np.concatenate([np.zeros((48, 160, 3), np.uint8), np.roll(noise, number, 1)])
+            for bit in range(13):
+                image[:48, bit * 12 : bit * 12 + 12] = 255 * (number >> bit & 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def shown(picture: Any) -> int:
+    """The number that a frame of `numbered_film` shows."""
+    return sum(int(picture[24, bit * 12 + 6].mean() > 127) << bit for bit in range(13))

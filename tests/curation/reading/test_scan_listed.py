@@ -15,7 +15,7 @@ from longtake.curation.reading.sampling import Span, centres
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import parse_recipe
 from tests.corpus import SMALL, Corpus, Encoding, film, pan
-from tests.curation.reading.scans import failing, scanned, value
+from tests.curation.reading.scans import failing, scanned, shown, value
 
 
 def test_given_spans(corpus: Corpus) -> None:
@@ -73,28 +73,6 @@ class Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
-
-
-@pytest.fixture(scope="module")
-def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five minutes, whose frame k shows k in ten bars; a keyframe each two seconds."""
-    path = tmp_path_factory.mktemp("long") / "long.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", "bf": "2", "crf": "30"})
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 20
-        stream.codec_context.thread_count = 1
-        noise = np.random.default_rng(0).integers(0, 40, (48, 160, 3), dtype=np.uint8)
-        for number in range(3000):
-            image = np.concatenate([np.zeros((48, 160, 3), np.uint8), np.roll(noise, number, 1)])
-            for bit in range(13):
-                image[:48, bit * 12 : bit * 12 + 12] = 255 * (number >> bit & 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
-def shown(picture: Any) -> int:
-    return sum(int(picture[24, bit * 12 + 6].mean() > 127) << bit for bit in range(13))
 
 
 def test_a_clip_of_a_list_is_sought_and_no_more_read_than_its_own(
