@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -93,4 +95,10 @@ def settings_model(name: str) -> type[BaseModel] | None:
 
 def _plugins() -> dict[str, EntryPoint]:
     """Other packages' captioners. A built-in name stays the built-in captioner's."""
+    return _installed(tuple(sys.path))
+
+
+@lru_cache(maxsize=8)  # All packages are looked through, which takes 10 ms, and each recipe that is read asks for them.
+def _installed(folders: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """`_plugins` of the packages in these folders."""
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}

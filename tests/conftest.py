@@ -16,6 +16,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.corpus import Corpus, cache_folder
+from tests.decoders import lent_decoders
 
 if TYPE_CHECKING:
     from tests.curation.workbench import RunningRay
@@ -91,6 +92,13 @@ def running_ray() -> Iterator[RunningRay]:
 
     with ray_cluster() as started:
         yield started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decoders() -> Iterator[None]:
+    """Runs in this process share their decoders."""
+    with lent_decoders():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from longtake.filters import registry
+from tests.curation.reading.scans import numbered_film
 from tests.curation.workbench import PLUGIN, Bench
 
 
@@ -24,3 +25,11 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def bench(tmp_path: Path, plugin: None) -> Bench:
     """A bench whose plug-in this process knows too."""
     return Bench(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of five minutes whose frames say which ones they are."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    numbered_film(path)
+    return path

@@ -17,7 +17,6 @@ from longtake.curation import ahead
 from longtake.curation.ahead import LEAST, MOST, ReadAhead
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from tests.curation.reading.test_scan_video import numbered  # noqa: F401  (a film of five minutes)
 
 
 class Requests(io.BytesIO):
@@ -73,9 +72,7 @@ def test_who_goes_elsewhere_fetches_little_there_and_finds_what_was_fetched() ->
 
 
 def test_a_listed_clip_of_a_remote_film_fetches_at_most_three_times_its_bytes(
-    numbered: Path,  # noqa: F811
-    recipe: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    numbered: Path, recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ahead, "LEAST", 4096)  # The film has 25 KB a second, a hundredth of a real one.
     monkeypatch.setattr(av, "open", small_buffer(av.open))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -43,10 +43,17 @@ def crop(x: int, y: int = 100, width: int = WIDTH, height: int = HEIGHT, picture
     return window.copy()
 
 
+@lru_cache(
+    maxsize=32
+)  # A clip of `moving` has 30 pictures, and the next one the same noise: drawing it takes most of the time.
+def noise(shape: tuple[int, ...], sigma: float, seed: int) -> npt.NDArray[np.int16]:
+    """Gaussian noise in whole grey levels, of one shape with a picture."""
+    return np.rint(np.random.default_rng(seed).normal(0, sigma, shape)).astype(np.int16)
+
+
 def noisy(image: Image, sigma: float, seed: int) -> Image:
     """With Gaussian noise."""
-    noise = np.random.default_rng(seed).normal(0, sigma, image.shape)
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    return np.clip(image + noise(image.shape, sigma, seed), 0, 255).astype(np.uint8)
 
 
 def as_jpeg(image: Image, quality: int = 80) -> Image:

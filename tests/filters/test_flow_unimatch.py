@@ -114,7 +114,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("variant", ["scale2-refine6", "scale1"])
+def test_pairs_of_a_batch_do_not_touch_one_another(folder: Path) -> None:
+    """The largest variant, with its refinement, on pictures so small that it takes a moment."""
+    name, scales, refinements = VARIANTS["scale2-refine6"]
+    network = build(scales, refinements).eval()
+    network.unimatch.load_state_dict(torch.load(folder / Path(WEIGHTS[name].filename).name)["model"])
+    first = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(6)) * 255
+    second = torch.stack([picture.roll((3, 4 + 4 * i), (1, 2)) for i, picture in enumerate(first)])
+    with torch.inference_mode():
+        many = network(first, second)
+        alone = torch.cat([network(a[None], b[None]) for a, b in zip(first, second, strict=True)])
+    torch.testing.assert_close(many, alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param("scale2-refine6", marks=(pytest.mark.slow, pytest.mark.campaign)), "scale1"]
+)
 def test_a_batch_of_one_is_a_batch_of_many(variant: Variant, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGTAKE_MODELS", str(folder))
     items = [clip(5, n=2), clip(9, width=130, height=170), clip(-4)]

@@ -1,4 +1,8 @@
-"""The first hour of a newcomer, as real processes: what is said, how wide it is, what it returns, and how one goes on."""
+"""The first hour of a newcomer: what is said, how wide it is, what it returns, and how one goes on.
+
+What is told is read from real processes. Commands that prepare a workspace, or look at one, are called in this process: a
+process takes a second of CPU to start.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from tests.captioning.server import Ask, Reply, Server, good
 from tests.corpus import SMALL, Encoding, film, pan
 from tests.curation.faulty_server import faulty_server
 from tests.curation.tables import fill
+from tests.curation.workbench import longtake as called
 
 ROOT = Path(__file__).parents[3]
 # Clips of two seconds, and a gate that none of them passes.
@@ -105,8 +110,8 @@ def test_films_without_a_long_shot_are_told_of_explore(films: Path, tmp_path: Pa
     # The recipe has no gate on the length any more, and still keeps no clip.
     strict["tiers"] = {"pretrain": {"width": ">= 64"}}
     (tmp_path / "any.yaml").write_text(yaml.safe_dump(strict))
-    longtake("curate", "-r", tmp_path / "any.yaml", "-o", tmp_path / "w", "--engine", "inline")
-    counts = json.loads(longtake("stats", tmp_path / "w", "--json").stdout)
+    called("curate", "-r", tmp_path / "any.yaml", "-o", tmp_path / "w", "--engine", "inline")
+    counts = json.loads(called("stats", tmp_path / "w", "--json"))
     assert counts["clips"]["error_kinds"] == {"too_short": 2}
     assert counts["tiers"]["pretrain"]["kept"] == 0
 
@@ -120,7 +125,7 @@ def test_clips_that_could_not_be_encoded_are_told_with_the_command_that_tries_ag
     (tmp_path / "films").mkdir()
     for film_ in films.iterdir():
         (tmp_path / "films" / film_.name).write_bytes(film_.read_bytes())
-    longtake("scan", tmp_path / "films", "-r", tmp_path / "loose.yaml", "-o", tmp_path / "w", "--engine", "inline")
+    called("scan", tmp_path / "films", "-r", tmp_path / "loose.yaml", "-o", tmp_path / "w", "--engine", "inline")
     (tmp_path / "films" / "0.mp4").write_bytes(b"no video any more" * 100)
     done = longtake("export", tmp_path / "w", "-r", tmp_path / "loose.yaml", "--engine", "inline")
     told = re.search(
@@ -137,7 +142,7 @@ def test_hours_stand_beside_clips(nothing_kept: tuple[Path, str]) -> None:
     workspace, printed = nothing_kept
     assert re.search(r"^videos: 2 = 2 ok \+ 0 errors, 0.0023 h$", printed, re.MULTILINE)
     assert re.search(r"^clips: 4 = 4 ok \+ 0 errors, 0.0022 h$", printed, re.MULTILINE)
-    found = json.loads(longtake("stats", workspace, "--json").stdout)["hours"]
+    found = json.loads(called("stats", workspace, "--json"))["hours"]
     assert found["clips"] == pytest.approx(8 / 3600)
     assert sum(found["tiers"]["pretrain"].values()) == pytest.approx(8 / 3600)
 
@@ -145,19 +150,22 @@ def test_hours_stand_beside_clips(nothing_kept: tuple[Path, str]) -> None:
 # ── output ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("columns", [40, 60, 80])
-def test_no_number_is_folded(tmp_path: Path, columns: int) -> None:
-    """Every number of a wide terminal is one word of a narrow one."""
-    workspace = fill(tmp_path / "workspace").path
-    for command in (
-        ["stats", workspace],
-        ["tiers", workspace, "--set", "pretrain.psnr=[1, 2]"],
-        ["show", workspace, "aaaa"],
-    ):
-        wide, narrow = (longtake(*command, columns=c, NO_COLOR="1").stdout for c in (400, columns))
-        numbers = {word.strip(",()") for word in wide.split() if re.fullmatch(r"[+−-]?\d+\.\d+(e[+-]\d+)?,?", word)}
-        assert numbers <= {word.strip(",()") for word in narrow.split()}, command
-        assert "\x1b" not in narrow
+@pytest.mark.parametrize(
+    "command",
+    [("stats", "{w}"), ("tiers", "{w}", "--set", "pretrain.psnr=[1, 2]"), ("show", "{w}", "aaaa")],
+    ids=lambda command: command[0],
+)
+def test_no_number_is_folded(tmp_path: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of a wide terminal is one word of a narrow one, and a process prints the same as a call."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    arguments = [word.format(w=fill(tmp_path / "workspace").path) for word in command]
+    wide, *narrow = (called(*arguments, columns=columns) for columns in (400, 80, 60, 40))
+    numbers = {word.strip(",()") for word in wide.split() if re.fullmatch(r"[+−-]?\d+\.\d+(e[+-]\d+)?,?", word)}
+    assert numbers
+    for printed in narrow:
+        assert numbers <= {word.strip(",()") for word in printed.split()}
+        assert "\x1b" not in printed
+    assert longtake(*arguments, columns=40).stdout == narrow[-1]
 
 
 def test_head_is_quiet(nothing_kept: tuple[Path, str]) -> None:
@@ -252,9 +260,9 @@ def test_once_there_are_rows_no_empty_part_is_left(nothing_kept: tuple[Path, str
 
 def test_show_takes_the_workspace_first(tmp_path: Path) -> None:
     workspace = fill(tmp_path / "workspace").path
-    told = longtake("show", workspace, "aaaa", "--json").stdout
+    told = called("show", workspace, "aaaa", "--json")
     assert json.loads(told)["clip_id"].startswith("aaaa")
-    assert told == longtake("show", "aaaa", "-o", workspace, "--json").stdout
+    assert told == called("show", "aaaa", "-o", workspace, "--json")
     assert "longtake show WORKSPACE CLIP" in longtake("show", "aaaa", code=2).stderr
 
 
@@ -264,12 +272,12 @@ def test_format_adds_and_only_removes(nothing_kept: tuple[Path, str]) -> None:
     def formats() -> list[str]:
         return list(yaml.safe_load((workspace / "recipe.yaml").read_text())["export"]["formats"])
 
-    longtake("export", workspace, "--format", "webdataset", "--engine", "inline")
-    longtake("export", workspace, "--format", "huggingface", "--engine", "inline")
+    called("export", workspace, "--format", "webdataset", "--engine", "inline")
+    called("export", workspace, "--format", "huggingface", "--engine", "inline")
     assert formats() == ["parquet", "webdataset", "huggingface"]
-    longtake("export", workspace, "--only", "huggingface", "--engine", "inline")
+    called("export", workspace, "--only", "huggingface", "--engine", "inline")
     assert formats() == ["parquet", "huggingface"]
-    longtake("export", workspace, "--only", "parquet", "--engine", "inline")
+    called("export", workspace, "--only", "parquet", "--engine", "inline")
     assert formats() == ["parquet"]
 
 
@@ -324,10 +332,10 @@ def test_the_price_is_told_before_the_run(films: Path, recipe: Path, tmp_path: P
     paid = 0.04 * found["quantities"]["CPU"]["expected"] + 2 * found["quantities"]["written"]["expected"]
     assert found["money"]["expected"] == pytest.approx(paid)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["loose.yaml"]
-    shown = longtake(*arguments).stdout
+    shown = called(*arguments)
     assert re.search(r"^kept \(hours\) +0\.0022", shown, re.MULTILINE)
     assert "Unit costs, measured now on the sample:" in shown
-    assert "write NAME=AMOUNT" in longtake("plan", films, "--price", "cpu=1", code=2).stderr
+    assert "write NAME=AMOUNT" in called("plan", films, "--price", "cpu=1", code=2)
 
 
 def asking(server: str, method: str = "joint") -> dict[str, Any]:

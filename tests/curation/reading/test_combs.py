@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,15 @@ SIZE = (640, 480)
 FRAMES = 12
 
 
-def scene(seed: int = 4) -> Picture:
+@cache
+def scene() -> Picture:
     """A wide picture [lines, columns, 3] in YUV, with soft blobs and sharp edges."""
-    noise = np.random.default_rng(seed).integers(0, 255, (SIZE[1], SIZE[0] + 400, 3), np.uint8)
+    noise = np.random.default_rng(4).integers(0, 255, (SIZE[1], SIZE[0] + 400, 3), np.uint8)
     soft = cv2.GaussianBlur(noise, (0, 0), 6).astype(float)
     wide = np.clip((soft - soft.mean()) * (9, 1, 1) + 128, 30, 220).astype(np.uint8)
     for place in range(20, wide.shape[1] - 60, 130):
         cv2.rectangle(wide, (place, 60 + place % 200), (place + 50, 260 + place % 200), (225, 128, 128), -1)
+    wide.setflags(write=False)
     return wide
 
 
