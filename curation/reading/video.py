@@ -340,7 +340,7 @@ def _decoded(
     count = counted(time)
     count.rate.skip()
     video.gaps.skip()
-    packets = video.container.demux(video.stream)
+    packets = video.turns.reading(video.container.demux(video.stream))
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     aspects_change = video.container.format.name in FROM_STREAM
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
