@@ -126,6 +126,9 @@ VIDEOS = pa.schema(
         pa.field(
             "streams_left_out", pa.int32()
         ),  # Further video streams of the file: another angle, or a recording that was joined.
+        pa.field(
+            "cut_off", pa.string()
+        ),  # Why the file is known to be cut off. Null: it is not known to be.
         # The hash of all packets of the video stream in their order. Null: the scan did not read all of them.
         pa.field("stream_sha256", pa.string()),
         pa.field("pieces", pa.int32()),  # Pieces in which a film was read for shots: more than one of a long film.

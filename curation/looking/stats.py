@@ -72,7 +72,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
         clips.add(scores)
     if not clips.slices:
         clips.add(clip_scores(workspace, recipe, ["host", "start", "end"]))
-    left_out, streams = what_is_left_out(workspace)
+    left_out, streams, cut_off = what_is_left_out(workspace)
     summary = {
         "recipe": recipe.name,
         "videos": {
@@ -101,7 +101,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
         "stages": stage_runs(workspace),
         "seconds_left_out": left_out,
         "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, ["pace", "seconds_left_out"])),
-        "streams": stream_notes(streams),
+        "files": file_notes(streams, cut_off),
         "other_spacing": {name: clips.settled[name] for name in recipe.filters if clips.settled[name]},
         "not_applied": recipe.not_applied,
         "unchecked": clips.unchecked,
@@ -198,25 +198,32 @@ def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
     return found
 
 
-def what_is_left_out(workspace: Workspace) -> tuple[float, int]:
-    """Over all videos: seconds at the ends of shots that gave clips and were longer than these, and further video streams of
-    their files, which were not read."""
-    seconds, streams = 0.0, 0
-    for videos in workspace.videos.scan(["seconds_left_out", "streams_left_out"]):
+def what_is_left_out(workspace: Workspace) -> tuple[float, int, int]:
+    """Over all videos: seconds at the ends of shots that gave clips and were longer than these, further video streams of their
+    files, which were not read, and files that were read though they lack their end."""
+    seconds, streams, cut_off = 0.0, 0, 0
+    for videos in workspace.videos.scan(["seconds_left_out", "streams_left_out", "cut_off"]):
         seconds += pc.sum(videos["seconds_left_out"]).as_py() or 0.0
         streams += pc.sum(videos["streams_left_out"]).as_py() or 0
-    return seconds, streams
+        cut_off += len(videos) - videos["cut_off"].null_count
+    return seconds, streams, cut_off
 
 
-def stream_notes(streams: int) -> list[str]:
-    """A sentence on the video streams that were not read, if there are any."""
-    if not streams:
-        return []
-    return [
-        f"Not read: {streams:,} further video stream{'s' if streams > 1 else ''} of the files (another angle, or a recording "
-        "that was joined to the first; by video in the column streams_left_out). `ffmpeg -i FILE -map 0:v:1 -c copy OTHER` "
-        "makes a film of the second."
-    ]
+def file_notes(streams: int, cut_off: int) -> list[str]:
+    """A sentence on the video streams that were not read, and one on the files that lack their end, if there are any."""
+    notes = []
+    if cut_off:
+        notes.append(
+            f"Cut off: {cut_off:,} file{'s' if cut_off > 1 else ''} (a download or a recording that broke off; by video in the "
+            "column cut_off). What they hold was read."
+        )
+    if streams:
+        notes.append(
+            f"Not read: {streams:,} further video stream{'s' if streams > 1 else ''} of the files (another angle, or a recording "
+            "that was joined to the first; by video in the column streams_left_out). `ffmpeg -i FILE -map 0:v:1 -c copy OTHER` "
+            "makes a film of the second."
+        )
+    return notes
 
 
 def encoded_clips(

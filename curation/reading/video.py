@@ -17,6 +17,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, within
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
+from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
@@ -55,6 +56,7 @@ class VideoInfo:
     transfer, primaries: of its colours, by ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or
     HLG), and its pictures are mapped to SDR. bit_rate: of the video stream, bits a second, or of the whole file where the
     container does not tell; nan if unknown. streams_left_out: further video streams of the file, which are not read.
+    cut_off: what is known of the end that the file lacks, "" if it is whole, as far as it tells.
     """
 
     width: int
@@ -77,6 +79,7 @@ class VideoInfo:
     tone_mapped: bool = False
     bit_rate: float = math.nan
     streams_left_out: int = 0
+    cut_off: str = ""
     aperture: Aperture | None = None
 
     @property
@@ -149,6 +152,9 @@ def probe(video: OpenVideo) -> VideoInfo:
     if not stream.duration and "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
         duration = max(duration - max(video.clock.origin, 0.0), 0.0)
+    if "mp4" in container.format.name and not stream.frames:
+        # No header promises what the last fragment lacks.
+        duration -= _missing_seconds(video)
     width, height = displayed_size(*shown, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate
     if rate is not None and rate >= _TICKS:
@@ -182,6 +188,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         tone_mapped=hdr(context.color_trc),
         bit_rate=_bit_rate(video, duration),
         streams_left_out=len(films(container)) - 1,
+        cut_off=_missing_end(video),
     )
 
 
@@ -277,6 +284,24 @@ def missing_tail(video: OpenVideo) -> bool:
     if not len(entries) or not video.stream.frames:
         return False
     return any(e.pos + e.size > video.size for e in (entries[0], entries[len(entries) - 1]))
+
+
+def _missing_seconds(video: OpenVideo) -> float:
+    """How long the frames are shown whose bytes, by the index, lie behind the end of the file, seconds."""
+    entries = video.stream.index_entries
+    last = present = len(entries) - 1
+    while present > 0 and entries[present].pos + entries[present].size > video.size:
+        present -= 1
+    return (entries[last].timestamp - entries[present].timestamp) * video.clock.base if present < last else 0.0
+
+
+def _missing_end(video: OpenVideo) -> str:
+    indices = [stream.index_entries for stream in video.container.streams]
+    known = max((each[len(each) - 1].pos + each[len(each) - 1].size for each in indices if len(each)), default=0)
+    position = video.file.tell()
+    told = missing_end(video.file, known)
+    video.file.seek(position)
+    return told
 
 
 def decode(

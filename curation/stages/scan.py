@@ -537,6 +537,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "decoded_seconds": scanned.decoded_seconds,
         "seconds_left_out": scanned.left_out,
         "streams_left_out": info.streams_left_out,
+        "cut_off": info.cut_off or None,
         "stream_sha256": scanned.stream_sha256,
     }
 
