@@ -21,10 +21,11 @@ from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
-from longtake.curation.reading.mp4 import encrypted
+from longtake.curation.reading.mp4 import encrypted, odd_edits
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
+from longtake.curation.reading.spherical import projection_of, stereo_of
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
@@ -36,6 +37,11 @@ _NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams 
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
     "`ffmpeg -i FILE -c copy FILE.mkv`"
+)
+# The demuxer of ffmpeg passes over speeds, and fills a gap with frames that come elsewhere.
+_EDITED = (
+    "its edit list changes the speed of a part, or has a gap behind one, which is not read as players show it: "
+    "`ffmpeg -ignore_editlist 1 -i FILE -c copy OTHER.mp4` makes a film of all its frames"
 )
 
 
@@ -56,7 +62,8 @@ class VideoInfo:
     transfer, primaries: of its colours, by ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or
     HLG), and its pictures are mapped to SDR. bit_rate: of the video stream, bits a second, or of the whole file where the
     container does not tell; nan if unknown. streams_left_out: further video streams of the file, which are not read.
-    cut_off: what is known of the end that the file lacks, "" if it is whole, as far as it tells.
+    cut_off: what is known of the end that the file lacks, "" if it is whole, as far as it tells. projection, stereo: how its
+    picture holds a sphere, and how two views, by ffmpeg's names; "" for a plain one, and before a frame was decoded.
     """
 
     width: int
@@ -80,6 +87,8 @@ class VideoInfo:
     bit_rate: float = math.nan
     streams_left_out: int = 0
     cut_off: str = ""
+    projection: str = ""
+    stereo: str = ""
     aperture: Aperture | None = None
 
     @property
@@ -211,13 +220,14 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     """How pictures are turned, and what is shown of them, as far as the container says it and PyAV does not. Raises VideoError
     (unsupported) for film that is none."""
     stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
-    orientation, box, bare, locked = UPRIGHT, None, False, False
+    orientation, box, bare, locked, edited = UPRIGHT, None, False, False, False
     position = video.file.tell()
     if "mp4" in name:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         box = of_mp4(video.file, stream.id, context.width, context.height)
         bare = stream.id in without_base(video.file)
         locked = stream.id in encrypted(video.file)
+        edited = stream.id in odd_edits(video.file)
     elif "matroska" in name:
         # Its streams have no ids of their own, but the order of the tracks.
         at = [one.index for one in video.container.streams.video].index(stream.index)
@@ -227,6 +237,8 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     video.file.seek(position)
     if locked:
         raise VideoError("unsupported", "it is encrypted, and cannot be read without its key")
+    if edited:
+        raise VideoError("unsupported", _EDITED)
     if bare:
         raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
     return orientation, box
@@ -240,8 +252,8 @@ def _bit_rate(video: OpenVideo, seconds: float) -> float:
 
 
 def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:
-    """`info` with what only a decoded frame is sure to tell: how it is turned, and its colours. Itself if the container told the
-    same."""
+    """`info` with what only a decoded frame is sure to tell: how it is turned, its colours, and that it is no plain picture.
+    Itself if the container told the same."""
     shown = orientation_of(frame)
     width, height = displayed_size(
         info.coded_width, info.coded_height, shown.rotation, video.stream.sample_aspect_ratio
@@ -256,6 +268,8 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
         transfer=transfer_name(frame.color_trc),
         primaries=primaries_name(frame.color_primaries),
         tone_mapped=hdr(colour.transfer),
+        projection=projection_of(frame),
+        stereo=stereo_of(frame),
     )
     return info if told == info else told
 

@@ -527,6 +527,8 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "transfer": info.transfer or None,
         "primaries": info.primaries or None,
         "tone_mapped": info.tone_mapped,
+        "projection": info.projection or None,
+        "stereo": info.stereo or None,
         "has_audio": info.has_audio,
         "origin": info.origin,
         "bytes": info.size,
