@@ -32,10 +32,10 @@ from longtake.curation.reading.since import Since
 # takes megabytes.
 _END = 4096
 _MESSAGE = 47  # The number of the message that names an orientation, in both standards.
-_UNITS = {
-    "h264": (6, 1),
-    "hevc": (39, 2),
-}  # By codec: the number of units of messages, and the bytes of a unit's header.
+# By codec: the number of units of messages, and the bytes of a unit's header.
+_UNITS = {"h264": (6, 1), "hevc": (39, 2)}
+# By codec: the numbers of units without a picture (parameter sets, messages, delimiters, filler).
+_ASIDE = {"h264": {6, 7, 8, 9, 10, 11, 12, 13, 15}, "hevc": set(range(32, 41))}
 _SIDE = 16  # Pixels. PyAV's scaler takes no smaller picture.
 
 _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
@@ -73,6 +73,10 @@ class Turns:
         if packet.is_keyframe and self._codec in _UNITS:
             self._by_message.note(time, self._told or self._untold)
 
+    def is_aside(self, packet: _Packet) -> bool:
+        """Whether a packet holds no picture, but parameter sets or messages alone, as some recorders write them."""
+        return self._codec in _UNITS and is_aside(memoryview(packet), self._codec, self._lengths)
+
     def see(self, time: float, frame: av.VideoFrame) -> None:
         """A decoded frame that is shown at `time`, seconds, in the order in which frames are shown."""
         if frame.key_frame or frame.rotation != self._rotation:
@@ -109,10 +113,27 @@ def told_first(packet: memoryview, codec: str, lengths: bool) -> Orientation | N
     return None if first is None else _told(first, codec)
 
 
+def is_aside(packet: memoryview, codec: str, lengths: bool) -> bool:
+    """Whether a packet has units, none of which is of a picture. The arguments are those of `told_by`. A packet that is so large
+    that only its ends are looked at has one."""
+    if not 0 < len(packet) <= 2 * _END:
+        return False
+    seen = False
+    for unit in _units(packet, lengths):
+        seen = True
+        if _kind(unit, codec) not in _ASIDE[codec]:
+            return False
+    return seen
+
+
+def _kind(unit: bytes, codec: str) -> int:
+    return unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63
+
+
 def _told(unit: bytes, codec: str) -> Orientation | None:
     """The orientation that a unit names; None if it names none, or is not of messages."""
     messages, header = _UNITS[codec]
-    if (unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63) == messages:
+    if _kind(unit, codec) == messages:
         for number, content in _messages(unit[header:].replace(b"\0\0\3", b"\0\0")):
             if number == _MESSAGE and len(content) >= 3:
                 return _named(int.from_bytes(content[:3], "big"))

@@ -394,7 +394,8 @@ def _decoded(
                 if raw and packet.size and packet.pts is None and packet.dts is None:
                     raise VideoError("unsupported", _TIMELESS)
                 raw = False
-                shown = timeline.place(packet)
+                aside = video.turns.is_aside(packet)
+                shown = None if aside else timeline.place(packet)
                 if shown is not None:
                     count = counted(shown)
                 count.restarts += timeline.restarts - restarts
@@ -406,7 +407,7 @@ def _decoded(
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
-                count.packets += bool(packet.size)
+                count.packets += bool(packet.size) and not aside
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
                 if held and _is_end(packet):
@@ -435,7 +436,13 @@ def _decoded(
             if skips == (all_frames or timeline.needs_all):
                 skips = not skips
                 context.skip_frame = "NONREF" if skips else "DEFAULT"
-            frames = packet.decode()
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if not video.turns.is_aside(packet):
+                    raise
+                # The decoder of H.264 finds an error in a packet without a picture, once it has read the parameter sets.
+                continue
             if aspects_change and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):

@@ -179,6 +179,31 @@ def test_an_empty_packet_shows_the_picture_before_once_more(tmp_path: Path, how:
     assert numbers(tmp_path / "clip.mp4") == [i // 12 * 12 for i in range(10, 30)]
 
 
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+@pytest.mark.parametrize("bf", ["0", "3"])
+def test_packets_without_a_picture(tmp_path: Path, bf: str, how: dict[str, bool]) -> None:
+    """Recorders that put each unit into a packet of its own. The decoder of H.264 calls a packet of a message an error, unless it
+    skips frames: a scan kept clips that an export then refused, and counted such packets as frames."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "film.mkv"
+    make(whole, steady(25, 75), gop=25, rate=25, base=Fraction(1, 25), options=REORDERED | {"bf": bf})
+    message = b"\6\5\x11" + bytes(range(1, 17)) + b"x\x80"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.is_keyframe:
+                alone = av.Packet(len(message).to_bytes(4, "big") + message)
+                alone.pts, alone.dts, alone.time_base, alone.stream = packet.pts, packet.dts, packet.time_base, stream
+                target.mux(alone)
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    _, count, frames = shown(path, **how)
+    assert (count.packets, count.corrupt, count.fps) == (75, 0, pytest.approx(25))
+    assert all(number == round(25 * time) for time, number in frames.items())
+    cut_clip(str(path), 0.8, 1.6, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(20, 40))
+
+
 def edited(whole: Path, path: Path, parts: list[tuple[float, float]], speeds: list[float] | None = None) -> Path:
     """An MP4 file with another edit list: parts of so many seconds, each from a moment of the film on, at a speed. In one that
     begins below 0, nothing is shown."""

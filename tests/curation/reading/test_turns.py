@@ -18,7 +18,7 @@ from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.turns import told_by, told_first
+from longtake.curation.reading.turns import is_aside, told_by, told_first
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from tests.curation.reading.test_orientation import photo_film
 from tests.curation.reading.test_sizes import recipe, scanned
@@ -160,6 +160,14 @@ def test_what_the_message_says(said: Said, shown: Orientation, codec: str, lengt
     assert told_by(packet(sets, told[:-4] + b"\x80" + told[-3:], picture), codec, lengths) is None
     assert told_first(packet(told, picture), codec, lengths) == shown
     assert told_first(packet(sets, told, picture), codec, lengths) is None
+    assert [
+        is_aside(packet(*units), codec, lengths) for units in ((sets, told), (sets, picture), (sets, large), ())
+    ] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_looking_at_orientations_holds_no_frame(tmp_path: Path) -> None:
