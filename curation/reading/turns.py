@@ -36,6 +36,8 @@ _MESSAGE = 47  # The number of the message that names an orientation, in both st
 _UNITS = {"h264": (6, 1), "hevc": (39, 2)}
 # By codec: the numbers of units without a picture (parameter sets, messages, delimiters, filler).
 _ASIDE = {"h264": {6, 7, 8, 9, 10, 11, 12, 13, 15}, "hevc": set(range(32, 41))}
+# Bytes. Parameter sets with the longest messages of encoders take less, and few pictures do, so that few packets are looked into.
+_SMALL = 1024
 _SIDE = 16  # Pixels. PyAV's scaler takes no smaller picture.
 
 _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
@@ -75,7 +77,8 @@ class Turns:
 
     def is_aside(self, packet: _Packet) -> bool:
         """Whether a packet holds no picture, but parameter sets or messages alone, as some recorders write them."""
-        return self._codec in _UNITS and is_aside(memoryview(packet), self._codec, self._lengths)
+        known = self._codec in _UNITS and packet.size <= _SMALL
+        return known and is_aside(memoryview(packet), self._codec, self._lengths)
 
     def see(self, time: float, frame: av.VideoFrame) -> None:
         """A decoded frame that is shown at `time`, seconds, in the order in which frames are shown."""
@@ -114,16 +117,9 @@ def told_first(packet: memoryview, codec: str, lengths: bool) -> Orientation | N
 
 
 def is_aside(packet: memoryview, codec: str, lengths: bool) -> bool:
-    """Whether a packet has units, none of which is of a picture. The arguments are those of `told_by`. A packet that is so large
-    that only its ends are looked at has one."""
-    if not 0 < len(packet) <= 2 * _END:
-        return False
-    seen = False
-    for unit in _units(packet, lengths):
-        seen = True
-        if _kind(unit, codec) not in _ASIDE[codec]:
-            return False
-    return seen
+    """Whether a packet has units, none of which is of a picture. The arguments are those of `told_by`; at most 8 KiB."""
+    kinds = [_kind(unit, codec) for unit in _units(packet, lengths)]
+    return bool(kinds) and _ASIDE[codec].issuperset(kinds)
 
 
 def _kind(unit: bytes, codec: str) -> int:
