@@ -114,8 +114,8 @@ def test_a_fragment_without_its_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["film.mkv", "film.avi", "front.mp4"])
-def test_what_is_read_of_a_film_without_its_last_bytes(tmp_path: Path, name: str) -> None:
-    """Too few are missing for the film to be an error."""
+def test_a_film_without_its_last_byte(tmp_path: Path, name: str) -> None:
+    """It is known. Only the film whose index stands in front is an error for so little."""
     path = tmp_path / name
     data = film(path, **({"movflags": "faststart"} if name == "front.mp4" else {}))
     assert of_file(path) == ""
