@@ -37,8 +37,9 @@ KINDS: dict[str, tuple[Sort, str]] = {
         Sort.FACT,
         (
             "a video stream that no decoder reads, that is encrypted, or that has no times (a raw stream: put it into a "
-            "container first); Dolby Vision without a base that other players can show (profile 5); of a clip of a list: its "
-            "picture changes its size within it, or is turned"
+            "container first); Dolby Vision without a base that other players can show (profile 5); an edit list that changes "
+            "the speed of a part, or has a gap behind one; of a clip of a list: its picture changes its size within it, or is "
+            "turned"
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),

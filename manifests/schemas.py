@@ -112,6 +112,9 @@ VIDEOS = pa.schema(
         pa.field("transfer", pa.string()),
         pa.field("primaries", pa.string()),
         pa.field("tone_mapped", pa.bool_()),  # The film is HDR (PQ or HLG), and its pictures are mapped to SDR.
+        # How its picture holds a sphere, and how two views, by ffmpeg's names. Null: it is a plain picture, or none was decoded.
+        pa.field("projection", pa.string()),
+        pa.field("stereo", pa.string()),
         pa.field("has_audio", pa.bool_()),
         pa.field("origin", pa.float64()),  # Seconds on the container's clock at the start of the video.
         *_FILE,  # The file as it was scanned.
@@ -126,6 +129,7 @@ VIDEOS = pa.schema(
         pa.field(
             "streams_left_out", pa.int32()
         ),  # Further video streams of the file: another angle, or a recording that was joined.
+        pa.field("cut_off", pa.string()),  # Why the file is known to be cut off. Null: it is not known to be.
         # The hash of all packets of the video stream in their order. Null: the scan did not read all of them.
         pa.field("stream_sha256", pa.string()),
         pa.field("pieces", pa.int32()),  # Pieces in which a film was read for shots: more than one of a long film.

@@ -278,7 +278,7 @@ def _show_stages(console: Console, found: Statistics) -> None:
 
 
 def _show_not_applied(console: Console, figures: Statistics) -> None:
-    for note in (*figures.summary["lengths"], *figures.summary["streams"]):
+    for note in (*figures.summary["lengths"], *figures.summary["files"]):
         console.print(outside(note), soft_wrap=True)
     for name, count in figures.summary["other_spacing"].items():
         console.print(

@@ -72,7 +72,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
         clips.add(scores)
     if not clips.slices:
         clips.add(clip_scores(workspace, recipe, ["host", "start", "end"]))
-    left_out, streams = what_is_left_out(workspace)
+    left_out, files = facts_of_files(workspace)
     summary = {
         "recipe": recipe.name,
         "videos": {
@@ -101,7 +101,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
         "stages": stage_runs(workspace),
         "seconds_left_out": left_out,
         "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, ["pace", "seconds_left_out"])),
-        "streams": stream_notes(streams),
+        "files": files,
         "other_spacing": {name: clips.settled[name] for name in recipe.filters if clips.settled[name]},
         "not_applied": recipe.not_applied,
         "unchecked": clips.unchecked,
@@ -198,25 +198,37 @@ def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
     return found
 
 
-def what_is_left_out(workspace: Workspace) -> tuple[float, int]:
-    """Over all videos: seconds at the ends of shots that gave clips and were longer than these, and further video streams of
-    their files, which were not read."""
-    seconds, streams = 0.0, 0
-    for videos in workspace.videos.scan(["seconds_left_out", "streams_left_out"]):
+def facts_of_files(workspace: Workspace) -> tuple[float, list[str]]:
+    """Over all videos: seconds at the ends of shots that gave clips and were longer than these, and sentences on what their files
+    lack, on what was not read of them, and on pictures that are not those of a plain camera, as far as there are any."""
+    seconds, streams, cut_off, unusual = 0.0, 0, 0, 0
+    for videos in workspace.videos.scan(["seconds_left_out", "streams_left_out", "cut_off", "projection", "stereo"]):
         seconds += pc.sum(videos["seconds_left_out"]).as_py() or 0.0
         streams += pc.sum(videos["streams_left_out"]).as_py() or 0
-    return seconds, streams
+        cut_off += len(videos) - videos["cut_off"].null_count
+        unusual += pc.sum(pc.or_(videos["projection"].is_valid(), videos["stereo"].is_valid())).as_py() or 0
+    return seconds, _file_notes(streams, cut_off, unusual)
 
 
-def stream_notes(streams: int) -> list[str]:
-    """A sentence on the video streams that were not read, if there are any."""
-    if not streams:
-        return []
-    return [
-        f"Not read: {streams:,} further video stream{'s' if streams > 1 else ''} of the files (another angle, or a recording "
-        "that was joined to the first; by video in the column streams_left_out). `ffmpeg -i FILE -map 0:v:1 -c copy OTHER` "
-        "makes a film of the second."
-    ]
+def _file_notes(streams: int, cut_off: int, unusual: int) -> list[str]:
+    notes = []
+    if unusual:
+        notes.append(
+            f"Of all directions, or in stereo: {unusual:,} video{'s' if unusual > 1 else ''} (columns projection and stereo). "
+            "The pictures of such a film are bent, or hold the scene twice, and are exported as they are."
+        )
+    if cut_off:
+        notes.append(
+            f"Cut off: {cut_off:,} file{'s' if cut_off > 1 else ''} (a download or a recording that broke off; by video in the "
+            "column cut_off). What they hold was read."
+        )
+    if streams:
+        notes.append(
+            f"Not read: {streams:,} further video stream{'s' if streams > 1 else ''} of the files (another angle, or a recording "
+            "that was joined to the first; by video in the column streams_left_out). `ffmpeg -i FILE -map 0:v:1 -c copy OTHER` "
+            "makes a film of the second."
+        )
+    return notes
 
 
 def encoded_clips(
@@ -245,7 +257,7 @@ def export_errors(workspace: Workspace, recipe: Recipe) -> Counter[str]:
 
 def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
     """What became of the rest of long shots and clips, in sentences; none where nothing is left out or sped up. left_out: the
-    seconds of `what_is_left_out`. encoded: with the columns pace and seconds_left_out."""
+    seconds of `facts_of_files`. encoded: with the columns pace and seconds_left_out."""
     notes = []
     if left_out >= 0.05:
         notes.append(

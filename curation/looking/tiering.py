@@ -136,7 +136,7 @@ def _retiered(workspace: Workspace, before: Recipe, after: Recipe, tiers: Sequen
     return counts
 
 
-_OF_VIDEO = ["codec", "pixel_format", "transfer", "primaries", "tone_mapped"]
+_OF_VIDEO = ["codec", "pixel_format", "transfer", "primaries", "tone_mapped", "projection", "stereo"]
 
 
 def describe_clip(workspace: Workspace, recipe: Recipe, clip_id: str) -> dict[str, Any]:

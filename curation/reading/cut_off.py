@@ -1,7 +1,9 @@
 """Files that end before their own outermost parts do: downloads that broke off, recordings whose end was never written.
 
-Where such a file still opens, the scan sees that film is missing. These are files that do not open, since what tells how to read
-them stood at the end (the index of an MP4 or MOV file), or is cut itself. A few hundred bytes are read.
+Some do not open, since what tells how to read them stood at the end (the index of an MP4 or MOV file), or is cut itself. Others
+open: if their header promises much more film than comes, the scan refuses them, and else it reads what there is. What is known of
+the end that they lack then stands in the film's row. Transport and program streams, live Matroska and Ogg do not tell it. A few
+hundred bytes are read.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from longtake.curation.reading import matroska, mp4
 _ENDLESS = 1 << 62  # Bytes. A part that goes on to the end of the file, wherever that is.
 # The boxes with which MP4 and MOV files begin.
 _FIRST = {b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
+_OUTERMOST = _FIRST | {b"moof", b"sidx", b"ssix", b"emsg", b"prft", b"mfra", b"uuid", b"meta", b"udta"}
 
 
 def cut_off(file: BinaryIO) -> str:
@@ -30,9 +33,28 @@ def cut_off(file: BinaryIO) -> str:
         end = 8 + struct.unpack("<I", head[4:8])[0]
     elif head[:4] == matroska.MAGIC:
         end = matroska.end_of_segment(file, _ENDLESS)
-    if size < end < _ENDLESS:
-        return f"the file ends at byte {size} of {end}{lost}"
-    return f"the file ends at byte {size}{lost}" if lost else ""
+    return (_words(size, end) or (f"the file ends at byte {size}" if lost else "")) + lost
+
+
+def missing_end(file: BinaryIO, known: int) -> str:
+    """What is known of the end that a file lacks, though it opens; "" if it is whole, as far as its bytes tell. known: where the
+    last sample of its index ends, in bytes; 0 if it has none."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if file.read(8)[4:] not in _FIRST:
+        return cut_off(file)
+    end = known
+    with suppress(struct.error):
+        # Behind the last sample there may be padding, which is no box.
+        for name, _, stop in mp4.boxes(file, known, _ENDLESS) if known < size else ():
+            if name not in _OUTERMOST:
+                break
+            end = stop
+    return _words(size, end)
+
+
+def _words(size: int, end: int) -> str:
+    return f"the file ends at byte {size} of {end}" if size < end < _ENDLESS else ""
 
 
 def _of_boxes(file: BinaryIO) -> tuple[int, set[bytes]]:

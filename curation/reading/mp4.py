@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 _MAX_BOXES = 10_000  # Boxes. A damaged file with more of them must not keep the scan busy.
 _SAMPLE_ENTRIES = 8  # Bytes before the first sample entry of `stsd`: version, flags and their number.
+_NOTHING = -1  # Where a part of an edit list begins during which nothing is shown.
+_MAX_EDITS = 1 << 16  # Bytes. A longer edit list is read so far.
 _VISUAL = 78  # Bytes of a visual sample entry before the boxes in it.
 
 
@@ -52,6 +54,37 @@ def encrypted(file: BinaryIO) -> set[int]:
     except (struct.error, ValueError, IndexError):
         # A box ends before its header says so.
         return set()
+
+
+def odd_edits(file: BinaryIO) -> set[int]:
+    """The ids of the tracks whose edit list does not just show parts one after the other at their own speed: it shows nothing for
+    a while after the first, or one of several slower, faster or still (ISO/IEC 14496-12, 8.6.6); none of any other file. The
+    speed of a single part does not count: its frames are the right ones."""
+    found: set[int] = set()
+    try:
+        file.seek(0, 2)
+        for start, stop in _within(file, 0, file.tell(), b"moov", b"trak"):
+            track = next(_ids(file, start, stop), None)
+            parts = [part for edits in _within(file, start, stop, b"edts", b"elst") for part in _edits(file, *edits)]
+            shown = [(begins, speed) for begins, speed in parts if begins != _NOTHING]
+            gap = parts[len(parts) - len(shown) :] != shown
+            if track is not None and (gap or (len(shown) > 1 and any(speed != 1 for _, speed in shown))):
+                found.add(track)
+    except (struct.error, ValueError, IndexError):
+        # A box ends before its header says so.
+        return set()
+    return found
+
+
+def _edits(file: BinaryIO, start: int, stop: int) -> list[tuple[int, float]]:
+    """Where each part of an edit list begins in its track, in ticks, or _NOTHING, and how fast it is shown."""
+    file.seek(start)
+    body = file.read(min(stop - start, _MAX_EDITS))
+    (count,) = struct.unpack_from(">I", body, 4)
+    # A list of version 1 has numbers of 64 bits.
+    part = struct.Struct(">qqi" if body[0] == 1 else ">iii")
+    whole = min(count, (len(body) - 8) // part.size)
+    return [(begins, speed / 65536) for _, begins, speed in part.iter_unpack(body[8 : 8 + whole * part.size])]
 
 
 def _ids(file: BinaryIO, start: int, stop: int) -> Iterator[int]:

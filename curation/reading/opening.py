@@ -146,6 +146,8 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
+    # The records of MP4, Matroska and FLV begin with their version, 1. Where they are missing, packets have start codes.
+    lengths = (context.extradata or b"")[:1] == b"\1"
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
     return OpenVideo(
         container,
@@ -156,7 +158,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         tags,
         full,
         aspects,
-        Turns(context.name, container.format.name in FROM_STREAM),
+        Turns(context.name, container.format.name in FROM_STREAM, lengths),
         Gaps(),
     )
 

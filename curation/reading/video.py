@@ -17,13 +17,15 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, within
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
+from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
-from longtake.curation.reading.mp4 import encrypted
+from longtake.curation.reading.mp4 import encrypted, odd_edits
 from longtake.curation.reading.opening import OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
+from longtake.curation.reading.spherical import projection_of, stereo_of
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
@@ -35,6 +37,11 @@ _NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams 
 _TIMELESS = (
     "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
     "`ffmpeg -i FILE -c copy FILE.mkv`"
+)
+# The demuxer of ffmpeg passes over speeds, and fills a gap with frames that come elsewhere.
+_EDITED = (
+    "its edit list changes the speed of a part, or has a gap behind one, which is not read as players show it: "
+    "`ffmpeg -ignore_editlist 1 -i FILE -c copy OTHER.mp4` makes a film of all its frames"
 )
 
 
@@ -55,6 +62,8 @@ class VideoInfo:
     transfer, primaries: of its colours, by ffmpeg's names, "" where the file does not say. tone_mapped: it is HDR (PQ or
     HLG), and its pictures are mapped to SDR. bit_rate: of the video stream, bits a second, or of the whole file where the
     container does not tell; nan if unknown. streams_left_out: further video streams of the file, which are not read.
+    cut_off: what is known of the end that the file lacks, "" if it is whole, as far as it tells. projection, stereo: how its
+    picture holds a sphere, and how two views, by ffmpeg's names; "" for a plain one, and before a frame was decoded.
     """
 
     width: int
@@ -77,6 +86,9 @@ class VideoInfo:
     tone_mapped: bool = False
     bit_rate: float = math.nan
     streams_left_out: int = 0
+    cut_off: str = ""
+    projection: str = ""
+    stereo: str = ""
     aperture: Aperture | None = None
 
     @property
@@ -149,6 +161,9 @@ def probe(video: OpenVideo) -> VideoInfo:
     if not stream.duration and "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
         duration = max(duration - max(video.clock.origin, 0.0), 0.0)
+    if "mp4" in container.format.name and not stream.frames:
+        # No header promises what the last fragment lacks.
+        duration -= _missing_seconds(video)
     width, height = displayed_size(*shown, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate
     if rate is not None and rate >= _TICKS:
@@ -182,6 +197,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         tone_mapped=hdr(context.color_trc),
         bit_rate=_bit_rate(video, duration),
         streams_left_out=len(films(container)) - 1,
+        cut_off=_missing_end(video),
     )
 
 
@@ -204,13 +220,14 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     """How pictures are turned, and what is shown of them, as far as the container says it and PyAV does not. Raises VideoError
     (unsupported) for film that is none."""
     stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
-    orientation, box, bare, locked = UPRIGHT, None, False, False
+    orientation, box, bare, locked, edited = UPRIGHT, None, False, False, False
     position = video.file.tell()
     if "mp4" in name:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
         box = of_mp4(video.file, stream.id, context.width, context.height)
         bare = stream.id in without_base(video.file)
         locked = stream.id in encrypted(video.file)
+        edited = stream.id in odd_edits(video.file)
     elif "matroska" in name:
         # Its streams have no ids of their own, but the order of the tracks.
         at = [one.index for one in video.container.streams.video].index(stream.index)
@@ -220,6 +237,8 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     video.file.seek(position)
     if locked:
         raise VideoError("unsupported", "it is encrypted, and cannot be read without its key")
+    if edited:
+        raise VideoError("unsupported", _EDITED)
     if bare:
         raise VideoError("unsupported", "Dolby Vision without a base that other players can show (profile 5)")
     return orientation, box
@@ -233,8 +252,8 @@ def _bit_rate(video: OpenVideo, seconds: float) -> float:
 
 
 def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoInfo:
-    """`info` with what only a decoded frame is sure to tell: how it is turned, and its colours. Itself if the container told the
-    same."""
+    """`info` with what only a decoded frame is sure to tell: how it is turned, its colours, and that it is no plain picture.
+    Itself if the container told the same."""
     shown = orientation_of(frame)
     width, height = displayed_size(
         info.coded_width, info.coded_height, shown.rotation, video.stream.sample_aspect_ratio
@@ -249,6 +268,8 @@ def as_shown(video: OpenVideo, info: VideoInfo, frame: av.VideoFrame) -> VideoIn
         transfer=transfer_name(frame.color_trc),
         primaries=primaries_name(frame.color_primaries),
         tone_mapped=hdr(colour.transfer),
+        projection=projection_of(frame),
+        stereo=stereo_of(frame),
     )
     return info if told == info else told
 
@@ -277,6 +298,24 @@ def missing_tail(video: OpenVideo) -> bool:
     if not len(entries) or not video.stream.frames:
         return False
     return any(e.pos + e.size > video.size for e in (entries[0], entries[len(entries) - 1]))
+
+
+def _missing_seconds(video: OpenVideo) -> float:
+    """How long the frames are shown whose bytes, by the index, lie behind the end of the file, seconds."""
+    entries = video.stream.index_entries
+    last = present = len(entries) - 1
+    while present > 0 and entries[present].pos + entries[present].size > video.size:
+        present -= 1
+    return (entries[last].timestamp - entries[present].timestamp) * video.clock.base if present < last else 0.0
+
+
+def _missing_end(video: OpenVideo) -> str:
+    indices = [stream.index_entries for stream in video.container.streams]
+    known = max((each[len(each) - 1].pos + each[len(each) - 1].size for each in indices if len(each)), default=0)
+    position = video.file.tell()
+    told = missing_end(video.file, known)
+    video.file.seek(position)
+    return told
 
 
 def decode(
@@ -340,7 +379,7 @@ def _decoded(
     count = counted(time)
     count.rate.skip()
     video.gaps.skip()
-    packets = video.container.demux(video.stream)
+    packets = video.turns.reading(video.container.demux(video.stream))
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     aspects_change = video.container.format.name in FROM_STREAM
     held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
@@ -355,7 +394,8 @@ def _decoded(
                 if raw and packet.size and packet.pts is None and packet.dts is None:
                     raise VideoError("unsupported", _TIMELESS)
                 raw = False
-                shown = timeline.place(packet)
+                aside = video.turns.is_aside(packet)
+                shown = None if aside else timeline.place(packet)
                 if shown is not None:
                     count = counted(shown)
                 count.restarts += timeline.restarts - restarts
@@ -367,7 +407,7 @@ def _decoded(
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
-                count.packets += bool(packet.size)
+                count.packets += bool(packet.size) and not aside
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
                 if held and _is_end(packet):
@@ -396,7 +436,13 @@ def _decoded(
             if skips == (all_frames or timeline.needs_all):
                 skips = not skips
                 context.skip_frame = "NONREF" if skips else "DEFAULT"
-            frames = packet.decode()
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if not video.turns.is_aside(packet):
+                    raise
+                # The decoder of H.264 finds an error in a packet without a picture, once it has read the parameter sets.
+                continue
             if aspects_change and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):

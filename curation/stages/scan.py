@@ -527,6 +527,8 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "transfer": info.transfer or None,
         "primaries": info.primaries or None,
         "tone_mapped": info.tone_mapped,
+        "projection": info.projection or None,
+        "stereo": info.stereo or None,
         "has_audio": info.has_audio,
         "origin": info.origin,
         "bytes": info.size,
@@ -537,6 +539,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "decoded_seconds": scanned.decoded_seconds,
         "seconds_left_out": scanned.left_out,
         "streams_left_out": info.streams_left_out,
+        "cut_off": info.cut_off or None,
         "stream_sha256": scanned.stream_sha256,
     }
 

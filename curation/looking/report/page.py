@@ -27,11 +27,10 @@ from longtake.curation.looking.stats import (
     clip_seconds,
     counted,
     encoded_clips,
+    facts_of_files,
     hours,
     length_notes,
     stage_runs,
-    stream_notes,
-    what_is_left_out,
 )
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -193,8 +192,9 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
         more = [hours(columns.kept_seconds(tier)), f"{_share(counts['kept'], len(columns))} of all", others]
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": "; ".join(filter(None, more))})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
-    seconds, streams = what_is_left_out(workspace)
-    notes += length_notes(columns.recipe, seconds, encoded_clips(workspace, columns.recipe)) + stream_notes(streams)
+    seconds, files = facts_of_files(workspace)
+    notes += length_notes(columns.recipe, seconds, encoded_clips(workspace, columns.recipe))
+    notes += files
     notes += [
         f"not comparable: {name} of {int(other.sum()):,} clips, whose keyframes are not as far apart as those of the windows"
         for name in columns.recipe.filters

@@ -58,15 +58,22 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     assert summary["unchecked"] == {}
 
 
-def test_video_streams_that_were_not_read_are_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("streams_left_out", pa.array([2, 0, 1], pa.int32()), "Not read: 3 further video streams of the files"),
+        ("cut_off", pa.array(["the file ends at byte 5 of 9", None, "…"]), "Cut off: 2 files (a download"),
+        ("stereo", pa.array([None, "side by side"]), "Of all directions, or in stereo: 1 video (columns"),
+    ],
+)
+def test_what_was_not_read_of_files_is_told_of(tmp_path: Path, name: str, values: pa.Array, words: str) -> None:
     workspace = fill(tmp_path / "workspace")
-    assert statistics(workspace, recipe()).summary["streams"] == []
+    assert statistics(workspace, recipe()).summary["files"] == []
     rows = workspace.videos.read()
-    column = pa.array([2, *[0] * (rows.num_rows - 1)], pa.int32())
-    at = rows.schema.get_field_index("streams_left_out")
-    workspace.videos.append(rows.set_column(at, "streams_left_out", column))
-    (note,) = statistics(workspace, recipe()).summary["streams"]
-    assert note.startswith("Not read: 2 further video streams of the files")
+    column = pa.concat_arrays([values, pa.nulls(rows.num_rows - len(values), values.type)])
+    workspace.videos.append(rows.set_column(rows.schema.get_field_index(name), name, column))
+    (note,) = statistics(workspace, recipe()).summary["files"]
+    assert note.startswith(words)
     console = Console(record=True, width=400, emoji=False)
     show_statistics(console, statistics(workspace, recipe()))
     assert note in console.export_text()

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,23 +15,32 @@ from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
+from longtake.curation.stages.scan import scan_row
 from tests.curation.reading.test_cutting import make, numbers, steady
 
 
-def recipe() -> Recipe:
+def recipe(window: float = 2) -> Recipe:
     data = load_recipe("embedded").model_dump()
-    data["splitting"] |= {"min_seconds": 2, "window_seconds": 2, "detector": "none"}
+    data["splitting"] |= {"min_seconds": window, "window_seconds": window, "detector": "none"}
     data["tiers"] = {"any": {"fps": ">= 0"}}
     data["filters"] = {name: data["filters"][name] for name in ("fps", "duration")}
     return parse_recipe(data, source="a test")
 
 
-def film(path: Path, frames: int = 50) -> bytes:
+def film(path: Path, frames: int = 50, gop: int = 10, **container_options: str) -> bytes:
     """Film at 20 frames a second; its bytes."""
     codec = "mpeg4" if path.suffix == ".avi" else "libx264"
-    make(path, steady(20, frames), codec=codec, rate=20, gop=10, base=Fraction(1, 20), options={"bf": "0"})
+    how: dict[str, Any] = {"codec": codec, "rate": 20, "gop": gop, "base": Fraction(1, 20), "options": {"bf": "0"}}
+    make(path, steady(20, frames), **how, container_options=container_options)
     return path.read_bytes()
+
+
+def of_file(path: Path) -> str:
+    """What the scan knows of the end that a film lacks."""
+    with open_video(str(path)) as video:
+        return probe(video).cut_off
 
 
 def without_numbers(data: bytes) -> bytes:
@@ -71,6 +81,56 @@ def test_an_avi_that_was_cut_off_is_truncated(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"the frames end at \d\.\d s of 12\.5 s") as caught:
         scan_video(str(path), recipe(), lambda span, sample: None)
     assert caught.value.kind == "truncated"
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof+skip_trailer"}
+
+
+@pytest.mark.parametrize(("left", "clips"), [(0.9, 2), (0.02, 1)])
+def test_a_fragmented_film_that_was_cut_off_gives_what_it_has(tmp_path: Path, left: float, clips: int) -> None:
+    """Of two fragments of 10 s, so much is left of the second one's frames. No header promises them, so the film is read."""
+    path = tmp_path / "film.mp4"
+    data = film(path, 400, gop=200, **FRAGMENTED)
+    assert of_file(path) == ""
+    start = data.rindex(b"mdat")
+    end = start + round(left * (len(data) - start))
+    path.write_bytes(data[:end])
+    scan = scan_video(str(path), recipe(window=8), lambda span, sample: None)
+    found = [(clip.span.start, clip.span.end, clip.error) for clip in scan.clips]
+    assert found == [(0, 8, None), (8, 16, None)][:clips]
+    assert 10 < scan.info.duration < 10 + 10 * left + 3
+    assert scan.info.cut_off == f"the file ends at byte {end} of {len(data)}"
+
+
+def test_a_fragment_without_its_frames(tmp_path: Path) -> None:
+    """The file ends within the box that tells of them, which ffmpeg passes over in silence."""
+    path = tmp_path / "film.mp4"
+    data = film(path, **FRAGMENTED)
+    start = data.rindex(b"moof") - 4
+    path.write_bytes(data[: start + 30])
+    stop = start + int.from_bytes(data[start : start + 4], "big")
+    assert of_file(path) == f"the file ends at byte {start + 30} of {stop}"
+    assert [clip.error for clip in scan_video(str(path), recipe(), lambda span, sample: None).clips] == [None]
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.avi", "front.mp4"])
+def test_a_film_without_its_last_byte(tmp_path: Path, name: str) -> None:
+    """It is known. Only the film whose index stands in front is an error for so little."""
+    path = tmp_path / name
+    data = film(path, **({"movflags": "faststart"} if name == "front.mp4" else {}))
+    assert of_file(path) == ""
+    path.write_bytes(data[:-1])
+    assert of_file(path) == f"the file ends at byte {len(data) - 1} of {len(data)}"
+
+
+def test_the_row_of_a_film_that_was_cut_off(tmp_path: Path) -> None:
+    path, by = tmp_path / "film.avi", recipe().model_dump(mode="json")
+    data = film(path)
+    given = {"video_id": "a", "uri": str(path), "licence": None, "spans": []}
+    assert scan_row(given, str(tmp_path / "ws"), by, all_scores=True)["cut_off"] is None
+    path.write_bytes(data[:-100])
+    row = scan_row(given, str(tmp_path / "ws"), by, all_scores=True)
+    assert (row["status"], row["cut_off"]) == ("ok", f"the file ends at byte {len(data) - 100} of {len(data)}")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 from dataclasses import replace
@@ -14,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.encoding import EncodeSettings
+from longtake.curation.reading.mp4 import odd_edits
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
@@ -23,7 +26,8 @@ from longtake.curation.reading.timeline import Rate
 from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
 from longtake.curation.recipe import parse_recipe
 from longtake.filters.base import Sample
-from tests.curation.reading.test_cutting import make, number_of, numbers, picture, steady
+from tests.curation.reading.test_cutting import SIZE, make, number_of, numbers, picture, steady
+from tests.curation.reading.test_orientation import trees
 
 REORDERED = {"preset": "veryfast", "bf": "3", "crf": "16", "sc_threshold": "0"}
 TWENTY = EncodeSettings(fps=25, frames=20, preset="ultrafast")
@@ -175,8 +179,34 @@ def test_an_empty_packet_shows_the_picture_before_once_more(tmp_path: Path, how:
     assert numbers(tmp_path / "clip.mp4") == [i // 12 * 12 for i in range(10, 30)]
 
 
-def edited(whole: Path, path: Path, parts: list[tuple[float, float]]) -> Path:
-    """An MP4 file with another edit list: parts of so many seconds, each from a moment of the film on."""
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+@pytest.mark.parametrize("bf", ["0", "3"])
+def test_packets_without_a_picture(tmp_path: Path, bf: str, how: dict[str, bool]) -> None:
+    """Recorders that put each unit into a packet of its own. The decoder of H.264 calls a packet of a message an error, unless it
+    skips frames: a scan kept clips that an export then refused, and counted such packets as frames."""
+    whole, path = tmp_path / "whole.mp4", tmp_path / "film.mkv"
+    make(whole, steady(25, 75), gop=25, rate=25, base=Fraction(1, 25), options=REORDERED | {"bf": bf})
+    message = b"\6\5\x11" + bytes(range(1, 17)) + b"x\x80"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.is_keyframe:
+                alone = av.Packet(len(message).to_bytes(4, "big") + message)
+                alone.pts, alone.dts, alone.time_base, alone.stream = packet.pts, packet.dts, packet.time_base, stream
+                target.mux(alone)
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    _, count, frames = shown(path, **how)
+    assert (count.packets, count.corrupt, count.fps) == (75, 0, pytest.approx(25))
+    assert all(number == round(25 * time) for time, number in frames.items())
+    cut_clip(str(path), 0.8, 1.6, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(20, 40))
+
+
+def edited(whole: Path, path: Path, parts: list[tuple[float, float]], speeds: list[float] | None = None) -> Path:
+    """An MP4 file with another edit list: parts of so many seconds, each from a moment of the film on, at a speed. In one that
+    begins below 0, nothing is shown."""
     data = bytearray(whole.read_bytes())
 
     def number(at: int) -> int:
@@ -184,7 +214,10 @@ def edited(whole: Path, path: Path, parts: list[tuple[float, float]]) -> Path:
 
     old, media = data.index(b"edts") - 4, data.index(b"mdhd") + 16
     ticks, delay = number(media), number(data.index(b"elst") + 16)  # By so many ticks reordered frames are shown later.
-    entries = [struct.pack(">IiI", round(1000 * s), delay + round(ticks * start), 1 << 16) for s, start in parts]
+    entries = [
+        struct.pack(">IiI", round(1000 * s), -1 if start < 0 else delay + round(ticks * start), round(speed * 65536))
+        for (s, start), speed in zip(parts, speeds or [1] * len(parts), strict=True)
+    ]
     body = struct.pack(">4sII", b"elst", 0, len(entries)) + b"".join(entries)
     box = struct.pack(">I4sI", len(body) + 12, b"edts", len(body) + 4) + body
     more = len(box) - number(old)
@@ -214,6 +247,37 @@ def test_the_parts_of_an_edit_list_follow_each_other(
     cut_clip(str(path), 0.4, 1.2, tmp_path / "clip.mp4", TWENTY)
     clip = numbers(tmp_path / "clip.mp4")
     assert all(clip[i] == frames.get(round(0.4 + i / 25, 3), clip[i]) for i in range(20))
+
+
+@pytest.mark.parametrize(
+    ("parts", "speeds", "read"),
+    [
+        ([(1, 0), (0.5, -1), (1, 1)], [1, 1, 1], False),
+        ([(1, 0), (0.5, -1)], [1, 1], False),
+        ([(1, 0), (1, 1), (1, 1.5)], [1, 0.5, 1], False),
+        ([(1, 0), (0.5, 1), (1, 1)], [1, 0, 1], False),
+        ([(0.5, -1), (1, 0), (1, 1.6)], [1, 1, 1], True),
+        ([(0.5, -1), (2, 0)], [1, 0.5], True),
+    ],
+    ids=["a gap", "a gap at its end", "slower", "still", "a delay", "all of it slower"],
+)
+def test_an_edit_list_that_ffmpeg_does_not_follow(
+    tmp_path: Path, parts: list[tuple[float, float]], speeds: list[float], read: bool
+) -> None:
+    """ffmpeg shows frames of another place in gaps, and goes on with too many of a part that is slower."""
+    path = edited(film(tmp_path / "whole.mp4"), tmp_path / "edited.mp4", parts, speeds)
+    with open_video(str(path)) as video:
+        if read:
+            assert probe(video).width == SIZE[0]
+        else:
+            with pytest.raises(VideoError, match="its edit list changes the speed of a part, or has a gap") as caught:
+                probe(video)
+            assert caught.value.kind == "unsupported"
+
+
+@given(st.lists(trees, max_size=4).map(b"".join))
+def test_any_boxes(data: bytes) -> None:
+    assert all(isinstance(track, int) for track in odd_edits(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])

@@ -18,7 +18,7 @@ from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.turns import told_by
+from longtake.curation.reading.turns import is_aside, told_by, told_first
 from longtake.curation.reading.video import DecodeCount, decode, probe
 from tests.curation.reading.test_orientation import photo_film
 from tests.curation.reading.test_sizes import recipe, scanned
@@ -50,12 +50,18 @@ def message(said: Said, codec: str) -> bytes:
     return b"\0\0\0\1" + (b"\6" if codec == "h264" else b"\x4e\1") + unit
 
 
-def turned(path: Path, parts: list[Said | None], seconds: float = 2.5) -> Path:
-    """H.264 in a transport stream, of parts that say at each of their keyframes how they are turned, or say nothing: a texture
-    that moves, dark above and light on the left."""
+def turned(
+    path: Path,
+    parts: list[Said | None],
+    seconds: float = 2.5,
+    behind: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """H.264, of parts that say at each of their keyframes how they are turned, or say nothing: a texture that moves, dark above
+    and light on the left. behind: they say it behind the picture."""
     ground = cv2.GaussianBlur(np.random.default_rng(3).integers(70, 170, (72, 640), np.uint8), (0, 0), 2)
-    with av.open(str(path), "w", format="mpegts") as out:
-        options = {"preset": "ultrafast", "bf": "2", "tune": "fastdecode"}
+    with av.open(str(path), "w") as out:
+        options = {"preset": "ultrafast", "bf": "2", "tune": "fastdecode"} | (options or {})
         stream: Any = out.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 128, 72, "yuv420p", round(seconds * FPS)
         for number in range(len(parts) * round(seconds * FPS)):
@@ -63,18 +69,20 @@ def turned(path: Path, parts: list[Said | None], seconds: float = 2.5) -> Path:
             picture[:, :16], picture[:16] = 235, 16
             frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
-            mux(out, stream, stream.encode(frame), parts, seconds)
-        mux(out, stream, stream.encode(None), parts, seconds)
+            mux(out, stream, stream.encode(frame), parts, seconds, behind)
+        mux(out, stream, stream.encode(None), parts, seconds, behind)
     return path
 
 
-def mux(out: Any, stream: Any, packets: list[Any], parts: list[Said | None], seconds: float) -> None:
+def mux(out: Any, stream: Any, packets: list[Any], parts: list[Said | None], seconds: float, behind: bool) -> None:
     for packet in packets:
         said = parts[int(packet.pts * packet.time_base / seconds + 1e-6)]
         if packet.is_keyframe and said is not None:
-            data = bytes(packet)
-            at = data.index(b"\0\0\1\x65") - (data[data.index(b"\0\0\1\x65") - 1] == 0)
-            fresh = av.Packet(data[:at] + message(said, "h264") + data[at:])
+            data, told = bytes(packet), message(said, "h264")
+            if data[:4] != b"\0\0\0\1" and data[:3] != b"\0\0\1":
+                told = (len(told) - 4).to_bytes(4, "big") + told[4:]
+            at = len(data) if behind else data.index(b"\0\0\1\x65") - (data[data.index(b"\0\0\1\x65") - 1] == 0)
+            fresh = av.Packet(data[:at] + told + data[at:])
             fresh.pts, fresh.dts, fresh.time_base = packet.pts, packet.dts, packet.time_base
             fresh.stream, fresh.is_keyframe = stream, True
             packet = fresh
@@ -104,6 +112,23 @@ def test_each_clip_is_upright(tmp_path: Path) -> None:
         assert shown == {sides}
 
 
+@pytest.mark.parametrize("name", ["film.ts", "film.mp4", "film.mkv", "film.avi"])
+@pytest.mark.parametrize("options", [{}, {"bf": "0", "slices": "4"}])
+def test_messages_behind_the_pictures(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+    """As ffmpeg's filter writes them. A transport stream is parsed so that they come with the next packet, which is late for a
+    decoder that does not reorder. Two turned groups are one take; what says nothing is upright."""
+    path = turned(tmp_path / name, [(90, 0, 0), (90, 0, 0), None], behind=True, options=options)
+    scan, samples = scanned(path, recipe(detector="none"))
+    assert scan.cuts == pytest.approx([5.0])
+    sizes = [(72, 128), (72, 128), (128, 72)]
+    assert [sample.keyframes[0].shape[1::-1] for sample in samples] == sizes
+    for clip, size, sides in zip(scan.clips, sizes, ["..ld", "..ld", "d..l"], strict=True):
+        made = cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", AS_IT_IS)
+        assert (made.width, made.height) == size
+        with av.open(str(tmp_path / "clip.mp4")) as container:
+            assert {corners(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)} == {sides}
+
+
 def test_a_clip_of_a_list_may_not_be_turned_in_its_middle(tmp_path: Path) -> None:
     path = turned(tmp_path / "film.ts", [None, (0, 0, 1)])
     scan, _ = scanned(path, recipe(), spans=[Span(1.0, 3.0)])
@@ -118,14 +143,31 @@ def test_a_clip_of_a_list_may_not_be_turned_in_its_middle(tmp_path: Path) -> Non
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize(("said", "shown"), SAID)
 def test_what_the_message_says(said: Said, shown: Orientation, codec: str, lengths: bool) -> None:
-    """Behind parameter sets, before the picture, with start codes or with lengths before each unit."""
-    sets, picture = (b"\x67abc", b"\x65pic") if codec == "h264" else (b"\x42\1abc", b"\x26\1pic")
-    units = [sets, message(said, codec)[4:], picture]
-    separated = [(len(unit).to_bytes(4, "big") if lengths else b"\0\0\0\1") + unit for unit in units]
-    assert told_by(b"".join(separated), codec) == shown
-    assert told_by(b"".join([separated[0], separated[2], separated[1]]), codec) is None
-    cancelled = b"".join(separated).replace(message(said, codec)[-4:], b"\x80" + message(said, codec)[-3:])
-    assert told_by(cancelled, codec) is None
+    """Behind parameter sets, before the picture or behind it, with start codes or with lengths before each unit."""
+    told = message(said, codec)[4:]
+    sets, picture = (b"\x67", b"\x65pic") if codec == "h264" else (b"\x42\1", b"\x26\1pic")
+    sets += b"abc" * 90  # The length of the unit is 0, 0, 1 and another byte.
+    large = picture + b"\x55" * 100_000
+
+    def packet(*units: bytes) -> memoryview:
+        starts = [len(unit).to_bytes(4, "big") if lengths else b"\0\0\0\1" for unit in units]
+        return memoryview(b"".join(start + unit for start, unit in zip(starts, units, strict=True)))
+
+    assert told_by(packet(sets, told, picture), codec, lengths) == shown
+    assert told_by(packet(sets, picture, told), codec, lengths) == shown
+    assert told_by(packet(sets, large, told), codec, lengths) == shown
+    assert told_by(packet(sets, large), codec, lengths) is None
+    assert told_by(packet(sets, told[:-4] + b"\x80" + told[-3:], picture), codec, lengths) is None
+    assert told_first(packet(told, picture), codec, lengths) == shown
+    assert told_first(packet(sets, told, picture), codec, lengths) is None
+    assert [
+        is_aside(packet(*units), codec, lengths) for units in ((sets, told), (sets, picture), (sets, large), ())
+    ] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_looking_at_orientations_holds_no_frame(tmp_path: Path) -> None:
