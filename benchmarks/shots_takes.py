@@ -46,7 +46,7 @@ class View:
         self.take, self.roams = take, bool(rng.random() < 0.35)
         self.still = float(rng.uniform(0, take.seconds)) if rng.random() < STILL else None
         self.roams &= self.still is None
-        self.growth = float(rng.choice([0, 0, 0.02, 0.05, -0.03]))  # Of a still picture's size, each second.
+        self.growth = float(rng.choice([0, 0, 0.02, 0.05, -0.03]))  # A share of a still picture's size, each second.
         time, place = 0.0, rng.random(2)
         self.times, self.places = [time], [place]
         held = bool(rng.random() < 0.6)
@@ -55,7 +55,7 @@ class View:
             self.times.append(time)
             self.places.append(place)
             seconds = float(rng.uniform(0.5, 4))
-            # What moves by a whole picture in short time and leaves nothing of the first one is a push, as far as can be seen.
+            # A move by a whole picture in a short time looks like a push.
             most = 1.0 if seconds > 2.5 and held else 0.75
             way = rng.uniform(0.2, most) if rng.random() < 0.5 else most
             step = way * rng.choice([-1, 1], 2) * np.array([(0, 1), (0, 1), (1, 0), (0.7, 0.7)][rng.integers(4)])

@@ -8,9 +8,9 @@ never saw. second: both networks, of which the first is the one that comes with 
 answers, and about transitions from the films, where they weigh twice.
 
 The first network was trained in four runs on 2026-11-25, each going on from the last one's, on the films that were made then: no
-views, half as many kinds of trouble, transitions of up to 2.2 s. The second was trained in two runs on 2026-11-27 with these films
-and losses: 3,682 films without stills (a GPU, 23,000 steps of 96 crops), then, from those weights, 2,614 of which a part has stills
-(2,464 steps).
+views, half as many kinds of trouble, transitions of up to 2.2 s. The second was trained in two runs on 2026-11-27 with these
+films and losses: 3,682 films without stills (on a GPU, 23,000 steps of 96 crops), then, from those weights, 2,614 films, a part
+of them with stills (2,464 steps).
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def material(half: bool) -> list[Film]:
 
 
 def batches(films: list[Film], rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers and truth, float32 [films, numbers or answers, pictures]: crops, three in ten of them at an end of their film, since
-    there the network sees one side only; and short films whole."""
+    """Numbers and truth, float32 [films, numbers or answers, pictures]: crops, three in ten of them at an end of their film,
+    since there the network sees one side only; and short films whole."""
     short = [one for one in films if len(one.times) <= CROP]
     crops = []
     for one in films:
