@@ -75,15 +75,16 @@ class Found:
 _SAME = Found(np.eye(3), 1.0, 1.0)
 
 
-def moves_on(pictures: Sequence[Grey], first: int, last: int) -> bool:
+def moves_on(pictures: Sequence[Grey], first: int, last: int, may_be_push: bool) -> bool:
     """Whether the camera moved from picture number `first` to number `last`, and nothing was cut. pictures: uint8 [36, 64] each,
-    with some before and after these two, in which a push may begin and end."""
+    with some before and after these two, in which a push may begin and end. may_be_push: whether what looks like a push is one,
+    and not a move."""
     spreads = [float(pictures[i].std()) for i in (first, last)]
     if min(spreads) < _FADED * max(spreads):
         return False
     steps = _followed(pictures, first, last)
-    if steps is None:
-        return False
+    if steps is None or not may_be_push:
+        return steps is not None
     start, end = first, last
     while start > max(first - BESIDE, 0) and (step := moved(pictures[start - 1], pictures[start])).alike >= _STEP:
         steps.insert(0, step)

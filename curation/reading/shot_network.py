@@ -1,8 +1,10 @@
-"""The shot network: from how like pictures are (`likeness`) to where a film is cut.
+"""The shot networks: from how like pictures are (`likeness`) to where a film is cut.
 
 Four convolutions over time, two answers to each picture: that a cut lies between it and the one before, and that it belongs to a
-transition (a dissolve, wipe, slide, iris …). It sees 26 pictures to both sides, some two seconds. Its 48,000 weights were
-trained on films made of pieces of real takes (`benchmarks/shots_train.py`), at the rate at which a scan looks.
+transition (a dissolve, wipe, slide, iris …). They see 26 pictures to both sides, some two seconds. There are two of them, with
+48,000 weights each, which were trained on films made of pieces of real takes (`benchmarks/shots_train.py`), at the rate at which
+a scan looks: the second one later, on films with slower transitions, cameras that move further, and more that is no cut. Its
+answer about transitions is a second opinion; about cuts the first one alone is asked.
 """
 
 from __future__ import annotations
@@ -16,23 +18,24 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
+Layer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 # Pictures from one tap to the next in each of the four convolutions, which have five taps each.
 DILATIONS = (1, 2, 4, 6)
 # The version of the rules beside the network (`fades.py`, `stills.py`, `camera_moves.py`, `pushes.py`). Another one means other
 # cuts.
-RULES = 5
+RULES = 6
 REACH = 2 * sum(DILATIONS)  # Pictures. An answer depends on this number of them to either side.
 _FAR = 6.0  # Standard deviations. A number further from its mean says no more than this.
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """mean, deviation: float32 [numbers], of the input. Each layer: float32 [taps, in, out] and [out]."""
+    """mean, deviation: float32 [numbers], of the input. networks: the layers of both, float32 [taps, in, out] and [out] each."""
 
     mean: npt.NDArray[np.float32]
     deviation: npt.NDArray[np.float32]
-    layers: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+    networks: list[list[Layer]]
 
 
 @cache
@@ -41,22 +44,29 @@ def weights() -> Weights:
     with (files(__package__) / "shot_network.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name].astype(np.float32) for name in stored.files}
     count = len(DILATIONS) + 2
-    layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count)]
-    return Weights(arrays["mean"], arrays["deviation"], layers)
+    networks = [[(arrays[f"weight{i}"][n], arrays[f"bias{i}"][n]) for i in range(count)] for n in range(2)]
+    return Weights(arrays["mean"], arrays["deviation"], networks)
 
 
 @cache
 def protocol() -> str:
-    """Which network this is: a hash of its weights."""
+    """Which networks these are: a hash of their weights."""
     return hashlib.sha256((files(__package__) / "shot_network.npz").read_bytes()).hexdigest()[:12]
 
 
 def judge(numbers: Matrix) -> Matrix:
-    """numbers: float32 [pictures, numbers], one after another. Probabilities, float32 [pictures, 2]: that a cut lies before the
-    picture, that it is in a transition. The first and last `REACH` rows know only one side."""
+    """numbers: float32 [pictures, numbers], one after another. Probabilities, float32 [pictures, 3]: that a cut lies before the
+    picture, and that it is in a transition, by the first network and by the second. The first and last `REACH` rows know only
+    one side."""
     known = weights()
     x = np.clip((numbers - known.mean) / known.deviation, -_FAR, _FAR)
-    first, *middle, last = known.layers
+    first, second = (_answers(x, layers) for layers in known.networks)
+    return np.concatenate([first, second[:, 1:]], axis=1)
+
+
+def _answers(x: Matrix, layers: list[Layer]) -> Matrix:
+    """x: float32 [pictures, numbers], scaled. Both probabilities by one network, float32 [pictures, 2]."""
+    first, *middle, last = layers
     hidden = np.maximum(_convolve(x, *first, 1), 0)
     for (weight, bias), dilation in zip(middle, DILATIONS, strict=True):
         hidden = hidden + np.maximum(_convolve(hidden, weight, bias, dilation), 0)

@@ -8,6 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
+from longtake.curation.reading.shots import Cut, NetworkCuts
 from longtake.filters.base import Image
 from tests.corpus import photograph
 
@@ -34,6 +35,13 @@ def take(name: str, seconds: float, seed: int = 0, rate: int = RATE) -> Pictures
         where = np.array([[1, 0, -np.clip(x, 0, 255)], [0, 1, -np.clip(y, 0, 143)]], np.float32)
         pictures.append(np.asarray(cv2.warpAffine(photo(name), where, SIZE, borderMode=cv2.BORDER_REFLECT), np.uint8))
     return pictures
+
+
+def cuts_of(pictures: Pictures, detector: NetworkCuts | None = None) -> list[Cut]:
+    """What a detector finds, by itself if none is given."""
+    detector = detector or NetworkCuts()
+    found = [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)]
+    return found + detector.finish()
 
 
 Joint = Callable[[Image, Image, float], Image]

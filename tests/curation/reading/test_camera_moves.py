@@ -11,20 +11,14 @@ import pytest
 
 from longtake.curation.reading.camera_moves import moved, moves_on
 from longtake.curation.reading.pushes import pushed
-from longtake.curation.reading.shots import Cut, NetworkCuts
 from longtake.curation.reading.stills import Grey
 from longtake.filters.base import Image
-from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, joined, photo
+from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, photo
 
 START, LASTS = (
     36,
     5,
 )  # Pictures: a move begins at the first number and takes as many as the second, under half a second.
-
-
-def cuts_of(pictures: Pictures) -> list[Cut]:
-    detector = NetworkCuts()
-    return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
 
 
 def small(pictures: Pictures) -> list[Grey]:
@@ -78,7 +72,7 @@ def test_fast_moves_are_told_by_this_rule_alone(monkeypatch: pytest.MonkeyPatch)
 def test_a_transition_between_two_takes_is_no_move(joint: str, seconds: float) -> None:
     pictures = small(joined(JOINTS[joint], seconds, seed=3))
     first = round(4.5 * RATE)
-    assert not moves_on(pictures, first - 2, first + round(seconds * RATE) + 1)
+    assert not moves_on(pictures, first - 2, first + round(seconds * RATE) + 1, may_be_push=True)
 
 
 def push(a: Image, b: Image, share: float, side: int, back: bool) -> Image:
@@ -99,7 +93,7 @@ def test_a_push_is_a_cut(seconds: float, side: int, back: bool, eased: bool) -> 
 
     pictures = joined(drawn, seconds, seed=3)
     first = round(4.5 * RATE)
-    assert not moves_on(small(pictures), first - 2, first + round(seconds * RATE) + 2)
+    assert not moves_on(small(pictures), first - 2, first + round(seconds * RATE) + 2, may_be_push=True)
     assert len(cuts_of(pictures)) == 1
 
 
@@ -122,8 +116,8 @@ def test_a_pan_by_one_picture_has_no_seam_and_another_one_is_no_push() -> None:
 def test_a_fade_to_a_plain_picture_is_no_move() -> None:
     scene = small([photo("coffee")[50:122, 100:228]])[0]
     faded = [np.asarray(np.clip(128 + (scene - 128.0) * share, 0, 255), np.uint8) for share in np.linspace(1, 0.1, 12)]
-    assert not moves_on(faded, 0, 11)
-    assert not moves_on([scene, np.full_like(scene, 128)], 0, 1)
+    assert not moves_on(faded, 0, 11, may_be_push=False)
+    assert not moves_on([scene, np.full_like(scene, 128)], 0, 1, may_be_push=False)
 
 
 @pytest.mark.parametrize(

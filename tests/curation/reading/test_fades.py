@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from longtake.curation.reading.fades import Fades
-from longtake.curation.reading.shots import Cut, NetworkCuts
-from tests.curation.reading.takes import RATE, SIZE, Pictures, take
+from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, take
 
 
 def plain(seconds: float, level: int = 0) -> Pictures:
@@ -30,11 +29,6 @@ def risen(name: str, fade: float, seconds: float, level: int = 0) -> Pictures:
     """A take that comes up within `fade` seconds."""
     pictures = take(name, seconds)
     return mixed(pictures, np.clip((np.arange(len(pictures)) + 0.5) / (fade * RATE), 0, 1), level)
-
-
-def cuts_of(pictures: Pictures) -> list[Cut]:
-    detector = NetworkCuts()
-    return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
 
 
 def reduced(pictures: Pictures) -> npt.NDArray[np.uint8]:

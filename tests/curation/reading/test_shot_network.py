@@ -9,13 +9,7 @@ from longtake.curation.reading.likeness import NUMBERS
 from longtake.curation.reading.shot_network import REACH, judge
 from longtake.curation.reading.shots import Cut, NetworkCuts
 from tests.curation.reading import takes
-from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, Pictures, joined, take
-
-
-def cuts_of(pictures: Pictures, detector: NetworkCuts | None = None) -> list[Cut]:
-    detector = detector or NetworkCuts()
-    found = [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)]
-    return found + detector.finish()
+from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, take
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -35,6 +29,34 @@ def test_a_transition_is_left_out_whole(joint: str, seconds: float) -> None:
     assert cut.start > 3.1
     assert cut.start - margin <= 4.5
     assert 4.5 + seconds <= cut.end + margin < 6.3 + seconds
+
+
+@pytest.mark.parametrize("joint", sorted(set(JOINTS) - {"squeeze"}))
+@pytest.mark.parametrize("seconds", [2.5, 3.5])
+def test_a_slow_transition_is_left_out_whole(joint: str, seconds: float) -> None:
+    """A squeeze of three seconds is not: in its first one the picture is only a little narrower."""
+    (cut,) = cuts_of(joined(JOINTS[joint], seconds, seed=3))
+    margin = 3 / 24
+    assert 3.1 < cut.start - margin <= 4.5
+    assert 4.5 + seconds <= cut.end + margin < 6.1 + seconds
+
+
+def crossed(pictures: Pictures, other: Pictures, width: int, seconds: float) -> Pictures:
+    """Something as high as the picture, that shows `other`, passes from the left to the right, from second 4 on."""
+    out, count = [picture.copy() for picture in pictures], round(seconds * RATE)
+    for i in range(count):
+        left = round(-width + (i + 0.5) / count * (SIZE[0] + width))
+        inside = slice(max(left, 0), min(left + width, SIZE[0]))
+        out[48 + i][:, inside] = other[48 + i][:, inside.start - left : inside.stop - left]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "seconds"), [("chelsea", 90, 0.8), ("chelsea", 90, 1.5), ("coffee", 128, 1.5)]
+)
+def test_what_passes_in_front_of_the_camera_is_no_cut(name: str, width: int, seconds: float) -> None:
+    pictures, other = take(name, 10, seed=3), take("astronaut", 10, seed=7)
+    assert cuts_of(crossed(pictures, other, width, seconds)) == []
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -74,5 +96,5 @@ def test_verdicts_do_not_depend_on_how_the_film_is_dealt_out() -> None:
     """A window with `REACH` pictures to both sides is judged as the whole is."""
     numbers = np.random.default_rng(0).normal(0.3, 0.3, (3 * REACH, NUMBERS)).astype(np.float32)
     whole = judge(numbers)
-    assert whole.shape == (3 * REACH, 2)
+    assert whole.shape == (3 * REACH, 3)
     np.testing.assert_allclose(judge(numbers[REACH // 2 :])[REACH:], whole[REACH // 2 + REACH :], atol=1e-5)

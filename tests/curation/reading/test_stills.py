@@ -24,7 +24,7 @@ from longtake.curation.reading.stills import (
     toned,
 )
 from longtake.filters.base import Image
-from tests.curation.reading.takes import RATE, SIZE, Pictures, photo, take
+from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, take
 
 
 def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
@@ -38,11 +38,6 @@ def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
         left, width, height = int(rng.integers(22, 40)), int(rng.integers(20, 66)), int(rng.integers(2, 7))
         page[18 + 8 * line : 18 + 8 * line + height, left : left + width] = rng.integers(0, 190, 3)
     return page
-
-
-def cuts_of(pictures: Pictures) -> list[Cut]:
-    detector = NetworkCuts()
-    return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / RATE, picture)] + detector.finish()
 
 
 def small(pictures: Pictures) -> list[Grey]:
@@ -136,15 +131,17 @@ def test_a_scene_does_not_go_on_where_another_one_stands_between() -> None:
 
 
 class Suspicious(NetworkCuts):
-    """As if the network found a cut, or a transition, at some pictures."""
+    """As if the networks found a cut, or a transition, at some pictures; second: what the second one found, if not the same."""
 
-    def __init__(self, cuts: dict[int, float], transitions: dict[int, float]) -> None:
+    def __init__(
+        self, cuts: dict[int, float], transitions: dict[int, float], second: dict[int, float] | None = None
+    ) -> None:
         super().__init__()
-        self.cuts, self.transitions, self.seen = cuts, transitions, 0
+        self.answers = cuts, transitions, transitions if second is None else second
 
     def _likely(self, numbers: Matrix) -> Matrix:
-        found = np.zeros((len(numbers), 2), np.float32)
-        for column, known in enumerate((self.cuts, self.transitions)):
+        found = np.zeros((len(numbers), 3), np.float32)
+        for column, known in enumerate(self.answers):
             for i, likely in known.items():
                 found[i, column] = likely
         return found
@@ -156,23 +153,38 @@ def test_where_the_scene_goes_on_the_network_has_to_be_sure(likely: float, count
     covered = scene.copy()
     covered[44:] = photo("astronaut")[100:128, 100:228]
     detector = Suspicious({20: likely}, {})
-    cuts = [
-        cut for i in range(40) for cut in detector.push(i / RATE, covered if i >= 20 else scene)
-    ] + detector.finish()
-    assert len(cuts) == count
+    assert len(cuts_of([scene] * 20 + [covered] * 20, detector)) == count
     assert detector.doubt(0, 4) == pytest.approx(likely if count else NetworkCuts.LEFT)
 
 
 def test_what_passes_is_no_transition_however_sure_the_network_is() -> None:
     pictures = passed([photo("motorcycle_left")[50:122, 100:228]] * 40, 10, 20, 40)
     detector = Suspicious({}, dict.fromkeys(range(10, 30), 0.99))
-    assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
+    assert cuts_of(pictures, detector) == []
 
 
 def suspected(pictures: Pictures, cuts: dict[int, float], transition: range) -> list[Cut]:
     """The cuts that are left of what the network suspects."""
     detector = Suspicious(cuts, dict.fromkeys(transition, 0.99))
-    return [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish()
+    return cuts_of(pictures, detector)
+
+
+def test_what_one_network_says_alone_counts_for_the_first_where_the_scene_is_gone_and_never_for_the_second() -> None:
+    one, other = take("chelsea", 6, seed=4), take("astronaut", 6, seed=2)
+    said = dict.fromkeys(range(28, 38), 0.99)
+    for pictures, by_first in ((one[:33] + other[33:], 1), (one, 0)):
+        for transitions, second, count in ((said, {}, by_first), (dict.fromkeys(said, 0.15), said, 0)):
+            detector = Suspicious({}, transitions, second)
+            assert len(cuts_of(pictures, detector)) == count
+            assert detector.doubt(0, 6) == pytest.approx(0.99 if count else NetworkCuts.LEFT)
+
+
+def test_in_black_and_where_a_fade_is_known_the_second_network_is_not_heard() -> None:
+    black = [np.zeros_like(take("coffee", 0.1)[0])] * 30
+    shares = np.clip(np.arange(60) / 12, 0, 1)
+    risen = [np.asarray(p * share, np.uint8) for p, share in zip(take("coffee", 5, seed=2), shares, strict=True)]
+    silent, loud = (Suspicious({}, {}, dict.fromkeys(said, 0.99)) for said in (range(0), range(60)))
+    assert cuts_of(black + risen, loud)[0].start == cuts_of(black + risen, silent)[0].start
 
 
 def stepped(pictures: Pictures, start: int, levels: float) -> Pictures:
@@ -244,7 +256,7 @@ def test_a_lamp_or_a_flash_on_a_part_of_the_scene_is_no_cut_however_sure_the_net
     scene = photo("motorcycle_left")[50:122, 100:228]
     pictures = [lit(scene) if 20 <= i < 20 + frames else np.asarray(scene * 0.5, np.uint8) for i in range(60)]
     detector = Suspicious({20: 0.99, 20 + frames: 0.99}, {})
-    assert [cut for i, p in enumerate(pictures) for cut in detector.push(i / RATE, p)] + detector.finish() == []
+    assert cuts_of(pictures, detector) == []
 
 
 def test_another_light_on_another_scene_and_a_jump_under_one_light_are_no_light_that_is_switched_on() -> None:
