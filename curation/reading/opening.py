@@ -29,7 +29,7 @@ from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
-from longtake.curation.reading.turns import Turns
+from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
 
@@ -146,8 +146,6 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
-    # The records of MP4, Matroska and FLV begin with their version, 1. Where they are missing, packets have start codes.
-    lengths = (context.extradata or b"")[:1] == b"\1"
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
     return OpenVideo(
         container,
@@ -158,7 +156,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         tags,
         full,
         aspects,
-        Turns(context.name, container.format.name in FROM_STREAM, lengths),
+        Turns(context.name, container.format.name in FROM_STREAM, prefix_of(context.name, context.extradata)),
         Gaps(),
     )
 

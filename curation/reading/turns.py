@@ -46,10 +46,10 @@ _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 class Turns:
     """How the pictures of a film are shown, by the moments from which it holds."""
 
-    def __init__(self, codec: str, bare: bool, lengths: bool) -> None:
+    def __init__(self, codec: str, bare: bool, prefix: int) -> None:
         """codec: by ffmpeg's name. bare: the container names no orientation, so that without a message pictures are upright: the
-        decoder of HEVC goes on with that of the last sequence. lengths: as for `told_by`."""
-        self._codec, self._lengths, self._untold = codec, lengths, UPRIGHT if bare else None
+        decoder of HEVC goes on with that of the last sequence. prefix: as for `told_by`."""
+        self._codec, self._prefix, self._untold = codec, prefix, UPRIGHT if bare else None
         self._by_message: Since[Orientation | None] = Since(None)
         self._by_frame = Since(UPRIGHT)
         self._rotation: int | None = None
@@ -64,9 +64,9 @@ class Turns:
         while packet is not None:
             ahead = None
             if packet.is_keyframe:
-                self._told = told_by(memoryview(packet), self._codec, self._lengths)
+                self._told = told_by(memoryview(packet), self._codec, self._prefix)
                 if self._told is None and (ahead := next(packets, None)) is not None:
-                    self._told = told_first(memoryview(ahead), self._codec, self._lengths)
+                    self._told = told_first(memoryview(ahead), self._codec, self._prefix)
             yield packet
             packet = next(packets, None) if ahead is None else ahead
 
@@ -78,7 +78,7 @@ class Turns:
     def is_aside(self, packet: _Packet) -> bool:
         """Whether a packet holds no picture, but parameter sets or messages alone, as some recorders write them."""
         known = self._codec in _UNITS and packet.size <= _SMALL
-        return known and is_aside(memoryview(packet), self._codec, self._lengths)
+        return known and is_aside(memoryview(packet), self._codec, self._prefix)
 
     def see(self, time: float, frame: av.VideoFrame) -> None:
         """A decoded frame that is shown at `time`, seconds, in the order in which frames are shown."""
@@ -103,22 +103,31 @@ def _small(frame: av.VideoFrame) -> av.VideoFrame:
         return frame
 
 
-def told_by(packet: memoryview, codec: str, lengths: bool) -> Orientation | None:
-    """The orientation that the messages in a packet name; None if none does. codec: h264 or hevc. lengths: before the units of
-    the packet stand their lengths, four bytes each; otherwise start codes."""
-    named = (_told(unit, codec) for unit in _units(packet, lengths))
+def prefix_of(codec: str, record: bytes | None) -> int:
+    """The bytes of the length that stands before each unit of a packet, 0 if start codes do. record: what the container holds for
+    the decoder: that of MP4, Matroska and FLV (ISO/IEC 14496-15), parameter sets behind start codes, or nothing."""
+    at = {"h264": 4, "hevc": 21}.get(codec)
+    if at is None or record is None or len(record) <= at or record[:3] in (b"\0\0\0", b"\0\0\1"):
+        return 0
+    return (record[at] & 3) + 1
+
+
+def told_by(packet: memoryview, codec: str, prefix: int) -> Orientation | None:
+    """The orientation that the messages in a packet name; None if none does. codec: h264 or hevc. prefix: the bytes of
+    the length that stands before each unit (`prefix_of`), 0 if start codes do."""
+    named = (_told(unit, codec) for unit in _units(packet, prefix))
     return next((told for told in named if told is not None), None)
 
 
-def told_first(packet: memoryview, codec: str, lengths: bool) -> Orientation | None:
+def told_first(packet: memoryview, codec: str, prefix: int) -> Orientation | None:
     """The orientation that the first unit of a packet names; None if it names none. The arguments are those of `told_by`."""
-    first = next(_units(packet, lengths), None)
+    first = next(_units(packet, prefix), None)
     return None if first is None else _told(first, codec)
 
 
-def is_aside(packet: memoryview, codec: str, lengths: bool) -> bool:
+def is_aside(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether a packet has units, none of which is of a picture. The arguments are those of `told_by`; at most 8 KiB."""
-    kinds = [_kind(unit, codec) for unit in _units(packet, lengths)]
+    kinds = [_kind(unit, codec) for unit in _units(packet, prefix)]
     return bool(kinds) and _ASIDE[codec].issuperset(kinds)
 
 
@@ -136,17 +145,18 @@ def _told(unit: bytes, codec: str) -> Orientation | None:
     return None
 
 
-def _units(data: memoryview, lengths: bool) -> Iterator[bytes]:
+def _units(data: memoryview, prefix: int) -> Iterator[bytes]:
     """The beginnings of the units in a packet that hold anything; where there are start codes, of those near its ends."""
-    if not lengths:
+    if not prefix:
         for end in [data] if len(data) <= 2 * _END else [data[:_END], data[-_END:]]:
             # Before the first start code there is nothing, or the rest of a unit.
             yield from (unit for unit in bytes(end).split(b"\0\0\1")[1:] if unit.strip(b"\0"))
         return
     at = 0
-    while at + 4 < len(data) and (length := int.from_bytes(data[at : at + 4], "big")):
-        yield bytes(data[at + 4 : at + 4 + min(length, _END)])
-        at += 4 + length
+    while at + prefix < len(data) and (length := int.from_bytes(data[at : at + prefix], "big")):
+        at += prefix
+        yield bytes(data[at : at + min(length, _END)])
+        at += length
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -18,8 +18,9 @@ from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.turns import is_aside, told_by, told_first
+from longtake.curation.reading.turns import is_aside, prefix_of, told_by, told_first
 from longtake.curation.reading.video import DecodeCount, decode, probe
+from tests.corpus import Encoding, film
 from tests.curation.reading.test_orientation import photo_film
 from tests.curation.reading.test_sizes import recipe, scanned
 
@@ -139,35 +140,54 @@ def test_a_clip_of_a_list_may_not_be_turned_in_its_middle(tmp_path: Path) -> Non
         cut_clip(str(path), 1.0, 3.0, tmp_path / "clip.mp4", AS_IT_IS)
 
 
-@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("prefix", [0, 2, 4])
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize(("said", "shown"), SAID)
-def test_what_the_message_says(said: Said, shown: Orientation, codec: str, lengths: bool) -> None:
+def test_what_the_message_says(said: Said, shown: Orientation, codec: str, prefix: int) -> None:
     """Behind parameter sets, before the picture or behind it, with start codes or with lengths before each unit."""
     told = message(said, codec)[4:]
     sets, picture = (b"\x67", b"\x65pic") if codec == "h264" else (b"\x42\1", b"\x26\1pic")
     sets += b"abc" * 90  # The length of the unit is 0, 0, 1 and another byte.
-    large = picture + b"\x55" * 100_000
+    large = picture + b"\x55" * 60_000
 
     def packet(*units: bytes) -> memoryview:
-        starts = [len(unit).to_bytes(4, "big") if lengths else b"\0\0\0\1" for unit in units]
+        starts = [len(unit).to_bytes(prefix, "big") if prefix else b"\0\0\0\1" for unit in units]
         return memoryview(b"".join(start + unit for start, unit in zip(starts, units, strict=True)))
 
-    assert told_by(packet(sets, told, picture), codec, lengths) == shown
-    assert told_by(packet(sets, picture, told), codec, lengths) == shown
-    assert told_by(packet(sets, large, told), codec, lengths) == shown
-    assert told_by(packet(sets, large), codec, lengths) is None
-    assert told_by(packet(sets, told[:-4] + b"\x80" + told[-3:], picture), codec, lengths) is None
-    assert told_first(packet(told, picture), codec, lengths) == shown
-    assert told_first(packet(sets, told, picture), codec, lengths) is None
+    assert told_by(packet(sets, told, picture), codec, prefix) == shown
+    assert told_by(packet(sets, picture, told), codec, prefix) == shown
+    assert told_by(packet(sets, large, told), codec, prefix) == shown
+    assert told_by(packet(sets, large), codec, prefix) is None
+    assert told_by(packet(sets, told[:-4] + b"\x80" + told[-3:], picture), codec, prefix) is None
+    assert told_first(packet(told, picture), codec, prefix) == shown
+    assert told_first(packet(sets, told, picture), codec, prefix) is None
     assert [
-        is_aside(packet(*units), codec, lengths) for units in ((sets, told), (sets, picture), (sets, large), ())
+        is_aside(packet(*units), codec, prefix) for units in ((sets, told), (sets, picture), (sets, large), ())
     ] == [
         True,
         False,
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize(("codec", "at"), [("libx264", 4), ("libx265", 21)])
+def test_what_stands_before_each_unit(tmp_path: Path, codec: str, at: int) -> None:
+    found: list[int] = []
+    records: list[bytes] = []
+    for name in ("film.mp4", "film.mkv", "film.ts"):
+        noise = np.random.default_rng(1).integers(0, 255, (20, 96, 64), np.uint8)  # Luma and chroma of 64 × 64 pixels.
+        film(tmp_path / name, list(noise), Encoding((64, 64), codec=codec, options=()))
+        with av.open(str(tmp_path / name)) as container:
+            context = container.streams.video[0].codec_context
+            found.append(prefix_of(context.name, context.extradata))
+            records.append(bytes(context.extradata or b""))
+    assert found == [4, 4, 0]
+    # The last two bits of this byte are the length less 1, in both records.
+    short = bytearray(records[0])
+    short[at] &= 0xFC | 1
+    assert prefix_of("h264" if at == 4 else "hevc", bytes(short)) == 2
+    assert prefix_of("vp9", records[0]) == prefix_of("h264", None) == 0
 
 
 def test_looking_at_orientations_holds_no_frame(tmp_path: Path) -> None:
