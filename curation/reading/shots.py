@@ -265,7 +265,7 @@ class NetworkCuts:
             time, fades = self._times[i], bool(fading[i - first])
             cut, one, other = likely[i].tolist()
             cut *= self._hard
-            if fades and not self._open.fades and not self._open.heard:
+            if i and fades and not self._open.fades and not self._open.heard:
                 # Where a fade begins is known better than by the second network.
                 self._open = _Stretch(self._times[i - 1], [self._greys[i - 1]])
             known = self._open
