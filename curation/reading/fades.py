@@ -19,6 +19,8 @@ _LEAST = 4
 _STEP = 2  # Pictures. A picture is compared with the one so far after it.
 # A share of the mean speed so far. A fade is over where the picture grows no faster than this.
 _SLOW = 0.3
+# A share of the most that was to be seen so far. A fade never goes back; in a strobe of black the picture is black again.
+_BACK = 0.5
 # Correlation of a picture with the one `_STEP` later. In a fade these are one picture; in a pan they are not.
 _ALIKE = 0.8
 _FAINT = 2.0  # Grey levels. A picture that differs less from black is too faint to be compared.
@@ -98,8 +100,11 @@ def _risen(times: npt.NDArray[np.float64], pictures: Matrix, start: int) -> tupl
     def visible(i: int) -> bool:
         return i - start >= _LEAST and float((np.abs(pictures[i] - ground) > _VISIBLE).mean()) >= _MOST
 
-    i = start + 1
+    i, highest = start + 1, 0.0
     while i < last and times[i] - times[start] < LONGEST:
+        highest = max(highest, seen(i))
+        if seen(i) < _BACK * highest:
+            break
         later = min(i + _STEP, last)
         speed = seen(i) / (times[i] - times[start])
         grows = seen(later) - seen(i) >= _SLOW * speed * (times[later] - times[i])

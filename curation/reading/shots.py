@@ -32,6 +32,7 @@ from longtake.curation.reading.stills import (
     comes_back,
     exposed,
     goes_on,
+    parted,
     relit,
     still_changes,
 )
@@ -256,10 +257,11 @@ class NetworkCuts:
         """Verdicts on the pictures before number `until`."""
         likely = self._likely(np.stack(self._numbers))
         fading = self._fades.verdicts(until - self._judged)
-        changed = still_changes(self._times, self._greys, self._changes) & self._hard
+        empty = plain(np.stack(self._greys))
+        changed = still_changes(self._times, self._greys, self._changes) | parted(self._times, self._greys, empty)
+        changed &= self._hard
         cuts: list[Cut] = []
         first = self._judged
-        empty = plain(np.stack(self._greys[first:until]))
         low = min(self.LOW, self._threshold)
         for i in range(first, until):
             time, fades = self._times[i], bool(fading[i - first])
@@ -270,7 +272,7 @@ class NetworkCuts:
                 self._open = _Stretch(self._times[i - 1], [self._greys[i - 1]])
             known = self._open
             known.fades |= fades
-            both = one if known.fades or empty[i - first] else (one + other) / 2
+            both = one if known.fades or empty[i] else (one + other) / 2
             transition = max(one, both)
             self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
             known.likely |= cut > self._hard_threshold or both > self._threshold

@@ -19,6 +19,7 @@ from longtake.curation.reading.stills import (
     exposed,
     goes_on,
     kept,
+    parted,
     relit,
     still_changes,
     toned,
@@ -288,6 +289,34 @@ def test_a_moment_of_black_in_a_moving_take_is_no_cut(name: str, count: int) -> 
     pictures = take(name, 8, seed=3)
     assert cuts_of(blacked(pictures, 48, count)) == []
     assert cuts_of(blacked(barred(pictures), 48, count)) == []
+
+
+def strobed(pictures: Pictures, start: int, count: int, plain: int, period: int, level: int) -> Pictures:
+    """Of each `period` pictures the first `plain` ones are black or white."""
+    hidden = [start <= i < start + count and (i - start) % period < plain for i in range(len(pictures))]
+    return [np.full_like(p, level) if hides else p for p, hides in zip(pictures, hidden, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "motorcycle_left"])
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize(("plain", "period"), [(1, 2), (1, 3), (2, 3), (3, 6), (5, 8)])
+def test_a_strobe_of_black_or_white_is_no_cut_unless_there_is_another_take_behind_it(
+    name: str, level: int, plain: int, period: int
+) -> None:
+    one, other = take(name, 10, seed=3), take("astronaut", 10, seed=2)
+    assert cuts_of(strobed(one, 48, 26, plain, period, level)) == []
+    assert cuts_of(strobed(one[:60] + other[60:], 48, 26, plain, period, level))
+
+
+def test_what_shows_nothing_is_no_other_scene_behind_black() -> None:
+    one, other = (small(take(name, 1, seed=2))[0] for name in ("coffee", "astronaut"))
+    black, dark = np.zeros_like(one), np.asarray(one // 24, np.uint8)
+    for behind, expected in ((other, True), (one, False), (dark, False)):
+        greys = [one, black, black, behind]
+        empty = np.array([False, True, True, False])
+        assert parted([0, 0.1, 0.2, 0.3], greys, empty).tolist() == [False, False, False, expected]
+        assert not parted([0, 0.1, 0.6, 0.7], greys, empty).any()
+        assert not parted([0, 0.1], [one, behind], np.zeros(2, bool)).any()
 
 
 @pytest.mark.parametrize("prepared", [list, barred])
