@@ -38,6 +38,8 @@ SKIP = 12.0
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
 _STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
+# Seconds. Frames that come before one in the file are shown after it, and others rest on them: at the end all of these are lost.
+_BROKEN = 1.0
 _TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 
@@ -59,6 +61,13 @@ def film_start(first: float, info: VideoInfo) -> float:
     middle of a group of pictures begins with packets that do not decode. An export bridges one frame of them: then it is 0."""
     fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
     return first if first > max(1 / fps, _STEP) + _TIE else 0.0
+
+
+def film_end(last: float, fps: float, count: DecodeCount) -> float:
+    """Until when a film can be shown, seconds: until its last frame is over, or until something near it does not decode, as where
+    a recording broke off in the middle of a frame. last: the time of the last frame, seconds. fps: frames per second."""
+    end = max(last, count.last) + 1 / fps
+    return min((time for time in count.damages if time >= end - min(_BROKEN, end / 2)), default=end)
 
 
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:

@@ -24,6 +24,7 @@ from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoSc
 from longtake.curation.reading.listed import (
     FieldsFound,
     ListedPass,
+    film_end,
     film_start,
     require_sound,
     require_undamaged,
@@ -321,7 +322,7 @@ class Pass:
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
         fps = counted_fps(self.info, self.count)
-        end = max(self.time, self.count.last) + 1 / fps
+        end = film_end(self.time, fps, self.count)
         self.buffer.finish()
         if not self.count.restarts:
             # Where the clock starts anew, the header does not know how long the film is.
