@@ -38,8 +38,10 @@ SKIP = 12.0
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
 _STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
-# Seconds. Frames that come before one in the file are shown after it, and others rest on them: at the end all of these are lost.
-_BROKEN = 1.0
+_BROKEN = 1.0  # Seconds. What does not decode is at the end of a film, if no more follows it.
+# Frames. So many that come after one in the file may be shown before it (H.264 and HEVC); a pass that skips them meets no damage
+# of theirs.
+_REORDERED = 16
 _TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 
@@ -64,10 +66,12 @@ def film_start(first: float, info: VideoInfo) -> float:
 
 
 def film_end(last: float, fps: float, count: DecodeCount) -> float:
-    """Until when a film can be shown, seconds: until its last frame is over, or until something near it does not decode, as where
-    a recording broke off in the middle of a frame. last: the time of the last frame, seconds. fps: frames per second."""
+    """Until when a film can be shown, seconds: until its last frame is over. But where something near its end does not decode, as
+    where a recording broke off in the middle of a frame, until the frames that this one may take along. last: the time of the
+    last frame, seconds. fps: frames per second."""
     end = max(last, count.last) + 1 / fps
-    return min((time for time in count.damages if time >= end - min(_BROKEN, end / 2)), default=end)
+    broken = min((time for time in count.damages if time >= end - _BROKEN), default=None)
+    return end if broken is None else max(broken - min(_REORDERED / fps, _BROKEN), end / 2)
 
 
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:

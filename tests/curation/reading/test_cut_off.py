@@ -21,18 +21,24 @@ from longtake.curation.stages.scan import scan_row
 from tests.curation.reading.test_cutting import make, numbers, steady
 
 
-def recipe(window: float = 2) -> Recipe:
+def recipe(window: float = 2, least: float | None = None) -> Recipe:
     data = load_recipe("embedded").model_dump()
-    data["splitting"] |= {"min_seconds": window, "window_seconds": window, "detector": "none"}
+    data["splitting"] |= {"min_seconds": least or window, "window_seconds": window, "detector": "none"}
     data["tiers"] = {"any": {"fps": ">= 0"}}
     data["filters"] = {name: data["filters"][name] for name in ("fps", "duration")}
     return parse_recipe(data, source="a test")
 
 
-def film(path: Path, frames: int = 50, gop: int = 10, **container_options: str) -> bytes:
+def film(path: Path, frames: int = 50, gop: int = 10, reordered: int = 0, **container_options: str) -> bytes:
     """Film at 20 frames a second; its bytes."""
     codec = "mpeg4" if path.suffix == ".avi" else "libx264"
-    how: dict[str, Any] = {"codec": codec, "rate": 20, "gop": gop, "base": Fraction(1, 20), "options": {"bf": "0"}}
+    how: dict[str, Any] = {
+        "codec": codec,
+        "rate": 20,
+        "gop": gop,
+        "base": Fraction(1, 20),
+        "options": {"bf": str(reordered)},
+    }
     make(path, steady(20, frames), **how, container_options=container_options)
     return path.read_bytes()
 
@@ -100,6 +106,28 @@ def test_a_fragmented_film_that_was_cut_off_gives_what_it_has(tmp_path: Path, le
     assert found == [(0, 8, None), (8, 16, None)][:clips]
     assert 10 < scan.info.duration < 10 + 10 * left + 3
     assert scan.info.cut_off == f"the file ends at byte {end} of {len(data)}"
+
+
+@pytest.mark.parametrize("share", [0.71, 0.8, 0.93])
+@pytest.mark.parametrize(("name", "reordered"), [("film.mp4", 0), ("film.mp4", 3), ("film.ts", 0)])
+def test_a_clip_up_to_a_broken_end_is_exported(tmp_path: Path, name: str, reordered: int, share: float) -> None:
+    """The frame in which a recording broke off cost the whole clip."""
+    path = tmp_path / name
+    options = {"movflags": "frag_keyframe+empty_moov"} if path.suffix == ".mp4" else {}
+    data = film(path, 200, 40, reordered, **options)
+    path.write_bytes(data[: int(share * len(data))])
+    (clip,) = scan_video(str(path), recipe(30, 2), lambda span, sample: None).clips
+    assert (clip.span.start, clip.error) == (0.0, None)
+    cut_clip(
+        str(path),
+        clip.span.start,
+        clip.span.end,
+        tmp_path / "clip.mp4",
+        EncodeSettings(fps=None, frames=None, preset="ultrafast"),
+    )
+    found = numbers(tmp_path / "clip.mp4")
+    assert found == list(range(len(found)))
+    assert len(found) > 200 * share - 50
 
 
 def test_a_fragment_without_its_frames(tmp_path: Path) -> None:
