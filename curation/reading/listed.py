@@ -65,11 +65,9 @@ def film_start(first: float, info: VideoInfo) -> float:
     return first if first > max(1 / fps, _STEP) + _TIE else 0.0
 
 
-def film_end(last: float, fps: float, count: DecodeCount) -> float:
-    """Until when a film can be shown, seconds: until its last frame is over. But where something near its end does not decode, as
-    where a recording broke off in the middle of a frame, until the frames that this one may take along. last: the time of the
-    last frame, seconds. fps: frames per second."""
-    end = max(last, count.last) + 1 / fps
+def shown_until(end: float, fps: float, count: DecodeCount) -> float:
+    """Until when a film that ends at `end` seconds can be shown. Where something near its end does not decode, as where a
+    recording broke off in the middle of a frame, it is until the frames that this one may take along. fps: frames per second."""
     broken = min((time for time in count.damages if time >= end - _BROKEN), default=None)
     return end if broken is None else max(broken - min(_REORDERED / fps, _BROKEN), end / 2)
 

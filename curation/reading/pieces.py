@@ -12,7 +12,7 @@ from itertools import chain
 from longtake.curation.access import Source
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import film_end
+from longtake.curation.reading.listed import shown_until
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import Pass, checked, counted_fps, lost_at_once, scan_opened
@@ -314,9 +314,10 @@ class PiecePass(Pass):
         self.count.rate.finish()
         end = None
         if not self.over and self.pushed:
-            self.film_end = end = film_end(self.time, counted_fps(self.info, self.count), self.count)
+            fps = counted_fps(self.info, self.count)
+            self.film_end = end = max(self.time, self.count.last) + 1 / fps
             self.buffer.finish()
-            self._finish_shots(end)
+            self._finish_shots(shown_until(end, fps, self.count))
         short, sample, strip = self._short()
         return PieceScan(
             self.piece.number,

@@ -24,11 +24,11 @@ from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoSc
 from longtake.curation.reading.listed import (
     FieldsFound,
     ListedPass,
-    film_end,
     film_start,
     require_sound,
     require_undamaged,
     sample_of,
+    shown_until,
 )
 from longtake.curation.reading.matroska import is_whole
 from longtake.curation.reading.motion import Pair, small_grey
@@ -322,12 +322,12 @@ class Pass:
     def _finish(self) -> None:
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
         fps = counted_fps(self.info, self.count)
-        end = film_end(self.time, fps, self.count)
+        end = max(self.time, self.count.last) + 1 / fps
         self.buffer.finish()
         if not self.count.restarts:
             # Where the clock starts anew, the header does not know how long the film is.
             require_all(self.info, end, self.judge.source)
-        self._finish_shots(end)
+        self._finish_shots(shown_until(end, fps, self.count))
         if not self.clips:
             # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.
             self.none_long_enough = True

@@ -130,6 +130,23 @@ def test_a_clip_up_to_a_broken_end_is_exported(tmp_path: Path, name: str, reorde
     assert len(found) > 200 * share - 50
 
 
+def test_what_does_not_decode_near_the_end_costs_only_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    data = bytearray(film(path, 200, 250))
+    with open_video(str(path)) as video:
+        entry = video.stream.index_entries[190]
+        data[entry.pos : entry.pos + 4] = b"\x7f\xff\xff\xff"  # A length far beyond the end of the packet.
+    path.write_bytes(data)
+    scan = scan_video(str(path), recipe(30, 2), lambda span, sample: None)
+    assert scan.info.duration == pytest.approx(10)
+    (clip,) = scan.clips
+    assert (clip.error, clip.span.end) == (None, pytest.approx(9.5 - 16 / 20, abs=0.11))
+    cut_clip(
+        str(path), 0, clip.span.end, tmp_path / "clip.mp4", EncodeSettings(fps=None, frames=None, preset="ultrafast")
+    )
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(20 * clip.span.end)))
+
+
 def test_a_fragment_without_its_frames(tmp_path: Path) -> None:
     """The file ends within the box that tells of them, which ffmpeg passes over in silence."""
     path = tmp_path / "film.mp4"
