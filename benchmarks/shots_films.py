@@ -1,7 +1,7 @@
 """Films of thumbnails with known joints, out of real takes: what the shot networks are trained on (`benchmarks/shots_train.py`).
 
 Pieces of takes (`shots_takes.py`) are joined by hard cuts, by jumps within a take and by transitions (`shots_joints.py`), or by
-nothing at all, and troubled by what is no cut (`shots_troubles.py`), by noise, darkness and bars.
+nothing at all, and troubled by events that are no cuts (`shots_troubles.py`), by noise, darkness and bars.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens in a take and is no cut, for the films on which the shot networks are trained: flashes, strobe, exposure steps,
+"""Events in a take that are no cuts, for the films on which the shot networks are trained: flashes, strobe, exposure steps,
 pop-ups, large things that pass, black for a moment, blocks out of place, cameras that are moved, turned, zoomed or shaken."""
 
 from __future__ import annotations
