@@ -38,10 +38,6 @@ SKIP = 12.0
 # lead behind it (transport streams, leading pictures).
 LEADS = (0.0, 5.0, 60.0)
 _STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
-_BROKEN = 1.0  # Seconds. What does not decode is at the end of a film, if no more follows it.
-# Frames. So many that come after one in the file may be shown before it (H.264 and HEVC); a pass that skips them meets no damage
-# of theirs.
-_REORDERED = 16
 _TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
 _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 
@@ -65,19 +61,10 @@ def film_start(first: float, info: VideoInfo) -> float:
     return first if first > max(1 / fps, _STEP) + _TIE else 0.0
 
 
-def shown_until(end: float, fps: float, count: DecodeCount) -> float:
-    """Until when a film that ends at `end` seconds can be shown. Where something near its end does not decode, as where a
-    recording broke off in the middle of a frame, it is until the frames that this one may take along. fps: frames per second."""
-    broken = min((time for time in count.damages if time >= end - _BROKEN), default=None)
-    return end if broken is None else max(broken - min(_REORDERED / fps, _BROKEN), end / 2)
-
-
 def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
     """Set the error of a clip in which something does not decode: an export would refuse it, after all else was paid for."""
-    if clip.error is None and (time := count.damage_within(clip.span.start, clip.span.end)) is not None:
-        clip.error = RowError(
-            "corrupt", f"something of it does not decode, at {time:.3f} s of the film: it could not be exported"
-        )
+    if clip.error is None and (damage := count.damage_within(clip.span.start, clip.span.end)) is not None:
+        clip.error = RowError("corrupt", f"something of it does not decode ({damage}): it could not be exported")
         clip.has_frames = False
 
 

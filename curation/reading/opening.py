@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +28,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
+from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.gaps import Gaps
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
@@ -66,7 +67,8 @@ class Clock:
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
     container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
-    turned, and where it has no new frame, as far as it was read."""
+    turned, and where it has no new frame, as far as it was read. damages: what of it does not decode, as far as the newest run of
+    a decoder has met it."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -78,6 +80,7 @@ class OpenVideo:
     aspects: Aspects
     turns: Turns
     gaps: Gaps
+    damages: Damages = field(default_factory=Damages)
 
     def tag(self, frame: av.VideoFrame) -> None:
         """Add what the container says of the colours of a decoded frame, where the frame itself says nothing. The full range

@@ -12,7 +12,6 @@ from itertools import chain
 from longtake.curation.access import Source
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
-from longtake.curation.reading.listed import shown_until
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import Pass, checked, counted_fps, lost_at_once, scan_opened
@@ -171,7 +170,7 @@ class PiecePass(Pass):
         self.ended: tuple[float, float] | None = None
         self.head, self.tail = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
         self.crossed = False  # Whether the next seam has come.
-        self.time = self.settled = piece.start
+        self.time = self.intact = self.settled = piece.start
         self.waiting = piece.number > 0  # Whether the first shot of this piece is still to come.
         if self.waiting:
             self.shot_start, self.window_start = -math.inf, math.inf
@@ -315,9 +314,10 @@ class PiecePass(Pass):
         end = None
         if not self.over and self.pushed:
             fps = counted_fps(self.info, self.count)
-            self.film_end = end = max(self.time, self.count.last) + 1 / fps
+            end = max(self.time, self.count.last) + 1 / fps
+            self.film_end = self._shown_until(end)
             self.buffer.finish()
-            self._finish_shots(shown_until(end, fps, self.count))
+            self._finish_shots(self.film_end)
         short, sample, strip = self._short()
         return PieceScan(
             self.piece.number,

@@ -28,7 +28,6 @@ from longtake.curation.reading.listed import (
     require_sound,
     require_undamaged,
     sample_of,
-    shown_until,
 )
 from longtake.curation.reading.matroska import is_whole
 from longtake.curation.reading.motion import Pair, small_grey
@@ -268,6 +267,8 @@ class Pass:
         self.window_start = 0.0
         self.shot_start = 0.0
         self.time = 0.0
+        self.intact = 0.0  # Seconds. The time of the last frame that is not spoilt by damage.
+        self.broken: float | None = None  # Seconds. From here on frames are spoilt.
         self.settled = 0.0  # Seconds. No cut before this time will be found any more.
         self.looked = -math.inf
         # The thumbnails that the detectors have not seen yet, with their times in seconds.
@@ -293,8 +294,15 @@ class Pass:
         )
 
     def push(self, decoded: DecodedFrame) -> None:
-        """The next frame."""
+        """The next frame. From where something does not decode to the next keyframe no shot goes on, and nothing is looked at."""
         self.time = decoded.time
+        if decoded.spoilt:
+            self.broken = self._shown_until(self.intact) if self.broken is None else self.broken
+            return
+        if self.broken is not None:
+            self.meter.skip()
+            self._take_cut(Cut(self.broken, decoded.time))
+        self.intact, self.broken = decoded.time, None
         if (change := self.sizes.push(decoded.time, decoded.frame)) is not None:
             self._take_cut(Cut(change.before, change.time))
         self.buffer.push(decoded.time, decoded.frame)
@@ -327,7 +335,7 @@ class Pass:
         if not self.count.restarts:
             # Where the clock starts anew, the header does not know how long the film is.
             require_all(self.info, end, self.judge.source)
-        self._finish_shots(shown_until(end, fps, self.count))
+        self._finish_shots(self._shown_until(end))
         if not self.clips:
             # A transition can fill a short film whole: then the film itself is a clip, which says why nothing is kept.
             self.none_long_enough = True
@@ -335,6 +343,11 @@ class Pass:
             self._add(clip, sample, seen)
         self.info = replace(self.info, fps=fps, duration=end)
         settle(self.clips, self.info, self.judge, self.count, self.none_long_enough)
+
+    def _shown_until(self, end: float) -> float:
+        """Until when a film that ends at `end` seconds can be shown: to its end, or to what does not decode before it."""
+        met = self.video.damages.last
+        return end if met is None or met.end <= self.intact else min(self.intact, met.start)
 
     def _enough(self, last: float) -> bool:
         """Whether nothing that comes can change the clips of this film, if it ends where its header says, or at `last` seconds,

@@ -18,6 +18,7 @@ from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, wi
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
+from longtake.curation.reading.damage import Damage, Damages, with_losses
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
@@ -100,16 +101,18 @@ class VideoInfo:
 
 @dataclass(slots=True)
 class DecodedFrame:
-    """A frame and its presentation time (seconds since the start of the video stream)."""
+    """A frame and its presentation time (seconds since the start of the video stream). spoilt: something before it that it may
+    refer to does not decode, or it does not itself."""
 
     time: float
     frame: av.VideoFrame
+    spoilt: bool = False
 
 
 @dataclass(slots=True)
 class DecodeCount:
     """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first;
-    damages: when they were, seconds, at most MOST_DAMAGES), frames of a time that had passed, times that the clock started anew,
+    damages: what they spoil, at most MOST_DAMAGES), frames of a time that had passed, times that the clock started anew,
     packets at the end that were read and not decoded (passed_over), the greatest time of a packet. digest: takes in what all
     packets hold, where somebody wants to know it."""
 
@@ -121,7 +124,7 @@ class DecodeCount:
     restarts: int = 0
     passed_over: int = 0
     last: float = -math.inf
-    damages: list[float] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
     rate: Rate = field(default_factory=Rate)
     digest: Any = None
 
@@ -140,12 +143,16 @@ class DecodeCount:
         if not self.damaged:
             self.fault = f"{what} at {time:.3f} s" if math.isfinite(time) else what
         self.damaged += 1
-        if len(self.damages) < MOST_DAMAGES and math.isfinite(time):
-            self.damages.append(time)
 
-    def damage_within(self, start: float, end: float) -> float | None:
-        """When the first damage in [start, end) was, seconds; None: there is none."""
-        return min((time for time in self.damages if start <= time < end), default=None)
+    def spoil(self, damage: Damage) -> None:
+        """Note what a damaged packet or frame spoils."""
+        if damage not in self.damages[-1:] and len(self.damages) < MOST_DAMAGES:
+            self.damages.append(damage)
+
+    def damage_within(self, start: float, end: float) -> Damage | None:
+        """The first damage of which a part lies in [start, end), seconds; None: there is none."""
+        touching = (damage for damage in self.damages if damage.touches(start, end))
+        return min(touching, key=lambda damage: damage.start, default=None)
 
 
 def probe(video: OpenVideo) -> VideoInfo:
@@ -340,10 +347,14 @@ def decode(
     """
     counted = (lambda time: count) if isinstance(count, DecodeCount) else count
     context = video.stream.codec_context
+    video.damages = damages = Damages()
     frames = within(
-        _decoded(video, info, counted, all_frames, since, enough), info.aperture, context.width, context.height
+        _decoded(video, info, counted, damages, all_frames, since, enough),
+        info.aperture,
+        context.width,
+        context.height,
     )
-    return (DecodedFrame(time, frame) for time, frame in _in_stretches(frames, seams))
+    return (DecodedFrame(time, frame, damages.spoils(time)) for time, frame in _in_stretches(frames, seams))
 
 
 def _in_stretches(frames: Iterator[Timed], seams: Sequence[float]) -> Iterator[Timed]:
@@ -367,6 +378,7 @@ def _decoded(
     video: OpenVideo,
     info: VideoInfo,
     counted: Callable[[float], DecodeCount],
+    damages: Damages,
     all_frames: bool,
     since: float,
     enough: Callable[[float], bool],
@@ -379,18 +391,19 @@ def _decoded(
     count = counted(time)
     count.rate.skip()
     video.gaps.skip()
-    packets = video.turns.reading(video.container.demux(video.stream))
+    packets = with_losses(video.turns.reading(video.container.demux(video.stream)))
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
     aspects_change = video.container.format.name in FROM_STREAM
-    held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
+    held: list[tuple[_Packet, bool]] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
-    waiting: deque[_Packet] = deque()
+    waiting: deque[tuple[_Packet, bool]] = deque()
     early: list[av.VideoFrame] = []  # The first frames, until it is known what the times of their packets mean.
     before: av.VideoFrame | None = None  # The frame that was given last.
+    lost_at = math.nan  # The time of the packet last counted as damaged because a part of it was lost.
     while True:
         try:
             if not waiting:
-                packet = next(packets)
+                packet, lost = next(packets)
                 if raw and packet.size and packet.pts is None and packet.dts is None:
                     raise VideoError("unsupported", _TIMELESS)
                 raw = False
@@ -406,6 +419,7 @@ def _decoded(
                     video.turns.coming(time, packet)
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
+                    damages.coming(time)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size) and not aside
                 if count.digest is not None and packet.size:
@@ -415,14 +429,14 @@ def _decoded(
                     count.passed_over = len(held)
                     count.rate.finish()
                     return
-                held.append(packet)
+                held.append((packet, lost))
                 held_bytes += packet.size
                 if held_bytes < _HELD_BYTES and enough(count.last):
                     continue
                 waiting.extend(held)
                 held.clear()
                 held_bytes = 0
-            packet = waiting.popleft()
+            packet, lost = waiting.popleft()
             if not packet.size and not _is_end(packet):
                 # The picture before is shown once more (Theora).
                 moment = timeline.place(packet)
@@ -431,11 +445,14 @@ def _decoded(
                     count = counted(time)
                     count.frames += 1
                     video.gaps.reached(time)
+                    damages.shown(time, before)
                     yield time, before
                 continue
             if skips == (all_frames or timeline.needs_all):
                 skips = not skips
                 context.skip_frame = "NONREF" if skips else "DEFAULT"
+            if lost:
+                count.spoil(damages.met(time))
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
@@ -443,6 +460,9 @@ def _decoded(
                     raise
                 # The decoder of H.264 finds an error in a packet without a picture, once it has read the parameter sets.
                 continue
+            if lost and time >= since:
+                lost_at = time
+                count.damage(time, "a part of the film was lost on its way")
             if aspects_change and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):
@@ -450,6 +470,7 @@ def _decoded(
             return
         except (av.error.FFmpegError, ValueError) as error:
             count = counted(time)
+            count.spoil(damages.met(time))
             if time >= since:
                 count.damage(time, f"does not decode ({words(error)})")
             if isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
@@ -473,9 +494,12 @@ def _decoded(
                 continue
             time = moment
             count = counted(time)
-            if frame.is_corrupt and time >= since:
-                count.damage(time, "a damaged frame")
+            if frame.is_corrupt:
+                count.spoil(damages.met(time))
+                if time >= since and time != lost_at:
+                    count.damage(time, "a damaged frame")
             if time > last:
+                damages.shown(time, frame)
                 count.frames += 1
                 video.gaps.reached(time)
                 video.turns.see(time, frame)

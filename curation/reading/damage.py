@@ -1,0 +1,106 @@
+"""What of a film does not decode, and the pictures that lean on it.
+
+A damaged frame spoils those that refer to it, which do not say so: their errors spread until a keyframe is shown. A film is cut
+there, so that the takes before and after can be used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+import av
+import av.video.stream
+from av.video.frame import PictureType
+
+# Frames. So many that come after one in the file may be shown before it (H.264 and HEVC).
+_REORDERED = 16
+# Packets. A parser may take a leap of the counters for one of the packet before.
+_NEAR = 2
+
+_Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
+
+
+@dataclass(slots=True)
+class Damage:
+    """A stretch of a film, from `start` to `end`, seconds: what does not decode lies in it, and all pictures in it are spoilt.
+    end: infinity until a keyframe is shown."""
+
+    start: float
+    end: float = math.inf
+
+    def __str__(self) -> str:
+        if self.end <= self.start:
+            return f"at {self.start:.3f} s of the film"
+        until = f"to {self.end:.3f} s" if math.isfinite(self.end) else "to its end"
+        return f"what the film shows from {self.start:.3f} s {until}"
+
+    def touches(self, start: float, end: float) -> bool:
+        """Whether a part of [start, end), seconds, is damaged."""
+        return self.start < end and (self.end > start or self.start >= start)
+
+
+class Damages:
+    """The damages that one run of a decoder meets, in the order of its packets. last: the newest."""
+
+    def __init__(self) -> None:
+        self.last: Damage | None = None
+        self._before: Damage | None = None  # The one before the last.
+        self._latest = -math.inf  # The greatest time of what did not decode, seconds.
+        self._begun = False  # Whether a frame was shown.
+        self._coming: deque[float] = deque(maxlen=_REORDERED)
+
+    @property
+    def open(self) -> bool:
+        """Whether the pictures that come are spoilt."""
+        return self.last is not None and self.last.end == math.inf
+
+    def coming(self, time: float) -> None:
+        """A packet whose frame is shown at `time`, seconds, is decoded next."""
+        self._coming.append(time)
+
+    def met(self, time: float) -> Damage:
+        """A packet or a frame that is shown at `time`, seconds, is damaged. The damage that it belongs to."""
+        start = time
+        if time in self._coming:
+            # A frame may refer to one that is shown after it, and says of itself only then that it is damaged.
+            start = min(list(self._coming)[self._coming.index(time) :])
+        self._latest = max(self._latest, time)
+        if self.last is None or not self.open:
+            self._before, self.last = self.last, Damage(start)
+        self.last.start = min(self.last.start, start)
+        return self.last
+
+    def shown(self, time: float, frame: av.VideoFrame) -> None:
+        """The next frame in the order in which they are shown, at `time`, seconds. All frames that depend on a packet are decoded,
+        and so shown, after it."""
+        first, self._begun = not self._begun, True
+        if self.last is None or not self.open:
+            return
+        # A decoder that enters in the middle of a film begins to show it where it can.
+        bare = first or (frame.key_frame and frame.pict_type not in (PictureType.P, PictureType.B))
+        # What was decoded before the damage may be shown after it.
+        if bare and time > self._latest and not frame.is_corrupt:
+            self.last.end = time
+        else:
+            self.last.start = min(self.last.start, time)
+
+    def spoils(self, time: float) -> bool:
+        """Whether the picture that is shown at `time`, seconds, is spoilt. Pictures may be asked for a little later than their
+        frames were shown."""
+        return any(damage is not None and damage.start <= time < damage.end for damage in (self._before, self.last))
+
+
+def with_losses(packets: Iterator[_Packet]) -> Iterator[tuple[_Packet, bool]]:
+    """Packets, each with whether a part of it was lost on its way, as in a broadcast. Where recordings, or the segments of a
+    stream, are put one behind another, the counters of a transport stream leap, too, but a keyframe follows, and nothing is
+    lost."""
+    ahead: deque[_Packet] = deque()
+    while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+        if packet.is_corrupt:
+            ahead.extend(islice(packets, _NEAR - len(ahead)))
+        yield packet, packet.is_corrupt and not any(one.is_keyframe for one in ahead)
