@@ -51,7 +51,11 @@ KINDS: dict[str, tuple[Sort, str]] = {
         Sort.FACT,
         "the file ends before the video does, or before the index without which it cannot be read",
     ),
-    "corrupt": (Sort.FACT, "too much of it does not decode (`scan.max_corrupt`), or something of the clip"),
+    "corrupt": (
+        Sort.FACT,
+        "too much of it does not decode (`scan.max_corrupt`); of a clip of a list: something of it does not, or refers to what "
+        "does not",
+    ),
     "timeout": (Sort.FACT, "decoding took longer than `scan.time_limit` allows"),
     "memory": (Sort.FACT, "decoding took more memory than `scan.memory_limit_mib` allows"),
     "crash": (Sort.FACT, "the decoder crashed"),

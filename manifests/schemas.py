@@ -123,6 +123,8 @@ VIDEOS = pa.schema(
         pa.field("cuts", pa.list_(pa.float64())),  # Seconds: the first frame of each new shot.
         pa.field("frames_decoded", pa.int64()),
         pa.field("frames_corrupt", pa.int64()),
+        # Seconds of film that do not decode, or refer to what does not. No clip shows any of them.
+        pa.field("seconds_damaged", pa.float64()),
         pa.field("clock_restarts", pa.int64()),  # Times that the clock started anew, as where recordings were joined.
         pa.field("decoded_seconds", pa.float64()),  # Seconds of video that were decoded.
         pa.field("seconds_left_out", pa.float64()),  # Seconds at the ends of shots that gave clips and were longer.

@@ -202,16 +202,24 @@ def facts_of_files(workspace: Workspace) -> tuple[float, list[str]]:
     """Over all videos: seconds at the ends of shots that gave clips and were longer than these, and sentences on what their files
     lack, on what was not read of them, and on pictures that are not those of a plain camera, as far as there are any."""
     seconds, streams, cut_off, unusual = 0.0, 0, 0, 0
-    for videos in workspace.videos.scan(["seconds_left_out", "streams_left_out", "cut_off", "projection", "stereo"]):
+    damaged: list[float] = []
+    columns = ["seconds_left_out", "streams_left_out", "cut_off", "projection", "stereo", "seconds_damaged"]
+    for videos in workspace.videos.scan(columns):
         seconds += pc.sum(videos["seconds_left_out"]).as_py() or 0.0
         streams += pc.sum(videos["streams_left_out"]).as_py() or 0
         cut_off += len(videos) - videos["cut_off"].null_count
         unusual += pc.sum(pc.or_(videos["projection"].is_valid(), videos["stereo"].is_valid())).as_py() or 0
-    return seconds, _file_notes(streams, cut_off, unusual)
+        damaged += videos["seconds_damaged"].filter(pc.greater(videos["seconds_damaged"], 0.0)).to_pylist()
+    return seconds, _file_notes(streams, cut_off, unusual, damaged)
 
 
-def _file_notes(streams: int, cut_off: int, unusual: int) -> list[str]:
+def _file_notes(streams: int, cut_off: int, unusual: int, damaged: Sequence[float]) -> list[str]:
     notes = []
+    if damaged:
+        notes.append(
+            f"Damaged: {len(damaged):,} video{'s' if len(damaged) > 1 else ''}, {_clock(sum(damaged))} together (by video in the "
+            "column seconds_damaged). From where something does not decode to the next keyframe no clip is made."
+        )
     if unusual:
         notes.append(
             f"Of all directions, or in stereo: {unusual:,} video{'s' if unusual > 1 else ''} (columns projection and stereo). "

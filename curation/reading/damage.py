@@ -1,4 +1,4 @@
-"""What of a film does not decode, and the pictures that lean on it.
+"""What of a film does not decode, and the pictures that are spoilt by it.
 
 A damaged frame spoils those that refer to it, which do not say so: their errors spread until a keyframe is shown. A film is cut
 there, so that the takes before and after can be used.
@@ -21,6 +21,7 @@ from av.video.frame import PictureType
 _REORDERED = 16
 # Packets. A parser may take a leap of the counters for one of the packet before.
 _NEAR = 2
+_MOST_LOST = 64  # Packets. So many that are damaged are remembered until they are decoded.
 
 _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 
@@ -52,12 +53,35 @@ class Damages:
         self._before: Damage | None = None  # The one before the last.
         self._latest = -math.inf  # The greatest time of what did not decode, seconds.
         self._begun = False  # Whether a frame was shown.
+        self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
+        self._final: _Packet | None = None
         self._coming: deque[float] = deque(maxlen=_REORDERED)
 
     @property
     def open(self) -> bool:
         """Whether the pictures that come are spoilt."""
         return self.last is not None and self.last.end == math.inf
+
+    def reading(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
+        """The packets of the film, on their way to the decoder."""
+        ahead: deque[_Packet] = deque()
+        while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+            ahead.extend(islice(packets, (_NEAR if packet.is_corrupt else 1) - len(ahead)))
+            if packet.is_corrupt and not any(one.is_keyframe for one in ahead):
+                self._lost.append(packet)
+            if ahead and is_end(ahead[0]):
+                self._final = packet
+            yield packet
+
+    def is_lost(self, packet: _Packet) -> bool:
+        """Whether a part of a packet was lost on its way, as in a broadcast. Where recordings, or the segments of a stream, are
+        put one behind another, the counters of a transport stream leap, too, but a keyframe follows, and nothing is lost."""
+        return any(one is packet for one in self._lost)
+
+    def is_final(self, packet: _Packet) -> bool:
+        """Whether a packet is the last of the film, in which a recording breaks off. It may not look damaged before it is
+        decoded: in transport and program streams a picture has no length."""
+        return packet is self._final
 
     def coming(self, time: float) -> None:
         """A packet whose frame is shown at `time`, seconds, is decoded next."""
@@ -76,14 +100,14 @@ class Damages:
         return self.last
 
     def shown(self, time: float, frame: av.VideoFrame) -> None:
-        """The next frame in the order in which they are shown, at `time`, seconds. All frames that depend on a packet are decoded,
-        and so shown, after it."""
+        """The next frame in the order in which they are shown, at `time`, seconds. All frames that depend on a packet are
+        decoded, and so shown, after it."""
         first, self._begun = not self._begun, True
         if self.last is None or not self.open:
             return
         # A decoder that enters in the middle of a film begins to show it where it can.
         bare = first or (frame.key_frame and frame.pict_type not in (PictureType.P, PictureType.B))
-        # What was decoded before the damage may be shown after it.
+        # A frame that was decoded before the damage may be shown after it.
         if bare and time > self._latest and not frame.is_corrupt:
             self.last.end = time
         else:
@@ -95,12 +119,6 @@ class Damages:
         return any(damage is not None and damage.start <= time < damage.end for damage in (self._before, self.last))
 
 
-def with_losses(packets: Iterator[_Packet]) -> Iterator[tuple[_Packet, bool]]:
-    """Packets, each with whether a part of it was lost on its way, as in a broadcast. Where recordings, or the segments of a
-    stream, are put one behind another, the counters of a transport stream leap, too, but a keyframe follows, and nothing is
-    lost."""
-    ahead: deque[_Packet] = deque()
-    while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
-        if packet.is_corrupt:
-            ahead.extend(islice(packets, _NEAR - len(ahead)))
-        yield packet, packet.is_corrupt and not any(one.is_keyframe for one in ahead)
+def is_end(packet: _Packet) -> bool:
+    """Whether a packet is the one behind the last of the film: it holds nothing, not even a time."""
+    return not packet.size and packet.pts is None and packet.dts is None

@@ -27,8 +27,8 @@ from longtake.curation.access import Source, is_plain_file, open_source
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
-from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.damage import Damages
+from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path

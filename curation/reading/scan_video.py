@@ -268,7 +268,7 @@ class Pass:
         self.shot_start = 0.0
         self.time = 0.0
         self.intact = 0.0  # Seconds. The time of the last frame that is not spoilt by damage.
-        self.broken: float | None = None  # Seconds. From here on frames are spoilt.
+        self.broken: float | None = None  # Seconds. Frames are spoilt from this time on.
         self.settled = 0.0  # Seconds. No cut before this time will be found any more.
         self.looked = -math.inf
         # The thumbnails that the detectors have not seen yet, with their times in seconds.

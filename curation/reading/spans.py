@@ -103,10 +103,14 @@ def _go_to(video: OpenVideo, start: float, lead: float | None) -> bool:
 
 def _frames(video: OpenVideo, start: float) -> Iterator[tuple[float, av.VideoFrame]]:
     """(time, frame), times strictly increasing. What does not decode before `start` is passed over: a decoder that
-    enters in the middle of a good file meets that too. From there on it is an error."""
+    enters in the middle of a good file meets that too. From there on it is an error, as are pictures that it spoils."""
     count = DecodeCount()
     for decoded in decode(video, probe(video), count, all_frames=True, since=start - CLOCK):
         _require_undamaged(count)
+        if decoded.spoilt and decoded.time >= start - CLOCK:
+            raise VideoError(
+                "corrupt", f"the picture at {decoded.time:.3f} s refers to one before that does not decode"
+            )
         yield decoded.time, decoded.frame
     _require_undamaged(count)
 

@@ -18,7 +18,7 @@ from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, wi
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
-from longtake.curation.reading.damage import Damage, Damages, with_losses
+from longtake.curation.reading.damage import Damage, Damages, is_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
@@ -148,6 +148,10 @@ class DecodeCount:
         """Note what a damaged packet or frame spoils."""
         if damage not in self.damages[-1:] and len(self.damages) < MOST_DAMAGES:
             self.damages.append(damage)
+
+    def damaged_seconds(self, end: float) -> float:
+        """How much is spoilt of a film that ends at `end` seconds, seconds."""
+        return sum(max(min(damage.end, end) - damage.start, 0.0) for damage in self.damages if damage.start < end)
 
     def damage_within(self, start: float, end: float) -> Damage | None:
         """The first damage of which a part lies in [start, end), seconds; None: there is none."""
@@ -391,19 +395,19 @@ def _decoded(
     count = counted(time)
     count.rate.skip()
     video.gaps.skip()
-    packets = with_losses(video.turns.reading(video.container.demux(video.stream)))
+    packets = video.turns.reading(damages.reading(video.container.demux(video.stream)))
     raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
-    aspects_change = video.container.format.name in FROM_STREAM
-    held: list[tuple[_Packet, bool]] = []  # Nothing is wanted of these packets, if the film ends where its header says.
+    streamed = video.container.format.name in FROM_STREAM
+    held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
     held_bytes = 0
-    waiting: deque[tuple[_Packet, bool]] = deque()
+    waiting: deque[_Packet] = deque()
     early: list[av.VideoFrame] = []  # The first frames, until it is known what the times of their packets mean.
     before: av.VideoFrame | None = None  # The frame that was given last.
     lost_at = math.nan  # The time of the packet last counted as damaged because a part of it was lost.
     while True:
         try:
             if not waiting:
-                packet, lost = next(packets)
+                packet = next(packets)
                 if raw and packet.size and packet.pts is None and packet.dts is None:
                     raise VideoError("unsupported", _TIMELESS)
                 raw = False
@@ -424,20 +428,20 @@ def _decoded(
                 count.packets += bool(packet.size) and not aside
                 if count.digest is not None and packet.size:
                     count.digest.update(packet)
-                if held and _is_end(packet):
+                if held and is_end(packet):
                     # This is the end of the video, so the packets in `held` are not decoded.
                     count.passed_over = len(held)
                     count.rate.finish()
                     return
-                held.append((packet, lost))
+                held.append(packet)
                 held_bytes += packet.size
                 if held_bytes < _HELD_BYTES and enough(count.last):
                     continue
                 waiting.extend(held)
                 held.clear()
                 held_bytes = 0
-            packet, lost = waiting.popleft()
-            if not packet.size and not _is_end(packet):
+            packet = waiting.popleft()
+            if not packet.size and not is_end(packet):
                 # The picture before is shown once more (Theora).
                 moment = timeline.place(packet)
                 if before is not None and moment is not None and moment > last:
@@ -448,10 +452,10 @@ def _decoded(
                     damages.shown(time, before)
                     yield time, before
                 continue
-            if skips == (all_frames or timeline.needs_all):
+            if skips == (all_frames or timeline.needs_all or (streamed and damages.is_final(packet))):
                 skips = not skips
                 context.skip_frame = "NONREF" if skips else "DEFAULT"
-            if lost:
+            if lost := damages.is_lost(packet):
                 count.spoil(damages.met(time))
             try:
                 frames = packet.decode()
@@ -463,7 +467,7 @@ def _decoded(
             if lost and time >= since:
                 lost_at = time
                 count.damage(time, "a part of the film was lost on its way")
-            if aspects_change and packet.pts is not None:
+            if streamed and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):
             count.rate.finish()
@@ -482,7 +486,7 @@ def _decoded(
             continue
         if timeline.in_doubt or early:
             early += frames
-            if timeline.in_doubt and rise(early) and len(early) < MOST_IN_DOUBT and not _is_end(packet):
+            if timeline.in_doubt and rise(early) and len(early) < MOST_IN_DOUBT and not is_end(packet):
                 continue
             frames, early = early, []
             if timeline.in_doubt:
@@ -507,8 +511,3 @@ def _decoded(
                 yield time, frame
             else:
                 count.disordered += 1
-
-
-def _is_end(packet: _Packet) -> bool:
-    """Whether a packet is the one behind the last of the film: it holds nothing, not even a time."""
-    return not packet.size and packet.pts is None and packet.dts is None

@@ -63,6 +63,7 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     [
         ("streams_left_out", pa.array([2, 0, 1], pa.int32()), "Not read: 3 further video streams of the files"),
         ("cut_off", pa.array(["the file ends at byte 5 of 9", None, "…"]), "Cut off: 2 files (a download"),
+        ("seconds_damaged", pa.array([2.5, 0.0, 60.0]), "Damaged: 2 videos, 62.5 s"),
         ("stereo", pa.array([None, "side by side"]), "Of all directions, or in stereo: 1 video (columns"),
     ],
 )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
+from av.video.frame import PictureType
 
+from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from tests.curation.reading.test_cutting import make, numbers, steady
@@ -21,9 +26,9 @@ HIT = 130  # A frame between the keyframes 120 and 160.
 SETTINGS = EncodeSettings(fps=None, frames=None, preset="ultrafast")
 
 
-def recipe(detector: str) -> Recipe:
+def recipe() -> Recipe:
     data = load_recipe("embedded").model_dump()
-    data["splitting"] |= {"min_seconds": 1, "window_seconds": 30, "detector": detector}
+    data["splitting"] |= {"min_seconds": 1, "window_seconds": 30, "detector": "none"}
     data["scan"] |= {"max_corrupt": 0.1}
     data["tiers"] = {"any": {"fps": ">= 0"}}
     data["filters"] = {name: data["filters"][name] for name in ("fps", "duration")}
@@ -46,7 +51,9 @@ def film(path: Path, reordered: int, hit: int) -> int:
     if path.suffix == ".ts":
         end = packets[hit + 1].pos
         assert end is not None
-        del data[start : start + 188 if end - start <= 188 else end - 188]  # The packets of a broadcast that were not received.
+        del data[
+            start : start + 188 if end - start <= 188 else end - 188
+        ]  # The packets of a broadcast that were not received.
     else:
         start = data.index(bytes(packet), start)
         data[start : start + packet.size] = b"\x7f" * packet.size
@@ -54,18 +61,14 @@ def film(path: Path, reordered: int, hit: int) -> int:
     return next(number for number in keys if number > hit)
 
 
-@pytest.mark.parametrize("detector", ["none"])
 @pytest.mark.parametrize("hit", [HIT, HIT + 1, HIT + 2])
-@pytest.mark.parametrize(("name", "reordered"), [("f.mp4", 0), ("f.mp4", 3), ("f.mkv", 3), ("f.ts", 0), ("f.avi", 0), ("f.avi", 2)])
-def test_damage_in_the_middle_costs_no_take_beside_it(
-    tmp_path: Path, name: str, reordered: int, hit: int, detector: str
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "reordered"), [("f.mp4", 0), ("f.mp4", 3), ("f.mkv", 3), ("f.ts", 0), ("f.avi", 0), ("f.avi", 2)]
+)
+def test_damage_in_the_middle_costs_no_take_beside_it(tmp_path: Path, name: str, reordered: int, hit: int) -> None:
     path = tmp_path / name
     key = film(path, reordered, hit)
-    scan = scan_video(str(path), recipe(detector), lambda span, sample: None)
-    for clip in scan.clips:
-        print(clip.span, clip.error)
-    print(scan.cuts, scan.count.damages, scan.count.fault, scan.count.damaged)
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
     assert [clip.error for clip in scan.clips] == [None, None]
     shown = []
     for clip in scan.clips:
@@ -75,3 +78,79 @@ def test_damage_in_the_middle_costs_no_take_beside_it(
     assert before == list(range(len(before)))
     assert hit - 15 < len(before) <= hit
     assert after == list(range(key + TRIM, FRAMES))
+
+
+def test_a_clip_of_a_list_behind_damage_is_corrupt_up_to_the_next_keyframe(tmp_path: Path) -> None:
+    """No packet of it is damaged, but its pictures are spoilt."""
+    path = tmp_path / "film.mp4"
+    key = film(path, 0, HIT) / RATE
+    spans = [Span(4.0, 6.0), Span(HIT / RATE + 0.2, key - 0.2), Span(key, key + 2)]
+    for asked in (spans, spans[1:2]):
+        scan = scan_video(str(path), recipe(), lambda span, sample: None, spans=asked)
+        kinds = {clip.span: clip.error.kind if clip.error else None for clip in scan.clips}
+        assert kinds == {span: "corrupt" if span == spans[1] else None for span in asked}
+    cut_clip(str(path), spans[2].start, spans[2].end, tmp_path / "clip.mp4", SETTINGS)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(key * RATE), round(key * RATE) + 40))
+    with pytest.raises(VideoError, match="does not decode") as caught:
+        cut_clip(str(path), spans[1].start, spans[1].end, tmp_path / "none.mp4", SETTINGS)
+    assert caught.value.kind == "corrupt"
+
+
+def segment(path: Path, first: int) -> bytes:
+    """Two seconds of a film, as a stream is sent: counters begin anew with each segment, times do not."""
+    make(
+        path,
+        steady(RATE, 2 * RATE, 1 + first / RATE),
+        codec="libx264",
+        rate=RATE,
+        gop=GOP,
+        base=Fraction(1, RATE),
+        options={"bf": "2"},
+    )
+    return path.read_bytes()
+
+
+def test_segments_of_a_stream_put_one_behind_another_are_one_take(tmp_path: Path) -> None:
+    path = tmp_path / "film.ts"
+    path.write_bytes(b"".join(segment(tmp_path / f"{k}.ts", 2 * RATE * k) for k in range(4)))
+    with av.open(str(path)) as container:
+        assert any(packet.is_corrupt for packet in container.demux(video=0)), "the counters leap"
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert [(clip.span.start, clip.error) for clip in scan.clips] == [(0.0, None)]
+    assert scan.clips[0].span.end == pytest.approx(8.0, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.52, 0.63, 0.77, 0.86, 0.95])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_stream_that_breaks_off_in_a_picture_to_which_no_other_refers(
+    tmp_path: Path, codec: str, share: float
+) -> None:
+    """The scan passes over such pictures, but for the last one, since a transport stream does not tell how long it is."""
+    path = tmp_path / "film.ts"
+    options = {"bf": "2", "b_strategy": "0"}
+    make(path, steady(RATE, FRAMES), codec=codec, rate=25, gop=GOP, base=Fraction(1, RATE), options=options)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    (clip,) = scan_video(str(path), recipe(), lambda span, sample: None).clips
+    assert clip.error is None
+    cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
+
+
+def shown(number: int, kind: PictureType) -> tuple[float, av.VideoFrame]:
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    frame.pict_type = kind
+    return float(number), frame
+
+
+def test_what_a_damaged_frame_spoils() -> None:
+    """In the order of the file: 0 I, 4 P, 2 B, 1 B, 3 B, 8 I."""
+    damages = Damages()
+    for time in (0, 4, 2, 1, 3):
+        damages.coming(time)
+    damages.shown(*shown(0, PictureType.I))
+    damage = damages.met(4)
+    assert damage.start == 1, "what is decoded after it may refer to it, though it is shown before"
+    damages.shown(*shown(4, PictureType.P))
+    assert damage.end == math.inf
+    damages.coming(8)
+    damages.shown(*shown(8, PictureType.P))
+    assert damages.open, "a P frame leans on others, whatever it is called"
