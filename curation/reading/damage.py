@@ -7,8 +7,9 @@ there, so that the takes before and after can be used.
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -21,6 +22,12 @@ from av.video.frame import PictureType
 _REORDERED = 16
 # Packets. A parser may take a leap of the counters for one of the packet before.
 _NEAR = 2
+_ZEROS = re.compile(rb"\0\0\0+[^\0\1]")
+# Whether the first byte of a unit is that of one that holds a part of a picture.
+_PICTURES: dict[str, Callable[[int], bool]] = {
+    "h264": lambda byte: 1 <= byte & 31 <= 5,
+    "hevc": lambda byte: byte >> 1 & 63 < 32,
+}
 _MOST_LOST = 64  # Packets. So many that are damaged are remembered until they are decoded.
 
 _Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
@@ -46,9 +53,11 @@ class Damage:
 
 
 class Damages:
-    """The damages that one run of a decoder meets, in the order of its packets. last: the newest."""
+    """The damages that one run of a decoder meets, in the order of its packets. last: the newest. codec: of the film; prefix: the
+    bytes of the length that stands before each unit of its packets (`turns.prefix_of`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: str = "", prefix: int = 0) -> None:
+        self._codec, self._prefix = codec, prefix
         self.last: Damage | None = None
         self._before: Damage | None = None  # The one before the last.
         self._latest = -math.inf  # The greatest time of what did not decode, seconds.
@@ -67,15 +76,17 @@ class Damages:
         ahead: deque[_Packet] = deque()
         while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
             ahead.extend(islice(packets, (_NEAR if packet.is_corrupt else 1) - len(ahead)))
-            if packet.is_corrupt and not any(one.is_keyframe for one in ahead):
+            leapt = packet.is_corrupt and not any(one.is_keyframe for one in ahead)
+            if leapt or is_overwritten(memoryview(packet), self._codec, self._prefix):
                 self._lost.append(packet)
             if ahead and is_end(ahead[0]):
                 self._final = packet
             yield packet
 
     def is_lost(self, packet: _Packet) -> bool:
-        """Whether a part of a packet was lost on its way, as in a broadcast. Where recordings, or the segments of a stream, are
-        put one behind another, the counters of a transport stream leap, too, but a keyframe follows, and nothing is lost."""
+        """Whether a part of a packet was lost on its way, as in a broadcast, or is missing (`is_overwritten`). Where recordings,
+        or the segments of a stream, are put one behind another, the counters of a transport stream leap, too, but a keyframe
+        follows, and nothing is lost."""
         return any(one is packet for one in self._lost)
 
     def is_final(self, packet: _Packet) -> bool:
@@ -117,6 +128,21 @@ class Damages:
         """Whether the picture that is shown at `time`, seconds, is spoilt. Pictures may be asked for a little later than their
         frames were shown."""
         return any(damage is not None and damage.start <= time < damage.end for damage in (self._before, self.last))
+
+
+def is_overwritten(packet: memoryview, codec: str, prefix: int) -> bool:
+    """Whether zeros stand in a picture where none can be: a download that lacks blocks, a disk that was read around a fault. The
+    decoder shows such a picture without a word. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
+    both), unless a start code was left in it. Asked of films whose units have a length before them (prefix, bytes)."""
+    if not prefix or codec not in _PICTURES:
+        return False
+    at = 0
+    while at + prefix < len(packet) and (length := int.from_bytes(packet[at : at + prefix], "big")):
+        at += prefix
+        if _PICTURES[codec](packet[at]) and _ZEROS.search(packet, at, at + length):
+            return True
+        at += length
+    return False
 
 
 def is_end(packet: _Packet) -> bool:

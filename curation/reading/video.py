@@ -28,6 +28,7 @@ from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientat
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.spherical import projection_of, stereo_of
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
+from longtake.curation.reading.turns import prefix_of
 
 # Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
 _HELD_BYTES = 64 * 2**20
@@ -351,7 +352,8 @@ def decode(
     """
     counted = (lambda time: count) if isinstance(count, DecodeCount) else count
     context = video.stream.codec_context
-    video.damages = damages = Damages()
+    codec = context.codec.canonical_name
+    video.damages = damages = Damages(codec, prefix_of(codec, context.extradata))
     frames = within(
         _decoded(video, info, counted, damages, all_frames, since, enough),
         info.aperture,
@@ -466,7 +468,7 @@ def _decoded(
                 continue
             if lost and time >= since:
                 lost_at = time
-                count.damage(time, "a part of the film was lost on its way")
+                count.damage(time, "a part of the film is missing")
             if streamed and packet.pts is not None:
                 video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
         except (StopIteration, av.error.EOFError):

@@ -12,7 +12,7 @@ from av.video.frame import PictureType
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
-from longtake.curation.reading.damage import Damages
+from longtake.curation.reading.damage import Damages, is_overwritten
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
@@ -154,3 +154,42 @@ def test_what_a_damaged_frame_spoils() -> None:
     damages.coming(8)
     damages.shown(*shown(8, PictureType.P))
     assert damages.open, "a P frame leans on others, whatever it is called"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("hit", [HIT, HIT + 1, HIT + 2])
+def test_blocks_that_a_download_lacks_are_seen(tmp_path: Path, codec: str, hit: int) -> None:
+    """The decoder shows the rest of the picture grey, and says nothing; of a picture that a scan passes over it knows nothing."""
+    path = tmp_path / "film.mp4"
+    make(path, steady(RATE, FRAMES), codec=codec, rate=RATE, gop=GOP, base=Fraction(1, RATE), options={"bf": "2"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][hit]
+    assert packet.pos is not None
+    data[packet.pos + packet.size - 12 : packet.pos + packet.size - 4] = bytes(8)
+    path.write_bytes(data)
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert scan.count.damaged >= 1
+    assert [clip.error for clip in scan.clips] == [None, None]
+    before, after = (clip.span for clip in scan.clips)
+    assert hit - 15 < before.end * RATE <= hit < after.start * RATE
+    for span in before, after:
+        cut_clip(str(path), span.start, span.end, tmp_path / "clip.mp4", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\x41ab\0\0\0cd", True),
+        (b"\x41ab\0\0\0\0\0\0cd", True),
+        (b"\x41ab\0\0\3cd", False),
+        (b"\x41abcd\0\0\0\0", False),  # Padding.
+        (b"\x41ab\0\0\0\1\x0a", False),  # The end of a stream, as ffmpeg puts it into MP4.
+        (b"\x06ab\0\0\0cd", False),  # Messages, which some cameras do not escape.
+    ],
+)
+def test_zeros_where_none_can_be(content: bytes, found: bool) -> None:
+    packet = b"\0\0\0\2\x09\xf0" + len(content).to_bytes(4, "big") + content
+    assert is_overwritten(memoryview(packet), "h264", 4) == found
+    assert not is_overwritten(memoryview(packet), "h264", 0)
+    assert not is_overwritten(memoryview(packet), "vp9", 4)
