@@ -96,7 +96,9 @@ class Scan(_Section):
     min_time_limit: PositiveFloat = Field(60.0, description="… but never less than this many seconds")
     memory_limit_mib: PositiveInt = Field(3072, description="resident memory of the decoding process")
     max_pixels: PositiveInt = Field(8192 * 8192, description="of a coded frame")
-    max_corrupt: float = Field(0.01, ge=0, le=1, description="share of packets that may be damaged")
+    max_corrupt: float = Field(
+        0.01, ge=0, le=1, description="share of packets that may be damaged, or a single one (0: none)"
+    )
 
 
 Longer = Literal["windows", "trim", "faster"]

@@ -22,7 +22,8 @@ from av.video.frame import PictureType
 _REORDERED = 16
 # Packets. A parser may take a leap of the counters for one of the packet before.
 _NEAR = 2
-_ZEROS = re.compile(rb"\0\0\0+[^\0\1]")
+# Zeros in a unit, or more of them at its end than any padding has.
+_ZEROS = re.compile(rb"\0\0\0+(?:[^\0\1]|(?<=\0{64}))")
 # Whether the first byte of a unit is that of one that holds a part of a picture.
 _PICTURES: dict[str, Callable[[int], bool]] = {
     "h264": lambda byte: 1 <= byte & 31 <= 5,

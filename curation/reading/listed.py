@@ -43,10 +43,11 @@ _CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noi
 
 
 def require_sound(count: DecodeCount, limit: float) -> None:
-    """Raises VideoError (corrupt, too_short) if what was decoded is no video, or too damaged. limit: share of the packets."""
+    """Raises VideoError (corrupt, too_short) if what was decoded is no video, or too damaged. limit: share of the packets; one
+    may be damaged of any film, as where a recording broke off, unless it is 0."""
     if count.frames == 0:
         raise VideoError("corrupt", f"no frame decodes ({count.packets} packets)")
-    if count.corrupt > limit * max(count.packets, 1):
+    if count.corrupt > (max(limit * count.packets, 1) if limit else 0):
         raise VideoError(
             "corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}"
         )

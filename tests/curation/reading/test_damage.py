@@ -184,6 +184,7 @@ def test_blocks_that_a_download_lacks_are_seen(tmp_path: Path, codec: str, hit: 
         (b"\x41ab\0\0\0\0\0\0cd", True),
         (b"\x41ab\0\0\3cd", False),
         (b"\x41abcd\0\0\0\0", False),  # Padding.
+        (b"\x41abcd" + bytes(100), True),
         (b"\x41ab\0\0\0\1\x0a", False),  # The end of a stream, as ffmpeg puts it into MP4.
         (b"\x06ab\0\0\0cd", False),  # Messages, which some cameras do not escape.
     ],
@@ -193,3 +194,24 @@ def test_zeros_where_none_can_be(content: bytes, found: bool) -> None:
     assert is_overwritten(memoryview(packet), "h264", 4) == found
     assert not is_overwritten(memoryview(packet), "h264", 0)
     assert not is_overwritten(memoryview(packet), "vp9", 4)
+
+
+@pytest.mark.parametrize(("limit", "clips"), [(0.01, 1), (0.0, 0)])
+def test_the_end_of_a_short_recording_that_broke_off_does_not_condemn_it(
+    tmp_path: Path, limit: float, clips: int
+) -> None:
+    path = tmp_path / "film.mp4"
+    how = {"movflags": "frag_keyframe+empty_moov"}
+    make(path, steady(RATE, 60), rate=RATE, gop=15, base=Fraction(1, RATE), container_options=how, options={"bf": "0"})
+    path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
+    data = recipe().model_dump()
+    data["scan"] |= {"max_corrupt": limit}
+    strict = parse_recipe(data, source="a test")
+    if not clips:
+        with pytest.raises(VideoError, match=r"1 of .* packets are damaged") as caught:
+            scan_video(str(path), strict, lambda span, sample: None)
+        assert caught.value.kind == "corrupt"
+        return
+    (clip,) = scan_video(str(path), strict, lambda span, sample: None).clips
+    assert clip.error is None
+    assert clip.span.end > 2
