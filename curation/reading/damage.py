@@ -24,6 +24,8 @@ _REORDERED = 16
 _NEAR = 2
 # Zeros in a unit, or more of them at its end than any padding has.
 _ZEROS = re.compile(rb"\0\0\0+(?:[^\0\1]|(?<=\0{64}))")
+_MANY_ZEROS = bytes(256)
+_ARITHMETIC = {"vp8", "vp9"}
 # Whether the first byte of a unit is that of one that holds a part of a picture.
 _PICTURES: dict[str, Callable[[int], bool]] = {
     "h264": lambda byte: 1 <= byte & 31 <= 5,
@@ -78,7 +80,7 @@ class Damages:
         while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
             ahead.extend(islice(packets, (_NEAR if packet.is_corrupt else 1) - len(ahead)))
             leapt = packet.is_corrupt and not any(one.is_keyframe for one in ahead)
-            if leapt or is_overwritten(memoryview(packet), self._codec, self._prefix):
+            if leapt or (packet.size and is_overwritten(memoryview(packet), self._codec, self._prefix)):
                 self._lost.append(packet)
             if ahead and is_end(ahead[0]):
                 self._final = packet
@@ -134,7 +136,10 @@ class Damages:
 def is_overwritten(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether zeros stand in a picture where none can be: a download that lacks blocks, a disk that was read around a fault. The
     decoder shows such a picture without a word. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
-    both), unless a start code was left in it. Asked of films whose units have a length before them (prefix, bytes)."""
+    both), unless a start code was left in it; films are asked whose units have a length before them (prefix, bytes). To write
+    256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row."""
+    if codec in _ARITHMETIC:
+        return _MANY_ZEROS in bytes(packet)
     if not prefix or codec not in _PICTURES:
         return False
     at = 0

@@ -193,7 +193,14 @@ def test_zeros_where_none_can_be(content: bytes, found: bool) -> None:
     packet = b"\0\0\0\2\x09\xf0" + len(content).to_bytes(4, "big") + content
     assert is_overwritten(memoryview(packet), "h264", 4) == found
     assert not is_overwritten(memoryview(packet), "h264", 0)
-    assert not is_overwritten(memoryview(packet), "vp9", 4)
+    assert not is_overwritten(memoryview(packet), "vp9", 0)
+
+
+def test_more_zeros_than_an_arithmetic_coder_writes() -> None:
+    assert is_overwritten(memoryview(b"ab" + bytes(500) + b"c"), "vp9", 0)
+    assert is_overwritten(memoryview(b"ab" + bytes(500)), "vp8", 0)
+    assert not is_overwritten(memoryview(b"ab" + bytes(100) + b"c"), "vp9", 0)
+    assert not is_overwritten(memoryview(b"ab" + bytes(500) + b"c"), "mjpeg", 0)
 
 
 @pytest.mark.parametrize(("limit", "clips"), [(0.01, 1), (0.0, 0)])

@@ -209,6 +209,29 @@ def test_a_film_that_changes_between_pieces_is_noticed(tmp_path: Path) -> None:
         join([first, second], Judge(by, True), apart=True)
 
 
+@pytest.mark.parametrize(
+    ("offset", "open_gop"), [(-2.0, False), (-0.15, True), (0.15, False), (1.95, True), (2.4, False), (11.9, False)]
+)
+def test_damage_near_a_seam(tmp_path: Path, offset: float, open_gop: bool) -> None:
+    """What is damaged lies so many seconds behind the seam: before the handover, across it, behind it, where the take ends."""
+    path = Film((7.0, 17.0), open_gop=open_gop, gop=40).made(tmp_path)
+    (seam,) = seams_of(str(path), recipe())
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    hit = min(packets, key=lambda packet: abs(float(packet.pts * packet.time_base) - seam - offset))
+    assert hit.pos is not None
+    data[hit.pos : hit.pos + hit.size] = bytes(hit.size)
+    path.write_bytes(data)
+    scan = require_equal(path, recipe())
+    assert scan.pieces == 2
+    assert scan.count.damaged == 1
+    assert [clip.error for clip in scan.clips] == [None] * len(scan.clips)
+    (damage,) = scan.count.damages
+    assert not any(damage.touches(clip.span.start, clip.span.end) for clip in scan.clips)
+    assert sum(clip.span.seconds for clip in scan.clips) > 24 - 2 - 6 * WINDOW
+
+
 FILMS = st.builds(
     Film,
     st.lists(st.sampled_from([0.4, 0.9, 1.3, 2.0, 2.6, 4.1, 7.3, 12.0, 21.0]), min_size=1, max_size=14)
