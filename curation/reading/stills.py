@@ -234,7 +234,8 @@ def found_among(before: Sequence[Grey], after: Sequence[Grey]) -> npt.NDArray[np
     olds, news = np.arange(count), np.arange(count, len(inner))
     there = found_again(looks, news, [np.full(len(news), old) for old in olds])
     back = found_again(looks, olds, [np.full(count, new) for new in news])
-    return np.minimum([found[:, 0] for found in there], np.transpose([found[:, 0] for found in back])).astype(np.float64)
+    both = np.minimum([found[:, 0] for found in there], np.transpose([found[:, 0] for found in back]))
+    return np.asarray(both, np.float64)
 
 
 def _without_bars(pictures: Sequence[Grey]) -> list[Image] | None:
