@@ -87,9 +87,13 @@ def _gone_by(times: Vector, pictures: Grey) -> bool:
     middle, heavy = (times[begin] + times[end]) / 2, np.asarray(end - begin + 1, np.float64)
     slope, rest, sure = _plane(places, middle, heavy)
     across = float(np.abs(slope) @ (_WIDTH, _HEIGHT))
-    steady = float(heavy[rest <= _CLOSE * across].sum() / heavy.sum())
+    close = rest <= _CLOSE * across
+    steady = float(heavy[close].sum() / heavy.sum())
     ends = [_along(places, times[at], sure, slope) for at in (begin, end)]
-    goes = _going(times, pictures, hidden, slope / max(float(slope @ slope), 1e-9))
+    # Motion of the scene itself hides blocks, too, at other times.
+    number, front = np.arange(len(times))[:, None], np.zeros_like(hidden)
+    front[:, some] = close & (number >= begin) & (number <= end)
+    goes = _going(times, pictures, front, slope / max(float(slope @ slope), 1e-9))
     gone = float(np.median(times[end + 1] - times[begin - 1]))
     if steady < _STEADY or min(ends) < _ALONG:
         return False
@@ -169,18 +173,19 @@ def _along(places: Vector, moments: Vector, sure: Vector, slope: Vector) -> floa
     return float((sure * way * moments).sum() / max(float((sure * way * way).sum()), 1e-12))
 
 
-def _going(times: Vector, pictures: Grey, hidden: Flags, speed: Vector) -> list[bool | None]:
-    """For each pair of pictures that hide much: whether what is in front moves on, rather than stands still; None if it cannot be
-    told. And for others, if it can be told. speed: pixels to the right and down for each second, [2]."""
+def _going(times: Vector, pictures: Grey, front: Flags, speed: Vector) -> list[bool | None]:
+    """For each pair of pictures in which something hides much: whether it moves on, rather than stands still; None if it cannot
+    be told. And for others, if it can be told. front: the blocks that it hides, bool [n, blocks]. speed: pixels to the right and
+    down for each second, [2]."""
     found: list[bool | None] = []
     for i in range(len(times) - 1):
-        pair = pictures[i], pictures[i + 1], _pixels(hidden[i]), _pixels(hidden[i + 1])
+        pair = pictures[i], pictures[i + 1], _pixels(front[i]), _pixels(front[i + 1])
         by = speed * (times[i + 1] - times[i])
         on = _alike(*pair, by, min(1 + int(np.abs(by).max() / 4), _FAR))
         still = _alike(*pair, np.zeros(2), 1)
         if on is not None and still is not None:
             found.append(on > still + _BETTER)
-        elif (hidden[i] & hidden[i + 1]).mean() >= _MOST:
+        elif (front[i] & front[i + 1]).mean() >= _MOST:
             found.append(None)
     return found
 
