@@ -20,9 +20,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.camera_moves import BESIDE, moves_on
+from longtake.curation.reading import camera_moves, passers
+from longtake.curation.reading.camera_moves import moves_on
 from longtake.curation.reading.fades import LONGEST, Fades, plain
 from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
+from longtake.curation.reading.passers import passes
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
 from longtake.curation.reading.stills import (
     Grey,
@@ -40,6 +42,8 @@ from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image
 
 _TICK = Fraction(1, 90_000)  # Seconds.
+# Pictures. So many before a stretch are kept, for the questions that are asked where it ends.
+_BESIDE = max(camera_moves.BESIDE, passers.BESIDE)
 _ANY_RATE = Fraction(25)  # Frames per second. PySceneDetect requires a rate, though its times are in ticks.
 
 
@@ -291,7 +295,7 @@ class NetworkCuts:
             if known.count % _Stretch.EACH == 0:
                 known.pictures.append(self._greys[i])
         # The whole of an open stretch is looked at once more where it ends, with the pictures beside it.
-        gone = max(min(until - REACH, bisect_left(self._times, self._open.before) - BESIDE), 0)
+        gone = max(min(until - REACH, bisect_left(self._times, self._open.before) - _BESIDE), 0)
         self._judged = until - gone
         del self._numbers[:gone], self._greys[:gone], self._changes[:gone], self._times[:gone]
         return cuts
@@ -301,7 +305,7 @@ class NetworkCuts:
         known = self._open
         if time <= known.before or not (known.likely or known.alone or known.ruled):
             return []
-        if known.is_cut(after, self._hard_threshold, self.SURE) and (known.ruled or not self._goes_on(time)):
+        if known.is_cut(after, self._hard_threshold, self.SURE) and not self._goes_on(time):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:
@@ -309,16 +313,20 @@ class NetworkCuts:
         return []
 
     def _goes_on(self, time: float) -> bool:
-        """Whether the scene is only hidden for a moment around the open stretch, which ends before the picture at `time`, or the
-        camera moves to another part of it. The network calls a hard cut in no such move, so that those are not looked at."""
-        first, last = (bisect_left(self._times, moment) for moment in (self._open.before, time))
-        if self._times[first] != self._open.before:
+        """Whether the scene is only hidden around the open stretch, which ends before the picture at `time`, for a moment or by
+        something that passes, or the camera moves to another part of it. The network calls a hard cut in nothing that passes and
+        in no such move, so that those are not looked at."""
+        known = self._open
+        first, last = (bisect_left(self._times, moment) for moment in (known.before, time))
+        if self._times[first] != known.before:
             return False
-        if blinks(self._times, self._greys, first, last):
+        if not known.ruled and blinks(self._times, self._greys, first, last):
             return True
-        return self._open.surest <= self._hard_threshold and moves_on(
-            self._greys, first, last, self._open.likeliest > self.PUSH
-        )
+        if known.surest > self._hard_threshold or known.fades:
+            return False
+        if passes(self._times, self._greys, first, last):
+            return True
+        return not known.ruled and moves_on(self._greys, first, last, known.likeliest > self.PUSH)
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
         """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from longtake.curation.reading.fades import plain
 from longtake.curation.reading.likeness import found_again, look_at
+from longtake.filters.base import Image
 
 Matrix = npt.NDArray[np.float32]
 Grey = npt.NDArray[np.uint8]
@@ -216,17 +217,38 @@ def _comes_back(times: Sequence[float], greys: Sequence[Grey], p: int, q: int) -
 def again(before: Grey, after: Grey) -> float:
     """How well the blocks of a picture are found again in another, each for itself and moved by up to an eighth of the picture:
     the mean correlation, at most 1. Bars that are black in both count for nothing. before, after: uint8 [36, 64]."""
-    seen = np.maximum(before, after) > _BAR
+    inner = _without_bars([before, after])
+    if inner is None:
+        return 0.0
+    (found,) = found_again(look_at((0.0, 1.0), inner), np.array([1]), [np.array([0])])
+    return float(found[0, 0])
+
+
+def found_among(before: Sequence[Grey], after: Sequence[Grey]) -> npt.NDArray[np.float64]:
+    """How well each of some pictures is found again in each of others, and they in it: the smaller one of the two that `again`
+    gives, but that bars are black in all. float64 [before, after]. Pictures: uint8 [36, 64] each."""
+    inner = _without_bars([*before, *after])
+    if inner is None:
+        return np.zeros((len(before), len(after)))
+    looks, count = look_at(range(len(inner)), inner), len(before)
+    olds, news = np.arange(count), np.arange(count, len(inner))
+    there = found_again(looks, news, [np.full(len(news), old) for old in olds])
+    back = found_again(looks, olds, [np.full(count, new) for new in news])
+    both = np.minimum([found[:, 0] for found in there], np.transpose([found[:, 0] for found in back]))
+    return np.asarray(both, np.float64)
+
+
+def _without_bars(pictures: Sequence[Grey]) -> list[Image] | None:
+    """The part of pictures that is not black in all of them, uint8 [h, w, 3] each; None if nothing is left."""
+    seen = np.max(pictures, axis=0) > _BAR
     rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]
     if not len(rows):
-        return 0.0
-    height, width = before.shape
+        return None
+    height, width = seen.shape
     # To a third of a side no bars reach; a picture that is dark there is compared as it is.
     top, bottom = min(rows[0], height // 3), max(rows[-1] + 1, height - height // 3)
     left, right = min(columns[0], width // 3), max(columns[-1] + 1, width - width // 3)
-    inner = [np.repeat(picture[top:bottom, left:right, None], 3, axis=2) for picture in (before, after)]
-    (found,) = found_again(look_at((0.0, 1.0), inner), np.array([1]), [np.array([0])])
-    return float(found[0, 0])
+    return [np.repeat(picture[top:bottom, left:right, None], 3, axis=2) for picture in pictures]
 
 
 def _hides(scene: Grey, picture: Grey) -> bool:
