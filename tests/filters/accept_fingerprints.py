@@ -52,6 +52,7 @@ READING = tuple(
     for name in (
         "colour",
         "combs",
+        "damage",
         "opening",
         "orientation",
         "pictures",
