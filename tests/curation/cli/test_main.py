@@ -201,6 +201,8 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["tiers", "{w}", "--set", "pretrain.flow=>= 3"], 2, "no filter of that name"),
         (["show", "abcdef", "-o", "{w}"], 3, "no clip is called 'abcdef' in .*workspace"),
         (["curate", "-o", "{w}/new", "--engine", "inline"], 3, "nothing to do: no videos were given"),
+        (["curate", "x.mp4", "-o", "", "--engine", "inline"], 3, "the workspace has no name"),
+        (["stats", " "], 3, "the workspace has no name"),
         (["curate", "{w}/empty.csv", "-o", "{w}/new", "--engine", "inline"], 3, r"empty\.csv: there is no such list"),
         (["curate", "x.mp4"], 2, "Missing option '--output'"),
         (["curate", "x.mp4", "-o", "w", "--until", "scoring"], 2, "scoring"),
@@ -220,6 +222,15 @@ def test_what_is_wrong_is_said_and_returned(
     assert re.search(words, result.stderr, re.DOTALL), result.stderr
     assert result.stdout == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["workspace"]
+
+
+@pytest.mark.parametrize("stage", ["scan", "score", "caption", "export", "curate"])
+def test_a_stage_over_a_folder_that_is_no_workspace_writes_nothing(stage: str, tmp_path: Path) -> None:
+    """A mistyped name made a folder, and a folder of films got the files of a run that failed."""
+    (tmp_path / "films").mkdir()
+    assert "nothing was written" in longtake(stage, "-o", tmp_path / "films", code=3).stderr
+    assert "nothing was written" in longtake(stage, "-o", tmp_path / "mistyped", code=3).stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["films"]
 
 
 def test_a_broken_recipe_in_the_workspace_names_its_file(by_hand: str) -> None:
