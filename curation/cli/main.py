@@ -10,7 +10,7 @@ from longtake.curation.cli import run  # The help names commands in the order of
 # isort: split
 from longtake.curation.cli import compare, look, marks, models, plan, recipes, status, submit
 from longtake.curation.cli.app import app
-from longtake.terminal import wrap_streams
+from longtake.terminal import make_ready, wrap_streams
 
 __all__ = ["app", "compare", "look", "main", "marks", "models", "plan", "recipes", "run", "status", "submit"]
 
@@ -25,5 +25,6 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Late imports make 10⁵ objects; a collection after every 700 of them, the default, takes 0.2 s in all.
     gc.set_threshold(50_000, 20, 20)
+    make_ready()
     wrap_streams()
     app()
