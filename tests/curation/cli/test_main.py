@@ -18,6 +18,7 @@ from longtake.curation.cli.app import console, errors
 from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
+from longtake.manifests.store import StoreError
 from tests.corpus import Corpus
 from tests.curation.tables import fill
 
@@ -244,6 +245,25 @@ def test_a_damaged_manifest_names_its_file_and_the_remedy(by_hand: str) -> None:
     said = longtake("stats", by_hand, code=3).stderr
     assert part.name in said
     assert "Delete it" in said
+
+
+@pytest.mark.parametrize(
+    ("manifest", "remedy"),
+    [
+        ("inputs", "give its 1 videos to the next run once more"),
+        ("forgotten", "give its 1 videos to `longtake forget` once more"),
+        ("runs", "it holds only when earlier runs were"),
+        ("videos", "computed again by the next run"),
+    ],
+)
+def test_the_remedy_of_a_damaged_manifest_is_one(manifest: str, remedy: str, tmp_path: Path) -> None:
+    """What a person gave is not computed by any run: inputs, and requests to forget a video."""
+    part = tmp_path / manifest / "01795783800072255308-1-b73d3762.parquet"
+    part.parent.mkdir()
+    part.write_bytes(b"PAR1 and no more")
+    with pytest.raises(StoreError, match=remedy) as caught:
+        getattr(Workspace(str(tmp_path)), manifest).read()
+    assert part.name in str(caught.value)
 
 
 # ── help, recipes, doctor ────────────────────────────────────────────────────────────────────────────────────────────
