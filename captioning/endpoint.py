@@ -264,7 +264,7 @@ class Endpoint(ChatBackend):
             raise CaptionerFault(self._key_refused(status))
         if status != 200:
             return  # Some servers do not list their models.
-        with suppress(ValueError, TypeError, KeyError, AttributeError):
+        with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             served = [str(entry["id"]) for entry in json.loads(body)["data"]]
             if served and self.model not in served:
                 raise CaptionerFault(

@@ -33,7 +33,7 @@ class Journal:
             return {}
         answers: dict[str, ChatAnswer] = {}
         for line in data.decode("utf-8", "replace").splitlines():
-            with suppress(ValueError, TypeError, KeyError):
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
                 row = json.loads(line)
                 key = str(row.pop("key"))
                 row["finish"] = Finish(row["finish"])

@@ -45,6 +45,7 @@ from longtake.curation.lists import (
     local_file,
     names_videos,
     read_list,
+    refuse_packed,
     stored,
 )
 from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
@@ -52,7 +53,7 @@ from longtake.manifests import ids
 from longtake.manifests.folder import FolderError, is_uri, local_path, seconds_of
 from longtake.manifests.members import MemberError, absolute, container_of, file_of
 from longtake.manifests.schemas import INPUTS
-from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path
+from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path, why_no_address
 
 __all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 
@@ -171,6 +172,7 @@ class _Reading:
                 raise SetupError(f"{item}: there is no such list")
             lists = [self._list(os.path.abspath(path), path) for path in sorted(glob.glob(item, recursive=True))]
             return any(lists)
+        refuse_packed(item)
         if os.path.lexists(item):
             return self._file(item)
         if container_of(item) is not None:
@@ -234,6 +236,8 @@ class _Reading:
         identity, access = split_uri(item, self.access.reach.secret_keys)
         if is_chain(item):
             raise SetupError(f"{redact(item)}: a chain of addresses (::) is not read")
+        if why := why_no_address(identity):
+            raise SetupError(f"{redact(item)}: {why}")
         self.access.add(identity, access)
         # A web address is never a pattern: its ? begins a query.
         web = scheme_of(identity) in ("http", "https")
@@ -242,6 +246,7 @@ class _Reading:
             if why := self.access.reach.refusal(identity, [scheme_of(identity) or ""]):
                 raise SetupError(f"{identity}: {why}")
             return self._list(identity, identity)
+        refuse_packed(identity)
         if web or (one and (is_video_name(identity) or container_of(identity) or may_hold_videos(identity))):
             return self._remote_found(identity, access)
         return self._remote_folder(item, identity, access)

@@ -110,6 +110,8 @@ def run(
     from there."""
     for name in options.stages:
         stage(name).validate(recipe)
+    if not (inputs or workspace.inputs.parts()):
+        raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none; nothing was written")
     rules, access = rules or ListRules(uri_column), access or Access.load()
     part = options.part
     note = Note(workspace, recipe.name, options.stages, part)
@@ -140,7 +142,7 @@ def run(
                     tell(gathered.report)
             if not workspace.inputs.parts():
                 if part is None or result.inputs is None or not result.inputs.videos:
-                    raise SetupError(f"nothing to do: no videos were given, and {workspace.path} has none")
+                    raise SetupError(f"nothing to do: {workspace.path} has no videos")
                 result.notes.append(_EMPTY.format(*part))  # The videos may be fewer than the parts.
                 return result
             workspace.save_recipe(recipe)

@@ -57,6 +57,7 @@ _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai
 _NEED_MORE = ("embedded", "longtake-hd")  # Shipped recipes that need an extra, weights or an endpoint.
 # Shipped recipes that hold the gates of a publication, by name.
 PUBLISHED = ("longtake-hd", "allegro", "cosmos", "koala", "mug-v", "open-sora-2", "open-sora-plan", "ultravideo")
+_BARE_GATE = re.compile(r"character '>' that cannot start|block scalar")
 _OWN_VARIABLE = re.compile(r"LONGTAKE_[A-Z0-9_]+")
 
 
@@ -70,7 +71,7 @@ class RecipeError(SetupError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(extra="forbid", frozen=True, ignored_types=(cached_property,), allow_inf_nan=False)
 
 
 GateField = Annotated[
@@ -101,6 +102,10 @@ class Scan(_Section):
     )
 
 
+# The presets of x264.
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]  # fmt: skip
 Longer = Literal["windows", "trim", "faster"]
 
 
@@ -132,7 +137,8 @@ class Sampling(_Section):
     """The frames kept of a clip."""
 
     keyframes: int = Field(5, ge=2)
-    partner_seconds: PositiveFloat = 0.5
+    # Seconds. No film has more frames than one in a millisecond.
+    partner_seconds: float = Field(0.5, ge=0.001)
     jpeg_quality: int = Field(92, ge=1, le=100)
 
 
@@ -170,11 +176,12 @@ class Export(_Section):
     """The clips and shards that a trainer reads. fps, frames null: as the source has them."""
 
     formats: list[Literal["parquet", "webdataset", "huggingface", "fiftyone", "lance"]] = ["parquet"]
-    fps: PositiveFloat | None = 30.0
-    frames: PositiveInt | None = 450
-    max_height: PositiveInt | None = None
+    fps: float | None = Field(30.0, ge=1, le=240)
+    # Each of the five sub-captions names a frame of its own: two frames have a middle.
+    frames: int | None = Field(450, ge=10)
+    max_height: int | None = Field(None, ge=16)
     crf: int = Field(18, ge=0, le=51)
-    preset: str = "veryfast"
+    preset: Preset = "veryfast"
     keep_audio: bool = Field(False, description="the source's sound is carried into the clips, as AAC")
     rows_per_shard: PositiveInt = 10_000
     clips_per_tar: PositiveInt = 500
@@ -320,7 +327,11 @@ def parse_yaml(content: bytes, source: str, *, check_captioner: bool = True) -> 
     try:
         data, lines = read_yaml(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{source}: not YAML that can be read: {str(error) or 'nested too deeply'}") from error
+        # A bare > begins a block of text in YAML, so that the commonest slip is a gate without quotes.
+        quotes = "\n  A gate is a text in quotes: '>= 40'." if _BARE_GATE.search(str(error)) else ""
+        raise RecipeError(
+            f"{source}: not YAML that can be read: {str(error) or 'nested too deeply'}{quotes}"
+        ) from error
     _refuse_bombs(data, source)
     return _parse(data, source, lines, check_captioner=check_captioner)
 

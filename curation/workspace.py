@@ -34,6 +34,11 @@ class Workspace:
     path: str
     remembers: bool = False
 
+    def __post_init__(self) -> None:
+        # An empty path is the current folder to the system. It is mostly a variable of the shell that is not set.
+        if not self.path.strip():
+            raise SetupError("the workspace has no name: name a folder, such as -o workspace")
+
     @cached_property
     def folder(self) -> Folder:
         """The folder itself. Raises StoreError."""

@@ -298,8 +298,7 @@ class ManifestReader:
             if not bad:
                 raise StoreError(f"cannot read {self._file(part.name)}: {reason}") from error
             raise StoreError(
-                f"{self._file(part.name)} is damaged ({reason}). "
-                f"Delete it: its {part.rows} rows are then computed again by the next run"
+                f"{self._file(part.name)} is damaged ({reason}). {_remedy(self.name, part.rows)}"
             ) from error
 
     def _check(self, part: Part, rows: int, schema: pa.Schema) -> None:
@@ -317,7 +316,7 @@ class ManifestReader:
         if rows != part.rows:
             raise StoreError(
                 f"{file} holds {rows} rows and not the {part.rows} of its name: it was changed. "
-                "Delete it: its rows are then computed again by the next run"
+                f"{_remedy(self.name, part.rows)}"
             )
 
     # Columns.
@@ -358,3 +357,18 @@ class ManifestReader:
             raise StoreError(
                 f"cannot {verb} {what}: {reason}{f' ({hint})' if hint else ''}. What was stored before is intact"
             ) from error
+
+
+def _remedy(manifest: str, rows: int) -> str:
+    """What to do about a damaged part of a manifest. Rows of most are results, which a run computes once more; those of some
+    came from a person."""
+    if manifest == "inputs":
+        return f"Delete it, and give its {rows} videos to the next run once more, by the lists or folders that they came from"
+    if manifest == "forgotten":
+        return (
+            f"Bring it back from a copy, or delete it and give its {rows} videos to `longtake forget` once more: a run would "
+            "else take them again"
+        )
+    if manifest == "runs":
+        return "Delete it: it holds only when earlier runs were, and what they took"
+    return f"Delete it: its {rows} rows are then computed again by the next run"

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from urllib.parse import quote, quote_from_bytes, unquote, unquote_plus, unquote_to_bytes
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 # Query keys that are part of a signature or a key, in lower case: those of Azure, CloudFront, Google (V2), AWS (V2),
 # Akamai, Alibaba and Tencent, and the names that people give to tokens of their own.
@@ -36,6 +36,8 @@ _BESIDE: dict[str, frozenset[str]] = {
     }),
     "key-pair-id": frozenset({"policy"}),
 }  # fmt: skip
+# Schemes whose addresses begin with a host or a bucket.
+_WITH_HOST = {"http", "https", "s3", "gs", "az", "abfs", "abfss"}
 # Schemes in which the text before an @ is a container and not a user.
 _CONTAINERS = {"abfs", "abfss", "az", "wasb", "wasbs"}
 _HIDDEN = "…"
@@ -135,6 +137,18 @@ def host_of(uri: str) -> str:
         return uri
     _, _, rest = _userinfo(uri, match)
     return re.split(r"[/?#]", rest, maxsplit=1)[0].lower()
+
+
+def why_no_address(uri: str) -> str | None:
+    """Why nothing can lie at a URI, in words: it names no host or bucket, or an impossible one. None: something may lie there."""
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        return "it is no address: its host or its port cannot be"
+    if not host and parts.scheme in _WITH_HOST:
+        return f"it is no address: no {'host' if parts.scheme in ('http', 'https') else 'bucket'} is named in it"
+    return None
 
 
 def scheme_of(uri: str) -> str | None:

@@ -17,7 +17,7 @@ import yaml
 from typer.core import TyperGroup
 
 from longtake.presto.errors import PrestoError
-from longtake.terminal import wrap_streams, wrapped_streams
+from longtake.terminal import make_ready, wrap_streams, wrapped_streams
 
 USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
 if TYPE_CHECKING:
@@ -391,5 +391,6 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe, 
 
 def main() -> None:
     """Entry point."""
+    make_ready()
     wrap_streams()
     app()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -16,6 +18,8 @@ from typer.core import TyperGroup
 from longtake.curation.errors import SetupError
 from longtake.terminal import below, printable, wrapped_streams
 
+# A write to a stream that is a file fails with these. Files of our own are named in the error.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 DONE, ROW_ERRORS, USAGE, ENVIRONMENT = 0, 1, 2, 3
 
 
@@ -108,6 +112,14 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _is_there(folder: str) -> bool:
+    try:
+        os.path.abspath(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @contextmanager
 def _faults() -> Iterator[None]:
     """Faults of the set-up, in words, as exit codes."""
@@ -124,10 +136,14 @@ def _faults() -> Iterator[None]:
     except (SetupError, StoreError, WorkspaceBusy, FilterUnavailable, DatasetError) as error:
         _fail(str(error), ENVIRONMENT)
     except OSError as error:
-        if error.errno is None or error.filename is None:
-            raise
         kept = "what is done is kept, and the same command goes on from here"
-        _fail(f"{error.filename}: {error.strerror}; {kept}", ENVIRONMENT)
+        if error.filename is not None and error.errno is not None:
+            _fail(f"{error.filename}: {error.strerror}; {kept}", ENVIRONMENT)
+        if not _is_there(os.curdir):
+            _fail("the folder that you are in is gone: cd to one that is there", ENVIRONMENT)
+        if error.errno in _NO_ROOM:
+            _fail(f"the output of this command cannot be written: {error.strerror}; {kept}", ENVIRONMENT)
+        raise
     except KeyboardInterrupt:
         errors.print("stopped; what is done is kept, and the same command goes on from here")
         raise typer.Exit(130) from None

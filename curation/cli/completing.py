@@ -5,6 +5,7 @@ A shell waits for each answer, so imports are late; and whatever goes wrong, it 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
@@ -66,7 +67,7 @@ def gates(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     """Tiers with their gates, as `--set` wants them."""
     from longtake.curation.workspace import Workspace
 
-    place = _given(ctx, "workspace") or _given(ctx, "output") or ""
+    place = _given(ctx, "workspace") or _given(ctx, "output") or os.curdir
     recipe = Workspace(place).recipe(_given(ctx, "recipe"))
     for tier in recipe.tiers:
         yield from (f"{tier}.{name}=" for name in recipe.filters)

@@ -118,7 +118,8 @@ def show(seen: Seen) -> None:
 
     if not seen.runs:
         console.print(
-            "No run has left a note in this workspace: none was started since this version is installed.",
+            "No run has left a note in this workspace: none was started since this version is installed, or `longtake forget` "
+            "erased the note.",
             soft_wrap=True,
         )
     for run in seen.runs:

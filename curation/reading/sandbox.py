@@ -225,23 +225,25 @@ def _cause(returncode: int | None) -> str:
 def _serve(connection: Connection) -> None:
     global _extend
     _extend = lambda seconds: connection.send(("allow", seconds))  # noqa: E731
-    connection.send("ready")
-    while True:
-        try:
-            data = connection.recv_bytes()
-        except EOFError:
-            return
-        try:
-            function, args = pickle.loads(data)
-            answer = ("result", function(*args))
-        except (RowError, StoreError) as error:
-            # A StoreError is no fault of the video: it stops the run.
-            answer = ("error", error)
-        except MemoryError:
-            answer = ("error", _out_of_memory())
-        except Exception:
-            answer = ("error", VideoError("internal", traceback.format_exc(limit=-3)))
-        connection.send(answer)
+    # A parent that is gone closes the connection, or resets it if there are answers that it did not read.
+    with suppress(EOFError, ConnectionError):
+        connection.send("ready")
+        while True:
+            connection.send(_answer(connection.recv_bytes()))
+
+
+def _answer(data: bytes) -> tuple[str, Any]:
+    """What a job gave. data: its function and arguments, pickled."""
+    try:
+        function, args = pickle.loads(data)
+        return "result", function(*args)
+    except (RowError, StoreError) as error:
+        # A StoreError is no fault of the video: it stops the run.
+        return "error", error
+    except MemoryError:
+        return "error", _out_of_memory()
+    except Exception:
+        return "error", VideoError("internal", traceback.format_exc(limit=-3))
 
 
 def _main() -> None:

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +19,7 @@ from longtake.curation.errors import OF_THE_WORLD, SetupError, is_of_the_world
 from longtake.manifests.folder import local_path
 from longtake.manifests.keys import Seen
 from longtake.manifests.members import file_of
+from longtake.manifests.uris import host_of, scheme_of
 
 IN_A_ROW = 20  # Rows. So many faults one after the other are no accident.
 LAST = 200  # The last rows, among which faults are counted.
@@ -70,8 +70,7 @@ def source_of(uri: str) -> str:
     path = local_path(file_of(uri))
     if path is not None:
         return str(path.parent)
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"{scheme_of(uri)}://{host_of(uri)}"
 
 
 def with_past(todo: pa.Table, key: str, rows: pa.Table, done: Callable[[], pa.ChunkedArray] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@ terminal obeys what it is sent (a name can change its title, its colours, the li
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -66,6 +67,25 @@ class PrintableStream:
         if name == "buffer":  # The `buffer` would let bytes past.
             raise AttributeError(name)
         return getattr(self.rich_proxied_file, name)
+
+
+def make_ready() -> None:
+    """Make the standard streams of this process fit to be written to, whatever the caller made of them.
+
+    A stream that is closed (`>&-`) becomes the null device: the next file that is opened would get its number, and text for
+    people would be written into it. A character that the encoding of a stream lacks is written as its escape.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free.
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+        elif stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def wrap_streams() -> None:

@@ -114,6 +114,7 @@ class Server:
 
     def __init__(self, script: Callable[[Ask], Reply] = good, models: tuple[str, ...] = ("tiny",)) -> None:
         self.script, self.models = script, models
+        self.models_text: str | None = None  # The answer to a question for models, in place of their list.
         self.asked: list[Ask] = []
         self.keys: list[str | None] = []  # Keys that came with the questions for models.
         self.counts: Counter[tuple[str, int, str]] = Counter()
@@ -156,6 +157,8 @@ class Server:
 
     async def _list(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers.get("Authorization"))
+        if self.models_text is not None:
+            return web.Response(text=self.models_text, content_type="application/json")
         return web.json_response({"object": "list", "data": [{"id": name} for name in self.models]})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

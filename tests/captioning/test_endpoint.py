@@ -412,6 +412,13 @@ def test_what_is_not_configured_is_said_before_any_work(monkeypatch: pytest.Monk
             make_captioner("openai", {}).check()
 
 
+@pytest.mark.parametrize("text", ["null", "3", "[]", '{"data": [3]}', "<html>", '{"data": ' + "[" * 100_000])
+def test_a_list_of_models_that_is_none_stops_nothing(text: str) -> None:
+    with Server() as server:
+        server.models_text = text
+        make_captioner("openai", {"endpoint": server.url, "model": "tiny"}).check()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

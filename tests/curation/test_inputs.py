@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -241,6 +242,16 @@ BAD_LISTS: list[tuple[str, str | bytes, str]] = [
     ("l.csv", "uri\n", "there is no video in it"),
     ("l.csv", "name,size\na,1\n", r"no column of URIs \(uri, url, path, .*\); its columns: name, size"),
     ("l.csv", "uri,Caption,caption\na,1,2\n", "the column caption comes twice in it"),
+    ("l.csv", "name\0" * 1000, r"its columns: name.*…; --uri-column names another one"),
+    ("l.csv", "Start Time,start_time,path\n1,2,a\n", "the column start_time comes twice in it"),
+    ("l.csv", gzip.compress(b"path\na.mp4\n"), r"it is compressed \(gzip\): unpack it"),
+    ("l.csv", b"PK\x03\x04 of a spreadsheet", "it is an archive or a spreadsheet"),
+    ("l.csv.gz", gzip.compress(b"path\na.mp4\n"), "a compressed list is not read: unpack it"),
+    ("l.xlsx", b"PK\x03\x04 of a spreadsheet", "a spreadsheet is not read: save it as CSV"),
+    ("l.json", "", "there is no video in it"),
+    ("l.json", "[]", "there is no video in it"),
+    ("l.json", '[{"path": "a.mp4"},', "this list cannot be read: it is not JSON"),
+    ("l.json", '{\n"videos": ["a.mp4"]\n}', "it holds no array of objects"),
     ("l.parquet", b"PAR1 but no", r"l\.parquet: this list cannot be read"),
     ("l.parquet", b"", "this list cannot be read"),
     ("l.txt", "# nothing\n\n", "there is no video in it"),
@@ -275,8 +286,22 @@ BAD_ROWS: list[tuple[str, str, str]] = [
     ("uri,start_frame,end_frame", "a.mp4,0,30", "frame 0 of an unknown rate: give --list-fps"),
     ("uri,start_ms,end_ms", "a.mp4,x,30", "'x' is no number of milliseconds"),
     ("uri,timestamp", "a.mp4,__import__('os').abort()", "not a list"),
-    ("uri,timestamp", 'a.mp4,"[[1, 2, 3]]"', r"write \[\[start, end\]"),
-    ("uri,timestamp,caption", 'a.mp4,"[[1, 2]]","[]"', r"as many captions \(0\) as clips"),
+    ("uri,timestamp", 'a.mp4,"[[1, 2, 3]]"', r"write the clips as \[\[start, end\], …\], not as \[\[1, 2, 3\]\]"),
+    ("uri,timestamp,caption", 'a.mp4,"[[1, 2]]","[]"', r"as many captions \(0\) as clips \(1\)"),
+    ("uri,timestamp,caption", 'a.mp4,"[[1, 2], [2, 3]]",one', "not a list: 'one'"),
+    ("uri,segments", 'a.mp4,"[{""start"": 1}]"', r"a clip needs both, start \(1\)"),
+    ("uri,segments", 'a.mp4,"[{""caption"": ""x""}]"', "each clip needs a start and an end"),
+    ("uri,start,end", "a.mp4,0,1e99", "no film is as long as to 1e99"),
+    ("uri,start,end", "a.mp4,0,1e309", "'1e309' is no time"),
+    ("uri,start_ms,end_ms", "a.mp4,0,1e12", "no film is as long as to 1e12"),
+    ("uri,start,end", "a.mp4,00:00:01;12,00:00:05;00", "counts frames after its last colon: give --list-fps"),
+    ("uri,start,end,fps", "a.mp4,00:00:01;12,00:00:05;00,25", "as only 29.97 and 59.94 frames a second do, not 25"),
+    ("uri,start,end,fps", "a.mp4,00:00:01;12,00:00:05;00,30", "as only 29.97 and 59.94 frames a second do, not 30"),
+    ("uri,sub_captions", "a.mp4,\"['a', None]\"", "the sub-captions hold 'None', which is no text"),
+    ("uri", "http://[bad/a.mp4", "it is no address: its host or its port cannot be"),
+    ("uri", "https://h:99999/a.mp4", "it is no address: its host or its port cannot be"),
+    ("uri", "https://", "it is no address: no host is named in it"),
+    ("uri", "s3:///a.mp4", "it is no address: no bucket is named in it"),
     ("uri,start,end,sub_captions", "a.mp4,0,1,no", "not a list: 'no'"),
     ("uri", "file://elsewhere/a.mp4", r"names a file of another machine \(elsewhere\)"),
     ("uri", "sftp://h/a.mp4", "the scheme sftp:// is not allowed in a list; --allow-scheme sftp allows it"),
@@ -385,6 +410,70 @@ def test_clips_in_milliseconds_frames_and_lengths(here: Path) -> None:
         assert listed("l.csv", fps=24) == [("a.mp4", 1.5, 4.0, [])], header
 
 
+def test_names_of_columns_however_their_words_are_parted(here: Path) -> None:
+    for header in (
+        "Video Path,Start Time,End Time",
+        "video-path,start (s),end (s)",
+        "videoPath,startTime,endTime",
+        "File Name,clip_start,clip_end",
+        "path,t0,t1",
+    ):
+        (here / "l.csv").write_text(f"{header}\na.mp4,1.5,4\n")
+        assert listed("l.csv") == [("a.mp4", 1.5, 4.0, [])], header
+        assert not gather(["l.csv"]).report.unread, header
+    (here / "l.csv").write_text("video_id,start\nabc,1\n")
+    with pytest.raises(SetupError, match="no column of URIs"):
+        read_inputs(["l.csv"])
+
+
+def test_clips_of_a_film_in_one_cell_however_they_are_written(here: Path) -> None:
+    two = [("a.mp4", 0.5, 3.0, ["x"]), ("a.mp4", 3.0, 4.0, ["y"])]
+    forms: list[tuple[dict[str, Any], list[tuple[Any, ...]]]] = [
+        ({"timestamp": [0.5, 3.0], "caption": "x"}, two[:1]),
+        ({"timestamp": "[0.5, 3.0]", "caption": ["x"]}, two[:1]),
+        ({"timestamp": "['0:00:00.500', '0:00:03.000']", "caption": "x"}, two[:1]),
+        ({"timestamp": [[0.5, 3.0]], "caption": "x"}, two[:1]),
+        ({"timestamps": [[0.5, 3.0], [3.0, 4.0]], "sentences": ["x", "y"]}, two),
+        ({"segments": [{"start": 0.5, "end": 3.0, "text": "x"}, {"start_ms": 3000, "end_ms": 4000, "text": "y"}]}, two),
+        ({"segments": [{"start_frame": 15, "end_frame": 90, "text": "x"}], "fps": 30}, two[:1]),
+    ]
+    for form, wanted in forms:
+        (here / "l.jsonl").write_text(json.dumps({"path": "a.mp4", **form}))
+        assert listed("l.jsonl") == wanted, form
+
+
+def test_json_as_an_array_and_in_lines_under_either_name(here: Path) -> None:
+    records = [{"path": "a.mp4", "start": 1, "end": 3}, {"path": "b.mp4"}]
+    for name in ("l.json", "l.jsonl"):
+        for text in (json.dumps(records), json.dumps(records, indent=1), "\n".join(map(json.dumps, records))):
+            (here / name).write_text("\ufeff\n" + text)
+            assert listed(name) == [("a.mp4", 1.0, 3.0, []), ("b.mp4",)], (name, text)
+    (here / "l.json").write_text(json.dumps([records[0], "b.mp4", records[1]]))
+    assert [row["error"] and row["error"].split(": ")[1] for row in read_inputs(["l.json"]).to_pylist()] == [
+        None, "it is not a JSON object", None,
+    ]  # fmt: skip
+
+
+def test_tables_as_spreadsheets_write_them(here: Path) -> None:
+    (here / "l.csv").write_text("sep=;\r\n;path;start;end;\r\n0;a.mp4;1;3;;\r\n1;b.mp4;1;3;;9\r\n", newline="")
+    first, second = gather(["l.csv"]).table.to_pylist()
+    assert (first["error"], first["spans"][0]["end"]) == (None, 3.0), "cells without a text are no cells too many"
+    assert "more cells (6) than there are columns (5)" in second["error"]
+    assert not gather(["l.csv"]).report.unread, "a column without a name says nothing"
+
+
+def test_parquet_of_bytes_of_no_number_and_of_two_columns_of_one_name(here: Path) -> None:
+    columns = {"path": [b"a.mp4"], "caption": [b"Gr\xc3\xbc\xc3\x9fe"], "licence": [float("nan")]}
+    pq.write_table(pa.table(columns), here / "l.parquet")
+    (row,) = read_inputs(["l.parquet"]).to_pylist()
+    assert (row["spans"][0]["caption"], row["licence"]) == ("Grüße", None)
+    pq.write_table(pa.table({"path": ["a.mp4"], "caption": [[{"text": "x"}]]}), here / "l.parquet")
+    assert "is no text" in str(read_inputs(["l.parquet"])["error"][0])
+    pq.write_table(pa.table([["a.mp4"], ["b.mp4"]], names=["path", "Path"]), here / "l.parquet")
+    with pytest.raises(SetupError, match="the column path comes twice in it"):
+        read_inputs(["l.parquet"])
+
+
 def test_captions_without_times_are_of_the_whole_film(here: Path) -> None:
     (here / "l.csv").write_text("video,caption,score\na.mp4,one,1\na.mp4,two,2\na.mp4,one,3\nb.mp4,,4\n")
     (here / "m.jsonl").write_text('{"path": "c.mp4", "id": 7, "text": ["x", "y"]}\n')
@@ -400,12 +489,12 @@ def test_names_that_only_later_lines_of_json_have_are_told_as_unread(here: Path)
     """A list may name clips in a way of its own, but not in its first line: they would be lost in silence."""
     lines = [
         '{"path": "a.mp4"}',
-        '{"path": "a.mp4", "segments": [{"start": 1, "end": 3}]}',
+        '{"path": "a.mp4", "parts": [{"start": 1, "end": 3}]}',
         '{"path": "b.mp4", "Clip": 1}',
     ]
     (here / "l.jsonl").write_text("\n".join([*lines, *(f'{{"path": "c.mp4", "x{n}": 1}}' for n in range(300))]))
     unread = gather(["l.jsonl"]).report.unread["l.jsonl"]
-    assert unread[:2] == ["segments", "Clip"]
+    assert unread[:2] == ["parts", "Clip"]
     assert len(unread) == 100
 
 
@@ -571,6 +660,12 @@ def test_remote_folders_globs_and_lists(memory: fsspec.AbstractFileSystem) -> No
         read_inputs(["memory://v/*.avi"])
 
 
+def test_what_is_no_address_stops_before_any_work() -> None:
+    for uri in ("http://[bad/a.mp4", "https://", "http://h:x/a.mp4", "s3:///a.mp4", "gs://"):
+        with pytest.raises(SetupError, match="it is no address"):
+            read_inputs([uri])
+
+
 def test_remote_faults_name_the_address(memory: fsspec.AbstractFileSystem) -> None:
     with pytest.raises(SetupError, match=r"memory://v/no\.csv: this list cannot be read"):
         read_inputs(["memory://v/no.csv"])
@@ -635,6 +730,15 @@ def test_time_codes_count_frames(hours: int, minutes: int, whole: int, frames: i
     assert seconds(code, slow) == pytest.approx((hours * 3600 + minutes * 60 + whole + frames / 24) * 1.001)
     with pytest.raises(BadRow, match="the last one is 23"):
         seconds("00:00:01:24", 24)
+
+
+def test_time_codes_that_drop_numbers_keep_up_with_the_clock() -> None:
+    ntsc = 30000 / 1001
+    assert seconds("00:00:59;29", ntsc) == pytest.approx(1799 / ntsc)
+    assert seconds("00:01:00;02", ntsc) == pytest.approx(1800 / ntsc), "the numbers 0 and 1 of this minute are dropped"
+    assert seconds("00:10:00;00", ntsc) == pytest.approx(17982 / ntsc), "none is dropped in a tenth minute"
+    assert seconds("01:00:00;00", 29.97) == pytest.approx(3600, abs=0.01)
+    assert seconds("01:00:00;00", 59.94) == pytest.approx(3600, abs=0.01)
 
 
 @given(st.text(max_size=12) | st.none() | st.booleans() | st.floats())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.captioning.registry import names
+from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.recipe import (
     Recipe,
     RecipeError,
@@ -28,6 +30,7 @@ from longtake.curation.workspace import Workspace
 from longtake.curation.yaml_lines import read_yaml
 from longtake.filters.base import Needs
 from longtake.filters.gates import Gate
+from longtake.manifests.dataset.shards import caption_frames
 
 INF = math.inf
 # Table 4 of the Presto paper, as section 5 of the design has it: gate → (pretrain, finetune)
@@ -365,6 +368,45 @@ def test_whatever_is_written_is_a_recipe_or_a_recipe_error(changes: dict[str, An
                 assert read().name
             except RecipeError as error:
                 assert str(error).startswith("x: ")  # noqa: PT017
+
+
+def test_settings_that_no_encoder_takes_are_faults_of_the_recipe() -> None:
+    """Each was found when clips were encoded, after all captions had been paid for."""
+    for export, told in (
+        ({"preset": "warp"}, "export.preset: must be one of ultrafast, .*, not 'warp'"),
+        ({"fps": 0.5}, "export.fps: must be a number from 1 to 240, or null, not 0.5"),
+        ({"fps": 1000}, "export.fps: must be a number from 1 to 240"),
+        ({"frames": 9}, "export.frames: must be a whole number from 10, or null, not 9"),
+        ({"max_height": 15}, "export.max_height: must be a whole number from 16, or null, not 15"),
+    ):
+        assert re.search(told, faults(plain(export=export)))
+    for fps, frames, height, preset in (
+        (1, 10, 16, "placebo"),
+        (240, None, 8192, "ultrafast"),
+        (None, 450, None, "medium"),
+    ):
+        chosen = {"fps": fps, "frames": frames, "max_height": height, "preset": preset}
+        export = parse_recipe(plain(export=chosen), source="my.yaml").export
+        EncodeSettings(export.fps, export.frames, export.max_height, export.preset, export.crf)
+        assert len(caption_frames(export.frames or 450)) == 5
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_no_setting_is_infinite_or_no_number(number: float) -> None:
+    for section, name in (
+        ("scan", "time_limit"), ("splitting", "threshold"), ("splitting", "min_seconds"), ("sampling", "partner_seconds"),
+        ("export", "fps"),
+    ):  # fmt: skip
+        assert f"{section}.{name}: must be a number" in faults(plain(**{section: {name: number}}))
+    assert "sampling.partner_seconds: must be a number from 0.001" in faults(
+        plain(sampling={"partner_seconds": 1e-300})
+    )
+
+
+def test_a_gate_without_quotes_is_told_so() -> None:
+    for text in ("tiers: {a: {width: >= 3}}", "tiers:\n  a:\n    width: >= 3\n"):
+        with pytest.raises(RecipeError, match="A gate is a text in quotes"):
+            parse_yaml(text.encode(), "mine.yaml")
 
 
 def test_every_fault_is_listed() -> None:

@@ -362,4 +362,5 @@ def test_reports_add_up() -> None:
 def test_sources() -> None:
     assert source_of("https://user:secret@host:1/a/b.mp4?key=1") == "https://host:1"
     assert source_of("s3://bucket/films/a.mp4") == "s3://bucket"
+    assert source_of("http://[bad/a.mp4") == "http://[bad", "an older workspace may hold what is no address"
     assert source_of("file:///mnt/films/a.mp4") == source_of("/mnt/films/a.mp4") == "/mnt/films"

@@ -18,6 +18,7 @@ from longtake.curation.cli.app import console, errors
 from longtake.curation.cli.main import app
 from longtake.curation.recipe import load_recipe
 from longtake.curation.workspace import Workspace
+from longtake.manifests.store import StoreError
 from tests.corpus import Corpus
 from tests.curation.tables import fill
 
@@ -201,6 +202,8 @@ def test_markup_in_names_and_texts_is_shown_as_it_is(by_hand: str) -> None:
         (["tiers", "{w}", "--set", "pretrain.flow=>= 3"], 2, "no filter of that name"),
         (["show", "abcdef", "-o", "{w}"], 3, "no clip is called 'abcdef' in .*workspace"),
         (["curate", "-o", "{w}/new", "--engine", "inline"], 3, "nothing to do: no videos were given"),
+        (["curate", "x.mp4", "-o", "", "--engine", "inline"], 3, "the workspace has no name"),
+        (["stats", " "], 3, "the workspace has no name"),
         (["curate", "{w}/empty.csv", "-o", "{w}/new", "--engine", "inline"], 3, r"empty\.csv: there is no such list"),
         (["curate", "x.mp4"], 2, "Missing option '--output'"),
         (["curate", "x.mp4", "-o", "w", "--until", "scoring"], 2, "scoring"),
@@ -222,6 +225,15 @@ def test_what_is_wrong_is_said_and_returned(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["workspace"]
 
 
+@pytest.mark.parametrize("stage", ["scan", "score", "caption", "export", "curate"])
+def test_a_stage_over_a_folder_that_is_no_workspace_writes_nothing(stage: str, tmp_path: Path) -> None:
+    """A mistyped name made a folder, and a folder of films got the files of a run that failed."""
+    (tmp_path / "films").mkdir()
+    assert "nothing was written" in longtake(stage, "-o", tmp_path / "films", code=3).stderr
+    assert "nothing was written" in longtake(stage, "-o", tmp_path / "mistyped", code=3).stderr
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["films"]
+
+
 def test_a_broken_recipe_in_the_workspace_names_its_file(by_hand: str) -> None:
     (Path(by_hand) / "recipe.yaml").write_text("name: !!python/name:os.system")
     assert f"{by_hand}/recipe.yaml: not YAML" in longtake("stats", by_hand, code=2).stderr
@@ -233,6 +245,25 @@ def test_a_damaged_manifest_names_its_file_and_the_remedy(by_hand: str) -> None:
     said = longtake("stats", by_hand, code=3).stderr
     assert part.name in said
     assert "Delete it" in said
+
+
+@pytest.mark.parametrize(
+    ("manifest", "remedy"),
+    [
+        ("inputs", "give its 1 videos to the next run once more"),
+        ("forgotten", "give its 1 videos to `longtake forget` once more"),
+        ("runs", "it holds only when earlier runs were"),
+        ("videos", "computed again by the next run"),
+    ],
+)
+def test_the_remedy_of_a_damaged_manifest_is_one(manifest: str, remedy: str, tmp_path: Path) -> None:
+    """What a person gave is not computed by any run: inputs, and requests to forget a video."""
+    part = tmp_path / manifest / "01795783800072255308-1-b73d3762.parquet"
+    part.parent.mkdir()
+    part.write_bytes(b"PAR1 and no more")
+    with pytest.raises(StoreError, match=remedy) as caught:
+        getattr(Workspace(str(tmp_path)), manifest).read()
+    assert part.name in str(caught.value)
 
 
 # ── help, recipes, doctor ────────────────────────────────────────────────────────────────────────────────────────────

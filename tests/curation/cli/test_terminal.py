@@ -214,3 +214,53 @@ def test_workspace_paths_are_plain(folder: Path) -> None:
     """The name is in the manifest as it is: only what is shown changes."""
     (uri,) = Workspace(str(folder / "ws")).videos.read(["uri"])["uri"].to_pylist()
     assert TITLE in uri
+
+
+# ── streams that are closed, full, or of another encoding ────────────────────────────────────────────────────────────
+
+
+def in_shell(ending: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own. ending: of its line in a shell, such as a redirection."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {ending}', "sh", sys.executable, "-m", "longtake", *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_a_stream_that_is_closed_gets_nothing_and_stops_nothing(folder: Path) -> None:
+    """Its number went to the next file that was opened, and every command ended with code 120."""
+    for ending in (">&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        done = in_shell(ending, "stats", str(folder / "ws"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert in_shell("2>&-", "stats", "nowhere").returncode == 3
+
+
+def test_output_that_finds_no_room_is_told_without_a_traceback(folder: Path) -> None:
+    for arguments in (
+        ["stats", str(folder / "ws")],
+        ["stats", str(folder / "ws"), "--json"],
+        ["recipe", "print", "base"],
+    ):
+        done = in_shell("> /dev/full", *arguments)
+        assert done.returncode == 3
+        assert done.stderr.startswith("error: the output of this command cannot be written: No space left on device")
+        assert "Traceback" not in done.stderr
+
+
+def test_what_an_encoding_lacks_is_written_as_its_escape(folder: Path) -> None:
+    done = in_shell("", "stats", str(folder / "ws"), PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "x\\u241b[31m" in done.stdout
+    assert "\\xe4 is not a workspace" in in_shell("", "stats", "ä", PYTHONIOENCODING="ascii").stderr
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f'cd "{tmp_path}/gone"; rmdir "{tmp_path}/gone"; exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, "sh", sys.executable, "-m", "longtake", "stats", "ws"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "error: the folder that you are in is gone" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -216,6 +219,22 @@ def test_a_job_may_ask_for_more_time_and_no_more(shared: Sandbox) -> None:
     little = Limits(seconds=1.0, memory_mib=1024)
     assert shared.run(ask_for, (60, 2.0), little) == "done"
     assert kind_of(shared, ask_for, 0.2, 60) == "timeout"  # A job may ask for less time, too.
+
+
+def test_a_parent_that_is_gone_ends_the_child_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent that has not read all answers resets the connection, and one that is gone takes no further answer."""
+    monkeypatch.setattr(sandbox, "_extend", sandbox._extend)  # A child sets it for its jobs.
+    ours, theirs = socket.socketpair()
+    with Connection(ours.detach()) as parent:
+        parent.send((add, (1, 2)))
+    sandbox._serve(Connection(theirs.detach()))
+    ours, theirs = socket.socketpair()
+    child = threading.Thread(target=sandbox._serve, args=(Connection(theirs.detach()),))
+    with Connection(ours.detach()) as parent:
+        child.start()
+        assert parent.poll(10)  # The child's first word stays unread.
+    child.join(10)
+    assert not child.is_alive()
 
 
 def test_outside_of_a_sandbox_nobody_is_asked() -> None:
