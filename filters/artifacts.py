@@ -24,9 +24,10 @@ Formula: area of the union / area of the frame, per keyframe, of
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
 picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
-the joint of a split screen, exact as no camera is (`longtake.filters.joints`), a film of a moving camera set into it, large
-translucent letters, and, with backend `rapidocr`, text, and rectangles that pop up in some keyframes
-(`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
+the joint of a split screen, exact as no camera is (`longtake.filters.joints`), cards and boxes as exact
+(`longtake.filters.rectangles`), a film of a moving camera set into it, large translucent letters, and, with backend
+`rapidocr`, text, and rectangles that pop up in some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what
+becomes of such a clip, whose score may be too low:
 
 - `text` (as it is by default): boxes of text count in full, even where they may belong to the scene; other still edges do not.
 - `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
@@ -41,7 +42,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.8/max`; `rapidocr/` the same, `+overlay.8,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.5+marks480.9/max`; `rapidocr/` the same, `+overlay.9,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -79,11 +80,11 @@ from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 from longtake.filters.translucent import coloured
 
-# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
-# two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
-# or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.8"
-TEXT_METHOD = "overlay.8"
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, rectangles.py,
+# stillness.py, two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py,
+# plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
+METHOD = "bars10+panels480.5+marks480.9"
+TEXT_METHOD = "overlay.9"
 
 NotKnown = Literal["text", "null", "ignore"]
 

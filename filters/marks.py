@@ -29,8 +29,9 @@ from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
+from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
-from longtake.filters.translucent import translucent, translucent_lines
+from longtake.filters.translucent import mean_of, translucent, translucent_lines
 from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
@@ -141,6 +142,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     known = any(moves(common, energy, n, where) for where in outside)
     pale = translucent(small, still=not known)
     if not known:
+        pale |= rectangles(mean_of(small))
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(enlarged(lines | ground | pale, height, width), False)

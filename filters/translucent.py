@@ -98,7 +98,7 @@ def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
     import cv2
 
     mask = np.zeros(frames[0].shape, np.uint8)
-    mean = _mean(frames)
+    mean = mean_of(frames)
     for colour in (WHITE,) if still else (WHITE, BLACK):
         edges = _edges(mean, colour)
         for jump, part in _marks(edges, mask.shape):
@@ -117,7 +117,7 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    edges = _edges(_mean(frames), WHITE) if large else None
+    edges = _edges(mean_of(frames), WHITE) if large else None
     for box in large:
         left, top, width, height = cv2.boundingRect(box)
         window = mask[max(0, top) : top + height, max(0, left) : left + width]
@@ -141,9 +141,9 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     split = [cv2.cvtColor(one, cv2.COLOR_RGB2YCrCb) for one in pictures]
     luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in split] for plane in range(3))
     mask = np.zeros(luma[0].shape, np.uint8)
-    brightness = _mean(luma)
+    brightness = mean_of(luma)
     for frames in chroma:
-        mean = _mean(frames)
+        mean = mean_of(frames)
         for colour in (WHITE, BLACK):
             edges = _edges(mean, colour)
             for jump, part in _marks(edges, mask.shape):
@@ -152,7 +152,7 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     return mask > 0
 
 
-def _mean(frames: Sequence[Grey]) -> Field:
+def mean_of(frames: Sequence[Grey]) -> Field:
     import cv2
 
     total = np.zeros(frames[0].shape, np.float32)
