@@ -386,6 +386,25 @@ def test_letters_that_scroll_on_a_plate_in_a_scene_that_stands_still(carried: bo
     assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
 
 
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_line_that_wanders_is_put_over_a_scene_and_a_sign_takes_its_wall_along(carried: bool) -> None:
+    frames, boxes = [], []
+    for later in (0, 1):
+        for k, (x, y) in enumerate([(40, 60), (230, 130), (120, 220), (250, 70), (60, 170)]):
+            left, low = x + later * (-9, 7, 8, -6, 5)[k], y + later * (16, -18, 15, 19, -17)[k]
+            image = (
+                crop(1700 - left, 400 - low, 480, 270) if carried else crop(1500 + 90 * k + 12 * later, 300, 480, 270)
+            )
+            for colour, thick in ((0, 6), (255, 2)):
+                cv2.putText(image, "ALL THE NEWS", (left, low), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (colour,) * 3, thick)
+            frames.append(grey(image))
+            if not later:
+                right, top, bottom = left + 190, low - 22, low + 6
+                boxes.append(np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]], np.int32))
+    kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
+    assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
+
+
 def test_no_boxes_are_kept_where_none_were_found() -> None:
     frames = [grey(frame) for frame in small_pan()]
     none = np.zeros((0, 4, 2), dtype=np.int32)
