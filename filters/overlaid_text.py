@@ -51,7 +51,7 @@ SAME_SIZE = (
 )
 WANDERS = 2  # Other keyframes in which a line that wanders must be found.
 AWAY_LINES = 0.5  # Line heights by which it must be away there.
-OTHER_GROUND = 0.3  # Correlation of what is around it here and there, up to which these are different things.
+OTHER_GROUND = 0.3  # Correlation up to which the surroundings of a line are other ones than elsewhere.
 GROUND = 3.0  # Grey levels (deviation): what is around a line must show so much to be compared.
 
 

@@ -399,7 +399,7 @@ def test_a_line_that_wanders_is_put_over_a_scene_and_a_sign_takes_its_wall_along
                 cv2.putText(image, "ALL THE NEWS", (left, low), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (colour,) * 3, thick)
             frames.append(grey(image))
             if not later:
-                right, top, bottom = left + 190, low - 22, low + 6
+                right, top, bottom = left + 193, low - 25, low + 9
                 boxes.append(np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]], np.int32))
     kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
     assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
