@@ -78,7 +78,7 @@ from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
-from longtake.filters.translucent import coloured
+from longtake.filters.translucent import coloured, darkened
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, rectangles.py,
 # stillness.py, two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py,
@@ -199,9 +199,11 @@ class Artifacts(Filter[Sample]):
 
 
 def _tinted(sample: Sample, found: Seen) -> Mask:
-    """What lies under translucent marks of a strong colour: bool [h, w]."""
+    """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
+    [h, w]."""
     small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
-    return enlarged(coloured(small, still=not found.known), *sample.keyframes.shape[1:3])
+    mask = coloured(small, still=not found.known)
+    return enlarged(mask if found.known else mask | darkened(small), *sample.keyframes.shape[1:3])
 
 
 def _seen_in(sample: Sample) -> Seen:

@@ -59,6 +59,7 @@ SHOWS = (0.3, 0.9)
 # Share of a coloured mark's edges whose jump may be the same share of the ground's brightness: of marks 0.55 at most, where the
 # ground varies, of paint 0.65 and more.
 AS_PAINT = 0.6
+NEUTRAL = 0.12  # Share of a black mark's jump by which that of red or blue may differ, in the median.
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
@@ -117,16 +118,17 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    edges = _edges(mean_of(frames), WHITE) if large else None
-    for box in large:
-        left, top, width, height = cv2.boundingRect(box)
-        window = mask[max(0, top) : top + height, max(0, left) : left + width]
-        if edges is None or window.mean() > KNOWN:
-            continue
-        within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
-        seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
-            cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
+    mean = mean_of(frames)
+    for edges in [_edges(mean, colour) for colour in (WHITE, BLACK)] if large else ():
+        for box in large:
+            left, top, width, height = cv2.boundingRect(box)
+            window = mask[max(0, top) : top + height, max(0, left) : left + width]
+            if window.mean() > KNOWN:
+                continue
+            within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
+            seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
+            if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
+                cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
 
@@ -150,6 +152,33 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
                 if _stays(frames, edges, jump, part) and not (still and not _is_tint(edges, part, brightness)):
                     cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
+
+
+def darkened(pictures: Sequence[Image]) -> Mask:
+    """What lies under translucent black marks in a scene that stands still: bool [h, w]. pictures: as those of `coloured`.
+
+    A shadow dims red and blue by different shares, as the light of the sky or of another lamp is left in it.
+    """
+    import cv2
+
+    red, green, blue = ([np.asarray(one[..., channel].copy(), np.uint8) for one in pictures] for channel in range(3))
+    mask = np.zeros(green[0].shape, np.uint8)
+    edges = _edges(mean_of(green), BLACK)
+    for jump, part in _marks(edges, mask.shape):
+        if _stays(green, edges, jump, part) and _is_neutral(edges, jump, part, (mean_of(red), mean_of(blue))):
+            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
+
+
+def _is_neutral(edges: Edges, jump: float, part: npt.NDArray[np.int64], channels: tuple[Field, Field]) -> bool:
+    """Whether the means [h, w] of red and of blue jump at a part's edges as green does, most of them and in the median."""
+    at, aside = edges.y[part] * channels[0].shape[1] + edges.x[part], edges.aside[part]
+    for mean in channels:
+        sides = np.stack([mean.ravel()[at - aside], mean.ravel()[at + aside]])
+        jumps = _signed(edges, part, sides)
+        if abs(float(np.median(jumps)) - jump) > NEUTRAL * jump:
+            return False
+    return True
 
 
 def mean_of(frames: Sequence[Grey]) -> Field:
