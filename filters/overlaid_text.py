@@ -37,6 +37,7 @@ LETTERED = 0.6  # Share of the columns of a line's box in which there are marks 
 THIN = 0.2  # Share of the box's width that marks must take in its first and last row of letters.
 # Share of the frame's short side. A taller line must be shown by the frames, since the detector errs in large boxes.
 TALLEST = 0.15
+LINE = 2.0  # Heights: the least length of a line.
 LEANS = 4.0  # Degrees by which a line may lean.
 FOUND = 0.7  # Correlation of a box's content with another place, from which on it has moved to that place.
 SEARCH = 0.08  # Share of the long side: how far the content is looked for.
@@ -112,10 +113,15 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
 
 def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """A level line's box, no higher than the marks in it if these are its letters: the detector's boxes of large letters are up
-    to twice as high."""
+    to twice as high. A box that is none of a line, such as one around a logo, is no larger than the marks in it."""
     height, width = marks.shape
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     inside = marks[top:bottom, left:right]
+    short, long = sorted((right - left, bottom - top))
+    if short > TALLEST * min(height, width) and long < LINE * short and inside.mean() > MARKED / 2:
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        (left, right), (top, bottom) = (left + columns[[0, -1]], top + rows[[0, -1]])
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
     if right - left < bottom - top or _leans(box) or inside.any(axis=0).mean() < LETTERED:
         return box
     rows = np.flatnonzero(inside.mean(axis=1) >= THIN)

@@ -230,6 +230,18 @@ def test_a_box_is_no_higher_than_the_marks_that_are_its_letters() -> None:
     assert np.array_equal(kept.overlaid[0], high[0])
 
 
+@pytest.mark.parametrize("leans", [0, 30])
+def test_a_box_too_tall_for_a_line_is_no_larger_than_the_mark_in_it(leans: int) -> None:
+    """A detector of text puts boxes around logos, and around what lies beside them."""
+    marks = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(marks, (500, 250), 90, 1, -1)
+    around = np.array([[(300, 130), (620, 130 - leans), (620, 370 - leans), (300, 370)]], np.int32)
+    (kept, *_) = judged([grey(frame) for frame in tripod()], [around] * 5, Seen(marks > 0, known=False))
+    counted = np.zeros_like(marks)
+    cv2.fillConvexPoly(counted, kept.overlaid[0], 1)
+    assert int(counted.sum()) == pytest.approx(180 * 180, rel=0.03)
+
+
 def test_level_edges_of_pale_letters_are_no_joint_of_two_pictures() -> None:
     """Over black, the upper edges of wide letters lie on one row, as a joint does."""
     ink = np.zeros((HEIGHT, WIDTH), np.uint8)
