@@ -13,12 +13,12 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **translucent marks** (large pale or dark letters and logos), see `longtake.filters.translucent`: closed outlines over all of
-  which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; those of a strong
-  colour (backend `rapidocr` only) by their chroma;
+  which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; with backend
+  `rapidocr` only, those of a strong colour by their chroma, and black ones over a scene that stands still;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
-  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
-  plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is
-  not counted;
+  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls or wanders over it, each
+  with the plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the
+  scene, and is not counted;
 - **drawings** (backend `rapidocr` only), see `longtake.filters.drawings`: painted lanes, tinted masks, arrows and filled shapes
   that move with the scene, by their crisp outline and a colour that light does not change.
 
@@ -50,14 +50,15 @@ whose it is. How well it separates real clips with an area above 0.05 from other
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
 nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
-plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
-drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, black,
-before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a
-screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a
-tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object
-detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of
-made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of letters; a far
+sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a
+scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a translucent
+watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two pictures that
+are alike along a tenth of it; tiled marks that lean are missed there, and count too much in scenes that move; an outlined box
+or frame may count with what is within it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a
+card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey
+ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows
+through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations

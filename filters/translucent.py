@@ -11,8 +11,9 @@ down follow one another along rows and columns, there are all directions, and th
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
 A black mark does to brightness what a white one does to darkness. Paint and crisp shadows do the same, so that black marks are
-looked for only where the scene moves. Before a ground that is the same everywhere, paint looks like a white mark, too, so that
-edges are none that agree as well if they are taken for those of paint.
+looked for only where the scene moves, or where red, green and blue are dimmed by one share (`darkened`). Before a ground that
+is the same everywhere, paint looks like a white mark, too, so that edges are none that agree as well if they are taken for
+those of paint.
 
 A mark of a strong colour is to chroma (Cr, Cb) what a white or a black one is to brightness. Where the scene stands still, its
 ground has to show through, and its colour must not follow the light, as that of paint does.
@@ -118,8 +119,8 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    mean = mean_of(frames)
-    for edges in [_edges(mean, colour) for colour in (WHITE, BLACK)] if large else ():
+    for colour in (WHITE, BLACK) if large else ():
+        edges = _edges(mean_of(frames), colour)
         for box in large:
             left, top, width, height = cv2.boundingRect(box)
             window = mask[max(0, top) : top + height, max(0, left) : left + width]
