@@ -87,7 +87,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     small = [reduced(frame) for frame in frames]
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
-    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
     return Seen(found.mask | enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 

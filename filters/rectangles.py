@@ -120,16 +120,13 @@ def _blend(mean: Field, panel: Panel) -> Blend | None:
     jump = float(np.median(np.abs(within - beyond)))
     if jump <= JUMP:
         return None
-    best: tuple[float, float, float] | None = None
-    for k in SHARES:
-        rest = within - np.float32(k) * beyond
-        m = float(np.median(rest))
-        off = float(np.quantile(np.abs(rest - m), FITS))
-        if best is None or off < best[0]:
-            best = off, k, m
-    if best is None or best[0] > OFF * jump:
+    rests = within - np.array(SHARES, np.float32)[:, None] * beyond
+    middles = np.median(rests, axis=1)
+    offs = np.quantile(np.abs(rests - middles[:, None]), FITS, axis=1)
+    best = int(np.argmin(offs))
+    if offs[best] > OFF * jump:
         return None
-    _, k, m = best
+    k, m = SHARES[best], float(middles[best])
     agree = int((np.abs(within - k * beyond - m) < max(LEAST, AGREES * jump)).sum())
     return Blend(k, m, agree - 2 * (len(within) - agree))
 

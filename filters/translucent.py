@@ -109,17 +109,17 @@ def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
     return mask > 0
 
 
-def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask) -> Mask:
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
     """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
 
     frames: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
-    are known already.
+    are known already. still: the scene stands still, so that dark ones might be shadows or paint.
     """
     import cv2
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    for colour in (WHITE, BLACK) if large else ():
+    for colour in ((WHITE,) if still else (WHITE, BLACK)) if large else ():
         edges = _edges(mean_of(frames), colour)
         for box in large:
             left, top, width, height = cv2.boundingRect(box)
