@@ -13,7 +13,7 @@ from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, reduced, seen, with_lines
 from longtake.filters.overlaid_text import judged
-from longtake.filters.translucent import coloured, translucent
+from longtake.filters.translucent import coloured, darkened, translucent
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, world
 
 Ink = npt.NDArray[np.float32]  # The share of each px that letters cover, [h, w].
@@ -141,11 +141,29 @@ def test_coloured_paint_is_of_the_scene_whether_it_covers_the_ground_or_not() ->
     assert not tinted(covered, still=True).any()
 
 
+@pytest.mark.parametrize(("x", "opacity"), [(970, 0.4), (1164, 0.33), (1164, 0.4)])
+def test_black_letters_over_a_scene_that_stands_still(x: int, opacity: float) -> None:
+    ink, boxes = letters("SAMPLE")
+    frames = under(tripod(x), ink, opacity, 0)
+    assert not found(frames).any()  # Without colour they may be a shadow.
+    assert darkened([reduced(frame) for frame in frames]).mean() == pytest.approx(boxes.mean(), abs=0.025)
+
+
+@pytest.mark.parametrize("x", PLACES)
+def test_a_shadow_leaves_more_of_the_blue_of_the_sky(x: int) -> None:
+    """Of light that is dimmed to a third in red and to a half in blue, the square root, about, is what a picture holds."""
+    ink, _ = letters("SAMPLE")
+    shares = 1 - (1 - np.array([0.58, 0.64, 0.71])) * ink[..., None]
+    shaded = [as_jpeg(noisy(np.rint(frame * shares).astype(np.uint8), 1.0, i), 88) for i, frame in enumerate(tripod(x))]
+    assert not darkened([reduced(frame) for frame in shaded]).any()
+
+
 @pytest.mark.parametrize("x", range(0, 1941, 97))
 def test_a_scene_without_a_mark_has_none(x: int) -> None:
     frames = [noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]
     assert not found(frames).any()
     assert not tinted(frames, still=True).any()
+    assert not darkened([reduced(frame) for frame in frames]).any()
 
 
 @pytest.mark.parametrize("x", PLACES)
