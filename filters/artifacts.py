@@ -13,20 +13,21 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **translucent marks** (large pale or dark letters and logos), see `longtake.filters.translucent`: closed outlines over all of
-  which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; those of a strong
-  colour (backend `rapidocr` only) by their chroma;
+  which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; with backend
+  `rapidocr` only, those of a strong colour by their chroma, and black ones over a scene that stands still;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
-  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls over it, each with the
-  plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the scene, and is
-  not counted;
+  `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls or wanders over it, each
+  with the plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the
+  scene, and is not counted;
 - **drawings** (backend `rapidocr` only), see `longtake.filters.drawings`: painted lanes, tinted masks, arrows and filled shapes
   that move with the scene, by their crisp outline and a colour that light does not change.
 
 **Seen, not seen, not knowable.** In a scene that does not move (see `longtake.filters.stillness`: a tripod, or an empty
 picture) marks and most panels cannot be distinguished from the scene. These can be: borders, pillars that mirror one another,
-the joint of a split screen, exact as no camera is (`longtake.filters.joints`), a film of a moving camera set into it, large
-translucent letters, and, with backend `rapidocr`, text, and rectangles that pop up in some keyframes
-(`longtake.filters.pop_ups`). The setting `not_known` says what becomes of such a clip, whose score may be too low:
+the joint of a split screen, exact as no camera is (`longtake.filters.joints`), cards and boxes as exact
+(`longtake.filters.rectangles`), a film of a moving camera set into it, large translucent letters, and, with backend
+`rapidocr`, text, and rectangles that pop up in some keyframes (`longtake.filters.pop_ups`). The setting `not_known` says what
+becomes of such a clip, whose score may be too low:
 
 - `text` (as it is by default): boxes of text count in full, even where they may belong to the scene; other still edges do not.
 - `null`: the score is stored as null, a gate on it stays undecided unless what is known already fails it, and it is not measured
@@ -41,7 +42,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.8/max`; `rapidocr/` the same, `+overlay.8,` SHA-256 of the model, side, thresholds,
+Protocol: `borders/bars10+panels480.5+marks480.9/max`; `rapidocr/` the same, `+overlay.9,` SHA-256 of the model, side, thresholds,
 `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -49,14 +50,15 @@ whose it is. How well it separates real clips with an area above 0.05 from other
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
 nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
 look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
-plain ground, or where they do not go evenly (a watermark that wanders to and fro, or is pale); a far sign on the axis of a
-drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a scene that stands still,
-a still picture in it that stays from the first frame to the last is not seen, nor a translucent watermark that is small, black,
-before an even ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; a
-screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a
-tenth of its area is missed; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object
-detectors), those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of
-made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of letters; a far
+sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a
+scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a translucent
+watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two pictures that
+are alike along a tenth of it; tiled marks that lean are missed there, and count too much in scenes that move; an outlined box
+or frame may count with what is within it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a
+card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey
+ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows
+through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
@@ -77,13 +79,13 @@ from longtake.filters.overlaid_text import Judged, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
-from longtake.filters.translucent import coloured
+from longtake.filters.translucent import coloured, darkened
 
-# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, stillness.py,
-# two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py
-# or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.8"
-TEXT_METHOD = "overlay.8"
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, rectangles.py,
+# stillness.py, two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py,
+# plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
+METHOD = "bars10+panels480.5+marks480.9"
+TEXT_METHOD = "overlay.9"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -198,9 +200,11 @@ class Artifacts(Filter[Sample]):
 
 
 def _tinted(sample: Sample, found: Seen) -> Mask:
-    """What lies under translucent marks of a strong colour: bool [h, w]."""
+    """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
+    [h, w]."""
     small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
-    return enlarged(coloured(small, still=not found.known), *sample.keyframes.shape[1:3])
+    mask = coloured(small, still=not found.known)
+    return enlarged(mask if found.known else mask | darkened(small), *sample.keyframes.shape[1:3])
 
 
 def _seen_in(sample: Sample) -> Seen:

@@ -28,6 +28,9 @@ NEAR = 3  # Px to both sides of the joint in which a part's peak must lie.
 AWAY = 12  # Px to both sides of the joint. The peak must stand out of them.
 STANDS_OUT = 2.0  # Factor by which the peak must stand out.
 STEP = 4.0  # Grey levels per px at the peak.
+# Share of the step that must be left NEAR px beyond both sides of it: a thin line of a scene, as on a mat, has another picture
+# on neither side.
+STAYS = 0.5
 # Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
 TEXTURE = 2.0
 # Share of the frames of a scene that moves in which a joint stands out, and the factor by which it does.
@@ -123,7 +126,10 @@ def _joint(mean: Field, moving: bool) -> int | None:
     stands_out[:least] = stands_out[len(rows) - least :] = 0.0
     for row in np.argsort(-stands_out)[:MOST]:
         if stands_out[row] > 1 and _is_joint(steps[row - AWAY : row + AWAY + 1], moving):
-            return int(row) + 1
+            peak = int(row) - NEAR + int(np.argmax(rows[row - NEAR : row + NEAR + 1]))
+            across = float(cv2.absdiff(mean[peak + 1 + NEAR], mean[peak - NEAR]).mean())
+            if across >= STAYS * rows[peak]:
+                return int(row) + 1
     return None
 
 

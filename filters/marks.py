@@ -29,8 +29,9 @@ from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
+from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
-from longtake.filters.translucent import translucent, translucent_lines
+from longtake.filters.translucent import mean_of, translucent, translucent_lines
 from longtake.filters.two_films import begins, still_and_moving
 
 Mask = npt.NDArray[np.bool_]
@@ -86,7 +87,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     small = [reduced(frame) for frame in frames]
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
-    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127)
+    lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
     return Seen(found.mask | enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
 
 
@@ -141,6 +142,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     known = any(moves(common, energy, n, where) for where in outside)
     pale = translucent(small, still=not known)
     if not known:
+        pale |= rectangles(mean_of(small))
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(enlarged(lines | ground | pale, height, width), False)

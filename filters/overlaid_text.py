@@ -8,6 +8,8 @@ wide as the line is high, if there is something to see in it, else everywhere ou
   correlate).
 - **Overlay**, too, if it drifts: half a second later it is found again elsewhere, what is around it has not gone there with
   it, and lines in two more keyframes went the same way. Tickers and credits do so.
+- **Overlay**, too, if it wanders: the very same line is in two more keyframes at other places, and what is around it there is
+  something else. A sign takes its wall along.
 - **Scene**: half a second later it is gone from its place and found again beside it, or the scene moves and it was seen nowhere
   twice.
 - **Not known**: the scene never moved while it was there. A line that leans, or is taller than a seventh of the frame, is taken
@@ -35,6 +37,7 @@ LETTERED = 0.6  # Share of the columns of a line's box in which there are marks 
 THIN = 0.2  # Share of the box's width that marks must take in its first and last row of letters.
 # Share of the frame's short side. A taller line must be shown by the frames, since the detector errs in large boxes.
 TALLEST = 0.15
+LINE = 2.0  # Heights: the least length of a line.
 LEANS = 4.0  # Degrees by which a line may lean.
 FOUND = 0.7  # Correlation of a box's content with another place, from which on it has moved to that place.
 SEARCH = 0.08  # Share of the long side: how far the content is looked for.
@@ -43,6 +46,14 @@ FOLLOWS = 0.4  # Correlation of what is around a line with the place where it wo
 SURELY_FOUND = 0.7  # FOUND for a line that drifts: nothing about it changes.
 DRIFTS = 3  # Keyframes in which lines must drift the same way.
 ALIKE = 3  # Px by which the drifts of these keyframes may differ.
+SAME_LINE = 0.65  # Correlation of a line's content with that of another keyframe, from which on it is the same line.
+SAME_SIZE = (
+    1.3  # Factor by which the boxes of one line may differ in length and height: the detector cuts them differently.
+)
+WANDERS = 2  # Other keyframes in which a line that wanders must be found.
+AWAY_LINES = 0.5  # Line heights by which it must be away there.
+OTHER_GROUND = 0.3  # Correlation up to which the surroundings of a line are other ones than elsewhere.
+GROUND = 3.0  # Grey levels (deviation): what is around a line must show so much to be compared.
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +66,13 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """right, down: px by which a line has moved. apart: whether what is around it has not gone with it."""
+    """right, down: px by which a line has moved. apart: whether what is around it has not gone with it. carried: whether it has;
+    where there is nothing to see around a line, it is neither."""
 
     right: int
     down: int
     apart: bool
+    carried: bool
 
 
 def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[Judged]:
@@ -84,11 +97,12 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
         ]
         for index, (found, known) in enumerate(zip(boxes, of_all, strict=True))
     ]
+    wandering = _wandering(frames, boxes, of_all, drifts)
     out = []
     for index, found in enumerate(boxes):
         verdicts = [
-            True if drift is not None and _together(drift, drifts) >= DRIFTS else verdict
-            for verdict, drift in zip(of_all[index], drifts[index], strict=True)
+            True if wanders or (drift is not None and _together(drift, drifts) >= DRIFTS) else verdict
+            for verdict, drift, wanders in zip(of_all[index], drifts[index], wandering[index], strict=True)
         ]
         overlaid, unknown = (found[np.array([v == want for v in verdicts], np.bool_)] for want in (True, None))
         out.append(
@@ -99,10 +113,15 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
 
 def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """A level line's box, no higher than the marks in it if these are its letters: the detector's boxes of large letters are up
-    to twice as high."""
+    to twice as high. A box that is none of a line, such as one around a logo, is no larger than the marks in it."""
     height, width = marks.shape
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
     inside = marks[top:bottom, left:right]
+    short, long = sorted((right - left, bottom - top))
+    if short > TALLEST * min(height, width) and long < LINE * short and inside.mean() > MARKED / 2:
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        (left, right), (top, bottom) = (left + columns[[0, -1]], top + rows[[0, -1]])
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.int32)
     if right - left < bottom - top or _leans(box) or inside.any(axis=0).mean() < LETTERED:
         return box
     rows = np.flatnonzero(inside.mean(axis=1) >= THIN)
@@ -230,7 +249,8 @@ def _drift(frame: Grey, later: Grey, box: npt.NDArray[np.int32]) -> Drift | None
         if len(was) < 4 or min(float(part.std()) for part in pair) < 2:
             continue
         followed.append(float(np.corrcoef(pair[0].ravel(), pair[1].ravel())[0, 1]))
-    return Drift(x, y, bool(followed) and max(followed) < FOLLOWS)
+    most = max(followed, default=None)
+    return Drift(x, y, most is not None and most < FOLLOWS, most is not None and most >= FOLLOWS)
 
 
 def _across(part: Grey, axis: int) -> npt.NDArray[np.float32]:
@@ -247,6 +267,81 @@ def _together(way: Drift, drifts: Sequence[Sequence[Drift | None]]) -> int:
         )
         for of_one in drifts
     )
+
+
+def _wandering(
+    frames: Sequence[Grey],
+    boxes: Sequence[Boxes],
+    verdicts: Sequence[Sequence[bool | None]],
+    drifts: Sequence[Sequence[Drift | None]],
+) -> list[list[bool]]:
+    """Which lines are in WANDERS more keyframes elsewhere, on another ground, and are not carried by the scene.
+
+    verdicts, drifts: those of `_verdict` and `_drift`, for each box.
+    """
+    wanders = []
+    for index, found in enumerate(boxes):
+        of_frame = []
+        for box, verdict, drift in zip(found, verdicts[index], drifts[index], strict=True):
+            may = verdict is not True and not _leans(box) and not (drift is not None and drift.carried)
+            others = [lines for other, lines in enumerate(boxes) if other != index]
+            later = [frame for other, frame in enumerate(frames[: len(boxes)]) if other != index]
+            elsewhere = 0
+            for frame, lines in zip(later, others, strict=True) if may else ():
+                elsewhere += any(_is_elsewhere(frames[index], box, frame, line) for line in lines)
+            of_frame.append(elsewhere >= WANDERS)
+        wanders.append(of_frame)
+    return wanders
+
+
+def _is_elsewhere(frame: Grey, box: npt.NDArray[np.int32], later: Grey, other: npt.NDArray[np.int32]) -> bool:
+    """Whether the line in a box of one frame is that in another box of another frame, on another ground."""
+    import cv2
+
+    (left, top, width, height), (beside, down, long, high) = cv2.boundingRect(box), cv2.boundingRect(other)
+    away = max(abs(2 * (beside - left) + long - width), abs(2 * (down - top) + high - height)) / 2
+    alike = max(width, long) <= SAME_SIZE * min(width, long) and max(height, high) <= SAME_SIZE * min(height, high)
+    if not alike or away < AWAY_LINES * height or min(left, top) < 0:
+        return False
+    room = max(abs(width - long), abs(height - high), AWAY) + AWAY
+    up, aside = max(0, down - room), max(0, beside - room)
+    around = later[up : down + high + room, aside : beside + long + room]
+    content = frame[top : top + height, left : left + width]
+    if min(content.shape) < 8 or around.shape[0] < content.shape[0] or around.shape[1] < content.shape[1]:
+        return False
+    _, best, _, (column, row) = cv2.minMaxLoc(cv2.matchTemplate(around, content, cv2.TM_CCOEFF_NORMED))
+    if best < SAME_LINE:
+        return False
+    grounds = []
+    for window in _beside_line(left, top, width, height):
+        moved = _clipped_pair(frame, later, window, aside + column - left, up + row - top)
+        if moved is not None and min(float(part.std()) for part in moved) >= GROUND:
+            grounds.append(float(np.corrcoef(moved[0].ravel(), moved[1].ravel())[0, 1]))
+    return bool(grounds) and float(np.median(grounds)) < OTHER_GROUND
+
+
+def _beside_line(left: int, top: int, width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """Windows (top, bottom, left, right) above, below, to the left and to the right of a line, some px away from its letters."""
+    gap = max(AWAY, height // 3)
+    right, bottom = left + width, top + height
+    return [
+        (top - gap - height, top - gap, left, right),
+        (bottom + gap, bottom + gap + height, left, right),
+        (top, bottom, left - gap - 2 * height, left - gap),
+        (top, bottom, right + gap, right + gap + 2 * height),
+    ]
+
+
+def _clipped_pair(
+    frame: Grey, later: Grey, window: tuple[int, int, int, int], right: int, down: int
+) -> tuple[Grey, Grey] | None:
+    """A window of a frame, and the same in a later one moved by so many px, as far as both are within; None if hardly any is."""
+    height, width = frame.shape
+    top, bottom = max(0, window[0], -down), min(height, window[1], height - down)
+    first, last = max(0, window[2], -right), min(width, window[3], width - right)
+    if min(bottom - top, last - first) < 2 * AWAY:
+        return None
+    return frame[top:bottom, first:last], later[top + down : bottom + down, first + right : last + right]
 
 
 def _leans(box: npt.NDArray[np.int32]) -> bool:

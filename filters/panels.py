@@ -177,8 +177,8 @@ def _beside(strength: Field) -> Field:
     return np.maximum(strength[:, : -2 * BESIDE], strength[:, 2 * BESIDE :])
 
 
-def seams(on: Mask, shortest: int, gap: int, first: Mask | None = None) -> list[Seam]:
-    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones, by their column.
+def seams(on: Mask, shortest: int, gap: int, first: Mask | None = None, most: int = MOST) -> list[Seam]:
+    """Upright seams in a map bool [h, w]; columns beside each other are one. The longest ones (`most`), by their column.
 
     first: bool [h, w]: those are taken that are the longest in these pixels.
     """
@@ -207,7 +207,7 @@ def seams(on: Mask, shortest: int, gap: int, first: Mask | None = None) -> list[
     else:
         sums = _seam_sums(first, np.array([seam.place for seam in found], np.int64))
         found.sort(key=lambda seam: int(sums[seam.place, seam.start] - sums[seam.place, seam.stop]))
-    return sorted(found[:MOST], key=lambda seam: seam.place)
+    return sorted(found[:most], key=lambda seam: seam.place)
 
 
 def _joined(pieces: list[Seam]) -> list[Seam]:
@@ -234,23 +234,29 @@ def seam_maps(fields: Field) -> tuple[Mask, Mask]:
     return seam_map(fields[:, 0]), seam_map(np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))
 
 
-def panels(maps: tuple[Mask, Mask], first: tuple[Mask, Mask] | None = None) -> Panels:
+def panels(
+    maps: tuple[Mask, Mask],
+    first: tuple[Mask, Mask] | None = None,
+    *,
+    shortest: float = SHORTEST,
+    most: int = MOST,
+) -> Panels:
     """The rectangles on seams, the best covered first. maps: see `seam_maps`. first: in maps like these, the pixels whose seams
-    are preferred where there are many."""
+    are preferred where there are many. shortest, most: see SHORTEST and MOST."""
     upright_map, level_map = maps
     height, width = upright_map.shape
     short = min(height, width)
-    shortest, gap = max(8, round(SHORTEST * short)), max(3, round(GAP * short))
-    upright = [Seam(0, 0, height), *seams(upright_map, shortest, gap, first and first[0]), Seam(width, 0, height)]
-    level = [Seam(0, 0, width), *seams(level_map, shortest, gap, first and first[1]), Seam(height, 0, width)]
-    found = _rectangles(upright, level, upright_map, level_map.T)
+    least, gap = max(8, round(shortest * short)), max(3, round(GAP * short))
+    upright = [Seam(0, 0, height), *seams(upright_map, least, gap, first and first[0], most), Seam(width, 0, height)]
+    level = [Seam(0, 0, width), *seams(level_map, least, gap, first and first[1], most), Seam(height, 0, width)]
+    found = _rectangles(upright, level, upright_map, level_map.T, shortest * short)
     return found.those(np.lexsort((found.areas, -found.covered)))
 
 
-def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask) -> Panels:
-    """The boxes between these seams whose sides are covered by seams."""
+def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level_map: Mask, short: float) -> Panels:
+    """The boxes between these seams whose sides are covered by seams. short: px of a short side."""
     height, width = upright_map.shape
-    top, bottom, left, right = boxes = _boxes(upright, level, height, width)
+    top, bottom, left, right = boxes = _boxes(upright, level, height, width, short)
     shares, lengths = np.ones((4, len(top))), np.zeros((4, len(top)), np.int64)
     for k, (on, places, end, start, stop) in enumerate(
         (
@@ -270,10 +276,12 @@ def _rectangles(upright: list[Seam], level: list[Seam], upright_map: Mask, level
     return Panels(np.stack(boxes)[:, good], covered[good])
 
 
-def _boxes(upright: list[Seam], level: list[Seam], height: int, width: int) -> tuple[Places, Places, Places, Places]:
+def _boxes(
+    upright: list[Seam], level: list[Seam], height: int, width: int, short: float
+) -> tuple[Places, Places, Places, Places]:
     """The boxes between two upright and two level seams that reach from one another to the other, but for `slack` px at an end
     on the frame's border, and some more at a corner within: top, bottom, left, right of each."""
-    slack, short = CORNER + round(GAP * min(height, width)), SHORTEST * min(height, width)
+    slack = CORNER + round(GAP * min(height, width))
     columns, tops, stops = (np.array([getattr(seam, name) for seam in upright]) for name in ("place", "start", "stop"))
     rows, lefts, rights = (np.array([getattr(seam, name) for seam in level]) for name in ("place", "start", "stop"))
     first, second = np.triu_indices(len(upright), 1)

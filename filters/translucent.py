@@ -11,8 +11,9 @@ down follow one another along rows and columns, there are all directions, and th
 goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
 A black mark does to brightness what a white one does to darkness. Paint and crisp shadows do the same, so that black marks are
-looked for only where the scene moves. Before a ground that is the same everywhere, paint looks like a white mark, too, so that
-edges are none that agree as well if they are taken for those of paint.
+looked for only where the scene moves, or where red, green and blue are dimmed by one share (`darkened`). Before a ground that
+is the same everywhere, paint looks like a white mark, too, so that edges are none that agree as well if they are taken for
+those of paint.
 
 A mark of a strong colour is to chroma (Cr, Cb) what a white or a black one is to brightness. Where the scene stands still, its
 ground has to show through, and its colour must not follow the light, as that of paint does.
@@ -59,6 +60,7 @@ SHOWS = (0.3, 0.9)
 # Share of a coloured mark's edges whose jump may be the same share of the ground's brightness: of marks 0.55 at most, where the
 # ground varies, of paint 0.65 and more.
 AS_PAINT = 0.6
+NEUTRAL = 0.12  # Share of a black mark's jump by which that of red or blue may differ, in the median.
 KNOWN = 0.5  # Share of a box under marks from which on nothing is looked for in it.
 OUTNUMBER = 2.0  # Factor by which outlines of the letters' jump outnumber those of others in a box.
 SURE = 8.0  # The difference of these numbers in standard deviations; letters and large boxes of the scene have 6.5 at most.
@@ -98,7 +100,7 @@ def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
     import cv2
 
     mask = np.zeros(frames[0].shape, np.uint8)
-    mean = _mean(frames)
+    mean = mean_of(frames)
     for colour in (WHITE,) if still else (WHITE, BLACK):
         edges = _edges(mean, colour)
         for jump, part in _marks(edges, mask.shape):
@@ -107,26 +109,27 @@ def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
     return mask > 0
 
 
-def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask) -> Mask:
+def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mask, *, still: bool) -> Mask:
     """What lies under lines of large translucent letters, of which a detector has seen a part: bool [h, w].
 
     frames: as above. boxes: those of each keyframe, int32 [n, 4, 2], in px of the frames. known: bool [h, w], where marks
-    are known already.
+    are known already. still: the scene stands still, so that dark ones might be shadows or paint.
     """
     import cv2
 
     mask = known.astype(np.uint8)
     large = [box for found in boxes for box in found if np.ptp(box, axis=0).min() >= LARGE * min(known.shape)]
-    edges = _edges(_mean(frames), WHITE) if large else None
-    for box in large:
-        left, top, width, height = cv2.boundingRect(box)
-        window = mask[max(0, top) : top + height, max(0, left) : left + width]
-        if edges is None or window.mean() > KNOWN:
-            continue
-        within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
-        seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
-        if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
-            cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
+    for colour in ((WHITE,) if still else (WHITE, BLACK)) if large else ():
+        edges = _edges(mean_of(frames), colour)
+        for box in large:
+            left, top, width, height = cv2.boundingRect(box)
+            window = mask[max(0, top) : top + height, max(0, left) : left + width]
+            if window.mean() > KNOWN:
+                continue
+            within = (edges.x >= left) & (edges.x < left + width) & (edges.y >= top) & (edges.y < top + height)
+            seen = _one_jump(edges, np.flatnonzero(within), mask.shape)
+            if seen is not None and _stays(frames, edges, *seen) and not _is_paint(edges, *seen):
+                cv2.fillConvexPoly(mask, _around(_line(edges, *seen, mask.shape)), 1)
     return (mask > 0) & ~known
 
 
@@ -141,9 +144,9 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     split = [cv2.cvtColor(one, cv2.COLOR_RGB2YCrCb) for one in pictures]
     luma, *chroma = ([np.asarray(one[..., plane].copy(), np.uint8) for one in split] for plane in range(3))
     mask = np.zeros(luma[0].shape, np.uint8)
-    brightness = _mean(luma)
+    brightness = mean_of(luma)
     for frames in chroma:
-        mean = _mean(frames)
+        mean = mean_of(frames)
         for colour in (WHITE, BLACK):
             edges = _edges(mean, colour)
             for jump, part in _marks(edges, mask.shape):
@@ -152,7 +155,34 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     return mask > 0
 
 
-def _mean(frames: Sequence[Grey]) -> Field:
+def darkened(pictures: Sequence[Image]) -> Mask:
+    """What lies under translucent black marks in a scene that stands still: bool [h, w]. pictures: as those of `coloured`.
+
+    A shadow dims red and blue by different shares, as the light of the sky or of another lamp is left in it.
+    """
+    import cv2
+
+    red, green, blue = ([np.asarray(one[..., channel].copy(), np.uint8) for one in pictures] for channel in range(3))
+    mask = np.zeros(green[0].shape, np.uint8)
+    edges = _edges(mean_of(green), BLACK)
+    for jump, part in _marks(edges, mask.shape):
+        if _stays(green, edges, jump, part) and _is_neutral(edges, jump, part, (mean_of(red), mean_of(blue))):
+            cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
+    return mask > 0
+
+
+def _is_neutral(edges: Edges, jump: float, part: npt.NDArray[np.int64], channels: tuple[Field, Field]) -> bool:
+    """Whether the means [h, w] of red and of blue jump at a part's edges as green does, most of them and in the median."""
+    at, aside = edges.y[part] * channels[0].shape[1] + edges.x[part], edges.aside[part]
+    for mean in channels:
+        sides = np.stack([mean.ravel()[at - aside], mean.ravel()[at + aside]])
+        jumps = _signed(edges, part, sides)
+        if abs(float(np.median(jumps)) - jump) > NEUTRAL * jump:
+            return False
+    return True
+
+
+def mean_of(frames: Sequence[Grey]) -> Field:
     import cv2
 
     total = np.zeros(frames[0].shape, np.float32)

@@ -213,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+panels480.5+marks480.8/max"
+    assert Borders().protocol == "borders/bars10+panels480.5+marks480.9/max"
     assert where.mean() > 0
 
 
@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.5+marks480.8+overlay.8,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.5+marks480.9+overlay.9,")
 
 
 def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.int32]]]:
@@ -383,6 +383,25 @@ def test_letters_that_scroll_on_a_plate_in_a_scene_that_stands_still(carried: bo
                 box = [(left, 178), (left + 180, 178), (left + 180, 206), (left, 206)]
                 boxes.append(np.array([box], np.int32))
     kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=False))
+    assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_line_that_wanders_is_put_over_a_scene_and_a_sign_takes_its_wall_along(carried: bool) -> None:
+    frames, boxes = [], []
+    for later in (0, 1):
+        for k, (x, y) in enumerate([(40, 60), (230, 130), (120, 220), (250, 70), (60, 170)]):
+            left, low = x + later * (-9, 7, 8, -6, 5)[k], y + later * (16, -18, 15, 19, -17)[k]
+            image = (
+                crop(1700 - left, 400 - low, 480, 270) if carried else crop(1500 + 90 * k + 12 * later, 300, 480, 270)
+            )
+            for colour, thick in ((0, 6), (255, 2)):
+                cv2.putText(image, "ALL THE NEWS", (left, low), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (colour,) * 3, thick)
+            frames.append(grey(image))
+            if not later:
+                right, top, bottom = left + 193, low - 25, low + 9
+                boxes.append(np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]], np.int32))
+    kept = judged(frames, boxes, Seen(np.zeros((270, 480), dtype=np.bool_), known=True))
     assert [len(lines.overlaid) for lines in kept] == [0 if carried else 1] * 5
 
 

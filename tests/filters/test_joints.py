@@ -56,6 +56,14 @@ def test_an_edge_that_something_stands_before_and_a_plain_ground_are_no_joints()
     assert not joined([grey(frame) for frame in filmed(take())]).any()
 
 
+@pytest.mark.parametrize("thick", [1, 2, 3])
+def test_a_thin_line_of_the_scene_is_no_joint(thick: int) -> None:
+    """A cutting mat has exact lines, and a camera above it sees them level."""
+    picture = take()
+    picture[:, 250 : 250 + thick] = 225
+    assert not joined([grey(frame) for frame in filmed(picture)]).any()
+
+
 def test_in_a_scene_that_moves_a_joint_stands_out_in_most_frames() -> None:
     """In their mean a strong edge of a single frame would do."""
     upper = [crop(1480 + 13 * i, 200 + i % 3, WIDTH, HEIGHT) for i in range(10)]

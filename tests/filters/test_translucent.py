@@ -13,7 +13,7 @@ from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, reduced, seen, with_lines
 from longtake.filters.overlaid_text import judged
-from longtake.filters.translucent import coloured, translucent
+from longtake.filters.translucent import coloured, darkened, translucent
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, world
 
 Ink = npt.NDArray[np.float32]  # The share of each px that letters cover, [h, w].
@@ -141,11 +141,29 @@ def test_coloured_paint_is_of_the_scene_whether_it_covers_the_ground_or_not() ->
     assert not tinted(covered, still=True).any()
 
 
+@pytest.mark.parametrize(("x", "opacity"), [(970, 0.4), (1164, 0.33), (1164, 0.4)])
+def test_black_letters_over_a_scene_that_stands_still(x: int, opacity: float) -> None:
+    ink, boxes = letters("SAMPLE")
+    frames = under(tripod(x), ink, opacity, 0)
+    assert not found(frames).any()  # Without colour they may be a shadow.
+    assert darkened([reduced(frame) for frame in frames]).mean() == pytest.approx(boxes.mean(), abs=0.025)
+
+
+@pytest.mark.parametrize("x", PLACES)
+def test_a_shadow_leaves_more_of_the_blue_of_the_sky(x: int) -> None:
+    """Of light that is dimmed to a third in red and to a half in blue, the square root, about, is what a picture holds."""
+    ink, _ = letters("SAMPLE")
+    shares = 1 - (1 - np.array([0.58, 0.64, 0.71])) * ink[..., None]
+    shaded = [as_jpeg(noisy(np.rint(frame * shares).astype(np.uint8), 1.0, i), 88) for i, frame in enumerate(tripod(x))]
+    assert not darkened([reduced(frame) for frame in shaded]).any()
+
+
 @pytest.mark.parametrize("x", range(0, 1941, 97))
 def test_a_scene_without_a_mark_has_none(x: int) -> None:
     frames = [noisy(frame, 1.0, i) for i, frame in enumerate(tripod(x))]
     assert not found(frames).any()
     assert not tinted(frames, still=True).any()
+    assert not darkened([reduced(frame) for frame in frames]).any()
 
 
 @pytest.mark.parametrize("x", PLACES)
@@ -228,6 +246,18 @@ def test_a_box_is_no_higher_than_the_marks_that_are_its_letters() -> None:
     part[:, : WIDTH // 2] = False
     (kept, *_) = judged(frames, [high] * 5, Seen(part, known=False))
     assert np.array_equal(kept.overlaid[0], high[0])
+
+
+@pytest.mark.parametrize("leans", [0, 30])
+def test_a_box_too_tall_for_a_line_is_no_larger_than_the_mark_in_it(leans: int) -> None:
+    """A detector of text puts boxes around logos, and around what lies beside them."""
+    marks = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.circle(marks, (500, 250), 90, 1, -1)
+    around = np.array([[(300, 130), (620, 130 - leans), (620, 370 - leans), (300, 370)]], np.int32)
+    (kept, *_) = judged([grey(frame) for frame in tripod()], [around] * 5, Seen(marks > 0, known=False))
+    counted = np.zeros_like(marks)
+    cv2.fillConvexPoly(counted, kept.overlaid[0], 1)
+    assert int(counted.sum()) == pytest.approx(180 * 180, rel=0.03)
 
 
 def test_level_edges_of_pale_letters_are_no_joint_of_two_pictures() -> None:
