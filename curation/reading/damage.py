@@ -67,6 +67,7 @@ class Damages:
         self._begun = False  # Whether a frame was shown.
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
         self._final: _Packet | None = None
+        self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
         self._coming: deque[float] = deque(maxlen=_REORDERED)
 
     @property
@@ -97,9 +98,11 @@ class Damages:
         decoded: in transport and program streams a picture has no length."""
         return packet is self._final
 
-    def coming(self, time: float) -> None:
-        """A packet whose frame is shown at `time`, seconds, is decoded next."""
+    def coming(self, time: float, key: bool) -> None:
+        """A packet whose frame is shown at `time`, seconds, is decoded next. key: its container calls it a keyframe."""
         self._coming.append(time)
+        if key and self.open:
+            self._keys.append(time)
 
     def met(self, time: float) -> Damage:
         """A packet or a frame that is shown at `time`, seconds, is damaged. The damage that it belongs to."""
@@ -108,6 +111,7 @@ class Damages:
             # A frame may refer to one that is shown after it, and says of itself only then that it is damaged.
             start = min(list(self._coming)[self._coming.index(time) :])
         self._latest = max(self._latest, time)
+        self._keys = [key for key in self._keys if key > self._latest]
         if self.last is None or not self.open:
             self._before, self.last = self.last, Damage(start)
         self.last.start = min(self.last.start, start)
@@ -121,6 +125,9 @@ class Damages:
             return
         # A decoder that enters in the middle of a film begins to show it where it can.
         bare = first or (frame.key_frame and frame.pict_type not in (PictureType.P, PictureType.B))
+        # A film may be refreshed in stripes, from one point that is called a keyframe to the next. Only the first of two fields
+        # may refer to none.
+        bare |= len(self._keys) > 1 and time >= self._keys[1]
         # A frame that was decoded before the damage may be shown after it.
         if bare and time > self._latest and not frame.is_corrupt:
             self.last.end = time
@@ -135,7 +142,7 @@ class Damages:
 
 def is_overwritten(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether zeros stand in a picture where none can be: a download that lacks blocks, a disk that was read around a fault. The
-    decoder shows such a picture without a word. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
+    decoder shows such a picture, and does not say so. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
     both), unless a start code was left in it; films are asked whose units have a length before them (prefix, bytes). To write
     256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row."""
     if codec in _ARITHMETIC:

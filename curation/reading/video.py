@@ -425,7 +425,7 @@ def _decoded(
                     video.turns.coming(time, packet)
                     count.last = max(count.last, time)
                     video.gaps.coming(time)
-                    damages.coming(time)
+                    damages.coming(time, packet.is_keyframe)
                     count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
                 count.packets += bool(packet.size) and not aside
                 if count.digest is not None and packet.size:

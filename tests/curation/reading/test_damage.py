@@ -145,13 +145,13 @@ def test_what_a_damaged_frame_spoils() -> None:
     """In the order of the file: 0 I, 4 P, 2 B, 1 B, 3 B, 8 I."""
     damages = Damages()
     for time in (0, 4, 2, 1, 3):
-        damages.coming(time)
+        damages.coming(time, key=time == 0)
     damages.shown(*shown(0, PictureType.I))
     damage = damages.met(4)
     assert damage.start == 1, "what is decoded after it may refer to it, though it is shown before"
     damages.shown(*shown(4, PictureType.P))
     assert damage.end == math.inf
-    damages.coming(8)
+    damages.coming(8, key=True)
     damages.shown(*shown(8, PictureType.P))
     assert damages.open, "a P frame leans on others, whatever it is called"
 
@@ -222,3 +222,25 @@ def test_the_end_of_a_short_recording_that_broke_off_does_not_condemn_it(
     (clip,) = scan_video(str(path), strict, lambda span, sample: None).clips
     assert clip.error is None
     assert clip.span.end > 2
+
+
+def test_a_film_without_further_keyframes_is_whole_once_it_is_refreshed(tmp_path: Path) -> None:
+    """Streams of calls and games refresh the picture in stripes. The first point that is called a keyframe only begins that."""
+    path = tmp_path / "film.mp4"
+    refreshed = {"x264-params": "intra-refresh=1", "bf": "0"}
+    make(path, steady(RATE, FRAMES), codec="libx264", rate=RATE, gop=GOP, base=Fraction(1, RATE), options=refreshed)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    with av.open(str(path)) as container:
+        assert sum(frame.key_frame for frame in container.decode(video=0)) == 1
+    hit = next(packet for packet in packets[50:] if not packet.is_keyframe)
+    data = bytearray(path.read_bytes())
+    assert hit.pos is not None
+    data[hit.pos : hit.pos + hit.size] = b"\x7f" * hit.size
+    path.write_bytes(data)
+    points = [number for number, packet in enumerate(packets) if packet.is_keyframe and number > 50]
+    before, after = scan_video(str(path), recipe(), lambda span, sample: None).clips
+    assert (before.error, after.error) == (None, None)
+    assert after.span.start == pytest.approx((points[1] + TRIM) / RATE)
+    cut_clip(str(path), after.span.start, after.span.end, tmp_path / "clip.mp4", SETTINGS)
+    assert numbers(tmp_path / "clip.mp4") == list(range(points[1] + TRIM, FRAMES))
