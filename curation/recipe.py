@@ -98,7 +98,7 @@ class Scan(_Section):
     memory_limit_mib: PositiveInt = Field(3072, description="resident memory of the decoding process")
     max_pixels: PositiveInt = Field(8192 * 8192, description="of a coded frame")
     max_corrupt: float = Field(
-        0.01, ge=0, le=1, description="share of packets that may be damaged, or a single one (0: none)"
+        0.05, ge=0, le=1, description="share of packets that may be damaged, or a single one (0: none)"
     )
 
 

@@ -64,7 +64,8 @@ class Damages:
         self.last: Damage | None = None
         self._before: Damage | None = None  # The one before the last.
         self._latest = -math.inf  # The greatest time of what did not decode, seconds.
-        self._begun = False  # Whether a frame was shown.
+        self._begun = False  # Whether a frame was shown, or a keyframe that should have been.
+        self._key = False  # Whether the newest packet is a keyframe.
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
         self._final: _Packet | None = None
         self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
@@ -101,6 +102,7 @@ class Damages:
     def coming(self, time: float, key: bool) -> None:
         """A packet whose frame is shown at `time`, seconds, is decoded next. key: its container calls it a keyframe."""
         self._coming.append(time)
+        self._key = key
         if key and self.open:
             self._keys.append(time)
 
@@ -110,6 +112,7 @@ class Damages:
         if time in self._coming:
             # A frame may refer to one that is shown after it, and says of itself only then that it is damaged.
             start = min(list(self._coming)[self._coming.index(time) :])
+        self._begun |= self._key
         self._latest = max(self._latest, time)
         self._keys = [key for key in self._keys if key > self._latest]
         if self.last is None or not self.open:

@@ -141,6 +141,17 @@ def shown(number: int, kind: PictureType) -> tuple[float, av.VideoFrame]:
     return float(number), frame
 
 
+@pytest.mark.parametrize(("key", "spoilt"), [(True, True), (False, False)])
+def test_a_film_begins_with_damage(key: bool, spoilt: bool) -> None:
+    """A recording may begin where no keyframe is, and is shown from where it can be. Not so if there is one that is damaged."""
+    damages = Damages()
+    damages.coming(0, key=key)
+    damages.met(0)
+    damages.coming(1, key=False)
+    damages.shown(*shown(1, PictureType.P))
+    assert damages.spoils(1) == spoilt
+
+
 def test_what_a_damaged_frame_spoils() -> None:
     """In the order of the file: 0 I, 4 P, 2 B, 1 B, 3 B, 8 I."""
     damages = Damages()
@@ -244,3 +255,25 @@ def test_a_film_without_further_keyframes_is_whole_once_it_is_refreshed(tmp_path
     assert after.span.start == pytest.approx((points[1] + TRIM) / RATE)
     cut_clip(str(path), after.span.start, after.span.end, tmp_path / "clip.mp4", SETTINGS)
     assert numbers(tmp_path / "clip.mp4") == list(range(points[1] + TRIM, FRAMES))
+
+
+@pytest.mark.parametrize("name", ["film.avi", "film.mp4"])
+def test_a_film_whose_first_keyframe_is_damaged_begins_with_the_second(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+    make(path, steady(RATE, FRAMES), codec=codec, rate=RATE, gop=GOP, base=Fraction(1, RATE), options={"bf": "0"})
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data, start = bytearray(path.read_bytes()), packets[0].pos
+    assert start is not None
+    at = data.index(bytes(packets[0]), start)
+    data[at : at + packets[0].size] = b"\x7f" * packets[0].size
+    path.write_bytes(data)
+    patient = recipe().model_copy(update={"scan": recipe().scan.model_copy(update={"max_corrupt": 0.3})})
+    (clip,) = scan_video(str(path), patient, lambda span, sample: None).clips
+    second = next(number for number, packet in enumerate(packets) if number and packet.is_keyframe)
+    assert clip.error is None
+    assert second <= clip.span.start * RATE + 1e-6 <= second + TRIM + 1e-6
+    cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
+    found = numbers(tmp_path / "clip.mp4")
+    assert found == list(range(found[0], FRAMES))
