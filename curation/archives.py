@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from longtake.curation.access import Source, open_container
+from longtake.curation.errors import BadRow
 from longtake.curation.folders import ARCHIVE_SUFFIX, COMPRESSED, is_video_name
-from longtake.curation.lists import BadRow, told_of_film
+from longtake.curation.lists import told_of_film
 from longtake.manifests.folder import is_uri
 from longtake.manifests.members import Index, Member, MemberError, member_uri, read_index
 

@@ -108,3 +108,7 @@ class VideoError(RowError):
 
 class SetupError(Exception):
     """Nothing can start like this; the message says what to change."""
+
+
+class BadRow(ValueError):
+    """A row of a list that cannot be used, and why."""

@@ -35,10 +35,9 @@ from longtake.curation.folders import (
 )
 from longtake.curation.gathered import Found, Gathered, add_span, contradicts
 from longtake.curation.input_report import InputReport, count, shown
+from longtake.curation.list_records import ListNotes
 from longtake.curation.listing import WorkspacesPassing, files_below, in_order, looked_through
 from longtake.curation.lists import (
-    LIST_SUFFIXES,
-    ListNotes,
     ListRules,
     Row,
     is_list,
@@ -55,7 +54,7 @@ from longtake.manifests.members import MemberError, absolute, container_of, file
 from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path, why_no_address
 
-__all__ = ["LIST_SUFFIXES", "Gathered", "InputReport", "gather", "place_of", "read_inputs"]
+__all__ = ["Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 
 _ROW = "#row="
 

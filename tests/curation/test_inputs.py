@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.curation.access import Access, Reach
-from longtake.curation.errors import SetupError
+from longtake.curation.errors import BadRow, SetupError
 from longtake.curation.inputs import InputReport, gather, read_inputs
-from longtake.curation.lists import BadRow, ListRules, seconds
+from longtake.curation.list_times import seconds
+from longtake.curation.lists import ListRules
 from longtake.manifests import ids
 from longtake.manifests.folder import local_path
 from longtake.manifests.schemas import INPUTS
