@@ -35,7 +35,7 @@ _PACKED = {
     b"PK\x03\x04": "it is an archive or a spreadsheet: unpack it, or save its table as CSV in UTF-8",
     b"\xd0\xcf\x11\xe0": "it is a spreadsheet: save its table as CSV in UTF-8",
 }
-_MOST_SHOWN = 300  # Characters. The columns of what is no list may be all of its bytes.
+_MOST_SHOWN = 300  # Characters. Columns are shown up to this: in a file without lines, one may be all of its bytes.
 
 
 class NoUriColumn(SetupError):

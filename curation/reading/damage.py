@@ -64,6 +64,7 @@ class Damages:
         self.last: Damage | None = None
         self._before: Damage | None = None  # The one before the last.
         self._latest = -math.inf  # The greatest time of what did not decode, seconds.
+        self._newest = -math.inf  # The time of the frame that was shown last, seconds.
         self._begun = False  # Whether a frame was shown, or a keyframe that should have been.
         self._key = False  # Whether the newest packet is a keyframe.
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
@@ -123,7 +124,7 @@ class Damages:
     def shown(self, time: float, frame: av.VideoFrame) -> None:
         """The next frame in the order in which they are shown, at `time`, seconds. All frames that depend on a packet are
         decoded, and so shown, after it."""
-        first, self._begun = not self._begun, True
+        first, self._begun, self._newest = not self._begun, True, time
         if self.last is None or not self.open:
             return
         # A decoder that enters in the middle of a film begins to show it where it can.
@@ -136,6 +137,11 @@ class Damages:
             self.last.end = time
         else:
             self.last.start = min(self.last.start, time)
+
+    def stop(self) -> None:
+        """This run of the decoder ends, and another begins elsewhere: it does not tell what is spoilt further on."""
+        if self.last is not None and self.open:
+            self.last.end = max(self._newest, self._latest)
 
     def spoils(self, time: float) -> bool:
         """Whether the picture that is shown at `time`, seconds, is spoilt. Pictures may be asked for a little later than their

@@ -188,6 +188,7 @@ class ListedPass:
                     ended = False
                     break
         self._end()
+        self.video.damages.stop()
         require_sound(self.count, self.judge.recipe.scan.max_corrupt)
         self.count.restarts = max(self.count.restarts, self.joined)
         if not math.isfinite(self.info.fps):

@@ -152,7 +152,12 @@ class DecodeCount:
 
     def damaged_seconds(self, end: float) -> float:
         """How much is spoilt of a film that ends at `end` seconds, seconds."""
-        return sum(max(min(damage.end, end) - damage.start, 0.0) for damage in self.damages if damage.start < end)
+        seconds, known = 0.0, -math.inf
+        # A stretch may be read again, and by several pieces of a film.
+        for damage in sorted(self.damages, key=lambda damage: damage.start):
+            seconds += max(min(damage.end, end) - max(damage.start, known), 0.0)
+            known = max(known, min(damage.end, end))
+        return seconds
 
     def damage_within(self, start: float, end: float) -> Damage | None:
         """The first damage of which a part lies in [start, end), seconds; None: there is none."""
@@ -353,6 +358,7 @@ def decode(
     counted = (lambda time: count) if isinstance(count, DecodeCount) else count
     context = video.stream.codec_context
     codec = context.codec.canonical_name
+    video.damages.stop()
     video.damages = damages = Damages(codec, prefix_of(codec, context.extradata))
     frames = within(
         _decoded(video, info, counted, damages, all_frames, since, enough),

@@ -12,11 +12,12 @@ from av.video.frame import PictureType
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
-from longtake.curation.reading.damage import Damages, is_overwritten
+from longtake.curation.reading.damage import Damage, Damages, is_overwritten
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.video import DecodeCount
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from tests.curation.reading.test_cutting import make, numbers, steady
 
@@ -277,3 +278,25 @@ def test_a_film_whose_first_keyframe_is_damaged_begins_with_the_second(tmp_path:
     cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
     found = numbers(tmp_path / "clip.mp4")
     assert found == list(range(found[0], FRAMES))
+
+
+def test_damage_before_a_seek_is_none_behind_it(tmp_path: Path) -> None:
+    """A list is read in places: the keyframe that ends the damage lies between two of them, and is never read."""
+    path = tmp_path / "film.mp4"
+    make(path, steady(RATE, 800), rate=RATE, gop=100, base=Fraction(1, RATE), options={"bf": "0", "sc_threshold": "0"})
+    with av.open(str(path)) as container:
+        hit = [packet for packet in container.demux(video=0) if packet.size][HIT]
+    data = bytearray(path.read_bytes())
+    assert hit.pos is not None
+    data[hit.pos : hit.pos + hit.size] = b"\x7f" * hit.size
+    path.write_bytes(data)
+    spans = [Span(5.1, 6.1), Span(6.2, 7.2), Span(30.0, 32.0)]
+    clips = scan_video(str(path), recipe(), lambda span, sample: None, spans=spans).clips
+    assert [clip.error.kind if clip.error else None for clip in clips] == [None, "corrupt", None]
+
+
+def test_seconds_that_were_read_twice_are_damaged_once() -> None:
+    count = DecodeCount()
+    for damage in (Damage(2.0, 5.0), Damage(9.0), Damage(2.0, 4.0), Damage(4.5, 6.0), Damage(7.0, 7.0)):
+        count.spoil(damage)
+    assert count.damaged_seconds(10.0) == pytest.approx(4.0 + 1.0)
