@@ -152,7 +152,7 @@ class DecodeCount:
 
     def damaged_seconds(self, end: float) -> float:
         """How much is spoilt of a film that ends at `end` seconds, seconds."""
-        seconds, known = 0.0, -math.inf
+        seconds, known = 0.0, 0.0
         # A stretch may be read again, and by several pieces of a film.
         for damage in sorted(self.damages, key=lambda damage: damage.start):
             seconds += max(min(damage.end, end) - max(damage.start, known), 0.0)

@@ -535,7 +535,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "cuts": scanned.cuts,
         "frames_decoded": count.frames,
         "frames_corrupt": count.corrupt,
-        "seconds_damaged": count.damaged_seconds(info.duration),
+        "seconds_damaged": _number(count.damaged_seconds(info.duration)),
         "clock_restarts": count.restarts,
         "decoded_seconds": scanned.decoded_seconds,
         "seconds_left_out": scanned.left_out,

@@ -297,6 +297,14 @@ def test_damage_before_a_seek_is_none_behind_it(tmp_path: Path) -> None:
 
 def test_seconds_that_were_read_twice_are_damaged_once() -> None:
     count = DecodeCount()
-    for damage in (Damage(2.0, 5.0), Damage(9.0), Damage(2.0, 4.0), Damage(4.5, 6.0), Damage(7.0, 7.0)):
+    # A packet without a time may come before all others.
+    for damage in (
+        Damage(-math.inf, 0.0),
+        Damage(2.0, 5.0),
+        Damage(9.0),
+        Damage(2.0, 4.0),
+        Damage(4.5, 6.0),
+        Damage(7.0, 7.0),
+    ):
         count.spoil(damage)
     assert count.damaged_seconds(10.0) == pytest.approx(4.0 + 1.0)
