@@ -66,6 +66,10 @@ def uncombed(frame: av.VideoFrame, known: bool = False) -> av.VideoFrame:
     return _made_whole(frame)
 
 
+class FieldsFound(Exception):
+    """The film holds fields, and no clip of it was given out yet: it is to be read from its beginning, with that known."""
+
+
 class Fields:
     """Whether a film holds fields, by those of its frames that were looked at, in their order.
 

@@ -25,9 +25,10 @@ from longtake.curation.reading.checking import Wanted, check, thumbnail
 from longtake.curation.reading.encoding import Encoder, EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.painting import Painter
+from longtake.curation.reading.seeking import CLOCK
 from longtake.curation.reading.sizes import size_of
 from longtake.curation.reading.sound import Sound, read_sound
-from longtake.curation.reading.spans import CLOCK, nearest_in_time, of_one_size, open_span, require_whole, source_fps
+from longtake.curation.reading.spans import nearest_in_time, of_one_size, open_span, require_whole, source_fps
 from longtake.manifests.folder import whole_file
 
 _WITNESSES = 9  # Frames. The pictures of this many frames are compared after encoding.

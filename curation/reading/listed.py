@@ -14,19 +14,21 @@ from itertools import chain
 
 import av
 import av.error
-import numpy as np
 
-from longtake.curation.errors import RowError, VideoError
-from longtake.curation.reading.combs import Fields
+from longtake.curation.errors import RowError
+from longtake.curation.reading.acceptance import film_start, require_sound, require_undamaged
+from longtake.curation.reading.combs import Fields, FieldsFound
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
-from longtake.curation.reading.motion import Pair, motion_of, small_grey
-from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
-from longtake.curation.reading.pictures import AnalysisFrames, Before, thumbnail
+from longtake.curation.reading.motion import Pair, small_grey
+from longtake.curation.reading.opening import OpenVideo
+from longtake.curation.reading.pictures import AnalysisFrames, thumbnail
+from longtake.curation.reading.samples import sample_of
 from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair_count, pair_starts
+from longtake.curation.reading.seeking import CLOCK, LEADS, seek
 from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.timeline import may_leap
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
-from longtake.filters.base import Image, Native, Sample
+from longtake.filters.base import Image, Sample
 from longtake.filters.frozen import ChangeMeter
 
 # Seconds. A source list may be wrong about the end of a video by so much: lists round, and some durations are of the sound.
@@ -34,76 +36,7 @@ SLACK = 0.2
 # Seconds. A gap between two wanted moments that is longer is passed over by seeking; a shorter one is decoded through, since a
 # seek goes back to a keyframe, of which there is one in 2 to 10 s.
 SKIP = 12.0
-# Seconds before a moment at which a keyframe is looked for, until one is found from which the moment can be decoded. An index may
-# lead behind it (transport streams, leading pictures).
-LEADS = (0.0, 5.0, 60.0)
-_STEP = 1 / 30  # Seconds. One frame of an exported clip lasts so long, unless a recipe says otherwise.
 _TIE = 1e-3  # Seconds. Matroska rounds times to milliseconds.
-_CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
-
-
-def require_sound(count: DecodeCount, limit: float) -> None:
-    """Raises VideoError (corrupt, too_short) if what was decoded is no video, or too damaged. limit: share of the packets; one
-    may be damaged of any film, as where a recording broke off, unless it is 0."""
-    if count.frames == 0:
-        raise VideoError("corrupt", f"no frame decodes ({count.packets} packets)")
-    if count.corrupt > (max(limit * count.packets, 1) if limit else 0):
-        raise VideoError(
-            "corrupt", f"{count.corrupt} of {count.packets} packets are damaged; scan.max_corrupt is {limit}"
-        )
-    if count.frames == 1 and count.packets <= 1:
-        raise VideoError("too_short", "a single frame")
-
-
-def film_start(first: float, info: VideoInfo) -> float:
-    """The time from which a film can be shown, seconds. first: the time of its first frame. A recording that was cut in the
-    middle of a group of pictures begins with packets that do not decode. An export bridges one frame of them: then it is 0."""
-    fps = info.fps if math.isfinite(info.fps) and info.fps > 0 else UNKNOWN_FPS
-    return first if first > max(1 / fps, _STEP) + _TIE else 0.0
-
-
-def require_undamaged(clip: ClipScan, count: DecodeCount) -> None:
-    """Set the error of a clip in which something does not decode: an export would refuse it, after all else was paid for."""
-    if clip.error is None and (damage := count.damage_within(clip.span.start, clip.span.end)) is not None:
-        clip.error = RowError("corrupt", f"something of it does not decode ({damage}): it could not be exported")
-        clip.has_frames = False
-
-
-def sample_of(
-    clip: ClipScan,
-    frames: Sequence[tuple[float, av.VideoFrame]],
-    keyframes: int,
-    analysis: AnalysisFrames,
-    pairs: Sequence[Pair],
-    meter: ChangeMeter,
-) -> Sample | None:
-    """The sample of a clip; None, with the clip's error set, if there are too few frames. frames: a keyframe, its partner, the
-    next keyframe and so on, small, each with its time in seconds. pairs: of its motion. meter: what was seen of its changes."""
-    if len(frames) < 2 * keyframes:
-        where = f"{clip.span.start:.3f}–{clip.span.end:.3f} s"
-        clip.error = RowError("measure", f"too few frames for a sample in {where}")
-        return None
-    smalls, times = [small for _, small in frames], np.array([time for time, _ in frames])
-    return Sample(
-        analysis.rgbs(smalls[::2]),
-        analysis.rgbs(smalls[1::2]),
-        times[::2],
-        times[1::2],
-        motion=motion_of(pairs),
-        changes=meter.within(clip.span.start, clip.span.end),
-        native=_native(smalls),
-    )
-
-
-def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
-    """What was kept of keyframes and partners before they were reduced, the keyframes first."""
-    kept = [small.opaque for small in (*smalls[::2], *smalls[1::2])]
-    known = [each.native for each in kept if isinstance(each, Before) and each.native is not None]
-    return tuple(known) if len(known) == len(kept) else None
-
-
-class FieldsFound(Exception):
-    """The film holds fields, and no clip of it was given out yet: it is to be read from its beginning, with that known."""
 
 
 @dataclass(slots=True)
@@ -218,17 +151,17 @@ class ListedPass:
         if start - here > SKIP and not self._starts_anew():
             moved = False
             for lead in LEADS:
-                if not self._seek(start - lead):
+                if not seek(self.video, start - lead):
                     break
                 moved = True
                 self.frames = decode(self.video, self.info, self.count, since=start)
                 first = next(self.frames, None)
-                if first is not None and first.time <= start + _CLOCK:
+                if first is not None and first.time <= start + CLOCK:
                     self.previous = self.earlier = None
                     self.shrunk.clear()
                     return chain([first], self.frames)
             if moved:
-                self._seek(0.0)
+                seek(self.video, 0.0)
                 self.frames = decode(self.video, self.info, self.count)
                 return (frame for frame in self.frames if self.previous is None or frame.time > here)
         if self.frames is None:
@@ -240,21 +173,6 @@ class ListedPass:
         if not self.joined and may_leap(self.video):
             self.joined = max(len(self.judge.recordings()) - 1, 0)
         return self.joined > 0 or self.count.restarts > 0
-
-    def _seek(self, seconds: float) -> bool:
-        """Go to the last keyframe at or before a moment. False if this file cannot be sought in."""
-        clock, first = self.video.clock, self.video.stream.start_time
-        if not clock.base or first is None:
-            return False
-        try:
-            self.video.container.seek(
-                max(clock.ticks(seconds + _CLOCK), first), stream=self.video.stream, backward=True
-            )
-        except (av.error.FFmpegError, ValueError):
-            return False
-        return True
-
-    # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _want(self, clip: int, time: float, place: int, after: float = -math.inf, motion: bool = False) -> None:
         self.listed[clip].left += 1
@@ -302,7 +220,7 @@ class ListedPass:
             else:
                 listed.frames[moment.place] = chosen.time, self._small(chosen)
             if moment.place % 2 == 0:
-                partner = min(chosen.time + self.sampling.partner_seconds, span.end - _CLOCK)
+                partner = min(chosen.time + self.sampling.partner_seconds, span.end - CLOCK)
                 self._want(moment.clip, partner, moment.place + 1, chosen.time, moment.motion)
         elif moment.place % 2 and self.previous is not None and self.previous.time == moment.after:
             self._pair_with_earlier(listed, moment)
@@ -352,8 +270,8 @@ class ListedPass:
         last = self.previous
         if last is None:
             return
-        fps = self.info.fps if math.isfinite(self.info.fps) and self.info.fps > 0 else UNKNOWN_FPS
-        end = max(last.time, self.count.last if math.isfinite(self.count.last) else last.time) + 1 / fps
+        end = max(last.time, self.count.last if math.isfinite(self.count.last) else last.time)
+        end += 1 / self.info.assumed_fps
         for listed in self.listed:
             if listed.left and listed.span.end == self.whole and listed.span.start < end < listed.span.end:
                 # This clip goes to the end of the film, whose frames end before its header says so.

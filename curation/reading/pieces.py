@@ -10,21 +10,22 @@ from copy import copy
 from itertools import chain
 
 from longtake.curation.access import Source
+from longtake.curation.reading.acceptance import checked, counted_fps
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
+from longtake.curation.reading.one_pass import Pass
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.scan_video import Pass, checked, counted_fps, lost_at_once, scan_opened
+from longtake.curation.reading.scan_video import lost_at_once, scan_opened
 from longtake.curation.reading.seams import (
-    LEADS,
     Piece,
     PieceScan,
     by_stretch,
     find_seams,
     join,
-    seek,
     take_seconds,
 )
+from longtake.curation.reading.seeking import LEADS, seek
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
 from longtake.curation.recipe import Recipe

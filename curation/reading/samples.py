@@ -1,18 +1,56 @@
-"""Samples to bytes and back: JPEG for frames, PNG for the mask of marks."""
+"""Samples: out of the frames that were kept of a clip, and to bytes and back (JPEG for frames, PNG for the mask of marks)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import av
 import cv2
 import numpy as np
 import pyarrow as pa
 
 from longtake.curation.errors import RowError, is_of_the_world
 from longtake.curation.reading.faults import kind_of, words
-from longtake.filters.base import Image, Sample
+from longtake.curation.reading.judge import ClipScan
+from longtake.curation.reading.motion import Pair, motion_of
+from longtake.curation.reading.pictures import AnalysisFrames, Before
+from longtake.filters.base import Image, Native, Sample
+from longtake.filters.frozen import ChangeMeter
 from longtake.manifests.folder import local_path
 from longtake.manifests.frames import StoredFrames
+
+
+def sample_of(
+    clip: ClipScan,
+    frames: Sequence[tuple[float, av.VideoFrame]],
+    keyframes: int,
+    analysis: AnalysisFrames,
+    pairs: Sequence[Pair],
+    meter: ChangeMeter,
+) -> Sample | None:
+    """The sample of a clip; None, with the clip's error set, if there are too few frames. frames: a keyframe, its partner, the
+    next keyframe and so on, small, each with its time in seconds. pairs: of its motion. meter: what was seen of its changes."""
+    if len(frames) < 2 * keyframes:
+        where = f"{clip.span.start:.3f}–{clip.span.end:.3f} s"
+        clip.error = RowError("measure", f"too few frames for a sample in {where}")
+        return None
+    smalls, times = [small for _, small in frames], np.array([time for time, _ in frames])
+    return Sample(
+        analysis.rgbs(smalls[::2]),
+        analysis.rgbs(smalls[1::2]),
+        times[::2],
+        times[1::2],
+        motion=motion_of(pairs),
+        changes=meter.within(clip.span.start, clip.span.end),
+        native=_native(smalls),
+    )
+
+
+def _native(smalls: Sequence[av.VideoFrame]) -> tuple[Native, ...] | None:
+    """What was kept of keyframes and partners before they were reduced, the keyframes first."""
+    kept = [small.opaque for small in (*smalls[::2], *smalls[1::2])]
+    known = [each.native for each in kept if isinstance(each, Before) and each.native is not None]
+    return tuple(known) if len(known) == len(kept) else None
 
 
 def store_sample(clip_id: str, sample: Sample, quality: int) -> StoredFrames:

@@ -29,11 +29,11 @@ import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError
+from longtake.curation.reading.acceptance import counted_fps, ends_early, require_all, require_sound, settle
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
-from longtake.curation.reading.listed import require_sound
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.scan_video import counted_fps, ends_early, require_all, settle
+from longtake.curation.reading.seeking import LEADS, seek
 from longtake.curation.reading.video import DecodeCount, VideoInfo
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
@@ -45,8 +45,6 @@ HANDOVER_SECONDS = 10.0
 TAKE_SECONDS = 300.0  # Seconds. A take may go on so long behind a handover, before it is cut there.
 _SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # These containers have an index and presentation times.
 _EARLY = 1 / 8  # A share of a piece. A keyframe that lies farther before the place of a seam is no seam.
-_CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
-LEADS = (0.0, 5.0, 60.0)  # Seconds before a seam at which a keyframe is looked for. An index may lead behind the seam.
 
 
 class SeamError(Exception):
@@ -131,18 +129,6 @@ def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> t
     except (RowError, av.error.FFmpegError, OSError, ValueError):
         return ()  # The pass meets the same fault, and reports it.
     return tuple(found)
-
-
-def seek(video: OpenVideo, seconds: float) -> bool:
-    """Go to the last keyframe at or before a moment, as far as the index knows. False if this file cannot be sought in."""
-    clock, first = video.clock, video.stream.start_time
-    if not clock.base or first is None:
-        return False
-    try:
-        video.container.seek(max(clock.ticks(seconds + _CLOCK), first), stream=video.stream, backward=True)
-    except (av.error.FFmpegError, ValueError):
-        return False
-    return True
 
 
 def _keyframe_before(video: OpenVideo, moment: float) -> float | None:

@@ -19,18 +19,16 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import Aspects
 from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
+from longtake.curation.reading.seeking import CLOCK, LEADS
 from longtake.curation.reading.sizes import Size, changes, size_of
 from longtake.curation.reading.turns import Turns
 from longtake.curation.reading.video import DecodeCount, decode, probe
 
 T = TypeVar("T")
 
-CLOCK = 1e-6  # Seconds. Two times nearer than this are one, apart from the noise of adding up floats.
 # Seconds. Two frames are equally near within this: Matroska rounds times to milliseconds, and such a tie must always fall the
 # same way, or the clip would judder.
 _TIE = 1e-3
-# Seconds before the span at which a keyframe is looked for. None is the beginning of the video.
-_LEADS = (0.0, 5.0, 60.0, None)
 
 
 @dataclass(slots=True)
@@ -61,7 +59,7 @@ def open_span(
     Decoding begins at a keyframe before the span. Where a container's index leads behind it (transport streams, leading
     pictures), the file is opened again and read from farther back, in the end from its beginning.
     """
-    for lead in _LEADS if seek else (None,):
+    for lead in (*LEADS, None) if seek else (None,):
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue

@@ -20,6 +20,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span, centres
+from longtake.curation.reading.seeking import seek
 from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode, probe
 from longtake.filters.base import Image
 from longtake.manifests.frames import StoredStrip
@@ -101,7 +102,7 @@ def _nearest(
         if here >= moment:
             continue
         far = frames is None or moment - here > _SKIP
-        if (far and _sought(video, moment)) or frames is None:
+        if (far and seek(video, moment)) or frames is None:
             frames = decode(video, info, DecodeCount())
         share = (end - time.monotonic()) / (len(moments) - at)
         until = time.monotonic() + share
@@ -116,18 +117,6 @@ def _nearest(
                 break
         if last is not None:
             yield last.time, last.frame
-
-
-def _sought(video: OpenVideo, moment: float) -> bool:
-    """Go to the last keyframe at or before a moment, if this file can be sought in."""
-    first = video.stream.start_time
-    if not video.clock.base or first is None:
-        return False
-    try:
-        video.container.seek(max(video.clock.ticks(moment), first), stream=video.stream, backward=True)
-    except (av.error.FFmpegError, ValueError):
-        return False
-    return True
 
 
 def _size(height: int, width: int) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.mp4 import encrypted, odd_edits
-from longtake.curation.reading.opening import OpenVideo, displayed_size, films
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.spherical import projection_of, stereo_of
@@ -98,6 +98,11 @@ class VideoInfo:
         """Bits for each pixel of a coded frame; nan if rate or length are unknown."""
         pixels = self.coded_width * self.coded_height * self.fps
         return self.bit_rate / pixels if pixels > 0 else math.nan
+
+    @property
+    def assumed_fps(self) -> float:
+        """The rate of its frames, and UNKNOWN_FPS where the container does not tell."""
+        return self.fps if math.isfinite(self.fps) and self.fps > 0 else UNKNOWN_FPS
 
 
 @dataclass(slots=True)

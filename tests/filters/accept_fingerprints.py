@@ -50,9 +50,13 @@ PLUMBING: dict[str, tuple[str, ...]] = {
 READING = tuple(
     f"curation/reading/{name}.py"
     for name in (
+        "acceptance",
         "colour",
         "combs",
         "damage",
+        "listed",
+        "motion",
+        "one_pass",
         "opening",
         "orientation",
         "pictures",
@@ -62,6 +66,7 @@ READING = tuple(
         "sampling",
         "scan_video",
         "seams",
+        "seeking",
         "shots",
         "timeline",
         "video",

@@ -9,10 +9,13 @@ import av
 import numpy as np
 import pytest
 
+from longtake.curation.reading import listed
 from longtake.curation.reading.listed import ListedPass
+from longtake.curation.reading.opening import OpenVideo
 from longtake.curation.reading.samples import load_sample
 from longtake.curation.reading.sampling import Span, centres
 from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.seeking import seek
 from longtake.curation.recipe import parse_recipe
 from tests.corpus import SMALL, Corpus, Encoding, film, pan
 from tests.curation.reading.scans import failing, scanned, shown, value
@@ -145,14 +148,13 @@ def test_clips_of_a_list_far_behind_the_only_keyframe(tmp_path: Path, monkeypatc
     path = tmp_path / "one_keyframe.mp4"
     film(path, pan("table", (1, 0), (100, 60), SMALL, 24 * 34), Encoding(size=SMALL, gop=10_000))
     sought: list[float] = []
-    seek = ListedPass._seek
 
-    def counted(self: ListedPass, seconds: float) -> bool:
+    def counted(video: OpenVideo, seconds: float) -> bool:
         sought.append(seconds)
         assert len(sought) < 10
-        return seek(self, seconds)
+        return seek(video, seconds)
 
-    monkeypatch.setattr(ListedPass, "_seek", counted)
+    monkeypatch.setattr(listed, "seek", counted)
     how = parse_recipe({"name": "far", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}, source="test")
     spans = [Span(0.0, 2.0), Span(20.0, 22.0), Span(31.0, 33.0)]
     clips = scan_video(str(path), how, lambda span, sample: None, spans=spans).clips
