@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from longtake.curation.reading import scan_video as module
+from longtake.curation.reading import one_pass
 from longtake.curation.reading.sampling import FrameBuffer
 from longtake.filters.base import Image
 from longtake.filters.gates import Gate
@@ -393,7 +393,7 @@ def test_what_is_held_does_not_grow_with_the_video(
             super().push(time, frame)
             most = max(most, len(self))
 
-    monkeypatch.setattr(module, "FrameBuffer", Watched)
+    monkeypatch.setattr(one_pass, "FrameBuffer", Watched)
     peaks = []
     by = recipe(splitting={"detector": detector}, tiers=ANY | {"finetune": {"flow": Gate(low=1000)}})
     for seconds in (60, 180):
