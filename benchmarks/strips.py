@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.scan import CORPUS, recipe
 from longtake.curation.errors import RowError
-from longtake.curation.reading import judge, scan_video
+from longtake.curation.reading import judge, one_pass
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.stages import scan
 from longtake.manifests import ids
@@ -43,7 +43,7 @@ def strips_made(made: bool, spent: list[float], sizes: list[int]) -> Iterator[No
         sizes.append(len(strip.jpeg))
         return strip
 
-    modules: list[Any] = [judge, scan, scan_video]
+    modules: list[Any] = [judge, scan, one_pass]
     for module in modules:
         module.strip_of_pictures = counted
     try:
