@@ -32,7 +32,7 @@ _TIE = 1e-3
 
 
 @dataclass(slots=True)
-class Span:
+class SpanRead:
     """What reading a span has shown so far. Times in seconds.
 
     source_fps: average rate of the video. aspects: of its samples. turns: of its pictures. earlier: a frame before the span was
@@ -52,9 +52,9 @@ class Span:
 @contextmanager
 def open_span(
     source: str | BinaryIO, start: float, end: float, seek: bool
-) -> Iterator[tuple[Span, Iterator[tuple[float, av.VideoFrame]]]]:
-    """The frames of [start, end) (s) in order, with their times (s); the `Span` is filled in as they are read. seek: False for a
-    video whose clock starts anew, which is read from its beginning. Raises VideoError.
+) -> Iterator[tuple[SpanRead, Iterator[tuple[float, av.VideoFrame]]]]:
+    """The frames of [start, end) (s) in order, with their times (s); the `SpanRead` is filled in as they are read. seek: False
+    for a video whose clock starts anew, which is read from its beginning. Raises VideoError.
 
     Decoding begins at a keyframe before the span. Where a container's index leads behind it (transport streams, leading
     pictures), the file is opened again and read from farther back, in the end from its beginning.
@@ -63,7 +63,7 @@ def open_span(
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue
-            span = Span(source_fps(video), video.aspects, video.turns)
+            span = SpanRead(source_fps(video), video.aspects, video.turns)
             frames = _frames(video, start)
             try:
                 ahead = next(frames, None)
@@ -119,7 +119,7 @@ def _require_undamaged(count: DecodeCount) -> None:
 
 
 def _within(
-    span: Span,
+    span: SpanRead,
     frames: Iterator[tuple[float, av.VideoFrame]],
     ahead: tuple[float, av.VideoFrame] | None,
     start: float,
@@ -181,7 +181,7 @@ def of_one_size(
         yield time, frame
 
 
-def require_whole(span: Span, start: float, count: int, step: float) -> None:
+def require_whole(span: SpanRead, start: float, count: int, step: float) -> None:
     """Raises VideoError if the first or last of `count` frames, `step` seconds apart from `start` on, had to stand for a time
     that the video does not have. span: all of whose frames were read."""
     frame = 1 / float(span.source_fps)
