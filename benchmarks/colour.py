@@ -23,10 +23,11 @@ import numpy.typing as npt
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
-from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, probe
+from longtake.curation.reading.video import VideoInfo, as_shown, probe
 
 Picture = npt.NDArray[np.uint8]
 Timed = list[tuple[float, Picture]]

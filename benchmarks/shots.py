@@ -23,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
 from longtake.curation.reading.shots import Cut, CutDetector, NetworkCuts, SceneDetectCuts, TransNetCuts
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 from longtake.filters.base import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -14,10 +14,11 @@ import av.error
 
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError, VideoError
+from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge
 from longtake.curation.reading.matroska import is_whole
 from longtake.curation.reading.opening import OpenVideo, open_video
-from longtake.curation.reading.video import DecodeCount, VideoInfo, missing_tail, probe
+from longtake.curation.reading.video import VideoInfo, missing_tail, probe
 from longtake.curation.recipe import Recipe
 
 # The headers of these containers count their length from zero, wherever the film begins (as does Matroska: see `probe`).

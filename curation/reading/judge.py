@@ -12,6 +12,7 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.box import NONE, Box
 from longtake.curation.reading.cropping import cropped, find_crop
+from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation
@@ -20,7 +21,7 @@ from longtake.curation.reading.sizes import Size
 from longtake.curation.reading.sound import read_sound
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.timeline import Recording, recordings
-from longtake.curation.reading.video import DecodeCount, VideoInfo, probe, resized
+from longtake.curation.reading.video import VideoInfo, probe, resized
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Filter, MeasureError, Needs, Probe, Sample, Score
 from longtake.filters.verdicts import failed_by

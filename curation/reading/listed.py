@@ -18,6 +18,7 @@ import av.error
 from longtake.curation.errors import RowError
 from longtake.curation.reading.acceptance import film_start, require_sound, require_undamaged
 from longtake.curation.reading.combs import Fields, FieldsFound
+from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.motion import Pair, small_grey
 from longtake.curation.reading.opening import OpenVideo
@@ -27,7 +28,7 @@ from longtake.curation.reading.sampling import LOOK_SECONDS, Span, centres, pair
 from longtake.curation.reading.seeking import CLOCK, LEADS, seek
 from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.timeline import may_leap
-from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
+from longtake.curation.reading.video import VideoInfo, as_shown
 from longtake.filters.base import Image, Sample
 from longtake.filters.frozen import ChangeMeter
 

@@ -20,6 +20,7 @@ from longtake.curation.reading.acceptance import (
     settle,
 )
 from longtake.curation.reading.combs import Fields, FieldsFound
+from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.motion import Pair, small_grey
@@ -40,7 +41,7 @@ from longtake.curation.reading.sampling import (
 from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
 from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.strips import strip_of_pictures
-from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode
+from longtake.curation.reading.video import VideoInfo, as_shown
 from longtake.filters.base import Image, Sample
 from longtake.filters.frozen import ChangeMeter
 from longtake.manifests.frames import StoredStrip

@@ -15,13 +15,14 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.acceptance import checked
 from longtake.curation.reading.combs import Fields, FieldsFound
+from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
 from longtake.curation.reading.listed import ListedPass
 from longtake.curation.reading.one_pass import Pass, whole_film
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
-from longtake.curation.reading.video import DecodeCount, VideoInfo
+from longtake.curation.reading.video import VideoInfo
 from longtake.curation.recipe import Recipe
 
 

@@ -30,11 +30,12 @@ import av.error
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.acceptance import counted_fps, ends_early, require_all, require_sound, settle
+from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.seeking import LEADS, seek
-from longtake.curation.reading.video import DecodeCount, VideoInfo
+from longtake.curation.reading.video import VideoInfo
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Sample, Score
 from longtake.manifests.frames import StoredStrip

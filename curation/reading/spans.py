@@ -17,12 +17,13 @@ import av.error
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import Aspects
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, open_video
 from longtake.curation.reading.seeking import CLOCK, LEADS
 from longtake.curation.reading.sizes import Size, changes, size_of
 from longtake.curation.reading.turns import Turns
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 
 T = TypeVar("T")
 

@@ -17,11 +17,12 @@ import numpy as np
 
 from longtake.curation.access import Source
 from longtake.curation.errors import VideoError
+from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span, centres
 from longtake.curation.reading.seeking import seek
-from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, as_shown, decode, probe
+from longtake.curation.reading.video import VideoInfo, as_shown, probe
 from longtake.filters.base import Image
 from longtake.manifests.frames import StoredStrip
 

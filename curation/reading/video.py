@@ -1,56 +1,35 @@
-"""Reading an open video: probe without decoding, decode forward. Times are seconds since the start of the video stream."""
+"""What the container says of an open video, and what a frame adds to it. Times are seconds since the start of the stream."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeAlias
 
 import av
 import av.error
 import av.video.stream
 
 from longtake.curation.errors import VideoError
-from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4, within
-from longtake.curation.reading.aspects import FROM_STREAM
+from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
-from longtake.curation.reading.damage import Damage, Damages, is_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
-from longtake.curation.reading.faults import words
 from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.mp4 import encrypted, odd_edits
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
-from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.spherical import projection_of, stereo_of
-from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
-from longtake.curation.reading.turns import prefix_of
 
-# Bytes. Packets are held back where nothing is wanted of them; they may take this much memory.
-_HELD_BYTES = 64 * 2**20
 # Frames per second. Such a rate, and any above, is that of the clock's ticks: recorders in browsers write no other.
 _TICKS = 1000
 _LEAST_CHUNK = 8  # Bytes. A frame in an AVI file has so many before its own: its kind and its size.
-_NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
-_TIMELESS = (
-    "its frames have no timestamps (a raw stream?), so no clip could be cut out of it: put it into a container first, as with "
-    "`ffmpeg -i FILE -c copy FILE.mkv`"
-)
+NO_TIMESTAMPS = 0x80  # The value of AVFMT_NOTIMESTAMPS in ffmpeg: raw streams have it.
 # The demuxer of ffmpeg passes over speeds, and fills a gap with frames that come elsewhere.
 _EDITED = (
     "its edit list changes the speed of a part, or has a gap behind one, which is not read as players show it: "
     "`ffmpeg -ignore_editlist 1 -i FILE -c copy OTHER.mp4` makes a film of all its frames"
 )
-
-
-MOST_DAMAGES = 10_000  # A film with more of them is not read to its end.
-
-
-_Packet: TypeAlias = "av.Packet[av.video.stream.VideoStream]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,71 +84,6 @@ class VideoInfo:
         return self.fps if math.isfinite(self.fps) and self.fps > 0 else UNKNOWN_FPS
 
 
-@dataclass(slots=True)
-class DecodedFrame:
-    """A frame and its presentation time (seconds since the start of the video stream). spoilt: something before it that it may
-    refer to does not decode, or it does not itself."""
-
-    time: float
-    frame: av.VideoFrame
-    spoilt: bool = False
-
-
-@dataclass(slots=True)
-class DecodeCount:
-    """What a pass met: packets read, frames decoded, packets and frames that were damaged (fault: what was wrong with the first;
-    damages: what they spoil, at most MOST_DAMAGES), frames of a time that had passed, times that the clock started anew,
-    packets at the end that were read and not decoded (passed_over), the greatest time of a packet. digest: takes in what all
-    packets hold, where somebody wants to know it."""
-
-    packets: int = 0
-    frames: int = 0
-    damaged: int = 0
-    fault: str = ""
-    disordered: int = 0
-    restarts: int = 0
-    passed_over: int = 0
-    last: float = -math.inf
-    damages: list[Damage] = field(default_factory=list)
-    rate: Rate = field(default_factory=Rate)
-    digest: Any = None
-
-    @property
-    def corrupt(self) -> int:
-        """Packets and frames that are not as they should be. A clock that starts anew is no damage."""
-        return self.damaged + self.disordered
-
-    @property
-    def fps(self) -> float:
-        """Average rate by the packets' own timestamps; nan with fewer than two."""
-        return self.rate.fps
-
-    def damage(self, time: float, what: str) -> None:
-        """Count a damaged packet or frame. time: seconds, where it is known."""
-        if not self.damaged:
-            self.fault = f"{what} at {time:.3f} s" if math.isfinite(time) else what
-        self.damaged += 1
-
-    def spoil(self, damage: Damage) -> None:
-        """Note what a damaged packet or frame spoils."""
-        if damage not in self.damages[-1:] and len(self.damages) < MOST_DAMAGES:
-            self.damages.append(damage)
-
-    def damaged_seconds(self, end: float) -> float:
-        """How much is spoilt of a film that ends at `end` seconds, seconds."""
-        seconds, known = 0.0, 0.0
-        # A stretch may be read again, and by several pieces of a film.
-        for damage in sorted(self.damages, key=lambda damage: damage.start):
-            seconds += max(min(damage.end, end) - max(damage.start, known), 0.0)
-            known = max(known, min(damage.end, end))
-        return seconds
-
-    def damage_within(self, start: float, end: float) -> Damage | None:
-        """The first damage of which a part lies in [start, end), seconds; None: there is none."""
-        touching = (damage for damage in self.damages if damage.touches(start, end))
-        return min(touching, key=lambda damage: damage.start, default=None)
-
-
 def probe(video: OpenVideo) -> VideoInfo:
     """What the container says of `video`; decodes nothing. Raises VideoError (unsupported) if the stream has no size, or no
     pictures that can be shown."""
@@ -192,7 +106,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         rate = stream.guessed_rate
     if container.format.name == "avi" and duration:
         duration, rate = _of_avi(video, duration)
-    if container.format.flags & _NO_TIMESTAMPS:
+    if container.format.flags & NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
     if rate is not None and rate >= _TICKS:
@@ -338,189 +252,3 @@ def _missing_end(video: OpenVideo) -> str:
     told = missing_end(video.file, known)
     video.file.seek(position)
     return told
-
-
-def decode(
-    video: OpenVideo,
-    info: VideoInfo,
-    count: DecodeCount | Callable[[float], DecodeCount],
-    *,
-    all_frames: bool = False,
-    since: float = -math.inf,
-    enough: Callable[[float], bool] = lambda last: False,
-    seams: Sequence[float] = (),
-) -> Iterator[DecodedFrame]:
-    """Decode forward, one thread, to whole pictures; times strictly increase. Frames no other frame refers to are skipped,
-    unless `all_frames`: the pixels of the others are exact, at about half the time (design, section 6).
-
-    Damaged packets, damaged frames and frames out of order are counted in `count`; the first and last are left out. since:
-    seconds; damage before it does not count, since a decoder that enters in the middle of a good file meets some. enough: whether
-    nothing more is wanted of a film whose packets go on to `last` seconds, as far as is known. From then on packets are held
-    back, and are decoded only if more come than the header promised. count: instead of one, what counts at a moment (seconds).
-    seams: moments from which on pictures depend on no frame before. Raises VideoError (unsupported) for a stream whose frames
-    have no times.
-    """
-    counted = (lambda time: count) if isinstance(count, DecodeCount) else count
-    context = video.stream.codec_context
-    codec = context.codec.canonical_name
-    video.damages.stop()
-    video.damages = damages = Damages(codec, prefix_of(codec, context.extradata))
-    frames = within(
-        _decoded(video, info, counted, damages, all_frames, since, enough),
-        info.aperture,
-        context.width,
-        context.height,
-    )
-    return (DecodedFrame(time, frame, damages.spoils(time)) for time, frame in _in_stretches(frames, seams))
-
-
-def _in_stretches(frames: Iterator[Timed], seams: Sequence[float]) -> Iterator[Timed]:
-    """Whole pictures, made of the frames from one seam to the next."""
-    if not seams:
-        yield from whole_pictures(frames)
-        return
-    coming = next(frames, None)
-
-    def until(seam: float) -> Iterator[Timed]:
-        nonlocal coming
-        while coming is not None and coming[0] < seam:
-            yield coming
-            coming = next(frames, None)
-
-    for seam in (*seams, math.inf):
-        yield from whole_pictures(until(seam))
-
-
-def _decoded(
-    video: OpenVideo,
-    info: VideoInfo,
-    counted: Callable[[float], DecodeCount],
-    damages: Damages,
-    all_frames: bool,
-    since: float,
-    enough: Callable[[float], bool],
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    context = video.stream.codec_context
-    timeline = Timeline(video, info.fps)
-    context.skip_frame = "DEFAULT"
-    skips = False
-    restarts, last, time = 0, -math.inf, -math.inf
-    count = counted(time)
-    count.rate.skip()
-    video.gaps.skip()
-    packets = video.turns.reading(damages.reading(video.container.demux(video.stream)))
-    raw = bool(video.container.format.flags & _NO_TIMESTAMPS)
-    streamed = video.container.format.name in FROM_STREAM
-    held: list[_Packet] = []  # Nothing is wanted of these packets, if the film ends where its header says.
-    held_bytes = 0
-    waiting: deque[_Packet] = deque()
-    early: list[av.VideoFrame] = []  # The first frames, until it is known what the times of their packets mean.
-    before: av.VideoFrame | None = None  # The frame that was given last.
-    lost_at = math.nan  # The time of the packet last counted as damaged because a part of it was lost.
-    while True:
-        try:
-            if not waiting:
-                packet = next(packets)
-                if raw and packet.size and packet.pts is None and packet.dts is None:
-                    raise VideoError("unsupported", _TIMELESS)
-                raw = False
-                aside = video.turns.is_aside(packet)
-                shown = None if aside else timeline.place(packet)
-                if shown is not None:
-                    count = counted(shown)
-                count.restarts += timeline.restarts - restarts
-                restarts = timeline.restarts
-                # A packet that an edit list leaves out is decoded, but never shown.
-                if shown is not None and not packet.is_discard:
-                    time = shown
-                    video.turns.coming(time, packet)
-                    count.last = max(count.last, time)
-                    video.gaps.coming(time)
-                    damages.coming(time, packet.is_keyframe)
-                    count.rate.add(time, video.clock.seconds(packet.dts) if packet.dts is not None else time)
-                count.packets += bool(packet.size) and not aside
-                if count.digest is not None and packet.size:
-                    count.digest.update(packet)
-                if held and is_end(packet):
-                    # This is the end of the video, so the packets in `held` are not decoded.
-                    count.passed_over = len(held)
-                    count.rate.finish()
-                    return
-                held.append(packet)
-                held_bytes += packet.size
-                if held_bytes < _HELD_BYTES and enough(count.last):
-                    continue
-                waiting.extend(held)
-                held.clear()
-                held_bytes = 0
-            packet = waiting.popleft()
-            if not packet.size and not is_end(packet):
-                # The picture before is shown once more (Theora).
-                moment = timeline.place(packet)
-                if before is not None and moment is not None and moment > last:
-                    time = last = moment
-                    count = counted(time)
-                    count.frames += 1
-                    video.gaps.reached(time)
-                    damages.shown(time, before)
-                    yield time, before
-                continue
-            if skips == (all_frames or timeline.needs_all or (streamed and damages.is_final(packet))):
-                skips = not skips
-                context.skip_frame = "NONREF" if skips else "DEFAULT"
-            if lost := damages.is_lost(packet):
-                count.spoil(damages.met(time))
-            try:
-                frames = packet.decode()
-            except av.error.InvalidDataError:
-                if not video.turns.is_aside(packet):
-                    raise
-                # The decoder of H.264 finds an error in a packet without a picture, once it has read the parameter sets.
-                continue
-            if lost and time >= since:
-                lost_at = time
-                count.damage(time, "a part of the film is missing")
-            if streamed and packet.pts is not None:
-                video.aspects.note(video.clock.seconds(packet.pts), context.sample_aspect_ratio)
-        except (StopIteration, av.error.EOFError):
-            count.rate.finish()
-            return
-        except (av.error.FFmpegError, ValueError) as error:
-            count = counted(time)
-            count.spoil(damages.met(time))
-            if time >= since:
-                count.damage(time, f"does not decode ({words(error)})")
-            if isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
-                error, av.error.InvalidDataError | av.error.ArgumentError
-            ):
-                return
-            if count.damaged > MOST_DAMAGES:
-                return
-            continue
-        if timeline.in_doubt or early:
-            early += frames
-            if timeline.in_doubt and rise(early) and len(early) < MOST_IN_DOUBT and not is_end(packet):
-                continue
-            frames, early = early, []
-            if timeline.in_doubt:
-                timeline.settle(frames)
-        for frame in frames:
-            video.tag(frame)
-            moment = timeline.time(frame)
-            if moment is None:
-                continue
-            time = moment
-            count = counted(time)
-            if frame.is_corrupt:
-                count.spoil(damages.met(time))
-                if time >= since and time != lost_at:
-                    count.damage(time, "a damaged frame")
-            if time > last:
-                damages.shown(time, frame)
-                count.frames += 1
-                video.gaps.reached(time)
-                video.turns.see(time, frame)
-                last, before = time, frame
-                yield time, frame
-            else:
-                count.disordered += 1

@@ -54,6 +54,7 @@ READING = tuple(
         "colour",
         "combs",
         "damage",
+        "decoding",
         "listed",
         "motion",
         "one_pass",

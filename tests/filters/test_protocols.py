@@ -42,7 +42,7 @@ def test_everything_measured_is_watched(now: dict[str, Measured]) -> None:
     modules = {path.relative_to(root).as_posix() for path in (root / "filters").glob("*.py")} - {"filters/__init__.py"}
     plumbing = {f"filters/{name}.py" for name in ("gates", "keras_variables", "registry", "verdicts", "weights")}
     assert modules - watched == plumbing
-    assert {"curation/reading/pictures.py", "curation/reading/one_pass.py", "curation/reading/video.py"} <= watched
+    assert {"curation/reading/pictures.py", "curation/reading/one_pass.py", "curation/reading/decoding.py"} <= watched
 
 
 CODE = '''

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.matroska import VideoTrack, video_tracks
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.curation.reading.video import VideoInfo, probe
 from longtake.curation.recipe import parse_recipe
 from longtake.filters.base import Sample
 from tests.curation.reading.test_orientation import trees

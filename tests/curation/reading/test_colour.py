@@ -15,11 +15,12 @@ import pytest
 
 from longtake.curation.reading.colour import SIDE, Colour, _cube, colour_of, shoulder, table, to_sdr, to_xyz
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.video import DecodeCount, VideoInfo, as_shown, decode, probe
+from longtake.curation.reading.video import VideoInfo, as_shown, probe
 from longtake.curation.recipe import parse_recipe
 
 Floats = npt.NDArray[np.float64]

@@ -15,13 +15,14 @@ import pytest
 
 from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.judge import ClipScan
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 from longtake.curation.recipe import parse_recipe
 from longtake.filters.base import Sample
 from tests.curation.reading.test_progressive import comb

@@ -25,11 +25,12 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading import cutting
 from longtake.curation.reading.checking import check
 from longtake.curation.reading.cutting import EncodedClip, cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 from longtake.curation.recipe import parse_recipe
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "videos"

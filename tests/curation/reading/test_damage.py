@@ -13,11 +13,11 @@ from av.video.frame import PictureType
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.damage import Damage, Damages, is_overwritten
+from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.video import DecodeCount
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from tests.curation.reading.test_cutting import make, numbers, steady
 

@@ -16,11 +16,12 @@ from longtake.curation.access import Source
 from longtake.curation.errors import ERROR_KINDS, KINDS, OF_THE_WORLD, Sort, VideoError, is_of_the_world
 from longtake.curation.reading import faults
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.faults import kind_of, words
 from longtake.curation.reading.opening import open_video, source_file
 from longtake.curation.reading.sandbox import Limits, Sandbox
-from longtake.curation.reading.video import DecodeCount, decode, missing_tail, probe
+from longtake.curation.reading.video import missing_tail, probe
 from tests.curation.faulty_server import KINDS as OF_SERVERS
 from tests.curation.faulty_server import Faulty, faulty_server
 from tests.curation.workbench import videos

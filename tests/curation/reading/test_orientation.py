@@ -15,11 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import Orientation, orientation_of, track_orientations
 from longtake.curation.reading.pictures import AnalysisFrames
-from longtake.curation.reading.video import DecodeCount, as_shown, decode, probe
+from longtake.curation.reading.video import as_shown, probe
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 
 REAL = Path(__file__).parents[4] / "shared" / "corpus" / "videos"

@@ -16,9 +16,10 @@ from av.video.reformatter import ColorTrc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
-from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.curation.reading.video import VideoInfo, probe
 from longtake.filters.base import Image
 from tests.corpus import photograph
 

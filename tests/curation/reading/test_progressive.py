@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.progressive import whole_pictures
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 
 SIZE = (480, 272)
 Grey = npt.NDArray[np.uint8]

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.mp4 import odd_edits
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.timeline import Rate
-from longtake.curation.reading.video import DecodeCount, VideoInfo, decode, probe
+from longtake.curation.reading.video import VideoInfo, probe
 from longtake.curation.recipe import parse_recipe
 from longtake.filters.base import Sample
 from tests.curation.reading.test_cutting import SIZE, make, number_of, numbers, picture, steady

@@ -14,12 +14,13 @@ import pytest
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.orientation import UPRIGHT, Orientation
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.turns import is_aside, prefix_of, told_by, told_first
-from longtake.curation.reading.video import DecodeCount, decode, probe
+from longtake.curation.reading.video import probe
 from tests.corpus import Encoding, film
 from tests.curation.reading.test_orientation import photo_film
 from tests.curation.reading.test_sizes import recipe, scanned

@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.curation.errors import VideoError
+from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.opening import displayed_size, open_video
-from longtake.curation.reading.video import DecodeCount, DecodedFrame, VideoInfo, decode, missing_tail, probe
+from longtake.curation.reading.video import VideoInfo, missing_tail, probe
 from longtake.manifests.folder import local_path
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan, planes
 
