@@ -65,18 +65,18 @@ def read_answer(
     Raises CaptionError if nothing of the answer can be used, with the status that says why: refused, truncated, or error for
     anything else.
     """
-    found = _object_of(answer, name)
+    parsed = _object_of(answer, name)
     keys = [one.key for one in wanted]
-    found = {key: value for key, value in found.items() if key not in settled or key in keys}
-    if len(keys) == 1 and set(found) != set(keys):
-        raise CaptionError(f'{name}: the answer must have the one key "{keys[0]}", not the keys {_shown(found)}')
-    if others := {key: value for key, value in found.items() if key not in keys}:
+    parsed = {key: value for key, value in parsed.items() if key not in settled or key in keys}
+    if len(keys) == 1 and set(parsed) != set(keys):
+        raise CaptionError(f'{name}: the answer must have the one key "{keys[0]}", not the keys {_shown(parsed)}')
+    if others := {key: value for key, value in parsed.items() if key not in keys}:
         raise CaptionError(f"{name}: the answer must have the keys {keys}, not the keys {_shown(others)}")
-    return {one.key: _read(found.get(one.key), one) for one in wanted}
+    return {one.key: _read(parsed.get(one.key), one) for one in wanted}
 
 
-def _shown(found: Mapping[str, Any]) -> list[str]:
-    return sorted(map(str, found))[:5]
+def _shown(keys: Mapping[str, Any]) -> list[str]:
+    return sorted(map(str, keys))[:5]
 
 
 def _read(value: object, one: Wanted) -> str | CaptionError:

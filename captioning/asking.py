@@ -153,11 +153,11 @@ class Passed:
     def take(self, answer: ChatAnswer, step: str, wanted: Sequence[Wanted]) -> list[Wanted]:
         """Take in an answer; what is still to be asked for."""
         try:
-            found = read_answer(answer, step, wanted, {*self.stays, *self.good})
+            answers = read_answer(answer, step, wanted, {*self.stays, *self.good})
         except CaptionError as error:
             self.problems |= {one.key: error for one in wanted}
             return list(wanted)
-        left = [one for one in wanted if self._is_open(one, found.get(one.key))]
+        left = [one for one in wanted if self._is_open(one, answers.get(one.key))]
         # A text that may be missing is worth no question of its own.
         return left if any(one.required for one in left) else []
 
@@ -199,11 +199,11 @@ class Passed:
 
     def texts(self, wanted: Sequence[Wanted]) -> dict[str, str]:
         """What can be used. Raises the CaptionError of the first text that is required and that no answer brought."""
-        found = {**self.usable, **self.good}
+        usable = {**self.usable, **self.good}
         for one in wanted:
-            if one.required and one.key not in found:
+            if one.required and one.key not in usable:
                 raise self.problems.get(one.key) or CaptionError(f"{one.name}: nothing was asked")
-        return {one.key: found[one.key] for one in wanted if one.key in found}
+        return {one.key: usable[one.key] for one in wanted if one.key in usable}
 
 
 def _for_the_model(error: CaptionError, *, multiple: bool) -> str:

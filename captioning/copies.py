@@ -122,16 +122,16 @@ def _alike(own: Hashes, others: Sequence[Hashes], threshold: float) -> int | Non
     at = np.searchsorted(own, everything)
     at[at == len(own)] = 0
     common = np.add.reduceat((own[at] == everything).astype(np.int64), np.cumsum(sizes) - sizes)
-    found = common >= threshold * (len(own) + sizes - common)
-    return int(found.argmax()) if found.any() else None
+    alike = common >= threshold * (len(own) + sizes - common)
+    return int(alike.argmax()) if alike.any() else None
 
 
 class _Words(dict[str, int]):
     """A 64-bit hash for each word, the same in every process."""
 
     def __missing__(self, word: str) -> int:
-        found = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-        return found
+        number = self[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        return number
 
 
 def _block(texts: Sequence[str], words: _Words) -> tuple[Hashes, Indices]:

@@ -84,13 +84,13 @@ class OpenAI(Progressive):
     def resolved(self) -> dict[str, Any]:
         """Endpoint and model as they were found here: workers elsewhere may have another environment."""
         assert isinstance(self.describer, Endpoint)
-        found = self.method.model_dump(exclude_unset=True) | self.describer.resolved
-        found["prompts"] = {"name": self.templates.name, **self.templates.templates}
+        settings = self.method.model_dump(exclude_unset=True) | self.describer.resolved
+        settings["prompts"] = {"name": self.templates.name, **self.templates.templates}
         if self.method.refiner and isinstance(self.refiner, Endpoint):
-            found["refiner"] = self.method.refiner | {
+            settings["refiner"] = self.method.refiner | {
                 key: self.refiner.resolved[key] for key in ("endpoint", "model") if self.refiner.resolved[key]
             }
-        return found
+        return settings
 
 
 def _at_once(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -540,8 +540,8 @@ def _message(body: bytes) -> str:
     """What a server says of an error, in one short line."""
     text = body[:4096].decode("utf-8", "replace")
     with suppress(ValueError, TypeError, AttributeError, RecursionError):
-        found = json.loads(body)
-        inner = found.get("error", found)
+        answer = json.loads(body)
+        inner = answer.get("error", answer)
         said = inner.get("message", inner) if isinstance(inner, dict) else inner
         text = said if isinstance(said, str) else json.dumps(said)
     return " ".join("".join(c if c.isprintable() else " " for c in text[:SHOWN]).split())

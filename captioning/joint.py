@@ -49,8 +49,8 @@ async def tell(asker: Asker, story: Story) -> Told:
         Wanted(f"part_{i + 1}", f"sub-caption {i + 1}", asker.settings.band, MAX_SUB_CAPTION)
         for i in range(SUB_CAPTIONS)
     ]
-    found = await asker.ask(story, asker.refiner, "the sub-captions", prompt, (), wanted)
-    subs = tuple(found[one.key] for one in wanted)
+    answers = await asker.ask(story, asker.refiner, "the sub-captions", prompt, (), wanted)
+    subs = tuple(answers[one.key] for one in wanted)
     return Told(caption, await _told_apart(asker, story, prompt, wanted, subs), seen)
 
 

@@ -234,15 +234,15 @@ class Form:
 
 def as_json(keys: list[str], texts: list[str], finish: Finish) -> str:
     """The answer that has these texts; one that was cut off stays so. Texts that are no JSON stay as they are as well."""
-    found = {}
+    cells = {}
     for key, text in zip(keys, texts, strict=False):
         try:
-            found[key] = json.loads(f'"{text}"', strict=False)
+            cells[key] = json.loads(f'"{text}"', strict=False)
         except ValueError:
             return begun(key) + text
     if finish == Finish.LENGTH:
-        return json.dumps(found)[:-2]
-    return json.dumps(found)
+        return json.dumps(cells)[:-2]
+    return json.dumps(cells)
 
 
 def _closing(text: str) -> int | None:

@@ -97,9 +97,9 @@ def agreement(
 
     height, width = a.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    found = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     # Each picture loses the mean of its surroundings first, so that a change of light is no disagreement.
-    relief_a, relief_b = (g.astype(np.float32) - cv2.blur(g.astype(np.float32), (31, 31)) for g in (a, found))
+    relief_a, relief_b = (g.astype(np.float32) - cv2.blur(g.astype(np.float32), (31, 31)) for g in (a, warped))
     wrong = cv2.blur(np.abs(relief_a - relief_b), (15, 15)) / (cv2.blur(np.abs(relief_a), (15, 15)) + 1)
     return np.asarray(np.clip(2 - 2 * wrong, 0, 1), dtype=np.float32)
 

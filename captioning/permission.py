@@ -140,8 +140,8 @@ def _remembered() -> set[str]:
     path = permissions_file()
     try:
         with open(path, encoding="utf-8") as file:
-            found = os.fstat(file.fileno())
-            if found.st_uid not in (os.getuid(), 0) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            status = os.fstat(file.fileno())
+            if status.st_uid not in (os.getuid(), 0) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise PermissionFault(
                     f"{path} can be written by others, so it allows nothing: chmod 600 it, or remove it"
                 )

@@ -118,9 +118,9 @@ def load_prompts(chosen: str | Mapping[str, str], method: str) -> Prompts:
     return Prompts(path.resolve().name, {**default, **_of_method(templates, method)}, method)
 
 
-def _of_method(found: Mapping[str, str], method: str) -> dict[str, str]:
+def _of_method(templates: Mapping[str, str], method: str) -> dict[str, str]:
     """Without the prompts of other methods, which a folder may hold as well."""
-    return {role: text for role, text in found.items() if role not in FIELDS or role in ROLES[method]}
+    return {role: text for role, text in templates.items() if role not in FIELDS or role in ROLES[method]}
 
 
 def _read(folder: Path) -> dict[str, str]:

@@ -183,13 +183,13 @@ def measured_quality(
     texts = [caption, *sub_captions]
     bands = [standards.caption_words, *[standards.words] * len(sub_captions)]
     counts = [count_words(text) for text in texts]
-    found = language(texts)
+    detected = language(texts)
     claims = [camera_claims(text) for text in sub_captions]
     return {
         "words": counts,
         "outside_band": sum(not low <= n <= high for n, (low, high) in zip(counts, bands, strict=True)),
-        "language": found,
-        "other_language": found != standards.language,
+        "language": detected,
+        "other_language": detected != standards.language,
         "lead_ins": sum(map(lead_in, texts)),
         "list_markers": sum(map(list_marker, texts)),
         "echoes": sum(echoes(text, prompts) for text in texts) if prompts else 0,

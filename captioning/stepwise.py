@@ -38,8 +38,8 @@ async def _describe(asker: Asker, story: Story, i: int) -> str:
     )
     name = f"keyframe {i + 1}"
     wanted = Wanted("caption", name, asker.settings.band, MAX_SUB_CAPTION)
-    found = await asker.ask(story, asker.describer, name, prompt, (story.clip.encoded_keyframes[i],), [wanted])
-    return found["caption"]
+    answers = await asker.ask(story, asker.describer, name, prompt, (story.clip.encoded_keyframes[i],), [wanted])
+    return answers["caption"]
 
 
 async def _overall(asker: Asker, story: Story, keyframes: Sequence[str]) -> str:
@@ -54,8 +54,8 @@ async def _overall(asker: Asker, story: Story, keyframes: Sequence[str]) -> str:
     )
     name = "the overall caption"
     wanted = Wanted("caption", name, asker.settings.caption_words, MAX_CAPTION)
-    found = await asker.ask(story, asker.describer, name, prompt, tuple(story.clip.encoded_keyframes), [wanted])
-    return found["caption"]
+    answers = await asker.ask(story, asker.describer, name, prompt, tuple(story.clip.encoded_keyframes), [wanted])
+    return answers["caption"]
 
 
 async def _refine(
@@ -86,6 +86,6 @@ async def _refine(
             prompt += "\n\n" + asker.prompts.fill("differ", rejected=rejected[i])
             name += ", told anew"
         wanted = Wanted("caption", name, asker.settings.band, MAX_SUB_CAPTION)
-        found = await asker.ask(story, asker.refiner, name, prompt, (), [wanted])
-        subs.append(found["caption"])
+        answers = await asker.ask(story, asker.refiner, name, prompt, (), [wanted])
+        subs.append(answers["caption"])
     return subs

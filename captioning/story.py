@@ -57,16 +57,16 @@ class Story:
 def camera_movements(clip: ClipFrames) -> tuple[str, ...]:
     """The camera's movement from each keyframe to its partner, in words."""
     gaps = clip.partner_times - clip.times
-    found = []
+    movements = []
     for a, b, gap in zip(clip.encoded_keyframes, clip.encoded_partners, gaps, strict=True):
         grey = [small_grey(decode(data, cv2.IMREAD_GRAYSCALE, "frame")) for data in (a, b)]
         if grey[0].shape != grey[1].shape:
             raise CaptionError(f"a keyframe and its partner differ in size: {grey[0].shape}, {grey[1].shape}")
         try:
-            found.append(camera_words(motion_between(grey[0], grey[1], float(gap))))
+            movements.append(camera_words(motion_between(grey[0], grey[1], float(gap))))
         except ValueError as error:
             raise CaptionError(f"the camera's movement cannot be measured: {error}") from error
-    return tuple(found)
+    return tuple(movements)
 
 
 def camera_words(motion: CameraMotion) -> str:

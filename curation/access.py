@@ -142,11 +142,11 @@ class Access:
     @classmethod
     def load(cls, file: str | None = None, reach: Reach | None = None) -> Access:
         """Out of a file, or out of the one that LONGTAKE_ACCESS names. Raises SetupError."""
-        found = cls(reach or Reach.of())
+        access = cls(reach or Reach.of())
         if file := file or os.environ.get(ACCESS_VARIABLE):
             for key, value in _entries(file):
-                found._add_entry(key, value, file)
-        return found
+                access._add_entry(key, value, file)
+        return access
 
     def add(self, identity: str, access: UriAccess | None) -> None:
         """Note what a list brings."""
@@ -302,8 +302,8 @@ def _within(error: BaseException | None, kind: type[BaseException]) -> BaseExcep
             return error
         seen.add(id(error))
         for inner in getattr(error, "exceptions", ()):
-            if found := _within(inner, kind):
-                return found
+            if match := _within(inner, kind):
+                return match
         error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
     return None
 

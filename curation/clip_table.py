@@ -202,23 +202,23 @@ _VIDEOS = 2000  # Videos whose clips are made at a time: some ten thousand clips
 
 def _scans(manifest: Manifest, part: tuple[int, int] | None) -> Hashes:
     """The scans that a manifest holds rows of, as numbers, each once."""
-    found = [np.zeros((2, 0), np.uint64)]
+    hashes = [np.zeros((2, 0), np.uint64)]
     for table in manifest.scan(["video_id", "scan_id", *(["status"] if manifest.key == "video_id" else [])]):
         if "status" in table.column_names:  # The row of a video that is gone keeps its clips, which do not count.
             table = table.filter(pc.equal(table["status"], "ok"))
         scans = hashed(of_part(table, part)["scan_id"])
         # The clips of a video mostly stand together.
         first = np.append(np.ones(min(1, scans.shape[1]), bool), (scans[:, 1:] != scans[:, :-1]).any(axis=0))
-        found.append(scans[:, first])
-    return np.concatenate(found, axis=1)
+        hashes.append(scans[:, first])
+    return np.concatenate(hashes, axis=1)
 
 
 def rows_of(manifest: Manifest, keys: pa.ChunkedArray, columns: Sequence[str] | None = None, **more: Any) -> pa.Table:
     """The rows of a manifest with these keys, read a slice at a time. more: as in `Manifest.scan`."""
     wanted = Index.of(keys)
     named = None if columns is None else list(dict.fromkeys([manifest.key, *columns]))
-    found = [table.filter(from_numpy(wanted.has(table[manifest.key]))) for table in manifest.scan(named, **more)]
-    return pa.concat_tables(found) if found else manifest.read(named, **more)
+    tables = [table.filter(from_numpy(wanted.has(table[manifest.key]))) for table in manifest.scan(named, **more)]
+    return pa.concat_tables(tables) if tables else manifest.read(named, **more)
 
 
 def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table, known_before: pa.ChunkedArray) -> pa.Table:

@@ -41,14 +41,14 @@ class Finding:
 
 def examine(recipe: Recipe | None, workspace: str | None, start_ray: bool) -> list[Finding]:
     """Look at codecs, packages, memory, GPU; at a recipe's filters and captioner; at a workspace; at Ray."""
-    found = [*_machine(), *_codecs(), *_packages()]
+    checks = [*_machine(), *_codecs(), *_packages()]
     if recipe:
-        found += _recipe(recipe)
+        checks += _recipe(recipe)
     if workspace:
-        found += _workspace(workspace)
+        checks += _workspace(workspace)
     if start_ray:
-        found.append(_ray())
-    return found
+        checks.append(_ray())
+    return checks
 
 
 def _machine() -> Iterator[Finding]:

@@ -59,12 +59,12 @@ def file_facts(path: Path, inside: bool = False) -> Mapping[str, Any]:
     """What tells whether a file of this machine was changed: its size in bytes, and when it was written; null where it cannot be
     looked at. inside: of something that lies in it, so that its size says nothing."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return NO_FILE
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return NO_FILE
-    return listed_facts(None if inside else found.st_size, found.st_mtime)
+    return listed_facts(None if inside else status.st_size, status.st_mtime)
 
 
 def listed_facts(size: int | None, seconds: float | None) -> Mapping[str, Any]:

@@ -105,14 +105,14 @@ def forget(workspace: Workspace, names: Sequence[str]) -> Forgotten:
     """
     workspace.must_exist()
     with WorkspaceLock(workspace.path):
-        found = named(workspace, names)
+        erased = named(workspace, names)
         now = datetime.now(UTC)
         old = workspace.forgotten.read(["video_id"])["video_id"]
-        notes = [{"video_id": video, "when": now} for video in set(found.videos) - set(old.to_pylist())]
+        notes = [{"video_id": video, "when": now} for video in set(erased.videos) - set(old.to_pylist())]
         workspace.forgotten.append(pa.Table.from_pylist(notes, schema=FORGOTTEN))
         workspace.forgotten.compact()
-        _erase(workspace, pa.array(found.videos, pa.string()), found)
-    return found
+        _erase(workspace, pa.array(erased.videos, pa.string()), erased)
+    return erased
 
 
 def complete(workspace: Workspace) -> None:
@@ -126,11 +126,11 @@ def left(workspace: Workspace) -> pa.Array:
     if not workspace.forgotten.parts():
         return pa.array([], pa.string())
     asked = workspace.forgotten.read(["video_id"])["video_id"].combine_chunks()
-    found = [
+    columns = [
         table["video_id"].filter(pc.is_in(table["video_id"], value_set=asked))
         for table in workspace.inputs.scan(["video_id"])
     ]
-    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for column in found for chunk in column.chunks)])
+    return pa.concat_arrays([pa.array([], pa.string()), *(chunk for column in columns for chunk in column.chunks)])
 
 
 def leave_out(workspace: Workspace, gathered: Gathered) -> None:
@@ -204,10 +204,10 @@ def _refuse_folder(name: str, identity: str, ids_by_uri: Mapping[str, str]) -> N
 
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
     clips = workspace.clips.read(["clip_id", "video_id"])
-    found = set(clips.filter(pc.is_in(clips["video_id"], value_set=videos))["clip_id"].to_pylist())
+    clip_ids = set(clips.filter(pc.is_in(clips["video_id"], value_set=videos))["clip_id"].to_pylist())
     scanned = workspace.videos.read(["video_id", "clips"])
     nested = scanned.filter(pc.is_in(scanned["video_id"], value_set=videos))["clips"]
-    return found | {clip["clip_id"] for clips in nested.to_pylist() for clip in clips or ()}
+    return clip_ids | {clip["clip_id"] for clips in nested.to_pylist() for clip in clips or ()}
 
 
 def _erase(workspace: Workspace, videos: pa.Array, forgotten: Forgotten) -> None:

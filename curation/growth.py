@@ -107,11 +107,11 @@ def _compare(workspace: Workspace, gathered: Gathered) -> None:
             report.changed.add(uri)
         buried = pc.fill_null(pc.equal(videos["error_kind"].cast(pa.string()), REMOVED), False)
         back.append(table.filter(buried).select(["video_id", "uri"]))
-    if back and (found := pa.concat_tables(back)).num_rows:
-        rows = rows_of(workspace.videos, found["video_id"])
+    if back and (returned := pa.concat_tables(back)).num_rows:
+        rows = rows_of(workspace.videos, returned["video_id"])
         nothing = pa.nulls(rows.num_rows, pa.string())
         _replace(workspace, rows, {"status": pa.array(["ok"] * rows.num_rows), "error_kind": nothing, "error": nothing})
-        for uri in found["uri"].to_pylist():
+        for uri in returned["uri"].to_pylist():
             report.back.add(uri)
 
 
@@ -200,11 +200,11 @@ def _like_inputs(rows: pa.Table) -> pa.Table:
 
 def _hashes_before(workspace: Workspace) -> pa.Table | None:
     """What is known of files whose SHA-256 is."""
-    found = [
+    tables = [
         rows.filter(pc.is_valid(rows["sha256"]))
         for rows in workspace.inputs.scan(["video_id", "bytes", "modified", "sha256"])
     ]
-    known = pa.concat_tables(found) if found else None
+    known = pa.concat_tables(tables) if tables else None
     return known if known is not None and known.num_rows else None
 
 

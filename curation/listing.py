@@ -141,9 +141,9 @@ def _pages_of_s3(filesystem: Any, path: str) -> Iterator[tuple[str, Mapping[str,
     more: dict[str, str] = {}
     while True:
         page = filesystem.call_s3("list_objects_v2", **asked, **more)
-        for found in page.get("Contents", ()):
-            if not found["Key"].endswith("/"):  # Some programs make an object for a folder.
-                yield f"{bucket}/{found['Key']}", {"size": found["Size"], "LastModified": found["LastModified"]}
+        for entry in page.get("Contents", ()):
+            if not entry["Key"].endswith("/"):  # Some programs make an object for a folder.
+                yield f"{bucket}/{entry['Key']}", {"size": entry["Size"], "LastModified": entry["LastModified"]}
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}

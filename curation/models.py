@@ -61,11 +61,11 @@ def weights_of(filter_: Filter[Any]) -> tuple[str, ...]:
 
 def needed(recipe: Recipe) -> dict[str, list[str]]:
     """Weight → the filters of a recipe that read it."""
-    found: dict[str, list[str]] = {}
+    needed_by: dict[str, list[str]] = {}
     for name, filter_ in recipe.built.items():
         for weight in weights_of(filter_):
-            found.setdefault(weight, []).append(name)
-    return found
+            needed_by.setdefault(weight, []).append(name)
+    return needed_by
 
 
 def listed() -> list[Known]:
@@ -221,8 +221,8 @@ def _fault(path: Path, weight: Weight, stated: str | None) -> str | None:
         # A zip or a pickle begins like this, and the page of a proxy does not.
         if file.read(1) not in (b"P", b"\x80") and weight.sha256 is None:
             return "it is no weight file at all"
-    found = file_sha256(path)
+    digest = file_sha256(path)
     for expected in (weight.sha256, None if len(weight.sha256 or "") == 64 else stated):
-        if expected and not found.startswith(expected.lower()):
-            return f"its SHA-256 is {found}, not {expected}"
+        if expected and not digest.startswith(expected.lower()):
+            return f"its SHA-256 is {digest}, not {expected}"
     return None

@@ -358,20 +358,20 @@ def parse_recipe(data: object, source: str, *, check_captioner: bool = True) -> 
 def _parse(data: object, source: str, lines: Lines | None, *, check_captioner: bool) -> Recipe:
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
-    found = list(lines.repeated) if lines else []
+    wrong = list(lines.repeated) if lines else []
     recipe = None
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        found += _structural(error)
+        wrong += _structural(error)
     built, faults = _built(data)
-    found += [*faults, *_tier_faults(data)]
+    wrong += [*faults, *_tier_faults(data)]
     if check_captioner:
-        found += _captioner_faults(data, files=lines is not None)
-    if recipe is None or found:
-        found.sort(key=lambda fault: _position(fault, data, lines))
-        told = "\n".join(f"  {_line(fault, lines)}{fault}" for fault in found)
-        raise RecipeError(f"{source}: this recipe cannot be used:\n{told}", found)
+        wrong += _captioner_faults(data, files=lines is not None)
+    if recipe is None or wrong:
+        wrong.sort(key=lambda fault: _position(fault, data, lines))
+        told = "\n".join(f"  {_line(fault, lines)}{fault}" for fault in wrong)
+        raise RecipeError(f"{source}: this recipe cannot be used:\n{told}", wrong)
     vars(recipe)["built"] = built  # `Recipe.built` would make the same again.
     return recipe
 
@@ -519,10 +519,10 @@ def _captioner_faults(data: Mapping[str, Any], *, files: bool) -> list[Fault]:
     if not (isinstance(settings, dict) and all(isinstance(key, str) for key in settings)):
         return []
     try:
-        found = settings_faults(name, settings, files=files)
+        faults = settings_faults(name, settings, files=files)
     except ValueError as error:  # The captioner comes from another package, which does not load.
         return [Fault(("captioning", "captioner"), str(error))]
-    return [Fault(("captioning", "settings", *fault.where), fault.what) for fault in found]
+    return [Fault(("captioning", "settings", *fault.where), fault.what) for fault in faults]
 
 
 def _mapping(value: object) -> Mapping[Any, Any]:

@@ -69,7 +69,7 @@ def cells_of(schema: Any, uri: str, wanted: Collection[str]) -> list[str]:
         return named
     videos = [name for name in structs if kinds.get(name) == "Video"]
     left = [name for name in structs if kinds.get(name) in (None, "Value")]
-    found = videos or [name for name in named if name in left]
-    if not found and len(left) > 1:
+    chosen = videos or [name for name in named if name in left]
+    if not chosen and len(left) > 1:
         raise SetupError(f"{uri}: several columns may hold videos ({', '.join(left)}): say which by --uri-column")
-    return found or left
+    return chosen or left

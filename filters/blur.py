@@ -156,6 +156,6 @@ class Blurred(Filter[Sample]):
         return [self._of(item) for item in items]
 
     def _of(self, item: Sample) -> Score:
-        found = [edge_sharpness(seen) for seen in _of_keyframes(item)]
-        detail = [float(sharp < self.settings.below) for sharp in found if not math.isnan(sharp)]
+        sharpness = [edge_sharpness(seen) for seen in _of_keyframes(item)]
+        detail = [float(sharp < self.settings.below) for sharp in sharpness if not math.isnan(sharp)]
         return self.reduced(detail) if detail else Score(math.nan, (0.0,))

@@ -165,15 +165,15 @@ def _head(nn: Any) -> Any:
 def weights_of_branch(state: Mapping[str, Tensor], branch: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of one branch (`technical`, `aesthetic`) out of a published checkpoint, by the names of our network. own:
     its own state, for the tables that are computed and not learned."""
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, value in state.items():
         part, _, rest = name.partition(".")
         if part == f"{branch}_head":
             layer = {"fc_hid": "head.0", "fc_last": "head.2"}.get(rest.partition(".")[0])
-            found[f"{layer}.{rest.partition('.')[2]}"] = value.flatten(1) if value.ndim > 1 else value
+            weights[f"{layer}.{rest.partition('.')[2]}"] = value.flatten(1) if value.ndim > 1 else value
         elif part == f"{branch}_backbone" and not rest.endswith("relative_position_index"):
             for pattern, new in _RENAMED:
                 rest = re.sub(pattern, new, rest)
-            found[f"backbone.{rest}"] = value
+            weights[f"backbone.{rest}"] = value
     computed = {name: value for name, value in own.items() if name.endswith("relative_position_index")}
-    return {**found, **computed}
+    return {**weights, **computed}

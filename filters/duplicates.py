@@ -132,8 +132,8 @@ class _EveryPair:
 
     def near(self, block: Indices) -> tuple[Indices, Indices]:
         """Rows of the block and the kept clips that they may be duplicates of."""
-        edges, _, found = self._index.range_search(_normal(self._embeddings, block, np.float32), self._least)
-        return _sorted(block, edges, self._kept[found])
+        edges, _, neighbours = self._index.range_search(_normal(self._embeddings, block, np.float32), self._least)
+        return _sorted(block, edges, self._kept[neighbours])
 
 
 class _Cells:
@@ -157,10 +157,10 @@ class _Cells:
 
     def near(self, block: Indices) -> tuple[Indices, Indices]:
         """What the index finds; a wider slack covers its rounding."""
-        edges, _, found = self._index.range_search(
+        edges, _, neighbours = self._index.range_search(
             _normal(self._embeddings, block, np.float32), self._least - 10 * SLACK
         )
-        return _sorted(block, edges, found)
+        return _sorted(block, edges, neighbours)
 
 
 def faiss_or_why_not() -> Any:
@@ -174,12 +174,12 @@ def faiss_or_why_not() -> Any:
     return faiss
 
 
-def _sorted(block: Indices, edges: npt.NDArray[Any], found: Indices) -> tuple[Indices, Indices]:
+def _sorted(block: Indices, edges: npt.NDArray[Any], columns: Indices) -> tuple[Indices, Indices]:
     """What a range search gives, as pairs of rows, both rising."""
     ends = edges.astype(np.int64)
     rows = np.repeat(block, ends[1:] - ends[:-1])
-    order = np.lexsort((found, rows))
-    return rows[order], found[order]
+    order = np.lexsort((columns, rows))
+    return rows[order], columns[order]
 
 
 def _where(mask: npt.NDArray[np.bool_]) -> tuple[Indices, Indices]:

@@ -181,7 +181,7 @@ def _candidates(field: _Field, fits: Sequence[Fit], numbers: Sequence[int]) -> d
     """The motions that may be the camera's, of the pairs of some numbers: of the texture, none, of the area, of the rim."""
     if not numbers:
         return {}
-    found: dict[int, list[Similarity]] = {
+    candidates: dict[int, list[Similarity]] = {
         number: [
             (fits[number].shift_x, fits[number].shift_y, fits[number].grow, fits[number].turn),
             (0.0, 0.0, 0.0, 0.0),
@@ -197,9 +197,9 @@ def _candidates(field: _Field, fits: Sequence[Fit], numbers: Sequence[int]) -> d
         for number, motion, seen in zip(numbers, motions, w.sum(axis=1) > 0, strict=True):
             shift_x, shift_y, grow, turn = motion.tolist()
             tried = (shift_x, shift_y, grow, turn)
-            if seen and all(_apart(tried, other) for other in found[number]):
-                found[number].append(tried)
-    return found
+            if seen and all(_apart(tried, other) for other in candidates[number]):
+                candidates[number].append(tried)
+    return candidates
 
 
 def _apart(one: Similarity, other: Similarity) -> bool:

@@ -27,7 +27,7 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     with zipfile.ZipFile(path) as archive:
         members = {name.partition("/")[2]: name for name in archive.namelist()}
         index, data = archive.read(members[_INDEX]), archive.read(members[_DATA])
-    found = {}
+    variables = {}
     for key, value in _entries(index):
         name, fields = key.decode("utf-8"), _fields(value)
         if name.endswith(ATTRIBUTE) and fields.get(1) == [FLOAT]:
@@ -35,8 +35,8 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[np.float32]]:
             start, length = _number(fields, 4), _number(fields, 5)
             if length != 4 * int(np.prod(shape, dtype=np.int64)) or start + length > len(data):
                 raise ValueError(f"{name} does not fit: {length} bytes at {start} for the shape {shape}")
-            found[name.removesuffix(ATTRIBUTE)] = np.frombuffer(data, "<f4", length // 4, start).reshape(shape)
-    return found
+            variables[name.removesuffix(ATTRIBUTE)] = np.frombuffer(data, "<f4", length // 4, start).reshape(shape)
+    return variables
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -72,7 +72,7 @@ def _block(table: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 def _fields(message: bytes) -> dict[int, list[int | bytes]]:
     """A protocol buffer: number of a field → its values, in order."""
-    found: dict[int, list[int | bytes]] = {}
+    fields: dict[int, list[int | bytes]] = {}
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -88,8 +88,8 @@ def _fields(message: bytes) -> dict[int, list[int | bytes]]:
             value, at = message[at : at + length], at + length
         else:
             raise ValueError("no protocol buffer")
-        found.setdefault(tag >> 3, []).append(value)
-    return found
+        fields.setdefault(tag >> 3, []).append(value)
+    return fields
 
 
 def _number(fields: dict[int, list[int | bytes]], field: int) -> int:

@@ -90,12 +90,12 @@ class UnknownFilter(ValueError):
 @cache
 def available() -> dict[str, dict[str, str]]:
     """name → backend → 'module:Class', built-in ones first."""
-    found = {name: dict(backends) for name, backends in BUILT_IN.items()}
+    backends_of = {name: dict(backends) for name, backends in BUILT_IN.items()}
     for point in entry_points(group="longtake.filters"):
         name, _, backend = point.name.partition(".")
         # A plug-in replaces no backend that is installed: a score's protocol names the backend that measured it.
-        found.setdefault(name, {}).setdefault(backend or point.dist.name if point.dist else backend, point.value)
-    return found
+        backends_of.setdefault(name, {}).setdefault(backend or point.dist.name if point.dist else backend, point.value)
+    return backends_of
 
 
 def filter_class(name: str, backend: object = None) -> type[Filter[Any]]:

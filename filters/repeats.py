@@ -46,13 +46,13 @@ Flags = npt.NDArray[np.bool_]
 def repeating(changes: Changes) -> Flags:
     """Which looks show again what an earlier one showed, [n]."""
     times = changes.ends
-    found = np.zeros(len(times), np.bool_)
+    repeated = np.zeros(len(times), np.bool_)
     if len(times) < 4:
-        return found
+        return repeated
     apart = _distances(changes.grids.astype(np.float64))
     motion = _motion(apart, times)
     if (motion < LEAST).all():
-        return found
+        return repeated
     off = _to_lines(apart)
     # A look may repeat the line between two looks, or a line beside it: the time of the repeated picture is known to one look.
     off = np.minimum(
@@ -69,8 +69,8 @@ def repeating(changes: Changes) -> Flags:
         at = np.clip(np.searchsorted(times, earlier) - 1, 0, len(times) - 2)
         there = (earlier >= first) & (times - earlier >= SECONDS)
         same = there & (off[np.arange(len(times)), at] <= allowed)
-        found |= _in_long_stretches(same, times, follows)
-    return found
+        repeated |= _in_long_stretches(same, times, follows)
+    return repeated
 
 
 def _distances(grids: Floats) -> Floats:

@@ -47,17 +47,17 @@ def fit_similarities(
     start at the weighted medians, with a scale that follows the median of the squares. Where nothing has a weight, all is zero.
     """
     # The weighted medians are a better start than the mean when much moves by itself.
-    found = np.zeros((len(u), 4))
-    found[:, 0], found[:, 1] = weighted_medians(u, weight), weighted_medians(v, weight)
-    squares = squares_left(points, found, u, v)
+    fitted = np.zeros((len(u), 4))
+    fitted[:, 0], fitted[:, 1] = weighted_medians(u, weight), weighted_medians(v, weight)
+    squares = squares_left(points, fitted, u, v)
     moving = np.arange(len(u))  # The fits that do not stand still yet; the arrays named `its` are of these.
     its_u, its_v, its_weight, its_squares = u, v, weight, squares
     for _ in range(rounds):
         scale = np.maximum(SPREAD * weighted_medians(its_squares, its_weight), LEAST_SCALE)
         fits = _least_squares(points, its_u, its_v, its_weight / (1 + its_squares / scale[:, None]))
         its_squares = squares_left(points, fits, its_u, its_v)
-        goes_on = np.abs(fits - found[moving]).max(axis=1) >= SETTLED
-        found[moving], squares[moving] = fits, its_squares
+        goes_on = np.abs(fits - fitted[moving]).max(axis=1) >= SETTLED
+        fitted[moving], squares[moving] = fits, its_squares
         if not goes_on.all():
             moving = moving[goes_on]
             its_u, its_v, its_weight, its_squares = (
@@ -65,7 +65,7 @@ def fit_similarities(
             )
         if not len(moving):
             break
-    return found, squares
+    return fitted, squares
 
 
 def squares_left(points: Points, motions: Floats, u: Floats, v: Floats) -> Floats:

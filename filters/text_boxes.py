@@ -53,10 +53,10 @@ def _detected(image: Image) -> Boxes:
     # RapidOCR takes OpenCV's order of channels.
     import cv2
 
-    found = _engine()(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
-    if found.boxes is None or len(found.boxes) == 0:
+    detected = _engine()(np.ascontiguousarray(image[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+    if detected.boxes is None or len(detected.boxes) == 0:
         return np.zeros((0, 4, 2), dtype=np.int32)
-    boxes = np.rint(np.asarray(found.boxes, dtype=np.float64)).astype(np.int32)
+    boxes = np.rint(np.asarray(detected.boxes, dtype=np.float64)).astype(np.int32)
     largest = LARGEST * image.shape[0] * image.shape[1]
     return boxes[np.array([cv2.contourArea(box) <= largest for box in boxes], dtype=np.bool_)]
 
@@ -70,10 +70,10 @@ def model_path() -> Path:
             "overlaid text is found by the package rapidocr, which is missing: pip install 'longtake[models]'"
         )
     folder = Path(spec.submodule_search_locations[0]) / "models"
-    found = sorted(folder.glob("*det*.onnx"))
-    if not found:
+    models = sorted(folder.glob("*det*.onnx"))
+    if not models:
         raise FilterUnavailable(f"no text detection model (*det*.onnx) in {folder}: install rapidocr again")
-    return found[0]
+    return models[0]
 
 
 @cache

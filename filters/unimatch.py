@@ -100,9 +100,9 @@ class Attention(nn.Module):
             q, k, v = (torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) for x in (q, k, v))
         q, k, v = (split_windows(x, windows).flatten(1, 2) for x in (q, k, v))
         whole_mask = None if mask is None else mask.to(q.dtype).repeat(len(source), 1, 1)
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=whole_mask)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=whole_mask)
         size = source.shape[1] // windows, source.shape[2] // windows
-        message = merge_windows(torch.unflatten(found, 1, size), windows)
+        message = merge_windows(torch.unflatten(attended, 1, size), windows)
         if mask is not None:
             message = torch.roll(message, shift, dims=(1, 2))
         message = self.norm1(self.merge(message))
@@ -361,8 +361,8 @@ def match_globally(source: Tensor, target: Tensor) -> Tensor:
     """Flow [B, 2, H, W] by matching every position of `source` with all of `target`."""
     places = positions(source)
     q, k = (x.flatten(2).transpose(1, 2) for x in (source, target))
-    found = attend(q, k, places.flatten(2).transpose(1, 2).expand(len(source), -1, -1))
-    return torch.unflatten(found.transpose(1, 2), 2, source.shape[2:]) - places
+    places_found = attend(q, k, places.flatten(2).transpose(1, 2).expand(len(source), -1, -1))
+    return torch.unflatten(places_found.transpose(1, 2), 2, source.shape[2:]) - places
 
 
 def attend(q: Tensor, k: Tensor, values: Tensor) -> Tensor:

@@ -313,11 +313,11 @@ class ClipScores:
         """The standard error of each clip's score, nan where it has none; None where no clip has one."""
         if name not in self._errors:
             column = standard_error_of(name)
-            found = None
+            standard_errors = None
             if column in self.table.column_names and self.filters[name].reduce == "mean":
                 fresh = self._compare(name)[0]
-                found = np.where(fresh, self.table[column].to_numpy().astype(np.float64, copy=False), np.nan)
-            self._errors[name] = found
+                standard_errors = np.where(fresh, self.table[column].to_numpy().astype(np.float64, copy=False), np.nan)
+            self._errors[name] = standard_errors
         return self._errors[name]
 
     def ok(self) -> Bools:

@@ -262,9 +262,9 @@ def verify(name: str) -> Path:
     if weight.size is not None and size != weight.size:
         problem = f"it has {size} bytes, not {weight.size}"
     elif expected := expected_sha256(name):
-        found = file_sha256(path)
-        if not found.startswith(expected):
-            problem = f"its SHA-256 is {found}, not {expected}"
+        digest = file_sha256(path)
+        if not digest.startswith(expected):
+            problem = f"its SHA-256 is {digest}, not {expected}"
     if problem:
         raise FilterUnavailable(
             f"{path} is not the weight {name!r}: {problem}; remove it and run `longtake models pull {name}` "

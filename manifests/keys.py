@@ -23,8 +23,8 @@ _NULL = "\0null"  # Replaces a key that is null: no id has this name.
 def hashed(keys: pa.Array | pa.ChunkedArray) -> Hashes:
     """128 bits for each key; equal keys have equal ones, in whatever array they stand."""
     chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
-    found = [_hashed(chunk) for chunk in chunks if len(chunk)]
-    return np.concatenate(found, axis=1) if found else np.zeros((2, 0), np.uint64)
+    hashes = [_hashed(chunk) for chunk in chunks if len(chunk)]
+    return np.concatenate(hashes, axis=1) if hashes else np.zeros((2, 0), np.uint64)
 
 
 def _hashed(keys: pa.Array) -> Hashes:

@@ -363,8 +363,8 @@ class WorkspaceLock(_Lock):
         if self._part is not None:
             names = [_NAME]
         else:
-            found = (self._folder / _LOCKS).names()
-            names = [f"{_LOCKS}/{name}" for name in found if f"{_LOCKS}/{name}" != _COMPACTING]
+            files = (self._folder / _LOCKS).names()
+            names = [f"{_LOCKS}/{name}" for name in files if f"{_LOCKS}/{name}" != _COMPACTING]
         for name in names:
             with suppress(FileNotFoundError):
                 if self._is_alive(holder := _parsed(self._folder.read(name))):

@@ -93,12 +93,12 @@ class Scattered:
         self._settle()
         owner = np.searchsorted(self._edges, rows, "right") - 1
         order = np.argsort(owner, kind="stable")
-        found = [no_rows(self.schema)]
+        taken = [no_rows(self.schema)]
         for which in np.unique(owner).tolist():
-            found.append(self._tables[which].take(from_numpy(rows[owner == which] - self._edges[which])))
+            taken.append(self._tables[which].take(from_numpy(rows[owner == which] - self._edges[which])))
         place = np.empty(len(rows), np.int64)
         place[order] = np.arange(len(rows))
-        return _in_one_piece(pa.concat_tables(found)).take(from_numpy(place))
+        return _in_one_piece(pa.concat_tables(taken)).take(from_numpy(place))
 
     def _settle(self) -> None:
         if self._coming:

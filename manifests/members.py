@@ -258,11 +258,13 @@ def rows_with_bytes(table: pq.ParquetFile, group: int, column: str) -> list[bool
             known = about.column(at).statistics
             if known is not None and known.has_null_count and known.null_count in (0, about.num_rows):
                 return [known.null_count == 0] * about.num_rows
-    found: list[bool] = []
+    has_bytes: list[bool] = []
     for batch in table.iter_batches(batch_size=1, row_groups=[group], columns=[f"{column}.bytes"]):
         cells = batch.column(0)
-        found += [cells.is_valid()[at].as_py() and cells.field(0).is_valid()[at].as_py() for at in range(len(cells))]
-    return found
+        has_bytes += [
+            cells.is_valid()[at].as_py() and cells.field(0).is_valid()[at].as_py() for at in range(len(cells))
+        ]
+    return has_bytes
 
 
 class _Column:

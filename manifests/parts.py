@@ -237,10 +237,10 @@ def joined(base: pa.Schema, schemas: Iterable[pa.Schema], where: str) -> pa.Sche
         for schema in dict.fromkeys(schemas)
     ]
     try:
-        found = pa.unify_schemas([pa.schema([]), *further], promote_options="permissive")
+        unified = pa.unify_schemas([pa.schema([]), *further], promote_options="permissive")
     except pa.ArrowException as error:
         raise StoreError(f"rows of {where} do not go together, leave this column out: {error}") from error
-    return pa.schema([*base, *(field.remove_metadata() for field in found)])
+    return pa.schema([*base, *(field.remove_metadata() for field in unified)])
 
 
 def fit(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:

@@ -41,10 +41,10 @@ class Fetched(Seekable):
         wanted = list(_joined(one for one in ranges if self._known(*one) is None))
         if len(wanted) > 1 and getattr(self._filesystem, "async_impl", False):
             starts, ends = [start for start, _ in wanted], [end for _, end in wanted]
-            found = self._filesystem.cat_ranges([self._path] * len(wanted), starts, ends, on_error="raise")
+            fetched = self._filesystem.cat_ranges([self._path] * len(wanted), starts, ends, on_error="raise")
         else:
-            found = [self._asked_for(start, end) for start, end in wanted]
-        self._ahead += [(start, bytes(data)) for (start, _), data in zip(wanted, found, strict=True)]
+            fetched = [self._asked_for(start, end) for start, end in wanted]
+        self._ahead += [(start, bytes(data)) for (start, _), data in zip(wanted, fetched, strict=True)]
 
     def read(self, size: int | None = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)

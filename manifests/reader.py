@@ -179,11 +179,11 @@ class ManifestReader:
         for _ in range(TRIES):
             parts = self.parts()
             try:
-                found, keys = self._keys(parts)
+                schemas, keys = self._keys(parts)
             except FileNotFoundError:
                 continue
             if not self._overtaken(parts):
-                return Snapshot(parts, found, newest_of(keys), keys if keep else [])
+                return Snapshot(parts, schemas, newest_of(keys), keys if keep else [])
         raise Overtaken(f"{self.path} changes faster than it can be read: stop what is deleting its parts")
 
     def _keys(self, parts: Sequence[Part]) -> tuple[list[pa.Schema], list[Hashes]]:
@@ -194,8 +194,8 @@ class ManifestReader:
             return loaded.schema, hashed(self._fit_key(part, loaded.table))
 
         with ThreadPoolExecutor(READERS) as pool:
-            found = list(pool.map(look, parts))
-        return [one[0] for one in found], [one[1] for one in found]
+            looks = list(pool.map(look, parts))
+        return [one[0] for one in looks], [one[1] for one in looks]
 
     def _chosen(
         self,

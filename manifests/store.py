@@ -177,13 +177,13 @@ class Manifest(ManifestReader):
         if sum(map(self._is_small, parts)) > FEW_PARTS:
             notes += self._noted(seen)
             parts = self._with_small_merged(parts)
-        found, keys = self._keys(parts)
-        schema = self._joined(found)
+        schemas, keys = self._keys(parts)
+        schema = self._joined(schemas)
         masks = newest_of(keys)
         if without is not None and len(without):
             masks = excluding(masks, keys, without)
         del keys
-        changed = [one != schema or (masks is not None and not masks[i].all()) for i, one in enumerate(found)]
+        changed = [one != schema or (masks is not None and not masks[i].all()) for i, one in enumerate(schemas)]
         small = [self._is_small(part) for part in parts]
         chosen = [i for i in range(len(parts)) if changed[i] or (small[i] and sum(small) > FEW_PARTS)]
         if chosen:

@@ -231,9 +231,9 @@ def _pieces(tail: str) -> list[str]:
 def _without_values(text: str, key: re.Pattern[str], value: re.Pattern[str], is_secret: Callable[[str], bool]) -> str:
     """A text in which the values of secret keys are hidden."""
     kept, at = [], 0
-    for found in key.finditer(text):
-        if found.start() >= at and is_secret(found[1]) and (hidden := value.match(text, found.end())):
-            kept += [text[at : found.end()], _HIDDEN]
+    for match in key.finditer(text):
+        if match.start() >= at and is_secret(match[1]) and (hidden := value.match(text, match.end())):
+            kept += [text[at : match.end()], _HIDDEN]
             at = hidden.end()
     return "".join(kept) + text[at:]
 

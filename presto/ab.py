@@ -198,11 +198,11 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def tally_table(found: Mapping[str, Tally]) -> str:
+def tally_table(tallies: Mapping[str, Tally]) -> str:
     """Votes, shares and their intervals, of the first model. Several votes on a pair are no new evidence about other
     prompts, so that intervals are over pairs."""
     lines = [f"{'':<10} {'pairs':>5}" + "".join(f"{o:>22}" for o in OUTCOMES) + f"{'agreement':>12}{'alpha':>8}"]
-    for criterion, each in found.items():
+    for criterion, each in tallies.items():
         told = []
         for outcome in OUTCOMES:
             low, high = interval(each.shares[outcome], each.pairs)
@@ -219,9 +219,9 @@ def tally_table(found: Mapping[str, Tally]) -> str:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PrestoError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise PrestoError(f"{path} holds no votes")
-    return found
+    return content

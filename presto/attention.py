@@ -95,5 +95,5 @@ def _set_frames(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 
 def segmentation_of(model: nn.Module) -> Segmentation | None:
     """The segmentation that `segment` gave a model; None: the plain model."""
-    found = getattr(model, "segmentation", None)
-    return found if isinstance(found, Segmentation) else None
+    segmentation = getattr(model, "segmentation", None)
+    return segmentation if isinstance(segmentation, Segmentation) else None

@@ -110,8 +110,8 @@ class Reader:
         for i, (clip, left_out) in enumerate(zip(clips, dropped, strict=True)):
             texts = ["" if d else text for text, d in zip(clip.captions[self._wanted], left_out, strict=True)]
             try:
-                found = read_frames(clip.path, bucket.frames, bucket.height, bucket.width, clip.frames)
-                frames[i] = torch.from_numpy(found)
+                pictures = read_frames(clip.path, bucket.frames, bucket.height, bucket.width, clip.frames)
+                frames[i] = torch.from_numpy(pictures)
             except ClipError as error:
                 drops.append(Drop(clip.clip_id, clip.path, error.reason, str(error)))
                 weight[i] = 0

@@ -232,21 +232,21 @@ def _told(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(f"{type(cause).__name__}: {cause}".splitlines()[0] for cause in causes))
 
 
-def load(found: Checkpoint, state: dict[str, Any]) -> None:
+def load(source: Checkpoint, state: dict[str, Any]) -> None:
     """Fill `state` (of tensors, sharded or not, and of plain values) from a checkpoint, whatever the number of ranks
     that wrote it. Raises PrestoError."""
     try:
-        dcp_load(state, checkpoint_id=str(found.path))
+        dcp_load(state, checkpoint_id=str(source.path))
     except _FAULTS as error:
-        raise PrestoError(f"{found.path} does not fit this model: {_told(error)}") from error
+        raise PrestoError(f"{source.path} does not fit this model: {_told(error)}") from error
 
 
-def load_weights(found: Checkpoint, state: dict[str, torch.Tensor], part: str) -> None:
+def load_weights(source: Checkpoint, state: dict[str, torch.Tensor], part: str) -> None:
     """Fill `state` with the whole tensors of a part (`model`, `ema`), in one process without a process group."""
     wanted = {part: state}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp_load(wanted, checkpoint_id=str(found.path), no_dist=True)
+            dcp_load(wanted, checkpoint_id=str(source.path), no_dist=True)
     except _FAULTS as error:
-        raise PrestoError(f"{found.path} holds no weights {part!r} of this model: {_told(error)}") from error
+        raise PrestoError(f"{source.path} holds no weights {part!r} of this model: {_told(error)}") from error

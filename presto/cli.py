@@ -326,10 +326,10 @@ def evaluate(
     from longtake.presto.evaluate import evaluate_folder, report
     from longtake.presto.files import place
 
-    found = evaluate_folder(samples, place(real) if real else None, flow, clip, lpips, most)
+    measures = evaluate_folder(samples, place(real) if real else None, flow, clip, lpips, most)
     output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    print(report(found))
+    (output / "evaluation.json").write_text(json.dumps(measures, indent=1), encoding="utf-8")
+    print(report(measures))
 
 
 @app.command()

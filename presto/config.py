@@ -307,32 +307,32 @@ def load_config(name_or_file: str, changes: Mapping[str, Any] | None = None) -> 
             + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(recipes())}")
         )
     try:
-        found = yaml.safe_load(text)
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise PrestoError(f"{name_or_file} is no YAML: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         raise PrestoError(f"{name_or_file} is no training recipe: it holds no mapping")
     for key, value in (changes or {}).items():
-        _set(found, key, value)
-    return parse_config(found, name_or_file)
+        _set(data, key, value)
+    return parse_config(data, name_or_file)
 
 
-def parse_config(found: Mapping[str, Any], source: str) -> TrainConfig:
+def parse_config(data: Mapping[str, Any], source: str) -> TrainConfig:
     """Raises PrestoError, with every fault and the field it is in."""
     try:
-        return TrainConfig.model_validate(dict(found))
+        return TrainConfig.model_validate(dict(data))
     except ValidationError as error:
         faults = [f"  {'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()]
         raise PrestoError("\n".join([f"{source}:", *faults])) from error
 
 
-def _set(found: dict[str, Any], key: str, value: Any) -> None:
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        found = found.setdefault(parent, {})
-        if not isinstance(found, dict):
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
             raise PrestoError(f"--set {key}: {parent} holds no keys")
-    found[last] = value
+    data[last] = value
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:

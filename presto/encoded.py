@@ -96,15 +96,15 @@ class Encoding:
     captions: list[Tensor]
 
 
-def write_encoding(path: Place, found: Encoding, vae: str) -> int:
+def write_encoding(path: Place, encoding: Encoding, vae: str) -> int:
     """Write one clip's file, whole or not at all; its bytes. vae: fingerprint, kept inside."""
     import torch
     from safetensors.torch import save
 
     tensors = {
-        "moments": found.moments.to(torch.float16).contiguous().cpu(),
-        "text": torch.cat(found.captions).contiguous().cpu(),
-        "lengths": torch.tensor([len(c) for c in found.captions], dtype=torch.int32),
+        "moments": encoding.moments.to(torch.float16).contiguous().cpu(),
+        "text": torch.cat(encoding.captions).contiguous().cpu(),
+        "lengths": torch.tensor([len(c) for c in encoding.captions], dtype=torch.int32),
     }
     data = save(tensors, metadata={"vae": vae})
     write(path, data)

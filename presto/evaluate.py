@@ -85,8 +85,8 @@ def coherence(before: Array, after: Array) -> float:
 
 
 def _unit(x: Array) -> Array:
-    found: Array = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return found
+    scaled: Array = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 # ── a folder ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,10 +186,10 @@ def _measure_one(
         middle = by.clip.pictures(frames[centres])
         if len(captions) > 1:
             texts = by.clip.texts(captions)
-            found, mixed = alignment(middle, texts), alignment(middle, texts[_deranged(n, rng)])
-            similarity = found.similarity
-            row |= {"accuracy": found.accuracy, "shuffled_accuracy": mixed.accuracy}
-            row |= {"margin": found.margin, "shuffled_margin": mixed.margin}
+            aligned, mixed = alignment(middle, texts), alignment(middle, texts[_deranged(n, rng)])
+            similarity = aligned.similarity
+            row |= {"accuracy": aligned.accuracy, "shuffled_accuracy": mixed.accuracy}
+            row |= {"margin": aligned.margin, "shuffled_margin": mixed.margin}
         before, after = (by.clip.pictures(frames[[e - k for e in edges]]) for k in (1, 0))
         row |= {"diversity_clip": diversity(middle), "coherence_clip": coherence(before, after)}
     if by.lpips is not None:
@@ -216,14 +216,14 @@ def evaluate_folder(
     subjects = samples_of(samples)
     clips = [] if real is None else real_clips(real, most)
     by = Backends((flow, optical_flow(flow)), Clip(clip) if clip else None, Distance(lpips) if lpips else None)
-    found = {"samples": measure(subjects, by, _sample_frames)}
+    measures = {"samples": measure(subjects, by, _sample_frames)}
     if real is not None:
         shape = next((s for subject in subjects if (s := _shape(subject.path))), None)
         if shape is None:
             raise PrestoError(f"{samples}: no sample can be read, so there is no size to bring real clips to")
         count, height, width = shape
-        found["real"] = measure(clips, by, lambda path: read_frames(path, count, height, width))
-    return found
+        measures["real"] = measure(clips, by, lambda path: read_frames(path, count, height, width))
+    return measures
 
 
 def _sample_frames(path: Place) -> Frames:
@@ -238,15 +238,17 @@ def _shape(path: Place) -> tuple[int, int, int] | None:
     return count, height, width
 
 
-def report(found: dict[str, dict[str, Any]]) -> str:
+def report(measures: dict[str, dict[str, Any]]) -> str:
     """A table: a row per measure, a column per set."""
-    keys = [k for k in dict.fromkeys(k for each in found.values() for k in each) if k not in ("failed", "similarity")]
-    lines = [f"{'':<24}" + "".join(f"{name:>12}" for name in found)]
+    keys = [
+        k for k in dict.fromkeys(k for each in measures.values() for k in each) if k not in ("failed", "similarity")
+    ]
+    lines = [f"{'':<24}" + "".join(f"{name:>12}" for name in measures)]
     for key in keys:
-        values = [each.get(key) for each in found.values()]
+        values = [each.get(key) for each in measures.values()]
         told = ["-" if v is None else f"{v}" if isinstance(v, int) else f"{v:.3f}" for v in values]
         lines.append(f"{key:<24}" + "".join(f"{t:>12}" for t in told))
-    failed = {path: why for each in found.values() for path, why in each["failed"].items()}
+    failed = {path: why for each in measures.values() for path, why in each["failed"].items()}
     return "\n".join(lines + [f"left out: {why}" for why in failed.values()])
 
 

@@ -64,9 +64,9 @@ async def _expand(prompt: str, count: int, client: Endpoint) -> list[str]:
             if answer.finish is Finish.REFUSED:
                 fault = "the model refused"
                 continue
-            fault, found = _parse(answer.text, count)
-            if found is not None:
-                return found
+            fault, prompts = _parse(answer.text, count)
+            if prompts is not None:
+                return prompts
     except (ChatFailed, CaptionerFault) as error:
         raise PrestoError(f"{client.url} did not answer as an OpenAI-compatible endpoint does: {error}") from error
     finally:
@@ -78,12 +78,12 @@ def _parse(text: str, count: int) -> tuple[str, list[str] | None]:
     """(what is wrong, None) or ("", prompts)."""
     first, last = text.find("["), text.rfind("]")
     try:
-        found = json.loads(text[first : last + 1])
+        parsed = json.loads(text[first : last + 1])
     except (ValueError, RecursionError):
         return "the answer is no JSON array", None
-    if not isinstance(found, list) or not all(isinstance(p, str) and p.strip() for p in found):
+    if not isinstance(parsed, list) or not all(isinstance(p, str) and p.strip() for p in parsed):
         return "the answer is no array of texts", None
-    prompts = [" ".join(p.split()) for p in found]
+    prompts = [" ".join(p.split()) for p in parsed]
     if len(prompts) != count:
         return f"{len(prompts)} prompts", None
     if any(_TITLE.match(p) for p in prompts):

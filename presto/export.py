@@ -59,14 +59,14 @@ def export(run: Path, model: Path, output: Path, *, average: bool | None = None)
 def export_adapter(run: Path, model: Path, output: Path, *, average: bool | None = None) -> Path:
     """Write the adapters of a run's newest checkpoint as a folder that `peft.PeftModel.from_pretrained` loads onto the
     transformer of `model`, the folder that the run started from. average: see `export`. Raises PrestoError."""
-    found, config = _newest(run)
+    newest, config = _newest(run)
     if config.lora is None:
-        raise PrestoError(f"{found.path}: lora is null, so the run has no adapters")
+        raise PrestoError(f"{newest.path}: lora is null, so the run has no adapters")
     transformer = load_transformer(model, config.attention)
     adapt(transformer, config.lora)
     weights = adapters(transformer)
     averaged = config.optimizer.ema is not None and average is not False
-    checkpoint.load_weights(found, weights, "ema" if averaged else "model")
+    checkpoint.load_weights(newest, weights, "ema" if averaged else "model")
     output.mkdir(parents=True, exist_ok=True)
     save_adapter(weights, config.lora, output)
     (output / SETTINGS).write_text(config.attention.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -74,21 +74,21 @@ def export_adapter(run: Path, model: Path, output: Path, *, average: bool | None
 
 
 def _newest(run: Path) -> tuple[checkpoint.Checkpoint, TrainConfig]:
-    found = checkpoint.newest(run)
-    if found is None:
+    newest = checkpoint.newest(run)
+    if newest is None:
         raise PrestoError(f"{run} holds no checkpoint to export")
-    return found, parse_config(found.meta["config"], str(found.path / checkpoint.MANIFEST))
+    return newest, parse_config(newest.meta["config"], str(newest.path / checkpoint.MANIFEST))
 
 
-def _trained(found: checkpoint.Checkpoint, model: Path, config: TrainConfig, part: str) -> Any:
+def _trained(source: checkpoint.Checkpoint, model: Path, config: TrainConfig, part: str) -> Any:
     """The transformer with the weights of a checkpoint's part; adapters are merged into it."""
     transformer = empty_transformer(model, config.attention).to_empty(device="cpu")
     if config.lora is None:
-        checkpoint.load_weights(found, transformer.state_dict(), part)
+        checkpoint.load_weights(source, transformer.state_dict(), part)
         return transformer
     adapted = load_transformer(model, config.attention)
     adapt(adapted, config.lora)
-    checkpoint.load_weights(found, adapters(adapted), part)
+    checkpoint.load_weights(source, adapters(adapted), part)
     transformer.load_state_dict(merged(adapted))
     return transformer
 

@@ -71,13 +71,13 @@ def sizes(folder: Place, names: Iterable[str]) -> dict[str, int | None]:
     """Those of `names` that are files in a folder, and their bytes where they are told. Of a remote folder by one listing of it,
     not by a look at each. Raises PrestoError."""
     if isinstance(folder, Path):
-        found: dict[str, int | None] = {}
+        bytes_of: dict[str, int | None] = {}
         for name in names:
             with suppress(OSError):
                 about = os.stat(folder / name)
                 if stat.S_ISREG(about.st_mode):
-                    found[name] = about.st_size
-        return found
+                    bytes_of[name] = about.st_size
+        return bytes_of
     there = listing(folder)
     return {name: there[name] for name in names if name in there}
 

@@ -65,12 +65,12 @@ def transformer_config(folder: Path) -> dict[str, Any]:
     """The transformer's config.json. Raises PrestoError."""
     path = folder / "transformer" / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PrestoError(f"cannot read {path}: {error}") from error
-    if found.get("_class_name") != "AllegroTransformer3DModel":
-        raise PrestoError(f"{path}: _class_name is {found.get('_class_name')!r}, not AllegroTransformer3DModel")
-    config: dict[str, Any] = found
+    if data.get("_class_name") != "AllegroTransformer3DModel":
+        raise PrestoError(f"{path}: _class_name is {data.get('_class_name')!r}, not AllegroTransformer3DModel")
+    config: dict[str, Any] = data
     return config
 
 

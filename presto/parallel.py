@@ -112,13 +112,13 @@ def master_dtype(precision: str) -> torch.dtype:
     return torch.promote_types(DTYPES[precision], torch.float32)
 
 
-def shard(model: Any, found: Ranks, precision: str) -> None:
+def shard(model: Any, ranks: Ranks, precision: str) -> None:
     """Shard an AllegroTransformer3DModel over all ranks, or over those of each copy, in place: master weights, gradients
     and their reduction are float32 (or float64, as the passes are); forward and backward run in `precision`. Gradients are
     summed, not averaged, so that the loss alone says how clips are weighed."""
-    replicas = found.parallel.replicas
+    replicas = ranks.parallel.replicas
     mesh = init_device_mesh(
-        found.device.type, (replicas, found.world // replicas), mesh_dim_names=("replicas", "shards")
+        ranks.device.type, (replicas, ranks.world // replicas), mesh_dim_names=("replicas", "shards")
     )
     mesh = mesh if replicas > 1 else mesh["shards"]
     compute, master = DTYPES[precision], master_dtype(precision)
@@ -151,7 +151,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def clip_gradients(model: nn.Module, largest: float, found: Ranks) -> float:
+def clip_gradients(model: nn.Module, largest: float, ranks: Ranks) -> float:
     """Scale gradients so that their norm is at most `largest`; the norm before.
 
     Squares are added up in float64, so that the norm, rounded as gradients are, is the same for any number of ranks: the
@@ -159,7 +159,7 @@ def clip_gradients(model: nn.Module, largest: float, found: Ranks) -> float:
     """
     gradients = [local(p.grad) for p in model.parameters() if p.grad is not None]
     squares = [torch.linalg.vector_norm(g, dtype=torch.float64).square() for g in gradients]
-    total = found.sum(torch.stack(squares).sum() * float(found.counts))
+    total = ranks.sum(torch.stack(squares).sum() * float(ranks.counts))
     norm = total.sqrt()
     norm = norm if gradients[0].dtype == torch.float64 else norm.float()
     factor = (largest / (norm + 1e-6)).clamp(max=1.0)

@@ -109,14 +109,14 @@ class Clip:
 
         squares = np.stack([frame_to_square(frame, "center") for frame in frames])
         with inference(self._device, "float32"):
-            found = self._model.encode_image(to_input(torch.from_numpy(squares).to(self._device)))
-        return np.asarray(found.cpu().numpy())
+            features = self._model.encode_image(to_input(torch.from_numpy(squares).to(self._device)))
+        return np.asarray(features.cpu().numpy())
 
     def texts(self, captions: Sequence[str]) -> Array:
         """Of each caption its first 75 tokens count: CLIP takes no more."""
         with inference(self._device, "float32"):
-            found = self._model.encode_text(self._package.tokenize(list(captions)).to(self._device))
-        return np.asarray(found.cpu().numpy())
+            features = self._model.encode_text(self._package.tokenize(list(captions)).to(self._device))
+        return np.asarray(features.cpu().numpy())
 
 
 class Distance:

@@ -83,12 +83,12 @@ def sample(pipeline: Any, text: Sequence[Any], negative: Any, settings: Settings
     transformer has the plain attention or another number of segments."""
     from longtake.presto.attention import segmentation_of
 
-    found = segmentation_of(pipeline.transformer)
-    if found is None:
+    segmentation = segmentation_of(pipeline.transformer)
+    if segmentation is None:
         raise PrestoError("this transformer has the plain attention: load it with longtake.presto.model.load_pipeline")
-    if found.segments != len(text):
-        raise PrestoError(f"{len(text)} prompts for {found.segments} segments: give {found.segments}")
-    found.windows(settings.frames // 4)
+    if segmentation.segments != len(text):
+        raise PrestoError(f"{len(text)} prompts for {segmentation.segments} segments: give {segmentation.segments}")
+    segmentation.windows(settings.frames // 4)
     embeddings, mask = pad_captions([list(text), [negative] * len(text)])
     pipeline.scheduler = solver(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -162,8 +162,8 @@ def write_sample(path: Path, frames: Frames, about: dict[str, Any]) -> None:
 
 def _about(path: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return found
+        about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return about
     except (OSError, ValueError):
         return None
 

@@ -67,9 +67,9 @@ def encode_captions(tokenizer: Any, encoder: Any, captions: Sequence[str], *, cl
         add_special_tokens=True,
         return_tensors="pt",
     ).to(encoder.device)
-    found = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    embeddings = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
     lengths = tokens.attention_mask.sum(1).tolist()
-    return [embedding[:length].clone() for embedding, length in zip(found, lengths, strict=True)]
+    return [embedding[:length].clone() for embedding, length in zip(embeddings, lengths, strict=True)]
 
 
 def pad_captions(clips: Sequence[Sequence[Tensor]], length: int | None = None) -> tuple[Tensor, Tensor]:

@@ -130,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for variant in variants:
         print(f"{variant or 'plain':<16}", end="", flush=True)
         for cue in (False, True):
-            found = run(variant, given.steps, given.seed, cue=cue)
-            shared = "" if found.shared is None else f"{found.shared:.3f}"
-            print(f" {found.all:>8.3f}{found.inside:>8.3f}{shared:>8}", end="", flush=True)
+            accuracy = run(variant, given.steps, given.seed, cue=cue)
+            shared = "" if accuracy.shared is None else f"{accuracy.shared:.3f}"
+            print(f" {accuracy.all:>8.3f}{accuracy.inside:>8.3f}{shared:>8}", end="", flush=True)
         print()
 
 

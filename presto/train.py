@@ -60,14 +60,14 @@ def fit(run: Run, report: Report | None = None) -> Path:
     step raise PrestoError then.
     """
     allow_tf32()
-    with ranks() as found:
+    with ranks() as joined:
         prepared = prepare(run)
-        prepared.require_world(run.config.parallel, found.world)
-        trainer = Trainer(run, prepared, found)
-        with Log(run.output, trainer.step, run.config) if found.first else nullcontext() as journal:
+        prepared.require_world(run.config.parallel, joined.world)
+        trainer = Trainer(run, prepared, joined)
+        with Log(run.output, trainer.step, run.config) if joined.first else nullcontext() as journal:
             trainer.train(journal, report)
         exported = run.output / "export"
-        if found.first:
+        if joined.first:
             from longtake.presto.export import export
 
             export(run.output, run.model, exported)
@@ -78,14 +78,14 @@ def fit(run: Run, report: Report | None = None) -> Path:
 class Trainer:
     """Model, optimizer, average and position of a run on one rank."""
 
-    def __init__(self, run: Run, prepared: Prepared, found: Ranks) -> None:
+    def __init__(self, run: Run, prepared: Prepared, ranks: Ranks) -> None:
         self.run, self.config, self.prepared = run, run.config, prepared
-        self.ranks = found = found.sharing(run.config.parallel)
+        self.ranks = ranks = ranks.sharing(run.config.parallel)
         self.step = 0
         self.changed: list[str] = []  # Settings that are not those of the checkpoint that the run goes on from.
         self.damaged: tuple[str, ...] = ()  # The faults of newer checkpoints.
         self.sample_text: list[Any] | None = None
-        previous = checkpoint.newest(run.output, found)
+        previous = checkpoint.newest(run.output, ranks)
         if previous is not None:
             self._require_same(previous)
             self.damaged = previous.passed
@@ -97,17 +97,17 @@ class Trainer:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
             eps=settings.eps,
-            fused=found.device.type == "cuda",
+            fused=ranks.device.type == "cuda",
         )
         self.average = Average(self.model, settings.ema)
         if previous is not None:
             self._restore(previous)
         self.reader = Reader(self.config, prepared.null)
-        self.losses = Losses(run, self.model, found.device, encode=prepared.null is None)
-        self.meter = Meter(self.config, prepared.model, found)
-        self.ledger = Ledger(run, prepared, found)
+        self.losses = Losses(run, self.model, ranks.device, encode=prepared.null is None)
+        self.meter = Meter(self.config, prepared.model, ranks)
+        self.ledger = Ledger(run, prepared, ranks)
         kept = self.config.checkpoints
-        self.writer = checkpoint.Writer(run.output, kept.keep, found, in_background=kept.in_background)
+        self.writer = checkpoint.Writer(run.output, kept.keep, ranks, in_background=kept.in_background)
 
     # Set-up.
 
@@ -229,9 +229,9 @@ class Trainer:
 
     def _reading(self) -> Any:
         """This rank's micro-batches of the steps that are left, read ahead."""
-        data, found = self.config.data, self.ranks
-        batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, found.group, found.groups)
-        pin = found.device.type == "cuda"
+        data, ranks = self.config.data, self.ranks
+        batches = StepBatches(self.prepared.clips, self.prepared.plan, self.reader, ranks.group, ranks.groups)
+        pin = ranks.device.type == "cuda"
         return loader(batches, self.step, self.config.steps, workers=data.workers, prefetch=data.prefetch, pin=pin)
 
     def train_step(self, reading: Iterator[Batch], *, stop: bool) -> Totals:
@@ -261,11 +261,11 @@ class Trainer:
     def _update(self, clips: float, clip_ids: list[str]) -> float:
         """Apply the gradients to the weights. Gives the norm of the gradient. clips: the number of clips that took part;
         clip_ids: some of them."""
-        config, found = self.config, self.ranks
+        config, ranks = self.config, self.ranks
         if clips < config.global_batch:  # A clip that could not be read does not weaken the part of the others.
-            factor = torch.tensor(config.global_batch / clips, device=found.device)
+            factor = torch.tensor(config.global_batch / clips, device=ranks.device)
             torch._foreach_mul_([local(p.grad) for p in self.model.parameters() if p.grad is not None], factor)
-        norm = clip_gradients(self.model, config.optimizer.clip, found)
+        norm = clip_gradients(self.model, config.optimizer.clip, ranks)
         if not math.isfinite(norm):
             # A compiler's fault ended a step so once, which trained without compiling (longtake.presto.compiling).
             first = "set compile to false first; then " if config.compile else ""

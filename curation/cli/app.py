@@ -46,8 +46,8 @@ class PrintableConsole(Console):
     @property
     def file(self) -> IO[str]:
         """The stream below `longtake.terminal`'s wrapper, which would make the colours printable, too."""
-        found: IO[str] = below(super().file)
-        return found
+        stream: IO[str] = below(super().file)
+        return stream
 
     @file.setter
     def file(self, new_file: IO[str]) -> None:

@@ -50,22 +50,22 @@ def compare(
 
     target = Workspace(workspace)
     target.must_exist()
-    found = compared(target, named_recipes(target, recipes or ()))
+    comparison = compared(target, named_recipes(target, recipes or ()))
     if as_json:
-        json.dump(found.as_json(), sys.stdout, indent=2)
+        json.dump(comparison.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        show_comparison(console, found)
+        show_comparison(console, comparison)
 
 
-def show_comparison(console: Console, found: Comparison) -> None:
+def show_comparison(console: Console, comparison: Comparison) -> None:
     """Tables of what each set keeps, what they have in common, what one removes that another keeps, and what lacks a score."""
     from longtake.curation.looking.compare_tables import headline, notes, tables
 
-    console.print(outside(f"{headline(found)}, of {found.workspace}"), "", soft_wrap=True)
-    for table in tables(found):
+    console.print(outside(f"{headline(comparison)}, of {comparison.workspace}"), "", soft_wrap=True)
+    for table in tables(comparison):
         print_table(console, table.title, table.heads, table.rows, left=table.left)
         if table.legend:
             console.print(table.legend, "")
-    for note in notes(found):
+    for note in notes(comparison):
         console.print(outside(note))

@@ -15,13 +15,13 @@ import typer
 _MOST_CLIPS = 200  # Lines. A shell shows no more without asking, and the first digits of an id narrow them down.
 
 
-def _quietly(found: Callable[[typer.Context, str], Iterator[str]]) -> Callable[[typer.Context, str], list[str]]:
+def _quietly(complete: Callable[[typer.Context, str], Iterator[str]]) -> Callable[[typer.Context, str], list[str]]:
     """The answers that begin as what is typed; none where they cannot be found."""
 
-    @wraps(found)
+    @wraps(complete)
     def answers(ctx: typer.Context, incomplete: str) -> list[str]:
         try:
-            return [text for text in found(ctx, incomplete) if text.startswith(incomplete)]
+            return [text for text in complete(ctx, incomplete) if text.startswith(incomplete)]
         except Exception:
             return []
 

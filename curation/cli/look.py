@@ -58,14 +58,14 @@ def stats(
         raise typer.BadParameter("--json or --csv, not both")
     target = Workspace(one_workspace(workspace, output))
     target.must_exist()
-    found = statistics(target, target.recipe(recipe), near)
+    figures = statistics(target, target.recipe(recipe), near)
     if as_json:
-        json.dump(found.as_json(), sys.stdout, indent=2)
+        json.dump(figures.as_json(), sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif as_csv:
-        write_data(statistics_csv(found))
+        write_data(statistics_csv(figures))
     else:
-        show_statistics(console, found)
+        show_statistics(console, figures)
 
 
 @app.command(
@@ -231,14 +231,14 @@ def calibrate(
         raise typer.BadParameter(f"--backends names two, parted by a comma; not {backends!r}")
     target = Workspace(output)
     target.must_exist()
-    found = compare(
+    calibration = compare(
         target, target.recipe(recipe), name, (parse_backend(texts[0]), parse_backend(texts[1])), at or (), clips
     )
     if as_json:
-        json.dump(asdict(found), sys.stdout, indent=2)
+        json.dump(asdict(calibration), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        show_calibration(console, found)
+        show_calibration(console, calibration)
 
 
 @app.command(epilog=examples("longtake report workspace -o report.html"))

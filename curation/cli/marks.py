@@ -64,10 +64,10 @@ def export(
     target = Workspace(workspace)
     target.must_exist()
     further = kept_clips(target, target.recipe(recipe), tier) if tier else ()
-    found = items(target, Marks(target, this_user()).newest(), further)
-    write_marks(target, found, how.value, output)
-    count = sum(len(item.marks) for item in found)
-    console.print(f"{outside(str(output))}: {count} marks, {len(found)} clips", soft_wrap=True)
+    exported = items(target, Marks(target, this_user()).newest(), further)
+    write_marks(target, exported, how.value, output)
+    count = sum(len(item.marks) for item in exported)
+    console.print(f"{outside(str(output))}: {count} marks, {len(exported)} clips", soft_wrap=True)
 
 
 @marks_app.command(
@@ -122,5 +122,5 @@ def rerun(
     target = Workspace(workspace)
     target.must_exist()
     path = output or Path(f"{clip}.rrd")
-    found = write_recording(target, target.recipe(recipe), clip, path)
-    console.print(f"{outside(str(path))}: clip {found}; `rerun {outside(str(path))}` shows it", soft_wrap=True)
+    clip_id = write_recording(target, target.recipe(recipe), clip, path)
+    console.print(f"{outside(str(path))}: clip {clip_id}; `rerun {outside(str(path))}` shows it", soft_wrap=True)

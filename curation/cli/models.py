@@ -38,15 +38,15 @@ def list_(as_json: AsJson = False) -> None:
     from longtake.curation.models import listed
     from longtake.filters.weights import models_folder
 
-    found = listed()
+    weights = listed()
     if as_json:
-        json.dump([_plain(known) for known in found], sys.stdout, indent=2)
+        json.dump([_plain(known) for known in weights], sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
-    for known in found:
+    for known in weights:
         _show(known)
-    here = sum(known.path is not None for known in found)
-    console.print(f"{here} of {len(found)} are in {outside(str(models_folder()))}", soft_wrap=True)
+    here = sum(known.path is not None for known in weights)
+    console.print(f"{here} of {len(weights)} are in {outside(str(models_folder()))}", soft_wrap=True)
     console.print("MiniLM, RapidOCR, TransNetV2 and LPIPS's heads come inside their Python packages.")
 
 

@@ -89,14 +89,14 @@ def plan(
     options = Options(engine=engine, address=address, workers=workers)
     with Progress(errors if as_json else console) as progress:
         progress.inputs(gathered.report)
-        found = price(
+        estimate = price(
             gathered, load_recipe(recipe or "embedded"), options, progress, amounts, ask=ask, seed=seed, access=reads
         )
     if as_json:
-        json.dump(asdict(found), sys.stdout, indent=2)
+        json.dump(asdict(estimate), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        _show(found)
+        _show(estimate)
 
 
 def _show(price: Price) -> None:

@@ -69,12 +69,12 @@ def recipe_validate(recipe: RecipeArgument) -> None:
     from longtake.captioning.registry import make_captioner
     from longtake.curation.recipe import RecipeError, load_recipe
 
-    found = load_recipe(recipe)
+    valid = load_recipe(recipe)
     try:  # Another package's captioner may find a fault only when it is made.
-        make_captioner(found.captioning.captioner, found.captioning.settings)
+        make_captioner(valid.captioning.captioner, valid.captioning.settings)
     except ValueError as error:
         raise RecipeError(f"{recipe}: captioning: {error}") from error
-    console.print(f"{outside(found.name)}: good ({len(found.filters)} filters, tiers {', '.join(found.tiers)})")
+    console.print(f"{outside(valid.name)}: good ({len(valid.filters)} filters, tiers {', '.join(valid.tiers)})")
 
 
 @recipe_app.command("diff", epilog=examples("longtake recipe diff embedded mine.yaml"))

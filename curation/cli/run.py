@@ -105,14 +105,14 @@ def _run(
         result = run(
             target, chosen, videos or [], options, progress, rules=rules, access=reads, strict=strict, hashes=hashes
         )
-    found = show_summary(console, target, chosen, result)
+    statistics = show_summary(console, target, chosen, result)
     if preview:
         from longtake.curation.looking.preview import write_page
         from longtake.curation.stages.caption import sampled
 
         page = write_page(target, chosen, sampled(target, chosen, sample or 20))
         console.print(f"preview: {outside(page)}", soft_wrap=True)
-    counts = found.summary["videos"]
+    counts = statistics.summary["videos"]
     if counts["total"] and not counts["ok"]:
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(counts["error_kinds"].items()))
         errors.print(
@@ -354,9 +354,9 @@ def forget(
     target = Workspace(workspace)
     target.must_exist()
     if not yes:
-        found = forgetting.named(target, names)
+        chosen = forgetting.named(target, names)
         question = (
-            f"Erase {found.known} videos with {found.clips} clips from {outside(workspace)}? This cannot be undone."
+            f"Erase {chosen.known} videos with {chosen.clips} clips from {outside(workspace)}? This cannot be undone."
         )
         typer.confirm(question, abort=True)
     show_forgotten(console, forgetting.forget(target, names))

@@ -226,14 +226,17 @@ def _show_counts(console: Console, figures: Statistics) -> None:
     console.print()
 
 
-def _show_funnels(console: Console, found: Statistics) -> None:
-    for tier, rows in found.funnels.items():
+def _show_funnels(console: Console, statistics: Statistics) -> None:
+    for tier, rows in statistics.funnels.items():
         if rows:
             print_table(
                 console,
                 f"{tier}: the funnel",
                 [*rows[0], "hours left"],
-                [[*row.values(), long] for row, long in zip(rows, found.summary["hours"]["left"][tier], strict=True)],
+                [
+                    [*row.values(), long]
+                    for row, long in zip(rows, statistics.summary["hours"]["left"][tier], strict=True)
+                ],
                 left=2,
             )
 
@@ -242,9 +245,9 @@ def _rough(value: float | None) -> str | None:
     return None if value is None else f"{value:.3g}"
 
 
-def _show_stages(console: Console, found: Statistics) -> None:
+def _show_stages(console: Console, statistics: Statistics) -> None:
     rows = []
-    for stage, run in found.summary["stages"].items():
+    for stage, run in statistics.summary["stages"].items():
         hours = run["seconds"] / 3600
         speed = run["video_hours"] / hours if run["computed"] and hours else None
         core = run["video_hours"] / (run["cpu_seconds"] / 3600) if run["cpu_seconds"] else None
@@ -295,28 +298,28 @@ def _show_not_applied(console: Console, figures: Statistics) -> None:
         )
 
 
-def statistics_csv(found: Statistics) -> str:
+def statistics_csv(statistics: Statistics) -> str:
     """One line per tier and gate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     keys = ("range", "passed", "failed", "missing", "not_known", "only_failure", "only_failure_so_far", "uncertain")
     writer.writerow(["tier", "gate", *keys, "left"])
-    for tier, counts in found.summary["tiers"].items():
-        left = {row["gate"]: row["left"] for row in found.funnels[tier]}
+    for tier, counts in statistics.summary["tiers"].items():
+        left = {row["gate"]: row["left"] for row in statistics.funnels[tier]}
         for name, gate in counts["gates"].items():
             writer.writerow([tier, name, *(gate[key] for key in keys), left[name]])
     return out.getvalue()
 
 
-def show_changes(console: Console, found: Retiering) -> None:
+def show_changes(console: Console, retiering: Retiering) -> None:
     """`longtake tiers`."""
-    show_differences(console, found.settings, found.stale)
+    show_differences(console, retiering.settings, retiering.stale)
     rows = [
         (c.tier, c.before, c.after, f"+{c.entering}", f"−{c.leaving}", c.undecided, hours(c.seconds))
-        for c in found.tiers
+        for c in retiering.tiers
     ]
     print_table(console, "kept", ("tier", "before", "after", "enter", "leave", "undecided", "hours after"), rows)
-    if any(c.undecided for c in found.tiers):
+    if any(c.undecided for c in retiering.tiers):
         console.print("undecided clips lack a score that the old gates made needless: `longtake curate` measures it")
 
 

@@ -127,8 +127,8 @@ def show(seen: Seen) -> None:
         if len(seen.runs) == 1:
             _show_stages("stages", run.stages)
             _show_details(run)
-        if found := limit(run):
-            console.print(f"Limited by {outside(found.by)}: {outside(found.why)}.", soft_wrap=True)
+        if limited := limit(run):
+            console.print(f"Limited by {outside(limited.by)}: {outside(limited.why)}.", soft_wrap=True)
     if len(seen.runs) > 1:
         console.print()
         _show_stages(f"{len(seen.runs)} parts together", together(seen.runs))

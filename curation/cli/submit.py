@@ -189,11 +189,11 @@ def _refuse_secrets(word: str) -> None:
 
 
 def _variables(given: list[str]) -> dict[str, str]:
-    found = {}
+    variables = {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise typer.BadParameter(f"--env {name}: write NAME=VALUE")
         _refuse_secrets(value)
-        found[name] = value
-    return found
+        variables[name] = value
+    return variables

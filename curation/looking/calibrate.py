@@ -140,9 +140,9 @@ def same_share(end: float, at_least: bool, a: Floats, b: Floats) -> float | None
 def _match(end: float, at_least: bool, a: Floats, b: Floats, of: Filter[Any], on: Filter[Any]) -> Match:
     word, sign = (">=", 1) if at_least else ("<=", -1)
     passes = sign * a >= sign * end
-    found = same_share(end, at_least, a, b)
-    agree = 1.0 if found is None else float(np.mean(passes == (sign * b >= sign * found)))
-    text = None if found is None else f"{word} {found:.4g}"
+    limit = same_share(end, at_least, a, b)
+    agree = 1.0 if limit is None else float(np.mean(passes == (sign * b >= sign * limit)))
+    text = None if limit is None else f"{word} {limit:.4g}"
     return Match(of.backend, f"{word} {end:g}", float(passes.mean()), on.backend, text, agree)
 
 
@@ -168,11 +168,11 @@ def _measured(filter_: Filter[Any], samples: Sequence[Sample]) -> Sequence[objec
 
 def _ends(recipe: Recipe, name: str) -> list[tuple[float, bool]]:
     """The finite ends of the recipe's gates on a filter, and whether a score must be at least that."""
-    found = []
+    limits = []
     for gates in recipe.tiers.values():
         if gate := gates.get(name):
-            found += [(end, least) for end, least in ((gate.low, True), (gate.high, False)) if np.isfinite(end)]
-    return list(dict.fromkeys(found))
+            limits += [(end, least) for end, least in ((gate.low, True), (gate.high, False)) if np.isfinite(end)]
+    return list(dict.fromkeys(limits))
 
 
 def _samples(workspace: Workspace, most: int) -> Iterator[list[Sample | RowError]]:

@@ -259,9 +259,9 @@ class _Counts:
         at = pc.index_in(ids, value_set=known)
         bears = at.is_valid().to_numpy().astype(bool)
         is_good = good[at.fill_null(0).to_numpy()]
-        found = [bears & is_good, bears & ~is_good]
-        self.marked += [np.count_nonzero(each) for each in found]
-        return found
+        masks = [bears & is_good, bears & ~is_good]
+        self.marked += [np.count_nonzero(each) for each in masks]
+        return masks
 
     def _add_losses(self, results: Sequence[TierResult], marked: Sequence[Bools]) -> None:
         keepers = _packed([*(result.kept for result in results), *marked])

@@ -31,10 +31,10 @@ class Told:
     legend: str = ""
 
 
-def headline(found: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """How many clips there are."""
-    errors = f", {found.errors:,} of them errors" if found.errors else ""
-    return f"{found.clips:,} clips, {hours(3600 * found.hours)}{errors}"
+    errors = f", {comparison.errors:,} of them errors" if comparison.errors else ""
+    return f"{comparison.clips:,} clips, {hours(3600 * comparison.hours)}{errors}"
 
 
 def tables(comparison: Comparison) -> Iterator[Told]:
@@ -86,19 +86,19 @@ def _first_gates(loss: Loss) -> str:
     return ", ".join(f"{gate.gate} {gate.failed}" for gate in loss.gates[:2] if gate.failed) or "–"
 
 
-def _overlap(found: Comparison, leading: Sequence[Kept], letters: dict[str, str]) -> Told:
-    at = {one.name: i for i, one in enumerate(found.sets)}
+def _overlap(comparison: Comparison, leading: Sequence[Kept], letters: dict[str, str]) -> Told:
+    at = {one.name: i for i, one in enumerate(comparison.sets)}
     rows: list[tuple[object, ...]] = []
     for one in leading:
-        both = [found.overlap[at[one.name]][at[other.name]] for other in leading]
+        both = [comparison.overlap[at[one.name]][at[other.name]] for other in leading]
         shares = [f"{100 * clips / one.kept:.0f}%" if one.kept else "–" for clips in both]
         rows.append((f"{letters[one.name]}: {one.recipe}", *shares))
     heads = ("", *(letters[one.name] for one in leading))
     return Told("share of a row that a column keeps", heads, rows)
 
 
-def _losses(found: Comparison, leading: Sequence[Kept], letters: dict[str, str]) -> Iterator[Told]:
-    losses = _between(found, leading)
+def _losses(comparison: Comparison, leading: Sequence[Kept], letters: dict[str, str]) -> Iterator[Told]:
+    losses = _between(comparison, leading)
     rows: list[tuple[object, ...]] = [
         (letters[loss.kept_by], letters[loss.by], loss.rejected, gate.gate, gate.range, gate.failed, gate.alone)
         for loss in losses[:MOST_LOSSES]
@@ -109,9 +109,9 @@ def _losses(found: Comparison, leading: Sequence[Kept], letters: dict[str, str])
         yield Told("what one keeps and another rejects, and by which gate mostly", heads, rows, 2)
 
 
-def _between(found: Comparison, leading: Sequence[Kept]) -> list[Loss]:
+def _between(comparison: Comparison, leading: Sequence[Kept]) -> list[Loss]:
     names = {one.name for one in leading}
-    losses = [loss for loss in found.losses if loss.kept_by in names and loss.by in names and loss.rejected]
+    losses = [loss for loss in comparison.losses if loss.kept_by in names and loss.by in names and loss.rejected]
     return sorted(losses, key=lambda loss: -loss.rejected)
 
 

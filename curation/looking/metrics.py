@@ -66,9 +66,9 @@ def exposition(seen: Seen) -> str:
         add("longtake_run_info", "gauge", "What run it is; always 1.", {**of_run, **facts}, 1)
         for name, (kind, about, value) in _RUN.items():
             add(f"longtake_run_{name}", kind, about, of_run, value(run))
-        if found := limit(run):
+        if limited := limit(run):
             about = "What limits the run now: 1 for the stage and what holds it up."
-            add("longtake_run_limited", "gauge", about, {**of_run, "stage": found.stage or "", "by": found.by}, 1)
+            add("longtake_run_limited", "gauge", about, {**of_run, "stage": limited.stage or "", "by": limited.by}, 1)
         for stage in run.stages:
             of_stage = {**of_run, "stage": stage.stage}
             for name, (kind, about, of) in _STAGE.items():

@@ -73,24 +73,24 @@ class Pictures:
         """The strip of a clip. clip: OF_A_CLIP of its row. sources: whether its source may be read if no strip is stored, which
         takes seconds."""
         known = self._remembered(clip["clip_id"])
-        found = known or self._stored(clip)
-        if found is None and not sources:
+        strip = known or self._stored(clip)
+        if strip is None and not sources:
             return NoStrip("No picture of this clip is stored.", again=True)
-        if found is None:
+        if strip is None:
             if not self._waiting.acquire(blocking=False):
                 return NoStrip("Other sources are being read: ask again in a moment.", again=True)
             try:
                 with self._reading:
-                    found = self._remembered(clip["clip_id"]) or self._read(clip)
+                    strip = self._remembered(clip["clip_id"]) or self._read(clip)
             finally:
                 self._waiting.release()
-        if isinstance(found, Strip) or not found.again:
+        if isinstance(strip, Strip) or not strip.again:
             with self._lock:
-                self._known[clip["clip_id"]] = found
+                self._known[clip["clip_id"]] = strip
                 self._known.move_to_end(clip["clip_id"])
                 while len(self._known) > REMEMBERED:
                     self._known.popitem(last=False)
-        return found
+        return strip
 
     def _remembered(self, clip_id: str) -> Strip | NoStrip | None:
         with self._lock:

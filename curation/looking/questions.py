@@ -28,7 +28,7 @@ def questions_of(built: Mapping[str, Filter[Any]]) -> dict[str, Ask]:
 def answer_counts(scores: ClipScores) -> dict[str, dict[str, float]]:
     """For each question, how often each answer was given, and the share of `not sure` among all of them; answers of a question
     with many choices that nobody gave are left out."""
-    found: dict[str, dict[str, float]] = {}
+    counts_of: dict[str, dict[str, float]] = {}
     for name, filter_ in questions_of(scores.filters).items():
         question = filter_.question
         value, _, bound = scores.span(name)
@@ -36,8 +36,8 @@ def answer_counts(scores: ClipScores) -> dict[str, dict[str, float]]:
         counts = {answer: int(np.sum(known == question.score(answer))) for answer in question.choices}
         if not question.yes_or_no:
             counts = {answer: count for answer, count in counts.items() if count}
-        found[name] = with_share({**counts, NOT_SURE: int(scores.unknown(name).sum())})
-    return found
+        counts_of[name] = with_share({**counts, NOT_SURE: int(scores.unknown(name).sum())})
+    return counts_of
 
 
 def with_share(counts: Mapping[str, int]) -> dict[str, float]:
@@ -51,15 +51,15 @@ def answer_words(
 ) -> dict[str, str]:
     """The answers about one clip in words. values: its scores by filter; nan where there is none. unknown: filters that looked,
     and whose score cannot be known."""
-    found = {}
+    words = {}
     for name, filter_ in questions_of(built).items():
         value = values.get(name, math.nan)
         by_score = {filter_.question.score(answer): answer for answer in filter_.question.choices}
         if value in by_score:
-            found[name] = by_score[value]
+            words[name] = by_score[value]
         elif name in unknown:
-            found[name] = NOT_SURE
-    return found
+            words[name] = NOT_SURE
+    return words
 
 
 def agreement_with_marks(

@@ -113,15 +113,15 @@ def _videos(workspace: Workspace) -> tuple[dict[str, Counter[str]], float]:
     """How often each status, kind of error, host of an error and so on stands in the videos manifest, and the seconds of all
     videos."""
     seconds = 0.0
-    found: dict[str, Counter[str]] = {name: Counter() for name in ("status", "error_kind", "host", "tone_mapped")}
+    counters: dict[str, Counter[str]] = {name: Counter() for name in ("status", "error_kind", "host", "tone_mapped")}
     names = ["status", "error_kind", "host"]
     for videos in workspace.videos.scan([*names, "tone_mapped", "duration"], encoded=names):
         seconds += pc.sum(videos["duration"]).as_py() or 0.0
-        found["status"].update(counted(videos["status"]))
-        found["error_kind"].update(counted(videos["error_kind"].drop_null()))
-        found["host"].update(_hosts_of_errors(videos))
-        found["tone_mapped"].update(counted(videos["tone_mapped"].drop_null()))
-    return found, seconds
+        counters["status"].update(counted(videos["status"]))
+        counters["error_kind"].update(counted(videos["error_kind"].drop_null()))
+        counters["host"].update(_hosts_of_errors(videos))
+        counters["tone_mapped"].update(counted(videos["tone_mapped"].drop_null()))
+    return counters, seconds
 
 
 class _OfClips:
@@ -192,10 +192,10 @@ def _quantiles(known: Sequence[npt.NDArray[np.float64]]) -> list[float | None]:
     column = pa.chunked_array([from_numpy(values) for values in known], pa.float64())
     if not len(column):
         return [None] * len(QUANTILES)
-    found: list[float | None] = pc.quantile(
+    quantiles: list[float | None] = pc.quantile(
         column, q=list(QUANTILES)
     ).to_pylist()  # NumPy's quantile would import numpy.ma.
-    return found
+    return quantiles
 
 
 def facts_of_files(workspace: Workspace) -> tuple[float, list[str]]:
@@ -243,24 +243,24 @@ def encoded_clips(
     workspace: Workspace, recipe: Recipe, columns: Sequence[str] = ("clip_id", "pace", "seconds_left_out", "sha256")
 ) -> pa.Table:
     """Rows of the exports manifest of clips that are encoded as the recipe says, with these columns."""
-    found = [workspace.exports.read(list(columns))] if not workspace.exports.rows() else []
+    tables = [workspace.exports.read(list(columns))] if not workspace.exports.rows() else []
     for table in workspace.exports.scan([*columns, "status", "export_protocol"], encoded=["status", "export_protocol"]):
         status, protocol = (table[name].cast(pa.string()) for name in ("status", "export_protocol"))
         ours = pc.and_(pc.equal(status, "ok"), pc.equal(protocol, recipe.export_protocol))
-        found.append(table.filter(ours).select(list(columns)))
-    return pa.concat_tables(found)
+        tables.append(table.filter(ours).select(list(columns)))
+    return pa.concat_tables(tables)
 
 
 def export_errors(workspace: Workspace, recipe: Recipe) -> Counter[str]:
     """How many clips could not be encoded as the recipe says, by the kind of the error."""
-    found: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     if workspace.exports.rows():
         columns = ["status", "error_kind", "export_protocol"]
         for table in workspace.exports.scan(columns, encoded=columns):
             status, kind, protocol = (table[name].cast(pa.string()) for name in columns)
             ours = pc.and_(pc.equal(status, "error"), pc.equal(protocol, recipe.export_protocol))
-            found.update(kind.filter(ours).to_pylist())
-    return found
+            kinds.update(kind.filter(ours).to_pylist())
+    return kinds
 
 
 def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
@@ -438,14 +438,14 @@ class _Misses:
             closest = np.argpartition(np.abs(excess), self.most - 1)[: self.most]
             at, score, excess = at[closest], score[closest], excess[closest]
         ids = clips["clip_id"].take(from_numpy(at)).to_pylist()
-        found = self._found.setdefault(where, [])
+        nearest = self._found.setdefault(where, [])
         for row, value, over, clip in zip(at.tolist(), score.tolist(), excess.tolist(), ids, strict=True):
-            found.append((abs(over), (self.rows + row, where[2], over, result.missing(row)), value, clip))
-        found.sort()
-        del found[self.most :]
+            nearest.append((abs(over), (self.rows + row, where[2], over, result.missing(row)), value, clip))
+        nearest.sort()
+        del nearest[self.most :]
 
     def named(self) -> list[NearMiss]:
-        found: list[NearMiss] = []
+        near: list[NearMiss] = []
         for alone in (Alone.YES, Alone.SO_FAR):
             tiers: dict[_Miss, list[str]] = {}
             values: dict[_Miss, tuple[float, float, str]] = {}
@@ -453,12 +453,12 @@ class _Misses:
                 for distance, miss, value, clip in misses if which == alone else ():
                     tiers.setdefault(miss, []).append(tier)
                     values[miss] = distance / (self._spreads[name].value or 1.0), value, clip
-            order = sorted(values, key=lambda miss: (values[miss][0], miss))[: self.most - len(found)]
+            order = sorted(values, key=lambda miss: (values[miss][0], miss))[: self.most - len(near)]
             for miss in order:
                 _, value, clip = values[miss]
                 named = tuple(sorted(tiers[miss], key=self._tiers.index))
-                found.append(NearMiss(clip, named, miss[1], value, miss[2], alone, miss[3]))
-        return found
+                near.append(NearMiss(clip, named, miss[1], value, miss[2], alone, miss[3]))
+        return near
 
 
 class _Spread:

@@ -210,14 +210,14 @@ def _told(name: str, range_: str, passed: Bools, failed: Bools, good: Bools, rea
     )
 
 
-def _silence(found: Agreement) -> str | None:
+def _silence(agreement: Agreement) -> str | None:
     """Why these marks say nothing about a gate."""
-    good, bad = found.good_passed + found.good_failed, found.bad_passed + found.bad_failed
+    good, bad = agreement.good_passed + agreement.good_failed, agreement.bad_passed + agreement.bad_failed
     if not good + bad:
         return "no marked clip has its score"
     if good < FEWEST or bad < FEWEST:
         return f"too few marks: {good} good, {bad} bad, of each {FEWEST} are needed"
-    if not found.good_failed + found.bad_failed:
+    if not agreement.good_failed + agreement.bad_failed:
         return "it rejects no marked clip"
     return None
 

@@ -169,11 +169,11 @@ def _without_questions(recipe: Recipe) -> Recipe:
 
 def _summed(prices: Mapping[str, float]) -> dict[str, float]:
     """Quantity → the price of one measured unit."""
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     for name, amount in prices.items():
         quantity = PRICED[name][0]
-        found[quantity] = found.get(quantity, 0.0) + amount
-    return found
+        sums[quantity] = sums.get(quantity, 0.0) + amount
+    return sums
 
 
 _CLIPS = len(QUANTITIES)  # Columns of values beyond QUANTITIES: clips, living ones, and their seconds.
@@ -183,8 +183,8 @@ _KEPT = list(QUANTITIES).index("kept")
 def _too_wide(totals: Floats) -> bool:
     """Whether the sample says too little of what the CPU does, or of what is kept, if any is."""
     for column in (0, _KEPT):
-        found = estimate(totals[:, column])
-        if found.expected > 0 and found.high > WIDE * found.low:
+        estimated = estimate(totals[:, column])
+        if estimated.expected > 0 and estimated.high > WIDE * estimated.low:
             return True
     return False
 

@@ -19,17 +19,17 @@ _COMPATIBILITY = 4  # The byte of a record whose upper half says which base laye
 
 def without_base(file: BinaryIO) -> set[int]:
     """The ids of the tracks of an ISO base media file that hold such film; none of any other file."""
-    found: set[int] = set()
+    tracks: set[int] = set()
     try:
         for track, name, start, stop in in_sample_entries(file):
             if name in _RECORDS:
                 file.seek(start)
                 if _is_bare(file.read(min(stop - start, _COMPATIBILITY + 1))):
-                    found.add(track)
+                    tracks.add(track)
     except (struct.error, ValueError, IndexError):
         # A box ends before its header says so.
         return set()
-    return found
+    return tracks
 
 
 def is_without_base(track: VideoTrack) -> bool:

@@ -70,8 +70,8 @@ class EarlyLook:
 
     def _measured(self, picture: Image) -> dict[str, Measured]:
         sample = Sample(picture[None], picture[None], np.zeros(1), np.zeros(1))
-        found = [(filter_, filter_.measure([sample])[0]) for filter_ in self._filters]
-        return {by.name: Measured(score, by.protocol) for by, score in found if isinstance(score, Score)}
+        scores = [(filter_, filter_.measure([sample])[0]) for filter_ in self._filters]
+        return {by.name: Measured(score, by.protocol) for by, score in scores if isinstance(score, Score)}
 
 
 def _painted(analysis: AnalysisFrames, frame: av.VideoFrame) -> Image:

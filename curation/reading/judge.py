@@ -206,12 +206,12 @@ class Judge:
             return sample
         shown, tiers = Orientation(info.rotation, info.mirrored), list(self.recipe.tiers.values())
         text, known = self._looks_for_text, self._borders
-        found = find_crop(sample, info.width, info.height, shown, tiers, text=text, known=known)
-        clip.crop, clip.not_cropped = found.box, found.why
-        if found.box is not None:
-            self._borders = found.borders
-            return cropped(sample, found.box, info.width, info.height, shown)
-        return replace(sample, marks=found.seen.mask, marks_known=found.seen.known)
+        search = find_crop(sample, info.width, info.height, shown, tiers, text=text, known=known)
+        clip.crop, clip.not_cropped = search.box, search.why
+        if search.box is not None:
+            self._borders = search.borders
+            return cropped(sample, search.box, info.width, info.height, shown)
+        return replace(sample, marks=search.seen.mask, marks_known=search.seen.known)
 
     def goes_on(self, scores: Mapping[str, Measured]) -> bool:
         """Whether a clip with these scores is worth another measurement: some tier may still keep it."""

@@ -63,20 +63,20 @@ def end_of_segment(file: BinaryIO, most: int) -> int:
 
 def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:
     """A track, if it is one of video."""
-    found, is_video = VideoTrack(), False
+    track, is_video = VideoTrack(), False
     for kind, a, b in _elements(file, start, stop):
         if kind == _TYPE:
             is_video = _number(_bytes(file, a, b)) == _IS_VIDEO
         elif kind == _VIDEO:
             sides = {name: _number(_bytes(file, x, y)) for name, x, y in _elements(file, a, b) if name in _SIDES}
-            found.crop = sides.get(_TOP, 0), sides.get(_RIGHT, 0), sides.get(_BOTTOM, 0), sides.get(_LEFT, 0)
+            track.crop = sides.get(_TOP, 0), sides.get(_RIGHT, 0), sides.get(_BOTTOM, 0), sides.get(_LEFT, 0)
         elif kind == _ADDITION:
             inner = {name: _bytes(file, x, y) for name, x, y in _elements(file, a, b)}
-            found.additions[_number(inner.get(_ADDITION_KIND, b""))] = inner.get(_ADDITION_DATA, b"")
+            track.additions[_number(inner.get(_ADDITION_KIND, b""))] = inner.get(_ADDITION_DATA, b"")
         elif kind == _ENCODINGS:
             steps = (step for name, *step in _elements(file, a, b) if name == _ENCODING)
-            found.encrypted = any(name == _ENCRYPTION for x, y in steps for name, _, _ in _elements(file, x, y))
-    return found if is_video else None
+            track.encrypted = any(name == _ENCRYPTION for x, y in steps for name, _, _ in _elements(file, x, y))
+    return track if is_video else None
 
 
 _SIDES = {_BOTTOM, _TOP, _LEFT, _RIGHT}

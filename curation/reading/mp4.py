@@ -60,7 +60,7 @@ def odd_edits(file: BinaryIO) -> set[int]:
     """The ids of the tracks whose edit list does not just show parts one after the other at their own speed: it shows nothing for
     a while after the first, or one of several slower, faster or still (ISO/IEC 14496-12, 8.6.6); none of any other file. The
     speed of a single part does not count: its frames are the right ones."""
-    found: set[int] = set()
+    tracks: set[int] = set()
     try:
         file.seek(0, 2)
         for start, stop in _within(file, 0, file.tell(), b"moov", b"trak"):
@@ -69,11 +69,11 @@ def odd_edits(file: BinaryIO) -> set[int]:
             shown = [(begins, speed) for begins, speed in parts if begins != _NOTHING]
             gap = parts[len(parts) - len(shown) :] != shown
             if track is not None and (gap or (len(shown) > 1 and any(speed != 1 for _, speed in shown))):
-                found.add(track)
+                tracks.add(track)
     except (struct.error, ValueError, IndexError):
         # A box ends before its header says so.
         return set()
-    return found
+    return tracks
 
 
 def _edits(file: BinaryIO, start: int, stop: int) -> list[tuple[int, float]]:
@@ -97,8 +97,8 @@ def _ids(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
 
 def _within(file: BinaryIO, start: int, stop: int, name: bytes, *names: bytes) -> Iterator[tuple[int, int]]:
     """Start and stop of the contents of each box on a path of names."""
-    for found, inner, end in boxes(file, start, stop):
-        if found != name:
+    for box, inner, end in boxes(file, start, stop):
+        if box != name:
             continue
         if names:
             yield from _within(file, inner, end, *names)

@@ -336,12 +336,12 @@ class Pass:
 
     def _glimpses(self, span: Span) -> list[_Kept]:
         """Of the kept frames of a span those that its strip shows: the nearest to its keyframes' times, each once."""
-        found = [self.buffer.near(moment, span) for moment in centres(span, self.sampling.keyframes)]
-        return list({kept[0]: kept for kept in found if kept is not None}.values())
+        nearest = [self.buffer.near(moment, span) for moment in centres(span, self.sampling.keyframes)]
+        return list({kept[0]: kept for kept in nearest if kept is not None}.values())
 
     def _sample(self, clip: ClipScan) -> Sample | None:
         """The sample of a clip out of the buffer; None, with the clip's error set, if there are too few frames."""
-        found = [
+        frames = [
             frame for pair in self._pairs(clip.span, centres(clip.span, self.sampling.keyframes)) for frame in pair
         ]
         gap, count = self.sampling.partner_seconds, pair_count(self.sampling.keyframes)
@@ -352,7 +352,7 @@ class Pass:
                 if moment not in greys:
                     greys[moment] = small_grey(small, self.analysis)
             pairs.append((time, greys[time], later, greys[later]))
-        sample = sample_of(clip, found, self.sampling.keyframes, self.analysis, pairs, self.meter)
+        sample = sample_of(clip, frames, self.sampling.keyframes, self.analysis, pairs, self.meter)
         self.analysis.forget()
         return sample
 

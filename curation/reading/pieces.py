@@ -119,9 +119,9 @@ def _of_one(this: PiecePass) -> PieceScan | VideoScan:
         this.push(decoded)
         if this.over:
             break
-    found = this.finish()
-    found.hand_over_short(this.judge)
-    return found
+    scan = this.finish()
+    scan.hand_over_short(this.judge)
+    return scan
 
 
 def _in_one_go(

@@ -118,7 +118,7 @@ def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> t
     length = info.duration / count
     if HANDOVER_SECONDS + take_seconds(splitting) + 2 * splitting.window_seconds > (1 - _EARLY) * length:
         return ()  # The next seam would come before it is known where the piece begins.
-    found: list[float] = []
+    seams: list[float] = []
     try:
         with open_video(source) as video:
             if not len(video.stream.index_entries):
@@ -126,10 +126,10 @@ def find_seams(source: str | Source, info: VideoInfo, splitting: Splitting) -> t
             for number in range(1, count):
                 seam = _keyframe_before(video, number * length)
                 if seam is not None and 0 <= number * length - seam <= _EARLY * length:
-                    found.append(seam)
+                    seams.append(seam)
     except (RowError, av.error.FFmpegError, OSError, ValueError):
         return ()  # The pass meets the same fault, and reports it.
-    return tuple(found)
+    return tuple(seams)
 
 
 def _keyframe_before(video: OpenVideo, moment: float) -> float | None:
@@ -228,23 +228,23 @@ def _made(kind: Any, value: Any) -> Any:
     return value
 
 
-def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
+def join(scans: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
     """The scan of a film out of the scans of all its pieces, in order. judge: where no piece has a clip, the judge stores the
     sample or the strip of the longest shot, if a piece holds it. apart: whether each piece was read by itself. Raises SeamError
     if they do not fit together, and VideoError as a scan of the whole does."""
     if apart:
-        _require_fit(found)
-    count = _summed([one.count for one in found])
+        _require_fit(scans)
+    count = _summed([one.count for one in scans])
     require_sound(count, judge.recipe.scan.max_corrupt)
-    info = found[0].info
-    end = max((one.end for one in found if one.end is not None), default=max(one.time for one in found))
+    info = scans[0].info
+    end = max((one.end for one in scans if one.end is not None), default=max(one.time for one in scans))
     if apart and ends_early(info, end):
         raise SeamError("its frames end before its header says, which a scan in one go looks into")
     require_all(info, end, judge.source)
-    clips = [clip for one in found for clip in one.clips]
+    clips = [clip for one in scans for clip in one.clips]
     none_long_enough = not clips
     if none_long_enough:
-        shorts = [one for one in found if one.short is not None]
+        shorts = [one for one in scans if one.short is not None]
         chosen = max(shorts, key=lambda one: one.short.span.seconds if one.short else 0.0, default=None)
         clip = chosen.short if chosen is not None and chosen.short is not None else ClipScan(Span(0.0, end))
         if chosen is not None:
@@ -255,22 +255,22 @@ def join(found: Sequence[PieceScan], judge: Judge, *, apart: bool) -> VideoScan:
     return VideoScan(
         info,
         clips,
-        [cut for one in found for cut in one.cuts],
+        [cut for one in scans for cut in one.cuts],
         count,
-        max(one.time for one in found),
-        left_out=sum(one.left_out for one in found),
-        pieces=len(found),
+        max(one.time for one in scans),
+        left_out=sum(one.left_out for one in scans),
+        pieces=len(scans),
     )
 
 
-def _require_fit(found: Sequence[PieceScan]) -> None:
-    for one, other in pairwise(found):
+def _require_fit(scans: Sequence[PieceScan]) -> None:
+    for one, other in pairwise(scans):
         if repr(one.info) != repr(other.info):
             # Numbers of a header may be nan, which is not equal to itself.
             raise SeamError("the file is another one than it was")
         if (one.tail, one.ended) != (other.head, other.begun):
             raise SeamError(f"piece {other.number} does not begin as piece {one.number} ends")
-    if any(one.count.restarts for one in found):
+    if any(one.count.restarts for one in scans):
         raise SeamError("its clock starts anew")
 
 

@@ -215,19 +215,19 @@ class Recording:
 def recordings(video: OpenVideo, fps: float) -> list[Recording]:
     """The recordings that a film is joined of, in order; one, if its clock never leaps. fps: frames per second, as `Timeline`
     wants to know it. Reads the packets of the whole film, and decodes none."""
-    timeline, found = Timeline(video, fps), list[Recording]()
+    timeline, parts = Timeline(video, fps), list[Recording]()
     packets = video.container.demux(video.stream)
     while True:
         try:
             packet = next(packets)
         except (StopIteration, av.error.FFmpegError, ValueError):
-            return found
+            return parts
         if packet.dts is None or not packet.size:
             continue
         first = packet.dts * video.clock.base
         timeline.place(packet)
-        if timeline.restarts == len(found) or not found:
-            found.append(Recording(first, timeline.offset))
+        if timeline.restarts == len(parts) or not parts:
+            parts.append(Recording(first, timeline.offset))
 
 
 def recording_of(parts: Sequence[Recording], at_work: int, now: float, raw: float) -> Recording:

@@ -277,8 +277,8 @@ def why_not(error: BaseException) -> str:
 def _resources() -> dict[str, float]:
     import ray
 
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
 
 
 def _knock(address: str | None) -> None:

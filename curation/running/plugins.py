@@ -12,11 +12,11 @@ GROUPS = ("longtake.filters", "longtake.captioners")
 def plugin_paths() -> list[str]:
     """The files and folders of all plug-ins that are installed here: of each its module or package, and its metadata, by which
     it is found. What they import besides has to be on the nodes."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for group in GROUPS:
         for point in entry_points(group=group):
-            found |= dict.fromkeys(_paths(point))
-    return list(found)
+            paths |= dict.fromkeys(_paths(point))
+    return list(paths)
 
 
 def _paths(point: EntryPoint) -> list[str]:

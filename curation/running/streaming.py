@@ -106,16 +106,16 @@ def _has_room(node: dict[str, float], share: Share) -> bool:
 
 def resources() -> dict[str, float]:
     """The resources of the whole cluster."""
-    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return found
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total
 
 
 def _free() -> list[dict[str, float]]:
     """The free resources of each node."""
     from ray._private.state import available_resources_per_node
 
-    found: list[dict[str, float]] = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
-    return found
+    free: list[dict[str, float]] = list(available_resources_per_node().values())  # type: ignore[no-untyped-call]
+    return free
 
 
 def _nodes() -> int:
@@ -284,8 +284,8 @@ class _Leaving:
 
 def _draining() -> dict[str, int]:
     """Nodes that are drained → until when, in milliseconds since 1970; 0: not known."""
-    found: dict[str, int] = ray._private.state.state.get_draining_nodes()
-    return found
+    nodes: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    return nodes
 
 
 def _host(node: str) -> str:

@@ -146,18 +146,18 @@ def plan(
         raise SetupError(f"recipe {recipe.name}: {error}") from error
     names = ["scan_id", "caption_protocol", "status", "protocols", "error_kind", "attempts"]
     old = Lookup(workspace.captions, names, encoded=["caption_protocol", "status", "protocols", "error_kind"])
-    found, count = list[pa.Table](), 0
+    tables, count = list[pa.Table](), 0
     slices = _ready_slices(workspace, recipe) if sample is None else [_first(_ready_slices(workspace, recipe), sample)]
     for ready in slices:
         ready = untried(of_part(ready, part), tried)
         ready, done = _with_old(ready, old, protocol, protocols, retry_errors)
-        found.append(ready.filter(pc.invert(done)))
-        count += found[-1].num_rows
+        tables.append(ready.filter(pc.invert(done)))
+        count += tables[-1].num_rows
         if count > at_a_time:
             break
     if not count:
         return None
-    todo = _with_kept(workspace, pa.concat_tables(found).slice(0, at_a_time)).sort_by("video_id")
+    todo = _with_kept(workspace, pa.concat_tables(tables).slice(0, at_a_time)).sort_by("video_id")
     if any(filter_.reads_embeddings for filter_ in on_captions.values()):
         todo = with_embeddings(workspace, todo).drop_columns(schemas.EMBEDDING.name)
     how = captioner.running
@@ -410,8 +410,8 @@ class CaptionWorker:
         """The likeness of neighbouring sub-captions, by the filter that the gate is on; none where it cannot tell."""
         with self._measuring:
             scores = self.filters[SIMILARITY].measure(clips)
-        found = dict(zip(clips, scores, strict=True))
-        self._scores |= {texts: score for texts, score in found.items() if isinstance(score, Score)}
+        score_of = dict(zip(clips, scores, strict=True))
+        self._scores |= {texts: score for texts, score in score_of.items() if isinstance(score, Score)}
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
     def _measure(self, rows: list[dict[str, Any]], clips: Sequence[Mapping[str, Any]]) -> None:
@@ -442,8 +442,8 @@ class CaptionWorker:
         known = self._scores if name == SIMILARITY else {}
         new = [one for one in texts if one not in known]
         with self._measuring:
-            found: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
-        scores = [found[one] if one in found else known[one] for one in texts]
+            measured: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
+        scores = [measured[one] if one in measured else known[one] for one in texts]
         for one in texts:
             known.pop(one, None)
         return scores

@@ -128,12 +128,12 @@ def _has(clips: pa.Table, protocol: str) -> Flags:
 
 def _sample(workspace: Workspace, recipe: Recipe, source: str, share: float) -> npt.NDArray[np.float16]:
     """The embeddings of a share of the clips, always of the same ones: the hashes of their ids are low."""
-    found = []
+    parts = []
     for table in _scan(workspace, recipe, source, schemas.EMBEDDING.name):
         chosen = hashed(table["clip_id"])[0] <= np.uint64(min(share, 1.0) * float(_ALL)) if share < 1 else True
         embeddings, _ = embedding_matrix(workspace, table.filter(pa.array(_embedded(table, recipe, source) & chosen)))
-        found.append(embeddings)
-    filled = [part for part in found if len(part)]
+        parts.append(embeddings)
+    filled = [part for part in parts if len(part)]
     if not filled:
         return _sample(workspace, recipe, source, 1.0)  # The clips are so few that none was chosen.
     if len({part.shape[1] for part in filled}) > 1:

@@ -105,18 +105,18 @@ def _texts(table: pa.Table) -> list[str]:
 
 def _texts_of(workspace: Workspace, recipe: Recipe, wanted: Counts) -> list[str]:
     """The captions of some rows of `_good`, by their numbers."""
-    found, start = dict[int, str](), 0
+    text_of, start = dict[int, str](), 0
     ordered = np.sort(wanted)
     for table in _good(workspace, recipe, ["status", "caption", "withheld"]) if len(wanted) else ():
         here = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + table.num_rows)]
-        found |= zip(here.tolist(), _texts(table.take(from_numpy(here - start))), strict=True)
+        text_of |= zip(here.tolist(), _texts(table.take(from_numpy(here - start))), strict=True)
         start += table.num_rows
-    return [found[row] for row in wanted.tolist()]
+    return [text_of[row] for row in wanted.tolist()]
 
 
 def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
     """Which captions there are, and how often the most repeated sub-caption of each stands in all; 0 where it has none."""
-    names, found, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
+    names, blocks, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
     for subs in written_slices(workspace, recipe, ["clip_id", "sub_captions", "withheld"]):
         hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
         told = np.zeros(subs.num_rows, bool)
@@ -124,12 +124,12 @@ def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
             if texts := _held(aside)["sub_captions"] if aside else five:
                 hashes[i], told[i] = [hash(normalised(text)) for text in texts], True
         names.append(hashed(subs["clip_id"]))
-        found.append(hashes)
+        blocks.append(hashes)
         having.append(told)
-    ordered = np.sort(np.concatenate([hashes[there] for hashes, there in zip(found, having, strict=True)], axis=None))
+    ordered = np.sort(np.concatenate([hashes[there] for hashes, there in zip(blocks, having, strict=True)], axis=None))
     most = [
         np.where(there[:, None], _counts(ordered, hashes), 0).max(axis=1, initial=0)
-        for hashes, there in zip(found, having, strict=True)
+        for hashes, there in zip(blocks, having, strict=True)
     ]
     return Index(np.concatenate(names, axis=1)), np.concatenate(most)
 

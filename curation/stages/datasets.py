@@ -143,14 +143,14 @@ class _Gathered:
 
     def silent(self, made: _Tier) -> pa.ChunkedArray:
         """The clips of a tier without a caption."""
-        found = [pa.array([], pa.string())]
+        chunks = [pa.array([], pa.string())]
         for clips in made.rows.tables:
             said = self.captions_of(clips["clip_id"])
             at = pc.index_in(clips["clip_id"], value_set=said["clip_id"].combine_chunks())
             current = pc.equal(said["scan_id"].take(at), clips["scan_id"])
             told = pc.and_(pc.fill_null(current, False), said["caption"].take(at).is_valid())
-            found += clips["clip_id"].filter(pc.invert(told)).chunks
-        return pa.chunked_array(found)
+            chunks += clips["clip_id"].filter(pc.invert(told)).chunks
+        return pa.chunked_array(chunks)
 
     def marked_scores(self) -> ClipScores:
         """The scores of the clips that people marked, and of no others."""
@@ -172,32 +172,32 @@ def _gather(workspace: Workspace, recipe: Recipe) -> _Gathered:
         old = published(workspace.folder / "dataset" / tier, ["clip_id", "video_id", "caption", "path", "sha256"])
         before = None if old is None else kept_back.Before(workspace, old)
         tiers[tier] = _Tier(tier, before, Scattered(_held(recipe)))
-    found = _Gathered(workspace, recipe, tiers, exported, fault=captioner_fault(recipe))
+    gathered = _Gathered(workspace, recipe, tiers, exported, fault=captioner_fault(recipe))
     marks = Index.of(pa.array(_marked(workspace), pa.string()))
     for scores in score_slices(workspace, recipe, _PLACE) if workspace.clips.rows() else ():
-        _add(found, scores, marks)
-    if not found.clips:
-        _add(found, clip_scores(workspace, recipe, _PLACE), marks)
+        _add(gathered, scores, marks)
+    if not gathered.clips:
+        _add(gathered, clip_scores(workspace, recipe, _PLACE), marks)
     wanted = Index.of(pa.chunked_array([chunk for made in tiers.values() for chunk in made.ids().chunks], pa.string()))
     for told in written_slices(workspace, recipe, _TOLD):
-        found.captions.add(told.filter(from_numpy(wanted.has(told["clip_id"]))))
-    return found
+        gathered.captions.add(told.filter(from_numpy(wanted.has(told["clip_id"]))))
+    return gathered
 
 
-def _add(found: _Gathered, scores: ClipScores, marks: Index) -> None:
+def _add(gathered: _Gathered, scores: ClipScores, marks: Index) -> None:
     """A slice of the clips."""
-    results = {tier: decide(scores, gates) for tier, gates in found.recipe.tiers.items()}
+    results = {tier: decide(scores, gates) for tier, gates in gathered.recipe.tiers.items()}
     kept = np.any([result.kept for result in results.values()], axis=0)
-    files = found.files.among(scores.table["clip_id"].filter(pa.array(kept)))
+    files = gathered.files.among(scores.table["clip_id"].filter(pa.array(kept)))
     encoded = files.filter(pc.equal(files["status"].cast(pa.string()), "ok"))
     for tier, result in results.items():
-        made = found.tiers[tier]
-        made.add(scores, result, encoded, found.recipe)
+        made = gathered.tiers[tier]
+        made.add(scores, result, encoded, gathered.recipe)
         if made.before is not None:
             made.before.add(scores, result, files)
-    found.clips += scores.table.num_rows
-    found.unchecked |= scores.unchecked
-    found.marked.append(scores.table.filter(from_numpy(marks.has(scores.table["clip_id"]))))
+    gathered.clips += scores.table.num_rows
+    gathered.unchecked |= scores.unchecked
+    gathered.marked.append(scores.table.filter(from_numpy(marks.has(scores.table["clip_id"]))))
 
 
 def _marked(workspace: Workspace) -> list[str]:

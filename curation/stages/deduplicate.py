@@ -238,8 +238,8 @@ class _Corpus:
     def owners_before(self) -> Ints:
         """Per row the row that it names, −1 for none, −2 for a clip that is no longer there."""
         owner = np.full(len(self.ids), -1)
-        found = Index.of(self.ids).find(self.named)
-        owner[self.at] = np.where(found < 0, -2, found)
+        places = Index.of(self.ids).find(self.named)
+        owner[self.at] = np.where(places < 0, -2, places)
         return owner
 
 

@@ -156,7 +156,7 @@ def plan(
     encoded = ["status", "error_kind", "export_protocol"]
     old = Lookup(workspace.exports, ["scan_id", *encoded], encoded=encoded)
     working: set[str] = set()
-    found, count = list[pa.Table](), 0
+    tables, count = list[pa.Table](), 0
     for scores in score_slices(workspace, recipe, _OF_CLIPS):
         keep = np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)
         clips = of_part(scores.table.filter(pa.array(keep)).select(["clip_id", "scan_id", *_OF_CLIPS]), part)
@@ -164,13 +164,13 @@ def plan(
         finished = from_numpy(there & _finished(clips, rows, recipe, retry_errors))
         working.update(_sources(clips.filter(finished)))
         todo = untried(clips.filter(pc.invert(finished)), tried)
-        found.append(with_past(todo, "clip_id", old.among(todo["clip_id"])))
+        tables.append(with_past(todo, "clip_id", old.among(todo["clip_id"])))
         count += todo.num_rows
         if count > at_a_time:
             break
     if not count:
         return None
-    todo = _with_sources(pa.concat_tables(found).slice(0, at_a_time), working)
+    todo = _with_sources(pa.concat_tables(tables).slice(0, at_a_time), working)
     todo = _with_old_paths(workspace, todo, old).sort_by("video_id")
     access = access or Access()
     todo = access.attached(todo, rows_of(workspace.inputs, todo["video_id"], ["video_id", NEEDS]))

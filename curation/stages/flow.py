@@ -21,14 +21,14 @@ from longtake.curation.workspace import Workspace
 def groups(run: Run) -> list[list[str]]:
     """The stages of a run, cut where one waits for the end of those before it."""
     order = [listed.name for listed in STAGES]
-    found: list[list[str]] = []
+    together: list[list[str]] = []
     for name in run.options.stages:
-        follows = found and order.index(name) == order.index(found[-1][-1]) + 1
+        follows = together and order.index(name) == order.index(together[-1][-1]) + 1
         if follows and not stage(name).waits(run):
-            found[-1].append(name)
+            together[-1].append(name)
         else:
-            found.append([name])
-    return found
+            together.append([name])
+    return together
 
 
 @dataclass

@@ -181,10 +181,10 @@ def made(base: Mapping[str, Any], piece: Piece, scan_id: str) -> dict[str, Any]:
     }
 
 
-def store_found(workspace: str, video_id: str, scan_id: str, found: PieceScan) -> None:
+def store_found(workspace: str, video_id: str, scan_id: str, piece: PieceScan) -> None:
     """Store what was found in a piece, before its row is written. Raises StoreError, OSError."""
-    name = found_name(piece_name(video_id, scan_id, found.number))
-    open_folder(workspace).write_whole(name, found.dumped().encode())
+    name = found_name(piece_name(video_id, scan_id, piece.number))
+    open_folder(workspace).write_whole(name, piece.dumped().encode())
 
 
 def joined(workspace: Workspace, row: Mapping[str, Any], recipe: Recipe, all_scores: bool) -> tuple[VideoScan, float]:
@@ -196,10 +196,10 @@ def joined(workspace: Workspace, row: Mapping[str, Any], recipe: Recipe, all_sco
             raise RowError(one["error_kind"], f"in piece {one['number'] + 1} of {len(rows)}: {one['error']}")
     names = [one["piece_id"] for one in rows]
     try:
-        found = [PieceScan.loaded(workspace.folder.read(found_name(name)).decode()) for name in names]
+        scans = [PieceScan.loaded(workspace.folder.read(found_name(name)).decode()) for name in names]
     except FileNotFoundError as error:
         raise seams.SeamError("what was found in a piece is not there any more") from error
-    scan = join(found, Judge(recipe, all_scores), apart=True)
+    scan = join(scans, Judge(recipe, all_scores), apart=True)
     return scan, sum(one["cpu_seconds"] or 0.0 for one in rows)
 
 
@@ -246,11 +246,11 @@ def clear(workspace: Workspace, part: tuple[int, int] | None) -> None:
 
 def unsplit(workspace: Workspace) -> int:
     """The number of films that are longer than a piece and were read in one."""
-    found = 0
+    count = 0
     for table in workspace.videos.scan(["video_id", "decoded_seconds", "pieces"]):
         long = pc.and_(pc.equal(table["pieces"], 1), pc.greater(table["decoded_seconds"], seams.PIECE_SECONDS))
-        found += pc.sum(pc.fill_null(long, False)).as_py() or 0
-    return found
+        count += pc.sum(pc.fill_null(long, False)).as_py() or 0
+    return count
 
 
 UNSPLIT = (
@@ -262,14 +262,14 @@ UNSPLIT = (
 def _rows_of(workspace: Workspace, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a film's pieces, in order."""
     names = [name for name in workspace.pieces.schema.names if name != "seams"]
-    scan, found = scan_of(row), list[dict[str, Any]]()
+    scan, rows = scan_of(row), list[dict[str, Any]]()
     for table in workspace.pieces.scan(names):
-        found += table.filter(
+        rows += table.filter(
             pc.and_(pc.equal(table["video_id"], row["video_id"]), pc.equal(table["scan_id"], scan))
         ).to_pylist()
-    if len(found) != len(row[SEAMS]) + 1:
+    if len(rows) != len(row[SEAMS]) + 1:
         raise seams.SeamError("a piece is not there any more")
-    return sorted(found, key=lambda one: int(one["number"]))
+    return sorted(rows, key=lambda one: int(one["number"]))
 
 
 def failed(base: Mapping[str, Any], row: Mapping[str, Any], recipe: Recipe, error: RowError) -> dict[str, Any]:

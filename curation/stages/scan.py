@@ -178,11 +178,11 @@ def _in_order(todo: pa.Table, cost: npt.NDArray[np.float64]) -> npt.NDArray[np.i
 
 def _working(workspace: Workspace, recipe: Recipe) -> pa.Array:
     """One URI for each source that gave a video what is asked for now."""
-    found: dict[str, str] = {}
+    uri_of: dict[str, str] = {}
     for videos in workspace.videos.scan(["uri", "status", "clip_protocol"]):
         good = pc.and_(pc.equal(videos["status"], "ok"), pc.starts_with(videos["clip_protocol"], recipe.clip_protocol))
-        found |= {source_of(uri): uri for uri in videos["uri"].filter(good).to_pylist()}
-    return pa.array(list(found.values()), pa.string())
+        uri_of |= {source_of(uri): uri for uri in videos["uri"].filter(good).to_pylist()}
+    return pa.array(list(uri_of.values()), pa.string())
 
 
 def job(workspace: Workspace, recipe: Recipe, batches: Sequence[pa.Table], all_scores: bool, reach: Reach) -> Job:
@@ -231,13 +231,13 @@ def incomplete_videos(
     workspace: Workspace, recipe: Recipe, all_scores: bool, retry_errors: bool, part: tuple[int, int] | None = None
 ) -> Index:
     """Videos with a clip that lacks a score of the scan, or its frames, and for which it now matters."""
-    found = [np.zeros((2, 0), np.uint64)]
+    hashes = [np.zeros((2, 0), np.uint64)]
     for clips in workspace.clips.scan():
         clips = of_part(clips, part)
         if clips.num_rows:
             again = _incomplete(clips, recipe, all_scores, retry_errors)
-            found.append(hashed(pc.unique(clips["video_id"].filter(pa.array(again)))))
-    return Index(np.concatenate(found, axis=1))
+            hashes.append(hashed(pc.unique(clips["video_id"].filter(pa.array(again)))))
+    return Index(np.concatenate(hashes, axis=1))
 
 
 def _incomplete(clips: pa.Table, recipe: Recipe, all_scores: bool, retry_errors: bool) -> npt.NDArray[np.bool_]:
@@ -427,7 +427,7 @@ def scan_item(
 
         (keep, show), know = _keeper(row["uri"], frames, recipe), _knower(recipe)
         with _reading(row):
-            found = (
+            scanned = (
                 scan_first(
                     source,
                     recipe,
@@ -441,12 +441,12 @@ def scan_item(
                 if piece is None
                 else scan_piece(source, recipe, keep, piece, all_scores=all_scores, on_duration=know, show=show)
             )
-    if isinstance(found, VideoScan):
-        return made_row(row, recipe, found, source) | {"cpu_seconds": time.process_time() - cpu}
+    if isinstance(scanned, VideoScan):
+        return made_row(row, recipe, scanned, source) | {"cpu_seconds": time.process_time() - cpu}
     assert piece is not None
-    pieces.store_found(workspace, row["video_id"], scan, found)
-    made = _video_row(row, recipe) | {"bytes": found.info.size}
-    told = {pieces.READ: found.time - piece.start, "cpu_seconds": time.process_time() - cpu}
+    pieces.store_found(workspace, row["video_id"], scan, scanned)
+    made = _video_row(row, recipe) | {"bytes": scanned.info.size}
+    told = {pieces.READ: scanned.time - piece.start, "cpu_seconds": time.process_time() - cpu}
     return pieces.made(made, piece, scan) | told
 
 

@@ -192,8 +192,8 @@ def _several_types(schema: Schema, root: Schema) -> bool:
 def _below(schema: Schema, part: str | int, root: Schema) -> Schema | None:
     for one in _alternatives(schema, root):
         if part in one.get("properties", {}):
-            found: Schema = one["properties"][part]
-            return found
+            below: Schema = one["properties"][part]
+            return below
         places = one.get("prefixItems", [])
         if isinstance(part, int) and 0 <= part < len(places):
             return places[part]  # type: ignore[no-any-return]
@@ -211,8 +211,8 @@ def _keys(root: Schema, where: Sequence[str | int]) -> list[str]:
 
 def _choices(schema: Schema, root: Schema) -> list[str]:
     """The texts that a value may be one of."""
-    found = [value for one in _alternatives(schema, root) for value in one.get("enum", [one.get("const")])]
-    return [value for value in found if isinstance(value, str)]
+    values = [value for one in _alternatives(schema, root) for value in one.get("enum", [one.get("const")])]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _near_choice(value: object, schema: Schema, root: Schema) -> str:

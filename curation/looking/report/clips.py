@@ -178,11 +178,11 @@ class Looker:
         captions = self.captions()
         whole = pc.match_substring(captions["caption"], text, ignore_case=True).fill_null(False)
         parts = captions["sub_captions"].combine_chunks()
-        found = np.asarray(whole.to_numpy()).astype(bool)
+        says = np.asarray(whole.to_numpy()).astype(bool)
         inside = pc.match_substring(pc.list_flatten(parts), text, ignore_case=True).fill_null(False)
         owners = pc.list_parent_indices(parts).to_numpy(zero_copy_only=False)
-        found[owners[inside.to_numpy(zero_copy_only=False).astype(bool)]] = True
-        ids = captions["clip_id"].filter(pa.array(found))
+        says[owners[inside.to_numpy(zero_copy_only=False).astype(bool)]] = True
+        ids = captions["clip_id"].filter(pa.array(says))
         return np.asarray(pc.is_in(self.columns.scores.table["clip_id"], value_set=ids).to_numpy()).astype(bool)
 
     def _told(self, clip_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -200,12 +200,12 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _failures(result: TierResult) -> list[Failure]:
     """Of a single clip."""
-    found = []
+    failures = []
     for name, gate in result.gates.items():
         if gate.failed[0]:
             (score,), (excess,) = gate.outside(slice(0, 1))
-            found.append(Failure(name, str(gate.gate), float(score), float(excess)))
-    return found
+            failures.append(Failure(name, str(gate.gate), float(score), float(excess)))
+    return failures
 
 
 def _doubts(result: TierResult) -> list[Doubt]:

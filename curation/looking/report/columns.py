@@ -494,8 +494,8 @@ _FROM_ZERO = ("px", "frames/s", "s", "dB", "bits per pixel", "grey levels", "squ
 
 def limits(unit: str) -> tuple[float, float]:
     """The least and the greatest value that a score of a unit can have; infinite where it has none."""
-    if found := _RANGE.search(unit):
-        return float(found[1]), float(found[2])
+    if match := _RANGE.search(unit):
+        return float(match[1]), float(match[2])
     if unit.startswith(("share", "probability")):
         return 0.0, 1.0
     if unit.startswith("cosine"):

@@ -77,14 +77,14 @@ def error_examples(workspace: Workspace, columns: Columns, most: int = 3) -> lis
     names = ["uri", "status", "error_kind", "error", "host"]
     clips = columns.scores.table.select([name for name in names if name in columns.scores.table.column_names])
     videos = workspace.videos.read(names)
-    found = []
+    examples = []
     for of, table in (("videos", videos), ("clips", clips)):
         wrong = table.filter(pc.equal(table["status"], "error"))
         for kind in pc.unique(wrong["error_kind"]).to_pylist():
             rows = wrong.filter(pc.equal(wrong["error_kind"], kind))
             few = rows.slice(0, most).to_pylist()
-            found.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", _told(r)) for r in few]))
-    return sorted(found, key=lambda e: -e.count)
+            examples.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", _told(r)) for r in few]))
+    return sorted(examples, key=lambda e: -e.count)
 
 
 def _told(row: Mapping[str, Any]) -> str:
@@ -132,15 +132,15 @@ def crops(workspace: Workspace, most: int = 12) -> list[tuple[str, int, float]]:
     if not set(OF_A_CROP) <= set(clips_table.column_names):
         # Nothing was cut away when this workspace was written.
         return []
-    found: dict[str, tuple[int, float]] = {}
+    by_words: dict[str, tuple[int, float]] = {}
     groups = clips_table.group_by(["video_id", *OF_A_CROP]).aggregate([([], "count_all")])
     for group in groups.to_pylist():
         number, area = int(group["count_all"]), whole.get(group["video_id"], 0)
         kept = (group["crop_width"] or 0) * (group["crop_height"] or 0)
         words = crop_words(group) or "the whole picture"
-        clips, cut = found.get(words, (0, 0.0))
-        found[words] = clips + number, cut + number * (1 - kept / area if kept and area else 0.0)
-    rows = [(words, clips, cut / clips) for words, (clips, cut) in found.items()]
+        clips, cut = by_words.get(words, (0, 0.0))
+        by_words[words] = clips + number, cut + number * (1 - kept / area if kept and area else 0.0)
+    rows = [(words, clips, cut / clips) for words, (clips, cut) in by_words.items()]
     rows.sort(key=lambda row: (-row[1], row[0]))
     rest = rows[most:]
     others = sum(clips for _, clips, _ in rest)

@@ -34,15 +34,15 @@ def all_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> 
 def _all_scores(workspace: Workspace, recipe: Recipe, columns: Sequence[str]) -> ClipScores:
     details: list[str] = []
     while rows := workspace.clips.rows():
-        found, missing = _Found(recipe, rows), dict[str, None]()
+        gathered, missing = _Found(recipe, rows), dict[str, None]()
         for (scores,) in slices_of_each(workspace, [recipe], columns, details):
             missing |= dict.fromkeys(name for name in scores.details_needed() if name not in details)
             if not missing:
-                found.add(scores)
+                gathered.add(scores)
         if missing:  # Some verdict looks at the details of these scores, which only the protocols tell.
             details += missing
-        elif found.tables:
-            return found.whole()
+        elif gathered.tables:
+            return gathered.whole()
         else:
             break
     return clip_scores(workspace, recipe, columns)

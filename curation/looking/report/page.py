@@ -71,21 +71,21 @@ class _Sheets:
 
     def sheet(self, rows: Sequence[int], width: int = STRIP, scores: Sequence[str] = ()) -> list[Shown]:
         """The clips in these rows of the table, as the page shows them. width: of their pictures. scores: told of each."""
-        found = []
+        pictures = []
         for row, score in zip(rows, scores or [""] * len(rows), strict=True):
             again = row in self.anchors
             if not again and len(self.anchors) >= MOST_CLIPS:
-                found.append(Shown())
+                pictures.append(Shown())
                 break
             if again and self.repeated >= MOST_CLIPS:
-                found.append(Shown(self.anchors[row], again=True, score=score))
+                pictures.append(Shown(self.anchors[row], again=True, score=score))
                 continue
             view = self._look(row, STRIP if again else width)
             self.used += sum(len(picture) * 4 // 3 for picture in view.pictures)
             self.repeated += again
             self.anchors.setdefault(row, f"clip-{len(self.anchors) + 1}")
-            found.append(Shown(self.anchors[row], view, again, score))
-        return found
+            pictures.append(Shown(self.anchors[row], view, again, score))
+        return pictures
 
     def _look(self, row: int, width: int) -> ClipView:
         left = 1 - self.used / self.room if self.room else 0.0
@@ -101,18 +101,18 @@ class _Sheets:
 
     def notes(self) -> list[str]:
         """What the page leaves out."""
-        found = []
+        texts = []
         if self.fewer:
-            found.append(
+            texts.append(
                 f"{self.fewer:,} of the clips on this page show fewer than five pictures, so that it stays under "
                 f"{MOST_PAGE / 1e6:g} MB"
             )
         if self.unread:
-            found.append(
+            texts.append(
                 f"{self.unread:,} clips that were rejected without being decoded have no picture here: their sources are read "
                 f"for {SOURCES_SECONDS:g} s at most"
             )
-        return found
+        return texts
 
 
 def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] = ()) -> bytes:
@@ -159,8 +159,8 @@ def _page(workspace: Workspace, columns: Columns, looker: Looker, told: dict[str
 
 
 def _compared(workspace: Workspace, recipe: Recipe, others: Sequence[Named]) -> dict[str, Any]:
-    found = compare(workspace, [Named(OWN, recipe, own=True), *others])
-    return {"headline": headline(found), "tables": list(tables(found)), "notes": list(notes(found))}
+    comparison = compare(workspace, [Named(OWN, recipe, own=True), *others])
+    return {"headline": headline(comparison), "tables": list(tables(comparison)), "notes": list(notes(comparison))}
 
 
 def _share(part: int, whole: int) -> str:
@@ -251,10 +251,13 @@ def _score(columns: Columns, name: str) -> dict[str, Any]:
 
 
 def _together(columns: Columns) -> dict[str, Any]:
-    found = findings.rank_correlation(columns)
+    correlation = findings.rank_correlation(columns)
     rows = []
-    for i, name in enumerate(found.names):
-        cells = [_rho(float(found.rho[i, j]), int(found.pairs[i, j]), i == j) for j in range(len(found.names))]
+    for i, name in enumerate(correlation.names):
+        cells = [
+            _rho(float(correlation.rho[i, j]), int(correlation.pairs[i, j]), i == j)
+            for j in range(len(correlation.names))
+        ]
         rows.append({"name": name, "cells": cells})
     return {"most": findings.MOST_RANKED, "rows": rows}
 
@@ -329,17 +332,17 @@ def _distances(columns: Columns, name: str, threshold: float, rows: Rows, side: 
 
 def _gates(columns: Columns) -> list[tuple[Gate, str, list[str]]]:
     """Each gate once, with the tiers that have it."""
-    found: dict[tuple[str, Gate], list[str]] = {}
+    tiers_of: dict[tuple[str, Gate], list[str]] = {}
     for tier, now in columns.tiers.items():
         for name, result in now.gates.items():
-            found.setdefault((name, result.gate), []).append(tier)
-    return [(gate, name, tiers) for (name, gate), tiers in found.items()]
+            tiers_of.setdefault((name, result.gate), []).append(tier)
+    return [(gate, name, tiers) for (name, gate), tiers in tiers_of.items()]
 
 
 def _files(workspace: Workspace) -> dict[str, Any]:
-    found = findings.files(workspace)
-    counts = {name: [(key, f"{n:,}") for key, n in rows] for name, rows in found.counts.items()}
-    return {"numbers": distributions(found.numbers), "counts": counts}
+    facts = findings.files(workspace)
+    counts = {name: [(key, f"{n:,}") for key, n in rows] for name, rows in facts.counts.items()}
+    return {"numbers": distributions(facts.numbers), "counts": counts}
 
 
 def _crops(workspace: Workspace) -> list[tuple[str, ...]]:
@@ -347,10 +350,10 @@ def _crops(workspace: Workspace) -> list[tuple[str, ...]]:
 
 
 def _captions(looker: Looker) -> dict[str, Any]:
-    found = findings.wording(looker.captions())
+    wording = findings.wording(looker.captions())
     return {
-        "read": found.read,
-        "words": distributions(found.words),
-        "repeats": [(text, f"{n:,}") for text, n in found.repeats],
-        "phrases": [(text, f"{n:,}", _share(n, found.read)) for text, n in found.phrases],
+        "read": wording.read,
+        "words": distributions(wording.words),
+        "repeats": [(text, f"{n:,}") for text, n in wording.repeats],
+        "phrases": [(text, f"{n:,}", _share(n, wording.read)) for text, n in wording.phrases],
     }

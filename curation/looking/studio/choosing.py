@@ -121,15 +121,15 @@ def _marked(columns: Columns, marks: Mapping[str, bool]) -> tuple[Rows, Bools, B
 def _of_gate(
     columns: Columns, name: str, result: GateResult, rows: Rows, good: Bools, checking: Bools
 ) -> dict[str, Any]:
-    found = gate_truth(name, result.of(rows), good)
+    truth = gate_truth(name, result.of(rows), good)
     values = columns.values(name, rows)
     # If the choosing half has too few marks, all marks choose, and no mark is left to check the choice.
     proposed, chosen_by = propose(result.gate, values[~checking], good[~checking]), "half"
     if proposed is None:
         proposed, chosen_by = propose(result.gate, values, good), "all"
-    return _told(found.agreement) | {
-        "silent": found.silent,
-        "for_precision": None if found.for_precision is None else found.for_precision.range,
+    return _told(truth.agreement) | {
+        "silent": truth.silent,
+        "for_precision": None if truth.for_precision is None else truth.for_precision.range,
         "wanted": WANTED,
         "proposed": None if proposed is None else ends_of(proposed),
         "range": None if proposed is None else str(proposed),
@@ -160,12 +160,12 @@ def audit(session: Session, question: Mapping[str, Any]) -> dict[str, Any]:
         return {"kept": int(kept.size), "clips": cards, "told": asdict(told)}
 
 
-def _told(found: Agreement) -> dict[str, Any]:
+def _told(agreement: Agreement) -> dict[str, Any]:
     """The agreement of a gate or a tier: its counts, and its shares with their intervals."""
     shares = {
-        "precision": Share.among(found.good_passed, found.good_passed + found.bad_passed),
-        "recall": Share.among(found.good_passed, found.good_passed + found.good_failed),
+        "precision": Share.among(agreement.good_passed, agreement.good_passed + agreement.bad_passed),
+        "recall": Share.among(agreement.good_passed, agreement.good_passed + agreement.good_failed),
     }
     told = {name: None if share is None else share.share for name, share in shares.items()}
     spans = {f"{name}_interval": None if share is None else [share.low, share.high] for name, share in shares.items()}
-    return asdict(found) | told | spans
+    return asdict(agreement) | told | spans

@@ -79,13 +79,13 @@ def items(workspace: Workspace, marks: Iterable[Mark], further: Iterable[str] = 
     exports = workspace.exports.read(["clip_id", "status", "path"])
     exports = exports.filter(pc.and_(pc.equal(exports["status"], "ok"), pc.is_in(exports["clip_id"], value_set=wanted)))
     paths = dict(zip(exports["clip_id"].to_pylist(), exports["path"].to_pylist(), strict=True))
-    found = []
+    listed = []
     for clips in workspace.clips.scan(["clip_id", "video_id", "uri", "start", "end"]):
         for row in clips.filter(pc.is_in(clips["clip_id"], value_set=wanted)).to_pylist():
             path = paths.get(row["clip_id"])
             film = workspace.folder.file(path) if path else row["uri"]
-            found.append(Item(**row, film=film, marks=by_clip[row["clip_id"]]))
-    return found
+            listed.append(Item(**row, film=film, marks=by_clip[row["clip_id"]]))
+    return listed
 
 
 def kept_clips(workspace: Workspace, recipe: Recipe, tier: str) -> list[str]:
@@ -98,7 +98,7 @@ def kept_clips(workspace: Workspace, recipe: Recipe, tier: str) -> list[str]:
     return kept
 
 
-def write_marks(workspace: Workspace, found: Sequence[Item], how: Format, target: Path) -> None:
+def write_marks(workspace: Workspace, marked: Sequence[Item], how: Format, target: Path) -> None:
     """Write a file (CSV, Label Studio) or a folder (FiftyOne). Raises SetupError."""
     try:
         if how == "fiftyone":
@@ -109,21 +109,21 @@ def write_marks(workspace: Workspace, found: Sequence[Item], how: Format, target
             ):
                 raise SetupError(f"{target} is there already, and is no FiftyOne dataset: name another folder")
             with whole_folder(target.absolute()) as part:
-                _write_samples(found, part)
+                _write_samples(marked, part)
         else:
             with whole_file(target.absolute()) as part, open(part, "w", encoding="utf-8", newline="") as file:
                 if how == "csv":
                     writer = csv.DictWriter(file, _COLUMNS, quoting=csv.QUOTE_ALL, lineterminator="\n")
                     writer.writeheader()
-                    writer.writerows(_lines(found))
+                    writer.writerows(_lines(marked))
                 else:
-                    json.dump(_tasks(workspace, found), file, indent=1)
+                    json.dump(_tasks(workspace, marked), file, indent=1)
     except OSError as error:
         raise SetupError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _lines(found: Iterable[Item]) -> Iterator[dict[str, Any]]:
-    for item in found:
+def _lines(marked: Iterable[Item]) -> Iterator[dict[str, Any]]:
+    for item in marked:
         place = {"clip": item.clip_id, "uri": item.uri, "start": item.start, "end": item.end}
         for mark in item.marks:
             yield place | {"who": mark.who, "when": mark.when.isoformat(), "mark": mark.mark, "note": mark.note or ""}
@@ -131,12 +131,12 @@ def _lines(found: Iterable[Item]) -> Iterator[dict[str, Any]]:
             yield place
 
 
-def _tasks(workspace: Workspace, found: Iterable[Item]) -> list[dict[str, Any]]:
+def _tasks(workspace: Workspace, marked: Iterable[Item]) -> list[dict[str, Any]]:
     """Label Studio's JSON of tasks (https://labelstud.io/guide/tasks). A mark is an annotation. Raters there are users of a
     server, and times are its own; so ours stand in the `meta` of the choice, with what they were said of."""
     pictures = Pictures(workspace)
     tasks = []
-    for number, item in enumerate(found, 1):
+    for number, item in enumerate(marked, 1):
         row = {name: getattr(item, name) for name in ("clip_id", "video_id", "uri", "start", "end")}
         strip = pictures.strip_of(row, sources=False)
         data = {name: row[name] for name in ("clip_id", "uri", "start", "end")} | {"video": item.film}
@@ -170,7 +170,7 @@ def _annotation(mark: Mark) -> dict[str, Any]:
     return {"result": result}
 
 
-def _write_samples(found: Iterable[Item], folder: Path) -> None:
+def _write_samples(marked: Iterable[Item], folder: Path) -> None:
     """As `fiftyone.Dataset.from_dir(folder, dataset_type=fiftyone.types.FiftyOneDataset)` reads it: a sample for each clip, a
     classification for each mark."""
     texts = [field_of(name, "StringField") for name in ("label", "rater", "when", "note", "seal")]
@@ -199,7 +199,7 @@ def _write_samples(found: Iterable[Item], folder: Path) -> None:
     # FiftyOne reads this file in the locale's encoding.
     with open(folder / "samples.json", "w", encoding="ascii") as file:
         file.write('{"samples": [')
-        for number, item in enumerate(found):
+        for number, item in enumerate(marked):
             file.write(",\n" if number else "\n")
             json.dump(_sample(item), file)
         file.write("\n]}\n")

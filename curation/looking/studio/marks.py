@@ -122,14 +122,14 @@ def let_through(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[n
 def propose(gate: Gate, values: npt.NDArray[np.float64], good: npt.NDArray[np.bool_]) -> Gate | None:
     """The gate with the same open ends that tells good from bad best: of the largest mean of the share of good ones let
     through and the share of bad ones stopped, the one nearest to `gate`. None as of `let_through`."""
-    found = let_through(gate, values, good)
-    if found is None:
+    choices = let_through(gate, values, good)
+    if choices is None:
         return None
-    quality = (found.good / found.n_good + 1 - found.bad / found.n_bad) / 2
-    quality[found.low[:, None] > found.high[None, :]] = -1
+    quality = (choices.good / choices.n_good + 1 - choices.bad / choices.n_bad) / 2
+    quality[choices.low[:, None] > choices.high[None, :]] = -1
     best = quality >= quality.max() - 1e-12
-    i, j = np.unravel_index(int(np.argmin(np.where(best, found.away, np.inf))), quality.shape)
-    return Gate(float(found.low[i]), float(found.high[j]))
+    i, j = np.unravel_index(int(np.argmin(np.where(best, choices.away, np.inf))), quality.shape)
+    return Gate(float(choices.low[i]), float(choices.high[j]))
 
 
 def _below(value: float, span: float) -> float:
@@ -180,10 +180,10 @@ class Marks:
 
     def by_rater(self) -> dict[str, dict[str, bool]]:
         """Rater → clip id → good, as it is on the disk now; marks that were taken back are left out."""
-        found: dict[str, dict[str, bool]] = {}
+        marks: dict[str, dict[str, bool]] = {}
         for mark in self.newest():
-            found.setdefault(mark.who, {})[mark.clip] = mark.mark == "good"
-        return found
+            marks.setdefault(mark.who, {})[mark.clip] = mark.mark == "good"
+        return marks
 
     def own(self) -> dict[str, bool]:
         """Clip id → good, by this rater."""
@@ -253,9 +253,9 @@ def _parsed(content: bytes, path: str) -> list[Mark]:
     marks = []
     for number, line in enumerate(lines, 1):
         try:
-            found = json.loads(line)
-            when = datetime.fromisoformat(found["when"])
-            mark = Mark(found.get("who", NOBODY), when, found["clip"], found["mark"], found.get("note"))
+            row = json.loads(line)
+            when = datetime.fromisoformat(row["when"])
+            mark = Mark(row.get("who", NOBODY), when, row["clip"], row["mark"], row.get("note"))
             texts = (mark.who, mark.clip, mark.note or "")
             if not all(isinstance(text, str) for text in texts) or mark.mark not in ("good", "bad", None):
                 raise ValueError("a mark is good, bad or null, of a clip, by a rater")
@@ -271,10 +271,10 @@ def _parsed(content: bytes, path: str) -> list[Mark]:
 def _clip(line: bytes) -> str | None:
     """The clip that a line of a file of marks is about."""
     try:
-        found = json.loads(line)["clip"]
+        clip = json.loads(line)["clip"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if isinstance(found, str) else None
+    return clip if isinstance(clip, str) else None
 
 
 def without_clips(folder: Folder, clips: Collection[str]) -> None:

@@ -119,7 +119,7 @@ def drawn(clips: pa.Array | pa.ChunkedArray, most: int, seed: int = 0) -> list[i
 def audited(clips: Sequence[str], marks: Mapping[str, bool]) -> Audit:
     """What the marks (clip id → good) say of the clips that were drawn. A clip that was drawn and not marked does not count: if
     the difficult ones are passed over, the share is too high."""
-    found = [marks[clip] for clip in clips if clip in marks]
-    hits = sum(found)
-    low, high = interval(hits, len(found)) if found else (None, None)
-    return Audit(len(clips), len(found), hits, hits / len(found) if found else None, low, high)
+    answers = [marks[clip] for clip in clips if clip in marks]
+    hits = sum(answers)
+    low, high = interval(hits, len(answers)) if answers else (None, None)
+    return Audit(len(clips), len(answers), hits, hits / len(answers) if answers else None, low, high)

@@ -136,10 +136,10 @@ def make_app(
         number = request.path_params["number"]
         if len(number) != 1 or number not in "01234":
             return PlainTextResponse("a clip has pictures 0 to 4", 404)
-        found = session.picture(request.path_params["clip"], int(number))
-        if isinstance(found, NoStrip):
-            return PlainTextResponse(found.why, 503 if found.again else 404)
-        return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+        shown = session.picture(request.path_params["clip"], int(number))
+        if isinstance(shown, NoStrip):
+            return PlainTextResponse(shown.why, 503 if shown.again else 404)
+        return Response(shown, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
 
     def video(request: Request) -> Response:
         clip = request.path_params["clip"]
@@ -255,18 +255,18 @@ def _video(source: Source, wanted: str | None) -> Response:
         return PlainTextResponse(source.redact(str(error)), 404)
     except Exception as error:  # A remote filesystem raises errors of its own kinds.
         return PlainTextResponse(source.redact(f"cannot be opened: {error}"), 404)
-    found = _RANGE.fullmatch(wanted or "")
+    match = _RANGE.fullmatch(wanted or "")
     first, last = 0, size - 1
-    if found and (found[1] or found[2]):
-        first = int(found[1]) if found[1] else max(0, size - int(found[2]))
-        last = min(last, int(found[2])) if found[1] and found[2] else last
+    if match and (match[1] or match[2]):
+        first = int(match[1]) if match[1] else max(0, size - int(match[2]))
+        last = min(last, int(match[2])) if match[1] and match[2] else last
         if first > last:
             file.close()
             return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
     headers = {"accept-ranges": "bytes", "content-length": str(last - first + 1)}
-    if found:
+    if match:
         headers["content-range"] = f"bytes {first}-{last}/{size}"
-    return StreamingResponse(_pieces(file, first, last), 206 if found else 200, headers, kind)
+    return StreamingResponse(_pieces(file, first, last), 206 if match else 200, headers, kind)
 
 
 def _pieces(file: Any, first: int, last: int) -> Iterator[bytes]:

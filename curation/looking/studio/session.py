@@ -324,7 +324,7 @@ class Session:
                 columns = self.columns
                 columns.set(tiers)
                 whole = columns.scores.ok()
-                found = {
+                kept = {
                     tier: np.flatnonzero(whole & one.tally.unfailed & one.tally.measured)
                     for tier, one in columns.tiers.items()
                 }
@@ -333,10 +333,10 @@ class Session:
                 scores = clip_scores(self.workspace, recipe, [])
                 if not scores.table["clip_id"].equals(self.columns.scores.table["clip_id"]):
                     raise StudioError("the workspace has changed since the studio began: read it again")
-                found = {tier: np.flatnonzero(decide(scores, gates).kept) for tier, gates in recipe.tiers.items()}
+                kept = {tier: np.flatnonzero(decide(scores, gates).kept) for tier, gates in recipe.tiers.items()}
             while len(self._kept) >= REMEMBERED_SETTINGS:
                 self._kept.pop(next(key for key in self._kept if key != BEGAN))
-            self._kept[key] = found
+            self._kept[key] = kept
         return self._kept[key]
 
     def beside(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -513,12 +513,12 @@ class Session:
             if not text:
                 continue
             if key == "caption":
-                found = self._looker.saying(text)
+                matching = self._looker.saying(text)
             elif key == "source":
-                found = pc.equal(self._origins(), text).to_numpy().astype(bool)
+                matching = pc.equal(self._origins(), text).to_numpy().astype(bool)
             else:
-                found = _matching(columns.scores.table["uri"], text)
-            rows = found if rows is None else rows & found
+                matching = _matching(columns.scores.table["uri"], text)
+            rows = matching if rows is None else rows & matching
         columns.select(rows)
         self._selection = wanted
 

@@ -34,8 +34,8 @@ def places(scale: Scale, further: Sequence[float]) -> Floats:
     """Where an end of a gate can be put on its scale, in order: at each step, and at some further values."""
     step = step_of(scale)
     numbers = np.arange(math.floor(scale.low / step), math.ceil(scale.high / step) + 1)
-    found = [float(f"{number * step:.12g}") for number in numbers.tolist()]
-    inside = [value for value in found if scale.low < value < scale.high]
+    values = [float(f"{number * step:.12g}") for number in numbers.tolist()]
+    inside = [value for value in values if scale.low < value < scale.high]
     return np.unique(np.array([*inside, *(value for value in further if math.isfinite(value))]))
 
 

@@ -59,9 +59,9 @@ def funnels(session: Session, question: Mapping[str, Any]) -> dict[str, Any]:
         raise StudioError("recipes is a list of recipes that there are")
     here = session.recipe_with(session.parse_tiers(question.get("tiers")), session.recipe.name)
     chosen = [Named(name, session.named(name)) for name in names if name != BEGAN]
-    found = compare(session.workspace, [Named("as set here", here, own=True), *chosen])
-    told = [asdict(table) for table in tables(found)]
-    return {"headline": headline(found), "tables": told, "notes": list(notes(found))}
+    comparison = compare(session.workspace, [Named("as set here", here, own=True), *chosen])
+    told = [asdict(table) for table in tables(comparison)]
+    return {"headline": headline(comparison), "tables": told, "notes": list(notes(comparison))}
 
 
 def cost(session: Session, question: Mapping[str, Any]) -> list[dict[str, Any]]:
