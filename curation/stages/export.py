@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -57,7 +58,7 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.folder import local_path
+from longtake.manifests.folder import in_words, local_path
 from longtake.manifests.keys import Seen
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
@@ -356,7 +357,8 @@ def encode_clip(
                     fields_since=inf if (since := clip.get("fields_since")) is None else since,
                 )
         except OSError as error:
-            message = f"cannot write {folder.file(target)}: {error}"
+            aside = error.filename == tempfile.gettempdir()  # Long sound waits there to be encoded.
+            message = f"cannot write {error.filename if aside else folder.file(target)}: {in_words(error)}"
             if error.errno in _OF_THE_DISK:
                 # The disk is at fault, and not the clip, so the run stops.
                 raise StoreError(message) from error
