@@ -49,7 +49,7 @@ from longtake.curation.running.faults import (
     with_past,
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
-from longtake.curation.stages.datasets import ENCODED, finish
+from longtake.curation.stages.datasets import ENCODED, finish, lost
 from longtake.curation.stages.facts import equal_clips
 from longtake.curation.stages.formats import check_formats
 from longtake.curation.stages.placing import by_workers
@@ -155,14 +155,16 @@ def plan(
     if not workspace.clips.rows():
         return None
     encoded = ["status", "error_kind", "export_protocol"]
-    old = Lookup(workspace.exports, ["scan_id", *encoded], encoded=encoded)
+    files = ["path", "bytes"] if workspace.folder.is_local else []
+    old = Lookup(workspace.exports, ["scan_id", *encoded, *files], encoded=encoded)
     working: set[str] = set()
     found, count = list[pa.Table](), 0
     for scores in score_slices(workspace, recipe, _OF_CLIPS):
         keep = np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)
         clips = of_part(scores.table.filter(pa.array(keep)).select(["clip_id", "scan_id", *_OF_CLIPS]), part)
         rows, there = old.of(clips["clip_id"])
-        finished = from_numpy(there & _finished(clips, rows, recipe, retry_errors))
+        done = there & _finished(clips, rows, recipe, retry_errors)
+        finished = from_numpy(done & ~lost(workspace, rows))
         working.update(_sources(clips.filter(finished)))
         todo = untried(clips.filter(pc.invert(finished)), tried)
         found.append(with_past(todo, "clip_id", old.among(todo["clip_id"])))
