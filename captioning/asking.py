@@ -16,6 +16,7 @@ from longtake.captioning.prompting import Prompts
 from longtake.captioning.quality import Standards, echoes, style_faults
 from longtake.captioning.settings import MethodSettings
 from longtake.captioning.story import Story
+from longtake.manifests.folder import in_words
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
 
@@ -117,7 +118,7 @@ class Asker:
                         None, self.journal.add, story.clip.clip_id, key, answer
                     )
                 except OSError as error:
-                    raise CaptionerFault(f"the answers that are paid for cannot be kept: {error}") from error
+                    raise CaptionerFault(f"the answers that are paid for cannot be kept: {in_words(error)}") from error
             story.answers[key] = answer
         story.requests += 1
         story.prompt_tokens += answer.prompt_tokens

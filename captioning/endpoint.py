@@ -47,6 +47,7 @@ from longtake.captioning.permission import (
 )
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import KEY, KEY_FILE, MODEL, EndpointSettings, Settings
+from longtake.manifests.folder import in_words
 
 if TYPE_CHECKING:
     import aiohttp
@@ -234,7 +235,7 @@ class Endpoint(ChatBackend):
             try:
                 key = Path(file).expanduser().read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise CaptionerFault(f"the key file {file} ({KEY_FILE}) cannot be read: {error}") from None
+                raise CaptionerFault(f"the key file {file} ({KEY_FILE}) cannot be read: {in_words(error)}") from None
             if not key:
                 raise CaptionerFault(f"the key file {file} ({KEY_FILE}) must hold one line: the key")
         if key and not re.fullmatch(r"[!-~]+", key):

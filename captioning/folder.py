@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from longtake.captioning.chat import CaptionerFault
+from longtake.manifests.folder import in_words
 
 # Files besides the weights that change an answer.
 CONFIGS = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -35,5 +36,5 @@ def content(folder: Path) -> str:
                 file.seek(max(0, size - 2**20))
                 digest.update(file.read(2**20))
     except OSError as error:
-        raise CaptionerFault(f"the model's folder {folder} cannot be read: {error}") from error
+        raise CaptionerFault(f"the model's folder {folder} cannot be read: {in_words(error)}") from error
     return digest.hexdigest()[:12]

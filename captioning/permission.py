@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from longtake.manifests.folder import is_uri
+from longtake.manifests.folder import in_words, is_uri
 
 ENDPOINT = "LONGTAKE_CAPTION_ENDPOINT"
 ALLOWED = "LONGTAKE_ALLOW_ENDPOINTS"
@@ -149,7 +149,7 @@ def _remembered() -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except (OSError, UnicodeDecodeError) as error:
-        raise PermissionFault(f"{path} cannot be read: {error}") from None
+        raise PermissionFault(f"{path} cannot be read: {in_words(error)}") from None
     try:
         return {parse_host(line) for line in lines}
     except ValueError as error:

@@ -13,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from longtake.manifests.folder import in_words
+
 # Each prompt's template → the names that can be filled into it.
 FIELDS: dict[str, frozenset[str]] = {
     "system": frozenset({"language"}),
@@ -127,7 +129,7 @@ def _read(folder: Path) -> dict[str, str]:
     try:
         return {path.stem: _text_of(path) for path in sorted(folder.glob("*.txt"))}
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"prompts: {folder} cannot be read: {error}") from error
+        raise ValueError(f"prompts: {folder} cannot be read: {in_words(error)}") from error
 
 
 def _text_of(path: Path) -> str:

@@ -117,6 +117,10 @@ class Found:
                     for row, clips in pickle.load(file):
                         uri = row["uri"]
                         old = rows.setdefault(uri, row)
+                        if old is not row and "two_licences" not in old:
+                            why = two_licences(old, row["licence"], row.get("licensed_by", ""))
+                            why = why or row.get("two_licences")
+                            old |= {} if why is None else {"two_licences": why}
                         old["licence"] = old["licence"] or row["licence"]
                         old["needs_access"] = old["needs_access"] or row["needs_access"]
                         old["error"] = row["error"] or old["error"]
@@ -126,7 +130,10 @@ class Found:
             yield self._finished(rows, spans)
 
     def _finished(self, rows: Mapping[str, Row], spans: Mapping[str, Spans]) -> list[Row]:
-        return [row | {"spans": finished(spans.get(uri, {}))} for uri, row in rows.items()]
+        return [
+            row | {"spans": finished(spans.get(uri, {})), "error": row["error"] or row.get("two_licences")}
+            for uri, row in rows.items()
+        ]
 
 
 def add_span(spans: Spans, span: Mapping[str, Any], number: int, where: tuple[str, str]) -> None:
@@ -147,6 +154,17 @@ def contradicts(spans: Spans, span: Mapping[str, Any]) -> str | None:
     if known.get("sub_captions") and span["sub_captions"] and known["sub_captions"] != span["sub_captions"]:
         return f"an earlier row gives other sub-captions for the clip from {span['start']} to {span['end']}"
     return None
+
+
+def two_licences(known: Row, licence: str | None, name: str) -> str | None:
+    """Why a film whose rows give it two licences cannot be used; None if they do not. name: of the row with `licence`."""
+    first = known["licence"]
+    if not first or not licence or first.strip().casefold() == licence.strip().casefold():
+        return None
+    film = known["uri"]
+    return (
+        f"{name}: it gives {film} the licence {licence!r}, and an earlier row gives it {first!r}: let both say the same"
+    )
 
 
 def _join(spans: Spans, later: Spans) -> list[Row]:

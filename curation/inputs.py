@@ -33,7 +33,7 @@ from longtake.curation.folders import (
     may_hold_videos,
     sha256_of,
 )
-from longtake.curation.gathered import Found, Gathered, add_span, contradicts
+from longtake.curation.gathered import Found, Gathered, add_span, contradicts, two_licences
 from longtake.curation.input_report import InputReport, count, shown
 from longtake.curation.list_records import ListNotes
 from longtake.curation.listing import WorkspacesPassing, files_below, in_order, looked_through
@@ -424,12 +424,23 @@ class _Reading:
                 row.why = why
                 return False
         self._row(row.uri, row.access, row.licence)
+        self._licensed(row, name)
         if row.whole:
             spans.setdefault((0, None), {"start": 0.0, "end": None, "captions": [], "sub_captions": None, "bare": True})
             spans[0, None].setdefault("lists", set()).add(number)
         for span in row.spans:
             add_span(spans, span, number, (place, name))
         return True
+
+    def _licensed(self, row: Row, name: str) -> None:
+        """Note the row that gives a film its licence, or that gives it another one: then nobody can say which counts, and the
+        film is an error."""
+        known = self.found.rows[row.uri]
+        if row.licence:
+            known.setdefault("licensed_by", name)
+            if "two_licences" not in known and (why := two_licences(known, row.licence, name)) is not None:
+                known["two_licences"] = why
+                self.report.bad.append(why)
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

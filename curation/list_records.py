@@ -44,9 +44,11 @@ class NoUriColumn(SetupError):
 
 @dataclass(slots=True)
 class ListNotes:
-    """What was seen in a list and is not among its rows. comments: lines of text that begin with #."""
+    """What was seen in a list and is not among its rows. comments: lines of text that begin with #. commas: whether a comma may
+    stand in a number for a point, since something else parts the columns, as where spreadsheets write decimal commas."""
 
     comments: int = 0
+    commas: bool = False
     unread: list[str] = field(default_factory=list)
 
 
@@ -63,7 +65,7 @@ def records(file: BinaryIO, uri: str, wanted: Collection[str], notes: ListNotes)
     # Bytes that are no text are kept, as in the names of files: in a path they are right.
     text = io.TextIOWrapper(file, encoding=_encoding(file), errors="surrogateescape", newline="")
     if suffix in _DELIMITERS:
-        yield from _table(text, uri, _DELIMITERS[suffix], wanted)
+        yield from _table(text, uri, _DELIMITERS[suffix], wanted, notes)
     elif suffix == ".txt":
         for line in text:
             name = line.rstrip("\r\n")
@@ -99,7 +101,9 @@ def _head(file: BinaryIO) -> bytes:
     return head
 
 
-def _table(text: Iterable[str], uri: str, delimiters: str, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
+def _table(
+    text: Iterable[str], uri: str, delimiters: str, wanted: Collection[str], notes: ListNotes
+) -> Iterator[dict[str, Any] | str]:
     csv.field_size_limit(_FIELD_BYTES)
     lines = _Pushback(text)
     head = lines.next()
@@ -111,6 +115,7 @@ def _table(text: Iterable[str], uri: str, delimiters: str, wanted: Collection[st
         # Excel's word for what parts the columns.
         delimiters, head = said[1], lines.next() or ""
     header, delimiter = _header(head.rstrip("\r\n"), delimiters, wanted)
+    notes.commas = delimiter in ";\t"
     # The header is checked even where no row follows: a list without a header is not a list without videos.
     require_uris(uri, header, wanted)
     for cells in _cells(lines, delimiter):

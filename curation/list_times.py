@@ -11,6 +11,8 @@ from typing import Any
 from longtake.curation.errors import BadRow
 
 _DROP_FRAME = re.compile(r"(\d+):(\d+):(\d+);(\d+)", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"\d+,\d+", re.ASCII)
+_THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}", re.ASCII)
 _CLOCK_PART = re.compile(r"\d+([.,]\d*)?|[.,]\d+")
 
 
@@ -26,6 +28,13 @@ def moment_of(value: Any, unit: str, fps: float | None) -> float:
     if fps is None:
         raise BadRow(f"frame {value} of an unknown rate: give --list-fps, or a column fps")
     return number / fps
+
+
+def with_point(value: Any) -> Any:
+    """A number that was written with a decimal comma, with a point; any other value as it is. 1,500 stays, since it may be one
+    and a half or fifteen hundred."""
+    text = str(value).strip()
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text) else value
 
 
 def _number(value: Any) -> float | None:

@@ -34,7 +34,7 @@ from longtake.curation.list_columns import (
     known_as,
 )
 from longtake.curation.list_records import ListNotes, NoUriColumn, is_parquet, names_of, records, require_uris
-from longtake.curation.list_times import moment_of, seconds
+from longtake.curation.list_times import moment_of, seconds, with_point
 from longtake.curation.tables import CELL, Cell, cells_of
 from longtake.manifests.folder import is_uri
 from longtake.manifests.members import absolute, cell_uri, container_of, open_table
@@ -45,6 +45,7 @@ _LOOKED_AT = 20  # Rows by which a list in a folder is recognised as one of vide
 _LONGEST_FILM = 1e7
 _COMPRESSED = frozenset({".gz", ".zst", ".bz2", ".xz", ".zip"})
 _SPREADSHEETS = frozenset({".xlsx", ".xlsm", ".xls", ".ods"})
+_NUMBERS = frozenset([*RATES, *(name for unit in UNITS.values() for names in unit for name in names)])
 _MOST_UNREAD = 100  # Columns. At most this number of those that are not read are printed.
 
 
@@ -103,7 +104,7 @@ def read_list(source: Source, rules: ListRules, access: Access, notes: ListNotes
                     yield Row(number, why=record)
                     continue
                 if reader is None:
-                    reader = _Reader(source, rules, access, wanted, list(record))
+                    reader = _Reader(source, rules, access, wanted, list(record), notes.commas)
                     notes.unread = reader.unread
                 elif reader.by_line:
                     reader.meet(record)
@@ -144,8 +145,15 @@ class _Reader:
     """Knows a list's columns and place, and turns its records into rows."""
 
     def __init__(
-        self, source: Source, rules: ListRules, access: Access, wanted: Sequence[str], columns: Sequence[Any]
+        self,
+        source: Source,
+        rules: ListRules,
+        access: Access,
+        wanted: Sequence[str],
+        columns: Sequence[Any],
+        commas: bool = False,
     ) -> None:
+        self.commas = commas
         self.rules, self.access, self.wanted = rules, access, wanted
         # Each object of JSON has its own names.
         self.by_line = source.uri.partition("?")[0].lower().endswith((".json", ".jsonl", ".ndjson"))
@@ -172,6 +180,8 @@ class _Reader:
 
     def row(self, number: int, record: Mapping[str, Any]) -> Row:
         row = Row(number)
+        if self.commas:
+            record = {name: with_point(value) if name in _NUMBERS else value for name, value in record.items()}
         try:
             name = next((name for name in (CELL, *self.wanted) if name in record), None)
             if name is None:

@@ -16,7 +16,7 @@ from longtake.curation.recipe import Recipe, load_recipe, parse_yaml
 from longtake.filters.base import Needs
 from longtake.filters.registry import samples_time
 from longtake.manifests import schemas
-from longtake.manifests.folder import Folder
+from longtake.manifests.folder import Folder, in_words
 from longtake.manifests.remembered import Remembered
 from longtake.manifests.store import Manifest, open_folder
 
@@ -101,7 +101,7 @@ class Workspace:
         try:
             self.folder.write_whole(_RECIPE, recipe.to_yaml().encode())
         except OSError as error:
-            raise SetupError(f"cannot write {self.path}/recipe.yaml: {error}") from error
+            raise SetupError(f"cannot write {self.path}/recipe.yaml: {in_words(error)}") from error
 
     def make_readable(self, recipe: Recipe) -> None:
         """Every manifest's folder exists from the first command on, and reads as an empty table where it has no row yet; clips

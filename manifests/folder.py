@@ -66,6 +66,18 @@ def local_path(uri: str) -> Path | None:
     return None if is_uri(uri) else Path(uri).absolute()
 
 
+def in_words(error: BaseException) -> str:
+    """What happened. An error of the system is told by its text, without its number and the name of its file, which the
+    message around it gives; any other by its own text, and by its type where that alone says what it is."""
+    number = getattr(error, "errno", None)
+    if isinstance(number, int):
+        known = os.strerror(number)
+        # Libraries have numbers of their own, such as FFmpeg's.
+        return getattr(error, "strerror", None) or known if known.startswith("Unknown error") else known
+    text = str(error).strip()
+    return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
 def open_uri(uri: str) -> BinaryIO:
     """A file by its path or URI, for reading, seekable. Raises FileNotFoundError, OSError, and of a remote store what its
     client raises."""
@@ -85,7 +97,14 @@ def folder_by_name(place: str | os.PathLike[str]) -> Folder:
             f"{identity}: the address of a folder is written into rows and logs, so it may hold no user, password or signature: "
             "give them in the environment (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
         )
-    return Folder(place)
+    folder = Folder(place)
+    try:
+        folder.root.encode()
+    except UnicodeEncodeError:
+        raise FolderError(
+            f"{folder.root}: its name is no UTF-8, so no Parquet file in it can be read: rename the folder, or choose another one"
+        ) from None
+    return folder
 
 
 class Folder:

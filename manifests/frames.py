@@ -5,7 +5,6 @@ those that some tier may keep."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from longtake.manifests.folder import in_words
+from longtake.manifests.parts import hint
 from longtake.manifests.ranges import Fetched, fetch_columns
 from longtake.manifests.store import StoreError, open_folder
 
@@ -127,8 +128,7 @@ class _NoClip(Exception):
 
 
 def _unwritten(path: str, error: OSError) -> StoreError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return StoreError(f"cannot write {path}: {reason}. Free some space, or choose another workspace, and run again")
+    return StoreError(f"cannot write {path}: {in_words(error)}{hint(error)}")
 
 
 def read_frames(workspace: str, video_id: str, clip_ids: Sequence[str]) -> dict[str, StoredFrames]:

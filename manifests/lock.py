@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from longtake.manifests.folder import in_words
 from longtake.manifests.parts import StoreError, guard, open_folder
 
 HEARTBEAT_SECONDS = 30.0  # Seconds between two heartbeats of the holder of a remote lock.
@@ -128,10 +129,8 @@ class _Lock:
         except Exception as error:
             if self._folder.is_local and not isinstance(error, OSError):
                 raise
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if isinstance(number, int) else f"{type(error).__name__}: {error}"
             raise StoreError(
-                f"cannot lock the workspace {self._workspace}: {reason} ({self._path}). "
+                f"cannot lock the workspace {self._workspace}: {in_words(error)} ({self._path}). "
                 "Choose a workspace that can be written"
             ) from error
         return self
@@ -207,7 +206,7 @@ class _Lock:
         """Whether the holder of a lock lives, as far as can be known."""
         if not holder or abs(time.time() - float(holder.get("heartbeat", 0.0))) >= STALE_SECONDS:
             return False
-        return not is_gone(str(holder.get("process", "")))
+        return lives(str(holder.get("process", ""))) is not False
 
     def _take_over(self, dead: dict[str, Any]) -> None:
         """Put this run's note in the place of a dead holder's. If several runs try, the one that creates the mark with the
@@ -392,19 +391,19 @@ def _started(process: str) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def is_gone(process: str) -> bool:
-    """Whether a process with this identity (`this_process`) was one of this machine and has ended. False: it lives, or this
-    machine cannot know."""
+def lives(process: str) -> bool | None:
+    """Whether a process with this identity (`this_process`) lives. None: this machine cannot know, since it is not one of
+    its own."""
     ours = (this_process() or "").split()
     theirs = process.split()
     if len(ours) != 4 or len(theirs) != 4 or ours[:2] != theirs[:2]:
-        return False
+        return None
     try:
-        return _started(theirs[2]) != int(theirs[3])
+        return _started(theirs[2]) == int(theirs[3])
     except FileNotFoundError:
-        return True
-    except (OSError, ValueError, IndexError):
         return False
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

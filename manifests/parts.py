@@ -33,11 +33,23 @@ HINTS = {
     errno.ENOSPC: "free some space and run again",
     errno.EDQUOT: "raise the quota or free some space, and run again",
     errno.EROFS: "choose a workspace that can be written",
+    errno.EFBIG: "no file may grow so large: raise the limit (ulimit -f)",
+    errno.EMFILE: "let this command have more files open (ulimit -n)",
     errno.EACCES: "allow writing there, or choose another workspace",
     errno.EPERM: "allow writing there, or choose another workspace",
     errno.ENOTDIR: "a file is where the folder should be: move it away",
     errno.EEXIST: "a file is where the folder should be: move it away",
 }
+
+
+_UNREADABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def hint(error: BaseException, reading: bool = False) -> str:
+    """What to do about an error of the filesystem, in brackets behind a space; empty where nobody knows."""
+    number = getattr(error, "errno", None) or 0
+    told = "allow this user to read it" if reading and number in _UNREADABLE else HINTS.get(number, "")
+    return f" ({told})" if told else ""
 
 
 class StoreError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from longtake.manifests.arrow import from_numpy
+from longtake.manifests.folder import in_words
 from longtake.manifests.keys import Hashes, hashed, newest, newest_of
 from longtake.manifests.parts import (
-    HINTS,
     METADATA,
     PART,
     Overtaken,
@@ -25,6 +24,7 @@ from longtake.manifests.parts import (
     StoreError,
     as_dictionary,
     fit,
+    hint,
     joined,
     no_rows,
     open_folder,
@@ -292,11 +292,12 @@ class ManifestReader:
             raise
         except Exception as error:
             # Arrow reports bad content as ArrowInvalid, or as an OSError without a number, which a remote filesystem
-            # may also raise for a bad connection.
-            bad = isinstance(error, pa.ArrowException) or (local and getattr(error, "errno", None) is None)
-            reason = str(error).strip() or type(error).__name__
+            # may also raise for a bad connection. Any other error says nothing of the content.
+            bad = isinstance(error, pa.ArrowException) or (local and isinstance(error, OSError) and error.errno is None)
             if not bad:
-                raise StoreError(f"cannot read {self._file(part.name)}: {reason}") from error
+                told = in_words(error) if local else str(error).strip() or type(error).__name__
+                raise StoreError(f"cannot read {self._file(part.name)}: {told}{hint(error, reading=True)}") from error
+            reason = str(error).strip() or type(error).__name__
             raise StoreError(
                 f"{self._file(part.name)} is damaged ({reason}). {_remedy(self.name, part.rows)}"
             ) from error
@@ -351,11 +352,9 @@ class ManifestReader:
         except Exception as error:
             if self.folder.is_local and not isinstance(error, OSError):
                 raise
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if isinstance(number, int) else f"{type(error).__name__}: {error}"
-            hint = HINTS.get(number or 0, "")
+            reading = verb in ("list", "read")
             raise StoreError(
-                f"cannot {verb} {what}: {reason}{f' ({hint})' if hint else ''}. What was stored before is intact"
+                f"cannot {verb} {what}: {in_words(error)}{hint(error, reading)}. What was stored before is intact"
             ) from error
 
 

@@ -17,9 +17,9 @@ import yaml
 from typer.core import TyperGroup
 
 from longtake.presto.errors import PrestoError
-from longtake.terminal import make_ready, wrap_streams, wrapped_streams
+from longtake.terminal import ENVIRONMENT, check_names, make_ready, unwritable, wrap_streams, wrapped_streams
 
-USAGE, ENVIRONMENT, INTERRUPTED = 2, 3, 130
+USAGE, INTERRUPTED = 2, 130
 if TYPE_CHECKING:
     EngineName = str
 else:
@@ -34,7 +34,13 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with wrapped_streams():
-            return super().main(*args, **kwargs)
+            try:
+                return super().main(*args, **kwargs)
+            except OSError as error:
+                if (told := unwritable(error)) is None:
+                    raise
+                print(f"longtake-presto: {told}", file=sys.stderr)
+                raise SystemExit(ENVIRONMENT) from None
 
 
 app = typer.Typer(
@@ -393,4 +399,5 @@ def main() -> None:
     """Entry point."""
     make_ready()
     wrap_streams()
+    check_names()
     app()

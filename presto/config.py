@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from longtake.manifests.folder import in_words
 from longtake.presto.errors import PrestoError
 from longtake.presto.segments import Segmentation
 
@@ -189,7 +190,9 @@ def template_text(given: str) -> str:
         try:
             text = Path(given).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{given!r} has no {{}} where the prompt goes, and is no text file: {error}") from error
+            raise ValueError(
+                f"{given!r} has no {{}} where the prompt goes, and is no text file: {in_words(error)}"
+            ) from error
     if text.count("{}") != 1:
         raise ValueError(f"the template {given!r} must have one {{}}, where the prompt goes")
     return text.strip()

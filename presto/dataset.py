@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from longtake.manifests.dataset.shards import INDEX
 from longtake.manifests.dataset.splits import REST, SPLIT
-from longtake.manifests.folder import whole_file
+from longtake.manifests.folder import in_words, whole_file
 from longtake.presto.config import Bucket
 from longtake.presto.errors import DROPS, ClipError, PrestoError
 from longtake.presto.files import Place, exists, is_remote, join, listing, read, sizes
@@ -96,7 +96,7 @@ def read_dataset(folder: Place) -> pa.Table:
                 table if named else table.append_column(SPLIT, pa.array([REST] * table.num_rows, pa.string()))
             )
         except (OSError, pa.ArrowException) as error:
-            raise PrestoError(f"{path} cannot be read: {error}. Export again, or copy it again") from error
+            raise PrestoError(f"{path} cannot be read: {in_words(error)}. Export again, or copy it again") from error
     caps = {tuple(field.name for field in table.schema.field("cap").type) for table in tables}
     if len(caps) > 1:
         raise PrestoError(f"{shards}: the keys of the column 'cap' differ between shards: export again")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from longtake.manifests.folder import whole_file
+from longtake.manifests.folder import in_words, whole_file
 from longtake.presto.config import POSITIVE, Bucket, Loss
 from longtake.presto.errors import PrestoError
 from longtake.presto.folder import SETTINGS, encoding_of, read_settings
@@ -182,7 +182,7 @@ def read_prompts(path: Path) -> list[list[str]]:
             parsed = [[line.strip() for line in part.splitlines() if line.strip()] for part in text.split("\n\n")]
             parsed = [part for part in parsed if part]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise PrestoError(f"{path} cannot be read: {error}") from error
+        raise PrestoError(f"{path} cannot be read: {in_words(error)}") from error
     ok = isinstance(parsed, list) and parsed and all(isinstance(p, list) and p for p in parsed)
     if not ok or not all(isinstance(text, str) and text.strip() for part in parsed for text in part):
         raise PrestoError(f"{path}: lists of prompts are wanted, each a text that is not empty")

@@ -16,11 +16,9 @@ from rich.segment import Segment
 from typer.core import TyperGroup
 
 from longtake.curation.errors import SetupError
-from longtake.terminal import below, printable, wrapped_streams
+from longtake.terminal import ENVIRONMENT, below, printable, unwritable, wrapped_streams
 
-# A write to a stream that is a file fails with these. Files of our own are named in the error.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
-DONE, ROW_ERRORS, USAGE, ENVIRONMENT = 0, 1, 2, 3
+DONE, ROW_ERRORS, USAGE = 0, 1, 2
 
 
 def examples(*lines: str) -> str:
@@ -65,7 +63,13 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with wrapped_streams():
-            return super().main(*args, **kwargs)
+            try:
+                return super().main(*args, **kwargs)
+            except OSError as error:
+                if (told := unwritable(error)) is None:
+                    raise
+                errors.print(f"[bold red]error:[/] {told}", soft_wrap=True)
+                raise SystemExit(ENVIRONMENT) from None
 
 
 app = typer.Typer(
@@ -120,6 +124,17 @@ def _is_there(folder: str) -> bool:
     return True
 
 
+def _of_limits(error: Exception) -> str | None:
+    """What to say where this process may take no more of something; None: the error is of something else."""
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):
+        return "there is no memory left for this command: free some, or let it take more (ulimit -v)"
+    if "can't start new thread" in str(error) or getattr(error, "errno", None) == errno.EAGAIN:
+        return "this command may start no further process or thread: end others, or let it start more (ulimit -u)"
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open: let this command open more (ulimit -n)"
+    return None
+
+
 @contextmanager
 def _faults() -> Iterator[None]:
     """Faults of the set-up, in words, as exit codes."""
@@ -129,6 +144,7 @@ def _faults() -> Iterator[None]:
     from longtake.manifests.lock import WorkspaceBusy
     from longtake.manifests.store import StoreError
 
+    kept = "what is done is kept, and the same command goes on from here"
     try:
         yield
     except RecipeError as error:
@@ -136,16 +152,19 @@ def _faults() -> Iterator[None]:
     except (SetupError, StoreError, WorkspaceBusy, FilterUnavailable, DatasetError) as error:
         _fail(str(error), ENVIRONMENT)
     except OSError as error:
-        kept = "what is done is kept, and the same command goes on from here"
         if error.filename is not None and error.errno is not None:
             _fail(f"{error.filename}: {error.strerror}; {kept}", ENVIRONMENT)
         if not _is_there(os.curdir):
             _fail("the folder that you are in is gone: cd to one that is there", ENVIRONMENT)
-        if error.errno in _NO_ROOM:
-            _fail(f"the output of this command cannot be written: {error.strerror}; {kept}", ENVIRONMENT)
+        if (told := unwritable(error)) is not None or (told := _of_limits(error)) is not None:
+            _fail(f"{told}; {kept}", ENVIRONMENT)
         raise
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if (told := _of_limits(error)) is None:
+            raise
+        _fail(f"{told}; {kept}", ENVIRONMENT)
     except KeyboardInterrupt:
-        errors.print("stopped; what is done is kept, and the same command goes on from here")
+        errors.print(f"stopped; {kept}")
         raise typer.Exit(130) from None
 
 

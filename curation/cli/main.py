@@ -10,7 +10,7 @@ from longtake.curation.cli import run  # The help names commands in the order of
 # isort: split
 from longtake.curation.cli import compare, look, marks, models, plan, recipes, status, submit
 from longtake.curation.cli.app import app
-from longtake.terminal import make_ready, wrap_streams
+from longtake.terminal import check_names, make_ready, wrap_streams
 
 __all__ = ["app", "compare", "look", "main", "marks", "models", "plan", "recipes", "run", "status", "submit"]
 
@@ -27,4 +27,5 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 20)
     make_ready()
     wrap_streams()
+    check_names()
     app()

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from longtake.curation.cli.app import ENVIRONMENT, allow_all, app, command, console, examples, outside
+from longtake.curation.cli.app import allow_all, app, command, console, examples, outside
 from longtake.curation.cli.options import AllowEndpoints, RecipeArgument, RecipeName
-from longtake.terminal import write_data
+from longtake.terminal import ENVIRONMENT, write_data
 
 recipe_app = typer.Typer(help="Print, validate and compare recipes, or print their JSON Schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")

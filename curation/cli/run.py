@@ -49,6 +49,7 @@ from longtake.curation.cli.options import (
 )
 from longtake.curation.errors import SetupError
 from longtake.curation.stages.stage import STAGES
+from longtake.manifests.folder import in_words
 
 
 def _run(
@@ -366,5 +367,5 @@ def _lines(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{file} cannot be read: {error}") from error
+        raise SetupError(f"{file} cannot be read: {in_words(error)}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

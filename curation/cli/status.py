@@ -139,15 +139,21 @@ def show(seen: Seen) -> None:
 
 
 def _show_run(run: RunStatus, now: float) -> None:
-    from longtake.curation.looking.status import DIED
+    from longtake.curation.looking.status import DIED, is_silent
     from longtake.curation.running.status import FAILED, RUNNING
 
     part = f"part {run.part}, " if run.part else ""
-    began = f"since {_clock(run.started)} ({span(run.beat - run.started)})"
+    began = f"since {_clock(run.started)} ({span(max(0.0, run.beat - run.started))})"
     console.print(f"[bold]{part}{outside(run.recipe)}[/] on {outside(run.host)}, process {run.pid}, {began}: ", end="")
     ago = f"{_clock(run.beat)}, {span(max(0.0, now - run.beat))} ago"
     if run.state == RUNNING:
         console.print(f"at work (beat {span(max(0.0, now - run.beat))} ago)", soft_wrap=True)
+        if is_silent(run, now):
+            console.print(
+                f"  Its process lives, but its last note is of {_clock(run.beat)}: it was stopped (kill -CONT {run.pid}), it "
+                "cannot write to the workspace, or the clock was set.",
+                soft_wrap=True,
+            )
     elif run.state == DIED:
         console.print(
             f"[bold red]died[/]: no beat since {ago}. What is done is kept, and the same command goes on:",

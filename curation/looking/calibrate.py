@@ -19,6 +19,7 @@ from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Filter, FilterUnavailable, Needs, Sample, Score
 from longtake.filters.registry import UnknownFilter, build
+from longtake.manifests.folder import in_words
 from longtake.manifests.frames import read_frames
 
 QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -190,6 +191,6 @@ def _sample(workspace: Workspace, row: Mapping[str, Any]) -> Sample | RowError:
     try:
         return load_sample(read_frames(workspace.path, row["video_id"], [clip_id])[clip_id])
     except (OSError, KeyError, pa.ArrowException) as error:
-        return RowError("frames", f"the frames of clip {clip_id} cannot be read: {error}")
+        return RowError("frames", f"the frames of clip {clip_id} cannot be read: {in_words(error)}")
     except RowError as error:
         return error

@@ -14,7 +14,7 @@ from typing import Any
 
 from longtake.curation.running.status import FOLDER, NO_ROOM, RUNNING, RunStatus, StageStatus
 from longtake.curation.workspace import Workspace
-from longtake.manifests.lock import is_gone
+from longtake.manifests.lock import lives
 from longtake.manifests.uris import redact
 
 DIED = "died"
@@ -74,8 +74,13 @@ def state_of(run: RunStatus, now: float) -> str:
     """What became of a run: as it says itself, but for one that says no more."""
     if run.state != RUNNING:
         return run.state
-    silent = abs(now - run.beat) > max(_SILENT_SECONDS, _SILENT_BEATS * run.every)
-    return DIED if silent or is_gone(run.process or "") else RUNNING
+    alive = lives(run.process or "")
+    return DIED if alive is False or (alive is None and is_silent(run, now)) else RUNNING
+
+
+def is_silent(run: RunStatus, now: float) -> bool:
+    """Whether a run has written no note for longer than a busy store would delay one, by this machine's clock and its own."""
+    return abs(now - run.beat) > max(_SILENT_SECONDS, _SILENT_BEATS * run.every)
 
 
 def left(stage: StageStatus) -> int:

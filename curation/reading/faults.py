@@ -19,9 +19,8 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import av.error
-
 from longtake.curation.errors import VideoError
+from longtake.manifests.folder import in_words
 from longtake.manifests.members import MemberError, NoMemberError
 
 _STATUS = {
@@ -139,10 +138,10 @@ def words(error: BaseException) -> str:
     if isinstance(error, FileNotFoundError) and not error.errno and len(chain) > 1:
         # The error of fsspec has the address only; the error behind it says what happened.
         error = chain[-1]
-    if isinstance(error, OSError) and error.errno and not isinstance(error, av.error.FFmpegError):
-        return os.strerror(error.errno)
     if isinstance(error, MemberError):
         return str(error)[:300]
+    if isinstance(error, OSError) and error.errno:
+        return in_words(error)
     text = str(error).split(": '")[0].split("; last error log")[0]
     return _QUERY.sub(r"\1?…", text)[:300] or type(error).__name__
 

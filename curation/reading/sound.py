@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.curation.access import Source
-from longtake.curation.errors import VideoError
 from longtake.curation.reading.opening import OpenVideo, open_video
 from longtake.curation.reading.timeline import Recording, Timeline, recording_of
 from longtake.curation.reading.video import probe
@@ -303,4 +302,5 @@ class _Reading:
             try:
                 self.file.write(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
             except OSError as error:
-                raise VideoError("export", f"its sound cannot be put into a temporary file: {error}") from error
+                # The disk is at fault, and not the video.
+                raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error

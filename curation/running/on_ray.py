@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -19,6 +20,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.running.inline import in_this_process
 from longtake.curation.running.jobs import Job, Report, See
 from longtake.curation.running.plugins import plugin_paths
+from longtake.manifests.folder import in_words
 
 if TYPE_CHECKING:
     from longtake.curation.running.at_work import Follow
@@ -29,6 +31,7 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # A job's process finds its runti
 _LINE_OF_THE_CORE = b"Set ray log level from environment variable"
 AGAIN = "what is done is kept, and the same command goes on from here"
 _FULL = 0.95  # Share of a disk. On a fuller disk Ray writes nothing (its local_fs_capacity_threshold).
+_FILES = 128  # With 64, Ray's core ends its process; with 128, a run on two cores goes through.
 _RETRIES = 3  # Tries of a wave whose engine died: a question that kills engines must not be asked for ever.
 
 
@@ -75,6 +78,7 @@ class Cluster:
 
             options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             if self.address is None:
+                _check_files()
                 if (full := full_scratch()) is not None:
                     self._say(full)
                 options |= {"num_cpus": self._asked or os.cpu_count(), "include_dashboard": False}
@@ -96,7 +100,10 @@ class Cluster:
         self._ready.wait()
         if self._failure is not None:
             where = f"the Ray cluster at {self.address}" if self.address else "a local Ray"
-            raise SetupError(f"{where} does not start: {why_not(self._failure)}") from self._failure
+            told = why_not(self._failure)
+            if self.address is None and (full := full_scratch()) is not None:
+                told = f"{full}. Ray says: {told}"
+            raise SetupError(f"{where} does not start: {told}") from self._failure
 
     @property
     def workers(self) -> int:
@@ -157,10 +164,20 @@ def _brought_by_job() -> bool:
         return False
 
 
+def _check_files() -> None:
+    """Raises OSError where this process may open so few files that Ray's core would end it without a word."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # Ray raises the lower of the two limits to this one.
+    if 0 <= most < _FILES:
+        raise OSError(f"it needs {_FILES} open files at least, and this command may have {most} (ulimit -n)")
+
+
 def full_scratch() -> str | None:
     """What to say of the disk on which a local Ray has its scratch folder, if that is so full that Ray writes nothing there."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    disk = shutil.disk_usage(folder)
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:  # Ray makes the folder, or says why it cannot.
+        return None
     share = 1 - disk.free / disk.total
     if share < _FULL:
         return None
@@ -265,6 +282,8 @@ def run_llm(engine: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[tupl
 
 def why_not(error: BaseException) -> str:
     """Why a cluster cannot be joined, in one line, with what is to be done about it."""
+    if isinstance(error, OSError) and error.errno:
+        return f"{error.filename}: {in_words(error)}" if error.filename else in_words(error)
     text = " ".join(str(error).split())
     if "ersion mismatch" in text:
         return f"it has another version of Ray or Python than this machine: {text}"

@@ -8,6 +8,7 @@ thousand at a time, and a shard is written before the rows of the next one are m
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -189,6 +190,7 @@ def _add(gathered: _Gathered, scores: ClipScores, marks: Index) -> None:
     results = {tier: decide(scores, gates) for tier, gates in gathered.recipe.tiers.items()}
     kept = np.any([result.kept for result in results.values()], axis=0)
     files = gathered.files.among(scores.table["clip_id"].filter(pa.array(kept)))
+    files = files.filter(from_numpy(~lost(gathered.workspace, files)))
     encoded = files.filter(pc.equal(files["status"].cast(pa.string()), "ok"))
     for tier, result in results.items():
         made = gathered.tiers[tier]
@@ -198,6 +200,25 @@ def _add(gathered: _Gathered, scores: ClipScores, marks: Index) -> None:
     gathered.clips += scores.table.num_rows
     gathered.unchecked |= scores.unchecked
     gathered.marked.append(scores.table.filter(from_numpy(marks.has(scores.table["clip_id"]))))
+
+
+def lost(workspace: Workspace, files: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows of exports name a file that is gone, or has another size. files: with the columns status, path and bytes.
+    In a bucket nothing is looked up, since each look is a request."""
+    found = np.zeros(files.num_rows, bool)
+    if workspace.folder.is_local:
+        named = np.flatnonzero(pc.fill_null(pc.equal(files["status"].cast(pa.string()), "ok"), False).to_numpy())
+        at = pa.array(named)
+        sizes = zip(files["path"].take(at).to_pylist(), files["bytes"].take(at).to_pylist(), strict=True)
+        found[named] = [_size_of(f"{workspace.folder.root}/{path}") != size for path, size in sizes]
+    return found
+
+
+def _size_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _marked(workspace: Workspace) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -48,7 +49,7 @@ from longtake.curation.running.faults import (
     with_past,
 )
 from longtake.curation.running.jobs import AT_A_TIME, Job, Report, allow, split
-from longtake.curation.stages.datasets import ENCODED, finish
+from longtake.curation.stages.datasets import ENCODED, finish, lost
 from longtake.curation.stages.facts import equal_clips
 from longtake.curation.stages.formats import check_formats
 from longtake.curation.stages.placing import by_workers
@@ -57,7 +58,7 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import ClipScores, decide
 from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.folder import local_path
+from longtake.manifests.folder import in_words, local_path
 from longtake.manifests.keys import Seen
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of
@@ -154,14 +155,16 @@ def plan(
     if not workspace.clips.rows():
         return None
     encoded = ["status", "error_kind", "export_protocol"]
-    old = Lookup(workspace.exports, ["scan_id", *encoded], encoded=encoded)
+    files = ["path", "bytes"] if workspace.folder.is_local else []
+    old = Lookup(workspace.exports, ["scan_id", *encoded, *files], encoded=encoded)
     working: set[str] = set()
     tables, count = list[pa.Table](), 0
     for scores in score_slices(workspace, recipe, _OF_CLIPS):
         keep = np.any([kept(scores, recipe, tier) for tier in recipe.tiers], axis=0)
         clips = of_part(scores.table.filter(pa.array(keep)).select(["clip_id", "scan_id", *_OF_CLIPS]), part)
         rows, there = old.of(clips["clip_id"])
-        finished = from_numpy(there & _finished(clips, rows, recipe, retry_errors))
+        done = there & _finished(clips, rows, recipe, retry_errors)
+        finished = from_numpy(done & ~lost(workspace, rows))
         working.update(_sources(clips.filter(finished)))
         todo = untried(clips.filter(pc.invert(finished)), tried)
         tables.append(with_past(todo, "clip_id", old.among(todo["clip_id"])))
@@ -356,7 +359,8 @@ def encode_clip(
                     fields_since=inf if (since := clip.get("fields_since")) is None else since,
                 )
         except OSError as error:
-            message = f"cannot write {folder.file(target)}: {error}"
+            aside = error.filename == tempfile.gettempdir()  # Long sound waits there to be encoded.
+            message = f"cannot write {error.filename if aside else folder.file(target)}: {in_words(error)}"
             if error.errno in _OF_THE_DISK:
                 # The disk is at fault, and not the clip, so the run stops.
                 raise StoreError(message) from error

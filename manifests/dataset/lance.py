@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from longtake.manifests.dataset.shards import DatasetError
-from longtake.manifests.folder import whole_folder
+from longtake.manifests.folder import in_words, whole_folder
 
 CLIPS_PER_FRAGMENT = 1000  # Clips that are on the disk twice for a while: at 15 s and 720p they take 5 to 10 GB.
 _FORMAT = "2.2"
@@ -53,7 +53,7 @@ def write_lance(table: pa.Table, dataset: Path, folder: Path, clips_per_fragment
                     external_blob_mode="ingest",
                 )
             except OSError as error:  # Lance raises this for a path with control characters, among others.
-                raise DatasetError(f"{folder}: Lance cannot write to this path: {error}") from error
+                raise DatasetError(f"{folder}: Lance cannot write to this path: {in_words(error)}") from error
             for file in (file for fragment in written for file in fragment.files):
                 _link(part / "data" / Path(file.path).stem, clips)
             fragments += written

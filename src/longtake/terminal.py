@@ -7,6 +7,7 @@ terminal obeys what it is sent (a name can change its title, its colours, the li
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import unicodedata
@@ -14,6 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+ENVIRONMENT = 3  # The exit code of both programs where this machine cannot do it.
+# Numbers of errors that a write to a stream that is a file fails with.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 # Joiners that scripts and emoji need; they show nothing by themselves and move nothing.
 _JOINERS = {0x200C, 0x200D}
 
@@ -80,12 +84,33 @@ def make_ready() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free.
+    if sys.stdin is None:  # A question then finds no answer, as with an empty input.
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
         elif stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
+
+
+def unwritable(error: OSError) -> str | None:
+    """What to say of a standard stream that took no more text; None: the error is of something else. Errors of our own files
+    name the file."""
+    if error.filename is None and error.errno in _NO_ROOM:
+        return f"the output of this command cannot be written: {os.strerror(error.errno)}"
+    return None
+
+
+def check_names() -> None:
+    """End this process with a message where names of files are not read as UTF-8, as everything here stores them: most would
+    be taken for other names."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        sys.stderr.write(
+            f"error: names of files are read as {encoding} here, and longtake stores them as UTF-8. Set LANG=C.UTF-8 or "
+            "PYTHONUTF8=1, and run the same command again\n"
+        )
+        raise SystemExit(ENVIRONMENT)
 
 
 def wrap_streams() -> None:

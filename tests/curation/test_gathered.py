@@ -54,6 +54,9 @@ def test_what_is_put_aside_and_joined_is_what_was_read(
     parts, again = read(path, 0, monkeypatch)
     # A row that contradicts an earlier one is reported; of several such rows, the first.
     errors = {uri for uri in whole if "#row=" in uri}
+    assert {uri: row["error"] for uri, row in parts.items() if "licence" in (row["error"] or "")} == {
+        uri: row["error"] for uri, row in whole.items() if "licence" in (row["error"] or "")
+    }
     assert {uri for uri in parts if "#row=" in uri} <= errors
     assert bool(errors) == any("#row=" in uri for uri in parts)
     if not errors:

@@ -508,6 +508,38 @@ def test_times_as_subtitles_have_them(here: Path) -> None:
     assert "'1,5' is no time" in bad
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_decimal_comma_is_read_where_something_else_parts_the_columns(here: Path, between: str) -> None:
+    """As spreadsheets write numbers in most of Europe. 1,500 may be one and a half or fifteen hundred."""
+    head, ending = "path;start;end;fps", ".csv" if between == ";" else ".tsv"
+    for name, rows in (
+        ("good", ["a.mp4;0,5;4,25;29,97", "b.mp4;0,500;12,0625;", "c.mp4;0:01,5;00:00:02,500;"]),
+        ("bad", ["d.mp4;1,500;4;", "e.mp4;-0,5;4;"]),
+    ):
+        (here / f"{name}{ending}").write_text("\n".join([head, *rows]).replace(";", between))
+    assert listed(f"good{ending}") == [("a.mp4", 0.5, 4.25, []), ("b.mp4", 0.5, 12.0625, []), ("c.mp4", 1.5, 2.5, [])]
+    bad = gather([f"bad{ending}"]).report.bad
+    assert ["'1,500' is no time" in bad[0], "'-0,5' is no time" in bad[1]] == [True, True]
+
+
+def test_two_licences_for_one_film_make_it_an_error(here: Path) -> None:
+    """The first one counted, and nobody was told."""
+    (here / "l.csv").write_text(
+        "path,start,end,licence\na.mp4,0,5,CC-BY\nb.mp4,0,5,CC0\na.mp4,5,9,\na.mp4,9,12,Proprietary\nb.mp4,5,9, cc0\n"
+    )
+    (here / "m.csv").write_text("path,licence\nb.mp4,MIT\n")
+    found = gather(["l.csv"])
+    rows = {Path(row["uri"]).name: row for row in found.table.to_pylist()}
+    (told,) = found.report.bad
+    assert told == rows["a.mp4"]["error"]
+    assert told.startswith("l.csv, row 4: it gives ")
+    assert "the licence 'Proprietary', and an earlier row gives it 'CC-BY'" in told
+    assert (rows["b.mp4"]["error"], rows["b.mp4"]["licence"]) == (None, "CC0")
+    assert "m.csv, row 1: it gives" in gather(["l.csv", "m.csv"]).report.bad[1]
+    with pytest.raises(SetupError, match="nothing was begun"):
+        gather(["l.csv"], strict=True)
+
+
 def test_all_captions_of_a_clip_are_kept_in_order(here: Path) -> None:
     (here / "l.csv").write_text(
         "path,start,end,caption\na.mp4,1,5,b\na.mp4,6,9,z\na.mp4,0:01,5.0,a\na.mp4,1,5,\na.mp4,6,9,\"['y', 'x']\"\n"

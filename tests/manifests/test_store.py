@@ -687,6 +687,38 @@ def test_a_part_that_is_cut_short_is_named(tmp_path: Path, share: float) -> None
     assert as_dict(manifest.read()) == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.EACCES, " (allow this user to read it)"), (errno.EIO, ""), (errno.EMFILE, " (let this command have more files open")],
+)  # fmt: skip
+def test_a_part_that_cannot_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    """Whoever follows the advice for damage deletes good rows. The system's number is told in words."""
+    manifest = clips(tmp_path)
+    part = manifest.append(rows({"a": 1}))
+    assert part is not None
+
+    def refused(path: str, mode: str) -> None:
+        raise OSError(number, f"Failed to open local file '{path}'. Detail: [errno {number}] {os.strerror(number)}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("longtake.manifests.reader.pa.OSFile", refused)
+        with pytest.raises(StoreError) as told:
+            manifest.read()
+    assert str(told.value).startswith(f"cannot read {manifest.path}/{part.name}: {os.strerror(number)}{hint}")
+    assert "rrno" not in str(told.value)
+    assert as_dict(manifest.read()) == {"a": 1}
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Arrow opens no file in it: each part was called damaged, and was to be deleted."""
+    place = f"{tmp_path}/caf\udce9"
+    with pytest.raises(StoreError, match=r"its name is no UTF-8.*rename the folder"):
+        clips(place)
+    assert not os.path.exists(place)
+
+
 def test_a_flipped_bit_is_not_copied_by_compaction(tmp_path: Path) -> None:
     manifest = clips(tmp_path)
     part = manifest.append(rows({"a": 1, "b": 2}))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from longtake.curation.errors import SetupError
 from longtake.curation.workspace import Workspace
 from longtake.filters.gates import Gate
-from longtake.manifests.folder import Entry, Folder
+from longtake.manifests.folder import Entry, Folder, in_words
 
 FOLDER = "studio/marks"  # The folder of the marks, below the workspace.
 MOST_NAME = 64  # Characters of a rater's name: it stands in each of the rater's marks.
@@ -219,7 +219,7 @@ class Marks:
                 if known is None or known[0] != entry:
                     self._files[name] = entry, _parsed(self._folder.read(name), self._folder.file(name))
         except OSError as error:
-            raise SetupError(f"marks in {self._folder.uri} cannot be read: {error}") from error
+            raise SetupError(f"marks in {self._folder.uri} cannot be read: {in_words(error)}") from error
         for name in self._files.keys() - there.keys():
             del self._files[name]
 

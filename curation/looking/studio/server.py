@@ -31,7 +31,7 @@ from longtake.curation.looking.studio import choosing, writing
 from longtake.curation.looking.studio.asked import StudioError
 from longtake.curation.looking.studio.session import Session
 from longtake.curation.recipe import RecipeError
-from longtake.manifests.folder import local_path
+from longtake.manifests.folder import in_words, local_path
 from longtake.manifests.members import container_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -254,7 +254,7 @@ def _video(source: Source, wanted: str | None) -> Response:
     except RowError as error:
         return PlainTextResponse(source.redact(str(error)), 404)
     except Exception as error:  # A remote filesystem raises errors of its own kinds.
-        return PlainTextResponse(source.redact(f"cannot be opened: {error}"), 404)
+        return PlainTextResponse(source.redact(f"cannot be opened: {in_words(error)}"), 404)
     match = _RANGE.fullmatch(wanted or "")
     first, last = 0, size - 1
     if match and (match[1] or match[2]):

@@ -28,6 +28,7 @@ from longtake.curation.looking.studio.marks import write_whole
 from longtake.curation.looking.studio.session import BEGAN, FOLDER, Session
 from longtake.curation.stages.stage import STAGES
 from longtake.filters.base import Needs
+from longtake.manifests.folder import in_words
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # The stage score measures the filters with other needs.
@@ -136,7 +137,7 @@ class Runs:
                     start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
-                raise SetupError(f"the run cannot be started: {error}") from error
+                raise SetupError(f"the run cannot be started: {in_words(error)}") from error
             self._began = time.time()
         return self.state()
 

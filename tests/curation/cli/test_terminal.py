@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -240,11 +241,61 @@ def test_output_that_finds_no_room_is_told_without_a_traceback(folder: Path) -> 
         ["stats", str(folder / "ws")],
         ["stats", str(folder / "ws"), "--json"],
         ["recipe", "print", "base"],
+        ["--help"],
+        ["curate", "--help"],
+        ["--version"],
     ):
         done = in_shell("> /dev/full", *arguments)
         assert done.returncode == 3
         assert done.stderr.startswith("error: the output of this command cannot be written: No space left on device")
         assert "Traceback" not in done.stderr
+
+
+def test_the_other_program_tells_of_it_too() -> None:
+    command = ["/bin/sh", "-c", '"$@" > /dev/full', "sh", sys.executable, "-m", "longtake.presto", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        3, "longtake-presto: the output of this command cannot be written: No space left on device\n",
+    )  # fmt: skip
+
+
+def test_a_question_finds_no_answer_where_the_input_is_closed(folder: Path) -> None:
+    """It ended in a traceback: "lost sys.stdin"."""
+    done = in_shell("<&-", "forget", str(folder / "ws"), "nobody.mp4")
+    assert done.returncode == 1
+    assert "Aborted" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_names_are_read_as_utf_8_or_not_at_all(folder: Path) -> None:
+    """Names that are not ASCII were taken for other names, and a manifest in such a folder was called damaged."""
+    done = in_shell("", "stats", str(folder / "ws"), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: names of files are read as ascii here, and longtake stores them as UTF-8.")
+    assert in_shell("", "stats", str(folder / "ws"), LC_ALL="C").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (MemoryError(), "there is no memory left for this command"),
+        (ImportError("libavformat.so: failed to map segment from shared object"), "there is no memory left"),
+        (RuntimeError("can't start new thread"), "this command may start no further process or thread"),
+        (BlockingIOError(errno.EAGAIN, "fork"), "this command may start no further process or thread"),
+        (OSError(errno.EMFILE, "?"), "too many files are open"),
+    ],
+    ids=["memory", "library", "thread", "process", "files"],
+)
+def test_limits_of_a_process_are_told_in_words(
+    fault: Exception, told: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("longtake.curation.looking.stats.statistics", fail)
+    done = CliRunner().invoke(app, ["stats", str(folder / "ws")])
+    assert done.exit_code == 3
+    assert done.stderr.startswith(f"error: {told}")
 
 
 def test_what_an_encoding_lacks_is_written_as_its_escape(folder: Path) -> None:

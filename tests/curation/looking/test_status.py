@@ -21,11 +21,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from longtake.curation.cli.main import app
-from longtake.curation.cli.status import span
+from longtake.curation.cli.status import show, span
 from longtake.curation.looking import metrics
 from longtake.curation.looking.status import Seen, left, limit, look, rate, seconds_left, state_of, together
 from longtake.curation.running.status import RunStatus, StageStatus
 from longtake.curation.workspace import Workspace
+from longtake.manifests.lock import this_process
 from tests.curation.workbench import Bench, environment, kill_tree, longtake, videos, wait_for
 
 ODD = 'a "strange"\\host\nof mine'
@@ -59,6 +60,19 @@ def test_a_run_that_is_silent_has_died() -> None:
     assert state_of(run(), now=2061.0) == "died"
     assert state_of(run(every=30.0), now=2061.0) == "running"  # The time without a beat is less than four beats.
     assert state_of(run(state="ended"), now=9999.0) == "ended"
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_run_of_this_machine_whose_process_lives_has_not_died_though_the_clock_was_set(
+    capsys: pytest.CaptureFixture[str], days: int
+) -> None:
+    ours = run(process=this_process(), started=2000.0 + 86400 * days, pid=7)
+    assert state_of(ours, now=2000.0 + 86400 * days) == "running"
+    seen = Seen("ws", 2000.0 + 86400 * days, [ours], {"videos": 0})
+    show(seen)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Its process lives, but its last note is of 1970-01-01" in text
+    assert "(-" not in text  # No length of time is less than nothing.
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -273,6 +274,22 @@ def test_why_a_cluster_cannot_be_joined(fault: str, words: str) -> None:
     assert re.search(words, why_not(RuntimeError(fault)))
 
 
+def test_an_error_of_the_system_is_told_without_its_number() -> None:
+    assert why_not(PermissionError(errno.EACCES, "Permission denied", "/home/me")) == "/home/me: Permission denied"
+    assert why_not(ConnectionRefusedError(errno.ECONNREFUSED, "?")) == "Connection refused"
+
+
+def test_a_process_that_may_open_few_files_starts_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's core ended the whole command, with exit code 1 and without a word."""
+    monkeypatch.setattr(on_ray.resource, "getrlimit", lambda which: (64, 64))
+    cluster = Cluster()
+    with pytest.raises(
+        SetupError, match=r"does not start: it needs 128 open files at least, and this command may have 64"
+    ):
+        _ = cluster.workers
+    cluster.close()
+
+
 def test_a_disk_too_full_for_rays_scratch_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.exceptions import OutOfDiskError
 
@@ -284,6 +301,9 @@ def test_a_disk_too_full_for_rays_scratch_is_said(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(shutil, "disk_usage", {str(tmp_path): usage}.__getitem__)
         told = on_ray.full_scratch()
         assert told is None if said is None else told is not None and told.startswith(said)
+    monkeypatch.undo()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "missing"))
+    assert on_ray.full_scratch() is None
     assert "the disk of Ray's scratch folder on a machine is too full" in streaming._last_line(OutOfDiskError("put"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tarfile
 from itertools import pairwise
@@ -24,7 +25,7 @@ from longtake.curation.errors import RowError
 from longtake.curation.looking.report.page import write_report
 from longtake.curation.reading.cutting import EncodedClip
 from longtake.curation.stages import export as stage
-from longtake.curation.stages.datasets import counting
+from longtake.curation.stages.datasets import counting, finish
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
@@ -281,6 +282,39 @@ def test_another_captioners_captions_are_not_exported(
     believed = captioner == "openai"
     assert found["caption"].isna().all() != believed
     assert ("has no model" in (folder / "README.md").read_text()) == believed
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_an_encoded_file_that_is_gone_or_cut_is_made_anew(
+    workspace: Path, table: pd.DataFrame, tmp_path: Path, damage: str
+) -> None:
+    """A file that was gone ended every later export; one that was cut stayed in the dataset."""
+    copy = Path(shutil.copytree(workspace, tmp_path / "workspace"))
+    clip = table["clip_id"][0]
+    (file,) = (copy / "encoded").rglob(f"{clip}.mp4")
+    whole = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:1000])
+    result = CliRunner().invoke(app, ["export", str(copy), "--engine", "inline"])
+    assert result.exit_code == 0, result.output
+    assert "export: 1 rows to compute" in result.output
+    folder = copy / "dataset" / "pretrain"
+    found = pd.read_parquet(folder / "index.parquet").set_index("clip_id")
+    assert sorted(found.index) == sorted(table["clip_id"])
+    assert (folder / found["path"][clip]).read_bytes() == whole
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
+
+
+def test_a_dataset_stays_where_a_file_is_gone_and_its_source_is_away(workspace: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(workspace, tmp_path / "workspace"))
+    (file,) = (copy / "encoded").rglob(f"{pd.read_parquet(copy / 'exports')['clip_id'][0]}.mp4")
+    file.unlink()
+    target = Workspace(str(copy))
+    counted: dict[str, str] = {}
+    finish(target, target.recipe(), counted)
+    assert "not encoded 1" in counted["pretrain"]
 
 
 @pytest.mark.parametrize(
