@@ -517,5 +517,5 @@ def _decoded(
                 video.turns.see(time, frame)
                 last, before = time, frame
                 yield time, frame
-            else:
+            elif time < last:  # A second picture of the same moment is not shown, and is no damage.
                 count.disordered += 1
