@@ -484,7 +484,7 @@ def _reading(row: Mapping[str, Any]) -> Iterator[None]:
         raise
     except OSError as error:
         if isinstance(error, av.error.FFmpegError) and not isinstance(error, MemoryError):
-            # What a read of the source gives is raised where the source is closed: this is a filter or the scaler.
+            # A fault of the source is raised where it is closed, so this one is of a filter or of the scaler.
             raise VideoError("unsupported", f"its pictures cannot be converted: {words(error)}") from error
         kind = kind_of(error, local_path(row["uri"]) is None)
         raise VideoError(kind, f"while reading: {words(error)}") from error
