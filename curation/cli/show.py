@@ -64,7 +64,9 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     if result.faults:
         left = f"; {result.left} of them keep the result they had" if result.left else ""
         console.print(
-            f"{result.faults} rows met faults of the world{left}; the same command tries them again", soft_wrap=True
+            f"{result.faults} row{'s' if result.faults > 1 else ''} met faults of the world{left}; the same command tries "
+            f"{'them' if result.faults > 1 else 'it'} again",
+            soft_wrap=True,
         )
     if "export" in result.stages and (near := nearest(workspace, recipe)):
         console.print()
@@ -203,6 +205,12 @@ def _show_counts(console: Console, figures: Statistics) -> None:
         )
         if counts.get("tone_mapped"):
             console.print(f"    HDR, mapped to SDR: {counts['tone_mapped']}")
+        for kind, one in sorted(figures.summary["error_examples"][name].items()):
+            many = counts["error_kinds"][kind]
+            which = f"{outside(one['name'])}{f' (one of {many:,})' if many > 1 else ''}"
+            console.print(
+                f"    {outside(kind)}: {which}: {outside(one['error'] or 'no reason is stored')}", soft_wrap=True
+            )
         if hosts := ", ".join(f"{host} {n}" for host, n in sorted(figures.summary["error_hosts"][name].items())):
             console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
     captions = figures.summary["captions"]

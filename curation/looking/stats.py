@@ -21,7 +21,8 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, ClipScores, TierResult, Verdict, decide
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.parts import steadily
-from longtake.manifests.store import rows_in
+from longtake.manifests.store import Manifest, rows_in
+from longtake.manifests.uris import redact
 
 Floats = npt.NDArray[np.float64]
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -88,6 +89,10 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
             "error": clips.status["error"],
             "error_kinds": dict(clips.kinds),
         },
+        "error_examples": {
+            "videos": _examples(workspace.videos, "uri", videos["error_kind"]),
+            "clips": _examples(workspace.clips, "clip_id", clips.kinds),
+        },
         "error_hosts": {"videos": dict(videos["host"]), "clips": dict(clips.hosts)},
         "captions": caption_counts(workspace, recipe),
         "questions": clips.questions(),
@@ -122,6 +127,22 @@ def _videos(workspace: Workspace) -> tuple[dict[str, Counter[str]], float]:
         counters["host"].update(_hosts_of_errors(videos))
         counters["tone_mapped"].update(counted(videos["tone_mapped"].drop_null()))
     return counters, seconds
+
+
+def _examples(manifest: Manifest, name: str, kinds: Counter[str]) -> dict[str, dict[str, str | None]]:
+    """Of each kind of error that was counted, a row that has it: the column `name`, the error and the machine that made it."""
+    found: dict[str, dict[str, str | None]] = {}
+    if not kinds:
+        return found
+    for rows in manifest.scan([name, "status", "error_kind", "error", "host"]):
+        failed = rows.filter(pc.equal(rows["status"], "error")).drop_columns(["status"])
+        for kind in set(kinds) - set(found):
+            if (at := pc.index(failed["error_kind"], kind).as_py()) >= 0:
+                row = failed.slice(at, 1).to_pylist()[0]
+                found[kind] = {"name": redact(row[name]), "error": row["error"], "host": row["host"]}
+        if len(found) == len(kinds):
+            break
+    return found
 
 
 class _OfClips:

@@ -21,7 +21,7 @@ import av
 import av.filter
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,11 +130,18 @@ def colour_of(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> Colo
     return Colour(primaries, transfer, matrix, full, rgb)
 
 
+def stand_in(frame: av.VideoFrame) -> Colorspace | None:
+    """The matrix by which the scaler is to take a frame's components, and to leave them alone, if it does not know their own: it
+    would refuse the frame. None: its own."""
+    return None if frame.format.is_rgb or frame.colorspace in (*KNOWN, 0, 2) else Colorspace.ITU709
+
+
 def with_chroma(frame: av.VideoFrame) -> av.VideoFrame:
     """`frame`, or, if it is grey in the limited range, as YUV: the scaler takes all grey frames for full-range ones."""
     if not frame.format.name.startswith("gray") or frame.color_range != ColorRange.MPEG:
         return frame
-    grey = frame.reformat(format="gray", threads=1).to_ndarray()
+    matrix = stand_in(frame)
+    grey = frame.reformat(format="gray", src_colorspace=matrix, dst_colorspace=matrix, threads=1).to_ndarray()
     even = np.pad(grey, [(0, side % 2) for side in grey.shape], mode="edge")
     chroma = np.full((even.shape[0] // 2, even.shape[1]), 128, np.uint8)
     made = av.VideoFrame.from_ndarray(np.concatenate([even, chroma]), format="yuv420p")

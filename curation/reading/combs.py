@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from longtake.curation.reading.colour import stand_in
+
 Luma = npt.NDArray[np.uint8]
 
 # Lines. Norms have fields in frames of these heights, and of those between once borders were cut away; but none in frames of 720.
@@ -192,7 +194,8 @@ def _made_whole(frame: av.VideoFrame) -> av.VideoFrame:
     """A planar copy of a frame in which lines of the lower field that alternate are made anew; itself, if none do."""
     as_it_was = frame
     if frame.format.name in _PACKED:
-        frame = frame.reformat(format="yuv422p", threads=1)
+        matrix = stand_in(frame)
+        frame = frame.reformat(format="yuv422p", src_colorspace=matrix, dst_colorspace=matrix, threads=1)
     bits = _bits(frame)
     smooth = cv2.blur(_eight(_rows(frame.planes[0], bits), bits), (_ACROSS, 1))
     places = _seen(np.asarray(smooth, np.int16))

@@ -304,7 +304,7 @@ class _Run:
                 self._give(time, frame)
                 self._video.turns.see(time, frame)
                 yield time, frame
-            else:
+            elif time < self._last:  # A second picture of the same moment is not shown, and is no damage.
                 self._count.disordered += 1
 
     def _again(self, packet: _Packet) -> Iterator[Timed]:

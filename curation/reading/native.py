@@ -3,6 +3,7 @@ and how sharp the picture really is."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,14 +12,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from longtake.curation.reading.colour import stand_in
 from longtake.filters.base import Image, Native
 
 # Pixels. Each tile is a square of this side.
 TILE = 256
 # Tiles are spread evenly over the picture: this number of them across, and this number down.
 ACROSS, DOWN = 3, 2
-# The bits of a component, by the end of a planar format's name.
-_DEEP = {"p9le": 9, "p10le": 10, "p12le": 12, "p14le": 14, "p16le": 16}
+# The bits of a component, by the end of a planar format's name (`yuv420p10le`, `gray12le`); none: eight.
+_DEEP = re.compile(r"(?:p|gray)(9|10|12|14|16)le$")
 _PLANAR = ("yuv", "yuvj", "yuva", "gray", "nv1", "nv2")
 
 
@@ -41,9 +43,12 @@ class NativeLook:
 def luma_of(frame: av.VideoFrame) -> Image:
     """uint8 [h, w], in the frame's own range; a view of its memory where it has such a plane."""
     name = frame.format.name
-    bits = next((bits for end, bits in _DEEP.items() if name.endswith(end)), 8)
-    if not name.startswith(_PLANAR) or name.endswith("be") or "yuyv" in name:
-        return np.asarray(frame.reformat(format="gray", threads=1).to_ndarray(), np.uint8)
+    found = _DEEP.search(name)
+    bits = int(found[1]) if found else 8
+    if not name.startswith(_PLANAR) or name.endswith("be") or "yuyv" in name or (name.endswith("le") and not found):
+        matrix = stand_in(frame)
+        grey = frame.reformat(format="gray", src_colorspace=matrix, dst_colorspace=matrix, threads=1)
+        return np.asarray(grey.to_ndarray(), np.uint8)
     plane = frame.planes[0]
     if bits == 8:
         whole = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

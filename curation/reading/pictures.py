@@ -17,7 +17,7 @@ import numpy.typing as npt
 from av.video.reformatter import Colorspace, ColorTrc, VideoReformatter
 
 from longtake.curation.reading.aspects import Aspects
-from longtake.curation.reading.colour import KNOWN, Colour, Mapper, colour_of, with_chroma
+from longtake.curation.reading.colour import Colour, Mapper, colour_of, stand_in, with_chroma
 from longtake.curation.reading.combs import Fields, uncombed
 from longtake.curation.reading.native import NativeLook
 from longtake.curation.reading.orientation import Orientation
@@ -41,7 +41,14 @@ def thumbnail(frame: av.VideoFrame) -> Image:
     width, height = (max(2, side // factor // 2 * 2) for side in (frame.width, frame.height))
     bits = _PLANAR.get(frame.format.name)
     if bits is None or factor == 1 or min(frame.width, frame.height) < 4 * factor:
-        small = frame.reformat(width=width, height=height, format="bgr24", interpolation="FAST_BILINEAR", threads=1)
+        small = frame.reformat(
+            width=width,
+            height=height,
+            format="bgr24",
+            src_colorspace=stand_in(frame),
+            interpolation="FAST_BILINEAR",
+            threads=1,
+        )
         return np.ascontiguousarray(small.to_ndarray())
     packed = np.empty((height * 3 // 2, width), np.uint8)  # I420 has Y first, then U and V at half size.
     packed[:height] = _shrink(frame, 0, bits, width, height, factor)
@@ -110,22 +117,21 @@ class AnalysisFrames:
         width, height = self.reduced_size(frame.width, frame.height, aspect, turn)
         frame = with_chroma(uncombed(frame) if time is None else self.fields.whole(time, frame))
         colour = colour_of(frame)
-        # RGB gets the matrix of BT.709. A matrix that the scaler does not know is hidden from it, so that it leaves the
-        # components alone.
-        hidden = not colour.rgb and frame.colorspace not in (*KNOWN, 0, 2)
+        # RGB gets the matrix of BT.709.
+        hidden = stand_in(frame)
         painted = colour.rgb and not colour.mapped
         small = self._shrinker.reformat(
             frame,
             width=width,
             height=height,
             format=_deep(colour) if colour.mapped else "yuv420p",
-            src_colorspace=Colorspace.ITU709 if hidden else None,
-            dst_colorspace=Colorspace.ITU709 if hidden or painted else None,
+            src_colorspace=hidden,
+            dst_colorspace=Colorspace.ITU709 if painted else hidden,
             interpolation="AREA",
             threads=1,
         )
         another_size = (frame.width, frame.height) != (self.info.coded_width, self.info.coded_height)
-        if hidden or (another_size and not painted):
+        if hidden is not None or (another_size and not painted):
             # A film of several sizes may have the matrix of SD and that of HD.
             small.colorspace = colour.matrix
         small.opaque = Before(turn, self._look.of(frame) if self._look is not None else None)

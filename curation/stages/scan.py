@@ -13,6 +13,7 @@ from functools import cache, partial
 from typing import Any
 from uuid import uuid4
 
+import av.error
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -482,6 +483,9 @@ def _reading(row: Mapping[str, Any]) -> Iterator[None]:
     except RowError:
         raise
     except OSError as error:
+        if isinstance(error, av.error.FFmpegError) and not isinstance(error, MemoryError):
+            # A fault of the source is raised where it is closed, so this one is of a filter or of the scaler.
+            raise VideoError("unsupported", f"its pictures cannot be converted: {words(error)}") from error
         kind = kind_of(error, local_path(row["uri"]) is None)
         raise VideoError(kind, f"while reading: {words(error)}") from error
 

@@ -40,6 +40,18 @@ def counts(**gates: str) -> dict[str, dict[str, int]]:
     return {name: dict(zip(keys, map(int, text.split()), strict=True)) for name, text in gates.items()}
 
 
+def test_a_row_of_each_kind_of_error_is_named_with_what_happened(found: Statistics) -> None:
+    """Whoever met errors on a terminal learnt how many, and had to write a report to learn which and why."""
+    named = found.summary["error_examples"]
+    assert named["videos"] == {"not_video": {"name": "/videos/v4.mp4", "error": "junk", "host": None}}
+    assert named["clips"]["frames"]["name"] == clip_id("f")
+    console = Console(file=io.StringIO(), width=60)
+    show_statistics(console, found)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "    not_video: /videos/v4.mp4: junk\n" in said
+    assert f"    frames: {clip_id('f')}: " in said
+
+
 def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
     summary = found.summary
     assert summary["videos"] == {"total": 4, "ok": 3, "error": 1, "error_kinds": {"not_video": 1}, "tone_mapped": 0}

@@ -227,6 +227,7 @@ CASES: dict[str, dict[str, Any]] = {
         "meant_transfer": CONSTANT_LUMINANCE,
     },
     "ycgco": {"primaries": 1, "transfer": 1, "matrix": 8},
+    "ycgco 4:2:0": {"primaries": 1, "transfer": 1, "matrix": 8, "pixel": "yuv420p"},
     "rgb": {"primaries": 1, "transfer": 1, "pixel": "gbrp10le"},
     "rgb 10 bit p3": {"primaries": 12, "transfer": 1, "pixel": "gbrp10le"},
     "pq": {"primaries": 9, "transfer": 16, "matrix": 9, "pixel": "yuv420p10le"},

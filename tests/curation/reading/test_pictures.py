@@ -16,7 +16,9 @@ from av.video.reformatter import ColorTrc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.curation.reading.combs import uncombed
 from longtake.curation.reading.decoding import DecodeCount, decode
+from longtake.curation.reading.native import luma_of
 from longtake.curation.reading.opening import displayed_size, open_video
 from longtake.curation.reading.pictures import ANALYSIS_SIDE, THUMB_SIDE, AnalysisFrames, thumbnail
 from longtake.curation.reading.video import VideoInfo, probe
@@ -107,6 +109,21 @@ def test_thumbnails_of_other_formats() -> None:
     for name in ("rgb24", "gbrp", "yuv444p", "yuv422p", "nv12"):
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=name)
         assert_colours(in_quarters(thumbnail(frame)[..., ::-1]), list(COLOURS.values()), within=5)
+
+
+@pytest.mark.parametrize(
+    "pixel", ["yuv444p", "yuv422p10le", "yuyv422", "yuv420p", "yuv420p16be", "gray10le", "gray16le"]
+)
+@pytest.mark.parametrize("matrix", [8, 10, 11, 12, 13, 14])
+def test_a_matrix_that_the_scaler_does_not_know_stops_nobody(matrix: int, pixel: str) -> None:
+    """YCgCo in 4:4:4 was `unreadable`, a fault of the world, and was tried again by each run."""
+    frame = av.VideoFrame.from_ndarray(np.full((360, 640, 3), 128, np.uint8), format="rgb24").reformat(format=pixel)
+    frame.colorspace, frame.color_range = matrix, 1
+    assert np.median(thumbnail(frame)) == pytest.approx(128, abs=3)
+    # The scaler takes grey frames for full-range ones. Those of ten bits were read as bytes.
+    luma = 128 if pixel.startswith("gray") else 126
+    assert np.median(luma_of(frame)) == pytest.approx(luma, abs=2)
+    assert uncombed(frame, known=True).format.name == pixel
 
 
 @settings(deadline=None, max_examples=60)

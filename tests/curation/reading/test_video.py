@@ -467,6 +467,29 @@ def test_a_clock_that_starts_anew_goes_on_and_is_no_damage(name: str, count: int
     assert (met.corrupt, met.restarts) == (0, 1)
 
 
+@pytest.mark.parametrize("of_a_moment", [2, 3])
+def test_several_pictures_of_one_moment_are_no_damage(tmp_path: Path, of_a_moment: int) -> None:
+    """ffmpeg decodes such a film whole, and it was `corrupt`."""
+    whole, path = tmp_path / "whole.mkv", tmp_path / "doubled.mkv"
+    with av.open(str(whole), "w") as out:
+        stream: Any = out.add_stream("mpeg4", rate=24, options={"qscale": "2"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for number in range(60):
+            picture = np.full((180, 320, 3), 20 + 3 * number, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode(None))
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                packet.pts = packet.dts = number // of_a_moment * 80
+                packet.stream = copy
+                out.mux(packet)
+    _, frames, count = read(path, all_frames=True)
+    assert [decoded.time for decoded in frames] == pytest.approx([0.08 * n for n in range(60 // of_a_moment)], abs=1e-3)
+    assert (count.packets, count.corrupt) == (60, 0)
+
+
 def test_damage_is_counted_and_decoding_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "damaged.mp4"
     film(path, small_pan(96), Encoding(size=SMALL, gop=12))
