@@ -114,7 +114,7 @@ def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | 
             if found.alike < _AGAIN and found.common >= _SEEN and i - 1 > anchor:
                 return None
         known = found
-        if i - 1 > anchor and (_distance(found.where) > _FAR or found.common < _LOST):
+        if i - 1 > anchor and (distance(found.where) > _FAR or found.common < _LOST):
             anchor, known = i - 1, steps[-1]
     return steps
 
@@ -207,7 +207,7 @@ def _inside(where: Map) -> Matrix:
     return np.asarray((x >= -0.5) & (x <= _SIZE[0] - 0.5) & (y >= -0.5) & (y <= _SIZE[1] - 0.5), np.float32)
 
 
-def _distance(where: Map) -> float:
+def distance(where: Map) -> float:
     """By how much a map moves the points of a picture, pixels in the mean."""
     x, y = np.meshgrid(np.linspace(7.5, 55.5, 7), np.linspace(5.5, 29.5, 5))
     right, below = _led(where, x, y)
