@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import itemgetter
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.camera_moves import distance, moved
+from longtake.curation.reading.camera_moves import distance, jerked
 
 Grey = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float64]
@@ -37,6 +36,9 @@ _NOISE = 18.0  # Grey levels squared. The sum of two variances that noise and co
 # the probability `_SURE`, as it does four jumps within a take of five, and three jerks of ten. Of 265 jumps 9 are, of 66 jerks
 # 55, of 607 cuts to another take none.
 _SHARE, _JERK, _SURE_JERK, _SURE = 0.1, 0.6, 0.8, 0.98
+# Mean correlation of blocks that may move each for itself (`camera_moves.Found.alike`). Two pictures with less need not be
+# compared any further.
+_MAYBE = 0.6
 # Pixels in the mean, and the natural logarithm of a factor. What moves by less is no jerk: where a picture stays in its place,
 # and the network sees a cut all the same, things have jumped. A camera does not come nearer by so much at once.
 _LEAST, _NEARER = 0.75, 0.12
@@ -57,10 +59,11 @@ def jerks(pictures: Sequence[Grey], first: int, last: int, likely: float) -> boo
 
 def _found(before: Grey, after: Grey) -> float:
     """How much alike a picture and a later one are, if the camera jerked (`_alike`); 0 if it did not."""
-    where = moved(before, after).where
-    alike, where = max(
-        ((_alike(before, after, one), one) for one in (where, _refined(before, after, where))), key=itemgetter(0)
-    )
+    found = jerked(before, after)
+    if found.alike < _MAYBE:
+        return 0.0
+    where = _refined(before, after, found.where)
+    alike = _alike(before, after, where)
     scale = math.sqrt(max(float(np.linalg.det(where[:2, :2])), 1e-6))
     return alike if distance(where) >= _LEAST and abs(math.log(scale)) <= _NEARER else 0.0
 
