@@ -31,9 +31,9 @@ _CENTRE = np.array([31.5, 17.5, 1.0])
 # from its place. From one picture to the next, a twelfth of a second later, a hand turns and zooms no further.
 _WAYS = sorted(
     ((turn, scale) for turn in (-24.0, -12.0, 0.0, 12.0, 24.0) for scale in (1 / 1.3, 1 / 1.14, 1.0, 1.14, 1.3)),
-    key=lambda way: way != (0.0, 1.0),
+    key=lambda way: (way[1] != 1.0, abs(way[0])),
 )
-_FIRST, _OTHERS = slice(0, 1), slice(1, None)  # No turn and no scale; all others.
+_FIRST, _OTHERS, _UNSCALED = slice(0, 1), slice(1, None), slice(0, 5)  # No turn and no scale; all others; no scale.
 _BLOCK, _STRIDE = (16, 12), (8, 6)  # Pixels, width and height: of a block that is compared, and from one to the next.
 _CORNERS = [(x, y) for y in range(0, _SIZE[1] - 11, _STRIDE[1]) for x in range(0, _SIZE[0] - 15, _STRIDE[0])]
 _NEAR = 3  # Pixels. A block is looked for so far around the place in which a move puts it.
@@ -114,9 +114,15 @@ def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | 
             if found.alike < _AGAIN and found.common >= _SEEN and i - 1 > anchor:
                 return None
         known = found
-        if i - 1 > anchor and (_distance(found.where) > _FAR or found.common < _LOST):
+        if i - 1 > anchor and (distance(found.where) > _FAR or found.common < _LOST):
             anchor, known = i - 1, steps[-1]
     return steps
+
+
+def jerked(before: Grey, after: Grey) -> Found:
+    """How a picture is found in a later one, if the camera moved and turned at once, and zoomed little. before, after: uint8
+    [36, 64]."""
+    return _compare(before, after, _searched(before, after, _UNSCALED))
 
 
 def moved(before: Grey, after: Grey) -> Found:
@@ -207,7 +213,7 @@ def _inside(where: Map) -> Matrix:
     return np.asarray((x >= -0.5) & (x <= _SIZE[0] - 0.5) & (y >= -0.5) & (y <= _SIZE[1] - 0.5), np.float32)
 
 
-def _distance(where: Map) -> float:
+def distance(where: Map) -> float:
     """By how much a map moves the points of a picture, pixels in the mean."""
     x, y = np.meshgrid(np.linspace(7.5, 55.5, 7), np.linspace(5.5, 29.5, 5))
     right, below = _led(where, x, y)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from longtake.curation.reading import camera_moves, passers
 from longtake.curation.reading.camera_moves import moves_on
 from longtake.curation.reading.fades import LONGEST, Fades, plain
+from longtake.curation.reading.jerks import jerks
 from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_at
 from longtake.curation.reading.passers import passes
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
@@ -314,19 +315,22 @@ class NetworkCuts:
 
     def _goes_on(self, time: float) -> bool:
         """Whether the scene is only hidden around the open stretch, which ends before the picture at `time`, for a moment or by
-        something that passes, or the camera moves to another part of it. The network calls a hard cut in nothing that passes and
-        in no such move, so that those are not looked at."""
+        something that passes, or the camera jerks, or moves to another part of it. The network calls a hard cut in nothing that
+        passes and in no such move, so that there jerks alone are looked for."""
         known = self._open
         first, last = (bisect_left(self._times, moment) for moment in (known.before, time))
         if self._times[first] != known.before:
             return False
         if not known.ruled and blinks(self._times, self._greys, first, last):
             return True
-        if known.surest > self._hard_threshold or known.fades:
+        if known.fades:
             return False
-        if passes(self._times, self._greys, first, last):
+        hard = known.surest > self._hard_threshold
+        if not hard and passes(self._times, self._greys, first, last):
             return True
-        return not known.ruled and moves_on(self._greys, first, last, known.likeliest > self.PUSH)
+        if hard or known.ruled:
+            return jerks(self._greys, first, last, known.surest)
+        return moves_on(self._greys, first, last, known.likeliest > self.PUSH)
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
         """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""

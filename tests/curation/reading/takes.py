@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from longtake.curation.reading.shots import Cut, NetworkCuts
+from longtake.curation.reading.stills import Grey
 from longtake.filters.base import Image
 from tests.corpus import photograph
 
@@ -35,6 +36,25 @@ def take(name: str, seconds: float, seed: int = 0, rate: int = RATE) -> Pictures
         where = np.array([[1, 0, -np.clip(x, 0, 255)], [0, 1, -np.clip(y, 0, 143)]], np.float32)
         pictures.append(np.asarray(cv2.warpAffine(photo(name), where, SIZE, borderMode=cv2.BORDER_REFLECT), np.uint8))
     return pictures
+
+
+def seen(board: Image, x: float, y: float, zoom: float, turn: float) -> Image:
+    """A part of a picture, about the point (x, y), as a camera sees it that is held by hand."""
+    where = cv2.getRotationMatrix2D((x, y), turn, zoom)
+    where[:, 2] += (SIZE[0] / 2 - x, SIZE[1] / 2 - y)
+    return np.asarray(cv2.warpAffine(board, where, SIZE, borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
+def with_person(picture: Image, x: int) -> Image:
+    """The picture with somebody in front of it who is a fifth as wide."""
+    there = picture.copy()
+    there[20:, x : x + 26] = cv2.convertScaleAbs(photo("motorcycle_left")[90:142, 200:226], alpha=0.8)
+    return there
+
+
+def small(pictures: Pictures) -> list[Grey]:
+    greys = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in pictures)
+    return [np.asarray(cv2.resize(grey, (64, 36), interpolation=cv2.INTER_AREA), np.uint8) for grey in greys]
 
 
 def cuts_of(pictures: Pictures, detector: NetworkCuts | None = None) -> list[Cut]:

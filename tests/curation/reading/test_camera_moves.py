@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 
@@ -13,24 +12,12 @@ from longtake.curation.reading.camera_moves import moved, moves_on
 from longtake.curation.reading.pushes import pushed
 from longtake.curation.reading.stills import Grey
 from longtake.filters.base import Image
-from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, photo
+from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, photo, seen, small
 
 START, LASTS = (
     36,
     5,
 )  # Pictures: a move begins at the first number and takes as many as the second, under half a second.
-
-
-def small(pictures: Pictures) -> list[Grey]:
-    greys = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in pictures)
-    return [np.asarray(cv2.resize(grey, (64, 36), interpolation=cv2.INTER_AREA), np.uint8) for grey in greys]
-
-
-def seen(board: Image, x: float, y: float, zoom: float, turn: float) -> Image:
-    """A part of a picture, about the point (x, y), as a camera sees it that is held by hand."""
-    where = cv2.getRotationMatrix2D((x, y), turn, zoom)
-    where[:, 2] += (SIZE[0] / 2 - x, SIZE[1] / 2 - y)
-    return np.asarray(cv2.warpAffine(board, where, SIZE, borderMode=cv2.BORDER_REFLECT), np.uint8)
 
 
 Move = Callable[

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from longtake.curation.reading.passers import passes
-from longtake.curation.reading.stills import Grey, again, found_among
+from longtake.curation.reading.stills import again, found_among
 from longtake.filters.base import Image
-from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, take
+from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, small, take
 
 START = 42  # The first picture in which something else is to be seen.
 # From a share of the time to the part of the way that a passer has gone.
@@ -20,11 +20,6 @@ Way = Callable[[float], float]
 
 def even(share: float) -> float:
     return share
-
-
-def small(pictures: Pictures) -> list[Grey]:
-    greys = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in pictures)
-    return [np.asarray(cv2.resize(grey, (64, 36), interpolation=cv2.INTER_AREA), np.uint8) for grey in greys]
 
 
 def passed(

@@ -11,7 +11,6 @@ import pytest
 from longtake.curation.reading.shot_network import Matrix
 from longtake.curation.reading.shots import Cut, NetworkCuts
 from longtake.curation.reading.stills import (
-    Grey,
     again,
     another,
     changes,
@@ -25,7 +24,7 @@ from longtake.curation.reading.stills import (
     toned,
 )
 from longtake.filters.base import Image
-from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, take
+from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, small, take, with_person
 
 
 def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
@@ -39,15 +38,6 @@ def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
         left, width, height = int(rng.integers(22, 40)), int(rng.integers(20, 66)), int(rng.integers(2, 7))
         page[18 + 8 * line : 18 + 8 * line + height, left : left + width] = rng.integers(0, 190, 3)
     return page
-
-
-def small(pictures: Pictures) -> list[Grey]:
-    return [
-        np.asarray(
-            cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), (64, 36), interpolation=cv2.INTER_AREA), np.uint8
-        )
-        for picture in pictures
-    ]
 
 
 def changed(pictures: Pictures) -> list[int]:
@@ -238,8 +228,9 @@ def test_what_comes_back_after_a_moment_is_no_transition_but_another_take_betwee
 
 
 def test_a_jump_within_a_take_is_a_cut_though_the_scene_comes_back() -> None:
-    pictures = take("coffee", 8, seed=5)
-    jumped = pictures[:30] + pictures[43:]
+    # A jump differs from a jerk of the camera by what moved in the scene meanwhile.
+    pictures = [with_person(picture, 4 + i) for i, picture in enumerate(take("coffee", 8, seed=7))]
+    jumped = pictures[:30] + pictures[43:80]
     assert comes_back(small([jumped[29], jumped[30]]))
     assert not goes_on(small([jumped[29], jumped[30]]))
     assert suspected(jumped, {30: 0.7}, range(0)) == [Cut(29 / RATE, 30 / RATE)]
