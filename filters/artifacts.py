@@ -75,7 +75,7 @@ from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, R
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Mask, Seen, enlarged, reduced, seen, with_lines
-from longtake.filters.overlaid_text import Judged, filled, judged
+from longtake.filters.overlaid_text import Judged, beside, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
@@ -173,8 +173,8 @@ class Artifacts(Filter[Sample]):
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
             # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
-            found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
-            boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
+            found = again if item.marks is None else replace(again, mask=_seen_in(item).mask)
+            boxes = [beside(text_boxes(keyframe), found.copies) for keyframe in item.keyframes]
             found = with_lines(frames, boxes, found)
             text = judged(frames, boxes, found)
             return self._united(item, found, text)
