@@ -74,7 +74,7 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Mask, Seen, enlarged, reduced, seen, with_lines
+from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, beside, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
@@ -203,8 +203,9 @@ def _tinted(sample: Sample, found: Seen) -> Mask:
     """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
     [h, w]."""
     small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
-    mask = coloured(small, still=not found.known)
-    return enlarged(mask if found.known else mask | darkened(small), *sample.keyframes.shape[1:3])
+    others = None if found.copies is None else apart_from(reduced(found.copies.astype(np.uint8) * 255) > 127)
+    mask = coloured(small, still=not found.known, within=others)
+    return enlarged(mask if found.known else mask | darkened(small, others), *sample.keyframes.shape[1:3])
 
 
 def _seen_in(sample: Sample) -> Seen:

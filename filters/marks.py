@@ -67,8 +67,8 @@ ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene. copies:
-    bool [h, w], which of it is under a tiled watermark, if there is one."""
+    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene.
+    copies: bool [h, w], which of it is under a tiled watermark, if there is one."""
 
     mask: Mask
     known: bool
@@ -136,7 +136,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
     copies = _copies(small, mean, common, energy)
     whole_copies = enlarged(copies, height, width) if copies.any() else None
-    others = ~_grown(copies, CLOSE)
+    others = apart_from(copies)
     upright, level = seam_maps(fields)
     maps = upright & others, level & others.T
     if copies.any():  # What is drawn there is known, and no part of anything else.
@@ -200,15 +200,17 @@ def _copies(
 ) -> Mask:
     """What is under a tiled watermark: bool [h, w]. The pattern of a wall looks like a dark one where the scene stands still."""
     tiles = tiled(small, mean)
-    if tiles is None or not (tiles.is_light or moves(common, energy, len(small), ~_grown(tiles.mask, CLOSE))):
+    if tiles is None or not (tiles.is_light or moves(common, energy, len(small), apart_from(tiles.mask))):
         return np.zeros(mean.shape, np.bool_)
     return tiles.mask
 
 
-def _grown(mask: Mask, px: int) -> Mask:
+def apart_from(marks: Mask) -> Mask:
+    """What is farther from marks than one edge of theirs from another: bool [h, w]. marks: at the size to which pictures are
+    `reduced`."""
     import cv2
 
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * px + 1, 2 * px + 1), np.uint8)) > 0)
+    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
 
 
 def _ends_at(part: Mask, panels: Mask) -> bool:
@@ -216,8 +218,7 @@ def _ends_at(part: Mask, panels: Mask) -> bool:
     import cv2
 
     edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
-    near = _grown(panels, CLOSE)
-    return bool((edge & near).sum() > 0.5 * edge.sum())
+    return bool((edge & ~apart_from(panels)).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:

@@ -134,11 +134,11 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
     return (mask > 0) & ~known
 
 
-def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
+def coloured(pictures: Sequence[Image], *, still: bool, within: Mask | None = None) -> Mask:
     """What lies under translucent marks of a strong colour: bool [h, w].
 
     pictures: all frames of a clip, RGB uint8 [h, w, 3], of a long side of 480 at most. still: the scene does not move, so that
-    paint may look like a mark.
+    paint may look like a mark. within: bool [h, w], where edges are sought.
     """
     import cv2
 
@@ -149,15 +149,15 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     for frames in chroma:
         mean = mean_of(frames)
         for colour in (WHITE, BLACK):
-            edges = _edges(mean, colour)
+            edges = _edges(mean, colour, within)
             for jump, part in _marks(edges, mask.shape):
                 if _stays(frames, edges, jump, part) and not (still and not _is_tint(edges, part, brightness)):
                     cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
-def darkened(pictures: Sequence[Image]) -> Mask:
-    """What lies under translucent black marks in a scene that stands still: bool [h, w]. pictures: as those of `coloured`.
+def darkened(pictures: Sequence[Image], within: Mask | None = None) -> Mask:
+    """What lies under translucent black marks in a scene that stands still: bool [h, w]. Arguments as of `coloured`.
 
     A shadow dims red and blue by different shares, as the light of the sky or of another lamp is left in it.
     """
@@ -165,7 +165,7 @@ def darkened(pictures: Sequence[Image]) -> Mask:
 
     red, green, blue = ([np.asarray(one[..., channel].copy(), np.uint8) for one in pictures] for channel in range(3))
     mask = np.zeros(green[0].shape, np.uint8)
-    edges = _edges(mean_of(green), BLACK)
+    edges = _edges(mean_of(green), BLACK, within)
     for jump, part in _marks(edges, mask.shape):
         if _stays(green, edges, jump, part) and _is_neutral(edges, jump, part, (mean_of(red), mean_of(blue))):
             cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
