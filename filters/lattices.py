@@ -35,9 +35,11 @@ def lattice(steps: Field) -> Basis | None:
     steps: float32 [h, w, 2], the gradients, clipped.
     """
     # The correlation round the edges costs a third, and shows whether there is anything to look for.
-    if _basis(_peaks(steps, 1.0)) is None:
+    first = _basis(_peaks(steps, 1.0))
+    if first is None:
         return None
-    return _basis(_peaks(steps, APART))
+    second = _basis(_peaks(steps, APART))
+    return first if second is None else second
 
 
 def places(basis: Basis, height: int, width: int) -> npt.NDArray[np.float64]:
@@ -80,7 +82,7 @@ def _basis(peaks: Field) -> Basis | None:
     if len(tried) < 2:
         return None
     tried = tried[np.argsort(-heights)[:TRIED]]
-    # Of two copies a step apart, less lies within the picture the longer the step.
+    # The longer a step, the less of two copies that are so far apart lies within the picture.
     overlap = np.outer(1 - np.arange(height) / (2 * height), 1 - np.abs(np.arange(width) - middle) / width)
     usual = USUAL * float(heights.max()) * overlap
     near = cv2.dilate(peaks, np.ones((5, 5)))

@@ -139,7 +139,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     others = apart_from(copies)
     upright, level = seam_maps(fields)
     maps = upright & others, level & others.T
-    if copies.any():  # What is drawn there is known, and no part of anything else.
+    if copies.any():  # Their edges are known, and belong to nothing else.
         fields *= others
         right, down, energy, across, both, often = _sums(fields)
         common = (right * right + down * down) / np.maximum(n * energy, 1e-9)

@@ -33,14 +33,11 @@ NEAR = 7  # Px: the side of the square over which the evidence for a mark is ave
 # Factor by which the copies' median is stronger than chance would make it, in the mean of that square. Of clean places on
 # a right lattice 99 % have 1.2 at most over a still scene.
 CHANCE = 1.2
-# Share of the strongest such evidence that all of a mark must have: in scenes that move, little speaks against any place.
+# Share of the strongest such evidence that all of a mark must have: where a scene moves, chance leaves next to nothing.
 THIRD = 0.33
 FAINT = 0.35  # Share of the strongest edges that an edge of a mark must have.
-DENSE = 0.08  # Share of their square that the mean of a mark's squares must have: letters are closer than their height.
-CLEAREST = 6.0  # Evidence that an edge counts for, at most.
 CLOSINGS = (3, 2, 1)  # Px by which letters of one mark may be apart; the largest is taken that joins no two copies.
 FEWEST = 30  # Px of a mark.
-PART = 0.15  # Share of the largest mark's edges that another mark of the same cell must have.
 BACKGROUND = 1.5  # Factor by which a row of a mark has more edges than the ground.
 LEAST = 0.12  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
 BLUR = 0.5  # Px by which an edge is smeared to both sides when copies are shifted by parts of a px.
@@ -52,7 +49,8 @@ FOLLOWS = 0.75  # Share of the correlation of two points of the scene that the s
 # Factor by which the brighter side varies, up to which it is no paint. A mark of opacity 0.15 in letters 2 px wide has 0.94.
 LIGHT = 0.97
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
-WEAK = 0.5  # Share of its jump that it must have there.
+WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of a zoom may have more than all others.
+AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
 VISIBLE = 8.0  # Grey levels of that jump, from which on a copy that is not seen is not there.
 
@@ -110,14 +108,23 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     follows, factor = _relation(brighter, darker)
     halves = [basis @ half for half in ((0.5, 0.5), (0.5, 0), (0, 0.5))]
     of_scene = [_relation(*_sides(frames, edges + half, ways, copies))[0] for half in halves]
-    jumps = np.nanmean((brighter - darker).reshape(len(frames), -1), axis=1)
-    if follows < FOLLOWS * float(np.median(of_scene)) or (jumps > WEAK * np.mean(jumps)).mean() < ALWAYS:
+    if follows < FOLLOWS * float(np.median(of_scene)) or not _stay(frames, edges, ways, copies):
         return None
     mask = np.zeros(mean.shape, np.uint8)
     for copy in copies:
         for mark in marks:
             cv2.fillConvexPoly(mask, np.rint(16 * (mark.outline + copy)).astype(np.int32), 1, shift=4)
     return Tiles(mask > 0, factor <= LIGHT)
+
+
+def _stay(frames: Sequence[Grey], edges: Points, ways: Points, copies: Points) -> bool:
+    """Whether marks are in nearly all frames, and at their places: a pattern of the scene moves with it, be it by little."""
+    jumps = []
+    for right, down in ((0, 0), (AWAY, 0), (-AWAY, 0), (0, AWAY), (0, -AWAY)):
+        brighter, darker = _sides(frames, edges + np.array([right, down]), ways, copies)
+        jumps.append(_average((brighter - darker).reshape(len(frames), -1)))
+    there, *aside = jumps
+    return bool(((there > WEAK * there.mean()) & (there >= np.max(aside, axis=0))).mean() >= ALWAYS)
 
 
 def _steps(mean: Field) -> Field:
@@ -159,7 +166,8 @@ def _folded(steps: Field, basis: Basis) -> Folded:
     at = basis @ (steps_in - np.floor(steps_in + 0.5)) + reach[:, None]
     x, y = np.asarray(at.reshape(2, *rows.shape), np.float32)
     whole = cv2.remap(np.dstack([median, noise]).astype(np.float32), x, y, cv2.INTER_LINEAR)
-    return Folded(*(np.asarray(whole[..., plane], np.float32) for plane in range(3)), middle - 3 * reach)
+    right, down, noise_there = (np.asarray(whole[..., plane], np.float32) for plane in range(3))
+    return Folded(right, down, noise_there, middle - 3 * reach)
 
 
 def _marks(folded: Folded, basis: Basis, middle: Points) -> Iterator[Mark]:
@@ -171,19 +179,16 @@ def _marks(folded: Folded, basis: Basis, middle: Points) -> Iterator[Mark]:
     strongest = float(np.quantile(length, 0.98))
     dense = cv2.blur(length * length, (NEAR, NEAR))
     evidence = dense / np.maximum(cv2.blur(folded.noise, (NEAR, NEAR)), 1e-9)
-    there = (evidence > max(CHANCE, THIRD * float(np.quantile(evidence, 0.98)))) & (dense > DENSE * strongest**2)
+    there = evidence > max(CHANCE, THIRD * float(np.quantile(evidence, 0.98)))
     clear = length > FAINT * strongest
     crest, off = _crests(right, down, length)
-    likely = np.minimum(length**2 / np.maximum(folded.noise, 1e-6), CLEAREST) * (clear & crest)
+    likely = length**2 / np.maximum(folded.noise, 1e-6) * (clear & crest)
     ground = float(likely[~there].mean()) if not there.all() else 0.0
     labels, own = _parts(there & clear, basis, middle - folded.corner)
-    amounts = np.bincount(labels.ravel(), likely.ravel())
     for label in own:
-        if amounts[label] < PART * amounts[own].max():
-            continue
         near = cv2.dilate((labels == label).astype(np.uint8), np.ones((NEAR, NEAR), np.uint8)) > 0
         rows, columns = np.nonzero(near & (likely > 0) & ((labels == label) | (labels == 0)))
-        points = np.stack([columns, rows], axis=1) + off[:, rows, columns].T.astype(np.float64)
+        points = np.asarray(np.stack([columns, rows], axis=1) + off[:, rows, columns].T, np.float64)
         inside = labels[rows, columns] == label
         found = _outline(points, likely[rows, columns], inside, BACKGROUND * ground)
         if found is not None:
@@ -233,7 +238,9 @@ def _joins_copies(labels: npt.NDArray[np.int32], label: int, steps: Points) -> b
     return False
 
 
-def _outline(points: Points, weights: Field, inside: Mask, ground: float) -> tuple[Points, Mask] | None:
+def _outline(
+    points: Points, weights: npt.NDArray[np.floating], inside: Mask, ground: float
+) -> tuple[Points, Mask] | None:
     """The box around a line of letters, or the convex hull of another mark, (x, y) float64 [n, 2], and which edges are in it.
 
     points: edges in and near the mark, (x, y) [m, 2]. weights: how sure they are. inside: those of which the mark consists.
@@ -268,7 +275,7 @@ def _outline(points: Points, weights: Field, inside: Mask, ground: float) -> tup
     return hull[:, 0].astype(np.float64), edges
 
 
-def _angle(points: Points, weights: Field) -> float:
+def _angle(points: Points, weights: npt.NDArray[np.floating]) -> float:
     """The direction of a line of letters, in radians: along it and across it, edges lie in the fewest rows."""
     coarse = max(np.radians(np.arange(0, 90, 3)), key=lambda angle: _in_rows(points, weights, float(angle)))
     return float(
@@ -276,7 +283,7 @@ def _angle(points: Points, weights: Field) -> float:
     )
 
 
-def _in_rows(points: Points, weights: Field, angle: float) -> float:
+def _in_rows(points: Points, weights: npt.NDArray[np.floating], angle: float) -> float:
     """How closely edges lie in rows along an angle and across it: the sum of the squares of the rows' sums."""
     total = 0.0
     for x, y in ((np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))):
@@ -332,9 +339,12 @@ def _relation(brighter: Field, darker: Field) -> tuple[float, float]:
 def _are_there(brighter: Field, darker: Field) -> Mask:
     """Which copies are seen, or would not be for want of contrast: bool [copies]. Arguments as of `_relation`."""
     factor = _relation(brighter, darker)[1]
-    shift = float(np.nanmean(brighter - factor * darker))
-    seen = ~np.isnan(brighter)
-    count = np.maximum(seen.sum(axis=1), 1)
-    jump = np.where(seen, brighter - darker, 0).sum(axis=1) / count
-    expected = np.where(seen, shift + (factor - 1) * darker, 0).sum(axis=1) / count
-    return np.asarray((jump > SEEN * expected) | (expected < VISIBLE))
+    shift = float(_average((brighter - factor * darker).reshape(1, -1))[0])
+    expected = _average(shift + (factor - 1) * darker)
+    return np.asarray((_average(brighter - darker) > SEEN * expected) | (expected < VISIBLE))
+
+
+def _average(levels: Field) -> npt.NDArray[np.float64]:
+    """The mean of what is known of each row: float64 [n], 0 if nothing is. levels: [n, m], nan where not known."""
+    known = ~np.isnan(levels)
+    return np.asarray(np.where(known, levels, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), np.float64)
