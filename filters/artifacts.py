@@ -15,6 +15,8 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **translucent marks** (large pale or dark letters and logos), see `longtake.filters.translucent`: closed outlines over all of
   which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; with backend
   `rapidocr` only, those of a strong colour by their chroma, and black ones over a scene that stands still;
+- **tiled watermarks**, see `longtake.filters.tiles`: words or logos repeated on a lattice over the whole picture, each by the box
+  around it, light ones over a still scene, too;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls or wanders over it, each
   with the plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the
@@ -42,8 +44,8 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.5+marks480.9/max`; `rapidocr/` the same, `+overlay.9,` SHA-256 of the model, side, thresholds,
-`not_known`, `/max`.
+Protocol: `borders/bars10+panels480.5+marks480.10/max`; `rapidocr/` the same, `+overlay.10,` SHA-256 of the model, side,
+thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
 
@@ -54,11 +56,12 @@ plain ground, or where they do not go evenly; a watermark that wanders is missed
 sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a
 scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a translucent
 watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two pictures that
-are alike along a tenth of it; tiled marks that lean are missed there, and count too much in scenes that move; an outlined box
-or frame may count with what is within it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a
-card that has the ground's own colour over a tenth of its area is missed; of drawings that move with the scene, pale and grey
-ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows
-through, are missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
+are alike along a tenth of it; tiled marks are missed there if they are dark, or have an outline, and everywhere if they are grey
+and the scene is, too; an outlined box or frame may count with what is within it; a screen or a door that lights up in a tripod
+shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is missed; of drawings that
+move with the scene, pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or
+over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky
+unless the scene goes up and down.
 """
 
 from __future__ import annotations
@@ -74,18 +77,18 @@ from pydantic import Field
 from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import Mask, Seen, enlarged, reduced, seen, with_lines
-from longtake.filters.overlaid_text import Judged, filled, judged
+from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
+from longtake.filters.overlaid_text import Judged, beside, filled, judged
 from longtake.filters.plates import on_plates
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 from longtake.filters.translucent import coloured, darkened
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, rectangles.py,
-# stillness.py, two_films.py, discs.py or translucent.py raises the number at the end of METHOD; one in overlaid_text.py,
-# plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.5+marks480.9"
-TEXT_METHOD = "overlay.9"
+# stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises the number at the end of METHOD; one in
+# overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
+METHOD = "bars10+panels480.5+marks480.10"
+TEXT_METHOD = "overlay.10"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -173,8 +176,8 @@ class Artifacts(Filter[Sample]):
             frames = [grey(frame) for frame in (*item.keyframes, *item.partners)]
             # A sample does not store whether marks could be recognised. To see it again costs little beside the text.
             again = seen(frames)
-            found = again if item.marks is None else Seen(_seen_in(item).mask, again.known)
-            boxes = [text_boxes(keyframe) for keyframe in item.keyframes]
+            found = again if item.marks is None else replace(again, mask=_seen_in(item).mask)
+            boxes = [beside(text_boxes(keyframe), found.copies) for keyframe in item.keyframes]
             found = with_lines(frames, boxes, found)
             text = judged(frames, boxes, found)
             return self._united(item, found, text)
@@ -203,8 +206,9 @@ def _tinted(sample: Sample, found: Seen) -> Mask:
     """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
     [h, w]."""
     small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
-    mask = coloured(small, still=not found.known)
-    return enlarged(mask if found.known else mask | darkened(small), *sample.keyframes.shape[1:3])
+    others = None if found.copies is None else apart_from(reduced(found.copies.astype(np.uint8) * 255) > 127)
+    mask = coloured(small, still=not found.known, within=others)
+    return enlarged(mask if found.known else mask | darkened(small, others), *sample.keyframes.shape[1:3])
 
 
 def _seen_in(sample: Sample) -> Seen:

@@ -17,7 +17,7 @@ is False.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
 from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
+from longtake.filters.tiles import tiled
 from longtake.filters.translucent import mean_of, translucent, translucent_lines
 from longtake.filters.two_films import begins, still_and_moving
 
@@ -66,10 +67,12 @@ ENCLOSED = 0.7  # Share of the edge of an unchanging area that must be a rim.
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene."""
+    """mask: bool [h, w], what is under borders, panels and marks. known: whether marks could be distinguished from the scene.
+    copies: bool [h, w], which of it is under a tiled watermark, if there is one."""
 
     mask: Mask
     known: bool
+    copies: Mask | None = None
 
 
 def seen(frames: Sequence[Grey]) -> Seen:
@@ -88,7 +91,7 @@ def with_lines(frames: Sequence[Grey], boxes: Sequence[npt.NDArray[np.int32]], f
     scale = small[0].shape[1] / frames[0].shape[1]
     scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
     lines = translucent_lines(small, scaled, reduced(found.mask.astype(np.uint8) * 255) > 127, still=not found.known)
-    return Seen(found.mask | enlarged(lines, *frames[0].shape), found.known) if lines.any() else found
+    return replace(found, mask=found.mask | enlarged(lines, *frames[0].shape)) if lines.any() else found
 
 
 def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
@@ -99,7 +102,11 @@ def _within(frames: Sequence[Grey], widths: tuple[int, int, int, int]) -> Seen:
     picture = (slice(top, height - bottom), slice(left, width - right))
     found = static_marks([frame[picture] for frame in frames])
     mask[picture] = found.mask
-    return Seen(mask, found.known)
+    if found.copies is None:
+        return Seen(mask, found.known)
+    copies = np.zeros_like(mask)
+    copies[picture] = found.copies
+    return Seen(mask, found.known, copies)
 
 
 def gradients(frames: Sequence[Grey]) -> Gradients:
@@ -124,9 +131,18 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if n < 2 or min(small[0].shape) < 32:
         return Seen(nothing, False)
     fields = gradients(small)
+    mean = mean_of(small)
     right, down, energy, across, both, often = _sums(fields)
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
-    maps = seam_maps(fields)
+    copies = _copies(small, mean, common, energy)
+    whole_copies = enlarged(copies, height, width) if copies.any() else None
+    others = apart_from(copies)
+    upright, level = seam_maps(fields)
+    maps = upright & others, level & others.T
+    if copies.any():  # Their edges are known, and belong to nothing else.
+        fields *= others
+        right, down, energy, across, both, often = _sums(fields)
+        common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
     found = panels(maps)
     under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
     films = still_and_moving(found, common, energy, n)
@@ -140,22 +156,22 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     lines = divided(small, fields, still=False)
     outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
     known = any(moves(common, energy, n, where) for where in outside)
-    pale = translucent(small, still=not known)
+    pale = translucent(small, still=not known, within=others) | copies
     if not known:
-        pale |= rectangles(mean_of(small))
+        pale |= rectangles(mean)
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
-            return Seen(enlarged(lines | ground | pale, height, width), False)
+            return Seen(enlarged(lines | ground | pale, height, width), False, whole_copies)
         if films is None:
             # A scene that stands still is full of lines. The sides of a film that moves are those at which movement begins.
             films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, energy, n)
         if films is not None:
-            return Seen(enlarged(_filled([films], energy.shape) | pale, height, width), False)
+            return Seen(enlarged(_filled([films], energy.shape) | pale, height, width), False, whole_copies)
         twins = _filled(chosen(found, fields, maps, twins_only=True), energy.shape)
         joint = joined(frames)
         if pale.any() and _ends_at(joint, enlarged(pale, height, width)):  # Letters have level edges, too.
             joint[:] = False
-        return Seen(enlarged(twins | pale, height, width) | joint, False)
+        return Seen(enlarged(twins | pale, height, width) | joint, False, whole_copies)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
@@ -173,7 +189,28 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)
         whole |= beside & (not _ends_at(beside, enlarged(under, height, width)))
-    return Seen(whole, True)
+    return Seen(whole, True, whole_copies)
+
+
+def _copies(
+    small: Sequence[Grey],
+    mean: npt.NDArray[np.float32],
+    common: npt.NDArray[np.float32],
+    energy: npt.NDArray[np.float32],
+) -> Mask:
+    """What is under a tiled watermark: bool [h, w]. The pattern of a wall looks like a dark one where the scene stands still."""
+    tiles = tiled(small, mean)
+    if tiles is None or not (tiles.is_light or moves(common, energy, len(small), apart_from(tiles.mask))):
+        return np.zeros(mean.shape, np.bool_)
+    return tiles.mask
+
+
+def apart_from(marks: Mask) -> Mask:
+    """What is farther from marks than one edge of theirs from another: bool [h, w]. marks: at the size to which pictures are
+    `reduced`."""
+    import cv2
+
+    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
 
 
 def _ends_at(part: Mask, panels: Mask) -> bool:
@@ -181,8 +218,7 @@ def _ends_at(part: Mask, panels: Mask) -> bool:
     import cv2
 
     edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
-    near = cv2.dilate(panels.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) > 0
-    return bool((edge & near).sum() > 0.5 * edge.sum())
+    return bool((edge & ~apart_from(panels)).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:

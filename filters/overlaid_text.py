@@ -33,6 +33,8 @@ UNMOVED = 0.6  # Correlation within a box above which its content stands still.
 NOISE = 0.01  # Mean squared soft gradient up to which a picture shows noise only.
 RING_TEXTURE = 4.0  # Mean squared gradient from which on a ring shows more than noise.
 MARKED = 0.2  # Share of a box that static marks cover if they are its letters.
+# Share of a box that is under copies of a tiled watermark if it is around one: 95 % of 7399 boxes have below 0.2 or above 0.4.
+TILED = 0.3
 LETTERED = 0.6  # Share of the columns of a line's box in which there are marks if these show how high the line is.
 THIN = 0.2  # Share of the box's width that marks must take in its first and last row of letters.
 # Share of the frame's short side. A taller line must be shown by the frames, since the detector errs in large boxes.
@@ -109,6 +111,14 @@ def judged(frames: Sequence[Grey], boxes: Sequence[Boxes], seen: Seen) -> list[J
             Judged(np.array([_as_high_as(seen.mask, box) for box in overlaid], np.int32).reshape(-1, 4, 2), unknown)
         )
     return out
+
+
+def beside(boxes: Boxes, copies: Mask | None) -> Boxes:
+    """The boxes [n, 4, 2] of a keyframe without those of the words of a tiled watermark, of which bool [h, w] is known."""
+    if copies is None:
+        return boxes
+    shares = [float(copies[filled(box[None], copies.shape)].mean()) if len(box) else 0.0 for box in boxes]
+    return boxes[np.array(shares, np.float64) <= TILED]
 
 
 def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

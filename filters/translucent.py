@@ -92,17 +92,18 @@ class Edges:
     down: Field
 
 
-def translucent(frames: Sequence[Grey], *, still: bool = True) -> Mask:
+def translucent(frames: Sequence[Grey], *, still: bool = True, within: Mask | None = None) -> Mask:
     """What lies under translucent light marks, and dark ones where the scene moves: bool [h, w].
 
-    frames: grey [h, w], of a long side of 480 at most. still: the scene stands still.
+    frames: grey [h, w], of a long side of 480 at most. still: the scene stands still. within: bool [h, w], where edges are
+    sought.
     """
     import cv2
 
     mask = np.zeros(frames[0].shape, np.uint8)
     mean = mean_of(frames)
     for colour in (WHITE,) if still else (WHITE, BLACK):
-        edges = _edges(mean, colour)
+        edges = _edges(mean, colour, within)
         for jump, part in _marks(edges, mask.shape):
             if _stays(frames, edges, jump, part):
                 cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
@@ -133,11 +134,11 @@ def translucent_lines(frames: Sequence[Grey], boxes: Sequence[Boxes], known: Mas
     return (mask > 0) & ~known
 
 
-def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
+def coloured(pictures: Sequence[Image], *, still: bool, within: Mask | None = None) -> Mask:
     """What lies under translucent marks of a strong colour: bool [h, w].
 
     pictures: all frames of a clip, RGB uint8 [h, w, 3], of a long side of 480 at most. still: the scene does not move, so that
-    paint may look like a mark.
+    paint may look like a mark. within: bool [h, w], where edges are sought.
     """
     import cv2
 
@@ -148,15 +149,15 @@ def coloured(pictures: Sequence[Image], *, still: bool) -> Mask:
     for frames in chroma:
         mean = mean_of(frames)
         for colour in (WHITE, BLACK):
-            edges = _edges(mean, colour)
+            edges = _edges(mean, colour, within)
             for jump, part in _marks(edges, mask.shape):
                 if _stays(frames, edges, jump, part) and not (still and not _is_tint(edges, part, brightness)):
                     cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
     return mask > 0
 
 
-def darkened(pictures: Sequence[Image]) -> Mask:
-    """What lies under translucent black marks in a scene that stands still: bool [h, w]. pictures: as those of `coloured`.
+def darkened(pictures: Sequence[Image], within: Mask | None = None) -> Mask:
+    """What lies under translucent black marks in a scene that stands still: bool [h, w]. Arguments as of `coloured`.
 
     A shadow dims red and blue by different shares, as the light of the sky or of another lamp is left in it.
     """
@@ -164,7 +165,7 @@ def darkened(pictures: Sequence[Image]) -> Mask:
 
     red, green, blue = ([np.asarray(one[..., channel].copy(), np.uint8) for one in pictures] for channel in range(3))
     mask = np.zeros(green[0].shape, np.uint8)
-    edges = _edges(mean_of(green), BLACK)
+    edges = _edges(mean_of(green), BLACK, within)
     for jump, part in _marks(edges, mask.shape):
         if _stays(green, edges, jump, part) and _is_neutral(edges, jump, part, (mean_of(red), mean_of(blue))):
             cv2.fillConvexPoly(mask, _around(_line(edges, jump, part, mask.shape)), 1)
@@ -191,8 +192,9 @@ def mean_of(frames: Sequence[Grey]) -> Field:
     return np.asarray(total / np.float32(len(frames)), np.float32)
 
 
-def _edges(mean: Field, colour: float) -> Edges:
-    """The crisp edges of the mean of all frames [h, w], taken for those of a mark of one colour."""
+def _edges(mean: Field, colour: float, within: Mask | None = None) -> Edges:
+    """The crisp edges of the mean of all frames [h, w], taken for those of a mark of one colour. within: where they
+    are sought."""
     import cv2
 
     distance = np.asarray(cv2.log(np.abs(mean - np.float32(colour))), np.float32)
@@ -205,7 +207,7 @@ def _edges(mean: Field, colour: float) -> Edges:
     crest = cv2.dilate(most, np.ones((3, 1), np.uint8))
     cv2.copyTo(cv2.dilate(most, np.ones((1, 3), np.uint8)), is_level, crest)
     on = cv2.compare(most, cv2.max(crest, SHARP * FIRST * OTHER_JUMP), cv2.CMP_GE)
-    at = np.flatnonzero(on)
+    at = np.flatnonzero(on if within is None else (on > 0) & within)
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
     before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
     jump = np.abs(distance.ravel()[at + aside] - distance.ravel()[at - aside])

@@ -273,7 +273,7 @@ def test_a_tiled_watermark_at_a_quarter_of_opacity_counts_with_what_is_between_i
             cv2.putText(ink, "PREVIEW", (x, y), cv2.FONT_HERSHEY_DUPLEX, 1.1, 255, 3, cv2.LINE_AA)
             area += 138 * 28  # The extent of the word is 138 by 28 px.
     found = look(blended(shaken(), np.asarray(ink / np.float32(255), np.float32), 0.25))
-    assert found.mask.mean() == pytest.approx(area / ink.size, abs=0.05)
+    assert found.mask.mean() == pytest.approx(area / ink.size, abs=POINTS)
 
 
 def test_the_loss_of_a_pair_changes_little() -> None:
