@@ -15,16 +15,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.camera_moves import distance, jerked
+from longtake.curation.reading.camera_moves import Found, distance, jerked
 
 Grey = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float64]
 
 _SIZE = (64, 36)  # Pixels, width and height.
-_BLOCK = (
-    8,
-    6,
-)  # Pixels, width and height. In a larger block the edges of the scene hide what has moved in front of it.
+# Pixels, width and height. In a larger block the edges of the scene hide what has moved in front of it.
+_BLOCK = (8, 6)
 # Grey levels. A block with a smaller standard deviation in both pictures, and less than twice as much between its means, shows
 # nothing.
 _FLAT = 3.0
@@ -36,36 +34,44 @@ _NOISE = 18.0  # Grey levels squared. The sum of two variances that noise and co
 # the probability `_SURE`, as it does four jumps within a take of five, and three jerks of ten. Of 265 jumps 9 are, of 66 jerks
 # 55, of 607 cuts to another take none.
 _SHARE, _JERK, _SURE_JERK, _SURE = 0.1, 0.6, 0.8, 0.98
-# Mean correlation of blocks that may move each for itself (`camera_moves.Found.alike`). Two pictures with less need not be
-# compared any further.
-_MAYBE = 0.6
+# Mean correlations of blocks that may move each for itself (`camera_moves.Found.alike`). Two pictures with less than the first
+# number are of two takes, as six of ten pairs of two takes have it; a picture that the jerk smears has the second one with the
+# next picture, and one of another take has at most 0.69.
+_MAYBE, _SMEARED = 0.5, 0.7
 # Pixels in the mean, and the natural logarithm of a factor. What moves by less is no jerk: where a picture stays in its place,
 # and the network sees a cut all the same, things have jumped. A camera does not come nearer by so much at once.
 _LEAST, _NEARER = 0.75, 0.12
-# Pictures. The jerk is over after this number of them; the next one is looked at, too, since a picture may be smeared by it.
-_LONG = 3
 _EVERYWHERE = np.ones((36, 64), np.uint8)  # The pixels whose correlation counts.
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-4)
 
 
 def jerks(pictures: Sequence[Grey], first: int, last: int, likely: float) -> bool:
-    """Whether the camera only jerked between the pictures number `first` and `last`, uint8 [36, 64] each. likely: the probability
-    of a hard cut between them."""
-    if last - first > _LONG:
+    """Whether the camera only jerked between the pictures number `first` and `last`, uint8 [36, 64] each, which follow one
+    another; otherwise another take may lie between them, and it did not. likely: the probability of a hard cut between them."""
+    if last > first + 1:
         return False
     least = _SURE_JERK if likely >= _SURE else _JERK
-    return any(_found(pictures[first], after) >= least for after in pictures[last : last + 2])
-
-
-def _found(before: Grey, after: Grey) -> float:
-    """How much alike a picture and a later one are, if the camera jerked (`_alike`); 0 if it did not."""
+    before, after, *later = pictures[first : last + 2]
     found = jerked(before, after)
+    if found.alike < _MAYBE:
+        return False
+    if _exactly(before, after, found) >= least:
+        return True
+    # The jerk may smear the first picture after it.
+    return any(
+        _exactly(before, one, jerked(before, one)) >= least and jerked(after, one).alike >= _SMEARED for one in later
+    )
+
+
+def _exactly(before: Grey, after: Grey, found: Found) -> float:
+    """How much alike a picture and a later one are (`_alike`), if the camera jerked about as `found`; 0 if it did not."""
     if found.alike < _MAYBE:
         return 0.0
     where = _refined(before, after, found.where)
-    alike = _alike(before, after, where)
     scale = math.sqrt(max(float(np.linalg.det(where[:2, :2])), 1e-6))
-    return alike if distance(where) >= _LEAST and abs(math.log(scale)) <= _NEARER else 0.0
+    if distance(where) < _LEAST or abs(math.log(scale)) > _NEARER:
+        return 0.0
+    return _alike(before, after, where)
 
 
 def _refined(before: Grey, after: Grey, where: Map) -> Map:
