@@ -46,22 +46,23 @@ stored.
 
 Protocol: `borders/bars10+panels480.5+marks480.10/max`; `rapidocr/` the same, `+overlay.10,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
-Cost: borders, panels and marks 40 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
+Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
 
-Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not seen,
-nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts make it
-look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are missed over a
-plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of letters; a far
-sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless it leans; of a
-scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a translucent
-watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two pictures that
-are alike along a tenth of it; tiled marks are missed there if they are dark, or have an outline, and everywhere if they are grey
-and the scene is, too; an outlined box or frame may count with what is within it; a screen or a door that lights up in a tripod
-shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is missed; of drawings that
-move with the scene, pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or
-over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky
-unless the scene goes up and down.
+Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not
+seen, nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts
+make it look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are
+missed over a plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of
+letters; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless
+it leans; of a scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a
+translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two
+pictures that are alike along a tenth of it; tiled marks are missed there if they are dark, or have an outline, and everywhere
+if they are grey and the scene is, too; an outlined box or frame may count with what is within it; a screen or a door that
+lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is
+missed; a scene that stands still or drifts and repeats itself may be taken for panels or pale marks (a facade or a chess
+board from the front, keys, bricks with light mortar); of drawings that move with the scene, pale and grey ones, thin lines
+(the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through, are
+missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
