@@ -140,9 +140,9 @@ def words(error: BaseException) -> str:
         error = chain[-1]
     if isinstance(error, MemberError):
         return str(error)[:300]
-    if isinstance(error, OSError) and error.errno:
-        return in_words(error)
-    text = str(error).split(": '")[0].split("; last error log")[0]
+    # Errors of FFmpeg have numbers, too, and are no errors of the system.
+    numbered = isinstance(getattr(error, "errno", None), int)
+    text = in_words(error) if numbered else str(error).split(": '")[0].split("; last error log")[0]
     return _QUERY.sub(r"\1?…", text)[:300] or type(error).__name__
 
 

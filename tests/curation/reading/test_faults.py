@@ -261,3 +261,13 @@ def test_seconds_waited() -> None:
         assert faults.seconds_waited(clock, 5.0) == 0.0
         faults._CLOCK.pack_into(clock, 0, 2.0, 10.0)
         assert faults.seconds_waited(clock, 13.0) == 5.0
+
+
+def test_an_error_of_a_decoder_is_told_without_its_number(tmp_path: Path) -> None:
+    """FFmpeg's number for data that are none is 1094995529, and no person knows it."""
+    path = tmp_path / "noise.mp4"
+    path.write_bytes(bytes(range(256)) * 256)
+    with pytest.raises(VideoError) as caught:
+        open_video(str(path)).__enter__()
+    assert caught.value.kind == "not_video"
+    assert str(caught.value).endswith("no container that this project reads: Invalid data found when processing input")
