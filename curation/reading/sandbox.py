@@ -82,9 +82,9 @@ class Sandbox:
             return self._run(function, args, limits)
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
-        connection, process = self._ready()
         killed_before = _killed_for_memory()
         try:
+            connection, process = self._ready()
             assert self._clock is not None
             faults.clock_started(self._clock)
             connection.send((function, args))
@@ -119,6 +119,8 @@ class Sandbox:
                 else:
                     return value
         except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
+            assert self._process is not None
+            process = self._process
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)  # The process may still end by its own cause, which the message then names.
             self._stop()
@@ -170,7 +172,16 @@ class Sandbox:
                     f"the decoding process did not start within {_START_SECONDS:.0f} s, so busy is this machine; what is done is "
                     "kept, and the same command goes on from there"
                 )
-            self._connection.recv()
+            try:
+                self._connection.recv()
+            except (EOFError, ConnectionError):
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_END_SECONDS)
+                if self._process.returncode == -signal.SIGKILL:
+                    raise  # `_run` tells who killed it, as far as is known.
+                cause = _cause(self._process.returncode)
+                self._stop()
+                raise RuntimeError(f"the decoding process does not start: it died ({cause})") from None
         return self._connection, self._process
 
     def _stop(self) -> None:

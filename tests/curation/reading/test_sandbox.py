@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -258,6 +260,30 @@ def test_a_child_that_somebody_kills_or_stops_says_nothing_of_the_film(
     assert shared.run(disturbed, (str(tmp_path / "1"), 1, how), limits) == "done"
     assert len(list((tmp_path / "1").iterdir())) == 2
     assert kind_of(shared, disturbed, str(tmp_path / "2"), 2, how, limits=limits) == "crash"
+
+
+def test_a_child_that_is_killed_while_it_starts_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of the broken connection ended the whole run."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*args, **kwargs))
+        if len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(sandbox.subprocess, "Popen", start)
+    with closing(Sandbox()) as fresh:
+        assert fresh.run(max, (2, 3), Limits(60, 2000)) == 3
+    assert len(started) == 2
+
+
+def test_a_child_that_cannot_start_is_a_fault_of_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No film is to blame, and the run stops."""
+    monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
+    with closing(Sandbox()) as fresh, pytest.raises(RuntimeError, match=r"does not start: it died \(exit status 1\)"):
+        fresh.run(max, (2, 3), Limits(60, 2000))
 
 
 def test_close_ends_the_child_and_may_be_repeated() -> None:
