@@ -178,7 +178,7 @@ class Sandbox:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(_END_SECONDS)
                 if self._process.returncode == -signal.SIGKILL:
-                    raise  # `_run` tells who killed it, as far as is known.
+                    raise  # Each caller names the cause.
                 cause = _cause(self._process.returncode)
                 self._stop()
                 raise RuntimeError(f"the decoding process does not start: it died ({cause})") from None
