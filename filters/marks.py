@@ -9,9 +9,11 @@ dropped: a horizon in a level pan stands still too. An opaque ground is added: a
 edge of one direction in most frames (a flat sky never changes either, but things pass along its rim). So is what lies within a
 pale outline, see outlines.py.
 
+The lines of a scene that repeats itself (`panels.made_of_lines`) are its own, and belong to no mark.
+
 Of a scene that does not move (see stillness.py) it is not known what was put over it: nothing but the joints of
 joints.py, lines between films (dividers.py), blurred pillars and translucent letters (translucent.py) is found then, and `known`
-is False.
+is False; if it repeats itself, nothing but blurred pillars and films that move.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import Panel, chosen, moving_edges, panels, seam_maps
+from longtake.filters.panels import Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
 from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
 from longtake.filters.tiles import tiled
@@ -134,12 +136,17 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     mean = mean_of(small)
     right, down, energy, across, both, often = _sums(fields)
     common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
+    ground = _filled(blurred_ground(small, energy), energy.shape)
+    upright, level = seam_maps(fields)
+    lined = made_of_lines((upright, level))
+    if lined and not moves(common, energy, n, np.ones(energy.shape, np.bool_)):
+        films = still_and_moving(panels((upright, level), begins(moving_edges(fields))), common, energy, n)
+        return Seen(enlarged(ground | _filled([films] if films else [], energy.shape), height, width), False)
     copies = _copies(small, mean, common, energy)
     whole_copies = enlarged(copies, height, width) if copies.any() else None
-    others = apart_from(copies)
-    upright, level = seam_maps(fields)
+    others = apart_from(copies | (upright | level.T) if lined else copies)
     maps = upright & others, level & others.T
-    if copies.any():  # Their edges are known, and belong to nothing else.
+    if not others.all():  # Their edges are known, and belong to nothing else.
         fields *= others
         right, down, energy, across, both, often = _sums(fields)
         common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
@@ -151,7 +158,6 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     half = still_side(common, energy, n)
     if half is not None:
         under = half
-    ground = _filled(blurred_ground(small, energy), energy.shape)
     under = ground if ground.sum() > under.sum() else under
     lines = divided(small, fields, still=False)
     outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]

@@ -6,6 +6,9 @@ which the picture jumps in the mean over all frames, with any content on both si
 the frames (g: the gradient across the line, long side 480) minus the larger of its neighbours 3 px to both sides, averaged
 over 15 px along the line. The edges of a scene that moves are smeared out by that mean; those of a panel are not.
 
+A scene that repeats itself (a facade, bricks, shelves of books) has more lines from border to border than an editor sets: there
+none of them is evidence.
+
 A scene that stands still is full of such lines: there they are evidence only where two of them, from border to border, lie
 as a mirror image of one another (pillars, banners above and below), or where the picture moves all along the inside of a
 rectangle and nowhere beside it. What else is found there is not known to be a panel.
@@ -65,6 +68,8 @@ LIVELY = 0.75
 HOLDS = 0.95  # `covered` of a column or band that holds other panels.
 HELD = 0.95  # Share of a panel that lies in it.
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
+# Lines from border to border in one direction: an editor sets so many at most, and a scene that repeats itself has more.
+MOST_LINES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,28 @@ def seam_maps(fields: Field) -> tuple[Mask, Mask]:
     return seam_map(fields[:, 0]), seam_map(np.ascontiguousarray(fields[:, 1].transpose(0, 2, 1)))
 
 
+def made_of_lines(maps: tuple[Mask, Mask]) -> bool:
+    """Whether a scene repeats itself in lines from border to border, as a facade, bricks or a chess board do: then no line is
+    evidence of an editor. maps: see `seam_maps`."""
+    for on in maps:
+        share, lines = _on_seams(on), 0
+        while float(share.max()) >= COVERED:
+            place = int(np.argmax(share))
+            share[max(0, place - CORNER) : place + CORNER + 1] = 0
+            lines += 1
+        if lines > MOST_LINES:
+            return True
+    return False
+
+
+def _on_seams(on: Mask) -> npt.NDArray[np.float64]:
+    """Of each column of a map bool [h, w], the share that has a seam on it or beside it: float64 [w]."""
+    near = on.copy()
+    near[:, 1:] |= on[:, :-1]
+    near[:, :-1] |= on[:, 1:]
+    return np.asarray(near.mean(axis=0), np.float64)
+
+
 def panels(
     maps: tuple[Mask, Mask],
     first: tuple[Mask, Mask] | None = None,
@@ -340,10 +367,7 @@ def mirrored(fields: Field, maps: tuple[Mask, Mask]) -> list[Panel]:
     """
     height, width = fields.shape[2:]
     for axis, on in enumerate(maps):
-        near = on.copy()
-        near[:, 1:] |= on[:, :-1]
-        near[:, :-1] |= on[:, 1:]
-        share = near.mean(axis=0)
+        share = _on_seams(on)
         half = len(share) // 2
         least = np.minimum(share[:half], share[::-1][:half])
         place = int(np.argmax(least))
