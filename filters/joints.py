@@ -19,10 +19,12 @@ Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-PARTS = 16  # Parts of a joint's length that are looked at one by one.
-MOST_PARTS = 14  # Parts, at least, that must show the joint; one more in a scene that moves.
+PARTS = (
+    32  # Parts of a joint's length that are looked at one by one: letters are wider, and what is between them is not.
+)
+MOST_PARTS = 28  # Parts, at least, that must show the joint; one more in a scene that moves.
 SPREAD = 0.2  # Px by which the joint's places in the parts may scatter.
-LEAN = 0.2  # Px by which the joint's ends may differ.
+LEAN = 0.4  # Px by which the joint's ends may differ: a tenth of a degree is 0.9 px on the short side of 540.
 AT_PEAK = 0.8  # Share of the parts whose largest step lies on the row of the joint.
 NEAR = 3  # Px to both sides of the joint in which a part's peak must lie.
 AWAY = 12  # Px to both sides of the joint. The peak must stand out of them.
@@ -33,6 +35,10 @@ STEP = 4.0  # Grey levels per px at the peak.
 STAYS = 0.5
 # Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
 TEXTURE = 2.0
+# Correlation, along a joint, of the edges across it on its two sides. It breaks off what meets it: of split screens 0.4 at most,
+# of chess boards and tiled floors 0.66 and more.
+GOES_ON = 0.5
+MOST_EDGE = 20.0  # Grey levels per px that an edge counts for there, at most.
 # Share of the frames of a scene that moves in which a joint stands out, and the factor by which it does.
 OFTEN, IN_ONE = 0.8, 1.2
 ALIKE = 2.0  # Px by which the shifts of its two sides may differ in a scene that moves as one.
@@ -127,10 +133,18 @@ def _joint(mean: Field, moving: bool) -> int | None:
     for row in np.argsort(-stands_out)[:MOST]:
         if stands_out[row] > 1 and _is_joint(steps[row - AWAY : row + AWAY + 1], moving):
             peak = int(row) - NEAR + int(np.argmax(rows[row - NEAR : row + NEAR + 1]))
-            across = float(cv2.absdiff(mean[peak + 1 + NEAR], mean[peak - NEAR]).mean())
-            if across >= STAYS * rows[peak]:
+            above, below = mean[peak - NEAR], mean[peak + 1 + NEAR]
+            if float(cv2.absdiff(above, below).mean()) >= STAYS * rows[peak] and not _goes_on(above, below):
                 return int(row) + 1
     return None
+
+
+def _goes_on(above: Field, below: Field) -> bool:
+    """Whether the edges on a row [w] above a line go on below it."""
+    import cv2
+
+    edges = [np.minimum(cv2.blur(np.abs(np.diff(row))[None], (3, 1))[0], MOST_EDGE) for row in (above, below)]
+    return min(float(one.std()) for one in edges) > 0 and float(np.corrcoef(*edges)[0, 1]) > GOES_ON
 
 
 def _is_joint(steps: Field, moving: bool) -> bool:

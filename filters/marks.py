@@ -134,22 +134,26 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         return Seen(nothing, False)
     fields = gradients(small)
     mean = mean_of(small)
-    right, down, energy, across, both, often = _sums(fields)
-    common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
-    ground = _filled(blurred_ground(small, energy), energy.shape)
-    upright, level = seam_maps(fields)
-    lined = made_of_lines((upright, level))
-    if lined and not moves(common, energy, n, np.ones(energy.shape, np.bool_)):
-        films = still_and_moving(panels((upright, level), begins(moving_edges(fields))), common, energy, n)
-        return Seen(enlarged(ground | _filled([films] if films else [], energy.shape), height, width), False)
-    copies = _copies(small, mean, common, energy)
+    sums = _sums(fields)
+    copies = _copies(small, mean, _common(sums, n), sums[2])
     whole_copies = enlarged(copies, height, width) if copies.any() else None
-    others = apart_from(copies | (upright | level.T) if lined else copies)
-    maps = upright & others, level & others.T
-    if not others.all():  # Their edges are known, and belong to nothing else.
+    maps = seam_maps(fields)
+    others = apart_from(copies)
+    if copies.any():  # Their edges are known, and belong to nothing else.
         fields *= others
-        right, down, energy, across, both, often = _sums(fields)
-        common = (right * right + down * down) / np.maximum(n * energy, 1e-9)
+        sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
+    ground = _filled(blurred_ground(small, sums[2]), others.shape)
+    if made_of_lines(maps):
+        common = _common(sums, n)
+        if not moves(common, sums[2], n, np.ones_like(others)):
+            films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, sums[2], n)
+            under = ground | copies | _filled([films] if films else [], others.shape)
+            return Seen(enlarged(under, height, width), False, whole_copies)
+        others &= apart_from(maps[0] | maps[1].T)
+        fields *= others
+        sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
+    right, down, energy, across, both, often = sums
+    common = _common(sums, n)
     found = panels(maps)
     under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
     films = still_and_moving(found, common, energy, n)
@@ -194,7 +198,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)
-        whole |= beside & (not _ends_at(beside, enlarged(under, height, width)))
+        whole |= beside & (not _ends_at(beside, enlarged(under | pale, height, width)))
     return Seen(whole, True, whole_copies)
 
 
@@ -266,6 +270,11 @@ def _sums(fields: Gradients) -> npt.NDArray[np.float32]:
         for total, term in zip(sums, (x, y, strength, xx, x * y, strength > (STRONG / 2) ** 2), strict=True):
             total += term
     return sums
+
+
+def _common(sums: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
+    """The share of the energy of each px that n frames have in common: float32 [h, w]. sums: see `_sums`."""
+    return np.asarray((sums[0] * sums[0] + sums[1] * sums[1]) / np.maximum(n * sums[2], 1e-9), np.float32)
 
 
 def _clipped(fields: Gradients) -> npt.NDArray[np.float32]:

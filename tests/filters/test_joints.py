@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,6 +62,26 @@ def test_a_thin_line_of_the_scene_is_no_joint(thick: int) -> None:
     """A cutting mat has exact lines, and a camera above it sees them level."""
     picture = take()
     picture[:, 250 : 250 + thick] = 225
+    assert not joined([grey(frame) for frame in filmed(picture)]).any()
+
+
+def test_a_line_across_which_edges_go_on_is_no_joint() -> None:
+    """A lens bends all lines of a chess board but those in its middle; there every square ends where the next one begins."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    right, down = x - WIDTH / 2 + 0.5, y - HEIGHT / 2 + 0.5
+    bent = 1 + 0.05 * (right**2 + down**2) / (WIDTH / 2) ** 2
+    squares = (np.floor(right * bent / 60) + np.floor(down * bent / 60)) % 2
+    picture = np.repeat((40 + 120 * squares + take()[..., 0] * 0.5)[..., None], 3, axis=2)
+    assert not joined([grey(frame) for frame in filmed(picture.astype(np.uint8))]).any()
+
+
+@pytest.mark.parametrize("y", [160, 260])
+def test_a_line_of_letters_is_no_joint(y: int) -> None:
+    """Capitals of one height, nearly from border to border: there is nothing of them in the gaps between them."""
+    picture = take()
+    cv2.putText(
+        picture, "A DAY ABOVE THE STATION", (14, y), cv2.FONT_HERSHEY_TRIPLEX, 1.3, (235, 235, 235), 3, cv2.LINE_AA
+    )
     assert not joined([grey(frame) for frame in filmed(picture)]).any()
 
 
