@@ -59,8 +59,11 @@ translucent watermark or plate that is small, before an even ground, or fainter 
 pictures that are alike along a tenth of it; tiled marks are missed there if they are dark, or have an outline, and everywhere
 if they are grey and the scene is, too; an outlined box or frame may count with what is within it; a screen or a door that
 lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is
-missed; a scene that stands still or drifts and repeats itself may be taken for panels or pale marks (a facade or a chess
-board from the front, keys, bricks with light mortar); of drawings that move with the scene, pale and grey ones, thin lines
+missed; what is over a scene that stands still and has more than four lines from border to border (a facade, a chess board,
+bricks, shelves of books) is not seen, but for borders, blurred pillars, films that move and text; of one that repeats itself
+at a slant, or has fewer lines, windows and bricks may be taken for pale marks, and framed pictures and the bars of a window
+seen exactly from the front for cards or joints; in a moving scene rows of words from border to border may be taken for such
+lines; of drawings that move with the scene, pale and grey ones, thin lines
 (the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through, are
 missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """

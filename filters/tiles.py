@@ -36,7 +36,7 @@ CHANCE = 1.2
 # Share of the strongest such evidence that all of a mark must have: where a scene moves, chance leaves next to nothing.
 THIRD = 0.33
 FAINT = 0.35  # Share of the strongest edges that an edge of a mark must have.
-CLOSINGS = (3, 2, 1)  # Px by which letters of one mark may be apart; the largest is taken that joins no two copies.
+CLOSING = 2  # Px from a letter of a mark to the next, half of it: further apart they are marks of their own.
 FEWEST = 30  # Px of a mark.
 BACKGROUND = 1.5  # Factor by which a row of a mark has more edges than the ground.
 LEAST = 0.12  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
@@ -44,7 +44,6 @@ BLUR = 0.5  # Px by which an edge is smeared to both sides when copies are shift
 LINE = 2.0  # A mark that is so many times as long as it is high is a line of letters, and counts by the box around it.
 FILLS = 0.85  # Share of its box that the convex hull of such a line, or of another word, takes; a disc takes 0.79.
 ASIDE = 2.0  # Px from an edge to the levels on its sides.
-BRIGHTEST = 245.0  # Grey level from which on a camera does not follow the light.
 FOLLOWS = 0.75  # Share of the correlation of two points of the scene that the sides of an edge must have.
 # Factor by which the brighter side varies, up to which it is no paint. A mark of opacity 0.15 in letters 2 px wide has 0.94.
 LIGHT = 0.97
@@ -209,22 +208,20 @@ def _crests(right: Field, down: Field, length: Field) -> tuple[Mask, Field]:
 
 
 def _parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Labels [h, w] of the marks, and those of the cell around the middle (x, y): letters as far apart as it may be without a
-    mark that joins its own copies."""
+    """Labels [h, w] of the marks, and those of the cell around the middle (x, y); none where a mark is one with its copies."""
     import cv2
 
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSING + 1, 2 * CLOSING + 1))
+    closed = cv2.morphologyEx(on.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    _, found, stats, centres = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    cells = np.floor(np.linalg.inv(basis) @ (centres - middle).T + 0.5)
+    labels = np.asarray(found, np.int32)
+    own = np.flatnonzero((cells == 0).all(axis=0) & (stats[:, 4] >= FEWEST) & (np.arange(len(stats)) > 0))
     steps = places(basis, *on.shape)
     steps = steps[steps.any(axis=1)]
-    for radius in CLOSINGS:
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        closed = cv2.morphologyEx(on.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-        _, found, stats, centres = cv2.connectedComponentsWithStats(closed, connectivity=8)
-        cells = np.floor(np.linalg.inv(basis) @ (centres - middle).T + 0.5)
-        labels = np.asarray(found, np.int32)
-        own = np.flatnonzero((cells == 0).all(axis=0) & (stats[:, 4] >= FEWEST) & (np.arange(len(stats)) > 0))
-        if len(own) and not any(_joins_copies(labels, int(label), steps) for label in own):
-            return labels, own
-    return np.zeros(on.shape, np.int32), np.zeros(0, np.int64)
+    if any(_joins_copies(labels, int(label), steps) for label in own):
+        return np.zeros(on.shape, np.int32), np.zeros(0, np.int64)
+    return labels, own
 
 
 def _joins_copies(labels: npt.NDArray[np.int32], label: int, steps: Points) -> bool:
@@ -305,7 +302,7 @@ def _sides(
     pictures: Sequence[Field] | Sequence[Grey], edges: Points, ways: Points, copies: Points
 ) -> tuple[Field, Field]:
     """The levels on the brighter and on the darker side of each copy of each edge: float32 [pictures · copies, edges], nan where
-    one of them is outside of the picture, or too bright to follow the light."""
+    one of them is outside of the picture."""
     import cv2
 
     height, width = pictures[0].shape
@@ -315,7 +312,7 @@ def _sides(
         x, y = np.moveaxis(at + np.float32(aside) * ways.astype(np.float32), -1, 0)
         outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
         levels = np.stack([cv2.remap(picture, x, y, cv2.INTER_LINEAR) for picture in pictures]).astype(np.float32)
-        levels[(levels > BRIGHTEST) | outside] = np.nan
+        levels[:, outside] = np.nan
         found.append(levels.reshape(-1, len(edges)))
     gone = np.isnan(found[0]) | np.isnan(found[1])
     found[0][gone] = found[1][gone] = np.nan

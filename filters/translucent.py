@@ -6,9 +6,9 @@ the scene is one of paint or light; what lies behind it changes, and its jump wi
 frames, too, in which what moves is blurred.
 
 The edges of that mean (long side 480) are sorted by their jump and by cells of 8 px. A mark is a group of neighbouring cells in
-which edges of one jump are many, those of jumps 1.4 times smaller and larger few, and whose outlines are closed: edges up and
-down follow one another along rows and columns, there are all directions, and they cancel out. Along its rows a line of letters
-goes on where edges of that jump remain more frequent than others, so that letters over grass and leaves belong to it.
+which edges of one jump are many, those of jumps 1.4 times smaller and larger few, and whose outlines are closed: edges follow
+one another along rows and columns, and there are all directions. Along its rows a line of letters goes on where edges of that
+jump remain more frequent than others, so that letters over grass and leaves belong to it.
 
 A black mark does to brightness what a white one does to darkness. Paint and crisp shadows do the same, so that black marks are
 looked for only where the scene moves, or where red, green and blue are dimmed by one share (`darkened`). Before a ground that
@@ -35,7 +35,6 @@ Field = npt.NDArray[np.float32]
 
 # Levels of a mark's own colour: three above the highest or below the lowest, so that the logarithm of the distance stays finite.
 WHITE, BLACK = 258.0, -3.0
-LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
 FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
 BINS = 18  # Jumps are counted in as many bins, each 1.084 times the one before.
@@ -51,7 +50,6 @@ FEW_OTHERS = 0.2  # Share of them that may have the other jumps, in the same cel
 ALWAYS = 0.9  # Share of the frames in which a mark must be.
 WEAK = 0.5  # Share of its jump that it must have there.
 PAIRS = 0.25  # Pairs of neighbouring edges along rows and columns, for each edge: letters have 0.5 and more, parts of one 0.26.
-TURNS = 0.6  # Share of neighbouring edges along rows and columns of which one goes up and the other down.
 ROUND = 0.35  # Smaller / larger eigenvalue of the structure tensor of the edges; planks of a floor run one way.
 DENSE = 0.005  # Share of the pixels where a mark's line goes on by which edges of its jump outnumber others.
 LARGE = 0.1  # Share of the frame's short side: the least height of a box in which letters are large.
@@ -211,8 +209,7 @@ def _edges(mean: Field, colour: float, within: Mask | None = None) -> Edges:
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
     before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
     jump = np.abs(distance.ravel()[at + aside] - distance.ravel()[at - aside])
-    keep = most.ravel()[at] > SHARP * jump
-    keep &= np.abs(after - before) > LEAST_LEVELS
+    keep = (most.ravel()[at] > SHARP * jump) & (jump > 0)
     at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
     right, down = (distance.ravel()[at - one] - distance.ravel()[at + one] for one in (1, mean.shape[1]))
@@ -338,22 +335,19 @@ def _is_paint(edges: Edges, jump: float, part: npt.NDArray[np.int64]) -> bool:
 
 
 def _closed(edges: Edges, part: npt.NDArray[np.int64]) -> bool:
-    """Whether edges make closed outlines: they turn along rows and columns, and have all directions."""
+    """Whether edges make closed outlines: others follow along rows and columns, and they have all directions."""
     x, y = edges.right[part].astype(np.float64), edges.down[part].astype(np.float64)
     length = np.maximum(np.hypot(x, y), 1e-9)
     x, y = x / length, y / length
     smaller, larger = np.linalg.eigvalsh([[float(x @ x), float(x @ y)], [float(x @ y), float(y @ y)]])
     if smaller < ROUND * larger:
         return False
-    turns = pairs = 0
+    pairs = 0
     for along, across, way in ((edges.x[part], edges.y[part], x), (edges.y[part], edges.x[part], y)):
         steep = np.abs(way) >= 0.7
         order = np.lexsort((along[steep], across[steep]))
-        place, line, up = along[steep][order], across[steep][order], way[steep][order] > 0
-        beside = (np.diff(line) == 0) & (np.diff(place) > 2)
-        turns += int((beside & (up[1:] != up[:-1])).sum())
-        pairs += int(beside.sum())
-    return turns >= TURNS * pairs and pairs >= PAIRS * len(part)
+        pairs += int(((np.diff(across[steep][order]) == 0) & (np.diff(along[steep][order]) > 2)).sum())
+    return pairs >= PAIRS * len(part)
 
 
 def _one_jump(
