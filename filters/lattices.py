@@ -22,6 +22,7 @@ TRIED = 16  # Highest peaks that are tried as basis steps.
 NEAREST = 24.0  # Px of a basis step: letters of one word, and the grain of a cloth, repeat in less.
 SMALLEST = 900.0  # Px² of a cell: a word of letters that can be read, and the ground between two.
 ALL = 0.8  # Share of the steps within the picture at which there must be a peak.
+FEWEST = 3  # Such steps: two of them make a basis, a third shows that it is a lattice.
 USUAL = 0.2  # Share of the highest peak that a step has to have to speak for a lattice rather than against it.
 REACH = 8  # Multiples of the basis steps that are looked at.
 APART = 1.5  # The padded picture's side, in sides: steps of half a side do not meet those that lead round.
@@ -100,7 +101,7 @@ def _basis(peaks: Field) -> Basis | None:
             at = steps[own].astype(np.int64)
             high = near[at[:, 1], at[:, 0] + middle]
             score = float((high - usual[at[:, 1], at[:, 0] + middle]).sum())
-            if score > best and (high > SURE).mean() >= ALL:
+            if score > best and len(high) >= FEWEST and (high > SURE).mean() >= ALL:
                 best, found = score, (np.stack([one, other]), multiples[own][high > SURE])
     if found is None:
         return None

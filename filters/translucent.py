@@ -35,6 +35,7 @@ Field = npt.NDArray[np.float32]
 
 # Levels of a mark's own colour: three above the highest or below the lowest, so that the logarithm of the distance stays finite.
 WHITE, BLACK = 258.0, -3.0
+LEAST_LEVELS = 6.0  # Grey levels of a jump: coding makes smaller ones.
 SHARP = 0.6  # Share of the jump over 4 px that lies within 2 px: letters are drawn with crisp edges.
 FIRST, LAST = 0.14, 0.6  # Jumps of the logarithm that are looked for: opacities of 0.13 to 0.45.
 BINS = 18  # Jumps are counted in as many bins, each 1.084 times the one before.
@@ -209,7 +210,7 @@ def _edges(mean: Field, colour: float, within: Mask | None = None) -> Edges:
     aside = np.where(is_level.ravel()[at] > 0, 2, 2 * mean.shape[1])
     before, after = mean.ravel()[at - aside], mean.ravel()[at + aside]
     jump = np.abs(distance.ravel()[at + aside] - distance.ravel()[at - aside])
-    keep = (most.ravel()[at] > SHARP * jump) & (jump > 0)
+    keep = (most.ravel()[at] > SHARP * jump) & (np.abs(after - before) > LEAST_LEVELS)
     at = at[keep]
     y, x = np.divmod(at, mean.shape[1])
     right, down = (distance.ravel()[at - one] - distance.ravel()[at + one] for one in (1, mean.shape[1]))
