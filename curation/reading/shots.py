@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.curation.reading import camera_moves, passers
+from longtake.curation.reading.bars import without_bars
 from longtake.curation.reading.camera_moves import moves_on
 from longtake.curation.reading.fades import LONGEST, Fades, plain
 from longtake.curation.reading.jerks import jerks
@@ -321,16 +322,17 @@ class NetworkCuts:
         first, last = (bisect_left(self._times, moment) for moment in (known.before, time))
         if self._times[first] != known.before:
             return False
-        if not known.ruled and blinks(self._times, self._greys, first, last):
+        greys = without_bars(self._greys)
+        if not known.ruled and blinks(self._times, greys, first, last):
             return True
         if known.fades:
             return False
         hard = known.surest > self._hard_threshold
-        if not hard and passes(self._times, self._greys, first, last):
+        if not hard and passes(self._times, greys, first, last):
             return True
         if hard or known.ruled:
-            return jerks(self._greys, first, last, known.surest)
-        return moves_on(self._greys, first, last, known.likeliest > self.PUSH)
+            return jerks(greys, first, last, known.surest)
+        return moves_on(greys, first, last, known.likeliest > self.PUSH)
 
     def _apart(self, cuts: list[Cut], until: float) -> list[Cut]:
         """`cuts` with the one that was held back; those that touch are one. until: no cut to come starts before this time."""
