@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from longtake.curation.reading.cuts import Cut
+from longtake.curation.reading.network_cuts import NetworkCuts
 from longtake.curation.reading.shot_network import Matrix
-from longtake.curation.reading.shots import Cut, NetworkCuts
 from longtake.curation.reading.stills import (
     again,
     another,
