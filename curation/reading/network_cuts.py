@@ -38,35 +38,94 @@ from longtake.filters.base import Image
 _BESIDE = max(camera_moves.BESIDE, passers.BESIDE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """Probabilities above which there is a cut. hard: that of a hard cut. transition: that of a transition, by both networks;
+    alone: by the first one alone, where nothing of the scene before is behind it. low: down to this a transition reaches."""
+
+    hard: float = 0.55
+    transition: float = 0.5
+    alone: float = 0.6
+    low: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the networks and the rules say of a picture. cut: the probability of a hard cut before it. one, other: that of a
+    transition, by each network. changed: by a rule there is a cut before it. fades: it belongs to a fade. plain: it is black or
+    white."""
+
+    cut: float
+    one: float
+    other: float
+    changed: bool
+    fades: bool
+    plain: bool
+
+
 @dataclass(slots=True)
 class _Stretch:
     """What is known of the pictures since the last one that is in no transition. before: the time of that one, seconds.
-    pictures: itself and every `EACH`th since. likely: the networks say that there is a cut or a transition; alone: the first one
-    says that there is a transition; heard: it says that there may be one, or a cut. surest: the highest probability of a hard
-    cut; likeliest: that of a transition. ruled: a rule says that there is a cut. fades, fades_first, fades_last: whether one of
-    the pictures, the first and the last one belong to a fade, whose place is known."""
+    pictures: itself and every `EACH`th since. surest: the highest probability of a hard cut; likeliest: that of a transition,
+    by both networks; alone: by the first one. changed: a rule says that there is a cut. fades, fades_first, fades_last: whether
+    one of the pictures, the first and the last one belong to a fade, whose place is known."""
 
     EACH: ClassVar[int] = 4
     # Mean correlation of blocks. No picture is found better in another take (`stills.again`).
     ELSEWHERE: ClassVar[float] = 0.67
+    limits: _Limits
     before: float
     pictures: list[Grey] = field(default_factory=list)
     count: int = 0
-    likely: bool = False
-    alone: bool = False
     surest: float = 0.0
     likeliest: float = 0.0
-    ruled: bool = False
-    heard: bool = False
+    alone: float = 0.0
+    changed: bool = False
     fades: bool = False
     fades_first: bool = False
     fades_last: bool = False
 
-    def is_cut(self, after: Grey, hard: float, sure: float) -> bool:
+    @property
+    def ruled(self) -> bool:
+        """Whether a rule says that there is a cut."""
+        return self.fades or self.changed
+
+    @property
+    def heard(self) -> bool:
+        """Whether there may be a cut, by the first network or by what has changed."""
+        return self.changed or max(self.alone, self.surest) > self.limits.low
+
+    @property
+    def likely(self) -> bool:
+        """Whether the networks say that there is a cut or a transition."""
+        return self.surest > self.limits.hard or self.likeliest > self.limits.transition
+
+    @property
+    def asks(self) -> bool:
+        """Whether it has to be found out if there is a cut."""
+        return self.likely or self.alone > self.limits.alone or self.ruled
+
+    def hear(self, said: _Said) -> float:
+        """Of the next picture, or of the first one behind; the probability that it is in a transition."""
+        self.fades |= said.fades
+        self.changed |= said.changed
+        both = said.one if self.fades or said.plain else (said.one + said.other) / 2
+        self.surest, self.likeliest = max(self.surest, said.cut), max(self.likeliest, both)
+        self.alone = max(self.alone, said.one)
+        return max(said.one, both)
+
+    def add(self, picture: Grey, fades: bool) -> None:
+        self.count += 1
+        self.fades_first |= fades and self.count == 1
+        self.fades_last = fades
+        if self.count % self.EACH == 0:
+            self.pictures.append(picture)
+
+    def is_cut(self, after: Grey, sure: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
         there is none. A scene that has moved, and is found again, is in no transition, but may jump within the take: then the
-        probability of a hard cut has to be above `hard`. What the second network says alone never counts; what the first one
+        probability of a hard cut has to be above its limit. What the second network says alone never counts; what the first one
         says alone does where the scene is gone, since what only passes uncovers the scene again."""
         if self.ruled or not self.heard or not self.pictures:
             return self.ruled or self.heard
@@ -79,7 +138,7 @@ class _Stretch:
         pictures = [*self.pictures, after]
         if goes_on(pictures) or exposed(self.pictures[0], after):
             return False
-        return self.surest > hard or not comes_back(pictures)
+        return self.surest > self.limits.hard or not comes_back(pictures)
 
 
 class NetworkCuts:
@@ -89,11 +148,10 @@ class NetworkCuts:
     (`stills`), unless the scene goes on behind it: then `SURE` takes the place of `threshold`, and there is no transition. Two
     networks give the probability of a transition, and their mean counts; that of the first one alone (0.6) does where nothing of
     the scene before is there behind it, and is the only one in fades and in black or white. The whole of a transition counts,
-    down to a probability of `LOW`, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports
+    down to a probability of 0.2, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports
     some two seconds late. hard: whether to report hard cuts too, or transitions only. since: where it begins, seconds.
     """
 
-    LOW = 0.2
     SURE = 0.95
     # The mean of the probabilities of a transition. Where each picture is found in the next one, moved, there may be a push, or
     # the camera moves by one picture: 51 of 53 pushes have more, and 15 of 46 such moves.
@@ -112,10 +170,10 @@ class NetworkCuts:
     LONGEST = LONGEST
 
     def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
-        self._threshold = 0.5 if threshold is None else threshold
-        self._alone_threshold = 0.6 if threshold is None else threshold
-        self._hard_threshold = 0.55 if threshold is None else threshold
-        self._hard = hard
+        chosen = _Limits()
+        if threshold is not None:
+            chosen = _Limits(threshold, threshold, threshold, min(chosen.low, threshold))
+        self._limits, self._hard = chosen, hard
         self._waiting: list[Image] = []  # The pictures that are not described yet.
         # The last pictures that are described, as far as the next ones are compared with them.
         self._looks: Looks | None = None
@@ -125,7 +183,7 @@ class NetworkCuts:
         self._fades = Fades()
         self._times: list[float] = []
         self._judged = 0  # Pictures among `_times` that have their verdict.
-        self._open = _Stretch(since)
+        self._open = _Stretch(self._limits, since)
         # The time of the picture before and that of the picture, in seconds, and the probabilities of a cut and of a transition.
         self._doubts: deque[tuple[float, float, float, float]] = deque()
         self._held: Cut | None = None  # The last cut, while another one may touch it.
@@ -183,35 +241,21 @@ class NetworkCuts:
         changed = still_changes(self._times, self._greys, self._changes) | parted(self._times, self._greys, empty)
         changed &= self._hard
         cuts: list[Cut] = []
-        first = self._judged
-        low = min(self.LOW, self._threshold)
-        for i in range(first, until):
-            time, fades = self._times[i], bool(fading[i - first])
+        for i in range(self._judged, until):
+            time, fades = self._times[i], bool(fading[i - self._judged])
             cut, one, other = likely[i].tolist()
-            cut *= self._hard
             if i and fades and not self._open.fades and not self._open.heard:
                 # Where a fade begins is known better than by the second network.
-                self._open = _Stretch(self._times[i - 1], [self._greys[i - 1]])
-            known = self._open
-            known.fades |= fades
-            both = one if known.fades or empty[i] else (one + other) / 2
-            transition = max(one, both)
-            self._doubts.append((self._times[max(i - 1, 0)], time, cut, transition))
-            known.likely |= cut > self._hard_threshold or both > self._threshold
-            known.alone |= one > self._alone_threshold
-            known.heard |= one > low or cut > low or bool(changed[i])
-            known.surest, known.likeliest = max(known.surest, cut), max(known.likeliest, both)
-            known.ruled |= fades or bool(changed[i])
-            lasting = time - known.before > self.LONGEST
-            if (transition <= low and not fades) or lasting:
+                self._open = _Stretch(self._limits, self._times[i - 1], [self._greys[i - 1]])
+            said = _Said(cut * self._hard, one, other, bool(changed[i]), fades, bool(empty[i]))
+            transition = self._open.hear(said)
+            self._doubts.append((self._times[max(i - 1, 0)], time, said.cut, transition))
+            lasting = time - self._open.before > self.LONGEST
+            if (transition <= self._limits.low and not fades) or lasting:
                 cuts += self._ended(time, self._greys[i])
-                self._open = _Stretch(time, [self._greys[i]])
-                continue
-            known.count += 1
-            known.fades_first |= fades and known.count == 1
-            known.fades_last = fades
-            if known.count % _Stretch.EACH == 0:
-                known.pictures.append(self._greys[i])
+                self._open = _Stretch(self._limits, time, [self._greys[i]])
+            else:
+                self._open.add(self._greys[i], fades)
         # The whole of an open stretch is looked at once more where it ends, with the pictures beside it.
         gone = max(min(until - REACH, bisect_left(self._times, self._open.before) - _BESIDE), 0)
         self._judged = until - gone
@@ -221,9 +265,9 @@ class NetworkCuts:
     def _ended(self, time: float, after: Grey) -> list[Cut]:
         """The cut that the open stretch is, if it is one, now that a picture is in no transition any more."""
         known = self._open
-        if time <= known.before or not (known.likely or known.alone or known.ruled):
+        if time <= known.before or not known.asks:
             return []
-        if known.is_cut(after, self._hard_threshold, self.SURE) and not self._goes_on(time):
+        if known.is_cut(after, self.SURE) and not self._goes_on(time):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:
@@ -243,7 +287,7 @@ class NetworkCuts:
             return True
         if known.fades:
             return False
-        hard = known.surest > self._hard_threshold
+        hard = known.surest > self._limits.hard
         if not hard and passes(self._times, greys, first, last):
             return True
         if hard or known.ruled:
