@@ -73,6 +73,7 @@ class _Stretch:
     EACH: ClassVar[int] = 4
     # Mean correlation of blocks. No picture is found better in another take (`stills.again`).
     ELSEWHERE: ClassVar[float] = 0.67
+    SLOW: ClassVar[float] = 2.0
     limits: _Limits
     before: float
     pictures: list[Grey] = field(default_factory=list)
@@ -121,14 +122,16 @@ class _Stretch:
         if self.count % self.EACH == 0:
             self.pictures.append(picture)
 
-    def is_cut(self, after: Grey, sure: float) -> bool:
+    def is_cut(self, after: Grey, sure: float, lasted: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
         there is none. A scene that has moved, and is found again, is in no transition, but may jump within the take: then the
         probability of a hard cut has to be above its limit. What the second network says alone never counts; what the first one
         says alone does where the scene is gone, since what only passes uncovers the scene again."""
-        if self.ruled or not self.heard or not self.pictures:
+        if self.ruled or not self.pictures:
             return self.ruled or self.heard
+        if not self.heard:
+            return lasted >= self.SLOW and again(self.pictures[0], after) < self.ELSEWHERE
         if not self.likely and again(self.pictures[0], after) > self.ELSEWHERE:
             return False
         if self.count < 2 * self.EACH and relit(self.pictures[0], after):
@@ -267,7 +270,7 @@ class NetworkCuts:
         known = self._open
         if time <= known.before or not known.asks:
             return []
-        if known.is_cut(after, self.SURE) and not self._goes_on(time):
+        if known.is_cut(after, self.SURE, time - known.before) and not self._goes_on(time):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:
