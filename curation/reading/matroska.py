@@ -10,7 +10,8 @@ MAGIC = b"\x1a\x45\xdf\xa3"  # The bytes with which Matroska and WebM files begi
 _MAX_ELEMENTS = 10_000  # Elements. A damaged file with more of them must not keep the scan busy.
 _LONGEST = 4096  # Bytes. No element that is read needs more.
 _SEGMENT, _TRACKS, _CLUSTER, _TRACK = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xAE
-_TYPE, _VIDEO, _IS_VIDEO = 0x83, 0xE0, 1
+_NUMBER, _TYPE, _VIDEO, _IS_VIDEO = 0xD7, 0x83, 0xE0, 1
+_TIMESTAMP, _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
 _BOTTOM, _TOP, _LEFT, _RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _ADDITION, _ADDITION_KIND, _ADDITION_DATA = 0x41E4, 0x41E7, 0x41ED
 _ENCODINGS, _ENCODING, _ENCRYPTION = 0x6D80, 0x6240, 0x5035
@@ -18,9 +19,11 @@ _ENCODINGS, _ENCODING, _ENCRYPTION = 0x6D80, 0x6240, 0x5035
 
 @dataclass(slots=True)
 class VideoTrack:
-    """What is read of a video track. crop: the pixels that are not to be shown, above, to the right, below and to the left.
-    additions: kind of what comes along with its frames → what describes it. encrypted: its frames are."""
+    """What is read of a video track. number: by which its blocks name it. crop: the pixels that are not to be shown, above, to the
+    right, below and to the left. additions: kind of what comes along with its frames → what describes it. encrypted: its frames
+    are."""
 
+    number: int = 0
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     additions: dict[int, bytes] = field(default_factory=dict)
     encrypted: bool = False
@@ -61,11 +64,60 @@ def end_of_segment(file: BinaryIO, most: int) -> int:
         return 0
 
 
+def before_zero(file: BinaryIO, track: int) -> dict[int, int]:
+    """Where the blocks of a track lie that are shown before zero, in bytes, and when, in ticks: a cluster cannot begin before zero,
+    but its blocks can. ffmpeg's demuxer gives such packets no time. Of other files, the first few kilobytes are read."""
+    found: dict[int, int] = {}
+    try:
+        segment = next((inner for kind, *inner in _elements(file, 0, file.seek(0, 2)) if kind == _SEGMENT), (0, 0))
+        for kind, start, stop in _elements(file, *segment):
+            if kind == _CLUSTER:
+                early = _before_zero(file, start, stop, track)
+                if not early:
+                    break
+                found |= early
+    except (ValueError, IndexError):
+        # An element ends before its header says so.
+        pass
+    return found
+
+
+def _before_zero(file: BinaryIO, start: int, stop: int, track: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    began = 0
+    for kind, a, b in _elements(file, start, stop):
+        if kind == _TIMESTAMP:
+            began = _number(_bytes(file, a, b))
+        elif kind == _CLUSTER:
+            # A cluster without a size ends where the next one begins.
+            break
+        for block in _blocks(file, kind, a, b):
+            head = _bytes(file, block, block + 10)
+            width = _width(head[0])
+            if _sized(head[:width]) == track:
+                ticks = began + int.from_bytes(head[width : width + 2], "big", signed=True)
+                if ticks < 0:
+                    found[block] = ticks
+                elif not found:
+                    return {}
+    return found
+
+
+def _blocks(file: BinaryIO, kind: int, start: int, stop: int) -> Iterator[int]:
+    """Where the block begins that an element of a cluster is or holds, if it does."""
+    if kind == _SIMPLE_BLOCK:
+        yield start
+    elif kind == _GROUP:
+        yield from (inner for name, inner, _ in _elements(file, start, stop) if name == _BLOCK)
+
+
 def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:
     """A track, if it is one of video."""
     track, is_video = VideoTrack(), False
     for kind, a, b in _elements(file, start, stop):
-        if kind == _TYPE:
+        if kind == _NUMBER:
+            track.number = _number(_bytes(file, a, b))
+        elif kind == _TYPE:
             is_video = _number(_bytes(file, a, b)) == _IS_VIDEO
         elif kind == _VIDEO:
             sides = {name: _number(_bytes(file, x, y)) for name, x, y in _elements(file, a, b) if name in _SIDES}
@@ -103,12 +155,17 @@ def _elements(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[int, int,
         header = width + size_width
         if width > 4 or header > len(head):
             return
-        size = _number(head[width:header]) & ((1 << 7 * size_width) - 1)
+        size = _sized(head[width:header])
         # A size of ones only is not known: the element goes on to the end, as that of a live film.
         unknown = size == (1 << 7 * size_width) - 1
         end = stop if unknown else min(start + header + size, stop)
         yield _number(head[:width]), start + header, end
         start = end
+
+
+def _sized(data: bytes) -> int:
+    """A number whose first bits say how many bytes it has."""
+    return _number(data) & ((1 << 7 * len(data)) - 1)
 
 
 def _width(first: int) -> int:

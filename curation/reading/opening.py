@@ -30,6 +30,7 @@ from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.matroska import before_zero, video_tracks
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
@@ -67,8 +68,8 @@ class Clock:
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
     container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
-    turned, and where it has no new frame, as far as it was read. damages: what of it does not decode, as far as the newest run of
-    a decoder has met it."""
+    turned, and where it has no new frame, as far as it was read. early: place of a packet in the file → its time in ticks, of those
+    whose time the demuxer does not tell. damages: what of it does not decode, as far as the newest run of a decoder has met it."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -80,6 +81,7 @@ class OpenVideo:
     aspects: Aspects
     turns: Turns
     gaps: Gaps
+    early: dict[int, int] = field(default_factory=dict)
     damages: Damages = field(default_factory=Damages)
 
     def tag(self, frame: av.VideoFrame) -> None:
@@ -146,7 +148,9 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     # Without this flag, a picture that is cropped on its left keeps more of its width than its header says.
     stream.codec_context.flags |= Flags.unaligned
     base = float(stream.time_base) if stream.time_base else 0.0
-    clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
+    early = _early(container, stream, file)
+    start = min([*early.values(), *([] if stream.start_time is None else [stream.start_time])], default=0)
+    clock = Clock(base, start * base)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
@@ -161,7 +165,21 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         aspects,
         Turns(context.name, container.format.name in FROM_STREAM, prefix_of(context.name, context.extradata)),
         Gaps(),
+        early,
     )
+
+
+def _early(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, file: BinaryIO
+) -> dict[int, int]:
+    """See `OpenVideo.early`."""
+    if "matroska" not in container.format.name:
+        return {}
+    position = file.tell()
+    at = [one.index for one in container.streams.video].index(stream.index)
+    early = [before_zero(file, track.number) for track in video_tracks(file)[at : at + 1]]
+    file.seek(position)
+    return early[0] if early else {}
 
 
 def _require_end(file: BinaryIO) -> None:

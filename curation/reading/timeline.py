@@ -45,6 +45,7 @@ class Timeline:
 
     def __init__(self, video: OpenVideo, fps: float) -> None:
         base = video.clock.base
+        self._early = video.early
         self.restarts = 0
         self.by_decoding = video.container.format.name == "avi"
         reorders = bool(video.stream.codec_context.has_b_frames)
@@ -67,6 +68,8 @@ class Timeline:
     def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
         """Put a packet's times on this clock, before it is decoded. When it is shown, seconds, as far as is
         known; None for one without any time."""
+        if packet.pts is None and packet.pos in self._early:
+            packet.pts = self._early[packet.pos]
         if not packet.size:
             ticks = packet.dts if packet.pts is None else packet.pts
             return None if ticks is None else self._clock.seconds(ticks + self._offset)

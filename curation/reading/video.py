@@ -94,9 +94,9 @@ def probe(video: OpenVideo) -> VideoInfo:
     orientation, box = _told_by_container(video)
     shown = (box.width, box.height) if box else (context.width, context.height)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
-    if not stream.duration and "matroska" in container.format.name:
+    if "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
-        duration = max(duration - max(video.clock.origin, 0.0), 0.0)
+        duration = max(duration - video.clock.origin, 0.0)
     if "mp4" in container.format.name and not stream.frames:
         # No header promises what the last fragment lacks.
         duration -= _missing_seconds(video)

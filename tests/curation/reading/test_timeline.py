@@ -412,3 +412,34 @@ def test_a_matroska_that_begins_late_is_as_long_as_its_pictures(tmp_path: Path) 
     asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
     info = scan_video(str(path), parse_recipe(asked, source="test"), lambda span, sample: None, spans=[Span(0, 2)]).info
     assert info.duration == pytest.approx(3, abs=0.1)
+
+
+def before_zero(whole: Path, path: Path, earlier: float) -> Path:
+    """The film `whole`, whose first frames are shown up to `earlier` seconds before zero."""
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                packet.pts -= round(earlier / packet.time_base)
+                packet.dts -= round(earlier / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "all"])
+@pytest.mark.parametrize("earlier", [0.04, 0.72, 2.48])
+def test_frames_of_matroska_before_zero(tmp_path: Path, how: dict[str, bool], earlier: float) -> None:
+    """ffmpeg's demuxer gives packets before zero no time: such a film lost its first frames, and began later."""
+    path = before_zero(film(tmp_path / "whole.mp4"), tmp_path / "film.mkv", earlier)
+    info, count, numbers = shown(path, **how)
+    assert numbers == {time: n for time, n in shown(tmp_path / "whole.mp4", **how)[2].items()}
+    assert (numbers[0.0], max(numbers)) == (0, pytest.approx(2.96, abs=0.1))
+    assert (count.damaged, info.duration, info.origin) == (0, pytest.approx(3), pytest.approx(-earlier))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4, 1.4, 2.2])
+def test_clips_of_such_matroska(tmp_path: Path, start: float) -> None:
+    path = before_zero(film(tmp_path / "whole.mp4"), tmp_path / "film.mkv", 0.72)
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
