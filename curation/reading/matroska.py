@@ -19,14 +19,14 @@ _ENCODINGS, _ENCODING, _ENCRYPTION = 0x6D80, 0x6240, 0x5035
 
 @dataclass(slots=True)
 class VideoTrack:
-    """What is read of a video track. number: by which its blocks name it. crop: the pixels that are not to be shown, above, to the
-    right, below and to the left. additions: kind of what comes along with its frames → what describes it. encrypted: its frames
-    are."""
+    """What is read of a video track. crop: the pixels that are not to be shown, above, to the right, below and to the left.
+    additions: kind of what comes along with its frames → what describes it. encrypted: its frames are. number: by which its
+    blocks name it."""
 
-    number: int = 0
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
     additions: dict[int, bytes] = field(default_factory=dict)
     encrypted: bool = False
+    number: int = 0
 
 
 def video_tracks(file: BinaryIO) -> list[VideoTrack]:
@@ -65,8 +65,8 @@ def end_of_segment(file: BinaryIO, most: int) -> int:
 
 
 def before_zero(file: BinaryIO, track: int) -> dict[int, int]:
-    """Where the blocks of a track lie that are shown before zero, in bytes, and when, in ticks: a cluster cannot begin before zero,
-    but its blocks can. ffmpeg's demuxer gives such packets no time. Of other files, the first few kilobytes are read."""
+    """Where the blocks of a track lie that are shown before zero, in bytes, and when, in ticks: a cluster cannot begin before
+    zero, but its blocks can. ffmpeg's demuxer gives such packets no time. Of other files, the first few kilobytes are read."""
     found: dict[int, int] = {}
     try:
         segment = next((inner for kind, *inner in _elements(file, 0, file.seek(0, 2)) if kind == _SEGMENT), (0, 0))

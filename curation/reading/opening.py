@@ -68,8 +68,9 @@ class Clock:
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
     container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
-    turned, and where it has no new frame, as far as it was read. early: place of a packet in the file → its time in ticks, of those
-    whose time the demuxer does not tell. damages: what of it does not decode, as far as the newest run of a decoder has met it."""
+    turned, and where it has no new frame, as far as it was read. early: place of a packet in the file → its time in ticks, of
+    those whose time the demuxer does not tell. damages: what of it does not decode, as far as the newest run of a decoder has met
+    it."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
