@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 MAGIC = b"\x1a\x45\xdf\xa3"  # The bytes with which Matroska and WebM files begin.
@@ -64,51 +65,48 @@ def end_of_segment(file: BinaryIO, most: int) -> int:
         return 0
 
 
-def before_zero(file: BinaryIO, track: int) -> dict[int, int]:
-    """Where the blocks of a track lie that are shown before zero, in bytes, and when, in ticks: a cluster cannot begin before
-    zero, but its blocks can. ffmpeg's demuxer gives such packets no time. Of other files, the first few kilobytes are read."""
+def first_times(file: BinaryIO, track: int) -> dict[int, int]:
+    """Where the first block of a track lies, in bytes, and when it is shown, in ticks; and the same of its blocks before zero. A
+    cluster cannot begin before zero, but its blocks can, and ffmpeg's demuxer gives such packets no time; nor does it know when a
+    film begins whose sound begins many seconds earlier. Of other files, the first few kilobytes are read."""
     found: dict[int, int] = {}
+    latest = 0
     try:
-        segment = next((inner for kind, *inner in _elements(file, 0, file.seek(0, 2)) if kind == _SEGMENT), (0, 0))
-        for kind, start, stop in _elements(file, *segment):
-            if kind == _CLUSTER:
-                early = _before_zero(file, start, stop, track)
-                if not early:
-                    break
-                found |= early
+        for cluster, number, place, ticks in islice(_blocks(file), _MAX_ELEMENTS):
+            if number != track:
+                continue
+            if not found or ticks < 0:
+                found[place], latest = ticks, cluster
+            elif min(found.values()) >= 0 or cluster > latest + 1:
+                break
     except (ValueError, IndexError):
         # An element ends before its header says so.
         pass
     return found
 
 
-def _before_zero(file: BinaryIO, start: int, stop: int, track: int) -> dict[int, int]:
-    found: dict[int, int] = {}
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, int, int, int]]:
+    """(cluster, track, place in bytes, time in ticks) of the blocks in a file, by the numbers of clusters and tracks."""
+    segment = next((inner for kind, *inner in _elements(file, 0, file.seek(0, 2)) if kind == _SEGMENT), (0, 0))
+    clusters = ((start, stop) for kind, start, stop in _elements(file, *segment) if kind == _CLUSTER)
     began = 0
-    for kind, a, b in _elements(file, start, stop):
-        if kind == _TIMESTAMP:
-            began = _number(_bytes(file, a, b))
-        elif kind == _CLUSTER:
-            # A cluster without a size ends where the next one begins.
-            break
-        for block in _blocks(file, kind, a, b):
-            head = _bytes(file, block, block + 10)
-            width = _width(head[0])
-            if _sized(head[:width]) == track:
-                ticks = began + int.from_bytes(head[width : width + 2], "big", signed=True)
-                if ticks < 0:
-                    found[block] = ticks
-                elif not found:
-                    return {}
-    return found
-
-
-def _blocks(file: BinaryIO, kind: int, start: int, stop: int) -> Iterator[int]:
-    """Where the block begins that an element of a cluster is or holds, if it does."""
-    if kind == _SIMPLE_BLOCK:
-        yield start
-    elif kind == _GROUP:
-        yield from (inner for name, inner, _ in _elements(file, start, stop) if name == _BLOCK)
+    for cluster, (start, stop) in enumerate(clusters):
+        for kind, a, b in _elements(file, start, stop):
+            if kind == _TIMESTAMP:
+                began = _number(_bytes(file, a, b))
+            elif kind == _CLUSTER:
+                # The one before has no size, and ends where this one begins.
+                break
+            elif kind in (_SIMPLE_BLOCK, _GROUP):
+                block = (
+                    a
+                    if kind == _SIMPLE_BLOCK
+                    else next((x for name, x, _ in _elements(file, a, b) if name == _BLOCK), a)
+                )
+                head = _bytes(file, block, block + 10)
+                width = _width(head[0])
+                after = int.from_bytes(head[width : width + 2], "big", signed=True)
+                yield cluster, _sized(head[:width]), block, began + after
 
 
 def _track(file: BinaryIO, start: int, stop: int) -> VideoTrack | None:

@@ -30,7 +30,7 @@ from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
-from longtake.curation.reading.matroska import before_zero, video_tracks
+from longtake.curation.reading.matroska import first_times, video_tracks
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
@@ -150,8 +150,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     stream.codec_context.flags |= Flags.unaligned
     base = float(stream.time_base) if stream.time_base else 0.0
     early = _early(container, stream, file)
-    start = min([*early.values(), *([] if stream.start_time is None else [stream.start_time])], default=0)
-    clock = Clock(base, start * base)
+    clock = Clock(base, min(early.values(), default=stream.start_time or 0) * base)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
@@ -178,7 +177,7 @@ def _early(
         return {}
     position = file.tell()
     at = [one.index for one in container.streams.video].index(stream.index)
-    early = [before_zero(file, track.number) for track in video_tracks(file)[at : at + 1]]
+    early = [first_times(file, track.number) for track in video_tracks(file)[at : at + 1]]
     file.seek(position)
     return early[0] if early else {}
 

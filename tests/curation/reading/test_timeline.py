@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -443,3 +444,26 @@ def test_clips_of_such_matroska(tmp_path: Path, start: float) -> None:
     path = before_zero(film(tmp_path / "whole.mp4"), tmp_path / "film.mkv", 0.72)
     cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+@pytest.mark.parametrize("late", [0.3, 8.0])
+def test_matroska_whose_sound_begins_long_before_its_pictures(tmp_path: Path, late: float) -> None:
+    """ffmpeg looks at the first five seconds of a file, and takes the start of its sound for that of all."""
+    path = tmp_path / "film.mkv"
+    with av.open(str(film(tmp_path / "whole.mp4"))) as source, av.open(str(path), "w") as target:
+        pictures = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for begin in range(0, 80000, 800):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 8000, begin, Fraction(1, 8000)
+            target.mux(sound.encode(frame))
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                packet.pts += round(late / packet.time_base)
+                packet.dts += round(late / packet.time_base)
+                packet.stream = pictures
+                target.mux(packet)
+    info, _, numbers = shown(path, all_frames=True)
+    assert info.origin == pytest.approx(late)
+    assert (numbers[0.0], numbers[2.96], len(numbers)) == (0, 74, 75)
+    assert info.duration == pytest.approx(max(10 - late, 3))
