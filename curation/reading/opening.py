@@ -40,6 +40,9 @@ CONTAINER_OPTIONS: dict[str, str] = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,vvc,av1,obu,"
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,apng,image2,png_pipe,jpeg_pipe"
 }
+# Microseconds and bytes. So far ahead is looked for the first pictures of a film of which the demuxer has met none: sound may
+# begin long before them, and a recording within a long group of pictures.
+_FARTHER = {"analyzeduration": "60000000", "probesize": "50000000"}
 _UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
 # Decoders that name BT.601 for every film, since the format has no other matrix; encoders put any film into it as it is.
 _ONE_MATRIX = ("vp8", "libvpx")
@@ -144,6 +147,11 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     if not films(container):
         _require_end(file)
     stream = _video_stream(container)
+    if stream.codec_context.pix_fmt is None:
+        container.close()
+        file.seek(0)
+        container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS | _FARTHER))
+        stream = _video_stream(container)
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
     # Without this flag, a picture that is cropped on its left keeps more of its width than its header says.

@@ -446,16 +446,18 @@ def test_clips_of_such_matroska(tmp_path: Path, start: float) -> None:
     assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
 
 
-@pytest.mark.parametrize("late", [0.3, 8.0])
-def test_matroska_whose_sound_begins_long_before_its_pictures(tmp_path: Path, late: float) -> None:
-    """ffmpeg looks at the first five seconds of a file, and takes the start of its sound for that of all."""
-    path = tmp_path / "film.mkv"
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".asf", ".mp4"])
+@pytest.mark.parametrize("late", [0.4, 6.0, 20.0])
+def test_film_whose_sound_begins_long_before_its_pictures(tmp_path: Path, suffix: str, late: float) -> None:
+    """ffmpeg looks at the first five seconds of a file. In Matroska the film then began with its sound, and frames came out in
+    another order or were lost; in a transport stream it had no size."""
+    path = tmp_path / f"film{suffix}"
     with av.open(str(film(tmp_path / "whole.mp4"))) as source, av.open(str(path), "w") as target:
         pictures = target.add_stream_from_template(source.streams.video[0])
-        sound = target.add_stream("pcm_s16le", rate=8000, layout="mono")
-        for begin in range(0, 80000, 800):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = 8000, begin, Fraction(1, 8000)
+        sound = target.add_stream("mp2", rate=32000, layout="mono")
+        for begin in range(0, 32000 * 24, 1152):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 32000, begin, Fraction(1, 32000)
             target.mux(sound.encode(frame))
         for packet in source.demux(video=0):
             if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
@@ -463,7 +465,33 @@ def test_matroska_whose_sound_begins_long_before_its_pictures(tmp_path: Path, la
                 packet.dts += round(late / packet.time_base)
                 packet.stream = pictures
                 target.mux(packet)
-    info, _, numbers = shown(path, all_frames=True)
-    assert info.origin == pytest.approx(late)
-    assert (numbers[0.0], numbers[2.96], len(numbers)) == (0, 74, 75)
-    assert info.duration == pytest.approx(max(10 - late, 3))
+    info, count, seen = shown(path, all_frames=True)
+    assert list(seen.values()) == list(range(75))
+    begin = min(seen)
+    assert [time - begin for time in seen] == pytest.approx([n / 25 for n in range(75)], abs=0.002)
+    assert (info.width, info.height, count.damaged) == (*SIZE, 0)
+    if suffix != ".asf":
+        # Its demuxer does not tell when the film begins.
+        assert begin == 0
+    for start in (0.0, 1.2, 2.0):
+        cut_clip(str(path), begin + start, begin + start + 0.8, tmp_path / "clip.mp4", TWENTY)
+        assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+def test_a_recording_that_begins_long_before_its_first_keyframe(tmp_path: Path) -> None:
+    """ffmpeg looks at five megabytes, in which there is none at the rates of broadcasts: such a film had no size."""
+    whole, path, pictures = tmp_path / "whole.ts", tmp_path / "film.ts", np.random.default_rng(0)
+    with av.open(str(whole), "w") as target:
+        stream = target.add_stream("libx264", rate=25, options={"preset": "ultrafast", "qp": "1"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 640, 360, "yuv420p", 40
+        for _ in range(50):
+            noise = pictures.integers(0, 256, (540, 640), np.uint8)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "yuv420p")))
+        target.mux(stream.encode(None))
+    data = whole.read_bytes()
+    begin = len(data) // 188 // 10 * 188  # About five frames.
+    path.write_bytes(data[: 3 * 188] + data[begin:])
+    with open_video(str(path)) as video:
+        info, count = probe(video), DecodeCount()
+        assert (info.width, info.height, len(list(decode(video, info, count)))) == (640, 360, 10)
+        assert len(data) * 35 / 50 > 6e6, "so much of it comes before the keyframe"
