@@ -18,7 +18,7 @@ from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge
 from longtake.curation.reading.matroska import is_whole
 from longtake.curation.reading.opening import OpenVideo, open_video
-from longtake.curation.reading.video import VideoInfo, missing_tail, probe
+from longtake.curation.reading.video import VideoInfo, has_all_frames, missing_tail, probe
 from longtake.curation.recipe import Recipe
 
 # The headers of these containers count their length from zero, wherever the film begins (as does Matroska: see `probe`).
@@ -57,7 +57,8 @@ def require_sound(count: DecodeCount, limit: float) -> None:
 def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
     """Raises VideoError (truncated) if the frames end early, and all else in the file, too. The headers of some containers
     (Matroska, FLV, ASF) only tell how long the longest of its streams is. In a Matroska file that has all of its bytes, the
-    header is wrong: it may be that of a longer film, or count subtitles."""
+    header is wrong: it may be that of a longer film, or count subtitles. The last frame may stand for long, as in a recording of
+    a screen: where an index names all frames, none is missing."""
     if ends_early(info, end) and ends_early(info, _last_of_all(source)) and not _is_whole(source):
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
 
@@ -69,7 +70,7 @@ def ends_early(info: VideoInfo, end: float) -> bool:
 
 def _is_whole(source: str | Source) -> bool:
     with open_video(source) as video:
-        return is_whole(video.file)
+        return is_whole(video.file) or has_all_frames(video)
 
 
 def _last_of_all(source: str | Source) -> float:

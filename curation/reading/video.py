@@ -15,6 +15,7 @@ from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
+from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.mp4 import encrypted, odd_edits
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, films
@@ -106,6 +107,8 @@ def probe(video: OpenVideo) -> VideoInfo:
         rate = stream.guessed_rate
     if container.format.name == "avi" and duration:
         duration, rate = _of_avi(video, duration)
+    if "mp4" in container.format.name:
+        rate = _before_still_end(video, duration) or rate
     if container.format.flags & NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
@@ -150,6 +153,16 @@ def _of_avi(video: OpenVideo, duration: float) -> tuple[float, Fraction | float 
     count = sum(entry.size > 0 for entry in entries)
     whole = guessed is not None and abs(count - guessed * duration) <= 1
     return duration, guessed if whole else count / duration or stream.average_rate
+
+
+def _before_still_end(video: OpenVideo, duration: float) -> Fraction | float | None:
+    """The rate of the frames before a last one that stands for long, as in a recording of a screen; None for other films, and
+    where no index tells of all frames. duration: of the film, seconds."""
+    entries = video.stream.index_entries
+    if len(entries) < max(video.stream.frames, 3) or not video.stream.frames:
+        return None
+    seconds = (entries[len(entries) - 1].timestamp - entries[0].timestamp) * video.clock.base
+    return (len(entries) - 1) / seconds if seconds > 0 and is_gap(duration - seconds) else None
 
 
 def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
@@ -234,6 +247,11 @@ def missing_tail(video: OpenVideo) -> bool:
     if not len(entries) or not video.stream.frames:
         return False
     return any(e.pos + e.size > video.size for e in (entries[0], entries[len(entries) - 1]))
+
+
+def has_all_frames(video: OpenVideo) -> bool:
+    """Whether the container has an index of all frames of the film, and their bytes are in the file."""
+    return 0 < video.stream.frames <= len(video.stream.index_entries) and not missing_tail(video)
 
 
 def _missing_seconds(video: OpenVideo) -> float:
