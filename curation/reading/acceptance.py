@@ -17,7 +17,7 @@ from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge
 from longtake.curation.reading.matroska import is_whole
-from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
 from longtake.curation.reading.video import VideoInfo, has_all_frames, missing_tail, probe
 from longtake.curation.recipe import Recipe
 
@@ -79,7 +79,7 @@ def _last_of_all(source: str | Source) -> float:
     # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
     with open_video(source) as video, suppress(av.error.FFmpegError, ValueError):
         origin = 0.0 if video.container.format.name in _FROM_ZERO else video.clock.origin
-        for packet in video.container.demux():
+        for packet in packets_of(video):
             if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
                 last = max(last, float(packet.pts * packet.time_base) - origin)
     return last

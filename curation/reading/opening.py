@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import av
 import av.container
 import av.error
+import av.stream
 import av.video.stream
 import fsspec
 from av.codec.context import Flags
@@ -188,6 +189,17 @@ def _early(
     early = [first_times(file, track.number) for track in video_tracks(file)[at : at + 1]]
     file.seek(position)
     return early[0] if early else {}
+
+
+def packets_of(video: OpenVideo, *streams: av.stream.Stream) -> Iterator[av.Packet[Any]]:
+    """The packets of some streams of a film, or of all. Where zeros stand in a transport stream, as on a disk with a fault, the
+    demuxer gives up after some kilobytes, and goes on if it is asked again."""
+    while True:
+        try:
+            yield from video.container.demux(*streams)
+            return
+        except av.error.BlockingIOError:
+            video.damages.hole()
 
 
 def _require_end(file: BinaryIO) -> None:

@@ -19,7 +19,7 @@ import av
 import av.error
 import av.video.stream
 
-from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, packets_of
 
 # The value of AVFMT_TS_DISCONT in ffmpeg: containers of broadcasts have it, whose clock may leap either way.
 _MAY_LEAP = 0x200
@@ -219,7 +219,7 @@ def recordings(video: OpenVideo, fps: float) -> list[Recording]:
     """The recordings that a film is joined of, in order; one, if its clock never leaps. fps: frames per second, as `Timeline`
     wants to know it. Reads the packets of the whole film, and decodes none."""
     timeline, parts = Timeline(video, fps), list[Recording]()
-    packets = video.container.demux(video.stream)
+    packets = packets_of(video, video.stream)
     while True:
         try:
             packet = next(packets)
