@@ -114,7 +114,7 @@ def _write_all(gathered: _Gathered, held: dict[str, str] | None, copy: Copy | No
 
 
 def _take_down(gathered: _Gathered, gone: ClipsGone) -> None:
-    """Append error rows of the clips whose encoded files are gone."""
+    """Append error rows of the clips whose encoded files are gone. Raises ClipsGone if these are of no clip that is known."""
     rows = []
     for made in gathered.tiers.values():
         files = gathered.files.among(made.ids())
@@ -124,6 +124,8 @@ def _take_down(gathered: _Gathered, gone: ClipsGone) -> None:
             rows.append(row | {"status": "error", "error_kind": "away", "error": message})
     shared = {"export_protocol": gathered.recipe.export_protocol, "host": this_host()}
     unique = {row["clip_id"]: row | shared for row in rows}
+    if not unique:
+        raise gone
     gathered.workspace.exports.append(pa.Table.from_pylist(list(unique.values()), schema=schemas.EXPORTS))
 
 
