@@ -12,6 +12,7 @@ import av.video.stream
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
+from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
@@ -98,6 +99,9 @@ def probe(video: OpenVideo) -> VideoInfo:
     if "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
         duration = max(duration - video.clock.origin, 0.0)
+    if container.format.name in FROM_STREAM and container.duration and container.start_time is not None:
+        # The demuxer may take the length of the file for that of a stream, and sound may begin before the pictures.
+        duration = min(duration, (container.start_time + container.duration) / 1e6 - video.clock.origin)
     if "mp4" in container.format.name and not stream.frames:
         # No header promises what the last fragment lacks.
         duration -= _missing_seconds(video)

@@ -470,6 +470,10 @@ def test_film_whose_sound_begins_long_before_its_pictures(tmp_path: Path, suffix
     begin = min(seen)
     assert [time - begin for time in seen] == pytest.approx([n / 25 for n in range(75)], abs=0.002)
     assert (info.width, info.height, count.damaged) == (*SIZE, 0)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"fps": {}}, "tiers": {"all": {"fps": "[24, 60]"}}}, source="test")
+    scan = scan_video(str(path), how, lambda span, sample: None)
+    assert [(clip.span.end - begin, clip.error) for clip in scan.clips] == [(pytest.approx(2, abs=0.01), None)]
     if suffix != ".asf":
         # Its demuxer does not tell when the film begins.
         assert begin == 0
