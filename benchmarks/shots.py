@@ -24,11 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
+from longtake.curation.reading.cuts import Cut, CutDetector
 from longtake.curation.reading.decoding import DecodeCount, decode
+from longtake.curation.reading.network_cuts import NetworkCuts
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
 from longtake.curation.reading.sampling import LOOK_SECONDS
-from longtake.curation.reading.shots import Cut, CutDetector, NetworkCuts, SceneDetectCuts, TransNetCuts
+from longtake.curation.reading.scenedetect_cuts import SceneDetectCuts
+from longtake.curation.reading.transnet_cuts import TransNetCuts
 from longtake.curation.reading.video import probe
 from longtake.filters.base import Image
 

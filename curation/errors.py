@@ -68,7 +68,10 @@ KINDS: dict[str, tuple[Sort, str]] = {
         "it is gone from a folder or bucket that was read again; its clips do not count, and come back when it does",
     ),
     "internal": (Sort.FACT, "an error in this program: please report it"),
-    "away": (Sort.WORLD, "the folder or bucket of the file is missing or lists nothing: a mount may be away"),
+    "away": (
+        Sort.WORLD,
+        "the folder or bucket of the file is missing or lists nothing: a mount may be away; of a clip: its encoded file is gone",
+    ),
     "unreadable": (
         Sort.WORLD,
         "the file exists, but this machine cannot read it: permissions, a disk error, a stale mount",

@@ -279,12 +279,16 @@ class ManifestReader:
         local = self.folder.is_local
         try:
             with pa.OSFile(self._file(part.name), "rb") if local else Fetched(self.folder, part.name) as source:
-                parquet = pq.ParquetFile(
-                    source,
-                    pre_buffer=False,
-                    page_checksum_verification=verify,
-                    read_dictionary=list(encoded) or None,
-                )
+                parquet = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=verify)
+                if there := [name for name in encoded if name in parquet.schema_arrow.names]:
+                    # Arrow raises KeyError where a part does not have such a column, as one of an older version may not.
+                    parquet = pq.ParquetFile(
+                        source,
+                        metadata=parquet.metadata,
+                        pre_buffer=False,
+                        page_checksum_verification=verify,
+                        read_dictionary=there,
+                    )
                 schema = parquet.schema_arrow
                 self._check(part, parquet.metadata.num_rows, schema)
                 yield parquet, schema.remove_metadata(), source

@@ -49,13 +49,13 @@ class LentSandbox(Sandbox):
     # Not `__del__`: where a sandbox is part of a cycle, the connection of its decoder could be closed before it is handed on.
     _handing_on: weakref.finalize[..., LentSandbox] | None = None
 
-    def _ready(self) -> Any:
+    def _ready(self, patience: float) -> Any:
         around, before = surroundings(), self._process
         if self._process is None:
             for decoder in [decoder for decoder in _waiting if decoder.around == around][-1:]:
                 _waiting.remove(decoder)
                 _, self._process, self._connection, self._clock = decoder
-        ready = super()._ready()
+        ready = super()._ready(patience)
         if self._process is not before:
             decoder = Decoder(around, self._process, self._connection, self._clock)
             self._handing_on = weakref.finalize(self, hand_on, decoder)

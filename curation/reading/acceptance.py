@@ -17,8 +17,8 @@ from longtake.curation.errors import RowError, VideoError
 from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge
 from longtake.curation.reading.matroska import is_whole
-from longtake.curation.reading.opening import OpenVideo, open_video
-from longtake.curation.reading.video import VideoInfo, missing_tail, probe
+from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
+from longtake.curation.reading.video import VideoInfo, has_all_frames, missing_tail, probe
 from longtake.curation.recipe import Recipe
 
 # The headers of these containers count their length from zero, wherever the film begins (as does Matroska: see `probe`).
@@ -57,7 +57,8 @@ def require_sound(count: DecodeCount, limit: float) -> None:
 def require_all(info: VideoInfo, end: float, source: str | Source) -> None:
     """Raises VideoError (truncated) if the frames end early, and all else in the file, too. The headers of some containers
     (Matroska, FLV, ASF) only tell how long the longest of its streams is. In a Matroska file that has all of its bytes, the
-    header is wrong: it may be that of a longer film, or count subtitles."""
+    header is wrong: it may be that of a longer film, or count subtitles. The last frame may stand for long, as in a recording of
+    a screen: where an index names all frames, none is missing."""
     if ends_early(info, end) and ends_early(info, _last_of_all(source)) and not _is_whole(source):
         raise VideoError("truncated", f"the frames end at {end:.1f} s of {info.duration:.1f} s")
 
@@ -69,7 +70,7 @@ def ends_early(info: VideoInfo, end: float) -> bool:
 
 def _is_whole(source: str | Source) -> bool:
     with open_video(source) as video:
-        return is_whole(video.file)
+        return is_whole(video.file) or has_all_frames(video)
 
 
 def _last_of_all(source: str | Source) -> float:
@@ -78,7 +79,7 @@ def _last_of_all(source: str | Source) -> float:
     # A seek in such a file may lead anywhere, so all of it is read; nothing is decoded.
     with open_video(source) as video, suppress(av.error.FFmpegError, ValueError):
         origin = 0.0 if video.container.format.name in _FROM_ZERO else video.clock.origin
-        for packet in video.container.demux():
+        for packet in packets_of(video):
             if packet.pts is not None and packet.time_base is not None and packet.stream.type in ("audio", "video"):
                 last = max(last, float(packet.pts * packet.time_base) - origin)
     return last

@@ -7,6 +7,7 @@ an iris it vanishes in its place. A push moves two pictures as a whole, too (`pu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -54,6 +55,8 @@ _FADED = 0.25
 _TURNS = 5  # Blocks. Fewer say nothing about turn and scale.
 _PULL = 3.0  # Blocks in a row say little about turn and scale, so that these are pulled towards none.
 _AT_MOST = 0.15  # A turn (radians) and a scale that are made up for at once.
+# The natural logarithm of a factor, and radians. A push zooms and turns no more than that, with what its takes do.
+_ZOOMED = 0.5
 BESIDE = 8  # Pictures. A push may begin so long before what the network calls a transition, and end so long after it.
 
 
@@ -83,7 +86,7 @@ def moves_on(pictures: Sequence[Grey], first: int, last: int, may_be_push: bool)
     if min(spreads) < _FADED * max(spreads):
         return False
     steps = _followed(pictures, first, last)
-    if steps is None or not may_be_push:
+    if steps is None or not may_be_push or _turned(steps):
         return steps is not None
     start, end = first, last
     while start > max(first - BESIDE, 0) and (step := moved(pictures[start - 1], pictures[start])).alike >= _STEP:
@@ -94,6 +97,13 @@ def moves_on(pictures: Sequence[Grey], first: int, last: int, may_be_push: bool)
         steps.append(step)
         end += 1
     return not pushed(pictures[start : end + 1], [step.shift for step in steps])
+
+
+def _turned(steps: Sequence[Found]) -> bool:
+    """Whether the camera turned or zoomed in all its steps together, as no push does."""
+    whole = np.linalg.multi_dot([np.eye(2), *(step.where[:2, :2] for step in steps), np.eye(2)])
+    scale = math.sqrt(max(float(np.linalg.det(whole)), 1e-6))
+    return abs(math.log(scale)) > _ZOOMED or abs(math.atan2(whole[1, 0], whole[0, 0])) > _ZOOMED
 
 
 def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | None:

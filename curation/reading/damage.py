@@ -68,6 +68,8 @@ class Damages:
         self._begun = False  # Whether a frame was shown, or a keyframe that should have been.
         self._key = False  # Whether the newest packet is a keyframe.
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
+        self._hole = False  # Whether something is missing before the next packet.
+        self._behind_hole: _Packet | None = None
         self._final: _Packet | None = None
         self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
         self._coming: deque[float] = deque(maxlen=_REORDERED)
@@ -80,14 +82,26 @@ class Damages:
     def reading(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         """The packets of the film, on their way to the decoder."""
         ahead: deque[_Packet] = deque()
-        while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
-            ahead.extend(islice(packets, (_NEAR if packet.is_corrupt else 1) - len(ahead)))
-            leapt = packet.is_corrupt and not any(one.is_keyframe for one in ahead)
+        coming = self._noting_holes(packets)
+        while (packet := ahead.popleft() if ahead else next(coming, None)) is not None:
+            leapt = packet.is_corrupt or packet is self._behind_hole
+            ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
+            leapt &= not any(one.is_keyframe or is_end(one) for one in ahead)
             if leapt or (packet.size and is_overwritten(memoryview(packet), self._codec, self._prefix)):
                 self._lost.append(packet)
             if ahead and is_end(ahead[0]):
                 self._final = packet
             yield packet
+
+    def _noting_holes(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
+        for packet in packets:
+            if self._hole:
+                self._hole, self._behind_hole = False, packet
+            yield packet
+
+    def hole(self) -> None:
+        """Between the packet that was read last and the next one, a part of the file is none of a film."""
+        self._hole = True
 
     def is_lost(self, packet: _Packet) -> bool:
         """Whether a part of a packet was lost on its way, as in a broadcast, or is missing (`is_overwritten`). Where recordings,

@@ -17,7 +17,7 @@ from longtake.curation.reading.aperture import within
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.damage import Damage, Damages, is_end
 from longtake.curation.reading.faults import words
-from longtake.curation.reading.opening import OpenVideo
+from longtake.curation.reading.opening import OpenVideo, packets_of
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 from longtake.curation.reading.turns import prefix_of
@@ -165,7 +165,7 @@ class _Run:
     ) -> None:
         self._video, self._damages, self._timeline = video, video.damages, Timeline(video, info.fps)
         self._counted, self._all_frames, self._since, self._enough = counted, all_frames, since, enough
-        self._packets = video.turns.reading(video.damages.reading(video.container.demux(video.stream)))
+        self._packets = video.turns.reading(video.damages.reading(packets_of(video, video.stream)))
         self._streamed = video.container.format.name in FROM_STREAM
         self._is_raw = bool(video.container.format.flags & NO_TIMESTAMPS)  # Until a packet has a time.
         self._time = -math.inf  # Seconds. When what was read or decoded last is shown.

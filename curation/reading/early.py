@@ -18,7 +18,7 @@ from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.aperture import within
 from longtake.curation.reading.judge import ClipScan, Judge, Measured
-from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
 from longtake.curation.reading.pictures import AnalysisFrames
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.strips import Glimpses
@@ -93,7 +93,7 @@ def _united(known: dict[str, Measured], new: dict[str, Measured], share: float) 
 def _keyframes(video: OpenVideo) -> Iterator[tuple[float, av.VideoFrame]]:
     """The keyframes of a video with their times, seconds; those that have none are left out."""
     video.stream.codec_context.skip_frame = "NONKEY"
-    for packet in video.container.demux(video.stream):
+    for packet in packets_of(video, video.stream):
         if packet.is_keyframe or not packet.size:
             for frame in packet.decode():
                 if frame.pts is not None:

@@ -20,6 +20,7 @@ from longtake.curation.reading.acceptance import (
     settle,
 )
 from longtake.curation.reading.combs import Fields, FieldsFound
+from longtake.curation.reading.cuts import Cut, CutDetector
 from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
@@ -38,7 +39,7 @@ from longtake.curation.reading.sampling import (
     pair_count,
     pair_starts,
 )
-from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
+from longtake.curation.reading.shots import build_detectors
 from longtake.curation.reading.sizes import Sizes
 from longtake.curation.reading.strips import strip_of_pictures
 from longtake.curation.reading.video import VideoInfo, as_shown

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 import av
 import av.container
 import av.error
+import av.stream
 import av.video.stream
 import fsspec
 from av.codec.context import Flags
@@ -30,6 +31,7 @@ from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.matroska import first_times, video_tracks
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
 from longtake.manifests.members import MemberError, file_of
@@ -39,6 +41,9 @@ CONTAINER_OPTIONS: dict[str, str] = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,h264,hevc,vvc,av1,obu,"
     "ivf,m4v,mxf,nut,rm,dv,y4m,yuv4mpegpipe,wav,mp3,flac,aac,gif,apng,image2,png_pipe,jpeg_pipe"
 }
+# Microseconds and bytes. So far ahead is looked for the first pictures of a film of which the demuxer has met none: sound may
+# begin long before them, and a recording within a long group of pictures.
+_FARTHER = {"analyzeduration": "60000000", "probesize": "50000000"}
 _UNSPECIFIED = 2  # The number of ITU-T H.273 for a tag that is not given.
 # Decoders that name BT.601 for every film, since the format has no other matrix; encoders put any film into it as it is.
 _ONE_MATRIX = ("vp8", "libvpx")
@@ -67,8 +72,9 @@ class Clock:
 class OpenVideo:
     """A video that is open for reading. tags: primaries, transfer and matrix by its container, numbers of ITU-T H.273. full: its
     container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
-    turned, and where it has no new frame, as far as it was read. damages: what of it does not decode, as far as the newest run of
-    a decoder has met it."""
+    turned, and where it has no new frame, as far as it was read. early: place of a packet in the file → its time in ticks, of
+    those whose time the demuxer does not tell. damages: what of it does not decode, as far as the newest run of a decoder has met
+    it."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -80,6 +86,7 @@ class OpenVideo:
     aspects: Aspects
     turns: Turns
     gaps: Gaps
+    early: dict[int, int] = field(default_factory=dict)
     damages: Damages = field(default_factory=Damages)
 
     def tag(self, frame: av.VideoFrame) -> None:
@@ -141,12 +148,18 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
     if not films(container):
         _require_end(file)
     stream = _video_stream(container)
+    if stream.codec_context.pix_fmt is None:
+        container.close()
+        file.seek(0)
+        container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS | _FARTHER))
+        stream = _video_stream(container)
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
     # Without this flag, a picture that is cropped on its left keeps more of its width than its header says.
     stream.codec_context.flags |= Flags.unaligned
     base = float(stream.time_base) if stream.time_base else 0.0
-    clock = Clock(base, stream.start_time * base if stream.start_time is not None else 0.0)
+    early = _early(container, stream, file)
+    clock = Clock(base, min(early.values(), default=stream.start_time or 0) * base)
     context = stream.codec_context  # Some decoders forget these tags with the first frame (HEVC).
     tags = int(context.color_primaries), int(context.color_trc), int(context.colorspace)
     full, aspects = int(context.color_range) == ColorRange.JPEG, Aspects(stream.sample_aspect_ratio)
@@ -161,7 +174,32 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         aspects,
         Turns(context.name, container.format.name in FROM_STREAM, prefix_of(context.name, context.extradata)),
         Gaps(),
+        early,
     )
+
+
+def _early(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, file: BinaryIO
+) -> dict[int, int]:
+    """See `OpenVideo.early`."""
+    if "matroska" not in container.format.name:
+        return {}
+    position = file.tell()
+    at = [one.index for one in container.streams.video].index(stream.index)
+    early = [first_times(file, track.number) for track in video_tracks(file)[at : at + 1]]
+    file.seek(position)
+    return early[0] if early else {}
+
+
+def packets_of(video: OpenVideo, *streams: av.stream.Stream) -> Iterator[av.Packet[Any]]:
+    """The packets of some streams of a film, or of all. Where zeros stand in a transport stream, as on a disk with a fault, the
+    demuxer gives up after some kilobytes, and goes on if it is asked again."""
+    while True:
+        try:
+            yield from video.container.demux(*streams)
+            return
+        except av.error.BlockingIOError:
+            video.damages.hole()
 
 
 def _require_end(file: BinaryIO) -> None:

@@ -11,6 +11,7 @@ from itertools import chain
 
 from longtake.curation.access import Source
 from longtake.curation.reading.acceptance import checked, counted_fps
+from longtake.curation.reading.cuts import Cut, CutDetector
 from longtake.curation.reading.decoding import DecodeCount, DecodedFrame, decode
 from longtake.curation.reading.early import EarlyLook
 from longtake.curation.reading.judge import ClipScan, Judge, Keep, Show, VideoScan, show_nothing
@@ -27,7 +28,7 @@ from longtake.curation.reading.seams import (
     take_seconds,
 )
 from longtake.curation.reading.seeking import LEADS, seek
-from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
+from longtake.curation.reading.shots import build_detectors
 from longtake.curation.reading.video import VideoInfo, as_shown
 from longtake.curation.recipe import Recipe
 from longtake.filters.base import Image, Sample

@@ -84,7 +84,7 @@ class Sandbox:
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], limits: Limits) -> Any:
         killed_before = _killed_for_memory()
         try:
-            connection, process = self._ready()
+            connection, process = self._ready(limits.seconds)
             assert self._clock is not None
             faults.clock_started(self._clock)
             connection.send((function, args))
@@ -97,8 +97,7 @@ class Sandbox:
                     if process.poll() is not None and not connection.poll(0):
                         raise EOFError
                     if (now := time.monotonic()) > deadline:
-                        if watched.status() == psutil.STATUS_STOPPED:
-                            raise _Disturbed("crash", "the decoder was stopped from outside (SIGSTOP)")
+                        _require_moving(watched)
                         # The time that the child stood in line for a CPU is the machine's fault, and not the film's.
                         more = _seconds_in_line(process.pid) - stood - granted
                         if more > _POLL_SECONDS:
@@ -142,7 +141,8 @@ class Sandbox:
         """End the child."""
         self._stop()
 
-    def _ready(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+    def _ready(self, patience: float) -> tuple[Connection, subprocess.Popen[bytes]]:
+        """The child, made anew if there is none. patience: seconds that it may be stopped while it starts."""
         if self._process is None or self._connection is None or self._process.poll() is not None:
             self._stop()
             ours, theirs = socket.socketpair()
@@ -166,12 +166,16 @@ class Sandbox:
                 )
             os.close(clock)
             self._connection = Connection(ours.detach())
-            if not self._connection.poll(_START_SECONDS):
-                self._stop()
-                raise RuntimeError(
-                    f"the decoding process did not start within {_START_SECONDS:.0f} s, so busy is this machine; what is done is "
-                    "kept, and the same command goes on from there"
-                )
+            began = time.monotonic()
+            while not self._connection.poll(_POLL_SECONDS):
+                took = time.monotonic() - began
+                if took > patience:
+                    _require_moving(psutil.Process(self._process.pid))
+                if took > _START_SECONDS:
+                    raise RuntimeError(
+                        f"the decoding process did not start within {_START_SECONDS:.0f} s, so busy is this machine; what is "
+                        "done is kept, and the same command goes on from there"
+                    )
             try:
                 self._connection.recv()
             except (EOFError, ConnectionError):
@@ -191,6 +195,12 @@ class Sandbox:
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
+
+
+def _require_moving(child: psutil.Process) -> None:
+    """Raises VideoError (crash) if a signal has stopped the child, which is too late."""
+    if child.status() == psutil.STATUS_STOPPED:
+        raise _Disturbed("crash", "the decoder was stopped from outside (SIGSTOP)")
 
 
 def _too_late(waited: float, took: float) -> VideoError:

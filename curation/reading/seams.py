@@ -32,7 +32,7 @@ from longtake.curation.errors import RowError
 from longtake.curation.reading.acceptance import counted_fps, ends_early, require_all, require_sound, settle
 from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.judge import ClipScan, Judge, VideoScan
-from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.seeking import LEADS, seek
 from longtake.curation.reading.video import VideoInfo
@@ -137,7 +137,7 @@ def _keyframe_before(video: OpenVideo, moment: float) -> float | None:
     for lead in LEADS:
         if not seek(video, moment - lead):
             return None
-        packet = next(video.container.demux(video.stream), None)
+        packet = next(packets_of(video, video.stream), None)
         if packet is None or packet.pts is None or not packet.is_keyframe:
             return None
         if (shown := video.clock.seconds(packet.pts)) <= moment:

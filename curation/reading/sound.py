@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.curation.access import Source
-from longtake.curation.reading.opening import OpenVideo, open_video
+from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
 from longtake.curation.reading.timeline import Recording, Timeline, recording_of
 from longtake.curation.reading.video import probe
 from longtake.filters.base import SoundSeen
@@ -188,7 +188,8 @@ class _Reading:
 
     def _decoded(self) -> Iterator[tuple[float, Samples]]:
         """The decoded sound as (time in seconds, samples [n, channels]), at the rate of this reading."""
-        packets = self._packets() if len(self.parts) > 1 else self.video.container.demux(self.stream)
+        packets: Iterator[av.Packet[av.audio.stream.AudioStream]]
+        packets = self._packets() if len(self.parts) > 1 else packets_of(self.video, self.stream)
         here = -math.inf
         while self.faults < _MOST_FAULTS:
             try:
@@ -216,7 +217,7 @@ class _Reading:
     def _packets(self) -> Iterator[av.Packet[av.audio.stream.AudioStream]]:
         """The packets of sound of a file whose clock starts anew, from its beginning on, with times that go on."""
         timeline, now = Timeline(self.video, probe(self.video).fps), self.parts[0].first
-        for packet in self.video.container.demux(self.video.stream, self.stream):
+        for packet in packets_of(self.video, self.video.stream, self.stream):
             if packet.stream.index == self.video.stream.index:
                 if packet.dts is not None and packet.size:
                     now = packet.dts * self.video.clock.base

@@ -8,12 +8,15 @@ where a picture is the one before it under another light.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from longtake.curation.reading.bars import inside_bars
 from longtake.curation.reading.fades import plain
 from longtake.curation.reading.likeness import found_again, look_at
 from longtake.filters.base import Image
@@ -52,7 +55,6 @@ _TONED = 0.7
 # quarter of a second; in two takes at most 0.67, of 299 pairs. A picture is lost where it is as low as between takes.
 _AGAIN, _LOST = 0.75, 0.6
 _LIKE = 0.5  # Correlation of two pictures. Those that are more alike are one, maybe moved a little.
-_BAR = 24  # Grey levels. Bars are darker, with what compression does to them.
 # Seconds. A blink hides the scene for no longer; an editor's dip to black lasts twice as long.
 _BLINK = 0.6
 _SHUFFLED = 3.0  # Grey levels. Pictures whose sorted levels differ by less in the mean hold the same, maybe elsewhere.
@@ -85,15 +87,15 @@ def still_changes(times: Sequence[float], greys: Sequence[Grey], changed: Sequen
 
 
 def parted(times: Sequence[float], greys: Sequence[Grey], empty: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Before which pictures another scene comes out of black or white than went into it, at most `_BLINK` before: bool [n]. In
-    a fast strobe the shot network sees no cut. times: seconds, [n]. greys: uint8 [36, 64] each. empty: which ones are plain."""
-    found, there = np.zeros(len(times), bool), -1
-    for i in range(len(times)):
-        if empty[i]:
-            continue
-        if 0 <= there < i - 1 and times[i] - times[there] <= _BLINK:
-            found[i] = _elsewhere(greys[there], greys[i])
-        there = i
+    """Before which pictures of a strobe another scene comes out of black or white than went into it: bool [n]. In a fast strobe
+    the shot network sees no cut; where the picture is hidden once, it sees what there is. times: seconds, [n]. greys: uint8
+    [36, 64] each. empty: which ones are plain."""
+    found, shown = np.zeros(len(times), bool), np.nonzero(~empty)[0].tolist()
+    hidden = [(a, b) for a, b in pairwise(shown) if b > a + 1 and times[b] - times[a] <= _BLINK]
+    # Seconds between one blink and the next.
+    apart = [math.inf, *(times[b] - times[a] for (_, a), (b, _) in pairwise(hidden)), math.inf]
+    for (a, b), beside in zip(hidden, pairwise(apart), strict=False):
+        found[b] = min(beside) <= _BLINK and _elsewhere(greys[a], greys[b])
     return found
 
 
@@ -240,15 +242,8 @@ def found_among(before: Sequence[Grey], after: Sequence[Grey]) -> npt.NDArray[np
 
 def _without_bars(pictures: Sequence[Grey]) -> list[Image] | None:
     """The part of pictures that is not black in all of them, uint8 [h, w, 3] each; None if nothing is left."""
-    seen = np.max(pictures, axis=0) > _BAR
-    rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]
-    if not len(rows):
-        return None
-    height, width = seen.shape
-    # To a third of a side no bars reach; a picture that is dark there is compared as it is.
-    top, bottom = min(rows[0], height // 3), max(rows[-1] + 1, height - height // 3)
-    left, right = min(columns[0], width // 3), max(columns[-1] + 1, width - width // 3)
-    return [np.repeat(picture[top:bottom, left:right, None], 3, axis=2) for picture in pictures]
+    inside = inside_bars(pictures)
+    return None if inside is None else [np.repeat(picture[inside][..., None], 3, axis=2) for picture in pictures]
 
 
 def _hides(scene: Grey, picture: Grey) -> bool:

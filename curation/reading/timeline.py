@@ -19,7 +19,7 @@ import av
 import av.error
 import av.video.stream
 
-from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo
+from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, packets_of
 
 # The value of AVFMT_TS_DISCONT in ffmpeg: containers of broadcasts have it, whose clock may leap either way.
 _MAY_LEAP = 0x200
@@ -45,6 +45,7 @@ class Timeline:
 
     def __init__(self, video: OpenVideo, fps: float) -> None:
         base = video.clock.base
+        self._early = video.early
         self.restarts = 0
         self.by_decoding = video.container.format.name == "avi"
         reorders = bool(video.stream.codec_context.has_b_frames)
@@ -67,6 +68,8 @@ class Timeline:
     def place(self, packet: av.Packet[av.video.stream.VideoStream]) -> float | None:
         """Put a packet's times on this clock, before it is decoded. When it is shown, seconds, as far as is
         known; None for one without any time."""
+        if packet.pts is None and packet.pos in self._early:
+            packet.pts = self._early[packet.pos]
         if not packet.size:
             ticks = packet.dts if packet.pts is None else packet.pts
             return None if ticks is None else self._clock.seconds(ticks + self._offset)
@@ -216,7 +219,7 @@ def recordings(video: OpenVideo, fps: float) -> list[Recording]:
     """The recordings that a film is joined of, in order; one, if its clock never leaps. fps: frames per second, as `Timeline`
     wants to know it. Reads the packets of the whole film, and decodes none."""
     timeline, parts = Timeline(video, fps), list[Recording]()
-    packets = video.container.demux(video.stream)
+    packets = packets_of(video, video.stream)
     while True:
         try:
             packet = next(packets)

@@ -12,9 +12,11 @@ import av.video.stream
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aperture import Aperture, of_matroska, of_mp4
+from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.colour import colour_of, hdr, primaries_name, transfer_name
 from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
+from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.matroska import video_tracks
 from longtake.curation.reading.mp4 import encrypted, odd_edits
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, films
@@ -94,9 +96,12 @@ def probe(video: OpenVideo) -> VideoInfo:
     orientation, box = _told_by_container(video)
     shown = (box.width, box.height) if box else (context.width, context.height)
     duration = stream.duration * video.clock.base if stream.duration else (container.duration or 0) / 1e6
-    if not stream.duration and "matroska" in container.format.name:
+    if "matroska" in container.format.name:
         # Matroska counts its length from zero, wherever the film begins.
-        duration = max(duration - max(video.clock.origin, 0.0), 0.0)
+        duration = max(duration - video.clock.origin, 0.0)
+    if container.format.name in FROM_STREAM and container.duration and container.start_time is not None:
+        # The demuxer may take the length of the file for that of a stream, and sound may begin before the pictures.
+        duration = min(duration, (container.start_time + container.duration) / 1e6 - video.clock.origin)
     if "mp4" in container.format.name and not stream.frames:
         # No header promises what the last fragment lacks.
         duration -= _missing_seconds(video)
@@ -106,6 +111,8 @@ def probe(video: OpenVideo) -> VideoInfo:
         rate = stream.guessed_rate
     if container.format.name == "avi" and duration:
         duration, rate = _of_avi(video, duration)
+    if "mp4" in container.format.name:
+        rate = _before_still_end(video, duration) or rate
     if container.format.flags & NO_TIMESTAMPS:
         # The average rate of a raw stream is a mere default.
         rate = stream.guessed_rate or rate
@@ -150,6 +157,16 @@ def _of_avi(video: OpenVideo, duration: float) -> tuple[float, Fraction | float 
     count = sum(entry.size > 0 for entry in entries)
     whole = guessed is not None and abs(count - guessed * duration) <= 1
     return duration, guessed if whole else count / duration or stream.average_rate
+
+
+def _before_still_end(video: OpenVideo, duration: float) -> Fraction | float | None:
+    """The rate of the frames before a last one that stands for long, as in a recording of a screen; None for other films, and
+    where no index tells of all frames. duration: of the film, seconds."""
+    entries = video.stream.index_entries
+    if len(entries) < max(video.stream.frames, 3) or not video.stream.frames:
+        return None
+    seconds = (entries[len(entries) - 1].timestamp - entries[0].timestamp) * video.clock.base
+    return (len(entries) - 1) / seconds if seconds > 0 and is_gap(duration - seconds) else None
 
 
 def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
@@ -234,6 +251,11 @@ def missing_tail(video: OpenVideo) -> bool:
     if not len(entries) or not video.stream.frames:
         return False
     return any(e.pos + e.size > video.size for e in (entries[0], entries[len(entries) - 1]))
+
+
+def has_all_frames(video: OpenVideo) -> bool:
+    """Whether the container has an index of all frames of the film, and their bytes are in the file."""
+    return 0 < video.stream.frames <= len(video.stream.index_entries) and not missing_tail(video)
 
 
 def _missing_seconds(video: OpenVideo) -> float:

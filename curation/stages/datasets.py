@@ -26,6 +26,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.looking.stats import added, funnel
 from longtake.curation.looking.truth import agreed, write_truth
 from longtake.curation.recipe import Recipe
+from longtake.curation.running.faults import this_host
 from longtake.curation.stages import kept_back
 from longtake.curation.stages.facts import facts_of
 from longtake.curation.stages.formats import NAMES, READ_CLIPS, write_formats
@@ -49,7 +50,16 @@ from longtake.manifests.dataset.shards import (
     write_sorted,
 )
 from longtake.manifests.dataset.splits import SPLIT, split_of
-from longtake.manifests.dataset.switch import OURS, Copy, beside, carry_over, changes_at_once, published, switch
+from longtake.manifests.dataset.switch import (
+    OURS,
+    ClipsGone,
+    Copy,
+    beside,
+    carry_over,
+    changes_at_once,
+    published,
+    switch,
+)
 from longtake.manifests.folder import Folder, whole_file
 from longtake.manifests.keys import Index
 from longtake.manifests.lookup import Lookup, Scattered
@@ -69,11 +79,22 @@ def finish(
     workspace: Workspace, recipe: Recipe, held: dict[str, str] | None = None, copy: Copy | None = None
 ) -> dict[str, int]:
     """Bring dataset/<tier>/ of each tier up to what is encoded: clips, shards, card, checksums, index. Gives the number of
-    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why. copy: see `switch`."""
-    try:
-        gathered = steadily(lambda: _gather(workspace, recipe))
-    except FilterUnavailable as error:
-        raise SetupError(str(error)) from error
+    clips in each. held: filled in with the tiers whose old dataset stays as it is, and why. copy: see `switch`. The rows of
+    clips whose encoded files are gone become errors that the next run tries again, and the datasets are made without them."""
+    while True:
+        try:
+            gathered = steadily(lambda: _gather(workspace, recipe))
+        except FilterUnavailable as error:
+            raise SetupError(str(error)) from error
+        try:
+            return _write_all(gathered, held, copy)
+        except ClipsGone as gone:
+            _take_down(gathered, gone)
+
+
+def _write_all(gathered: _Gathered, held: dict[str, str] | None, copy: Copy | None) -> dict[str, int]:
+    """As `finish`. Raises ClipsGone."""
+    workspace = gathered.workspace
     counts: dict[str, int] = {}
     for tier, made in gathered.tiers.items():
         place = workspace.folder / "dataset" / tier
@@ -90,6 +111,22 @@ def finish(
             switch(folder, place, at_once, _OURS, clips, copy)
         counts[tier] = len(made.rows)
     return counts
+
+
+def _take_down(gathered: _Gathered, gone: ClipsGone) -> None:
+    """Append error rows of the clips whose encoded files are gone. Raises ClipsGone if these are of no clip that is known."""
+    rows = []
+    for made in gathered.tiers.values():
+        files = gathered.files.among(made.ids())
+        lost = files.filter(pc.is_in(files["path"], value_set=pa.array(gone.files)))
+        for row in lost.select(["clip_id", "scan_id", "path"]).to_pylist():
+            message = f"its encoded file is gone: {gathered.workspace.folder.file(row['path'])}"
+            rows.append(row | {"status": "error", "error_kind": "away", "error": message})
+    shared = {"export_protocol": gathered.recipe.export_protocol, "host": this_host()}
+    unique = {row["clip_id"]: row | shared for row in rows}
+    if not unique:
+        raise gone
+    gathered.workspace.exports.append(pa.Table.from_pylist(list(unique.values()), schema=schemas.EXPORTS))
 
 
 @dataclass(slots=True)
@@ -204,7 +241,7 @@ def _add(gathered: _Gathered, scores: ClipScores, marks: Index) -> None:
 
 def lost(workspace: Workspace, files: pa.Table) -> npt.NDArray[np.bool_]:
     """Which rows of exports name a file that is gone, or has another size. files: with the columns status, path and bytes.
-    In a bucket nothing is looked up, since each look is a request."""
+    In a bucket nothing is looked up, since each look is a request: whether a file is there turns out when it is copied."""
     found = np.zeros(files.num_rows, bool)
     if workspace.folder.is_local:
         named = np.flatnonzero(pc.fill_null(pc.equal(files["status"].cast(pa.string()), "ok"), False).to_numpy())
@@ -354,7 +391,7 @@ def _order(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def _write_dataset(gathered: _Gathered, made: _Tier, folder: Path, at_once: bool) -> dict[str, tuple[Folder, str]]:
     """Write a dataset into an empty folder. at_once: it takes the place of the old folder at once, and is not put among its
-    files. Gives path in the dataset → where the clip lies in the workspace."""
+    files. Gives path in the dataset → where the clip lies in the workspace. Raises ClipsGone."""
     workspace, recipe, schema = gathered.workspace, gathered.recipe, _schema(gathered.recipe)
     old = made.before.old if made.before is not None and not at_once else None
     taken = {} if old is None else dict(zip(old["path"].to_pylist(), old["sha256"].to_pylist(), strict=True))
@@ -363,8 +400,14 @@ def _write_dataset(gathered: _Gathered, made: _Tier, folder: Path, at_once: bool
     shards = write_sorted(writing.tables(), len(made.rows), schema, folder, recipe.export.rows_per_shard, mark)
     # Elsewhere clips are placed from where they lie, by the store itself, and do not come through this machine.
     here = at_once or not READ_CLIPS.isdisjoint(recipe.export.formats)
+    gone = []
     for path, name in writing.places.items() if here else ():
-        Folder(folder).link(workspace.folder, name, path)
+        try:
+            Folder(folder).link(workspace.folder, name, path)
+        except FileNotFoundError:
+            gone.append(name)
+    if gone:
+        raise ClipsGone(gone)
     if set(recipe.export.formats) - {"parquet"}:
         write_formats(read_shards(shards), folder, recipe.export.formats, recipe.export.clips_per_tar)
     believed = {**gathered.unchecked, **({"captions": gathered.fault} if gathered.fault else {})}

@@ -42,6 +42,14 @@ def published(place: Folder, columns: list[str] | None = None) -> pa.Table | Non
         return None
 
 
+class ClipsGone(Exception):
+    """Clips cannot be placed, since the files that they were encoded to are gone. files: their names in the workspace."""
+
+    def __init__(self, files: list[str]) -> None:
+        super().__init__(f"{len(files)} encoded files are gone, {files[0]} among them")
+        self.files = files
+
+
 @contextmanager
 def beside(place: Folder) -> Iterator[Path]:
     """An empty folder of this machine to make a dataset in that takes the place of `place`; gone when the block ends. What a
@@ -92,8 +100,8 @@ def switch(
     """Put the dataset in the folder `new`, which `beside` gave, in the place of the one that is there. at_once: as
     `changes_at_once` said. ours: the files and folders in a dataset's folder that are its own; what else lies there is
     somebody's. clips: path in the dataset → where else the clip lies, which may be nearer to `place`; unless at_once, these need
-    not be in `new`. copy: copies clips into a folder of a store; None: this process asks the store for it. Raises OSError, and
-    of a store what its client raises; then the old one is whole."""
+    not be in `new`. copy: copies clips into a folder of a store, but for those that are gone; None: this process asks the store
+    for it. Raises ClipsGone, OSError, and of a store what its client raises; then the old one is whole."""
     if place.is_local:
         target = place.path.resolve()
         if not target.exists() and (at_once or not clips):
@@ -109,8 +117,8 @@ def switch(
 def _put_among(
     new: Path, place: Folder, ours: Sequence[str], clips: Mapping[str, tuple[Folder, str]], copy: Copy | None
 ) -> None:
-    """Place what comes, then what tells of it, the index last; then remove what goes. The folder is listed once before and once
-    behind, and a clip that stays costs nothing. Clips that `clips` names need not lie in `new`."""
+    """Place what comes, then what tells of it, the index last; then remove what goes. The folder is listed once before clips are
+    placed and once behind, and a clip that stays costs nothing. Clips that `clips` names need not lie in `new`."""
     files = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()} | clips.keys()
     last = [name for name in (CHECKSUMS, INDEX) if name in files]
     there = {entry.name for entry in place.entries()}
@@ -123,7 +131,8 @@ def _put_among(
     def put(name: str) -> None:
         if name in clips:
             folder, nearer = clips[name]
-            place.link(folder, nearer, name)
+            with suppress(FileNotFoundError):
+                place.link(folder, nearer, name)
         elif place.is_local:
             place.link(Folder(new), name, name)
         else:
@@ -134,10 +143,13 @@ def _put_among(
         copy(place, {name: clips[name] for name in coming if name in clips})
         coming = [name for name in coming if name not in clips]
     _at_once(put, coming, place)
+    there = {entry.name for entry in place.entries()}
+    if missing := sorted(clips.keys() - there):
+        raise ClipsGone([clips[name][1] for name in missing])
     for name in last:
         place.put(new / name, name)
-    gone = [entry.name for entry in place.entries() if entry.name.split("/")[0] in ours and entry.name not in files]
-    _at_once(place.remove, gone, place)
+    goes = [name for name in there if name.split("/")[0] in ours and name not in files]
+    _at_once(place.remove, goes, place)
 
 
 def _at_once(do: Callable[[str], None], names: Sequence[str], place: Folder) -> None:

@@ -53,6 +53,7 @@ READING = tuple(
         "acceptance",
         "colour",
         "combs",
+        "cuts",
         "damage",
         "decoding",
         "listed",
@@ -66,17 +67,30 @@ READING = tuple(
         "samples",
         "sampling",
         "scan_video",
+        "scenedetect_cuts",
         "seams",
         "seeking",
         "shots",
         "timeline",
+        "transnet_cuts",
         "video",
     )
 )
 # These modules are what our own detector of cuts goes by; its network has a hash of its own.
 CUTS = tuple(
     f"curation/reading/{name}.py"
-    for name in ("camera_moves", "fades", "jerks", "likeness", "passers", "pushes", "shot_network", "stills")
+    for name in (
+        "bars",
+        "camera_moves",
+        "fades",
+        "jerks",
+        "likeness",
+        "network_cuts",
+        "passers",
+        "pushes",
+        "shot_network",
+        "stills",
+    )
 )
 # These modules decide which part of a picture is kept where a recipe cuts borders away.
 CROPPING = tuple(f"curation/reading/{name}.py" for name in ("box", "cropping", "native"))

@@ -53,6 +53,17 @@ def test_slices_are_what_read_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         list(manifest.scan(["flaw"]))
 
 
+def test_a_part_without_an_encoded_column_has_null_there(tmp_path: Path) -> None:
+    """As a part that an older version wrote."""
+    manifest = clips(tmp_path)
+    manifest.append(rows({"a": 1.0}))
+    manifest.append(rows({"b": 2.0}, note=pa.array(["seen"])))
+    wanted: dict[str, Any] = {"columns": ["clip_id"], "optional": ["note"], "encoded": ["clip_id", "note"]}
+    for table in (manifest.read(**wanted), pa.concat_tables(manifest.scan(**wanted))):
+        assert sorted(table.to_pylist(), key=str) == [{"clip_id": "a", "note": None}, {"clip_id": "b", "note": "seen"}]
+        assert pa.types.is_dictionary(table.schema.field("clip_id").type)
+
+
 def test_a_slice_leaves_heavy_columns_out_unless_they_are_named(tmp_path: Path) -> None:
     light = clips(tmp_path)
     manifest = Manifest(str(tmp_path), "clips", "clip_id", light.schema, heavy=["pairs"])

@@ -8,7 +8,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from longtake.curation.reading.shots import Cut, NetworkCuts
+from longtake.curation.reading.cuts import Cut
+from longtake.curation.reading.network_cuts import NetworkCuts
 from longtake.curation.reading.stills import Grey
 from longtake.filters.base import Image
 from tests.corpus import photograph

@@ -50,7 +50,7 @@ def test_a_fast_move_of_the_camera_is_no_cut(name: str, move: str) -> None:
 
 def test_fast_moves_are_told_by_this_rule_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the films above have a cut without it; else they would show nothing."""
-    monkeypatch.setattr("longtake.curation.reading.shots.moves_on", lambda *_: False)
+    monkeypatch.setattr("longtake.curation.reading.network_cuts.moves_on", lambda *_: False)
     assert sum(bool(cuts_of(filmed(name, move))) for name in PHOTOS for move in MOVES.values()) >= 8
 
 

@@ -97,6 +97,35 @@ def test_a_clip_of_a_list_behind_damage_is_corrupt_up_to_the_next_keyframe(tmp_p
     assert caught.value.kind == "corrupt"
 
 
+@pytest.mark.parametrize("place", ["middle", "end"])
+def test_zeros_in_a_stream_do_not_end_it(tmp_path: Path, place: str) -> None:
+    """As on a disk with a fault, and where a recorder had taken more room than it needed. The demuxer gives up after 64 kB, so
+    that all that came behind was left out, and the film was `truncated`."""
+    path = tmp_path / "film.ts"
+    # ffmpeg does not look at all of such a film before the first packet is read.
+    options = {"preset": "ultrafast", "qp": "0", "bf": "0"}
+    make(path, steady(RATE, FRAMES), rate=RATE, gop=GOP, base=Fraction(1, RATE), options=options)
+    data = path.read_bytes()
+    with open_video(str(path)) as video:
+        packets = [packet.pos or 0 for packet in video.container.demux(video.stream) if packet.size]
+    hole = packets[HIT] if place == "middle" else len(data)
+    path.write_bytes(data[:hole] + bytes(200_000) + data[hole + 2 * 188 :])
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert [clip.error for clip in scan.clips] == [None] * (2 if place == "middle" else 1)
+    assert scan.info.duration == pytest.approx(FRAMES / RATE)
+    shown = []
+    for clip in scan.clips:
+        cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
+        shown.append(numbers(tmp_path / "clip.mp4"))
+    if place == "end":
+        assert shown == [list(range(FRAMES))]
+    else:
+        before, after = shown
+        assert before == list(range(len(before)))
+        assert HIT - 10 < len(before) <= HIT
+        assert after == list(range(160 + TRIM, FRAMES))
+
+
 def segment(path: Path, first: int) -> bytes:
     """Two seconds of a film, as a stream is sent: counters begin anew with each segment, times do not."""
     make(

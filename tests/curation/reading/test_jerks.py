@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 
 from longtake.curation.reading.jerks import jerks
 from longtake.curation.reading.stills import Grey
-from tests.curation.reading.takes import PHOTOS, RATE, Pictures, cuts_of, photo, seen, small, with_person
+from longtake.filters.base import Image
+from tests.curation.reading.takes import PHOTOS, RATE, SIZE, Pictures, cuts_of, photo, seen, small, with_person
 
 START = 30  # Pictures. The camera jerks before the one with this number.
 # Pixels to the right and down, of 128 and 72, and degrees.
@@ -43,6 +46,45 @@ def test_a_jump_within_a_take_is_a_cut_though_the_scene_has_moved_as_by_a_jerk()
     jumped = [with_person(picture, 20 if i < START else 66) for i, picture in enumerate(film)]
     (cut,) = cuts_of(jumped)
     assert (cut.start, cut.end) == ((START - 1) / RATE, START / RATE)
+
+
+WORDS = np.zeros((720, 1280), np.uint8)
+for place in range(12):
+    cv2.putText(WORDS, "preview", (place % 4 * 320 + 20, place // 4 * 240 + 150), cv2.FONT_HERSHEY_SIMPLEX, 2.0, 255, 6)
+
+
+def subtitled(picture: Image) -> Image:
+    under = picture.copy()
+    for left in range(24, 104, 4):
+        under[60:65, left : left + 1] = 255
+    return under
+
+
+def watermarked(picture: Image) -> Image:
+    """White words all over, through which a little of the scene is to be seen."""
+    share = cv2.resize(WORDS, SIZE, interpolation=cv2.INTER_AREA)[..., None] / 255 * 0.3
+    return np.asarray(picture * (1 - share) + 255 * share, np.uint8)
+
+
+def in_bars(picture: Image) -> Image:
+    barred = picture.copy()
+    barred[:4] = barred[-10:] = 0
+    return barred
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars])
+def test_what_lies_over_the_film_makes_no_cut_of_a_jerk(over: Callable[[Image], Image], name: str) -> None:
+    for jerk in ((9, -4, 0), (-8, 3, 1)):
+        assert cuts_of([over(picture) for picture in filmed(name, jerk, tremor=1)]) == []
+
+
+@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars])
+def test_another_take_and_a_jump_are_cuts_under_it(over: Callable[[Image], Image]) -> None:
+    film, other = (filmed(name, (14, -6, 0), tremor=1) for name in ("coffee", "chelsea"))
+    assert len(cuts_of([over(picture) for picture in film[:START] + other[START:]])) == 1
+    jumped = [with_person(picture, 20 if i < START else 66) for i, picture in enumerate(film)]
+    assert len(cuts_of([over(picture) for picture in jumped])) == 1
 
 
 def pair(jerk: tuple[float, float, float], name: str = "chelsea") -> list[Grey]:

@@ -262,21 +262,31 @@ def test_a_child_that_somebody_kills_or_stops_says_nothing_of_the_film(
     assert kind_of(shared, disturbed, str(tmp_path / "2"), 2, how, limits=limits) == "crash"
 
 
-def test_a_child_that_is_killed_while_it_starts_is_started_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error of the broken connection ended the whole run."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_child_that_is_killed_or_stopped_while_it_starts_is_started_once_more(
+    monkeypatch: pytest.MonkeyPatch, how: int, times: int
+) -> None:
+    """The error of the broken connection ended the whole run, and so did the wait for a child that was stopped, after ten
+    minutes. A row whose child is disturbed twice is an error."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
         started.append(popen(*args, **kwargs))
-        if len(started) == 1:
-            started[0].kill()
+        if len(started) <= times:
+            started[-1].send_signal(how)
         return started[-1]
 
     popen = subprocess.Popen
     monkeypatch.setattr(sandbox.subprocess, "Popen", start)
+    limits = Limits(seconds=2.0, memory_mib=1024)
     with closing(Sandbox()) as fresh:
-        assert fresh.run(max, (2, 3), Limits(60, 2000)) == 3
-    assert len(started) == 2
+        if times == 1:
+            assert fresh.run(max, (2, 3), limits) == 3
+        else:
+            assert kind_of(fresh, max, 2, 3, limits=limits) == "crash"
+        assert len(started) == 2
+        assert fresh.run(max, (2, 3), limits) == 3, "the next row is not concerned"
 
 
 def test_a_child_that_cannot_start_is_a_fault_of_the_set_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +103,34 @@ def test_a_matroska_that_is_all_there_is_as_long_as_its_pictures_whatever_its_he
         with pytest.raises(VideoError) as raised:
             scan_video(str(path), how, lambda span, sample: None)
         assert raised.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_film_whose_last_frame_stands_for_long_is_all_there(tmp_path: Path, listed: bool) -> None:
+    """Recordings of a screen end so. By its header such a film was cut off, and its average rate was too low for a tier."""
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"bf": "2", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 160, 96, "yuv420p", 25
+        noise = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+        packets = []
+        for number in range(150):
+            packets += stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24"))
+        packets += stream.encode(None)
+        packets[-1].duration = round(30 / packets[-1].time_base)
+        for packet in packets:
+            container.mux(packet)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"fps": {}}, "tiers": {"all": {"fps": "[24, 60]"}}}, source="test")
+    spans = [Span(0.0, 2.0), Span(2.0, math.inf)] if listed else []
+    scan = scan_video(str(path), how, lambda span, sample: None, spans=spans)
+    assert scan.info.fps == pytest.approx(25)
+    ends = sorted(clip.span.end for clip in scan.clips if clip.has_frames)
+    assert ends == pytest.approx([2.0, 6.0] if listed else [2.0, 4.0, 6.0], abs=0.01)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    with pytest.raises(VideoError) as raised:
+        scan_video(str(path), how, lambda span, sample: None, spans=spans)
+    assert raised.value.kind == "truncated"
 
 
 @pytest.mark.parametrize("late", [0, 3])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from longtake.curation.reading.cuts import Cut
 from longtake.curation.reading.likeness import NUMBERS
+from longtake.curation.reading.network_cuts import NetworkCuts
 from longtake.curation.reading.shot_network import REACH, judge
-from longtake.curation.reading.shots import Cut, NetworkCuts
 from tests.curation.reading import takes
 from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, take
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longtake.curation.reading.cuts import Cut, CutDetector
 from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.pictures import thumbnail
-from longtake.curation.reading.shots import Cut, CutDetector, build_detectors
+from longtake.curation.reading.shots import build_detectors
 from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Splitting
 from longtake.filters.base import Image

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from longtake.curation.reading.cuts import Cut
+from longtake.curation.reading.network_cuts import NetworkCuts
 from longtake.curation.reading.shot_network import Matrix
-from longtake.curation.reading.shots import Cut, NetworkCuts
 from longtake.curation.reading.stills import (
     again,
     another,
@@ -24,7 +25,7 @@ from longtake.curation.reading.stills import (
     toned,
 )
 from longtake.filters.base import Image
-from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, small, take, with_person
+from tests.curation.reading.takes import RATE, SIZE, Pictures, cuts_of, photo, seen, small, take, with_person
 
 
 def slide(seed: int, lines: int = 6, paper: Image | None = None) -> Image:
@@ -303,11 +304,22 @@ def test_what_shows_nothing_is_no_other_scene_behind_black() -> None:
     one, other = (small(take(name, 1, seed=2))[0] for name in ("coffee", "astronaut"))
     black, dark = np.zeros_like(one), np.asarray(one // 24, np.uint8)
     for behind, expected in ((other, True), (one, False), (dark, False)):
-        greys = [one, black, black, behind]
-        empty = np.array([False, True, True, False])
-        assert parted([0, 0.1, 0.2, 0.3], greys, empty).tolist() == [False, False, False, expected]
-        assert not parted([0, 0.1, 0.6, 0.7], greys, empty).any()
+        greys = [one, black, one, black, behind]
+        empty = np.array([False, True, False, True, False])
+        assert parted([0, 0.1, 0.2, 0.3, 0.4], greys, empty).tolist() == [False] * 4 + [expected]
+        # The black lasts too long, another blink is too far away, or there is none.
+        assert not parted([0, 0.1, 0.2, 0.8, 0.9], greys, empty).any()
+        assert not parted([0, 0.1, 0.2, 0.3, 0.4], greys, empty & [False, False, False, True, False]).any()
+        assert not parted(
+            [0, 0.1, 0.2, 0.9, 1.0, 1.1], [one, black, one, one, black, behind], np.arange(6) % 3 == 1
+        ).any()
         assert not parted([0, 0.1], [one, behind], np.zeros(2, bool)).any()
+
+
+def test_a_flash_that_hides_a_rush_of_the_camera_is_no_cut() -> None:
+    pictures = take("motorcycle_left", 6, seed=3)
+    rushed = [seen(one, SIZE[0] / 2, SIZE[1] / 2, 1.8, 0) for one in pictures]
+    assert cuts_of(strobed(pictures[:60] + rushed[60:], 59, 2, 2, 2, 255)) == []
 
 
 @pytest.mark.parametrize("prepared", [list, barred])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -412,3 +413,89 @@ def test_a_matroska_that_begins_late_is_as_long_as_its_pictures(tmp_path: Path) 
     asked = {"name": "x", "filters": {"width": {}}, "tiers": {"all": {"width": ">= 1"}}}
     info = scan_video(str(path), parse_recipe(asked, source="test"), lambda span, sample: None, spans=[Span(0, 2)]).info
     assert info.duration == pytest.approx(3, abs=0.1)
+
+
+def before_zero(whole: Path, path: Path, earlier: float) -> Path:
+    """The film `whole`, whose first frames are shown up to `earlier` seconds before zero."""
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                packet.pts -= round(earlier / packet.time_base)
+                packet.dts -= round(earlier / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "all"])
+@pytest.mark.parametrize("earlier", [0.04, 0.72, 2.48])
+def test_frames_of_matroska_before_zero(tmp_path: Path, how: dict[str, bool], earlier: float) -> None:
+    """ffmpeg's demuxer gives packets before zero no time: such a film lost its first frames, and began later."""
+    path = before_zero(film(tmp_path / "whole.mp4"), tmp_path / "film.mkv", earlier)
+    info, count, numbers = shown(path, **how)
+    assert numbers == shown(tmp_path / "whole.mp4", **how)[2]
+    assert (numbers[0.0], max(numbers)) == (0, pytest.approx(2.96, abs=0.1))
+    assert (count.damaged, info.duration, info.origin) == (0, pytest.approx(3), pytest.approx(-earlier))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4, 1.4, 2.2])
+def test_clips_of_such_matroska(tmp_path: Path, start: float) -> None:
+    path = before_zero(film(tmp_path / "whole.mp4"), tmp_path / "film.mkv", 0.72)
+    cut_clip(str(path), start, start + 0.8, tmp_path / "clip.mp4", TWENTY)
+    assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".asf", ".mp4"])
+@pytest.mark.parametrize("late", [0.4, 6.0, 20.0])
+def test_film_whose_sound_begins_long_before_its_pictures(tmp_path: Path, suffix: str, late: float) -> None:
+    """ffmpeg looks at the first five seconds of a file. In Matroska the film then began with its sound, and frames came out in
+    another order or were lost; in a transport stream it had no size."""
+    path = tmp_path / f"film{suffix}"
+    with av.open(str(film(tmp_path / "whole.mp4"))) as source, av.open(str(path), "w") as target:
+        pictures = target.add_stream_from_template(source.streams.video[0])
+        sound = target.add_stream("mp2", rate=32000, layout="mono")
+        for begin in range(0, 32000 * 24, 1152):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 32000, begin, Fraction(1, 32000)
+            target.mux(sound.encode(frame))
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts is not None and packet.time_base is not None:
+                packet.pts += round(late / packet.time_base)
+                packet.dts += round(late / packet.time_base)
+                packet.stream = pictures
+                target.mux(packet)
+    info, count, seen = shown(path, all_frames=True)
+    assert list(seen.values()) == list(range(75))
+    begin = min(seen)
+    assert [time - begin for time in seen] == pytest.approx([n / 25 for n in range(75)], abs=0.002)
+    assert (info.width, info.height, count.damaged) == (*SIZE, 0)
+    asked = {"name": "x", "splitting": {"detector": "none", "min_seconds": 2, "window_seconds": 2}}
+    how = parse_recipe(asked | {"filters": {"fps": {}}, "tiers": {"all": {"fps": "[24, 60]"}}}, source="test")
+    scan = scan_video(str(path), how, lambda span, sample: None)
+    assert [(clip.span.end - begin, clip.error) for clip in scan.clips] == [(pytest.approx(2, abs=0.01), None)]
+    if suffix != ".asf":
+        # Its demuxer does not tell when the film begins.
+        assert begin == 0
+    for start in (0.0, 1.2, 2.0):
+        cut_clip(str(path), begin + start, begin + start + 0.8, tmp_path / "clip.mp4", TWENTY)
+        assert numbers(tmp_path / "clip.mp4") == list(range(round(start * 25), round(start * 25) + 20))
+
+
+def test_a_recording_that_begins_long_before_its_first_keyframe(tmp_path: Path) -> None:
+    """ffmpeg looks at five megabytes, in which there is none at the rates of broadcasts: such a film had no size."""
+    whole, path, pictures = tmp_path / "whole.ts", tmp_path / "film.ts", np.random.default_rng(0)
+    with av.open(str(whole), "w") as target:
+        stream = target.add_stream("libx264", rate=25, options={"preset": "ultrafast", "qp": "1"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 640, 360, "yuv420p", 40
+        for _ in range(50):
+            noise = pictures.integers(0, 256, (540, 640), np.uint8)
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "yuv420p")))
+        target.mux(stream.encode(None))
+    data = whole.read_bytes()
+    begin = len(data) // 188 // 10 * 188  # About five frames.
+    path.write_bytes(data[: 3 * 188] + data[begin:])
+    with open_video(str(path)) as video:
+        info, count = probe(video), DecodeCount()
+        assert (info.width, info.height, len(list(decode(video, info, count)))) == (640, 360, 10)
+        assert len(data) * 35 / 50 > 6e6, "so much of it comes before the keyframe"

@@ -19,7 +19,7 @@ from longtake.curation.clip_table import rows_table
 from longtake.curation.recipe import Recipe, parse_recipe
 from longtake.curation.running.inline import in_this_process
 from longtake.curation.running.jobs import Job
-from longtake.curation.stages.export import encoded_path, finish
+from longtake.curation.stages.export import encoded_path, finish, plan
 from longtake.curation.stages.placing import by_workers
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
@@ -220,6 +220,38 @@ def test_on_a_disk_that_cannot_exchange_folders_only_what_changes_is_linked(
     )
     assert len([one for one in removed if one.endswith(".mp4")]) == 3
     assert clips_of(workspace) == set(range(3, 28))
+
+
+@pytest.mark.parametrize("formats", [["parquet"], ["parquet", "webdataset"]], ids=["copied", "read"])
+@pytest.mark.parametrize("workers", [False, True])
+def test_an_encoded_file_that_is_gone_from_a_bucket_is_to_do_again(
+    bucket: Counter[str], formats: list[str], workers: bool
+) -> None:
+    """It ended each export. Now the dataset is made without the clip, and the next run encodes it anew."""
+    workspace = fill(f"memory://gone/{workers}")
+    copy = by_workers(lambda job: list(in_this_process(pickle.loads(pickle.dumps(job))))) if workers else None
+    finish(workspace, recipe(100, formats=formats), None, copy)
+    workspace.folder.remove(encoded_path(name(26)))
+    held: dict[str, str] = {}
+    assert finish(workspace, recipe(103, formats=formats), held, copy) == {"pretrain": 24}
+    assert held == {}, "the clip was not in the dataset before"
+    assert clips_of(workspace) == {*range(3, 28)} - {26}
+    job = plan(workspace, recipe(103, formats=formats), retry_errors=False)
+    assert job is not None
+    assert [row["clip_id"] for batch in job.batches for row in batch.to_pylist()] == [name(26)]
+    (row,) = [row for row in workspace.exports.read().to_pylist() if row["status"] == "error"]
+    assert (row["clip_id"], row["error_kind"]) == (name(26), "away")
+    assert "its encoded file is gone" in row["error"]
+
+
+def test_a_dataset_in_a_bucket_stays_where_a_file_is_gone_that_it_needs_again(bucket: Counter[str]) -> None:
+    workspace = fill("memory://gone/again")
+    finish(workspace, recipe(100))
+    workspace.folder.remove(encoded_path(name(5)))
+    (workspace.folder / "dataset" / "pretrain").remove(encoded_path(name(5)).replace("encoded", "clips"))
+    held: dict[str, str] = {}
+    finish(workspace, recipe(100), held)
+    assert "1 of its 25 clips would drop out only because of faults of the world (away 1)" in held["pretrain"]
 
 
 def test_a_format_that_holds_the_clips_themselves_gets_them(bucket: Counter[str]) -> None:
