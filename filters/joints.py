@@ -19,10 +19,8 @@ Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
 
-PARTS = (
-    32  # Parts of a joint's length that are looked at one by one: letters are wider, and what is between them is not.
-)
-MOST_PARTS = 28  # Parts, at least, that must show the joint; one more in a scene that moves.
+PARTS = 16  # Parts of a joint's length that are looked at one by one.
+MOST_PARTS = 14  # Parts, at least, that must show the joint; one more in a scene that moves.
 SPREAD = 0.2  # Px by which the joint's places in the parts may scatter.
 LEAN = 0.4  # Px by which the joint's ends may differ: a tenth of a degree is 0.9 px on the short side of 540.
 AT_PEAK = 0.8  # Share of the parts whose largest step lies on the row of the joint.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -73,16 +72,6 @@ def test_a_line_across_which_edges_go_on_is_no_joint() -> None:
     squares = (np.floor(right * bent / 60) + np.floor(down * bent / 60)) % 2
     picture = np.repeat((40 + 120 * squares + take()[..., 0] * 0.5)[..., None], 3, axis=2)
     assert not joined([grey(frame) for frame in filmed(picture.astype(np.uint8))]).any()
-
-
-@pytest.mark.parametrize("y", [160, 260])
-def test_a_line_of_letters_is_no_joint(y: int) -> None:
-    """Capitals of one height, nearly from border to border: there is nothing of them in the gaps between them."""
-    picture = take()
-    cv2.putText(
-        picture, "A DAY ABOVE THE STATION", (14, y), cv2.FONT_HERSHEY_TRIPLEX, 1.3, (235, 235, 235), 3, cv2.LINE_AA
-    )
-    assert not joined([grey(frame) for frame in filmed(picture)]).any()
 
 
 def test_in_a_scene_that_moves_a_joint_stands_out_in_most_frames() -> None:

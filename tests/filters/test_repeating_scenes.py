@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -119,6 +119,16 @@ def test_a_split_screen_is_not_made_of_lines(pictures: int) -> None:
             rows.append(np.concatenate(parts, axis=1))
         frames.append(as_jpeg(noisy(np.concatenate(rows), 1.5, i), 88))
     assert not made_of_lines(seam_maps(gradients([reduced(grey(frame)) for frame in frames])))
+
+
+@pytest.mark.parametrize(
+    ("rows", "repeats"), [(range(30, 450, 60), True), (range(330, 480, 24), False), ((60, 200, 340), False)]
+)
+def test_lines_within_a_panel_are_not_those_of_a_scene(rows: Sequence[int], repeats: bool) -> None:
+    """A picture that an editor set below another one may show lines from border to border, too."""
+    level = np.zeros((272, 480), bool)
+    level[:, list(rows)] = True
+    assert made_of_lines((np.zeros((480, 272), bool), level)) == repeats
 
 
 def test_blurred_pillars_beside_a_scene_that_repeats_itself_count() -> None:
