@@ -56,7 +56,7 @@ _TURNS = 5  # Blocks. Fewer say nothing about turn and scale.
 _PULL = 3.0  # Blocks in a row say little about turn and scale, so that these are pulled towards none.
 _AT_MOST = 0.15  # A turn (radians) and a scale that are made up for at once.
 # The natural logarithm of a factor, and radians. A push zooms and turns no more than that, with what its takes do.
-_ZOOMED = 0.5
+_ZOOMED = 0.7
 BESIDE = 8  # Pictures. A push may begin so long before what the network calls a transition, and end so long after it.
 
 

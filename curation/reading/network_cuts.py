@@ -73,6 +73,7 @@ class _Stretch:
     EACH: ClassVar[int] = 4
     # Mean correlation of blocks. No picture is found better in another take (`stills.again`).
     ELSEWHERE: ClassVar[float] = 0.67
+    # Seconds. A transition that lasts longer may be seen by the second network alone.
     SLOW: ClassVar[float] = 2.0
     limits: _Limits
     before: float
@@ -126,8 +127,8 @@ class _Stretch:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
         there is none. A scene that has moved, and is found again, is in no transition, but may jump within the take: then the
-        probability of a hard cut has to be above its limit. What the second network says alone never counts; what the first one
-        says alone does where the scene is gone, since what only passes uncovers the scene again."""
+        probability of a hard cut has to be above its limit. What one network says alone counts where the scene is gone, since
+        what only passes uncovers it again; that of the second one, if it lasted for `SLOW`. lasted: seconds."""
         if self.ruled or not self.pictures:
             return self.ruled or self.heard
         if not self.heard:
@@ -149,8 +150,9 @@ class NetworkCuts:
 
     A cut is where the probability of one (0.55), or of a transition (0.5), passes `threshold`, and where a still picture changes
     (`stills`), unless the scene goes on behind it: then `SURE` takes the place of `threshold`, and there is no transition. Two
-    networks give the probability of a transition, and their mean counts; that of the first one alone (0.6) does where nothing of
-    the scene before is there behind it, and is the only one in fades and in black or white. The whole of a transition counts,
+    networks give the probability of a transition, and their mean counts; where nothing of the scene before is there behind it,
+    that of the first one alone (0.6) does, too, and that of the second one in a slow transition; in fades and in black or white
+    the first one's is the only one. The whole of a transition counts,
     down to a probability of 0.2, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports
     some two seconds late. hard: whether to report hard cuts too, or transitions only. since: where it begins, seconds.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 
@@ -46,6 +47,21 @@ def filmed(name: str, move: Move, seconds: float = 7, seed: int = 4) -> Pictures
 @pytest.mark.parametrize("move", MOVES)
 def test_a_fast_move_of_the_camera_is_no_cut(name: str, move: str) -> None:
     assert cuts_of(filmed(name, MOVES[move])) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PHOTOS if name != "chelsea"])
+@pytest.mark.parametrize("seconds", [2, 4])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_camera_that_walks_on_is_no_push(name: str, seconds: float, side: int) -> None:
+    """It comes nearer, and to one side by as much as the picture is wide, as a push does; from rest to rest. Fur
+    shows too little from near to be followed."""
+    pictures, wall = [], cv2.resize(photo(name), None, fx=1.6, fy=1.6)
+    for i in range(round((seconds + 4) * RATE)):
+        share = min(1.0, max(0.0, (i / RATE - 2) / seconds))
+        share = share * share * (3 - 2 * share)
+        x = wall.shape[1] / 2 + side * 60 * share + np.sin(i / 3)
+        pictures.append(seen(wall, x, wall.shape[0] / 2 + np.sin(i / 2.3), 1 + 2 * share, 0))
+    assert cuts_of(pictures) == []
 
 
 def test_fast_moves_are_told_by_this_rule_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,9 @@ def suspected(pictures: Pictures, cuts: dict[int, float], transition: range) -> 
     return cuts_of(pictures, detector)
 
 
-def test_what_one_network_says_alone_counts_for_the_first_where_the_scene_is_gone_and_never_for_the_second() -> None:
+def test_what_one_network_says_alone_counts_for_the_first_where_the_scene_is_gone_and_for_the_second_if_it_lasts() -> (
+    None
+):
     one, other = take("chelsea", 6, seed=4), take("astronaut", 6, seed=2)
     said = dict.fromkeys(range(28, 38), 0.99)
     for pictures, by_first in ((one[:33] + other[33:], 1), (one, 0)):
@@ -169,6 +171,15 @@ def test_what_one_network_says_alone_counts_for_the_first_where_the_scene_is_gon
             detector = Suspicious({}, transitions, second)
             assert len(cuts_of(pictures, detector)) == count
             assert detector.doubt(0, 6) == pytest.approx(0.99 if count else NetworkCuts.LEFT)
+    # A transition of three seconds, of which the first network sees a part only.
+    shares = np.clip((np.arange(72) - 18) / 36, 0, 1)
+    mixed = [
+        np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8)
+        for a, b, share in zip(one, other, shares, strict=True)
+    ]
+    for pictures, last, count in ((mixed, 54, 1), (mixed, 38, 0), (one, 54, 0)):
+        slow = dict.fromkeys(range(18, last), 0.15)
+        assert len(cuts_of(pictures, Suspicious({}, slow, dict.fromkeys(slow, 0.99)))) == count
 
 
 def test_in_black_and_where_a_fade_is_known_the_second_network_is_not_heard() -> None:
