@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.corpus import Corpus, cache_folder
 from tests.decoders import lent_decoders
+from tests.s3_server import s3_server
 
 if TYPE_CHECKING:
     from tests.curation.workbench import RunningRay
@@ -76,6 +77,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 # Tests serve from this machine, and their plug-ins bring schemes of their own.
 os.environ.setdefault("LONGTAKE_ALLOW_PRIVATE", "1")
 os.environ.setdefault("LONGTAKE_ALLOW_SCHEME", "poison,nosuch")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server on loopback, with the bucket `place`."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

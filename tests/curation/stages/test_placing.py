@@ -224,11 +224,13 @@ def test_on_a_disk_that_cannot_exchange_folders_only_what_changes_is_linked(
 
 @pytest.mark.parametrize("formats", [["parquet"], ["parquet", "webdataset"]], ids=["copied", "read"])
 @pytest.mark.parametrize("workers", [False, True])
+@pytest.mark.parametrize("store", ["memory", "s3"])
 def test_an_encoded_file_that_is_gone_from_a_bucket_is_to_do_again(
-    bucket: Counter[str], formats: list[str], workers: bool
+    request: pytest.FixtureRequest, store: str, formats: list[str], workers: bool
 ) -> None:
     """It ended each export. Now the dataset is made without the clip, and the next run encodes it anew."""
-    workspace = fill(f"memory://gone/{workers}")
+    request.getfixturevalue("s3" if store == "s3" else "bucket")
+    workspace = fill(f"{store}://place/gone-{workers}-{len(formats)}")
     copy = by_workers(lambda job: list(in_this_process(pickle.loads(pickle.dumps(job))))) if workers else None
     finish(workspace, recipe(100, formats=formats), None, copy)
     workspace.folder.remove(encoded_path(name(26)))
