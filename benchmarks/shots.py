@@ -5,7 +5,7 @@ and what is no cut), cost (CPU seconds beside a full decode). From one run: ours
 most 16 a second), and at every frame PySceneDetect's content and adaptive detectors and TransNetV2 (its first answer, as its
 authors use it). Needs `ffmpeg` on the PATH, ../shared (corpus and makers), and for TransNetV2 the models extra. Films are made
 once, into bench/shots. With --ours only ours is run, on pictures that are stored there the first time: so a change of its rules
-is judged in two minutes, and what it says is named film by film.
+is judged in two minutes, film by film. After a change of the reader bench/shots/looks has to be removed.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ STEP = 4.0  # Grey levels per px at the peak.
 STAYS = 0.5
 # Squared grey levels: the mean squared gradient on either side of a joint. Beside a plain ground there is no second picture.
 TEXTURE = 2.0
-# Correlation, along a joint, of the edges across it on its two sides. It breaks off what meets it: of split screens 0.4 at most,
-# of chess boards and tiled floors 0.66 and more.
+# Correlation of the edges on the two sides of a line. A joint breaks off what meets it. Beside the joints of split screens the
+# correlation is 0.4 at most, beside the lines of chess boards and tiled floors 0.66 and more.
 GOES_ON = 0.5
 MOST_EDGE = 20.0  # Grey levels per px that an edge counts for there, at most.
 # Share of the frames of a scene that moves in which a joint stands out, and the factor by which it does.

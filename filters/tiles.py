@@ -36,7 +36,7 @@ CHANCE = 1.2
 # Share of the strongest such evidence that all of a mark must have: where a scene moves, chance leaves next to nothing.
 THIRD = 0.33
 FAINT = 0.35  # Share of the strongest edges that an edge of a mark must have.
-CLOSING = 2  # Px from a letter of a mark to the next, half of it: further apart they are marks of their own.
+CLOSING = 2  # Px. Letters that are more than twice as far apart are of two marks.
 FEWEST = 30  # Px of a mark.
 BACKGROUND = 1.5  # Factor by which a row of a mark has more edges than the ground.
 LEAST = 0.12  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.

@@ -1,4 +1,4 @@
-"""Black bars around the picture, for comparing the pictures of a shot: what is black in all of them is no part of the scene."""
+"""Black bars around the picture, which are cut away before the pictures of a shot are compared."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import cv2
@@ -101,9 +101,8 @@ def moves_on(pictures: Sequence[Grey], first: int, last: int, may_be_push: bool)
 
 def _turned(steps: Sequence[Found]) -> bool:
     """Whether the camera turned or zoomed in all its steps together, as no push does."""
-    whole = np.linalg.multi_dot([np.eye(2), *(step.where[:2, :2] for step in steps), np.eye(2)])
-    scale = math.sqrt(max(float(np.linalg.det(whole)), 1e-6))
-    return abs(math.log(scale)) > _ZOOMED or abs(math.atan2(whole[1, 0], whole[0, 0])) > _ZOOMED
+    whole = reduce(np.matmul, (step.where for step in steps), np.eye(3))
+    return abs(zoomed(whole)) > _ZOOMED or abs(math.atan2(whole[1, 0], whole[0, 0])) > _ZOOMED
 
 
 def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | None:
@@ -228,6 +227,11 @@ def distance(where: Map) -> float:
     x, y = np.meshgrid(np.linspace(7.5, 55.5, 7), np.linspace(5.5, 29.5, 5))
     right, below = _led(where, x, y)
     return float(np.hypot(right - x, below - y).mean())
+
+
+def zoomed(where: Map) -> float:
+    """By how much a map makes a picture larger or smaller: the natural logarithm of the factor."""
+    return 0.5 * math.log(max(float(np.linalg.det(where[:2, :2])), 1e-12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,13 @@ the film and stays where it was, such as subtitles, bars or a watermark, is comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from longtake.curation.reading.camera_moves import Found, distance, jerked
+from longtake.curation.reading.camera_moves import Found, distance, jerked, zoomed
 
 Grey = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float64]
@@ -70,8 +69,7 @@ def _exactly(before: Grey, after: Grey, found: Found) -> float:
     if found.alike < _MAYBE:
         return 0.0
     where = _refined(before, after, found.where)
-    scale = math.sqrt(max(float(np.linalg.det(where[:2, :2])), 1e-6))
-    if distance(where) < _LEAST or abs(math.log(scale)) > _NEARER:
+    if distance(where) < _LEAST or abs(zoomed(where)) > _NEARER:
         return 0.0
     return _alike(before, after, where)
 

@@ -103,12 +103,12 @@ class _Stretch:
         return self.surest > self.limits.hard or self.likeliest > self.limits.transition
 
     @property
-    def asks(self) -> bool:
+    def suspected(self) -> bool:
         """Whether it has to be found out if there is a cut."""
         return self.likely or self.alone > self.limits.alone or self.ruled
 
     def hear(self, said: _Said) -> float:
-        """Of the next picture, or of the first one behind; the probability that it is in a transition."""
+        """Take in what is said of the next picture, and give the probability that it is in a transition."""
         self.fades |= said.fades
         self.changed |= said.changed
         both = said.one if self.fades or said.plain else (said.one + said.other) / 2
@@ -148,13 +148,13 @@ class _Stretch:
 class NetworkCuts:
     """Our own networks on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    A cut is where the probability of one (0.55), or of a transition (0.5), passes `threshold`, and where a still picture changes
-    (`stills`), unless the scene goes on behind it: then `SURE` takes the place of `threshold`, and there is no transition. Two
-    networks give the probability of a transition, and their mean counts; where nothing of the scene before is there behind it,
-    that of the first one alone (0.6) does, too, and that of the second one in a slow transition; in fades and in black or white
-    the first one's is the only one. The whole of a transition counts,
-    down to a probability of 0.2, and the whole of a fade from or to black or white (`fades`). Cuts that touch are one. Reports
-    some two seconds late. hard: whether to report hard cuts too, or transitions only. since: where it begins, seconds.
+    There is a cut where the probability of a hard cut passes 0.55, or that of a transition 0.5 (`threshold` takes their place),
+    where a still picture changes (`stills`), and in a fade from or to black or white (`fades`). Where the scene goes on behind
+    it, a hard cut needs a probability of `SURE`, and a transition is none. The probability of a transition is the mean of two
+    networks. Where nothing of the scene before is left, the first one alone will do (0.6), and in a slow transition the second
+    one; in fades, and where the picture is black or white, only the first one is heard. A transition reaches down to a
+    probability of 0.2. Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or
+    transitions only. since: where it begins, seconds.
     """
 
     SURE = 0.95
@@ -165,7 +165,7 @@ class NetworkCuts:
     # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: an iris or a wipe
     # from a corner has covered one part in twenty after a fifth of its time, a quarter of what is left. SLOPE of its visible
     # length is added on both sides, but at most MOST seconds, a seventh of one that lasts 3 s; half of that where a fade is part
-    # of it, and nothing at the fade's own end. A change faster than SUDDEN seconds is a hard cut, whose place is known.
+    # of it, and nothing at the fade's own end. The place of a change that takes less than SUDDEN seconds is known.
     SLOPE, MOST, SUDDEN = 0.25, 0.4, 0.2
     BATCH = 16  # Pictures. This number is described and compared at once.
     # Pictures. At least this number is judged at once: another 2 * REACH have to be looked at anew each time.
@@ -177,7 +177,7 @@ class NetworkCuts:
     def __init__(self, threshold: float | None = None, hard: bool = True, since: float = 0.0) -> None:
         chosen = _Limits()
         if threshold is not None:
-            chosen = _Limits(threshold, threshold, threshold, min(chosen.low, threshold))
+            chosen = _Limits(hard=threshold, transition=threshold, alone=threshold, low=min(chosen.low, threshold))
         self._limits, self._hard = chosen, hard
         self._waiting: list[Image] = []  # The pictures that are not described yet.
         # The last pictures that are described, as far as the next ones are compared with them.
@@ -270,7 +270,7 @@ class NetworkCuts:
     def _ended(self, time: float, after: Grey) -> list[Cut]:
         """The cut that the open stretch is, if it is one, now that a picture is in no transition any more."""
         known = self._open
-        if time <= known.before or not known.asks:
+        if time <= known.before or not known.suspected:
             return []
         if known.is_cut(after, self.SURE, time - known.before) and not self._goes_on(time):
             return [self._widened(time)]
