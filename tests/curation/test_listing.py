@@ -20,9 +20,7 @@ from longtake.curation.growth import update
 from longtake.curation.inputs import gather
 from longtake.curation.listing import Inodes, Waiting, files_below, in_order, looked_through
 from longtake.curation.workspace import Workspace
-from tests.manifests import test_folder
 
-s3 = test_folder.s3  # This is a fixture: the address of an S3 server on loopback.
 PAGE = 7  # Files of a page of the simulated bucket.
 
 
