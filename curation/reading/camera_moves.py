@@ -2,7 +2,8 @@
 
 The shot network takes a fast turn, pan or zoom for a transition, since another picture comes of it. In a move all that a picture
 shows is found again in the next one, moved, turned and scaled as a whole, until it has left the picture. In a dissolve, a wipe or
-an iris it vanishes in its place. A push moves two pictures as a whole, too (`pushes`).
+an iris it vanishes in its place. A push moves two pictures as a whole, too (`pushes`). Where the camera follows somebody, who
+stays in the picture, that holds of the ground behind them (`grounds`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from longtake.curation.reading.grounds import ground_of
 from longtake.curation.reading.pushes import pushed
 
 Grey = npt.NDArray[np.uint8]
@@ -37,18 +39,15 @@ _WAYS = sorted(
 _FIRST, _OTHERS, _UNSCALED = slice(0, 1), slice(1, None), slice(0, 5)  # No turn and no scale; all others; no scale.
 _BLOCK, _STRIDE = (16, 12), (8, 6)  # Pixels, width and height: of a block that is compared, and from one to the next.
 _CORNERS = [(x, y) for y in range(0, _SIZE[1] - 11, _STRIDE[1]) for x in range(0, _SIZE[0] - 15, _STRIDE[0])]
+_CLOSER = [(x, y) for y in range(0, _SIZE[1] - 11, _STRIDE[1]) for x in range(0, _SIZE[0] - 15, _STRIDE[0] // 2)]
 _NEAR = 3  # Pixels. A block is looked for so far around the place in which a move puts it.
 # Grey levels. A block with a smaller standard deviation shows nothing; from the larger one on all weigh the same.
 _FLAT, _BUSY = 2.0, 12.0
 _BLOCKS = 3  # Blocks. Where fewer show something, nothing is known.
 # Mean correlations of blocks. Two pictures with the first one need not be compared in any other way. A picture is found in the
-# next one with the second, and in those up to the one that has lost half of it with the third. Of 1,413 transitions other than
-# pushes 12 reach both; of 138 false ones where the camera moves fast 83 do.
-_CERTAIN, _STEP, _AGAIN = 0.85, 0.6, 0.65
-# Shares of the picture. Something alike is found in any two pictures, if they need to have no more in common than the first; with
-# less than the second in common, the first picture is lost, and a later one takes its place.
-_COMMON, _LOST = 0.35, 0.5
-_SEEN = 0.3  # A share of the picture. Two pictures with less in common are not compared.
+# next one with the second.
+_CERTAIN, _STEP = 0.85, 0.6
+_COMMON = 0.35  # A share of the picture. Something alike is found in any two pictures, if they need to have no more in common.
 _FAR = 16.0  # Pixels in the mean. After such a move a later picture takes the place of the first one, too.
 # A factor. A picture with so much less contrast than the other one is that of a fade, or shows nothing.
 _FADED = 0.25
@@ -58,6 +57,65 @@ _AT_MOST = 0.15  # A turn (radians) and a scale that are made up for at once.
 # The natural logarithm of a factor, and radians. A push zooms and turns no more than that, with what its takes do.
 _ZOOMED = 0.7
 BESIDE = 8  # Pictures. A push may begin so long before what the network calls a transition, and end so long after it.
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What is asked of the part of the pictures that is followed. block: the share of a block that belongs to it, at least. lost:
+    with less of it in common, a share, the first picture is lost, and a later one takes its place. seen: two pictures with less
+    in common are not compared. again: the mean correlation of blocks with which a picture is found in those up to the one that
+    has lost it."""
+
+    block: float
+    lost: float
+    seen: float
+    again: float
+
+
+# Of all of the picture: 12 of 1,413 transitions other than pushes are followed so, and 83 of 138 fast moves of the camera.
+_OF_ALL = _Limits(block=0.9, lost=0.5, seen=0.3, again=0.65)
+# Of the ground behind a figure, which leaves less of each block, and in which the figure leaves another hole in each picture.
+_OF_GROUND = _Limits(block=0.5, lost=0.65, seen=0.5, again=0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of the pictures that is followed, and what a search for it needs: the ways of `_WAYS` at half the size, padded so
+    that pictures are moved against each other by any number of pixels. pixels: 1 for each that belongs to it, else 0, float32
+    [36, 64]; half: the same at half the size. masks: the pixels that each way fills, float32 [ways, 18, 32]. shapes: their
+    transforms. whole: the transform of `half`. counts: the number of pixels in common at each shift, float32 [ways, 36, 64]."""
+
+    limits: _Limits
+    pixels: Matrix
+    half: Matrix
+    masks: Matrix
+    shapes: npt.NDArray[np.complex64]
+    whole: npt.NDArray[np.complex64]
+    counts: Matrix
+
+    @property
+    def all(self) -> bool:
+        """Whether it is all of the picture."""
+        return self.limits is _OF_ALL
+
+
+def _part(pixels: Matrix, limits: _Limits) -> _Part:
+    half = np.asarray(cv2.resize(pixels, _HALF, interpolation=cv2.INTER_AREA) > 0.5, np.float32)
+    masks = np.asarray([cv2.warpAffine(half, one, _HALF, flags=cv2.INTER_NEAREST) for one in _maps()], np.float32)
+    shapes, whole = _transformed(masks), np.conj(_transformed(half))
+    return _Part(limits, pixels, half, masks, shapes, whole, np.maximum(np.round(_back(shapes * whole)), 1))
+
+
+@cache
+def _all_of_it() -> _Part:
+    return _part(np.ones(_SIZE[::-1], np.float32), _OF_ALL)
+
+
+@cache
+def _maps() -> list[npt.NDArray[np.float64]]:
+    """The ways of `_WAYS` at half the size: float64 [2, 3] each."""
+    centre = ((_HALF[0] - 1) / 2, (_HALF[1] - 1) / 2)
+    return [np.asarray(cv2.getRotationMatrix2D(centre, *way), np.float64) for way in _WAYS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +143,23 @@ def moves_on(pictures: Sequence[Grey], first: int, last: int, may_be_push: bool)
     spreads = [float(pictures[i].std()) for i in (first, last)]
     if min(spreads) < _FADED * max(spreads):
         return False
-    steps = _followed(pictures, first, last)
+    part = _all_of_it()
+    steps = _followed(pictures, first, last, part)
+    if steps is None:
+        ground = ground_of(pictures[max(first - BESIDE, 0) : last + BESIDE + 1])
+        if ground is not None:
+            part = _part(ground, _OF_GROUND)
+            steps = _followed(pictures, first, last, part)
     if steps is None or not may_be_push or _turned(steps):
         return steps is not None
     start, end = first, last
-    while start > max(first - BESIDE, 0) and (step := moved(pictures[start - 1], pictures[start])).alike >= _STEP:
+    while (
+        start > max(first - BESIDE, 0) and (step := _moved(pictures[start - 1], pictures[start], part)).alike >= _STEP
+    ):
         steps.insert(0, step)
         start -= 1
     until = min(last + BESIDE, len(pictures) - 1)
-    while end < until and (step := moved(pictures[end], pictures[end + 1])).alike >= _STEP:
+    while end < until and (step := _moved(pictures[end], pictures[end + 1], part)).alike >= _STEP:
         steps.append(step)
         end += 1
     return not pushed(pictures[start : end + 1], [step.shift for step in steps])
@@ -105,25 +171,27 @@ def _turned(steps: Sequence[Found]) -> bool:
     return abs(zoomed(whole)) > _ZOOMED or abs(math.atan2(whole[1, 0], whole[0, 0])) > _ZOOMED
 
 
-def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | None:
+def _followed(pictures: Sequence[Grey], first: int, last: int, part: _Part) -> list[Found] | None:
     """How each picture is found in the next one, if all are of one scene, seen by a camera that moves."""
+    limits = part.limits
     anchor, known, steps = first, _SAME, list[Found]()
     for i in range(first + 1, last + 1):
         # Most cameras go on as they went.
         ahead = known.where @ steps[-1].where if steps else known.where
-        found = _compare(pictures[anchor], pictures[i], ahead)
-        if found.alike >= _CERTAIN and found.common >= _LOST:
+        found = _compare(pictures[anchor], pictures[i], ahead, part)
+        if found.alike >= _CERTAIN and found.common >= limits.lost:
             steps.append(Found(np.linalg.inv(known.where) @ found.where, found.alike, found.common))
         else:
-            step = moved(pictures[i - 1], pictures[i])
+            step = _moved(pictures[i - 1], pictures[i], part)
             if step.alike < _STEP or step.common < _COMMON:
                 return None
             steps.append(step)
-            found = _compare(pictures[anchor], pictures[i], known.where @ step.where) if i - 1 > anchor else step
-            if found.alike < _AGAIN and found.common >= _SEEN and i - 1 > anchor:
+            going = known.where @ step.where
+            found = _compare(pictures[anchor], pictures[i], going, part) if i - 1 > anchor else step
+            if found.alike < limits.again and found.common >= limits.seen and i - 1 > anchor:
                 return None
         known = found
-        if i - 1 > anchor and (distance(found.where) > _FAR or found.common < _LOST):
+        if i - 1 > anchor and (distance(found.where) > _FAR or found.common < limits.lost):
             anchor, known = i - 1, steps[-1]
     return steps
 
@@ -131,44 +199,65 @@ def _followed(pictures: Sequence[Grey], first: int, last: int) -> list[Found] | 
 def jerked(before: Grey, after: Grey) -> Found:
     """How a picture is found in a later one, if the camera moved and turned at once, and zoomed little. before, after: uint8
     [36, 64]."""
-    return _compare(before, after, _searched(before, after, _UNSCALED))
+    part = _all_of_it()
+    return _compare(before, after, _searched(before, after, _UNSCALED, part), part)
 
 
 def moved(before: Grey, after: Grey) -> Found:
     """How a picture is found in the next one, if the camera moved. before, after: uint8 [36, 64]."""
-    best = _compare(before, after, np.eye(3))
+    return _moved(before, after, _all_of_it())
+
+
+def _moved(before: Grey, after: Grey, part: _Part) -> Found:
+    best = _compare(before, after, np.eye(3), part)
     for ways in (_FIRST, _OTHERS):
         if best.alike >= _CERTAIN:
             break
-        found = _compare(before, after, _searched(before, after, ways))
+        found = _compare(before, after, _searched(before, after, ways, part), part)
         if found.alike < _CERTAIN:
-            found = max(found, _compare(before, after, found.where), key=lambda one: one.alike)
-        best = max(best, found, key=lambda one: one.alike * min(1.0, one.common + _SEEN))
+            found = max(found, _compare(before, after, found.where, part), key=lambda one: one.alike)
+        best = max(best, found, key=lambda one: one.alike * min(1.0, one.common + part.limits.seen))
     return best
 
 
-def _compare(before: Grey, after: Grey, where: Map) -> Found:
+def _compare(before: Grey, after: Grey, where: Map, part: _Part) -> Found:
     """How alike two pictures are if `where` leads from the later one to the earlier one, up to `_NEAR` pixels; and where it leads
     if these pixels are made up for by a move, a turn and a scale of the whole."""
-    inside = _inside(where)
-    drawn = cv2.warpAffine(before, where[:2], _SIZE, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    (width, height), common = _BLOCK, float(inside.mean())
+    inside = _inside(where, part)
+    drawn = np.asarray(
+        cv2.warpAffine(before, where[:2], _SIZE, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8
+    )
+    (width, height), common = _BLOCK, float(inside.sum() / part.pixels.sum())
     spreads = _spreads(after)
-    shown = (_block_means(inside) > 0.9) & (spreads >= _FLAT)
-    corners = [(x, y) for x, y in _CORNERS if shown[y, x]]
+    shown = (_block_means(inside) > part.limits.block) & (spreads >= _FLAT)
+    corners = [(x, y) for x, y in (_CORNERS if part.all else _CLOSER) if shown[y, x]]
     if len(corners) < _BLOCKS:
         return Found(where, 0.0, common)
     alike, apart = np.zeros(len(corners)), np.zeros((len(corners), 2))
     for i, (x, y) in enumerate(corners):
         top, left = max(y - _NEAR, 0), max(x - _NEAR, 0)
         place = drawn[top : y + height + _NEAR, left : x + width + _NEAR]
-        likeness = cv2.matchTemplate(place, after[y : y + height, x : x + width], cv2.TM_CCOEFF_NORMED)
+        here = slice(y, y + height), slice(x, x + width)
+        likeness = _likeness(place, after[here], None if part.all else inside[here])
         _, alike[i], _, (u, v) = cv2.minMaxLoc(likeness)
         apart[i] = left + u - x + _peak(likeness[v], u), top + v - y + _peak(likeness[:, u], v)
     weights = np.array([min(float(spreads[y, x]), _BUSY) for x, y in corners])
     points = np.array(corners) + np.array([width - 1, height - 1]) / 2
     fitted = _fitted(points, apart, weights * np.maximum(alike, 1e-3) ** 2)
     return Found(where @ fitted, float((alike * weights).sum() / weights.sum()), common)
+
+
+def _likeness(place: Grey, block: Grey, counts: Matrix | None) -> Matrix:
+    """The correlation of a block with each place of a larger piece, float32 [places down, places across]. counts: 1 for each
+    pixel of the block that counts, else 0; None if all do."""
+    if counts is None:
+        return np.asarray(cv2.matchTemplate(place, block, cv2.TM_CCOEFF_NORMED), np.float32)
+    levels, wanted = place.astype(np.float32), block.astype(np.float32)
+    found = np.asarray(
+        cv2.matchTemplate(levels, wanted, cv2.TM_CCOEFF_NORMED, mask=np.ascontiguousarray(counts)), np.float32
+    )
+    # Where a place is plain, there is no number, or a wrong one.
+    return np.where(np.abs(found) <= 1.001, found, np.float32(-1))
 
 
 def _block_means(values: Matrix) -> Matrix:
@@ -216,10 +305,14 @@ def _led(where: Map, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> 
     return [row[0] * x + row[1] * y + row[2] for row in where[:2]]
 
 
-def _inside(where: Map) -> Matrix:
-    """1 for each pixel that leads into the earlier picture, else 0: float32 [36, 64]."""
+def _inside(where: Map, part: _Part) -> Matrix:
+    """1 for each pixel of a part that leads to a pixel of it in the earlier picture, else 0: float32 [36, 64]."""
     x, y = _led(where, np.arange(float(_SIZE[0])), np.arange(float(_SIZE[1]))[:, None])
-    return np.asarray((x >= -0.5) & (x <= _SIZE[0] - 0.5) & (y >= -0.5) & (y <= _SIZE[1] - 0.5), np.float32)
+    inside = np.asarray((x >= -0.5) & (x <= _SIZE[0] - 0.5) & (y >= -0.5) & (y <= _SIZE[1] - 0.5), np.float32)
+    if part.all:
+        return inside
+    was = cv2.warpAffine(part.pixels, where[:2], _SIZE, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 0.5
+    return np.asarray(inside * part.pixels * was, np.float32)
 
 
 def distance(where: Map) -> float:
@@ -234,29 +327,6 @@ def zoomed(where: Map) -> float:
     return 0.5 * math.log(max(float(np.linalg.det(where[:2, :2])), 1e-12))
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """The ways of `_WAYS` at half the size, padded so that pictures are moved against each other by any number of pixels. maps:
-    float64 [2, 3] each. masks: the pixels that each way fills, float32 [ways, 18, 32]. shapes: their transforms. whole: the
-    transform of a picture of ones. counts: the number of pixels in common at each shift, float32 [ways, 36, 64]."""
-
-    maps: list[npt.NDArray[np.float64]]
-    masks: Matrix
-    shapes: npt.NDArray[np.complex64]
-    whole: npt.NDArray[np.complex64]
-    counts: Matrix
-
-
-@cache
-def _search() -> _Search:
-    ones = np.ones(_HALF[::-1], np.float32)
-    centre = ((_HALF[0] - 1) / 2, (_HALF[1] - 1) / 2)
-    maps = [np.asarray(cv2.getRotationMatrix2D(centre, *way), np.float64) for way in _WAYS]
-    masks = np.asarray([cv2.warpAffine(ones, one, _HALF, flags=cv2.INTER_NEAREST) for one in maps], np.float32)
-    shapes, whole = _transformed(masks), np.conj(_transformed(ones))
-    return _Search(maps, masks, shapes, whole, np.maximum(np.round(_back(shapes * whole)), 1))
-
-
 def _transformed(pictures: Matrix) -> npt.NDArray[np.complex64]:
     found: npt.NDArray[np.complex64] = scipy.fft.rfft2(pictures, s=_SIZE[::-1])
     return found
@@ -266,20 +336,20 @@ def _back(transforms: npt.NDArray[np.complex64]) -> Matrix:
     return np.asarray(scipy.fft.irfft2(transforms, s=_SIZE[::-1]), np.float32)
 
 
-def _searched(before: Grey, after: Grey, some: slice) -> Map:
+def _searched(before: Grey, after: Grey, some: slice, part: _Part) -> Map:
     """The move, with one of `some` of the ways, at which the common part of two pictures correlates most. The sums over this part
     at all shifts are products of Fourier transforms (Padfield, Masked object registration in the Fourier domain, 2012)."""
-    known = _search()
-    shapes, whole, counts = known.shapes[some], known.whole, known.counts[some]
+    shapes, whole, counts = part.shapes[some], part.whole, part.counts[some]
     a, b = (cv2.resize(one, _HALF, interpolation=cv2.INTER_AREA).astype(np.float32) for one in (before, after))
-    a, b = a - a.mean(), b - b.mean()
-    drawn = np.stack([cv2.warpAffine(a, one, _HALF) for one in known.maps[some]]) * known.masks[some]
+    size = float(part.half.sum())
+    a, b = ((one - (one * part.half).sum() / size) * part.half for one in (a, b))
+    drawn = np.stack([cv2.warpAffine(a, one, _HALF) for one in _maps()[some]]) * part.masks[some]
     first, second = np.conj(_transformed(b)), np.conj(_transformed(b * b))
     plain, squared = _transformed(drawn), _transformed(drawn * drawn)
     products = np.stack([plain * first, plain * whole, squared * whole, shapes * first, shapes * second])
     both, sums_a, squares_a, sums_b, squares_b = _back(products)
     spread_a, spread_b = squares_a - sums_a * sums_a / counts, squares_b - sums_b * sums_b / counts
-    enough = (counts >= _COMMON * a.size) & (spread_a > counts) & (spread_b > counts)
+    enough = (counts >= _COMMON * size) & (spread_a > counts) & (spread_b > counts)
     alike = (both - sums_a * sums_b / counts) / np.sqrt(np.maximum(spread_a * spread_b, 1.0))
     way, y, x = np.unravel_index(int(np.argmax(np.where(enough, alike, -1.0))), alike.shape)
     # Shifts to the left and upwards lie behind the others.

@@ -83,6 +83,7 @@ CUTS = tuple(
         "bars",
         "camera_moves",
         "fades",
+        "grounds",
         "jerks",
         "likeness",
         "network_cuts",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -51,6 +52,47 @@ def with_person(picture: Image, x: int) -> Image:
     there = picture.copy()
     there[20:, x : x + 26] = cv2.convertScaleAbs(photo("motorcycle_left")[90:142, 200:226], alpha=0.8)
     return there
+
+
+@dataclass(frozen=True)
+class Walker:
+    """Somebody who walks. place: the column about which they sway. coat, legs, face: BGR."""
+
+    place: float
+    coat: list[float]
+    legs: list[float]
+    face: list[float]
+
+
+def walker(seed: int) -> Walker:
+    rng = np.random.default_rng(seed)
+    return Walker(rng.uniform(45, 80), *(rng.uniform(20, 230, 3).tolist() for _ in range(3)))
+
+
+def following(names: Sequence[str], speed: float, seconds: float, seed: int = 0) -> Pictures:
+    """A camera that walks along with somebody, past photographs. speed: widths of a picture a second."""
+    wall, pictures = np.concatenate([photo(name) for name in names], axis=1), list[Image]()
+    who = walker(seed)
+    for i in range(round(seconds * RATE)):
+        t = i / RATE
+        x = wall.shape[1] / 2 + speed * SIZE[0] * (t - seconds / 2) + np.sin(3 * t)
+        picture = seen(wall, x, 108 + 6 * np.sin(t / 2) + np.sin(4 * t), 0.6, 0)
+        middle, step = who.place + 5 * np.sin(t / 2), np.sin(6 * t)
+        for side in (1, -1):
+            _limb(picture, (middle, 48), (middle + 9 * side * step, 72), 5, who.legs)
+            _limb(picture, (middle, 34), (middle + 8 * side * step, 50), 4, who.coat)
+        _limb(picture, (middle, 32), (middle, 48), 13, who.coat)
+        _limb(picture, (middle, 23), (middle, 25), 9, who.face)
+        pictures.append(picture)
+    return pictures
+
+
+def _limb(
+    picture: Image, begin: tuple[float, float], end: tuple[float, float], width: int, colour: list[float]
+) -> None:
+    """A line, to a sixteenth of a pixel."""
+    a, b = ((round(16 * x), round(16 * y)) for x, y in (begin, end))
+    cv2.line(picture, a, b, colour, width, cv2.LINE_AA, 4)
 
 
 def small(pictures: Pictures) -> list[Grey]:

@@ -13,7 +13,19 @@ from longtake.curation.reading.camera_moves import moved, moves_on
 from longtake.curation.reading.pushes import pushed
 from longtake.curation.reading.stills import Grey
 from longtake.filters.base import Image
-from tests.curation.reading.takes import JOINTS, PHOTOS, RATE, SIZE, Pictures, cuts_of, joined, photo, seen, small
+from tests.curation.reading.takes import (
+    JOINTS,
+    PHOTOS,
+    RATE,
+    SIZE,
+    Pictures,
+    cuts_of,
+    following,
+    joined,
+    photo,
+    seen,
+    small,
+)
 
 START, LASTS = (
     36,
@@ -62,6 +74,23 @@ def test_a_camera_that_walks_on_is_no_push(name: str, seconds: float, side: int)
         x = wall.shape[1] / 2 + side * 60 * share + np.sin(i / 3)
         pictures.append(seen(wall, x, wall.shape[0] / 2 + np.sin(i / 2.3), 1 + 2 * share, 0))
     assert cuts_of(pictures) == []
+
+
+def test_a_camera_that_walks_along_with_somebody_makes_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these films have a cut where the ground is not told from who is followed; else they would show nothing."""
+    films = [following(PHOTOS, speed, 8, seed) for speed in (0.3, -0.5, 0.8) for seed in range(4)]
+    assert sum(bool(cuts_of(film)) for film in films) <= 1
+    monkeypatch.setattr("longtake.curation.reading.camera_moves.ground_of", lambda _: None)
+    assert sum(bool(cuts_of(film)) for film in films) >= 8
+
+
+@pytest.mark.parametrize("joint", [joint for joint in JOINTS if joint != "slide"])
+def test_a_transition_from_one_followed_person_to_another_is_a_cut(joint: str) -> None:
+    """But a push, which is one more move of the ground among others."""
+    a, b, start = following(PHOTOS[:2], 0.3, 8, 1), following(PHOTOS[2:], -0.2, 8, 51), 42
+    mixed = [JOINTS[joint](a[start + i], b[start + i], (i + 0.5) / RATE) for i in range(RATE)]
+    found = cuts_of(a[:start] + mixed + b[start + RATE :])
+    assert any(cut.start < (start + RATE) / RATE and cut.end > start / RATE for cut in found)
 
 
 def test_fast_moves_are_told_by_this_rule_alone(monkeypatch: pytest.MonkeyPatch) -> None:
