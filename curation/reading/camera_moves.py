@@ -2,8 +2,8 @@
 
 The shot network takes a fast turn, pan or zoom for a transition, since another picture comes of it. In a move all that a picture
 shows is found again in the next one, moved, turned and scaled as a whole, until it has left the picture. In a dissolve, a wipe or
-an iris it vanishes in its place. A push moves two pictures as a whole, too (`pushes`). Where the camera follows somebody, who
-stays in the picture, that holds of the ground behind them (`grounds`).
+an iris it vanishes in its place. A push moves two pictures as a whole, too (`pushes`). Where the camera follows a person, who
+stays in the picture, that holds of the ground behind this person (`grounds`).
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class _Limits:
     again: float
 
 
-# Of all of the picture: 12 of 1,413 transitions other than pushes are followed so, and 83 of 138 fast moves of the camera.
+# Where all of the picture is followed. 12 of 1,413 transitions other than pushes are, and 83 of 138 fast moves of the camera.
 _OF_ALL = _Limits(block=0.9, lost=0.5, seen=0.3, again=0.65)
-# Of the ground behind a figure, which leaves less of each block, and in which the figure leaves another hole in each picture.
+# Where the ground behind a figure is. The figure takes its part of the blocks, and hides another place in each picture.
 _OF_GROUND = _Limits(block=0.5, lost=0.65, seen=0.5, again=0.7)
 
 

@@ -1,6 +1,6 @@
 """The ground behind a figure that the camera follows: what goes by, while the figure stays in the picture.
 
-A camera that walks along with somebody, or a drone that follows a car, shows another ground each second behind a figure that is
+A camera that walks along with a person, or a drone that follows a car, shows another ground each second behind a figure that is
 always there. For the shot network that is what a transition looks like: the scene is another one, and some of it vanishes in its
 place, behind the figure. Such a move is followed by its ground alone (`camera_moves`).
 """
