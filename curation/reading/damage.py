@@ -70,6 +70,7 @@ class Damages:
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
         self._hole = False  # Whether something is missing before the next packet.
         self._behind_hole: _Packet | None = None
+        self._behind_whole = False  # Whether a hole may have cut the packet before it, and not the one behind it.
         self._final: _Packet | None = None
         self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
         self._coming: deque[float] = deque(maxlen=_REORDERED)
@@ -84,9 +85,11 @@ class Damages:
         ahead: deque[_Packet] = deque()
         coming = self._noting_holes(packets)
         while (packet := ahead.popleft() if ahead else next(coming, None)) is not None:
-            leapt = packet.is_corrupt or packet is self._behind_hole
+            behind = packet is self._behind_hole and not (self._behind_whole and packet.is_keyframe)
+            leapt = packet.is_corrupt or behind
             ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
             leapt &= not any(one.is_keyframe or is_end(one) for one in ahead)
+            leapt |= self._behind_whole and bool(ahead) and ahead[0] is self._behind_hole
             if leapt or (packet.size and is_overwritten(memoryview(packet), self._codec, self._prefix)):
                 self._lost.append(packet)
             if ahead and is_end(ahead[0]):
@@ -99,9 +102,10 @@ class Damages:
                 self._hole, self._behind_hole = False, packet
             yield packet
 
-    def hole(self) -> None:
-        """Between the packet that was read last and the next one, a part of the file is none of a film."""
-        self._hole = True
+    def hole(self, behind_whole: bool) -> None:
+        """Between the packet that was read last and the next one, a part of the file is none of a film. behind_whole: it may have
+        cut the packet before it, and not the next one."""
+        self._hole, self._behind_whole = True, behind_whole
 
     def is_lost(self, packet: _Packet) -> bool:
         """Whether a part of a packet was lost on its way, as in a broadcast, or is missing (`is_overwritten`). Where recordings,

@@ -17,6 +17,7 @@ from longtake.curation.reading.aperture import within
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.damage import Damage, Damages, is_end
 from longtake.curation.reading.faults import words
+from longtake.curation.reading.graphs import top_down
 from longtake.curation.reading.opening import OpenVideo, packets_of
 from longtake.curation.reading.progressive import Timed, whole_pictures
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
@@ -303,7 +304,7 @@ class _Run:
             if time > self._last:
                 self._give(time, frame)
                 self._video.turns.see(time, frame)
-                yield time, frame
+                yield time, top_down(frame)
             elif time < self._last:  # A second picture of the same moment is not shown, and is no damage.
                 self._count.disordered += 1
 
@@ -327,7 +328,4 @@ class _Run:
         count.spoil(self._damages.met(self._time))
         if self._time >= self._since:
             count.damage(self._time, f"does not decode ({words(error)})")
-        unreadable = isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
-            error, av.error.InvalidDataError | av.error.ArgumentError
-        )
-        self._over = unreadable or count.damaged > MOST_DAMAGES
+        self._over = count.damaged > MOST_DAMAGES

@@ -31,6 +31,7 @@ from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.damage import Damages
 from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.holes import Holes
 from longtake.curation.reading.matroska import first_times, video_tracks
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
@@ -194,12 +195,21 @@ def _early(
 def packets_of(video: OpenVideo, *streams: av.stream.Stream) -> Iterator[av.Packet[Any]]:
     """The packets of some streams of a film, or of all. Where zeros stand in a transport stream, as on a disk with a fault, the
     demuxer gives up after some kilobytes, and goes on if it is asked again."""
+    holes = Holes(video.container.format.name, video.stream)
     while True:
         try:
-            yield from video.container.demux(*streams)
+            for packet in video.container.demux():
+                if holes.before(packet):
+                    video.damages.hole(behind_whole=True)
+                if not streams or packet.stream in streams:
+                    yield packet
             return
         except av.error.BlockingIOError:
-            video.damages.hole()
+            # The demuxer had begun the packet that it gives next.
+            video.damages.hole(behind_whole=False)
+        except IndexError:
+            # The film is over: PyAV then asks for what is left of streams, too, that began in its middle, and knows none of them.
+            return
 
 
 def _require_end(file: BinaryIO) -> None:

@@ -56,6 +56,7 @@ READING = tuple(
         "cuts",
         "damage",
         "decoding",
+        "holes",
         "listed",
         "motion",
         "one_pass",
