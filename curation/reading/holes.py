@@ -21,10 +21,10 @@ _LEAP = 1.5  # Steps from packet to packet.
 
 class Holes:
     """Looks for holes between the packets of all streams of a file, in the order in which they are read. container: its format.
-    film: the stream whose packets may be lost."""
+    film: the stream whose packets may be lost. damaged: the file is known to have holes."""
 
-    def __init__(self, container: str, film: av.stream.Stream) -> None:
-        self._dense, self._film = container in _DENSE, film
+    def __init__(self, container: str, film: av.stream.Stream, damaged: bool) -> None:
+        self._dense, self._film = damaged or container in _DENSE, film
         self._begun, self._held = (
             math.nan,
             0,

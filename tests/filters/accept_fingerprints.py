@@ -56,6 +56,7 @@ READING = tuple(
         "cuts",
         "damage",
         "decoding",
+        "fragments",
         "holes",
         "listed",
         "motion",

@@ -1,4 +1,4 @@
-"""Files in which blocks are missing, as on a disk with a fault: what lies before and behind is read, and nothing spoilt is seen."""
+"""Files in which blocks are missing, as on a disk with a fault: what lies beside is read, and nothing spoilt is shown."""
 
 from __future__ import annotations
 
