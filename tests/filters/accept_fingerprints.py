@@ -63,6 +63,7 @@ READING = tuple(
         "one_pass",
         "opening",
         "orientation",
+        "paff",
         "pictures",
         "pieces",
         "progressive",
