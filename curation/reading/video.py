@@ -126,7 +126,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         aperture=box,
         rotation=orientation.rotation,
         fps=float(rate) if rate else math.nan,
-        duration=duration or math.nan,
+        duration=duration if duration > 0 else math.nan,
         origin=video.clock.origin,
         frames=stream.frames,
         size=video.size,

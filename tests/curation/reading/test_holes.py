@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,36 @@ def test_what_lies_between_packets_is_no_hole_and_neither_is_a_picture_that_stan
     scan = scan_video(str(path), recipe(), lambda span, sample: None)
     assert scan.info.duration == pytest.approx(FRAMES / RATE + 0.6, abs=0.02)
     assert (scan.count.packets, scan.count.damaged) == (FRAMES, 0)
+
+
+def test_a_clock_that_falls_has_not_run_through_all_of_its_numbers(tmp_path: Path) -> None:
+    """As where a recorder lost the stream, and took it up anew. ffmpeg adds 49 days, in each quarter of a minute of which there
+    was a clip that could not be measured."""
+    path = tmp_path / "film.flv"
+    film(path)
+    data, at = bytearray(path.read_bytes()), 13
+    while at + 11 < len(data):
+        size, time = (int.from_bytes(data[at + k : at + k + 3], "big") for k in (1, 4))
+        data[at + 4 : at + 7] = (time + 100_000 if time < 6000 else time - 6000).to_bytes(3, "big")
+        at += 11 + size + 4
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert max(packet.dts or 0 for packet in container.demux(video=0)) > 2**32
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert (scan.count.restarts, scan.count.corrupt, len(scan.clips)) == (1, 0, 1)
+    assert scan.info.duration == pytest.approx(FRAMES / RATE, abs=0.1)
+
+
+@pytest.mark.parametrize("seconds", [-5.0, 0.0, float("nan")])
+def test_a_length_that_is_none_is_not_believed(tmp_path: Path, seconds: float) -> None:
+    """With one below zero a film was `too_short`, a single frame."""
+    path = tmp_path / "film.flv"
+    film(path)
+    data = path.read_bytes()
+    at = data.index(b"duration") + 9
+    path.write_bytes(data[:at] + struct.pack(">d", seconds) + data[at + 8 :])
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert (scan.count.corrupt, scan.info.duration) == (0, pytest.approx(FRAMES / RATE))
 
 
 def test_streams_that_begin_in_the_middle_of_a_film(tmp_path: Path) -> None:
