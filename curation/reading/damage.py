@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TypeAlias
 
 import av
+import av.error
 import av.video.stream
 from av.video.frame import PictureType
 
@@ -83,11 +84,14 @@ class Damages:
     def reading(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         """The packets of the film, on their way to the decoder."""
         ahead: deque[_Packet] = deque()
-        coming = self._noting_holes(packets)
+        coming, failed = self._noting_holes(packets), None
         while (packet := ahead.popleft() if ahead else next(coming, None)) is not None:
             behind = packet is self._behind_hole and not (self._behind_whole and packet.is_keyframe)
             leapt = packet.is_corrupt or behind
-            ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
+            try:
+                ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
+            except (av.error.FFmpegError, ValueError) as error:
+                failed = error
             leapt &= not any(one.is_keyframe or is_end(one) for one in ahead)
             leapt |= self._behind_whole and bool(ahead) and ahead[0] is self._behind_hole
             if leapt or (packet.size and is_overwritten(memoryview(packet), self._codec, self._prefix)):
@@ -95,6 +99,8 @@ class Damages:
             if ahead and is_end(ahead[0]):
                 self._final = packet
             yield packet
+        if failed is not None:
+            raise failed
 
     def _noting_holes(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         for packet in packets:

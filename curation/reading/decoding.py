@@ -221,6 +221,7 @@ class _Run:
             if self._held and is_end(packet):
                 # This is the end of the film, so what was held back is not decoded.
                 self._count.passed_over = len(self._held)
+                next(self._packets, None)  # This raises the error at which it ends, if there is one.
                 self._end()
                 return None
             self._held.append(packet)

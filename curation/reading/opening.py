@@ -216,6 +216,13 @@ def packets_of(video: OpenVideo, *streams: av.stream.Stream) -> Iterator[av.Pack
         except IndexError:
             # The film is over: PyAV then asks for what is left of streams, too, that began in its middle, and knows none of them.
             return
+        except av.error.FFmpegError:
+            # Nothing more can be read, but decoders hold back frames of what was.
+            for stream in streams or video.container.streams:
+                end: av.Packet[Any] = av.Packet()
+                end.stream = stream
+                yield end
+            raise
 
 
 def _require_end(file: BinaryIO) -> None:

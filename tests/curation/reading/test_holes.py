@@ -106,6 +106,19 @@ def test_what_lies_between_packets_is_no_hole_and_neither_is_a_picture_that_stan
     assert (scan.count.packets, scan.count.damaged) == (FRAMES, 0)
 
 
+def test_what_was_read_before_a_film_cannot_be_read_further_is_shown(tmp_path: Path) -> None:
+    """The last frame before it was lost."""
+    path = tmp_path / "film.y4m"
+    make(path, steady(RATE, 60), codec="wrapped_avframe", rate=RATE, base=Fraction(1, RATE), options={"threads": "1"})
+    assert path.read_bytes().count(b"FRAME\n") == 60
+    path.write_bytes(path.read_bytes() + b"nothing that could be a frame" * 100)
+    with open_video(str(path)) as video:
+        count = DecodeCount()
+        frames = list(decode(video, probe(video), count, all_frames=True))
+    assert (len(frames), count.packets, count.damaged) == (60, 60, 1)
+    assert "Invalid data" in count.fault
+
+
 def test_a_clock_that_falls_has_not_run_through_all_of_its_numbers(tmp_path: Path) -> None:
     """As where a recorder lost the stream, and took it up anew. ffmpeg adds 49 days, in each quarter of a minute of which there
     was a clip that could not be measured."""
