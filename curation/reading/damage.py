@@ -26,7 +26,7 @@ _NEAR = 2
 # Zeros in a unit, or more of them at its end than any padding has.
 _ZEROS = re.compile(rb"\0\0\0+(?:[^\0\1]|(?<=\0{64}))")
 _MANY_ZEROS = bytes(256)
-_ARITHMETIC = {"vp8", "vp9"}
+_FULL = {"vp8", "vp9", "dvvideo"}  # Codecs without so many zeros.
 # Whether the first byte of a unit is that of one that holds a part of a picture.
 _PICTURES: dict[str, Callable[[int], bool]] = {
     "h264": lambda byte: 1 <= byte & 31 <= 5,
@@ -177,8 +177,9 @@ def is_overwritten(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether zeros stand in a picture where none can be: a download that lacks blocks, a disk that was read around a fault. The
     decoder shows such a picture, and does not say so. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
     both), unless a start code was left in it; films are asked whose units have a length before them (prefix, bytes). To write
-    256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row."""
-    if codec in _ARITHMETIC:
+    256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row; in DV each 80 bytes begin with their
+    kind, which is not zero."""
+    if codec in _FULL:
         return _MANY_ZEROS in bytes(packet)
     if not prefix or codec not in _PICTURES:
         return False
