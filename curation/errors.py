@@ -38,8 +38,8 @@ KINDS: dict[str, tuple[Sort, str]] = {
         (
             "a video stream that no decoder reads, that is encrypted, or that has no times (a raw stream: put it into a "
             "container first); Dolby Vision without a base that other players can show (profile 5); an edit list that changes "
-            "the speed of a part, or has a gap behind one; of a clip of a list: its picture changes its size within it, or is "
-            "turned"
+            "the speed of a part, or has a gap behind one; a track of MP4 or MOV whose parts are of several codecs; HEVC "
+            "coded in fields; of a clip of a list: its picture changes its size within it, or is turned"
         ),
     ),
     "too_large": (Sort.FACT, "a frame larger than `scan.max_pixels`"),

@@ -255,7 +255,7 @@ def _file_notes(streams: int, cut_off: int, unusual: int, damaged: Sequence[floa
         notes.append(
             f"Not read: {streams:,} further video stream{'s' if streams > 1 else ''} of the files (another angle, or a recording "
             "that was joined to the first; by video in the column streams_left_out). `ffmpeg -i FILE -map 0:v:1 -c copy OTHER` "
-            "makes a film of the second."
+            "makes a film of a second stream."
         )
     return notes
 

@@ -14,11 +14,6 @@ from typing import BinaryIO
 
 from longtake.curation.reading import matroska, mp4
 
-_ENDLESS = 1 << 62  # Bytes. A part that goes on to the end of the file, wherever that is.
-# The boxes with which MP4 and MOV files begin.
-_FIRST = {b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"}
-_OUTERMOST = _FIRST | {b"moof", b"sidx", b"ssix", b"emsg", b"prft", b"mfra", b"uuid", b"meta", b"udta"}
-
 
 def cut_off(file: BinaryIO) -> str:
     """Why a file that does not open is one that was cut off; "" if it is none, as far as its bytes tell."""
@@ -26,13 +21,13 @@ def cut_off(file: BinaryIO) -> str:
     file.seek(0)
     head = file.read(12)
     end, lost = 0, ""
-    if head[4:8] in _FIRST:
+    if head[4:8] in mp4.FIRST:
         end, names = _of_boxes(file)
         lost = "" if b"moov" in names else "; its index (moov), without which it cannot be read, stood behind that"
     elif head[:4] == b"RIFF" and head[8:] == b"AVI ":
         end = 8 + struct.unpack("<I", head[4:8])[0]
     elif head[:4] == matroska.MAGIC:
-        end = matroska.end_of_segment(file, _ENDLESS)
+        end = matroska.end_of_segment(file, mp4.ENDLESS)
     return (_words(size, end) or (f"the file ends at byte {size}" if lost else "")) + lost
 
 
@@ -41,20 +36,20 @@ def missing_end(file: BinaryIO, known: int) -> str:
     last sample of its index ends, in bytes; 0 if it has none."""
     size = file.seek(0, 2)
     file.seek(0)
-    if file.read(8)[4:] not in _FIRST:
+    if file.read(8)[4:] not in mp4.FIRST:
         return cut_off(file)
     end = known
     with suppress(struct.error):
         # Behind the last sample there may be padding, which is no box.
-        for name, _, stop in mp4.boxes(file, known, _ENDLESS) if known < size else ():
-            if name not in _OUTERMOST:
+        for name, _, stop in mp4.boxes(file, known, mp4.ENDLESS) if known < size else ():
+            if name not in mp4.OUTERMOST:
                 break
             end = stop
     return _words(size, end)
 
 
 def _words(size: int, end: int) -> str:
-    return f"the file ends at byte {size} of {end}" if size < end < _ENDLESS else ""
+    return f"the file ends at byte {size} of {end}" if size < end < mp4.ENDLESS else ""
 
 
 def _of_boxes(file: BinaryIO) -> tuple[int, set[bytes]]:
@@ -62,7 +57,7 @@ def _of_boxes(file: BinaryIO) -> tuple[int, set[bytes]]:
     names, end = set(), 0
     with suppress(struct.error):
         # The header of the box behind the last one is not there, or not whole.
-        for name, _, stop in mp4.boxes(file, 0, _ENDLESS):
+        for name, _, stop in mp4.boxes(file, 0, mp4.ENDLESS):
             names.add(name)
             end = stop
     return end, names

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TypeAlias
 
 import av
+import av.error
 import av.video.stream
 from av.video.frame import PictureType
 
@@ -25,7 +26,7 @@ _NEAR = 2
 # Zeros in a unit, or more of them at its end than any padding has.
 _ZEROS = re.compile(rb"\0\0\0+(?:[^\0\1]|(?<=\0{64}))")
 _MANY_ZEROS = bytes(256)
-_ARITHMETIC = {"vp8", "vp9"}
+_FULL = {"vp8", "vp9", "dvvideo"}  # Codecs without so many zeros.
 # Whether the first byte of a unit is that of one that holds a part of a picture.
 _PICTURES: dict[str, Callable[[int], bool]] = {
     "h264": lambda byte: 1 <= byte & 31 <= 5,
@@ -70,6 +71,7 @@ class Damages:
         self._lost: deque[_Packet] = deque(maxlen=_MOST_LOST)
         self._hole = False  # Whether something is missing before the next packet.
         self._behind_hole: _Packet | None = None
+        self._behind_whole = False  # Whether a hole may have cut the packet before it, and not the one behind it.
         self._final: _Packet | None = None
         self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
         self._coming: deque[float] = deque(maxlen=_REORDERED)
@@ -82,16 +84,23 @@ class Damages:
     def reading(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         """The packets of the film, on their way to the decoder."""
         ahead: deque[_Packet] = deque()
-        coming = self._noting_holes(packets)
+        coming, failed = self._noting_holes(packets), None
         while (packet := ahead.popleft() if ahead else next(coming, None)) is not None:
-            leapt = packet.is_corrupt or packet is self._behind_hole
-            ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
+            behind = packet is self._behind_hole and not (self._behind_whole and packet.is_keyframe)
+            leapt = packet.is_corrupt or behind
+            try:
+                ahead.extend(islice(coming, (_NEAR if leapt else 1) - len(ahead)))
+            except (av.error.FFmpegError, ValueError) as error:
+                failed = error
             leapt &= not any(one.is_keyframe or is_end(one) for one in ahead)
+            leapt |= self._behind_whole and bool(ahead) and ahead[0] is self._behind_hole
             if leapt or (packet.size and is_overwritten(memoryview(packet), self._codec, self._prefix)):
                 self._lost.append(packet)
             if ahead and is_end(ahead[0]):
                 self._final = packet
             yield packet
+        if failed is not None:
+            raise failed
 
     def _noting_holes(self, packets: Iterator[_Packet]) -> Iterator[_Packet]:
         for packet in packets:
@@ -99,9 +108,10 @@ class Damages:
                 self._hole, self._behind_hole = False, packet
             yield packet
 
-    def hole(self) -> None:
-        """Between the packet that was read last and the next one, a part of the file is none of a film."""
-        self._hole = True
+    def hole(self, behind_whole: bool) -> None:
+        """Between the packet that was read last and the next one, a part of the file is none of a film. behind_whole: it may have
+        cut the packet before it, and not the next one."""
+        self._hole, self._behind_whole = True, behind_whole
 
     def is_lost(self, packet: _Packet) -> bool:
         """Whether a part of a packet was lost on its way, as in a broadcast, or is missing (`is_overwritten`). Where recordings,
@@ -167,8 +177,9 @@ def is_overwritten(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether zeros stand in a picture where none can be: a download that lacks blocks, a disk that was read around a fault. The
     decoder shows such a picture, and does not say so. In H.264 and HEVC no three zeros follow one another within a unit (7.4.1 of
     both), unless a start code was left in it; films are asked whose units have a length before them (prefix, bytes). To write
-    256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row."""
-    if codec in _ARITHMETIC:
+    256 zeros, VP8 and VP9 would have to code some hundred thousand equal symbols in a row; in DV each 80 bytes begin with their
+    kind, which is not zero."""
+    if codec in _FULL:
         return _MANY_ZEROS in bytes(packet)
     if not prefix or codec not in _PICTURES:
         return False

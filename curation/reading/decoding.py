@@ -17,8 +17,10 @@ from longtake.curation.reading.aperture import within
 from longtake.curation.reading.aspects import FROM_STREAM
 from longtake.curation.reading.damage import Damage, Damages, is_end
 from longtake.curation.reading.faults import words
+from longtake.curation.reading.graphs import top_down
 from longtake.curation.reading.opening import OpenVideo, packets_of
-from longtake.curation.reading.progressive import Timed, whole_pictures
+from longtake.curation.reading.paff import FieldPairs
+from longtake.curation.reading.progressive import Timed, require_frame, whole_pictures
 from longtake.curation.reading.timeline import MOST_IN_DOUBT, Rate, Timeline, rise
 from longtake.curation.reading.turns import prefix_of
 from longtake.curation.reading.video import NO_TIMESTAMPS, VideoInfo
@@ -117,7 +119,7 @@ def decode(
     nothing more is wanted of a film whose packets go on to `last` seconds, as far as is known. From then on packets are held
     back, and are decoded only if more come than the header promised. count: instead of one, what counts at a moment (seconds).
     seams: moments from which on pictures depend on no frame before. Raises VideoError (unsupported) for a stream whose frames
-    have no times.
+    have no times, or are fields.
     """
     counted = (lambda time: count) if isinstance(count, DecodeCount) else count
     context = video.stream.codec_context
@@ -166,6 +168,9 @@ class _Run:
         self._video, self._damages, self._timeline = video, video.damages, Timeline(video, info.fps)
         self._counted, self._all_frames, self._since, self._enough = counted, all_frames, since, enough
         self._packets = video.turns.reading(video.damages.reading(packets_of(video, video.stream)))
+        context = video.stream.codec_context
+        self._codec = context.name
+        self._pairs = FieldPairs(context.name, context.extradata, prefix_of(context.name, context.extradata))
         self._streamed = video.container.format.name in FROM_STREAM
         self._is_raw = bool(video.container.format.flags & NO_TIMESTAMPS)  # Until a packet has a time.
         self._time = -math.inf  # Seconds. When what was read or decoded last is shown.
@@ -216,6 +221,7 @@ class _Run:
             if self._held and is_end(packet):
                 # This is the end of the film, so what was held back is not decoded.
                 self._count.passed_over = len(self._held)
+                next(self._packets, None)  # This raises the error at which it ends, if there is one.
                 self._end()
                 return None
             self._held.append(packet)
@@ -242,10 +248,12 @@ class _Run:
         if shown is not None and not packet.is_discard:
             self._time = shown
             video.turns.coming(shown, packet)
-            count.last = max(count.last, shown)
+            second = self._pairs.is_second(memoryview(packet))
+            count.last = max(count.last, shown if not second else -math.inf)
             video.gaps.coming(shown)
             self._damages.coming(shown, packet.is_keyframe)
-            count.rate.add(shown, video.clock.seconds(packet.dts) if packet.dts is not None else shown)
+            if not second:
+                count.rate.add(shown, video.clock.seconds(packet.dts) if packet.dts is not None else shown)
         count.packets += bool(packet.size) and not aside
         if count.digest is not None and packet.size:
             count.digest.update(packet)
@@ -300,10 +308,11 @@ class _Run:
                 self._count.spoil(self._damages.met(time))
                 if time >= self._since and time != self._lost_at:
                     self._count.damage(time, "a damaged frame")
+            require_frame(frame, self._codec)
             if time > self._last:
                 self._give(time, frame)
                 self._video.turns.see(time, frame)
-                yield time, frame
+                yield time, top_down(frame)
             elif time < self._last:  # A second picture of the same moment is not shown, and is no damage.
                 self._count.disordered += 1
 
@@ -327,7 +336,4 @@ class _Run:
         count.spoil(self._damages.met(self._time))
         if self._time >= self._since:
             count.damage(self._time, f"does not decode ({words(error)})")
-        unreadable = isinstance(error, av.error.PermissionError | av.error.OSError) and not isinstance(
-            error, av.error.InvalidDataError | av.error.ArgumentError
-        )
-        self._over = unreadable or count.damaged > MOST_DAMAGES
+        self._over = count.damaged > MOST_DAMAGES

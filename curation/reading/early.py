@@ -17,6 +17,7 @@ import numpy as np
 from longtake.curation.access import Source
 from longtake.curation.errors import RowError
 from longtake.curation.reading.aperture import within
+from longtake.curation.reading.graphs import top_down
 from longtake.curation.reading.judge import ClipScan, Judge, Measured
 from longtake.curation.reading.opening import OpenVideo, open_video, packets_of
 from longtake.curation.reading.pictures import AnalysisFrames
@@ -98,4 +99,4 @@ def _keyframes(video: OpenVideo) -> Iterator[tuple[float, av.VideoFrame]]:
             for frame in packet.decode():
                 if frame.pts is not None:
                     video.tag(frame)
-                    yield video.clock.seconds(frame.pts), frame
+                    yield video.clock.seconds(frame.pts), top_down(frame)

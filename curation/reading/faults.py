@@ -214,12 +214,15 @@ def waiting() -> Iterator[None]:
 
 class Watched:
     """An open file that remembers the first error of a read. A decoder that gets none of the bytes speaks of a damaged
-    file, or of its end; what happened is told by `raise_fault`."""
+    file, or of its end; what happened is told by `raise_fault`. instead: place in the file → bytes that are read instead of
+    those at it. end: it is read as if it ended there, in bytes."""
 
     def __init__(self, file: BinaryIO, remote: bool) -> None:
         self._file = file
         self._remote = remote
         self.fault: Exception | None = None
+        self.instead: dict[int, bytes] = {}
+        self.end: int | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -227,13 +230,27 @@ class Watched:
     def read(self, size: int = -1, /) -> bytes:
         with waiting():
             try:
-                return self._file.read(size)
+                if self.end is None:
+                    return self._file.read(size)
+                start = self._file.tell()
+                left = max(self.end - start, 0)
+                return self._shown(start, self._file.read(left if size < 0 else min(size, left)))
             except Exception as error:
                 self.fault = self.fault or error
                 raise
 
+    def _shown(self, start: int, data: bytes) -> bytes:
+        """What is read of bytes that begin at a place of the file."""
+        for at, others in self.instead.items():
+            first, last = max(at, start), min(at + len(others), start + len(data))
+            if first < last:
+                data = data[: first - start] + others[first - at : last - at] + data[last - start :]
+        return data
+
     def seek(self, offset: int, whence: int = 0, /) -> int:
         try:
+            if whence == os.SEEK_END and self.end is not None:
+                return self._file.seek(self.end + offset)
             return self._file.seek(offset, whence)
         except OSError as error:
             # A decoder may ask for an impossible place, which is no fault of the file.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import av
 import av.filter
 
@@ -25,3 +27,13 @@ def graph_for(frame: av.VideoFrame, name: str, arguments: str) -> av.filter.Grap
     )
     graph.link_nodes(source, graph.add(name, arguments), graph.add("buffersink")).configure()
     return graph
+
+
+def top_down(frame: av.VideoFrame) -> av.VideoFrame:
+    """A frame whose lines lie in memory from the upper one on, as all that reads its planes expects; itself, if they do. AMV and
+    bitmaps in AVI are stored the other way round."""
+    if frame.planes[0].line_size > 0:
+        return frame
+    graph = graph_for(frame, "copy", "")
+    graph.push(frame)
+    return cast(av.VideoFrame, graph.pull())

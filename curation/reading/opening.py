@@ -29,8 +29,10 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
 from longtake.curation.reading.damage import Damages
-from longtake.curation.reading.faults import is_away, is_away_remotely, kind_of, waiting, watched, words
+from longtake.curation.reading.faults import Watched, is_away, is_away_remotely, kind_of, waiting, watched, words
+from longtake.curation.reading.fragments import Layout, layout
 from longtake.curation.reading.gaps import Gaps
+from longtake.curation.reading.holes import Holes
 from longtake.curation.reading.matroska import first_times, video_tracks
 from longtake.curation.reading.turns import Turns, prefix_of
 from longtake.manifests.folder import local_path
@@ -86,7 +88,8 @@ class OpenVideo:
     aspects: Aspects
     turns: Turns
     gaps: Gaps
-    early: dict[int, int] = field(default_factory=dict)
+    early: dict[int, int]
+    layout: Layout
     damages: Damages = field(default_factory=Damages)
 
     def tag(self, frame: av.VideoFrame) -> None:
@@ -122,14 +125,14 @@ def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
             opened = source
         file, watch = watched(opened, remote)
         try:
-            yield _opened(stack, file, remote)
+            yield _opened(stack, file, watch, remote)
         except Exception:
             watch.raise_fault()
             raise
         watch.raise_fault()
 
 
-def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
+def _opened(stack: ExitStack, file: BinaryIO, watch: Watched, remote: bool) -> OpenVideo:
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -137,6 +140,9 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         raise VideoError(kind_of(error, remote), f"its size is not known: {words(error)}") from error
     if size == 0:
         raise VideoError("empty", "the file has zero bytes")
+    known = layout(file, size)
+    watch.end, watch.instead = known.end, known.instead
+    file.seek(0)
     try:
         # A path is opened as a file as well: libav would find protocols and patterns in its name.
         container = stack.enter_context(av.open(file, "r", options=CONTAINER_OPTIONS))
@@ -175,6 +181,7 @@ def _opened(stack: ExitStack, file: BinaryIO, remote: bool) -> OpenVideo:
         Turns(context.name, container.format.name in FROM_STREAM, prefix_of(context.name, context.extradata)),
         Gaps(),
         early,
+        known,
     )
 
 
@@ -194,12 +201,28 @@ def _early(
 def packets_of(video: OpenVideo, *streams: av.stream.Stream) -> Iterator[av.Packet[Any]]:
     """The packets of some streams of a film, or of all. Where zeros stand in a transport stream, as on a disk with a fault, the
     demuxer gives up after some kilobytes, and goes on if it is asked again."""
+    holes = Holes(video.container.format.name, video.stream, bool(video.layout.instead))
     while True:
         try:
-            yield from video.container.demux(*streams)
+            for packet in video.container.demux():
+                if holes.before(packet):
+                    video.damages.hole(behind_whole=True)
+                if not streams or packet.stream in streams:
+                    yield packet
             return
         except av.error.BlockingIOError:
-            video.damages.hole()
+            # The demuxer had begun the packet that it gives next.
+            video.damages.hole(behind_whole=False)
+        except IndexError:
+            # The film is over: PyAV then asks for what is left of streams, too, that began in its middle, and knows none of them.
+            return
+        except av.error.FFmpegError:
+            # Nothing more can be read, but decoders hold back frames of what was.
+            for stream in streams or video.container.streams:
+                end: av.Packet[Any] = av.Packet()
+                end.stream = stream
+                yield end
+            raise
 
 
 def _require_end(file: BinaryIO) -> None:

@@ -19,6 +19,20 @@ from longtake.curation.reading.graphs import graph_for, kind_of
 
 Timed = tuple[float, av.VideoFrame]
 
+# Lines of interlaced frames. A field has half as many.
+_LINES = {480, 486, 576, 1080, 1088}
+_IN_FIELDS = (
+    "its pictures are fields, of half the lines of a frame each, which are not put together: "
+    "`ffmpeg -i FILE -vf weave -flags +ildct -c:v libx264 OTHER.mkv` makes frames of them"
+)
+
+
+def require_frame(frame: av.VideoFrame, codec: str) -> None:
+    """Raises VideoError (unsupported) for a picture that is a field. ffmpeg's decoder of HEVC gives out such as they are, and
+    marks no others; but ffmpeg's encoder marks whole frames in the same way."""
+    if codec == "hevc" and frame.interlaced_frame and 2 * frame.height in _LINES and frame.height not in _LINES:
+        raise VideoError("unsupported", _IN_FIELDS)
+
 
 def whole_pictures(frames: Iterator[Timed]) -> Iterator[Timed]:
     """`frames` with their times (s, rising), those that are interlaced as one picture each. From the first of them on;

@@ -27,6 +27,9 @@ _MAY_LEAP = 0x200
 _BACK = 0.1
 # Seconds. In a container whose clock may leap, a gap that is longer is a leap (ffmpeg's own limit), not a frame that stands.
 _AHEAD = 10.0
+# Seconds. In no container does a frame stand for longer: it is a number that is damaged, or a clock that fell, for which ffmpeg
+# takes one that has run through all of its numbers (FLV: 49 days).
+_NEVER = 1e6
 
 
 def may_leap(video: OpenVideo) -> bool:
@@ -54,7 +57,7 @@ class Timeline:
         self._latest: int | None = None  # Ticks: the presentation time of the packet before.
         self._clock = video.clock
         self._back = _BACK / base if base else math.inf
-        self._ahead = _AHEAD / base if base and may_leap(video) else math.inf
+        self._ahead = (_AHEAD if may_leap(video) else _NEVER) / base if base else math.inf
         step = 1.0 / (fps if math.isfinite(fps) and fps > 0 else UNKNOWN_FPS)
         self._gap = max(1, round(step / base)) if base else 1  # Ticks between two frames.
         self._offset = 0

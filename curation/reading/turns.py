@@ -115,19 +115,19 @@ def prefix_of(codec: str, record: bytes | None) -> int:
 def told_by(packet: memoryview, codec: str, prefix: int) -> Orientation | None:
     """The orientation that the messages in a packet name; None if none does. codec: h264 or hevc. prefix: the bytes of
     the length that stands before each unit (`prefix_of`), 0 if start codes do."""
-    named = (_told(unit, codec) for unit in _units(packet, prefix))
+    named = (_told(unit, codec) for unit in units(packet, prefix))
     return next((told for told in named if told is not None), None)
 
 
 def told_first(packet: memoryview, codec: str, prefix: int) -> Orientation | None:
     """The orientation that the first unit of a packet names; None if it names none. The arguments are those of `told_by`."""
-    first = next(_units(packet, prefix), None)
+    first = next(units(packet, prefix), None)
     return None if first is None else _told(first, codec)
 
 
 def is_aside(packet: memoryview, codec: str, prefix: int) -> bool:
     """Whether a packet has units, none of which is of a picture. The arguments are those of `told_by`; at most 8 KiB."""
-    kinds = [_kind(unit, codec) for unit in _units(packet, prefix)]
+    kinds = [_kind(unit, codec) for unit in units(packet, prefix)]
     return bool(kinds) and _ASIDE[codec].issuperset(kinds)
 
 
@@ -145,7 +145,7 @@ def _told(unit: bytes, codec: str) -> Orientation | None:
     return None
 
 
-def _units(data: memoryview, prefix: int) -> Iterator[bytes]:
+def units(data: memoryview, prefix: int) -> Iterator[bytes]:
     """The beginnings of the units in a packet that hold anything; where there are start codes, of those near its ends."""
     if not prefix:
         for end in [data] if len(data) <= 2 * _END else [data[:_END], data[-_END:]]:

@@ -18,7 +18,7 @@ from longtake.curation.reading.cut_off import missing_end
 from longtake.curation.reading.dolby_vision import is_without_base, without_base
 from longtake.curation.reading.gaps import is_gap
 from longtake.curation.reading.matroska import video_tracks
-from longtake.curation.reading.mp4 import encrypted, odd_edits
+from longtake.curation.reading.mp4 import encrypted, odd_edits, several_codecs
 from longtake.curation.reading.opening import UNKNOWN_FPS, OpenVideo, displayed_size, films
 from longtake.curation.reading.orientation import UPRIGHT, Orientation, orientation_of, track_orientations
 from longtake.curation.reading.spherical import projection_of, stereo_of
@@ -126,7 +126,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         aperture=box,
         rotation=orientation.rotation,
         fps=float(rate) if rate else math.nan,
-        duration=duration or math.nan,
+        duration=duration if duration > 0 else math.nan,
         origin=video.clock.origin,
         frames=stream.frames,
         size=video.size,
@@ -139,7 +139,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         primaries=primaries_name(context.color_primaries),
         tone_mapped=hdr(context.color_trc),
         bit_rate=_bit_rate(video, duration),
-        streams_left_out=len(films(container)) - 1,
+        streams_left_out=len(films(container)) - 1 + (video.layout.end < video.size),
         cut_off=_missing_end(video),
     )
 
@@ -174,6 +174,7 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     (unsupported) for film that is none."""
     stream, context, name = video.stream, video.stream.codec_context, video.container.format.name
     orientation, box, bare, locked, edited = UPRIGHT, None, False, False, False
+    kinds: list[str] = []
     position = video.file.tell()
     if "mp4" in name:
         orientation = track_orientations(video.file).get(stream.id, UPRIGHT)
@@ -181,6 +182,7 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
         bare = stream.id in without_base(video.file)
         locked = stream.id in encrypted(video.file)
         edited = stream.id in odd_edits(video.file)
+        kinds = several_codecs(video.file).get(stream.id, [])
     elif "matroska" in name:
         # Its streams have no ids of their own, but the order of the tracks.
         at = [one.index for one in video.container.streams.video].index(stream.index)
@@ -190,6 +192,10 @@ def _told_by_container(video: OpenVideo) -> tuple[Orientation, Aperture | None]:
     video.file.seek(position)
     if locked:
         raise VideoError("unsupported", "it is encrypted, and cannot be read without its key")
+    if kinds:
+        raise VideoError(
+            "unsupported", f"parts of it are of several kinds ({', '.join(kinds)}), of which one only is read"
+        )
     if edited:
         raise VideoError("unsupported", _EDITED)
     if bare:
@@ -270,6 +276,7 @@ def _missing_seconds(video: OpenVideo) -> float:
 def _missing_end(video: OpenVideo) -> str:
     indices = [stream.index_entries for stream in video.container.streams]
     known = max((each[len(each) - 1].pos + each[len(each) - 1].size for each in indices if len(each)), default=0)
+    known = max(known, video.layout.boxes)
     position = video.file.tell()
     told = missing_end(video.file, known)
     video.file.seek(position)

@@ -241,6 +241,9 @@ def test_more_zeros_than_an_arithmetic_coder_writes() -> None:
     assert is_overwritten(memoryview(b"ab" + bytes(500) + b"c"), "vp9", 0)
     assert is_overwritten(memoryview(b"ab" + bytes(500)), "vp8", 0)
     assert not is_overwritten(memoryview(b"ab" + bytes(100) + b"c"), "vp9", 0)
+    block = b"\x95\x07\x11" + bytes(77)
+    assert not is_overwritten(memoryview(block * 1800), "dvvideo", 0)
+    assert is_overwritten(memoryview(block * 900 + bytes(400) + block * 895), "dvvideo", 0)
     assert not is_overwritten(memoryview(b"ab" + bytes(500) + b"c"), "mjpeg", 0)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from longtake.curation.errors import VideoError
 from longtake.curation.reading.decoding import DecodeCount, decode
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.progressive import whole_pictures
@@ -136,3 +137,26 @@ def test_packed_pictures_keep_their_matrix_and_range(pixel: str, matrix: int, fu
         assert (picture.colorspace, picture.color_range) == (matrix, full)
         planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:, : p.width] for p in picture.planes]
         assert [round(float(plane.mean())) for plane in planes] == [81, 90, 240]
+
+
+@pytest.mark.parametrize(("lines", "fields"), [(288, True), (576, False)])
+def test_hevc_in_fields_is_refused(tmp_path: Path, lines: int, fields: bool) -> None:
+    """They were taken for interlaced frames of half the height. Whole frames may be marked in the same way."""
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx265", rate=50, options={"x265-params": "log-level=error:interlace=tff"})
+        stream.width, stream.height, stream.pix_fmt = 64, lines, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for _ in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((lines, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    with open_video(str(path)) as video:
+        frames = decode(video, probe(video), DecodeCount(), all_frames=True)
+        if fields:
+            with pytest.raises(VideoError, match="weave") as caught:
+                list(frames)
+            assert caught.value.kind == "unsupported"
+        else:
+            assert len(list(frames)) == 8

@@ -1,0 +1,168 @@
+"""MP4 whose file holds more than one film, fragments behind a hole, or samples of several kinds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from longtake.curation.errors import VideoError
+from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.scan_video import scan_video
+from longtake.curation.reading.video import probe
+from tests.curation.reading.test_cutting import make, numbers, steady
+from tests.curation.reading.test_damage import RATE, SETTINGS, TRIM, recipe
+
+FRAMES, GOP = 160, 20
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+
+
+def film(path: Path, first: int = 0, size: tuple[int, int] = (320, 240), fragmented: bool = True) -> bytes:
+    """The bytes of a film whose pictures are shown from number `first` on, at their times."""
+    make(
+        path,
+        steady(RATE, FRAMES, first / RATE),
+        rate=RATE,
+        gop=GOP,
+        size=size,
+        base=Fraction(1, RATE),
+        options={"bf": "2", "preset": "ultrafast"},
+        container_options=FRAGMENTED if fragmented else None,
+    )
+    return path.read_bytes()
+
+
+def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(name, all bytes) of the outermost boxes."""
+    found, at = [], 0
+    while at < len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        found.append((name, data[at : at + size]))
+        at += size
+    return found
+
+
+def without_index(data: bytes) -> list[bytes]:
+    """The beginning of a film in fragments, and its fragments, each of two boxes."""
+    kept = [each for name, each in boxes(data) if name != b"mfra"]
+    return [b"".join(kept[:2]), *(b"".join(kept[k : k + 2]) for k in range(2, len(kept), 2))]
+
+
+@pytest.mark.parametrize("kind", ["whole", "of another size", "in fragments", "fragments behind a whole one"])
+def test_of_files_put_one_behind_another_the_first_is_the_film(tmp_path: Path, kind: str) -> None:
+    """Fragments of the second were taken for some of the first (`corrupt`), or the file did not open (`not_video`)."""
+    path = tmp_path / "film.mp4"
+    one = film(tmp_path / "one.mp4", fragmented=kind == "in fragments")
+    size = (480, 240) if kind == "of another size" else (320, 240)
+    other = film(tmp_path / "other.mp4", size=size, fragmented="fragments" in kind)
+    for data, others in ((one, 0), (one + other, 1)):
+        path.write_bytes(data)
+        scan = scan_video(str(path), recipe(), lambda span, sample: None)
+        assert (scan.count.packets, scan.count.corrupt) == (FRAMES, 0)
+        assert scan.info.duration == pytest.approx(FRAMES / RATE)
+        assert (scan.info.streams_left_out, scan.info.cut_off) == (others, "")
+        assert (scan.info.size, [clip.error for clip in scan.clips]) == (len(data), [None])
+    cut_clip(str(path), scan.clips[0].span.start, scan.clips[0].span.end, tmp_path / "clip.mp4", SETTINGS)
+    assert numbers(tmp_path / "clip.mp4") == list(range(FRAMES))
+    # A second one that is cut off says nothing of the first.
+    path.write_bytes((one + other)[:-5000])
+    assert scan_video(str(path), recipe(), lambda span, sample: None).info.cut_off == ""
+
+
+def test_a_beginning_that_is_repeated_ends_no_film(tmp_path: Path) -> None:
+    """As streams are recorded in which something came between."""
+    path = tmp_path / "film.mp4"
+    begin, *fragments = without_index(film(path))
+    path.write_bytes(begin + b"".join(fragments[:3]) + begin + b"".join(fragments[3:]))
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert (scan.count.packets, scan.count.corrupt, scan.info.streams_left_out) == (FRAMES, 0, 0)
+    assert scan.info.duration == pytest.approx(FRAMES / RATE)
+
+
+def hole(data: bytes, start: int, end: int) -> bytes:
+    return data[:start] + bytes(end - start) + data[end:]
+
+
+@pytest.mark.parametrize("kind", ["zeros", "missing"])
+def test_fragments_behind_a_hole_are_found(tmp_path: Path, kind: str) -> None:
+    """The film ended at the hole."""
+    path = tmp_path / "film.mp4"
+    begin, *fragments = without_index(film(path))
+    start = len(begin) + sum(map(len, fragments[:2])) + len(fragments[2]) - 20
+    end = start + 100 + len(fragments[3])
+    data = begin + b"".join(fragments)
+    path.write_bytes(hole(data, start, end) if kind == "zeros" else data[:start] + data[end:])
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert scan.info.duration == pytest.approx(FRAMES / RATE, abs=0.1)
+    assert 0 < scan.count.damaged <= 4
+    assert [clip.error for clip in scan.clips] == [None, None]
+    shown = []
+    for clip in scan.clips:
+        cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
+        shown.append(numbers(tmp_path / "clip.mp4"))
+    before, after = shown
+    assert before == list(range(len(before)))
+    assert 2 * GOP < len(before) < 3 * GOP
+    assert after == list(range(5 * GOP + TRIM, FRAMES))
+
+
+def changed(data: bytes, path: list[bytes], change: Callable[[bytes], bytes]) -> bytes:
+    """Boxes in which the contents of one are changed. path: its name, and before it those of the boxes around it."""
+    out = b""
+    for name, each in boxes(data):
+        inner = each[8:]
+        if name == path[0]:
+            inner = changed(inner, path[1:], change) if path[1:] else change(inner)
+        out += struct.pack(">I4s", 8 + len(inner), name) + inner
+    return out
+
+
+def two_chunks(inner: bytes, half: int) -> bytes:
+    """Where the only chunk of a film begins, and its second half."""
+    count, first = struct.unpack_from(">II", inner, 4)
+    assert count == 1
+    return struct.pack(">IIII", 0, 2, first, first + half)
+
+
+@pytest.mark.parametrize(
+    ("kind", "used", "read"), [(b"hvc1", True, False), (b"hvc1", False, True), (b"avc1", True, True)]
+)
+def test_a_track_of_several_kinds(tmp_path: Path, kind: bytes, used: bool, read: bool) -> None:
+    """It was `truncated`, or its later part `corrupt`, since ffmpeg reads the first kind only."""
+    path = tmp_path / "film.mp4"
+    data = film(path, fragmented=False)
+    table = [b"moov", b"trak", b"mdia", b"minf", b"stbl"]
+
+    def second_entry(inner: bytes) -> bytes:
+        entry = inner[8:]
+        return struct.pack(">II", 0, 2) + entry + entry[:4] + kind + entry[8:]
+
+    with av.open(str(path)) as container:
+        half = sum(packet.size for packet in list(container.demux(video=0))[: FRAMES // 2])
+    data = changed(data, [*table, b"stsd"], second_entry)
+    if used:
+        chunks = struct.pack(">II6I", 0, 2, 1, FRAMES // 2, 1, 2, FRAMES // 2, 2)
+        data = changed(data, [*table, b"stsc"], lambda inner: chunks)
+        data = changed(data, [*table, b"stco"], lambda inner: two_chunks(inner, half))
+    path.write_bytes(data)
+    with open_video(str(path)) as video:
+        if read:
+            assert probe(video).codec == "h264"
+        else:
+            with pytest.raises(VideoError, match="avc1, hvc1") as caught:
+                probe(video)
+            assert caught.value.kind == "unsupported"
+
+
+def test_a_film_in_fragments_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    film(path)
+    with open_video(str(path)) as video, av.open(str(path)) as container:
+        assert (video.layout.end, video.layout.instead) == (path.stat().st_size, {})
+        ours = [(packet.pts, bytes(packet)) for packet in video.container.demux(video.stream)]
+        assert ours == [(packet.pts, bytes(packet)) for packet in container.demux(video=0)]
