@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.copied_grounds import copied_ground
 from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
@@ -142,7 +143,8 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if copies.any():  # Their edges are known, and belong to nothing else.
         fields *= others
         sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
-    ground = _filled(blurred_ground(small, sums[2]), others.shape)
+    grounds = blurred_ground(small, sums[3], sums[2] - sums[3]) or copied_ground(fields)
+    ground = _filled(grounds, others.shape)
     if made_of_lines(maps):
         common = _common(sums, n)
         if not moves(common, sums[2], n, np.ones_like(others)):
