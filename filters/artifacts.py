@@ -54,7 +54,7 @@ seen, nor is a pale one where much of its rim lies on a scene of its own lightne
 make it look still, and are then not known; subtitles are missed where they do not stay for 0.5 s; letters that scroll are
 missed over a plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of
 letters; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless
-it leans; mirrored or repeated pillars are missed where nothing moves; of a scene that stands still, a still picture in it
+it leans; of a scene that stands still, a still picture in it
 that stays from the first frame to the last is not seen, nor a translucent watermark or plate that is small, before an even
 ground, or fainter than its ground's texture, nor a joint of two pictures that are alike along a tenth of it; tiled marks are
 missed there if they are dark, or have an outline, and everywhere if they are grey and the scene is, too; an outlined box or

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from longtake.filters.bars import median
 from longtake.filters.panels import BESIDE, MIDDLE, SHORTEST, Panel, strips
 
 Field = npt.NDArray[np.float32]
@@ -25,7 +26,9 @@ FEWEST = 5  # Parts of each of both lines that must.
 BLURRED = 0.35  # Mean squared gradient beyond the line, as a share of that beside it.
 OFTEN = 0.9  # Share of the parts beyond which the ground has so few edges.
 GROUND = 0.2  # BLURRED of the whole ground and the whole picture.
-UNEVEN = 6.0  # Grey levels: standard deviation of the ground. Around a thing on black, or on a wall, it is less.
+UNEVEN = (
+    5.0  # Grey levels: mean deviation of the ground from its median. Around a thing on black, or on a wall, it is less.
+)
 BEGINS = 0.4  # Share of the edges beside the line from which on a column is the picture's.
 
 
@@ -39,9 +42,14 @@ def blurred_ground(frames: Sequence[Grey], right: Field, down: Field) -> list[Pa
             continue
         box = (place, height - place, 0, width) if turned else (0, height, place, width - place)
         ground = strips(Panel(*box, 1.0), height, width) or ()
-        if np.mean([frame[part.window].std() for frame in frames for part in ground]) >= UNEVEN:
+        if np.mean([_deviation(frame[part.window]) for frame in frames for part in ground]) >= UNEVEN:
             return list(ground)
     return []
+
+
+def _deviation(part: Grey) -> float:
+    """The mean distance of grey levels from their median. A line at the part's border hardly counts."""
+    return float(np.abs(part - median(part)).mean())
 
 
 def _place(edges: Field) -> int | None:

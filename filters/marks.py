@@ -143,7 +143,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if copies.any():  # Their edges are known, and belong to nothing else.
         fields *= others
         sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
-    grounds = blurred_ground(small, sums[3], sums[2] - sums[3]) or copied_ground(fields)
+    grounds = blurred_ground(small, sums[3], sums[2] - sums[3]) or copied_ground(fields, maps)
     ground = _filled(grounds, others.shape)
     if made_of_lines(maps):
         common = _common(sums, n)
