@@ -89,7 +89,7 @@ class Likeness:
         energy = np.square(edges).sum(axis=(0, 1), dtype=np.float64) + TEXTURE * edges[..., 0].size
         before, behind = np.cumsum(energy), np.cumsum(energy[::-1])
         shifted = np.fft.irfft(np.square(np.abs(spectrum)).sum(axis=(0, 1)), 2 * width)[:width]
-        # Of a row f, the sum of f(x) f(k - x) over all x is its convolution with itself at k; an edge changes its sign.
+        # The sum of f(x) f(k - x) over all x of a row f is its convolution with itself at k; reflected, an edge changes its sign.
         reflected = -np.fft.irfft((spectrum * spectrum).sum(axis=(0, 1)), 2 * width)[:-1]
         aside = 2 * shifted / (before + behind)[::-1]
         aside[: round(SMOOTH * width)] = 0
