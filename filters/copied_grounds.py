@@ -28,6 +28,7 @@ MOST = 20.0  # Grey levels per px that an edge counts for, at most.
 ALIKE = 0.4
 # The same of what stays: a few upright edges, as those of books, are alike by chance.
 STAYS_ALIKE = 0.7
+PLAIN = 1.0  # Mean squared gradient of a column that has next to no edges.
 PATTERN = 0.6  # Correlation with what lies less than the film's width aside. A film has 0.46 at most, walls have 0.85 and more.
 SMOOTH = 0.03  # Share of the frame's side, by which a picture may always be moved without much change.
 TEXTURE = 0.03  # Mean squared gradient of what changes. With less there is nothing to compare.
@@ -63,8 +64,10 @@ def _ends(across: Field, seams: Mask) -> tuple[int, int] | None:
     ends = changes.mirrored(ALIKE) or changes.repeated(seams)
     if ends is None:
         # Between two columns a line is seen, too, which takes little time in one picture.
-        stays = Likeness.of(np.asarray(cv2.resize(mean, (2 * mean.shape[1], len(mean))), np.float32)[None])
-        ends = stays.mirrored(STAYS_ALIKE)
+        stays = np.asarray(cv2.resize(mean, (2 * mean.shape[1], len(mean))), np.float32)
+        # A drawn line, which mirrors itself, counts for no more than any other column.
+        stays /= np.sqrt(np.square(stays).mean(axis=0) + PLAIN)
+        ends = Likeness.of(stays[None]).mirrored(STAYS_ALIKE)
     width = seams.shape[1]
     return None if ends is None else (round(ends[0] * width), width - round(ends[1] * width))
 
