@@ -45,7 +45,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.7+marks480.11/max`; `rapidocr/` the same, `+overlay.10,` SHA-256 of the model, side,
+Protocol: `borders/bars10+panels480.7+marks480.11/max`; `rapidocr/` the same, `+overlay.11,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -93,7 +93,7 @@ from longtake.filters.translucent import coloured, darkened
 # outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
 # the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.7+marks480.11"
-TEXT_METHOD = "overlay.10"
+TEXT_METHOD = "overlay.11"
 
 NotKnown = Literal["text", "null", "ignore"]
 
