@@ -1,9 +1,10 @@
 """The plate under a line of text: a level rectangle of one colour that ends sharply on all sides, as editors put it there.
 
-The colour most frequent on the rim of the text's box is its ground: within, bold letters may take more. The box is grown side by
-side as long as the next row or column is of that colour; to the left and to the right, where other words may follow, as long as
-it is above and below the letters. It is a plate if the growth ends on every side, within reach, at an edge or at the frame's; a wall behind a line
-without a plate goes on, or fades out. A band from one border of the frame to the other is a plate of any length.
+The colour most frequent on the rim of the text's box is its ground: within, bold letters may take more. The box is grown side
+by side as long as the next row or column is of that colour; to the left and to the right, where other words may follow, as long
+as it is above and below the letters. It is a plate if the growth ends on every side, within reach, at an edge or at the
+frame's; a wall behind a line without a plate goes on, or fades out. A band from one border of the frame to the other is a plate
+of any length.
 """
 
 from __future__ import annotations
