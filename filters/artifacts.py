@@ -7,9 +7,10 @@ Formula: area of the union / area of the frame, per keyframe, of
 - **panels** (split screen, picture in picture, banners, plates, blurred pillars), see `longtake.filters.panels`: rectangles
   whose sides are straight lines at which the picture jumps in most frames, with any content on both sides; with them the
   parts of a frame that lines divide (`longtake.filters.dividers`), pillars and banners that are the picture's own blurred
-  copy (`longtake.filters.blurred_grounds`), where there is nothing but an end of all edges, and a film that stands still beside
-  or within one that moves, or the other way about (`longtake.filters.two_films`), and round pictures in pictures
-  (`longtake.filters.discs`);
+  copy, or its last column drawn out (`longtake.filters.blurred_grounds`), where there is nothing but an end of all edges, or
+  its mirror image, or itself once more (`longtake.filters.copied_grounds`), and a film that stands still beside or within one
+  that moves, or the other way about (`longtake.filters.two_films`), round pictures in pictures (`longtake.filters.discs`), and
+  what has an outline of one colour (`longtake.filters.outlined_boxes`): a film within counts, an empty frame by its line;
 - **static marks** (logos, watermarks, drawn frames), see `longtake.filters.marks`: edges that stand still in all frames while
   the picture moves;
 - **translucent marks** (large pale or dark letters and logos), see `longtake.filters.translucent`: closed outlines over all of
@@ -44,7 +45,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.6+marks480.11/max`; `rapidocr/` the same, `+overlay.10,` SHA-256 of the model, side,
+Protocol: `borders/bars10+panels480.7+marks480.11/max`; `rapidocr/` the same, `+overlay.11,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -57,14 +58,14 @@ letters; a far sign on the axis of a drive hardly moves, and may be counted; tex
 it leans; of a scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a
 translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor a joint of two
 pictures that are alike along a tenth of it; tiled marks are missed there if they are dark, or have an outline, and everywhere
-if they are grey and the scene is, too; an outlined box or frame may count with what is within it; a screen or a door that
-lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is
-missed; what is over a scene that stands still and has more than four lines from border to border (a facade, a chess board,
-bricks, shelves of books) is not seen, but for borders, blurred pillars, films that move and text; of one that repeats itself
-at a slant, or has fewer lines, windows and bricks may be taken for pale marks, and framed pictures and the bars of a window
-seen exactly from the front for cards or joints; in a moving scene rows of words from border to border may be taken for such
-lines; of drawings that move with the scene, pale and grey ones, thin lines
-(the boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through, are
+if they are grey and the scene is, too; a box whose outline is as light as the scene in places is missed, or, empty, may count
+with what is within it; a screen or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the
+ground's own colour over a tenth of its area is missed; what is over a scene that stands still and has more than four lines
+from border to border (a facade, a chess board, bricks, shelves of books) is not seen, but for borders, blurred pillars, films
+that move and text; of one that repeats itself at a slant, or has fewer lines, windows and bricks may be taken for pale marks,
+and framed pictures and the bars of a window seen exactly from the front for cards or joints; in a moving scene rows of words
+from border to border may be taken for such lines; of drawings that move with the scene, pale and grey ones, thin lines (the
+boxes of object detectors), those over a ground of strong colours, or over an even one where nothing shows through, are
 missed, about half of made ones; a light border above alone is taken for a sky unless the scene goes up and down.
 """
 
@@ -88,11 +89,11 @@ from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 from longtake.filters.translucent import coloured, darkened
 
-# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, marks.py, outlines.py, joints.py, rectangles.py,
-# stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises the number at the end of METHOD; one in
-# overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.6+marks480.11"
-TEXT_METHOD = "overlay.10"
+# A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, copied_grounds.py, outlined_boxes.py, marks.py,
+# outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
+# the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
+METHOD = "bars10+panels480.7+marks480.11"
+TEXT_METHOD = "overlay.11"
 
 NotKnown = Literal["text", "null", "ignore"]
 

@@ -2,7 +2,8 @@
 
 The ground is the picture itself, enlarged or as it is, so that there need be no jump in brightness at its edge, and no seam
 (panels.py). But wherever the picture has edges beside the line, next to none are beyond it, all along both lines. A lens blurs
-what is near or far, and neither along a straight upright line nor on both sides alike.
+what is near or far, and neither along a straight upright line nor on both sides alike. Edges that the line crosses do not
+count: where the last column of the picture is drawn out to the frame's border, all of them go on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from longtake.filters.bars import median
 from longtake.filters.panels import BESIDE, MIDDLE, SHORTEST, Panel, strips
 
 Field = npt.NDArray[np.float32]
@@ -19,32 +21,40 @@ Grey = npt.NDArray[np.uint8]
 
 PARTS = 16  # Parts of a line that are looked at one by one.
 NEAR, WIDE = 4, 10  # Px beside the line, on both sides, in which edges are compared: all parts must agree in both.
-TEXTURE = 8.0  # Mean squared gradient on the picture's side from which on a part says something.
+TEXTURE = 2.0  # Mean squared gradient on the picture's side from which on a part says something.
 FEWEST = 5  # Parts of each of both lines that must.
 BLURRED = 0.35  # Mean squared gradient beyond the line, as a share of that beside it.
 OFTEN = 0.9  # Share of the parts beyond which the ground has so few edges.
 GROUND = 0.2  # BLURRED of the whole ground and the whole picture.
-UNEVEN = 6.0  # Grey levels: standard deviation of the ground. Around a thing on black, or on a wall, it is less.
+UNEVEN = (
+    5.0  # Grey levels: mean deviation of the ground from its median. Around a thing on black, or on a wall, it is less.
+)
 BEGINS = 0.4  # Share of the edges beside the line from which on a column is the picture's.
 
 
-def blurred_ground(frames: Sequence[Grey], energy: Field) -> list[Panel]:
-    """The two parts of a blurred ground, or nothing. frames: grey [h, w]. energy: the sum of their squared gradients [h, w]."""
-    height, width = energy.shape
-    edges = np.asarray(energy / len(frames), np.float32)
+def blurred_ground(frames: Sequence[Grey], right: Field, down: Field) -> list[Panel]:
+    """The two parts of a blurred ground, or nothing. frames: grey [h, w]. right, down: the sums of their squared gradients in
+    these directions [h, w]."""
+    height, width = right.shape
     for turned in (False, True):
-        place = _place(edges.T if turned else edges)
+        place = _place(np.asarray((down.T if turned else right) / len(frames), np.float32))
         if place is None:
             continue
         box = (place, height - place, 0, width) if turned else (0, height, place, width - place)
         ground = strips(Panel(*box, 1.0), height, width) or ()
-        if np.mean([frame[part.window].std() for frame in frames for part in ground]) >= UNEVEN:
+        if np.mean([_deviation(frame[part.window]) for frame in frames for part in ground]) >= UNEVEN:
             return list(ground)
     return []
 
 
+def _deviation(part: Grey) -> float:
+    """The mean distance of grey levels from their median. A line at the part's border hardly counts."""
+    return float(np.abs(part - median(part)).mean())
+
+
 def _place(edges: Field) -> int | None:
-    """The column at which the picture begins, and before which it ends on the other side as well. edges: [h, w]."""
+    """The column at which the picture begins, and before which it ends on the other side as well. edges: mean squared gradients
+    to the right [h, w]."""
     rows, width = len(edges) // PARTS * PARTS, edges.shape[1]
     half = width // 2
     parts = edges[:rows].reshape(PARTS, -1, width).mean(axis=1)

@@ -26,9 +26,11 @@ import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
 from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.copied_grounds import copied_ground
 from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
+from longtake.filters.outlined_boxes import outlined_boxes
 from longtake.filters.outlines import MOST, NOISE, outlined
 from longtake.filters.panels import Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
 from longtake.filters.rectangles import rectangles
@@ -138,16 +140,20 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     copies = _copies(small, mean, _common(sums, n), sums[2])
     whole_copies = enlarged(copies, height, width) if copies.any() else None
     maps = seam_maps(fields)
-    others = apart_from(copies)
-    if copies.any():  # Their edges are known, and belong to nothing else.
+    drawn = copies
+    if not made_of_lines(maps):  # Bricks and windows have outlines, too.
+        drawn = copies | (reduced(outlined_boxes(frames).astype(np.uint8) * 255) > 127)
+    others = apart_from(drawn)
+    if drawn.any():  # Their edges are known, and belong to nothing else.
         fields *= others
         sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
-    ground = _filled(blurred_ground(small, sums[2]), others.shape)
+    grounds = blurred_ground(small, sums[3], sums[2] - sums[3]) or copied_ground(fields, maps)
+    ground = _filled(grounds, others.shape)
     if made_of_lines(maps):
         common = _common(sums, n)
         if not moves(common, sums[2], n, np.ones_like(others)):
             films = still_and_moving(panels(maps, begins(moving_edges(fields))), common, sums[2], n)
-            under = ground | copies | _filled([films] if films else [], others.shape)
+            under = ground | drawn | _filled([films] if films else [], others.shape)
             return Seen(enlarged(under, height, width), False, whole_copies)
         others &= apart_from(maps[0] | maps[1].T)
         fields *= others
@@ -166,9 +172,11 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     lines = divided(small, fields, still=False)
     outside = [np.ones_like(under), *(~part for part in (under, lines) if part.any())]
     known = any(moves(common, energy, n, where) for where in outside)
-    pale = translucent(small, still=not known, within=others) | copies
+    pale = translucent(small, still=not known, within=others) | drawn
     if not known:
-        pale |= rectangles(mean)
+        cards = rectangles(mean)
+        if not (drawn.any() and _ends_at(cards, drawn)):  # Both sides of an outline are exact lines.
+            pale |= cards
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(enlarged(lines | ground | pale, height, width), False, whole_copies)

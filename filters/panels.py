@@ -243,7 +243,7 @@ def made_of_lines(maps: tuple[Mask, Mask]) -> bool:
     """Whether a scene repeats itself in lines from border to border, as a facade, bricks or a chess board do: then no line is
     evidence of an editor. They lie all over it, and not within one panel. maps: see `seam_maps`."""
     for on in maps:
-        share, lines = _on_seams(on), list[int]()
+        share, lines = on_seams(on), list[int]()
         while float(share.max()) >= COVERED:
             lines.append(int(np.argmax(share)))
             share[max(0, lines[-1] - CORNER) : lines[-1] + CORNER + 1] = 0
@@ -252,7 +252,7 @@ def made_of_lines(maps: tuple[Mask, Mask]) -> bool:
     return False
 
 
-def _on_seams(on: Mask) -> npt.NDArray[np.float64]:
+def on_seams(on: Mask) -> npt.NDArray[np.float64]:
     """Of each column of a map bool [h, w], the share that has a seam on it or beside it: float64 [w]."""
     near = on.copy()
     near[:, 1:] |= on[:, :-1]
@@ -366,7 +366,7 @@ def mirrored(fields: Field, maps: tuple[Mask, Mask]) -> list[Panel]:
     """
     height, width = fields.shape[2:]
     for axis, on in enumerate(maps):
-        share = _on_seams(on)
+        share = on_seams(on)
         half = len(share) // 2
         least = np.minimum(share[:half], share[::-1][:half])
         place = int(np.argmax(least))

@@ -1,8 +1,10 @@
 """The plate under a line of text: a level rectangle of one colour that ends sharply on all sides, as editors put it there.
 
-The colour most frequent in the text's box is its ground. The box is grown side by side as long as the next row or column is of
-that colour. It is a plate if the growth ends on every side, within reach, at an edge or at the frame's; a wall behind a line
-without a plate goes on, or fades out. A band from one border of the frame to the other is a plate of any length.
+The colour most frequent on the rim of the text's box is its ground: within, bold letters may take more. The box is grown side
+by side as long as the next row or column is of that colour; to the left and to the right, where other words may follow, as long
+as it is above and below the letters. It is a plate if the growth ends on every side, within reach, at an edge or at the
+frame's; a wall behind a line without a plate goes on, or fades out. A band from one border of the frame to the other is a plate
+of any length.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ MODE = 0.25  # Share of a box that its ground must take.
 FULL, EMPTY = 0.8, 0.5
 ABOVE = 2.0  # Line heights that a plate may reach above and below its text.
 BESIDE = 6.0  # Line heights that a plate may reach to the left and right of its text.
+RIM = 2  # Rows of a box at its upper and at its lower rim.
 EDGE = 3  # Px within which a plate must end.
 LEVEL = 0.75  # The box of a level line takes this share of its upright bounding box at least.
 LARGEST = 4.0  # Times the box. A larger area is no plate of that line.
@@ -45,7 +48,7 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if band is not None and ((band[0], band[1]) == (0, height) if upright else (band[2], band[3]) == (0, width)):
         return _corners(band)
     grown = _plate(image, sides, (along, across) if upright else (across, along))
-    if grown is None or _area(grown) > LARGEST * _area(sides):
+    if grown in (None, sides) or _area(grown) > LARGEST * _area(sides):
         return box
     return _corners(grown)
 
@@ -96,7 +99,7 @@ def _of_its_colour(around: Image, inside: Image) -> Mask | None:
     """Where the surroundings of a box are of the colour most frequent in it; None where no colour is frequent."""
     import cv2
 
-    flat = inside.reshape(-1, 3)
+    flat = np.concatenate([inside[:RIM], inside[-RIM:]]).reshape(-1, 3)
     codes = (flat >> 5).astype(np.int32) @ np.array([64, 8, 1], np.int32)
     counts = np.bincount(codes, minlength=512)
     most = int(np.argmax(counts))
@@ -114,6 +117,7 @@ def _range(colour: npt.NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[fl
 def _rectangle(near: Mask, sides: list[int]) -> list[int]:
     """A rectangle (top, bottom, left, right) grown as long as the next line on a side is of the plate's colour."""
     top, bottom, left, right = sides
+    first, last = top, bottom  # Rows of the text.
     grows = True
     while grows:
         grows = False
@@ -121,9 +125,12 @@ def _rectangle(near: Mask, sides: list[int]) -> list[int]:
             top, grows = top - 1, True
         if bottom < near.shape[0] and near[bottom, left:right].mean() >= FULL:
             bottom, grows = bottom + 1, True
-        if left > 0 and near[top:bottom, left - 1].mean() >= FULL:
+        rows = np.r_[top:first, last:bottom]
+        if len(rows) < EDGE:
+            rows = np.arange(top, bottom)
+        if left > 0 and near[rows, left - 1].mean() >= FULL:
             left, grows = left - 1, True
-        if right < near.shape[1] and near[top:bottom, right].mean() >= FULL:
+        if right < near.shape[1] and near[rows, right].mean() >= FULL:
             right, grows = right + 1, True
     return [top, bottom, left, right]
 

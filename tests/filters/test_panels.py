@@ -450,9 +450,20 @@ def test_a_thing_before_black_is_no_picture_on_a_blurred_ground() -> None:
     assert blurred_ground(*ground_of(frames)) == []
 
 
-def ground_of(frames: Frames) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+def test_a_page_with_a_line_at_its_side_is_no_blurred_ground() -> None:
+    frames = []
+    for frame in shaken():
+        page = np.full_like(frame, 255)
+        page[100:-100] = frame[100:-100]
+        page[:, :8] = 0
+        frames.append(page)
+    assert blurred_ground(*ground_of(frames)) == []
+
+
+def ground_of(frames: Frames) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     small = [reduced(grey(frame)) for frame in frames]
-    return small, np.square(gradients(small)).sum(axis=(0, 1))
+    right, down = np.square(gradients(small)).sum(axis=0)
+    return small, right, down
 
 
 def grid(columns: int, rows: int, line: int, colour: int, *, still: bool = False) -> Frames:

@@ -58,6 +58,20 @@ def test_the_first_word_of_a_ticker_counts_with_all_of_its_band() -> None:
     assert np.array_equal(on_plates(as_jpeg(cut), word), word)
 
 
+@pytest.mark.parametrize("size", [0.7, 1.0])
+def test_both_parts_of_a_lower_third_count_though_other_words_follow(size: float) -> None:
+    """Bold letters take more of their box than the plate, and the detector reads a line in pieces."""
+    image = tripod(1)[0]
+    image[150:196], image[196:240] = (170, 20, 30), (20, 30, 90)
+    for bottom, text in ((186, "PROTEST HERE"), (230, "ONE WORD AND MANY MORE THAT FOLLOW")):
+        cv2.putText(image, text, (60, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 6, cv2.LINE_AA)
+    height = round(22 * size) + 6
+    for bottom, part in ((186, 46), (230, 44)):
+        top, below = bottom + 3 - height, bottom + 4
+        line = np.array([[(57, top), (210, top), (210, below), (57, below)]], np.int32)
+        assert area(on_plates(as_jpeg(image), line)) == pytest.approx(part * WIDTH, rel=0.06)
+
+
 def test_a_line_that_leans_stands_on_no_plate() -> None:
     """The pale sky behind a leaning watermark is not its plate, though it ends level within the upright bounding box."""
     image = np.asarray(tripod(1)[0])
