@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SECRET = "not-a-secret"
+# Seconds. On a machine whose CPUs are busy, the server takes half a minute to import what it needs.
+PATIENCE = 180
 
 
 @contextmanager
@@ -31,12 +33,7 @@ def s3_server() -> Iterator[str]:
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(address, timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        _await(server, address)
         import s3fs
 
         s3fs.S3FileSystem().mkdir("place")
@@ -46,3 +43,18 @@ def s3_server() -> Iterator[str]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         server.kill()
         server.wait()
+
+
+def _await(server: subprocess.Popen[bytes], address: str) -> None:
+    """Return once the server answers."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the S3 server ended with {server.returncode} before it answered at {address}")
+        try:
+            urllib.request.urlopen(address, timeout=10).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"the S3 server does not answer at {address} within {PATIENCE} s")
