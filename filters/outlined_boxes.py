@@ -63,7 +63,8 @@ def outlined_boxes(frames: Sequence[Grey]) -> Mask:
             break
         counts[max(0, colour - COLOUR) : colour + COLOUR + 1] = 0
         lines = [_pieces(on & _near(view, colour)) for view, on in zip(views, thin, strict=True)]
-        found += _boxes(views, lines)
+        if min(int(on.sum()) for on in lines) >= 2 * SHORT:  # Two sides each.
+            found += _boxes(views, lines)
     kept: list[Panel] = []
     for panel, colour_of in sorted(found, key=lambda one: -one[0].area):
         if all(panel.overlap(other) <= 0.5 for other in kept):
