@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from longtake.filters.panels import MIDDLE, MIRRORED, Panel, on_seams, surround
 
@@ -89,12 +88,12 @@ class Likeness:
     def of(cls, edges: Field) -> Likeness:
         """edges: float32 [n, h, w]."""
         width = edges.shape[2]
-        spectrum = scipy.fft.rfft(edges, 2 * width)
+        spectrum = np.fft.rfft(edges, 2 * width)
         energy = np.square(edges).sum(axis=(0, 1), dtype=np.float64) + TEXTURE * edges[..., 0].size
         before, behind = np.cumsum(energy), np.cumsum(energy[::-1])
-        shifted = scipy.fft.irfft(np.square(np.abs(spectrum)).sum(axis=(0, 1)), 2 * width)[:width]
+        shifted = np.fft.irfft(np.square(np.abs(spectrum)).sum(axis=(0, 1)), 2 * width)[:width]
         # The sum of f(x) f(k - x) over all x of a row f is its convolution with itself at k; reflected, an edge changes its sign.
-        reflected = -scipy.fft.irfft((spectrum * spectrum).sum(axis=(0, 1)), 2 * width)[:-1]
+        reflected = -np.fft.irfft((spectrum * spectrum).sum(axis=(0, 1)), 2 * width)[:-1]
         aside = 2 * shifted / (before + behind)[::-1]
         aside[: round(SMOOTH * width)] = 0
         return cls(aside, reflected[:width] / before, reflected[::-1][:width] / behind)
