@@ -256,7 +256,7 @@ def _likeness(place: Grey, block: Grey, counts: Matrix | None) -> Matrix:
     found = np.asarray(
         cv2.matchTemplate(levels, wanted, cv2.TM_CCOEFF_NORMED, mask=np.ascontiguousarray(counts)), np.float32
     )
-    # Where a place is plain, there is no number, or a wrong one.
+    # The correlation with a plain place is not a number, or a wrong one.
     return np.where(np.abs(found) <= 1.001, found, np.float32(-1))
 
 

@@ -1,7 +1,7 @@
 """MP4 and MOV as their demuxer should see them, where it would read on in another film, or not read on at all.
 
-Of files that were put one behind another, ffmpeg takes fragments of the second film for some of the first. At what is no box, as
-on a disk with a fault, it ends.
+Where files were put one behind another, ffmpeg takes fragments of the second film for some of the first. It ends at bytes that
+are no box, as on a disk with a fault.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from longtake.curation.reading import mp4
 _DESCRIPTIONS = (b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _LONGEST = 4096  # Bytes. So much is compared of how the samples of a track are described.
 _AT_ONCE = 2**20  # Bytes that are searched at once.
+_HOLES = 1000  # Holes. A damaged file with more of them must not keep the scan busy.
 _FRAGMENT = 16  # Bytes from the beginning of a fragment to the end of the first name in it.
 
 
@@ -24,7 +25,7 @@ _FRAGMENT = 16  # Bytes from the beginning of a fragment to the end of the first
 class Layout:
     """Of a film in its file. end: where another film begins, in bytes, or the size of the file. boxes: where the last of its
     fragments ends by its own header; 0 if it has none. instead: place in the file → bytes that stand for those at it, so that
-    what is no box is passed over."""
+    bytes that are no box are passed over."""
 
     end: int
     boxes: int = 0
@@ -61,7 +62,8 @@ class _Walk:
                 at = stop
                 if self._times and not self._second:
                     self._found.boxes = at
-            behind = self._next_fragment(at) if self._times else -1
+            more = self._times and len(self._found.instead) < _HOLES
+            behind = self._next_fragment(at) if more else -1
             if behind < at + 8:
                 break
             self._found.instead[at] = struct.pack(">I4s", behind - at, b"free")

@@ -25,7 +25,7 @@ _NOISE = 9.0  # Grey levels squared. A variance that noise alone makes.
 # A mean correlation over the pairs. A pixel of the figure has at least that.
 _STAYS = 0.6
 _BESIDE = np.ones((5, 5), np.uint8)  # Pixels about those of the figure: its arms and legs.
-_MOST = 0.6  # A share of the picture. Where more of it stays, there is no ground to follow.
+_MOST = 0.6  # A share of the picture. If more of it stays, too little ground is left to be followed.
 
 
 def ground_of(pictures: Sequence[Grey]) -> Matrix | None:

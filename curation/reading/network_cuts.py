@@ -165,7 +165,7 @@ class NetworkCuts:
     # A share of a transition, and seconds. The first and the last pictures of a transition can hardly be seen: an iris or a wipe
     # from a corner has covered one part in twenty after a fifth of its time, a quarter of what is left. SLOPE of its visible
     # length is added on both sides, but at most MOST seconds, a seventh of one that lasts 3 s; half of that where a fade is part
-    # of it, and nothing at the fade's own end. The place of a change that takes less than SUDDEN seconds is known.
+    # of it, and nothing at the fade's own end. A change that takes less than SUDDEN seconds gets no margin.
     SLOPE, MOST, SUDDEN = 0.25, 0.4, 0.2
     BATCH = 16  # Pictures. This number is described and compared at once.
     # Pictures. At least this number is judged at once: another 2 * REACH have to be looked at anew each time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.damage import Damage, Damages, is_overwritten
 from longtake.curation.reading.decoding import DecodeCount
 from longtake.curation.reading.encoding import EncodeSettings
+from longtake.curation.reading.judge import VideoScan
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
@@ -34,6 +36,16 @@ def recipe() -> Recipe:
     data["tiers"] = {"any": {"fps": ">= 0"}}
     data["filters"] = {name: data["filters"][name] for name in ("fps", "duration")}
     return parse_recipe(data, source="a test")
+
+
+def exported(scan: VideoScan, path: Path, numbers: Callable[[Path], list[int]]) -> list[list[int]]:
+    """What the pictures of each clip of a film show once it is exported; no clip is an error."""
+    assert {clip.error for clip in scan.clips} == {None}
+    found, clip_path = [], path.with_name("clip.mp4")
+    for clip in scan.clips:
+        cut_clip(str(path), clip.span.start, clip.span.end, clip_path, SETTINGS)
+        found.append(numbers(clip_path))
+    return found
 
 
 def film(path: Path, reordered: int, hit: int) -> int:
@@ -70,12 +82,7 @@ def test_damage_in_the_middle_costs_no_take_beside_it(tmp_path: Path, name: str,
     path = tmp_path / name
     key = film(path, reordered, hit)
     scan = scan_video(str(path), recipe(), lambda span, sample: None)
-    assert [clip.error for clip in scan.clips] == [None, None]
-    shown = []
-    for clip in scan.clips:
-        cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
-        shown.append(numbers(tmp_path / "clip.mp4"))
-    before, after = shown
+    before, after = exported(scan, path, numbers)
     assert before == list(range(len(before)))
     assert hit - 15 < len(before) <= hit
     assert after == list(range(key + TRIM, FRAMES))

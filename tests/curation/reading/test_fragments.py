@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -12,11 +13,12 @@ import pytest
 
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.cutting import cut_clip
+from longtake.curation.reading.fragments import layout
 from longtake.curation.reading.opening import open_video
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import probe
 from tests.curation.reading.test_cutting import make, numbers, steady
-from tests.curation.reading.test_damage import RATE, SETTINGS, TRIM, recipe
+from tests.curation.reading.test_damage import RATE, SETTINGS, TRIM, exported, recipe
 
 FRAMES, GOP = 160, 20
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -100,15 +102,19 @@ def test_fragments_behind_a_hole_are_found(tmp_path: Path, kind: str) -> None:
     scan = scan_video(str(path), recipe(), lambda span, sample: None)
     assert scan.info.duration == pytest.approx(FRAMES / RATE, abs=0.1)
     assert 0 < scan.count.damaged <= 4
-    assert [clip.error for clip in scan.clips] == [None, None]
-    shown = []
-    for clip in scan.clips:
-        cut_clip(str(path), clip.span.start, clip.span.end, tmp_path / "clip.mp4", SETTINGS)
-        shown.append(numbers(tmp_path / "clip.mp4"))
-    before, after = shown
+    before, after = exported(scan, path, numbers)
     assert before == list(range(len(before)))
     assert 2 * GOP < len(before) < 3 * GOP
     assert after == list(range(5 * GOP + TRIM, FRAMES))
+
+
+def test_a_file_that_is_nothing_but_holes_is_not_looked_through_to_its_end(tmp_path: Path) -> None:
+    """A hostile file of 1 GB would hold forty million of them."""
+    fragment = struct.pack(">I4sI4s8x", 24, b"moof", 16, b"mfhd")
+    data = film(tmp_path / "film.mp4") + (b"\xff" * 16 + fragment) * 2000
+    known = layout(BytesIO(data), len(data))
+    assert len(known.instead) == 1000
+    assert known.end == len(data)
 
 
 def changed(data: bytes, path: list[bytes], change: Callable[[bytes], bytes]) -> bytes:
