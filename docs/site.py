@@ -54,6 +54,7 @@ NAV = {
     "Add a captioner": "add-a-captioner.md",
     "Add a stage": "add-a-stage.md",
     "Measured": "measured.md",
+    "Tried and not kept": "tried.md",
 }
 
 

@@ -234,6 +234,24 @@ def test_the_filter_to_add_works(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(called) == 3
 
 
+# ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def headings(page: Path) -> set[str]:
+    """What the address of each heading ends with, as GitHub and the site write it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    titles = (re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", title) for title in re.findall(r"^#+ (.+)$", text, re.M))
+    return {re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_each_link_to_a_heading_leads_to_one(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for target, heading in re.findall(r"\]\(([^)#:\s]*\.md)?#([^)\s]+)\)", text):
+        page = (path.parent / target).resolve() if target else path
+        assert heading in headings(page), f"{target}#{heading}"
+
+
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
