@@ -34,6 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.shots import CASES, FILMS, SHARED, VIDEOS, pictures
 from benchmarks.shots_films import Film, described, film
 from benchmarks.shots_takes import WIDE, Take, cards, pans
+from longtake.curation.errors import VideoError
 from longtake.curation.reading.likeness import NUMBERS
 from longtake.curation.reading.shot_network import DILATIONS, judge, weights
 
@@ -73,8 +74,17 @@ def corpus(half: bool) -> Iterator[tuple[str, list[float]]]:
     with open(SHARED / "corpus" / "corpus.tsv", encoding="utf-8") as file:
         rough = {row["file"]: row["rough_cuts"] for row in csv.DictReader(file, delimiter="\t")}
     for name in sorted({*known, *(name for name, cuts in rough.items() if cuts == "0" and "fades" not in name)}):
-        if (not half or for_training(name)) and (VIDEOS / name).exists():
+        if (not half or for_training(name)) and (VIDEOS / name).exists() and _has_times(VIDEOS / name):
             yield name, known.get(name, [])
+
+
+def _has_times(path: Path) -> bool:
+    """Whether a scan takes the film. Of the corpus raw streams are refused."""
+    try:
+        next(pictures(path, every=False))
+    except VideoError:
+        return False
+    return True
 
 
 def takes_of(name: str, cuts: list[float]) -> Iterator[Take]:
