@@ -15,7 +15,7 @@ few px of reach). So a global shift is first found by phase correlation; where i
 the difference of the two frames, DIS starts from it. The whole frame counts: bars and marks, which stand still, lower
 the mean by their share.
 
-Cost: 6 ms per pair of 960×540 on one core, 90 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
+Cost: 4 to 6 ms per pair of 960×540 on one core, 50 to 90 ms per clip (preset MEDIUM at 480 16 ms, at 960 54 ms).
 Accuracy, value / truth, lowest and highest over five photographic scenes with noise (σ 2), 960×540:
 
 | motion in the pair | this | MEDIUM at 480, same start |

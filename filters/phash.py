@@ -11,7 +11,7 @@ the lower 32 bits of each keyframe's hash in turn, row by row from the lowest fr
 Source: pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010) in the form that the package
 ImageHash has.
 
-Protocol: `dct/halved,32x32,8x8>median,flat8/mean`. Cost: 1.8 ms per clip.
+Protocol: `dct/halved,32x32,8x8>median,flat8/mean`. Cost: 1.6 ms per clip.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ black, as OpenCV has it, at a long side of at most 480 px. Unit: of 255. Range: 
 the variance of the three means of red, green and blue over the keyframe (of the three, not of a sample of them). Unit:
 squared levels. Range: 0 (grey film, or colours that balance) to 14 450. Source: Smith, "Color gamut transform pairs"
 (SIGGRAPH 1978) for HSV. Protocol: `hsv/rgb@480,keyframes/REDUCE` and `means/rgb,keyframes/REDUCE`, one value per keyframe,
-reduced by their mean unless set. Cost: 4 ms per clip of five 960×540 keyframes, and 1 ms.
+reduced by their mean unless set. Cost: 2 ms per clip of five 960×540 keyframes, and 1 ms.
 
 Known to go wrong: noise in the dark has a high saturation; a tinted black-and-white film (sepia) has colour; a colourful
 picture whose colours balance has a low variance, so that `colour_variance` alone rejects it with black-and-white film.

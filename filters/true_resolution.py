@@ -12,7 +12,7 @@ the statistics of natural images and the response properties of cortical cells" 
 `spectrum/6x256,0.06-0.26>0.34-0.5,textured-half,keyframes/REDUCE`, a value per keyframe that has parts with texture, reduced by
 their mean unless set.
 
-Cost: 8 ms per clip of five keyframes, and 0.4 MB for each frame that the pass holds. Its figures on real takes, enlarged and
+Cost: 10 ms per clip of five keyframes, and 0.4 MB for each frame that the pass holds. Its figures on real takes, enlarged and
 not, are in docs/measured.md.
 
 Known to go wrong: a defocused or heavily compressed original has no more detail than an enlargement, and scores like one; sharp
