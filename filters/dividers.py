@@ -96,10 +96,22 @@ def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
         if on and start is None:
             start = place
         if not on and start is not None:
-            if place - start <= thickest and start > room and _ends_on_both_sides(stack, start, place):
+            within = place - start <= thickest and start > room and _ends_on_both_sides(stack, start, place)
+            if within and not _is_margin(stack, calm, (start, place), room):
                 found.append((start - 1, place + 1))  # The px beside it are mixed with its colour.
             start = None
     return min(found, key=lambda line: abs(line[0] + line[1] - width), default=None)
+
+
+def _is_margin(stack: Grey, calm: list[bool], line: tuple[int, int], room: int) -> bool:
+    """Whether a line has another one of its colour beside it, nearer than a part is wide: letters on a plate lie between two."""
+    start, stop = line
+    colour = median(stack[:, :, start:stop])
+    near = [*range(max(0, start - room), start - BEYOND), *range(stop + BEYOND, min(len(calm), stop + room))]
+    return any(
+        calm[place] and abs(median(stack[:, :, place]) - colour) <= SAME and _of_one_colour(stack[:, :, place])
+        for place in near
+    )
 
 
 def _of_one_colour(line: Grey) -> bool:

@@ -32,7 +32,7 @@ from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlined_boxes import outlined_boxes
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
+from longtake.filters.panels import SAME, Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
 from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
 from longtake.filters.tiles import tiled
@@ -161,7 +161,10 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     right, down, energy, across, both, often = sums
     common = _common(sums, n)
     found = panels(maps)
-    under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
+    parts = chosen(found, fields, maps, twins_only=False)
+    panelled = under = _filled(parts, energy.shape)
+    if any(_ends_at(_filled([end], under.shape), _filled(_apart(parts, end), under.shape)) for end in grounds):
+        ground[:] = False  # A plate's side is sharp, and beyond it there may be little to see.
     films = still_and_moving(found, common, energy, n)
     if films is not None:
         under = _filled([films], energy.shape)
@@ -174,9 +177,14 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     known = any(moves(common, energy, n, where) for where in outside)
     pale = translucent(small, still=not known, within=others) | drawn
     if not known:
-        cards = rectangles(mean)
+        cards = rectangles(mean, found)
         if not (drawn.any() and _ends_at(cards, drawn)):  # Both sides of an outline are exact lines.
             pale |= cards
+            if cards.any():
+                off = apart_from(cards)
+                maps = maps[0] & off, maps[1] & off.T
+                found = panels(maps)
+                films = still_and_moving(found, common, energy, n)
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(enlarged(lines | ground | pale, height, width), False, whole_copies)
@@ -201,12 +209,16 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n) | pale
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor)
+    if parts and under is panelled:
+        # The rows of letters, and the sides of a plate, are no sides of what lies beyond them.
+        under = _filled([part for part in parts if not _ends_at(_filled([part], under.shape), marks)], under.shape)
+    marks |= under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)
-        whole |= beside & (not _ends_at(beside, enlarged(under | pale, height, width)))
+        whole |= beside & (not _ends_at(beside, whole))
     return Seen(whole, True, whole_copies)
 
 
@@ -229,6 +241,11 @@ def apart_from(marks: Mask) -> Mask:
     import cv2
 
     return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
+
+
+def _apart(found: Sequence[Panel], part: Panel) -> list[Panel]:
+    """The panels that do not lie in a part of the frame."""
+    return [panel for panel in found if panel.overlap(part) <= SAME]
 
 
 def _ends_at(part: Mask, panels: Mask) -> bool:
