@@ -32,7 +32,19 @@ from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlined_boxes import outlined_boxes
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import SAME, Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
+from longtake.filters.panels import (
+    HELD,
+    SAME,
+    Panel,
+    Panels,
+    bands,
+    chosen,
+    made_of_lines,
+    moving_edges,
+    panels,
+    seam_maps,
+    strips,
+)
 from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
 from longtake.filters.tiles import tiled
@@ -142,7 +154,8 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     maps = seam_maps(fields)
     drawn = copies
     if not made_of_lines(maps):  # Bricks and windows have outlines, too.
-        drawn = copies | (reduced(outlined_boxes(frames).astype(np.uint8) * 255) > 127)
+        boxes = reduced(outlined_boxes(frames).astype(np.uint8) * 255) > 127
+        drawn = copies | (_not_within(boxes, bands(panels(maps), *boxes.shape)) if boxes.any() else boxes)
     others = apart_from(drawn)
     if drawn.any():  # Their edges are known, and belong to nothing else.
         fields *= others
@@ -166,7 +179,8 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     if any(_ends_at(_filled([end], under.shape), _filled(_apart(parts, end), under.shape)) for end in grounds):
         ground[:] = False  # A plate's side is sharp, and beyond it there may be little to see.
     films = still_and_moving(found, common, energy, n)
-    if films is not None:
+    # The letters of a band stand still while the picture moves, as a film does.
+    if films is not None and not any(films.overlap(part) > HELD for part in parts if strips(part, *energy.shape)):
         under = _filled([films], energy.shape)
     half = still_side(common, energy, n)
     if half is not None:
@@ -209,11 +223,13 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor)
-    if parts and under is panelled:
-        # The rows of letters, and the sides of a plate, are no sides of what lies beyond them.
-        under = _filled([part for part in parts if not _ends_at(_filled([part], under.shape), marks)], under.shape)
-    marks |= under | outlined(clipped, n) | pale
+    letters = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor, under)
+    # The rows of letters, and the sides of a plate, are no sides of what lies beyond them.
+    ends = [part for part in parts if part.inner(*under.shape) == 1] if under is panelled else []
+    beyond = [part for part in ends if _ends_at(_filled([part], under.shape), letters)]
+    if beyond:
+        under = _filled([part for part in parts if part not in beyond], under.shape)
+    marks = letters | under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
@@ -241,6 +257,18 @@ def apart_from(marks: Mask) -> Mask:
     import cv2
 
     return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
+
+
+def _not_within(boxes: Mask, found: Panels) -> Mask:
+    """Those parts of a mask [h, w] that do not lie in one of these panels: the margins around a line of letters are thin lines
+    of the colour of its plate."""
+    out = boxes.copy()
+    for window, part in _areas(boxes.astype(np.uint8), 0):
+        rows, columns = window
+        box = Panel(rows.start, rows.stop, columns.start, columns.stop, 1.0)
+        if any(box.area < panel.area and box.overlap(panel) > HELD for panel in found):
+            out[window] &= ~part
+    return out
 
 
 def _apart(found: Sequence[Panel], part: Panel) -> list[Panel]:
@@ -332,8 +360,11 @@ def reduced(image: Grey) -> Grey:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
-    """Marks bool [h, w], from still edges, likely rims, pixels that never change, and structure tensors [3, h, w]."""
+def _marks_from_edges(
+    edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32], under: Mask
+) -> Mask:
+    """Marks bool [h, w], from still edges, likely rims, pixels that never change, structure tensors [3, h, w], and what is under
+    panels, whose extent is known."""
     import cv2
 
     smallest = SMALLEST * edges.size
@@ -346,7 +377,8 @@ def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tens
         if (part & edges[window]).sum() < SURE * (part & every[window]).sum():
             continue
         if _has_all_directions(tensor[(slice(None), *window)][:, part & every[window]]):
-            marks[window] |= _in_lines(_without_holes(part, HOLE * edges.size))
+            whole = _without_holes(part, HOLE * edges.size)
+            marks[window] |= whole if (whole & under[window]).any() else _in_lines(whole)
     near = cv2.dilate((rims | marks).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
         rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)

@@ -65,7 +65,9 @@ PARTS = 8  # Parts of a side that are compared one by one.
 MORE = 3.0
 # A share: in so many parts of each side more must move. In real tripod shots 0.62 at most do on all sides of a rectangle.
 LIVELY = 0.75
-HOLDS = 0.95  # `covered` of a column or band that holds other panels.
+HOLDS = (
+    0.95  # `covered` of a column or band that holds other panels, and of a band from border to border that comes first.
+)
 HELD = 0.95  # Share of a panel that lies in it.
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 # Lines from border to border in one direction: an editor sets so many at most, and a scene that repeats itself has more.
@@ -405,6 +407,12 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
     return [Panel(*box, covered) for box in boxes]
 
 
+def bands(found: Panels, height: int, width: int) -> Panels:
+    """Those that reach from border to border of a frame of this size and are no larger than a part of it: plates of titles."""
+    fits = found.across(height, width) & (found.covered >= HOLDS) & (found.areas < MIDDLE * height * width)
+    return found.those(fits)
+
+
 def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
@@ -473,11 +481,11 @@ def moving_edges(fields: Field) -> Field:
 
 def _around(kept: list[Panel], sides: Panels, height: int, width: int) -> list[Panel]:
     """`kept`, and in place of those that are its lines or pictures the column or band that holds them: nearly all of its side is
-    seen. sides: columns and bands at the border of a frame of this size. One that is divided from border to border is none: beside
-    a band lies the picture."""
+    seen. sides: columns and bands at the border of a frame of this size. One that holds a band from border to border is none: on
+    the other side of the band lies the picture."""
     for panel in sides:
         held = [other for other in kept if other.area < SAME * panel.area and panel.overlap(other) > HELD]
-        if any(strips(other, height, width) for other in held):
+        if any(other.covered >= HOLDS and strips(other, height, width) for other in held):
             continue
         if held and all(panel.overlap(other) <= SAME for other in kept if other not in held):
             kept = [*(other for other in kept if other not in held), panel]

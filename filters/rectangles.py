@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.panels import LARGEST, Panel, panels
+from longtake.filters.panels import LARGEST, Panel, Panels, panels
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
