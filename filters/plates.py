@@ -33,6 +33,16 @@ def on_plates(image: Image, boxes: Boxes) -> Boxes:
     return np.array([_grown(image, box) for box in boxes], np.int32).reshape(-1, 4, 2)
 
 
+def without_known(boxes: Boxes, known: Mask) -> Boxes:
+    """The boxes [n, 4, 2] whose plates are to be looked for. known: bool [h, w], what is under panels and marks. Where it reaches
+    beyond a box on all sides it is more than the letters."""
+    kept = []
+    for box in boxes:
+        (left, top), (right, bottom) = np.maximum(box.min(axis=0) - EDGE, 0), box.max(axis=0) + EDGE + 1
+        kept.append(not known[top:bottom, left:right].all())
+    return boxes[np.array(kept, np.bool_)]
+
+
 def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     height, width = image.shape[:2]
     (left, top), (right, bottom) = np.maximum(box.min(axis=0), 0), np.minimum(box.max(axis=0) + 1, (width, height))
