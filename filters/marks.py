@@ -223,13 +223,14 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    letters = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor, under)
-    # The rows of letters, and the sides of a plate, are no sides of what lies beyond them.
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor, under)
     ends = [part for part in parts if part.inner(*under.shape) == 1] if under is panelled else []
-    beyond = [part for part in ends if _ends_at(_filled([part], under.shape), letters)]
-    if beyond:
+    if ends:
+        # The rows of letters, and the sides of a plate, are no sides of what lies beyond them. A line of few px is.
+        broad = cv2.morphologyEx(marks.astype(np.uint8), cv2.MORPH_OPEN, np.ones((CLOSE + 1, CLOSE + 1), np.uint8)) > 0
+        beyond = [part for part in ends if _ends_at(_filled([part], under.shape), broad)]
         under = _filled([part for part in parts if part not in beyond], under.shape)
-    marks = letters | under | outlined(clipped, n) | pale
+    marks |= under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:

@@ -79,7 +79,8 @@ def rectangles(mean: Field, seamed: Panels) -> Mask:
     blends = [(panel, blend) for panel in tried if (blend := _blend(mean, panel)) is not None]
     mask = np.zeros(mean.shape, np.bool_)
     kept: list[Panel] = []
-    for panel, blend in sorted(blends, key=lambda pair: -pair[1].agreeing):
+    # Bands come first: letters on them may divide them.
+    for panel, blend in sorted(blends, key=lambda pair: (pair[0].inner(height, width) > 2, -pair[1].agreeing)):
         if all(panel.overlap(other) <= OVERLAP for other in kept):
             kept.append(panel)
             mask[panel.window] |= _drawn(mean[panel.window], blend)
