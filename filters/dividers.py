@@ -1,9 +1,10 @@
 """Lines that divide a frame into several pictures: one colour, from border to border, level or upright, in every frame.
 
 An editor sets such lines between the pictures of a split screen. They are too thin for a panel's side (panels.py), which is
-compared with what lies a few px beside it. A frame is divided by the best line, and each part again. One part is the picture: the
-largest, or of those that are as large the one in which most edges move. In a scene that stands still a line is evidence only
-where something moves on both sides of it: a slide has rules, and a window has bars.
+compared with what lies a few px beside it. The margins above and below letters are no such lines: there are two of them, of
+the colour of their plate, nearer to one another than a part is wide. A frame is divided by the best line, and each part again.
+One part is the picture: the largest, or of those that are as large the one in which most edges move. In a scene that stands
+still a line is evidence only where something moves on both sides of it: a slide has rules, and a window has bars.
 """
 
 from __future__ import annotations

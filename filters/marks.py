@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
-from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.blurred_grounds import WIDE, blurred_ground
 from longtake.filters.copied_grounds import copied_ground
 from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
@@ -176,7 +176,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     found = panels(maps)
     parts = chosen(found, fields, maps, twins_only=False)
     panelled = under = _filled(parts, energy.shape)
-    if any(_ends_at(_filled([end], under.shape), _filled(_apart(parts, end), under.shape)) for end in grounds):
+    if any(_ends_at(_filled([end], under.shape), _filled(_apart(parts, end), under.shape), WIDE) for end in grounds):
         ground[:] = False  # A plate's side is sharp, and beyond it there may be little to see.
     films = still_and_moving(found, common, energy, n)
     # The letters of a band stand still while the picture moves, as a film does.
@@ -252,12 +252,12 @@ def _copies(
     return tiles.mask
 
 
-def apart_from(marks: Mask) -> Mask:
-    """What is farther from marks than one edge of theirs from another: bool [h, w]. marks: at the size to which pictures are
-    `reduced`."""
+def apart_from(marks: Mask, px: int = CLOSE) -> Mask:
+    """What is farther from marks than so many px, by default than one edge of theirs from another: bool [h, w]. marks: at the
+    size to which pictures are `reduced`."""
     import cv2
 
-    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
+    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * px + 1, 2 * px + 1), np.uint8)) == 0)
 
 
 def _not_within(boxes: Mask, found: Panels) -> Mask:
@@ -277,12 +277,12 @@ def _apart(found: Sequence[Panel], part: Panel) -> list[Panel]:
     return [panel for panel in found if panel.overlap(part) <= SAME]
 
 
-def _ends_at(part: Mask, panels: Mask) -> bool:
+def _ends_at(part: Mask, panels: Mask, px: int = CLOSE) -> bool:
     """Whether a part of the frame [h, w] ends at panels: then its edge is theirs, and no joint of two pictures."""
     import cv2
 
     edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
-    return bool((edge & ~apart_from(panels)).sum() > 0.5 * edge.sum())
+    return bool((edge & ~apart_from(panels, px)).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:

@@ -3,7 +3,8 @@
 A camera sees no line that is level or upright to a twentieth of a pixel: it leans by a tenth of a degree at least, and the lens
 bends it. What an editor draws is exact. In the mean of all frames (long side 480) a line is looked for at which the picture jumps
 the same way over 15 px, at the same place, to a fraction of a px, as 7 px further on. Of such lines rectangles are made, as of
-the seams of panels.py.
+the seams of panels.py. Bands from border to border are taken from those seams themselves: their sides are long enough to be
+measured where parts of them hardly show, as each part counts for as much as the picture jumps there.
 
 Filmed screens and windows may have such outlines. What is drawn over a scene is in one relation to it as well: the picture within
 is the one beyond it, dimmed and shifted, p = k · s + m, with one k (0 where it is opaque) and one m for the whole outline.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, pho
 
 Frames = list[Image]
 POINTS = 0.02  # Share of the area.
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "videos"
 
 
 def look(frames: Frames) -> Seen:
@@ -107,6 +110,21 @@ def test_rows_of_letters_are_no_side_of_what_lies_beyond_them(bottom: int) -> No
             cv2.putText(image, text, (14, bottom), cv2.FONT_HERSHEY_SIMPLEX, 1.92, (ink,) * 3, width, cv2.LINE_AA)
         frames.append(as_jpeg(image))
     assert 0.05 < look(frames).mask.mean() < 56 / HEIGHT
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="no real clips")
+def test_a_band_below_a_plain_sky_makes_no_blurred_ground() -> None:
+    """The sky ends at the line that mirrors the band's lower side, below which there is little to see, too."""
+    with av.open(str(CORPUS / "codec" / "libopenshot_msmpeg4.avi")) as film:
+        images = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)][60:300]
+    frames = [resized(image, WIDTH, HEIGHT) for image in images[24::24] + images[36::24]]
+    for i, frame in enumerate(frames):
+        frame[406:449] = (170, 20, 30)
+        text = "a day above the station roof has been filmed from above and nobody knows why"
+        cv2.putText(frame, text, (500 - 60 * i, 438), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255,) * 3, 2, cv2.LINE_AA)
+    frames = [as_jpeg(frame) for frame in frames]
+    assert blurred_ground(*ground_of(frames)) != []
+    assert look(frames).mask.mean() == pytest.approx(43 / HEIGHT, abs=POINTS)
 
 
 @pytest.mark.parametrize("still", [False, True])

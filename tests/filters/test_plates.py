@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from longtake.filters.base import Image
-from longtake.filters.plates import on_plates
+from longtake.filters.plates import on_plates, without_known
 from longtake.filters.pop_ups import pop_ups
 from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
 
@@ -99,6 +99,15 @@ def test_a_line_that_leans_stands_on_no_plate() -> None:
     image[60:240] = 225
     leaning = np.array([[(70, 180), (330, 90), (345, 130), (85, 220)]], np.int32)
     assert np.array_equal(on_plates(image, leaning), leaning)
+
+
+def test_a_line_on_a_plate_that_is_known_is_not_looked_at() -> None:
+    known = np.zeros((HEIGHT, WIDTH), np.bool_)
+    known[196:240, 56:364] = True  # The plate reaches beyond the line on all sides.
+    assert len(without_known(box(), known)) == 0
+    known[196:201] = False  # Marks that end with the letters.
+    assert np.array_equal(without_known(box(), known), box())
+    assert len(without_known(np.zeros((0, 4, 2), np.int32), known)) == 0
 
 
 def test_a_line_without_a_plate_stays_as_it_is() -> None:
