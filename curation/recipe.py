@@ -50,7 +50,7 @@ SAMPLE_VERSION = 4
 READING = "bt709-white203-knee0.8-transfers-fields3-aperture"
 
 # How borders are found and cut away (`curation/reading/cropping.py`), in the protocols of what is measured on the rest.
-CROPPING = "crop.3"
+CROPPING = "crop.4"
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"

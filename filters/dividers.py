@@ -1,9 +1,10 @@
 """Lines that divide a frame into several pictures: one colour, from border to border, level or upright, in every frame.
 
 An editor sets such lines between the pictures of a split screen. They are too thin for a panel's side (panels.py), which is
-compared with what lies a few px beside it. A frame is divided by the best line, and each part again. One part is the picture: the
-largest, or of those that are as large the one in which most edges move. In a scene that stands still a line is evidence only
-where something moves on both sides of it: a slide has rules, and a window has bars.
+compared with what lies a few px beside it. The margins above and below letters are no such lines: there are two of them, of
+the colour of their plate, nearer to one another than a part is wide. A frame is divided by the best line, and each part again.
+One part is the picture: the largest, or of those that are as large the one in which most edges move. In a scene that stands
+still a line is evidence only where something moves on both sides of it: a slide has rules, and a window has bars.
 """
 
 from __future__ import annotations
@@ -96,10 +97,22 @@ def _line(stack: Grey, steady: Mask) -> tuple[int, int] | None:
         if on and start is None:
             start = place
         if not on and start is not None:
-            if place - start <= thickest and start > room and _ends_on_both_sides(stack, start, place):
+            within = place - start <= thickest and start > room and _ends_on_both_sides(stack, start, place)
+            if within and not _is_margin(stack, calm, (start, place), room):
                 found.append((start - 1, place + 1))  # The px beside it are mixed with its colour.
             start = None
     return min(found, key=lambda line: abs(line[0] + line[1] - width), default=None)
+
+
+def _is_margin(stack: Grey, calm: list[bool], line: tuple[int, int], room: int) -> bool:
+    """Whether a line has another one of its colour beside it, nearer than a part is wide: letters on a plate lie between two."""
+    start, stop = line
+    colour = median(stack[:, :, start:stop])
+    near = [*range(max(0, start - room), start - BEYOND), *range(stop + BEYOND, min(len(calm), stop + room))]
+    return any(
+        calm[place] and abs(median(stack[:, :, place]) - colour) <= SAME and _of_one_colour(stack[:, :, place])
+        for place in near
+    )
 
 
 def _of_one_colour(line: Grey) -> bool:

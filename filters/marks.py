@@ -25,14 +25,26 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.bars import TOLERANCE, bars, extremes
-from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.blurred_grounds import WIDE, blurred_ground
 from longtake.filters.copied_grounds import copied_ground
 from longtake.filters.discs import disc
 from longtake.filters.dividers import divided
 from longtake.filters.joints import joined
 from longtake.filters.outlined_boxes import outlined_boxes
 from longtake.filters.outlines import MOST, NOISE, outlined
-from longtake.filters.panels import Panel, chosen, made_of_lines, moving_edges, panels, seam_maps
+from longtake.filters.panels import (
+    HELD,
+    SAME,
+    Panel,
+    Panels,
+    bands,
+    chosen,
+    made_of_lines,
+    moving_edges,
+    panels,
+    seam_maps,
+    strips,
+)
 from longtake.filters.rectangles import rectangles
 from longtake.filters.stillness import moves, still_side
 from longtake.filters.tiles import tiled
@@ -142,7 +154,8 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     maps = seam_maps(fields)
     drawn = copies
     if not made_of_lines(maps):  # Bricks and windows have outlines, too.
-        drawn = copies | (reduced(outlined_boxes(frames).astype(np.uint8) * 255) > 127)
+        boxes = reduced(outlined_boxes(frames).astype(np.uint8) * 255) > 127
+        drawn = copies | (_not_within(boxes, bands(panels(maps), *boxes.shape)) if boxes.any() else boxes)
     others = apart_from(drawn)
     if drawn.any():  # Their edges are known, and belong to nothing else.
         fields *= others
@@ -161,9 +174,13 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     right, down, energy, across, both, often = sums
     common = _common(sums, n)
     found = panels(maps)
-    under = _filled(chosen(found, fields, maps, twins_only=False), energy.shape)
+    parts = chosen(found, fields, maps, twins_only=False)
+    panelled = under = _filled(parts, energy.shape)
+    if any(_ends_at(_filled([end], under.shape), _filled(_apart(parts, end), under.shape), WIDE) for end in grounds):
+        ground[:] = False  # A plate's side is sharp, and beyond it there may be little to see.
     films = still_and_moving(found, common, energy, n)
-    if films is not None:
+    # The letters of a band stand still while the picture moves, as a film does.
+    if films is not None and not any(films.overlap(part) > HELD for part in parts if strips(part, *energy.shape)):
         under = _filled([films], energy.shape)
     half = still_side(common, energy, n)
     if half is not None:
@@ -174,9 +191,14 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     known = any(moves(common, energy, n, where) for where in outside)
     pale = translucent(small, still=not known, within=others) | drawn
     if not known:
-        cards = rectangles(mean)
+        cards = rectangles(mean, found)
         if not (drawn.any() and _ends_at(cards, drawn)):  # Both sides of an outline are exact lines.
             pale |= cards
+            if cards.any():
+                off = apart_from(cards)
+                maps = maps[0] & off, maps[1] & off.T
+                found = panels(maps)
+                films = still_and_moving(found, common, energy, n)
         lines = divided(small, fields, still=True) if lines.any() else lines
         if lines.any() or ground.any():
             return Seen(enlarged(lines | ground | pale, height, width), False, whole_copies)
@@ -201,12 +223,19 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     unchanged = reduced(np.asarray(cv2.subtract(high, low), dtype=np.uint8)) <= TOLERANCE
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
-    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor) | under | outlined(clipped, n) | pale
+    marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor, under)
+    ends = [part for part in parts if part.inner(*under.shape) == 1] if under is panelled else []
+    if ends:
+        # The rows of letters, and the sides of a plate, are no sides of what lies beyond them. A line of few px is.
+        broad = cv2.morphologyEx(marks.astype(np.uint8), cv2.MORPH_OPEN, np.ones((CLOSE + 1, CLOSE + 1), np.uint8)) > 0
+        beyond = [part for part in ends if _ends_at(_filled([part], under.shape), broad)]
+        under = _filled([part for part in parts if part not in beyond], under.shape)
+    marks |= under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
     whole = enlarged(marks, height, width)
     if under.mean() < LEAST_PART:
         beside = joined(frames, moving=True)
-        whole |= beside & (not _ends_at(beside, enlarged(under | pale, height, width)))
+        whole |= beside & (not _ends_at(beside, whole))
     return Seen(whole, True, whole_copies)
 
 
@@ -223,20 +252,37 @@ def _copies(
     return tiles.mask
 
 
-def apart_from(marks: Mask) -> Mask:
-    """What is farther from marks than one edge of theirs from another: bool [h, w]. marks: at the size to which pictures are
-    `reduced`."""
+def apart_from(marks: Mask, px: int = CLOSE) -> Mask:
+    """What is farther from marks than so many px, by default than one edge of theirs from another: bool [h, w]. marks: at the
+    size to which pictures are `reduced`."""
     import cv2
 
-    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * CLOSE + 1, 2 * CLOSE + 1), np.uint8)) == 0)
+    return np.asarray(cv2.dilate(marks.astype(np.uint8), np.ones((2 * px + 1, 2 * px + 1), np.uint8)) == 0)
 
 
-def _ends_at(part: Mask, panels: Mask) -> bool:
+def _not_within(boxes: Mask, found: Panels) -> Mask:
+    """Those parts of a mask [h, w] that do not lie in one of these panels: the margins around a line of letters are thin lines
+    of the colour of its plate."""
+    out = boxes.copy()
+    for window, part in _areas(boxes.astype(np.uint8), 0):
+        rows, columns = window
+        box = Panel(rows.start, rows.stop, columns.start, columns.stop, 1.0)
+        if any(box.area < panel.area and box.overlap(panel) > HELD for panel in found):
+            out[window] &= ~part
+    return out
+
+
+def _apart(found: Sequence[Panel], part: Panel) -> list[Panel]:
+    """The panels that do not lie in a part of the frame."""
+    return [panel for panel in found if panel.overlap(part) <= SAME]
+
+
+def _ends_at(part: Mask, panels: Mask, px: int = CLOSE) -> bool:
     """Whether a part of the frame [h, w] ends at panels: then its edge is theirs, and no joint of two pictures."""
     import cv2
 
     edge = (cv2.dilate(part.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~part
-    return bool((edge & ~apart_from(panels)).sum() > 0.5 * edge.sum())
+    return bool((edge & ~apart_from(panels, px)).sum() > 0.5 * edge.sum())
 
 
 def _faint(fields: Gradients, right: npt.NDArray[np.float32], down: npt.NDArray[np.float32]) -> Mask:
@@ -315,8 +361,11 @@ def reduced(image: Grey) -> Grey:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32]) -> Mask:
-    """Marks bool [h, w], from still edges, likely rims, pixels that never change, and structure tensors [3, h, w]."""
+def _marks_from_edges(
+    edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tensor: npt.NDArray[np.float32], under: Mask
+) -> Mask:
+    """Marks bool [h, w], from still edges, likely rims, pixels that never change, structure tensors [3, h, w], and what is under
+    panels, whose extent is known."""
     import cv2
 
     smallest = SMALLEST * edges.size
@@ -329,7 +378,8 @@ def _marks_from_edges(edges: Mask, weak: Mask, rims: Mask, unchanged: Mask, tens
         if (part & edges[window]).sum() < SURE * (part & every[window]).sum():
             continue
         if _has_all_directions(tensor[(slice(None), *window)][:, part & every[window]]):
-            marks[window] |= _in_lines(_without_holes(part, HOLE * edges.size))
+            whole = _without_holes(part, HOLE * edges.size)
+            marks[window] |= whole if (whole & under[window]).any() else _in_lines(whole)
     near = cv2.dilate((rims | marks).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     for window, part in _areas((unchanged & ~marks).astype(np.uint8), smallest):
         rows, columns = (slice(max(0, side.start - 1), side.stop + 1) for side in window)

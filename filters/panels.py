@@ -65,7 +65,8 @@ PARTS = 8  # Parts of a side that are compared one by one.
 MORE = 3.0
 # A share: in so many parts of each side more must move. In real tripod shots 0.62 at most do on all sides of a rectangle.
 LIVELY = 0.75
-HOLDS = 0.95  # `covered` of a column or band that holds other panels.
+# `covered` of a column or band that holds other panels, and of a band from border to border that comes before others.
+HOLDS = 0.95
 HELD = 0.95  # Share of a panel that lies in it.
 SAME = 0.5  # Share of the smaller of two panels that overlaps: from it on they are two readings of one panel.
 # Lines from border to border in one direction: an editor sets so many at most, and a scene that repeats itself has more.
@@ -141,6 +142,12 @@ class Panels:
         top, bottom, left, right = self.sides
         sides = (top > 0, bottom < height, left > 0, right < width)
         return np.asarray(np.sum(sides, axis=0, dtype=np.int64), np.int64)
+
+    def across(self, height: int, width: int) -> Mask:
+        """Which reach from border to border of a frame of this size, within it on their two other sides: [n]."""
+        top, bottom, left, right = self.sides
+        level = (left == 0) & (right == width) & (top > 0) & (bottom < height)
+        return np.asarray(level | ((top == 0) & (bottom == height) & (left > 0) & (right < width)))
 
 
 def seam_map(across: Field) -> Mask:
@@ -399,6 +406,12 @@ def surround(panel: Panel, height: int, width: int) -> list[Panel]:
     return [Panel(*box, covered) for box in boxes]
 
 
+def bands(found: Panels, height: int, width: int) -> Panels:
+    """Those that reach from border to border of a frame of this size and are no larger than a part of it: plates of titles."""
+    fits = found.across(height, width) & (found.covered >= HOLDS) & (found.areas < MIDDLE * height * width)
+    return found.those(fits)
+
+
 def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only: bool) -> list[Panel]:
     """Of overlapping rectangles the ones that an editor put there: the others are the picture, or made of its neighbours.
 
@@ -416,7 +429,8 @@ def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only:
     kept = list(strips(middle, height, width) or ()) if middle else mirrored(fields, maps)
     if twins_only:
         return kept or _lively(found.those(areas <= LARGEST * frame), fields)
-    order = np.lexsort((areas, -found.covered, -inner))
+    # A band from border to border comes before what it holds: letters have straight sides, too.
+    order = np.lexsort((areas, -found.covered, -inner, ~((found.covered >= HOLDS) & found.across(height, width))))
     small = found.those(order[areas[order] <= LARGEST * frame])
     new = np.ones(len(small), np.bool_)  # Panels that are no other reading of a part that is known.
     for part in (*kept, middle) if middle else kept:
@@ -431,7 +445,7 @@ def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only:
             kept.append(panel)
             new &= _overlaps(small.sides, panel) <= SAME
     if not middle:
-        kept = _around(kept, small.those((small.covered >= HOLDS) & (small.inner(height, width) == 1)))
+        kept = _around(kept, small.those((small.covered >= HOLDS) & (small.inner(height, width) == 1)), height, width)
     full = not middle and sum(panel.area for panel in kept) > FULL * frame
     if full or any(panel.area >= (WHOLE - LARGEST) * frame for panel in kept):
         moving = moving_edges(fields)
@@ -444,11 +458,8 @@ def chosen(found: Panels, fields: Field, maps: tuple[Mask, Mask], *, twins_only:
 
 def _middle(found: Panels, height: int, width: int, *, twins_only: bool) -> Panel | None:
     """The first panel from border to border that is the picture, with others on both sides of it; see `chosen`."""
-    top, bottom, left, right = found.sides
-    across = (left == 0) & (right == width) & (top > 0) & (bottom < height)
-    upright = (top == 0) & (bottom == height) & (left > 0) & (right < width)
     least = NARROWEST if twins_only else MIDDLE
-    large = found.those((across | upright) & (found.areas >= least * height * width))
+    large = found.those(found.across(height, width) & (found.areas >= least * height * width))
     return next((panel for panel in large if not twins_only or is_twin(panel, height, width)), None)
 
 
@@ -467,11 +478,14 @@ def moving_edges(fields: Field) -> Field:
     return total
 
 
-def _around(kept: list[Panel], sides: Panels) -> list[Panel]:
+def _around(kept: list[Panel], sides: Panels, height: int, width: int) -> list[Panel]:
     """`kept`, and in place of those that are its lines or pictures the column or band that holds them: nearly all of its side is
-    seen. sides: columns and bands at the frame's border."""
+    seen. sides: columns and bands at the border of a frame of this size. One that holds a band from border to border is none: on
+    the other side of the band lies the picture."""
     for panel in sides:
         held = [other for other in kept if other.area < SAME * panel.area and panel.overlap(other) > HELD]
+        if any(other.covered >= HOLDS and strips(other, height, width) for other in held):
+            continue
         if held and all(panel.overlap(other) <= SAME for other in kept if other not in held):
             kept = [*(other for other in kept if other not in held), panel]
     return kept

@@ -2,9 +2,9 @@
 
 The colour most frequent on the rim of the text's box is its ground: within, bold letters may take more. The box is grown side
 by side as long as the next row or column is of that colour; to the left and to the right, where other words may follow, as long
-as it is above and below the letters. It is a plate if the growth ends on every side, within reach, at an edge or at the
-frame's; a wall behind a line without a plate goes on, or fades out. A band from one border of the frame to the other is a plate
-of any length.
+as it is above and below the letters, and at round corners as long as the middle of the next column is. It is a plate if the
+growth ends on every side, above and below within two lines, at an edge or at the frame's; a wall behind a line without a plate
+goes on, or fades out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longtake.filters.base import Image
-from longtake.filters.text_boxes import Boxes
+from longtake.filters.text_boxes import LARGEST, Boxes
 
 Mask = npt.NDArray[np.bool_]
 Sides = tuple[int, int, int, int]  # Top, bottom, left, right, in px.
@@ -23,16 +23,24 @@ MODE = 0.25  # Share of a box that its ground must take.
 # Share of a row in the plate's colour: at least in a row of the plate, at most in a row beyond it.
 FULL, EMPTY = 0.8, 0.5
 ABOVE = 2.0  # Line heights that a plate may reach above and below its text.
-BESIDE = 6.0  # Line heights that a plate may reach to the left and right of its text.
 RIM = 2  # Rows of a box at its upper and at its lower rim.
 EDGE = 3  # Px within which a plate must end.
 LEVEL = 0.75  # The box of a level line takes this share of its upright bounding box at least.
-LARGEST = 4.0  # Times the box. A larger area is no plate of that line.
 
 
 def on_plates(image: Image, boxes: Boxes) -> Boxes:
     """Boxes [n, 4, 2] of text in an image RGB uint8 [h, w, 3], each grown to the plate on which it stands, if any."""
     return np.array([_grown(image, box) for box in boxes], np.int32).reshape(-1, 4, 2)
+
+
+def without_known(boxes: Boxes, known: Mask) -> Boxes:
+    """The boxes [n, 4, 2] whose plates are to be looked for. known: bool [h, w], what is under panels and marks. Where it reaches
+    beyond a box on all sides it is more than the letters."""
+    kept = []
+    for box in boxes:
+        (left, top), (right, bottom) = np.maximum(box.min(axis=0) - EDGE, 0), box.max(axis=0) + EDGE + 1
+        kept.append(not known[top:bottom, left:right].all())
+    return boxes[np.array(kept, np.bool_)]
 
 
 def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -43,12 +51,9 @@ def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if line < 4 or not _fills(box):
         return box
     sides = (int(top), int(bottom), int(left), int(right))
-    across, along = round(line * ABOVE), round(line * BESIDE)
-    band = _plate(image, sides, (height, across) if upright else (across, width))
-    if band is not None and ((band[0], band[1]) == (0, height) if upright else (band[2], band[3]) == (0, width)):
-        return _corners(band)
-    grown = _plate(image, sides, (along, across) if upright else (across, along))
-    if grown in (None, sides) or _area(grown) > LARGEST * _area(sides):
+    across = round(line * ABOVE)
+    grown = _plate(image, sides, (height, across) if upright else (across, width))
+    if grown in (None, sides) or (grown[1] - grown[0]) * (grown[3] - grown[2]) > LARGEST * height * width:
         return box
     return _corners(grown)
 
@@ -76,10 +81,6 @@ def _plate(image: Image, sides: Sides, reach: tuple[int, int]) -> Sides | None:
     if any(room < EDGE and not at_border for room, at_border in ends) or not _ends_sharply(near, grown):
         return None
     return grown[0] + limits[0], grown[1] + limits[0], grown[2] + limits[2], grown[3] + limits[2]
-
-
-def _area(sides: Sides) -> int:
-    return (sides[1] - sides[0]) * (sides[3] - sides[2])
 
 
 def _corners(sides: Sides) -> npt.NDArray[np.int32]:
@@ -132,6 +133,11 @@ def _rectangle(near: Mask, sides: list[int]) -> list[int]:
             left, grows = left - 1, True
         if right < near.shape[1] and near[rows, right].mean() >= FULL:
             right, grows = right + 1, True
+    high = bottom - top
+    middle = near[top + high // 4 : bottom - high // 4]
+    for _ in range(high // 2 if high < right - left else 0):  # Round corners.
+        left -= left > 0 and middle[:, left - 1].mean() >= FULL
+        right += right < near.shape[1] and middle[:, right].mean() >= FULL
     return [top, bottom, left, right]
 
 

@@ -3,7 +3,8 @@
 A camera sees no line that is level or upright to a twentieth of a pixel: it leans by a tenth of a degree at least, and the lens
 bends it. What an editor draws is exact. In the mean of all frames (long side 480) a line is looked for at which the picture jumps
 the same way over 15 px, at the same place, to a fraction of a px, as 7 px further on. Of such lines rectangles are made, as of
-the seams of panels.py.
+the seams of panels.py. Bands from border to border are taken from those seams themselves: their sides are long enough to be
+measured where parts of them hardly show, as each part counts for as much as the picture jumps there.
 
 Filmed screens and windows may have such outlines. What is drawn over a scene is in one relation to it as well: the picture within
 is the one beyond it, dimmed and shifted, p = k · s + m, with one k (0 where it is opaque) and one m for the whole outline.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.panels import LARGEST, Panel, panels
+from longtake.filters.panels import LARGEST, Panel, Panels, panels
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float32]
@@ -59,8 +60,11 @@ class Blend:
     agreeing: int
 
 
-def rectangles(mean: Field) -> Mask:
-    """What is under exact rectangles in the mean float32 [h, w] of all frames of a scene that stands still: bool [h, w]."""
+def rectangles(mean: Field, seamed: Panels) -> Mask:
+    """What is under exact rectangles in the mean float32 [h, w] of all frames of a scene that stands still: bool [h, w].
+
+    seamed: rectangles on seams, of which the bands from border to border are looked at, too: two sides are long enough to tell.
+    """
     import cv2
 
     height, width = mean.shape
@@ -71,10 +75,13 @@ def rectangles(mean: Field) -> Mask:
     fits &= (found.areas >= SMALLEST * mean.size) & (found.areas <= LARGEST * mean.size)
     order = np.flatnonzero(fits)
     order = order[np.lexsort((-found.covered[order], -inner[order]))][:TRIED]
-    blends = [(panel, blend) for panel in found.those(order) if (blend := _blend(mean, panel)) is not None]
+    bands = seamed.those(seamed.across(height, width) & (seamed.areas <= LARGEST * mean.size))
+    tried = (*found.those(order), *bands)
+    blends = [(panel, blend) for panel in tried if (blend := _blend(mean, panel)) is not None]
     mask = np.zeros(mean.shape, np.bool_)
     kept: list[Panel] = []
-    for panel, blend in sorted(blends, key=lambda pair: -pair[1].agreeing):
+    # Bands come first: letters on them may divide them.
+    for panel, blend in sorted(blends, key=lambda pair: (pair[0].inner(height, width) > 2, -pair[1].agreeing)):
         if all(panel.overlap(other) <= OVERLAP for other in kept):
             kept.append(panel)
             mask[panel.window] |= _drawn(mean[panel.window], blend)
@@ -114,7 +121,8 @@ def _along(field: Field) -> Field:
 def _blend(mean: Field, panel: Panel) -> Blend | None:
     """The relation of what is within a rectangle to what is beyond it, if there is one on exact sides."""
     read = [side for side in _sides(mean, panel) if side is not None]
-    if len(read) < SIDES or sorted(spread for _, _, spread in read)[SIDES - 1] > SPREAD:
+    needed = min(SIDES, panel.inner(*mean.shape))
+    if len(read) < needed or sorted(spread for _, _, spread in read)[needed - 1] > SPREAD:
         return None
     beyond, within = (np.concatenate([side[n] for side in read]) for n in (0, 1))
     jump = float(np.median(np.abs(within - beyond)))
@@ -155,8 +163,12 @@ def _side(strip: Field, place: int) -> tuple[Field, Field, float] | None:
     across = np.diff(strip[:, place - 2 : place + 2], axis=1)
     parts = [part.mean(axis=0) for part in np.array_split(across, max(3, len(strip) // PART))]
     jumps = np.abs(np.stack(parts))
-    places = (jumps * np.arange(3)).sum(axis=1) / np.maximum(jumps.sum(axis=1), 1e-6)
-    return strip[:, place - BEYOND], strip[:, place + BEYOND - 1], float(places.std())
+    # A part counts for as much as the picture jumps there.
+    weights = np.maximum(jumps.sum(axis=1), 1e-6)
+    places = (jumps * np.arange(3)).sum(axis=1) / weights
+    off = places - np.average(places, weights=weights)
+    spread = float(np.sqrt(np.average(np.square(off), weights=weights)))
+    return strip[:, place - BEYOND], strip[:, place + BEYOND - 1], spread
 
 
 def _drawn(inside: Field, blend: Blend) -> Mask:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ import pytest
 
 from longtake.filters.base import Image
 from longtake.filters.blurred_grounds import blurred_ground
+from longtake.filters.dividers import divided
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Seen, gradients, reduced, seen
 from longtake.filters.panels import panels, seam_maps
@@ -18,6 +21,7 @@ from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, pan, pho
 
 Frames = list[Image]
 POINTS = 0.02  # Share of the area.
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "videos"
 
 
 def look(frames: Frames) -> Seen:
@@ -67,6 +71,73 @@ def test_a_ticker_counts_by_its_band_though_its_text_moves() -> None:
             frame, "BREAKING NEWS FROM A STATION", (700 - 90 * i, 517), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255,) * 3, 2
         )
     assert look(frames).mask.mean() == pytest.approx(38 / HEIGHT, abs=POINTS)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.65])
+@pytest.mark.parametrize("words", ["", "A DAY ABOVE THE STATION ROOF AND MORE"])
+@pytest.mark.parametrize(("top", "bottom"), [(410, 450), (86, 130), (320, 395)])
+def test_a_band_counts_without_the_picture_beyond_it(top: int, bottom: int, words: str, alpha: float) -> None:
+    """Beyond the band lies a part of the picture that is larger than the band, and up to the frame's border."""
+    frames = []
+    for frame in shaken():
+        image = frame.copy()
+        image[top:bottom] = np.rint((1 - alpha) * image[top:bottom] + alpha * np.array([20, 30, 90]))
+        at = (100, (top + bottom) // 2 + 11)
+        cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255,) * 3, 3, cv2.LINE_AA)
+        frames.append(as_jpeg(image))
+    assert look(frames).mask.mean() == pytest.approx((bottom - top) / HEIGHT, abs=POINTS)
+
+
+def test_two_bands_of_a_lower_third_count_without_the_picture_below() -> None:
+    frames = []
+    for frame in shaken():
+        image = frame.copy()
+        image[390:430], image[430:464] = (170, 20, 30), (20, 30, 90)
+        for bottom, text in ((424, "WATER LEVELS ARE FALLING AGAIN"), (456, "while prices rise, says the engineer")):
+            cv2.putText(image, text, (60, bottom), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255,) * 3, 4, cv2.LINE_AA)
+        frames.append(as_jpeg(image))
+    assert look(frames).mask.mean() == pytest.approx(74 / HEIGHT, abs=POINTS)
+
+
+@pytest.mark.parametrize("bottom", [420, 120])
+def test_rows_of_letters_are_no_side_of_what_lies_beyond_them(bottom: int) -> None:
+    """Of a title without a plate, from border to border, no more than the box around its line counts."""
+    frames = []
+    for frame in shaken():
+        image = frame.copy()
+        for width, ink in ((14, 0), (6, 255)):
+            text = "HOME AND THEN THE END OF IT"
+            cv2.putText(image, text, (14, bottom), cv2.FONT_HERSHEY_SIMPLEX, 1.92, (ink,) * 3, width, cv2.LINE_AA)
+        frames.append(as_jpeg(image))
+    assert 0.05 < look(frames).mask.mean() < 56 / HEIGHT
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="no real clips")
+def test_a_band_below_a_plain_sky_makes_no_blurred_ground() -> None:
+    """The sky ends at the line that mirrors the band's lower side, below which there is little to see, too."""
+    with av.open(str(CORPUS / "codec" / "libopenshot_msmpeg4.avi")) as film:
+        images = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)][60:300]
+    frames = [resized(image, WIDTH, HEIGHT) for image in images[24::24] + images[36::24]]
+    for i, frame in enumerate(frames):
+        frame[406:449] = (170, 20, 30)
+        text = "a day above the station roof has been filmed from above and nobody knows why"
+        cv2.putText(frame, text, (500 - 60 * i, 438), cv2.FONT_HERSHEY_SIMPLEX, 1.1, (255,) * 3, 2, cv2.LINE_AA)
+    frames = [as_jpeg(frame) for frame in frames]
+    assert blurred_ground(*ground_of(frames)) != []
+    assert look(frames).mask.mean() == pytest.approx(43 / HEIGHT, abs=POINTS)
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_the_margins_of_a_plate_are_no_lines_between_pictures(still: bool) -> None:
+    """Letters stand between two lines of the plate's colour."""
+    frames = []
+    for i, frame in enumerate([crop(900)] * 10 if still else shaken()):
+        image = noisy(frame, 1.5, i)
+        image[400:444] = (16, 16, 16)
+        cv2.putText(image, "MARIA HERNANDEZ, CHIEF ENGINEER OF IT ALL", (6, 435), 0, 1.27, (255,) * 3, 4, cv2.LINE_AA)
+        frames.append(as_jpeg(image))
+    small = [reduced(grey(frame)) for frame in frames]
+    assert not divided(small, gradients(small), still=False).any()
 
 
 def test_a_picture_in_a_picture() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from longtake.filters.base import Image
-from longtake.filters.plates import on_plates
+from longtake.filters.plates import on_plates, without_known
 from longtake.filters.pop_ups import pop_ups
 from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
 
@@ -45,6 +45,27 @@ def test_a_line_counts_with_its_plate(colour: tuple[int, int, int], plate: tuple
     assert area(found) == pytest.approx((right - left) * (bottom - top), rel=0.06)
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("plate", [(40, 190, 470, 246), (24, 184, 440, 250)])
+def test_a_long_plate_counts_whole_though_its_corners_are_round(
+    radius: float, plate: tuple[int, int, int, int]
+) -> None:
+    """One word stands at the beginning of a plate that is up to five times as long."""
+    image = tripod(1)[0]
+    left, top, right, bottom = plate
+    round_ = round(radius * (bottom - top))
+    shape = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.rectangle(shape, (left + round_, top), (right - 1 - round_, bottom - 1), 1, -1)
+    cv2.rectangle(shape, (left, top + round_), (right - 1, bottom - 1 - round_), 1, -1)
+    for x in (left + round_, right - 1 - round_):
+        for y in (top + round_, bottom - 1 - round_):
+            cv2.circle(shape, (x, y), round_, 1, -1)
+    image[shape > 0] = (20, 90, 60)
+    cv2.putText(image, "NEVER", (60, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.98, (255, 255, 255), 3, cv2.LINE_AA)
+    word = np.array([[(58, 202), (156, 202), (156, 236), (58, 236)]], np.int32)
+    assert area(on_plates(as_jpeg(image), word)) == pytest.approx((right - left) * (bottom - top), rel=0.06)
+
+
 def test_the_first_word_of_a_ticker_counts_with_all_of_its_band() -> None:
     word = np.array([[(410, 204), (478, 204), (478, 232), (410, 232)]], np.int32)
     image = tripod(1)[0]
@@ -78,6 +99,15 @@ def test_a_line_that_leans_stands_on_no_plate() -> None:
     image[60:240] = 225
     leaning = np.array([[(70, 180), (330, 90), (345, 130), (85, 220)]], np.int32)
     assert np.array_equal(on_plates(image, leaning), leaning)
+
+
+def test_a_line_on_a_plate_that_is_known_is_not_looked_at() -> None:
+    known = np.zeros((HEIGHT, WIDTH), np.bool_)
+    known[196:240, 56:364] = True  # The plate reaches beyond the line on all sides.
+    assert len(without_known(box(), known)) == 0
+    known[196:201] = False  # Marks that end with the letters.
+    assert np.array_equal(without_known(box(), known), box())
+    assert len(without_known(np.zeros((0, 4, 2), np.int32), known)) == 0
 
 
 def test_a_line_without_a_plate_stays_as_it_is() -> None:

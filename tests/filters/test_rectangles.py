@@ -9,7 +9,8 @@ import pytest
 
 from longtake.filters.base import Image
 from longtake.filters.grayscale import grey
-from longtake.filters.marks import reduced, seen
+from longtake.filters.marks import gradients, reduced, seen
+from longtake.filters.panels import panels, seam_maps
 from longtake.filters.rectangles import rectangles
 from longtake.filters.translucent import mean_of
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy
@@ -40,7 +41,8 @@ def drawn(frames: list[Image], box: Box, level: int, opacity: float, words: str 
 
 
 def found(frames: list[Image]) -> Mask:
-    return rectangles(mean_of([reduced(grey(frame)) for frame in frames]))
+    small = [reduced(grey(frame)) for frame in frames]
+    return rectangles(mean_of(small), panels(seam_maps(gradients(small))))
 
 
 def area(box: Box) -> float:
@@ -59,6 +61,27 @@ def test_a_box_over_a_scene_that_stands_still(x: int, box: Box, level: int, opac
     mask = seen([grey(frame) for frame in frames])
     assert mask.mask.mean() == pytest.approx(area(box), abs=0.015)
     assert not mask.known  # Other marks may be there that do not show.
+
+
+@pytest.mark.parametrize("x", [970, 1164, 1358])
+@pytest.mark.parametrize(("level", "opacity"), [(20, 1.0), (230, 0.7), (0, 0.6)])
+@pytest.mark.parametrize("words", ["", "a day above the station roof"])
+def test_a_band_from_border_to_border_over_a_scene_that_stands_still(
+    x: int, level: int, opacity: float, words: str
+) -> None:
+    """Two of its sides lie within the frame, and neither the picture beyond it nor its letters belong to it."""
+    band = (400, 455, 0, WIDTH)
+    mask = seen([grey(frame) for frame in drawn(tripod(x), band, level, opacity, words)])
+    assert mask.mask.mean() == pytest.approx(area(band), abs=0.015)
+
+
+@pytest.mark.parametrize(("top", "bottom"), [(400, 455), (180, 460)])
+def test_a_band_that_leans_is_of_the_scene(top: int, bottom: int) -> None:
+    frames = [frame.copy() for frame in tripod(1164)]
+    corners = np.array([(0, top), (WIDTH, top + 4), (WIDTH, bottom + 2), (0, bottom)], np.int32)
+    for frame in frames:
+        cv2.fillPoly(frame, [corners * 16], (90, 100, 110), cv2.LINE_AA, 4)
+    assert not found([as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(frames)]).any()
 
 
 def test_of_a_drawn_frame_its_line_alone_counts() -> None:

@@ -279,11 +279,11 @@ def test_the_protocols_say_that_borders_are_cut_away() -> None:
     on, off, plain = recipe(), recipe(crop=None), load_recipe("embedded")
     assert on.clip_protocol != off.clip_protocol
     assert {name for name, f in on.built.items() if f.protocol == off.built[name].protocol} == set()
-    assert "crop.3/mean" in on.built["grayscale"].protocol
+    assert "crop.4/mean" in on.built["grayscale"].protocol
     assert "crop" not in plain.clip_protocol + "".join(f.protocol for f in plain.built.values())
     lower = parse_recipe({**on.model_dump(), "filters": {**on.filters, "artifacts": {}}}, "a test").built["artifacts"]
     assert lower.lower_bound is not None
-    assert "crop.3" in lower.lower_bound.protocol
+    assert "crop.4" in lower.lower_bound.protocol
 
 
 LINES = ("I never said he would come", "but you must tell me now", "Where were you that night", "at home with my son")
