@@ -372,6 +372,23 @@ def test_a_stray_quote_spoils_its_own_line_only(here: Path) -> None:
     assert rows[2]["spans"][0]["caption"] == "two\nlines"
 
 
+def test_spaces_before_a_quote_are_no_part_of_a_cell(here: Path) -> None:
+    """As people write tables by hand, with a space behind each comma."""
+    (here / "l.csv").write_text(
+        'path, start, "end", caption\n"a, b.mp4", 0, 5, "a man, a dog"\nc.mp4,\t1, 5,  "two\nlines"\n'
+        'd.mp4, 0, 5, "plain"\ne.mp4, 0, 5, the "quoted" word\nf.mp4, 0, 5, 5" of rain\n'
+        'g.mp4, 0, 5, "so" to say\n'
+    )
+    assert listed("l.csv") == [
+        ("a, b.mp4", 0, 5, ["a man, a dog"]), ("c.mp4", 1, 5, ["two\nlines"]), ("d.mp4", 0, 5, ["plain"]),
+        ("e.mp4", 0, 5, [' the "quoted" word']), ("f.mp4", 0, 5, [' 5" of rain']),
+        ("g.mp4", 0, 5, [' "so" to say']),
+    ]  # fmt: skip
+    spaced = touch(here, "  lead.mp4")
+    (here / "l.csv").write_text("caption,path\nx,  lead.mp4\n")
+    assert uris("l.csv") == spaced
+
+
 def test_a_list_that_is_not_there_is_no_video(here: Path) -> None:
     with pytest.raises(SetupError, match=r"videos\.csv: there is no such list"):
         read_inputs(["videos.csv"])
