@@ -509,6 +509,24 @@ def test_a_key_in_a_recipe_is_refused_before_it_is_stored(tmp_path: Path) -> Non
 # ── before any work ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_recipe_of_other_keyframes_than_its_captioner_takes_stops_before_any_work(tmp_path: Path) -> None:
+    """Each clip was scanned and scored, and then each caption was an error."""
+    place = Place(tmp_path, 1)
+    (tmp_path / "film.mp4").write_bytes(b"not looked at")
+    for captioner, code in (("descriptors", 3), ("sidecar", 1)):
+        seven = {**RECIPE, "sampling": {"keyframes": 7}, "captioning": {"captioner": captioner}}
+        (tmp_path / "seven.yaml").write_text(yaml.safe_dump(seven))
+        workspace = tmp_path / captioner
+        curate = ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--engine", "inline"]
+        for command, ends in ((curate, code), ([*curate, "--until", "score"], 1)):
+            result = CliRunner().invoke(app, [*command, "-r", str(tmp_path / "seven.yaml")], env={"COLUMNS": "500"})
+            assert result.exit_code == ends, result.output
+            assert ("sampling.keyframes is 7" in result.output) == (ends == 3)
+            assert (workspace / "videos").exists() == (ends == 1)
+    result = CliRunner().invoke(app, ["caption", place.workspace.path, "-r", str(tmp_path / "seven.yaml")])
+    assert "sampling.keyframes is 7" not in result.output, "the captions that the list brings need no pictures"
+
+
 def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path) -> None:
     shipped = load_recipe("longtake-hd").captioning
     assert shipped.captioner == "openai"
