@@ -367,7 +367,9 @@ def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path,
     assert set(answered) == {1}, "each was paid for once"
 
 
-def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str, stop: signal.Signals) -> None:
+    """So does SIGTERM, as batch systems and containers send it: it ended the run at once, and answers were paid for twice."""
     place = Place(tmp_path, 32)
     with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:
         recipe = place.recipe(server, concurrency=16, workers=2)
@@ -377,13 +379,14 @@ def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, 
         )  # fmt: skip
         try:
             wait_for(lambda: len(server.asked) > 40, "questions", process=process)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             output, _ = process.communicate(timeout=60)
         finally:
             for member in kill_driver(process):
                 with suppress(psutil.Error):
                     member.kill()
         assert process.returncode == 130, output
+        assert "stopped; what is done is kept" in output
         assert len(server.asked) < 32 * 11
         server.script = good
         place.run(recipe)
