@@ -62,7 +62,7 @@ SHOWN = 200  # Characters of a server's message that an error quotes.
 # Fields that some servers refuse, each with the field that replaces it.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
 _GUESS = "response_format"  # The field that is left out where a server refuses a request and names none.
-# What services say in a bad request (HTTP 400) whose pictures or words their filter refuses: Azure, OpenAI, DashScope.
+# Azure, OpenAI and DashScope say one of these in a bad request (HTTP 400) whose pictures or words their filter refuses.
 _FILTERED = (b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed")
 
 
