@@ -99,11 +99,8 @@ def test_a_folder_gives_its_videos_in_order_and_nothing_else(here: Path) -> None
 
 def test_containers_that_are_read_are_known_by_their_other_endings_too(here: Path) -> None:
     """Cameras, recorders and players name MP4, MOV, AVI, Matroska, Ogg and streams in these ways."""
-    names = [
-        f"a.{ending}"
-        for ending in ["divx", "f4v", "m1v", "m2t", "m2v", "mk3d", "nut", "ogm", "qt", "rm", "rmvb", "tp", "trp"]
-    ]
-    made = touch(here, *names)
+    endings = ["divx", "f4v", "m1v", "m2t", "m2v", "mk3d", "nut", "ogm", "qt", "rm", "rmvb", "tp", "trp"]
+    made = touch(here, *(f"a.{ending}" for ending in endings))
     assert uris(".") == made
 
 
