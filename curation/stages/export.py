@@ -394,7 +394,8 @@ def _require_scanned(source: str | BinaryIO, scanned: int | None) -> None:
     try:
         there = os.stat(source).st_size if isinstance(source, str) else source.seek(0, os.SEEK_END)
     except OSError:
-        return  # Where the source is opened, its fault is told.
+        # To open it, as is done next, says what its fault is.
+        return
     if scanned not in (None, there):
         raise RowError(
             "export",
