@@ -218,6 +218,8 @@ class Captioner(ABC):
 
     name: ClassVar[str]
     settings_model: ClassVar[type[BaseModel] | None] = None
+    # How many keyframes of a clip it has to see; None: any number.
+    keyframes: ClassVar[int | None] = SUB_CAPTIONS
     standards = Standards()
     journal: Journal | None = None
     similarity: Callable[[list[tuple[str, ...]]], list[Sequence[float]]] | None = None

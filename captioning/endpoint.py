@@ -16,7 +16,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -61,6 +61,9 @@ _MARK = f"@{secrets.token_hex(8)}@"
 SHOWN = 200  # Characters of a server's message that an error quotes.
 # Fields that some servers refuse, each with the field that replaces it.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
+_GUESS = "response_format"  # The field that is left out where a server refuses a request and names none.
+# Azure, OpenAI and DashScope say one of these in a bad request (HTTP 400) whose pictures or words their filter refuses.
+_FILTERED = (b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed")
 
 
 class OpenAI(Progressive):
@@ -286,6 +289,16 @@ class Endpoint(ChatBackend):
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def answer(self, request: ChatRequest) -> ChatAnswer:
+        guesses: set[str] = set()
+        try:
+            return await self._answer(request, guesses)
+        except BaseException:
+            # The request itself may have been bad, and not the field: others are sent with it.
+            self._refused -= guesses
+            raise
+
+    async def _answer(self, request: ChatRequest, guesses: set[str]) -> ChatAnswer:
+        """See `answer`. guesses: takes in the fields that were left out though the server named none."""
         started, failures, sent = time.monotonic(), 0, 0
         problem, fault = "", None
         while failures < self.settings.request_tries and time.monotonic() - started < self.settings.patience:
@@ -299,6 +312,7 @@ class Endpoint(ChatBackend):
             if outcome.final:
                 break
             if outcome.other_fields:
+                guesses |= outcome.guesses
                 sent -= 1
                 continue
             failures += outcome.counts
@@ -438,6 +452,8 @@ class Endpoint(ChatBackend):
             )
         if status == 402 or b"insufficient_quota" in body[:4096]:
             raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {answered}")
+        if status == 400 and any(word in body[:4096] for word in _FILTERED):
+            return ChatAnswer("", Finish.REFUSED, 0, 0)
         if status in (400, 422):
             return self._with_other_fields(message, fields) or _Failure(answered, final=True)
         wait = _seconds(headers.get("Retry-After"))
@@ -451,11 +467,13 @@ class Endpoint(ChatBackend):
     def _with_other_fields(self, message: str, fields: Mapping[str, Any]) -> _Failure | None:
         """If the server may have stumbled over an optional field: leave that out from now on."""
         sent = [name for name in OPTIONAL if name in fields]
-        named = [name for name in sent if name in message] or [name for name in sent if name == "response_format"]
-        if not named:
+        named = [name for name in sent if name in message]
+        guesses = set() if named else {_GUESS}.intersection(sent)
+        left_out = {*named, *guesses}
+        if not left_out:
             return None
-        self._refused.update(named)
-        return _Failure(f"the server does not take {', '.join(named)}", other_fields=True)
+        self._refused |= left_out
+        return _Failure(f"the server does not take {', '.join(sorted(left_out))}", other_fields=True, guesses=guesses)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -469,10 +487,10 @@ class _TooLong(OSError):
 
 class _Failure:
     """Why a request got no answer. counts: 1 if it counts as a try. wait: seconds that the server asks for. final: it
-    would fail again. other_fields: it is worth sending at once, without the fields that were refused. fault: see
-    `CaptionError`."""
+    would fail again. other_fields: it is worth sending at once, without the fields that were refused. guesses: those that may
+    have been, though the server named none. fault: see `CaptionError`."""
 
-    __slots__ = ("counts", "fault", "final", "other_fields", "reason", "wait")
+    __slots__ = ("counts", "fault", "final", "guesses", "other_fields", "reason", "wait")
 
     def __init__(
         self,
@@ -482,9 +500,10 @@ class _Failure:
         wait: float | None = None,
         final: bool = False,
         other_fields: bool = False,
+        guesses: Collection[str] = (),
         fault: str | None = None,
     ) -> None:
-        self.fault = fault
+        self.fault, self.guesses = fault, frozenset(guesses)
         self.reason, self.counts, self.wait, self.final, self.other_fields = reason, counts, wait, final, other_fields
 
 

@@ -19,6 +19,7 @@ class Sidecar(Captioner):
     """
 
     name: ClassVar[str] = "sidecar"
+    keyframes: ClassVar[int | None] = None
 
     @property
     def protocol(self) -> str:

@@ -19,7 +19,8 @@ from longtake.curation.workspace import looks_like_workspace
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".ogg",
     ".flv", ".wmv", ".asf", ".3gp", ".3g2", ".mxf", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".av1",
-    ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif", ".apng",
+    ".ivf", ".obu", ".y4m", ".dv", ".vob", ".gif", ".apng", ".f4v", ".qt", ".divx", ".m2t", ".tp", ".trp", ".m1v",
+    ".m2v", ".mk3d", ".ogm", ".nut", ".rm", ".rmvb",
 })  # fmt: skip
 ARCHIVE_SUFFIX = ".tar"
 # Archives that have to be unpacked from their beginning to reach a member.

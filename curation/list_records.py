@@ -146,7 +146,8 @@ def names_of(columns: Iterable[Any]) -> set[str]:
 def _header(line: str, delimiters: str, wanted: Collection[str]) -> tuple[list[str], str]:
     """The names of the columns, and what parts them: the first that gives a column of URIs. Raises ValueError."""
     for delimiter in (*delimiters, delimiters[0]):
-        header = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        header = [name.strip() for name in cells]
         if not names_of(header).isdisjoint(wanted):
             break
     often = _once(header, wanted)
@@ -178,19 +179,26 @@ class _Pushback:
 
 
 def _cells(lines: _Pushback, delimiter: str) -> Iterator[list[str] | str]:
-    """The cells of each row. A quote that is never closed spoils its own line only: those after it are read again."""
+    """The cells of each row. A quote that is never closed spoils its own line only: those after it are read again. Spaces
+    between a delimiter and a quote are no part of the cell."""
+    spaced = re.compile(rf'{re.escape(delimiter)} +"')
     while (line := lines.next()) is not None:
         if not line.strip():
             continue
         held, quotes = [line], line.count('"')
+        padded = spaced.search(line) is not None
         while True:
             try:
                 # A row with an odd number of quotes may go on in the next line, or hold a mere inch sign.
-                yield next(csv.reader(held, delimiter=delimiter, strict=True))
+                yield next(csv.reader(held, delimiter=delimiter, strict=True, skipinitialspace=padded))
                 break
             except csv.Error as error:
                 if "unexpected end of data" not in str(error):
                     lines.give_back(held[1:])
+                    if padded:
+                        # The quote closes within the cell: it is one of the cell's own letters.
+                        held, padded = [line], False
+                        continue
                     yield f"it is no line of a table: {error}"
                     break
             closed = False

@@ -358,7 +358,7 @@ def parse_recipe(data: object, source: str, *, check_captioner: bool = True) -> 
 def _parse(data: object, source: str, lines: Lines | None, *, check_captioner: bool) -> Recipe:
     if not isinstance(data, dict):
         raise RecipeError(f"{source}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
-    wrong = list(lines.repeated) if lines else []
+    wrong = list(lines.faults) if lines else []
     recipe = None
     try:
         recipe = Recipe.model_validate(data)

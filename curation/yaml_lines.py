@@ -1,24 +1,27 @@
 """YAML that remembers its lines: a document as plain data, and in which line each key stands.
 
-`yaml.safe_load` takes the last of two equal keys in silence; here they are noted. Otherwise the data is what it would give:
-no tags but YAML's own, anchors and merge keys (`<<`) as usual.
+`yaml.safe_load` takes the last of two equal keys in silence, and 010 for 8; here they are noted. Otherwise the data is what it
+would give: no tags but YAML's own, anchors and merge keys (`<<`) as usual.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import yaml
 
 from longtake.settings import Fault
 
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+
 
 class Lines:
-    """Where the keys of a document stand. repeated: keys that one mapping has more than once, each as a fault."""
+    """Where the keys of a document stand. faults: keys that one mapping has more than once, and numbers that begin with 0."""
 
     def __init__(self, root: yaml.Node | None) -> None:
         self._root = root
-        self.repeated: list[Fault] = []
+        self.faults: list[Fault] = []
 
     def line(self, where: Sequence[str | int]) -> int | None:
         """The line, from 1, of the key that `where` leads to; of the last key on the way, if it is not there itself; None
@@ -40,7 +43,7 @@ def read_yaml(content: bytes) -> tuple[object, Lines]:
         lines = Lines(root)
         if root is None:
             return None, lines
-        lines.repeated = list(_repeated(root))
+        lines.faults = list(_faults(root))
         # After this call, a mapping holds the keys that it merges from others before its own keys.
         return loader.construct_document(root), lines
     finally:
@@ -58,8 +61,9 @@ def _step(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | No
     return None
 
 
-def _repeated(root: yaml.Node) -> Iterator[Fault]:
-    """The keys that a mapping has more than once. Each mapping is looked at once, however many anchors lead to it."""
+def _faults(root: yaml.Node) -> Iterator[Fault]:
+    """The keys that a mapping has more than once, and octal numbers. Each mapping is looked at once, however many anchors lead to
+    it."""
     left: list[tuple[tuple[str | int, ...], yaml.Node]] = [((), root)]
     seen: set[int] = set()
     while left:
@@ -68,6 +72,10 @@ def _repeated(root: yaml.Node) -> Iterator[Fault]:
             continue
         seen.add(id(node))
         below: list[tuple[tuple[str | int, ...], yaml.Node]] = []
+        if node.tag == "tag:yaml.org,2002:int" and _OCTAL.fullmatch(node.value):
+            yield Fault(
+                where, f"YAML reads {node.value} as {int(node.value.replace('_', ''), 8)}: leave out the first 0"
+            )
         if isinstance(node, yaml.SequenceNode):
             below = [((*where, index), item) for index, item in enumerate(node.value)]
         lines: dict[tuple[str, str], list[int]] = {}

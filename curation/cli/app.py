@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -168,10 +170,24 @@ def _faults() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops a command as Ctrl-C does: batch systems, containers and services send it some seconds before they kill. A
+    handler of its own, since a shell's background commands ignore SIGINT."""
+    if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread only.
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        with _faults():
+        with _faults(), _stoppable():
             function(*args, **kwargs)
 
     return guarded

@@ -75,6 +75,8 @@ class Damages:
         self._final: _Packet | None = None
         self._keys: list[float] = []  # The times of keyframes after the newest damage, seconds.
         self._coming: deque[float] = deque(maxlen=_REORDERED)
+        # The times of keyframes behind the newest frame, seconds, at most _MOST_LOST of them.
+        self._unshown: list[float] = []
 
     @property
     def open(self) -> bool:
@@ -130,6 +132,8 @@ class Damages:
         self._key = key
         if key and self.open:
             self._keys.append(time)
+        if key and len(self._unshown) < _MOST_LOST:
+            self._unshown.append(time)
 
     def met(self, time: float) -> Damage:
         """A packet or a frame that is shown at `time`, seconds, is damaged. The damage that it belongs to."""
@@ -145,10 +149,18 @@ class Damages:
         self.last.start = min(self.last.start, start)
         return self.last
 
+    def ended(self) -> Damage | None:
+        """The decoder has given all that it has. The damage behind its last frame, if the film goes on in silence: a stream that
+        changes its codec has keyframes there, of which none is shown. The second field of the last frame may be called one,
+        too."""
+        silent = self._begun and len(self._unshown) > 1
+        return self.met(math.nextafter(self._newest, math.inf)) if silent else None
+
     def shown(self, time: float, frame: av.VideoFrame) -> None:
         """The next frame in the order in which they are shown, at `time`, seconds. All frames that depend on a packet are
         decoded, and so shown, after it."""
         first, self._begun, self._newest = not self._begun, True, time
+        self._unshown = [key for key in self._unshown if key > time]
         if self.last is None or not self.open:
             return
         # A decoder that enters in the middle of a film begins to show it where it can.

@@ -259,8 +259,12 @@ class _Run:
             count.digest.update(packet)
 
     def _end(self) -> None:
-        self._count.rate.finish()
+        count = self._count
+        count.rate.finish()
         self._over = True
+        if self._streamed and not self._held and (damage := self._damages.ended()) is not None:
+            count.spoil(damage)
+            count.damage(damage.start, "nothing is shown of it")
 
     # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -353,8 +353,8 @@ def _last_line(error: BaseException) -> str:
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, besides the KeyboardInterrupt, which Ray's core sometimes loses when it is raised within a
-    call."""
+    """An event that Ctrl-C and SIGTERM set, besides the KeyboardInterrupt, which Ray's core sometimes loses when it is raised
+    within a call. Ray takes SIGTERM for itself when it starts."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # Python takes signals in the main thread only.
         yield event
@@ -364,8 +364,9 @@ def _interrupts() -> Iterator[threading.Event]:
         event.set()
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)

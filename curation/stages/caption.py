@@ -75,6 +75,14 @@ class Caption(Stage):
     def output(self, workspace: Workspace) -> Manifest:
         return workspace.captions
 
+    def validate(self, recipe: Recipe) -> None:
+        needed, there = _captioner(recipe).keyframes, recipe.sampling.keyframes
+        if needed not in (None, there):
+            raise SetupError(
+                f"recipe {recipe.name}: sampling.keyframes is {there}, and the captioner {recipe.captioning.captioner} "
+                f"captions clips of {needed}: write {needed} there, or end before the captions (--until score)"
+            )
+
     def check(self, run: Run) -> None:
         super().check(run)
         try:

@@ -174,12 +174,13 @@ def plan(
     if not count:
         return None
     todo = _with_sources(pa.concat_tables(tables).slice(0, at_a_time), working)
-    todo = _with_old_paths(workspace, todo, old).sort_by("video_id")
+    todo = _with_scanned_bytes(workspace, _with_old_paths(workspace, todo, old)).sort_by("video_id")
     access = access or Access()
     todo = access.attached(todo, rows_of(workspace.inputs, todo["video_id"], ["video_id", NEEDS]))
     return replace(job(workspace, recipe, _batches(todo), access.reach), partial=count > at_a_time)
 
 
+_SCANNED_BYTES = "scanned_bytes"  # Column: see `_with_scanned_bytes`. Clips that flow from the scan have none.
 _OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.SHOWN]
 
 
@@ -217,6 +218,13 @@ def _with_old_paths(workspace: Workspace, todo: pa.Table, old: Lookup) -> pa.Tab
         encoded = pc.if_else(pc.equal(rows["status"], "ok"), rows["path"], pa.scalar(None, pa.string()))
         paths = encoded.take(pc.index_in(todo["clip_id"], value_set=rows["clip_id"].combine_chunks()))
     return todo.append_column("old_path", paths)
+
+
+def _with_scanned_bytes(workspace: Workspace, todo: pa.Table) -> pa.Table:
+    """Clips, and how many bytes their video had when it was scanned."""
+    videos = rows_of(workspace.videos, todo["video_id"], ["video_id", "bytes"])
+    at = pc.index_in(todo["video_id"], value_set=videos["video_id"].combine_chunks())
+    return todo.append_column(_SCANNED_BYTES, videos["bytes"].take(at))
 
 
 def _batches(todo: pa.Table) -> list[pa.Table]:
@@ -345,6 +353,7 @@ def encode_clip(
     seconds = clip["end"] - clip["start"]
     pace = _pace(seconds, settings) if faster else 1.0
     with _source(source_of_row(dict(clip), reach)) as source:
+        _require_scanned(source, clip.get(_SCANNED_BYTES))
         try:
             with folder.whole_file(target) as part:
                 encoded = cut_clip(
@@ -377,6 +386,29 @@ def encode_clip(
         **(_sound_columns(encoded.sound) if encoded.sound else {}),
         "cpu_seconds": time.process_time() - cpu,
     }
+
+
+def _require_scanned(source: str | BinaryIO, scanned: int | None) -> None:
+    """Raises RowError if a source holds another film than the one that was scanned, as far as its size tells: clips would show
+    other pictures than their captions tell of. scanned: bytes that it had then."""
+    try:
+        there = os.stat(source).st_size if isinstance(source, str) else _length(source)
+    except OSError:
+        # To open it, as is done next, says what its fault is.
+        return
+    if scanned not in (None, there):
+        raise RowError(
+            "export",
+            f"its file has changed since it was scanned ({there} bytes, {scanned} then): give the list or folder that holds it "
+            "again, and it is scanned anew",
+        )
+
+
+def _length(file: BinaryIO) -> int:
+    """The bytes of a file, which is read from its beginning afterwards."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return length
 
 
 def _sound_columns(sound: Sound) -> dict[str, Any]:

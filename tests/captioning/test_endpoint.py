@@ -204,6 +204,11 @@ FAULTS: dict[str, tuple[Reply, Status, str]] = {
     "a novel": (said(caption="dog " * 5000), Status.ERROR, "over the limit of 2000"),
     "a refusal of the server": (Reply("", refusal="I cannot."), Status.REFUSED, "the model refused"),
     "a filter": (Reply("", finish="content_filter"), Status.REFUSED, "the model refused"),
+    "a filter before the model": (
+        Reply(status=400, body=b'{"error": {"message": "The response was filtered", "code": "content_filter", "status": 400}}'),
+        Status.REFUSED,
+        "the model refused",
+    ),
     "a refusal in words": (Reply("I'm sorry, but I can't help with that."), Status.REFUSED, "the model refused"),
     "a refusal in JSON": (said(caption="I cannot describe people."), Status.REFUSED, "the model refused"),
     "the prompt": (
@@ -315,6 +320,20 @@ def test_a_bad_request_is_not_sent_again() -> None:
     assert result.status == Status.ERROR
     assert result.reason == "the overall caption: HTTP 400: picture too large (sent 1 times)"
     assert len(asked) == 2, "with and without a schema"
+
+
+def test_a_request_that_is_bad_for_itself_costs_the_others_no_field() -> None:
+    """One picture that a server did not take, and no clip of its worker was asked with a schema from then on."""
+
+    def script(ask: Ask) -> Reply:
+        return Reply(status=400, body=b'{"message": "no such picture"}') if ask.tag == "clip0" else good(ask)
+
+    with Server(script) as server:
+        bad, *others = captioned(server, clips(4), concurrency=1)
+        last = server.asked[-1]
+    assert (bad.status, {other.status for other in others}) == (Status.ERROR, {Status.OK})
+    assert last.tag != "clip0"
+    assert "response_format" in last.body
 
 
 def test_a_notebook_whose_thread_has_a_loop_can_look_whether_the_model_is_there() -> None:

@@ -97,6 +97,13 @@ def test_a_folder_gives_its_videos_in_order_and_nothing_else(here: Path) -> None
     assert names == ["a.mkv", "b.MP4", "deep/er/c.webm"]
 
 
+def test_containers_that_are_read_are_known_by_their_other_endings_too(here: Path) -> None:
+    """Cameras, recorders and players name MP4, MOV, AVI, Matroska, Ogg and streams in these ways."""
+    endings = ["divx", "f4v", "m1v", "m2t", "m2v", "mk3d", "nut", "ogm", "qt", "rm", "rmvb", "tp", "trp"]
+    made = touch(here, *(f"a.{ending}" for ending in endings))
+    assert uris(".") == made
+
+
 def test_a_folder_that_links_to_itself_ends(here: Path) -> None:
     (path,) = touch(here, "v/a.mp4")
     (here / "v" / "loop").symlink_to(here / "v")
@@ -370,6 +377,23 @@ def test_a_stray_quote_spoils_its_own_line_only(here: Path) -> None:
         ("l.csv#row=1", False), ("b.mp4", True), ("c.mp4", True), ('5" d.mp4', True),
     ]  # fmt: skip
     assert rows[2]["spans"][0]["caption"] == "two\nlines"
+
+
+def test_spaces_before_a_quote_are_no_part_of_a_cell(here: Path) -> None:
+    """As people write tables by hand, with a space behind each comma."""
+    (here / "l.csv").write_text(
+        'path, start, "end", caption\n"a, b.mp4", 0, 5, "a man, a dog"\nc.mp4,\t1, 5,  "two\nlines"\n'
+        'd.mp4, 0, 5, "plain"\ne.mp4, 0, 5, the "quoted" word\nf.mp4, 0, 5, 5" of rain\n'
+        'g.mp4, 0, 5, "so" to say\n'
+    )
+    assert listed("l.csv") == [
+        ("a, b.mp4", 0, 5, ["a man, a dog"]), ("c.mp4", 1, 5, ["two\nlines"]), ("d.mp4", 0, 5, ["plain"]),
+        ("e.mp4", 0, 5, [' the "quoted" word']), ("f.mp4", 0, 5, [' 5" of rain']),
+        ("g.mp4", 0, 5, [' "so" to say']),
+    ]  # fmt: skip
+    spaced = touch(here, "  lead.mp4")
+    (here / "l.csv").write_text("caption,path\nx,  lead.mp4\n")
+    assert uris("l.csv") == spaced
 
 
 def test_a_list_that_is_not_there_is_no_video(here: Path) -> None:

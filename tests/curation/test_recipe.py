@@ -333,7 +333,15 @@ def test_a_recipe_that_was_checked_elsewhere_may_name_a_captioner_that_is_not_he
 def test_a_key_that_is_given_twice_is_refused_with_its_lines(text: str, told: dict[str, str]) -> None:
     data, lines = read_yaml(text.encode())
     assert data == yaml.safe_load(text)
-    assert {fault.path: fault.what.split("in the lines ")[-1].partition(":")[0] for fault in lines.repeated} == told
+    assert {fault.path: fault.what.split("in the lines ")[-1].partition(":")[0] for fault in lines.faults} == told
+
+
+def test_a_number_that_begins_with_0_is_refused() -> None:
+    """YAML takes it for an octal one: clips of at least 010 seconds had 8."""
+    _, lines = read_yaml(b"a: {b: 010, c: '010', d: 0.10, e: 0, f: 0x10, g: 09}\nh: [1, -0_17]\n")
+    assert [(fault.path, fault.what) for fault in lines.faults] == [
+        ("a.b", "YAML reads 010 as 8: leave out the first 0"), ("h.1", "YAML reads -0_17 as -15: leave out the first 0"),
+    ]  # fmt: skip
 
 
 def test_lines_are_those_of_keys_that_count() -> None:

@@ -157,6 +157,26 @@ def test_segments_of_a_stream_put_one_behind_another_are_one_take(tmp_path: Path
     assert scan.clips[0].span.end == pytest.approx(8.0, abs=0.01)
 
 
+@pytest.mark.parametrize("other", ["mpeg2video", "libx265"])
+def test_a_stream_that_goes_on_in_another_codec_is_damaged_from_there(tmp_path: Path, other: str) -> None:
+    """The decoder shows nothing of it, and finds next to no errors in it: half of the film was left out in silence."""
+    parts = []
+    for codec in ("libx264", other):
+        part = tmp_path / f"{codec}.ts"
+        options = {"x265-params": "log-level=none"} if codec == "libx265" else {"bf": "2"}
+        make(part, steady(RATE, FRAMES // 2), codec=codec, rate=25, gop=GOP, base=Fraction(1, RATE), options=options)
+        parts.append(part.read_bytes())
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(parts))
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert [clip.error for clip in scan.clips] == [None]
+    half = FRAMES / 2 / RATE
+    assert scan.clips[0].span.end == pytest.approx(half, abs=(TRIM + 4) / RATE)
+    assert scan.count.damaged_seconds(scan.info.duration) == pytest.approx(half, abs=6 / RATE)
+    path.write_bytes(parts[0] * 2)
+    assert not scan_video(str(path), recipe(), lambda span, sample: None).count.damages
+
+
 @pytest.mark.parametrize("share", [0.52, 0.63, 0.77, 0.86, 0.95])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_a_stream_that_breaks_off_in_a_picture_to_which_no_other_refers(

@@ -367,7 +367,9 @@ def test_a_fault_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path,
     assert set(answered) == {1}, "each was paid for once"
 
 
-def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, how: str, stop: signal.Signals) -> None:
+    """So does SIGTERM, as batch systems and containers send it: it ended the run at once, and answers were paid for twice."""
     place = Place(tmp_path, 32)
     with Server(lambda ask: Reply(good(ask).text, delay=0.8)) as server:
         recipe = place.recipe(server, concurrency=16, workers=2)
@@ -377,13 +379,14 @@ def test_ctrl_c_stops_the_run_and_what_is_in_the_air_comes_home(tmp_path: Path, 
         )  # fmt: skip
         try:
             wait_for(lambda: len(server.asked) > 40, "questions", process=process)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             output, _ = process.communicate(timeout=60)
         finally:
             for member in kill_driver(process):
                 with suppress(psutil.Error):
                     member.kill()
         assert process.returncode == 130, output
+        assert "stopped; what is done is kept" in output
         assert len(server.asked) < 32 * 11
         server.script = good
         place.run(recipe)
@@ -507,6 +510,24 @@ def test_a_key_in_a_recipe_is_refused_before_it_is_stored(tmp_path: Path) -> Non
 
 
 # ── before any work ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_recipe_of_other_keyframes_than_its_captioner_takes_stops_before_any_work(tmp_path: Path) -> None:
+    """Each clip was scanned and scored, and then each caption was an error."""
+    place = Place(tmp_path, 1)
+    (tmp_path / "film.mp4").write_bytes(b"not looked at")
+    for captioner, code in (("descriptors", 3), ("sidecar", 1)):
+        seven = {**RECIPE, "sampling": {"keyframes": 7}, "captioning": {"captioner": captioner}}
+        (tmp_path / "seven.yaml").write_text(yaml.safe_dump(seven))
+        workspace = tmp_path / captioner
+        curate = ["curate", str(tmp_path / "film.mp4"), "-o", str(workspace), "--engine", "inline"]
+        for command, ends in ((curate, code), ([*curate, "--until", "score"], 1)):
+            result = CliRunner().invoke(app, [*command, "-r", str(tmp_path / "seven.yaml")], env={"COLUMNS": "500"})
+            assert result.exit_code == ends, result.output
+            assert ("sampling.keyframes is 7" in result.output) == (ends == 3)
+            assert (workspace / "videos").exists() == (ends == 1)
+    result = CliRunner().invoke(app, ["caption", place.workspace.path, "-r", str(tmp_path / "seven.yaml")])
+    assert "sampling.keyframes is 7" not in result.output, "the captions that the list brings need no pictures"
 
 
 def test_an_endpoint_that_is_not_configured_stops_before_any_work(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from longtake.manifests import schemas
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 from tests.curation.tables import fill
 from tests.curation.tables import recipe as by_hand
+from tests.curation.workbench import videos
 
 Grey = NDArray[np.float64]
 
@@ -305,6 +306,31 @@ def test_an_encoded_file_that_is_gone_or_cut_is_made_anew(
     assert sorted(found.index) == sorted(table["clip_id"])
     assert (folder / found["path"][clip]).read_bytes() == whole
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
+
+
+def test_no_clip_is_cut_out_of_another_film_than_the_one_that_was_scanned(tmp_path: Path) -> None:
+    """Its file was replaced between scan and export: the dataset showed the new film under captions of the old one."""
+    (path,) = videos(tmp_path / "films", 1)
+    recipe = {
+        **RECIPE,
+        "splitting": {"detector": "none", "dissolves": False, "min_seconds": 2, "window_seconds": 2},
+        "tiers": {"any": {}},
+        "captioning": {"captioner": "descriptors"},
+        "export": {"preset": "ultrafast", "fps": None, "frames": None},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    workspace = tmp_path / "workspace"
+    export(workspace, tmp_path / "recipe.yaml", path.parent, "--until", "caption")
+    scanned = path.read_bytes()
+    path.write_bytes(videos(tmp_path / "others", 3)[2].read_bytes())
+    assert path.stat().st_size != len(scanned), "it may be seen"
+    CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline"])
+    rows = Workspace(str(workspace)).exports.read().to_pylist()
+    assert {(row["status"], row["error_kind"]) for row in rows} == {("error", "export")}
+    assert all("has changed since it was scanned" in row["error"] for row in rows)
+    export(workspace, tmp_path / "recipe.yaml", path.parent)
+    rows = Workspace(str(workspace)).exports.read().to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
 def test_a_dataset_stays_where_a_file_is_gone_and_its_source_is_away(workspace: Path, tmp_path: Path) -> None:
