@@ -36,6 +36,8 @@ def s3_server() -> Iterator[str]:
         _await(server, address)
         import s3fs
 
+        # A file system that a process made is used again, and would ask the server of the tests before.
+        s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("place")
         yield address
     finally:
