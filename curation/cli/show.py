@@ -51,7 +51,8 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
         place = outside(shlex.quote(redact(workspace.path)))
         console.print(
             f"not encoded: {sum(wrong.values())} clips ({outside(kinds)}). This tries them again:\n"
-            f"  longtake curate -o {place} --retry-errors",
+            f"  longtake curate -o {place} --retry-errors\n"
+            "Where a file has changed since it was scanned, give its list or folder again instead.",
             soft_wrap=True,
         )
     for tier, clips in result.datasets.items():
