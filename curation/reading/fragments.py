@@ -7,7 +7,6 @@ are no box, as on a disk with a fault.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -53,15 +52,15 @@ class _Walk:
     def go(self) -> None:
         at = 0
         while at < self._size:
-            for name, start, stop in self._boxes(at):
-                if name not in mp4.OUTERMOST:
-                    break
+            name, start, stop = self._box(at)
+            if name in mp4.OUTERMOST:
                 if self._ends_at(name, at, start, stop):
                     self._found.end = self._second
                     return
                 at = stop
                 if self._times and not self._second:
                     self._found.boxes = at
+                continue
             more = self._times and len(self._found.instead) < _HOLES
             behind = self._next_fragment(at) if more else -1
             if behind < at + 8:
@@ -70,10 +69,11 @@ class _Walk:
             at = behind
         self._found.end = self._second or self._size
 
-    def _boxes(self, at: int) -> Iterator[tuple[bytes, int, int]]:
-        """As of `mp4.boxes`, to the end of the file."""
+    def _box(self, at: int) -> tuple[bytes, int, int]:
+        """The box at a place of the file, as of `mp4.boxes`; one without a name where there is none."""
         with suppress(struct.error):
-            yield from mp4.boxes(self._file, at, mp4.ENDLESS)
+            return next(mp4.boxes(self._file, at, mp4.ENDLESS), (b"", at, at))
+        return b"", at, at
 
     def _ends_at(self, name: bytes, at: int, start: int, stop: int) -> bool:
         """Whether the film ended before this box. Its beginning may be repeated, as in streams, where its fragments go on."""

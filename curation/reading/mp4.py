@@ -38,6 +38,16 @@ def boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, i
         start += size
 
 
+def headers_of_tracks(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Start and stop of what a film's header says of each track. Behind the header there may be thousands of fragments, each of
+    which would be a request to a store: they are not looked at."""
+    size = file.seek(0, 2)
+    for name, start, stop in boxes(file, 0, size):
+        if name == b"moov":
+            yield from within(file, start, stop, b"trak")
+            return
+
+
 def in_sample_entries(file: BinaryIO) -> Iterator[tuple[int, bytes, int, int]]:
     """(track id, type, start, stop) of the contents of each box in the sample entries of tracks, as of visual ones; none of any
     other file. Raises struct.error, ValueError or IndexError where a box ends before its header says so."""
@@ -50,8 +60,7 @@ def in_sample_entries(file: BinaryIO) -> Iterator[tuple[int, bytes, int, int]]:
 
 def _sample_tables(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """(track id, start, stop) of the contents of the box `stbl` of each track."""
-    file.seek(0, 2)
-    for start, stop in within(file, 0, file.tell(), b"moov", b"trak"):
+    for start, stop in headers_of_tracks(file):
         track = next(_ids(file, start, stop), None)
         if track is not None:
             for table in within(file, start, stop, b"mdia", b"minf", b"stbl"):
@@ -105,8 +114,7 @@ def odd_edits(file: BinaryIO) -> set[int]:
     speed of a single part does not count: its frames are the right ones."""
     tracks: set[int] = set()
     try:
-        file.seek(0, 2)
-        for start, stop in within(file, 0, file.tell(), b"moov", b"trak"):
+        for start, stop in headers_of_tracks(file):
             track = next(_ids(file, start, stop), None)
             parts = [part for edits in within(file, start, stop, b"edts", b"elst") for part in _edits(file, *edits)]
             shown = [(begins, speed) for begins, speed in parts if begins != _NOTHING]

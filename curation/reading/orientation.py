@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import Type
 
-from longtake.curation.reading.mp4 import boxes
+from longtake.curation.reading.mp4 import headers_of_tracks, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,8 @@ def _oriented(a: int, b: int, c: int, d: int) -> Orientation:
 def track_orientations(file: BinaryIO) -> dict[int, Orientation]:
     """Track id → how its pictures are shown, of an ISO base media file; {} for any other file."""
     try:
-        file.seek(0, 2)
-        end = file.tell()
-        moov = next((box for box in boxes(file, 0, end) if box[0] == b"moov"), None)
-        if moov is None:
-            return {}
-        return dict(
-            _header(file, start, stop)
-            for name, trak_start, trak_stop in boxes(file, *moov[1:])
-            if name == b"trak"
-            for kind, start, stop in boxes(file, trak_start, trak_stop)
-            if kind == b"tkhd"
-        )
+        headers = (header for track in headers_of_tracks(file) for header in within(file, *track, b"tkhd"))
+        return dict(_header(file, start, stop) for start, stop in headers)
     except (struct.error, ValueError, IndexError):
         # A box ends before its header says so.
         return {}

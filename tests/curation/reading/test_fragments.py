@@ -108,6 +108,36 @@ def test_fragments_behind_a_hole_are_found(tmp_path: Path, kind: str) -> None:
     assert after == list(range(5 * GOP + TRIM, FRAMES))
 
 
+def test_what_stands_before_the_fragments_is_not_looked_for_among_them(tmp_path: Path) -> None:
+    """Each of five questions to the header of a film went on through all of its fragments, to the end of the file."""
+    begin, *fragments = without_index(film(tmp_path / "film.mp4"))
+
+    class Counted(BytesIO):
+        reads = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    reads = []
+    for times in (1, 9):
+        file = Counted(begin + b"".join(fragments) * times)
+        with open_video(file) as video:
+            file.reads = 0
+            assert probe(video).has_audio is False
+        reads.append(file.reads)
+    assert reads[0] == reads[1] > 0
+
+
+def test_thousands_of_segments_are_one_film_without_a_hole(tmp_path: Path) -> None:
+    """From the ten thousandth box on, a box of pictures was taken for bytes that are none."""
+    begin, *fragments = without_index(film(tmp_path / "film.mp4"))
+    segment = struct.pack(">I4s4sI", 16, b"styp", b"msdh", 0) + fragments[0]
+    data = begin + segment * 3400
+    known = layout(BytesIO(data), len(data))
+    assert (known.instead, known.boxes, known.end) == ({}, len(data), len(data))
+
+
 def test_a_file_that_is_nothing_but_holes_is_not_looked_through_to_its_end(tmp_path: Path) -> None:
     """A hostile file of 1 GB would hold forty million of them."""
     fragment = struct.pack(">I4sI4s8x", 24, b"moof", 16, b"mfhd")
