@@ -62,8 +62,11 @@ SHOWN = 200  # Characters of a server's message that an error quotes.
 # Fields that some servers refuse, each with the field that replaces it.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
 _GUESS = "response_format"  # The field that is left out where a server refuses a request and names none.
-# Azure, OpenAI and DashScope say one of these in a bad request (HTTP 400) whose pictures or words their filter refuses.
-_FILTERED = (b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed")
+# Azure, OpenAI and DashScope (HTTP 400) and OpenRouter (403) say one of these where their filter refuses the pictures or words of
+# a request.
+_FILTERED = (
+    b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed", b"flagged_input",
+)  # fmt: skip
 
 
 class OpenAI(Progressive):
@@ -259,6 +262,8 @@ class Endpoint(ChatBackend):
                 timeout = aiohttp.ClientTimeout(total=CHECK_SECONDS)
                 async with session.get(f"{self.url}/models", timeout=timeout, allow_redirects=False) as response:
                     status, body = response.status, await self._body(response)
+        except _TooLong:
+            return  # Routers have more models than any answer is long.
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise CaptionerFault(
                 f"the endpoint {self.url} does not answer: {self.hidden(str(error) or type(error).__name__)}; is the "
@@ -441,9 +446,14 @@ class Endpoint(ChatBackend):
         self, status: int, headers: Mapping[str, str], body: bytes, fields: Mapping[str, Any]
     ) -> ChatAnswer | _Failure:
         if status == 200:
-            return _read(body)
+            outcome = _read(body)
+            if isinstance(outcome, ChatAnswer) or (said := _status_said(body)) is None:
+                return outcome
+            status = said
         message = self.hidden(_message(body))
         answered = f"HTTP {status}{f': {message}' if message else ''}"
+        if status in (400, 403) and any(word in body[:4096] for word in _FILTERED):
+            return ChatAnswer("", Finish.REFUSED, 0, 0)
         if status in (401, 403):
             raise CaptionerFault(self._key_refused(status))
         if status == 404:
@@ -452,8 +462,6 @@ class Endpoint(ChatBackend):
             )
         if status == 402 or b"insufficient_quota" in body[:4096]:
             raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {answered}")
-        if status == 400 and any(word in body[:4096] for word in _FILTERED):
-            return ChatAnswer("", Finish.REFUSED, 0, 0)
         if status in (400, 422):
             return self._with_other_fields(message, fields) or _Failure(answered, final=True)
         wait = _seconds(headers.get("Retry-After"))
@@ -550,6 +558,15 @@ def _read(body: bytes) -> ChatAnswer | _Failure:
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
     )
+
+
+def _status_said(body: bytes) -> int | None:
+    """The status of an error that a server sends as a good answer, as OpenRouter does once a provider has begun; None if it is
+    none."""
+    with suppress(ValueError, TypeError, LookupError, RecursionError):
+        code = json.loads(body)["error"]["code"]
+        return code if isinstance(code, int) and 400 <= code < 600 else None
+    return None
 
 
 def _count(value: object) -> int:
