@@ -427,7 +427,8 @@ class CaptionWorker:
         for name, filter_ in self.filters.items():
             good = [row for row in rows if row["status"] == Status.OK]
             if filter_.reads_embeddings:
-                items = [_captioned(row, embeddings[row["clip_id"]]) for row in good]
+                keyframes = self.recipe.sampling.keyframes
+                items = [texts_and_pictures(row, embeddings[row["clip_id"]], keyframes) for row in good]
                 with self._measuring:
                     scores = filter_.measure(items)
             else:
@@ -485,9 +486,9 @@ class CaptionWorker:
         return row
 
 
-def _captioned(row: Mapping[str, Any], embeddings: Sequence[float] | None) -> Captioned:
-    """What a filter on captions and pictures is given. embeddings: of the keyframes, one after the other."""
-    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(len(row["sub_captions"]), -1)
+def texts_and_pictures(row: Mapping[str, Any], embeddings: Sequence[float] | None, keyframes: int) -> Captioned:
+    """What a filter on captions and pictures is given. embeddings: of as many keyframes, one after the other."""
+    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(keyframes, -1)
     return Captioned(tuple(row["sub_captions"]), rows)
 
 

@@ -37,10 +37,10 @@ from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.curation.running.jobs import Job
-from longtake.curation.stages.caption import CaptionWorker, plan
+from longtake.curation.stages.caption import CaptionWorker, plan, texts_and_pictures
 from longtake.curation.workspace import Workspace
 from longtake.filters.alignment import Alignment
-from longtake.filters.base import Sample
+from longtake.filters.base import Sample, Score
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
@@ -734,6 +734,18 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     assert [f"similarity to the one before {value:.2f}: above the gate at 0.75" for value in over] == [
         text for text in page.bad if text.startswith("similarity")
     ]
+
+
+def test_a_filter_is_given_the_embeddings_of_as_many_keyframes_as_the_recipe_has() -> None:
+    """The captioner `sidecar` takes clips of any number of keyframes; with seven of them its run ended with a traceback."""
+    row = {"sub_captions": list("abcde")}
+    given = texts_and_pictures(row, np.arange(7 * 8, dtype=np.float16).tolist(), keyframes=7)
+    assert given.embeddings is not None
+    assert given.embeddings.shape == (7, 8)
+    assert texts_and_pictures(row, None, keyframes=7).embeddings is None
+    score = Alignment()._one(given, {})  # There is no picture of its own for each text.
+    assert isinstance(score, Score)
+    assert score.known is None
 
 
 def test_alignment_holds_each_sub_caption_against_its_own_keyframe(
