@@ -81,6 +81,8 @@ def gather(
     reading = _Reading(rules or ListRules(), access or Access(), workspace)
     for item in items:
         reading.read(item)
+    known = set(reading.report.bad)
+    reading.report.bad += [why for why in reading.found.contradictions() if why not in known]
     if strict and reading.report.bad:
         named = "\n".join(f"  {shown(bad)}" for bad in reading.report.bad)
         raise SetupError(
