@@ -56,11 +56,9 @@ __all__ = ["Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 _ROW = "#row="
 
 
-def read_inputs(
-    items: Sequence[str], uri_column: str | None = None, *, access: Access | None = None, workspace: str | None = None
-) -> pa.Table:
+def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table:
     """The rows of the inputs manifest for `items`: `gather` says more."""
-    return gather(items, ListRules(uri_column), access, workspace=workspace).table
+    return gather(items, ListRules(uri_column)).table
 
 
 def gather(
