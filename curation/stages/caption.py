@@ -58,6 +58,8 @@ from longtake.manifests.store import Manifest, open_folder
 
 EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
 SIMILARITY = "text_similarity"  # The filter that the captioner asks while it works.
+# Scores of captions that are being written, at some 3 KB each: of more clips than any worker has under way at once.
+_MEASURED = 10_000
 _STAYS = "stays"  # Column: whether a clip's captions stay.
 # Columns of a row that stay when only its scores are measured again.
 _KEPT = (
@@ -418,8 +420,11 @@ class CaptionWorker:
         """The likeness of neighbouring sub-captions, by the filter that the gate is on; none where it cannot tell."""
         with self._measuring:
             scores = self.filters[SIMILARITY].measure(clips)
-        score_of = dict(zip(clips, scores, strict=True))
-        self._scores |= {texts: score for texts, score in score_of.items() if isinstance(score, Score)}
+            known = zip(clips, scores, strict=True)
+            self._scores |= {texts: score for texts, score in known if isinstance(score, Score)}
+            # Captions that were told anew, or could not be used, are never asked for again.
+            for texts in list(self._scores)[:-_MEASURED]:
+                del self._scores[texts]
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
     def _measure(self, rows: list[dict[str, Any]], clips: Sequence[Mapping[str, Any]]) -> None:
@@ -448,14 +453,11 @@ class CaptionWorker:
         self, name: str, filter_: Filter[Any], texts: Sequence[tuple[str, ...]]
     ) -> list[Score | MeasureError]:
         """The scores of these sub-captions; those that were measured while they were written are not measured again."""
-        known = self._scores if name == SIMILARITY else {}
-        new = [one for one in texts if one not in known]
         with self._measuring:
+            known = {one: self._scores.pop(one) for one in texts if one in self._scores} if name == SIMILARITY else {}
+            new = [one for one in texts if one not in known]
             measured: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
-        scores = [measured[one] if one in measured else known[one] for one in texts]
-        for one in texts:
-            known.pop(one, None)
-        return scores
+        return [measured[one] if one in measured else known[one] for one in texts]
 
     def _row(self, clip: Mapping[str, Any], result: Captions) -> dict[str, Any]:
         row = {

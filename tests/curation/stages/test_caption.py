@@ -736,6 +736,32 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     ]
 
 
+def test_scores_of_texts_that_were_told_anew_are_not_kept_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker captions a whole corpus, and of a story that was told twice one version is never asked for again."""
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr("longtake.curation.stages.caption._MEASURED", 3)
+    place = Place(tmp_path, 1)
+    gates = {"filters": {"text_similarity": {}}, "tiers": {"pretrain": {"text_similarity": "<= 0.75"}}}
+    with Server() as server:
+        recipe = load_recipe(str(place.recipe(server, **gates)))
+        job = plan(place.workspace, recipe, retry_errors=False)
+        assert job is not None
+        worker = CaptionWorker(*job.args)
+        try:
+            versions = [tuple(f"{word} {number}" for word in ("a", "b", "c", "d", "e")) for number in range(5)]
+            # The model is loaded by a thread, which measures a clip of its own.
+            wait_for(lambda: bool(worker._scores), "the model")
+            before = worker._similarities(versions)
+            assert list(worker._scores) == versions[-3:]
+            scores = worker._on_texts("text_similarity", worker.filters["text_similarity"], versions)
+            assert [list(score.detail) for score in scores if isinstance(score, Score)] == [list(one) for one in before]
+            assert not worker._scores
+        finally:
+            worker.close()
+
+
 def test_a_filter_is_given_the_embeddings_of_as_many_keyframes_as_the_recipe_has() -> None:
     """The captioner `sidecar` takes clips of any number of keyframes; with seven of them its run ended with a traceback."""
     row = {"sub_captions": list("abcde")}
