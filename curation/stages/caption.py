@@ -422,7 +422,7 @@ class CaptionWorker:
             scores = self.filters[SIMILARITY].measure(clips)
             known = zip(clips, scores, strict=True)
             self._scores |= {texts: score for texts, score in known if isinstance(score, Score)}
-            # Captions that were told anew, or could not be used, are never asked for again.
+            # Versions that were rejected are never asked for again.
             for texts in list(self._scores)[:-_MEASURED]:
                 del self._scores[texts]
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]

@@ -24,7 +24,8 @@ from longtake.captioning.answers import Wanted, read_answer
 from longtake.captioning.base import Captions, ClipFrames
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish
 from longtake.captioning.checks import CaptionError, Status
-from longtake.captioning.endpoint import Endpoint, _encoded, _read, _seconds
+from longtake.captioning.completions import encoded, read_completion, seconds_of
+from longtake.captioning.endpoint import Endpoint
 from longtake.captioning.journal import Journal
 from longtake.captioning.permission import Permission, host_of
 from longtake.captioning.registry import make_captioner
@@ -571,7 +572,7 @@ def test_a_source_that_is_away_within_a_good_answer_is_a_fault_of_the_world() ->
 @given(st.text(max_size=60), st.text(max_size=60), st.lists(st.binary(min_size=1, max_size=50), max_size=5))
 def test_the_body_is_the_request_as_json(system: str, text: str, images: list[bytes]) -> None:
     request = ChatRequest(system, text, tuple(images), {}, 1, 0.5, 10)
-    sent = json.loads(_encoded({"model": "m"}, request))
+    sent = json.loads(encoded({"model": "m"}, request))
     assert sent["messages"][0] == {"role": "system", "content": system}
     content = sent["messages"][1]["content"]
     *pictures, last = content if images else [{"type": "text", "text": content}]
@@ -583,7 +584,7 @@ def test_the_body_is_the_request_as_json(system: str, text: str, images: list[by
 
 def test_pictures_go_by_their_own_name() -> None:
     jpeg = b"\xff\xd8\xff\xe0 rest"
-    sent = _encoded({}, ChatRequest("", "", (png(picture(1, 1)), jpeg), {}, 1, 0.5, 10)).decode()
+    sent = encoded({}, ChatRequest("", "", (png(picture(1, 1)), jpeg), {}, 1, 0.5, 10)).decode()
     assert sent.index("data:image/png;base64,") < sent.index("data:image/jpeg;base64,")
 
 
@@ -594,7 +595,7 @@ def test_pictures_go_by_their_own_name() -> None:
 )
 def test_anything_at_all_is_an_answer_or_a_failure(value: Any) -> None:
     for body in (value, {"choices": value}, {"choices": [value]}, {"choices": [{"message": value}], "usage": value}):
-        found = _read(json.dumps(body).encode())
+        found = read_completion(json.dumps(body).encode())
         if isinstance(found, ChatAnswer):
             assert isinstance(found.text, str)
             assert found.prompt_tokens >= 0
@@ -621,7 +622,7 @@ def test_a_fence_around_an_answer_is_left_out(text: str) -> None:
 
 def test_tokens_that_a_server_makes_up_do_not_count() -> None:
     body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": -5, "completion_tokens": "many"}}
-    found = _read(json.dumps(body).encode())
+    found = read_completion(json.dumps(body).encode())
     assert isinstance(found, ChatAnswer)
     assert (found.prompt_tokens, found.completion_tokens) == (0, 0)
 
@@ -630,9 +631,9 @@ def test_tokens_that_a_server_makes_up_do_not_count() -> None:
     ("header", "seconds"), [(None, None), ("3", 3), ("0.5", 0.5), ("-3", 0), ("soon", None), ("inf", None)]
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert _seconds(header) == seconds
-    assert (_seconds("Wed, 21 Oct 2015 07:28:00 GMT")) == 0
-    assert (_seconds("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
+    assert seconds_of(header) == seconds
+    assert (seconds_of("Wed, 21 Oct 2015 07:28:00 GMT")) == 0
+    assert (seconds_of("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
 
 
 def test_workers_share_the_concurrency() -> None:
