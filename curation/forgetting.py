@@ -32,7 +32,7 @@ from longtake.curation.recipe import Export, RecipeError
 from longtake.curation.running.status import FOLDER as NOTES
 from longtake.curation.stages.datasets import ENCODED
 from longtake.curation.stages.export import refuse_links
-from longtake.curation.stages.formats import NAMES, formats_in, write_formats
+from longtake.curation.stages.formats import NAMES, READ_CLIPS, formats_in, write_formats
 from longtake.curation.workspace import Workspace
 from longtake.manifests import ids
 from longtake.manifests.dataset.shards import CHECKSUMS, finish_dataset, write_shards
@@ -326,20 +326,29 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
         at_once = changes_at_once(place)
         if at_once:
             carry_over(place, folder, ours)
-        clips = {path: (place, path) for path in table["path"].to_pylist()}
-        for path in list(clips):
+        # Elsewhere the clips that stay are where they are to be, and do not come through this machine.
+        here = at_once or not READ_CLIPS.isdisjoint(formats)
+        there = set() if here else {entry.name for entry in place.entries()}
+
+        def stays(path: str) -> bool:
+            if not here:
+                return path in there
             try:
                 Folder(folder).link(place, path, path)
-            except FileNotFoundError:  # The file was removed by hand; the next export brings it back.
-                del clips[path]
-                forgotten.without[tier] = forgotten.without.get(tier, 0) + 1
+            except FileNotFoundError:
+                return False
+            return True
+
+        clips = {path: (place, path) for path in table["path"].to_pylist() if stays(path)}
+        if missing := table.num_rows - len(clips):  # Files were removed by hand; the next export brings them back.
+            forgotten.without[tier] = missing
         table = table.filter(pc.is_in(table["path"], value_set=pa.array(clips, pa.string())))
         mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
         write_shards(table, folder, settings.rows_per_shard, mark)
         write_formats(table, folder, formats, settings.clips_per_tar)
         with suppress(FileNotFoundError):
             Folder(folder).write_whole("README.md", place.read("README.md") + _note(lost))
-        finish_dataset(folder)
+        finish_dataset(folder, clips_elsewhere=not here)
         switch(folder, place, at_once, ours, clips)
 
 
