@@ -2,7 +2,7 @@
 wants to be left alone, and how many tokens and how much money each run may spend.
 
 A worker asks to be let in before each request, and says afterwards that it is over. In one process an `Allowance` is enough; on a
-cluster it stands in an actor that all workers find by the endpoint's address (longtake.curation.running.on_ray). Little is lost
+cluster it stands in an actor that all workers find by the endpoint's address (longtake.curation.running.shared). Little is lost
 where that actor is: each worker says with each request what it has spent so far, and a request whose worker is dead is over
 when no answer could come any more.
 """

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from longtake.captioning.chat import ChatAnswer, Finish
@@ -13,7 +14,7 @@ from longtake.captioning.checks import CaptionError, Status, check_text
 
 MAX_ANSWER = 65_536  # Characters of an answer that are read: a caption has some hundreds.
 
-_FENCE = re.compile(r"^```[a-z]*\s*(.*?)\s*```$", re.DOTALL)
+_FENCE = "```"  # Markdown's fence, before and behind a block of code.
 _REFUSAL = re.compile(
     r"^\W*(i['’]?m (very )?sorry|sorry,|i apologi[sz]e|i (can['’]?t|cannot|can not|am unable|['’]?m unable|won['’]?t)\b"
     r"|i['’]m (not able|unable)|unfortunately, i\b|as an ai\b|i do not feel comfortable|i must decline)",
@@ -104,8 +105,10 @@ def _object_of(answer: ChatAnswer, name: str) -> dict[str, Any]:
         raise CaptionError(
             f"{name}: an empty answer", Status.TRUNCATED if answer.finish == Finish.LENGTH else Status.ERROR
         )
-    if fenced := _FENCE.match(text):
-        text = fenced[1]
+    if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
+        text = (
+            text[len(_FENCE) : -len(_FENCE)].lstrip(ascii_lowercase).strip()
+        )  # The language stands behind the first fence.
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

@@ -16,7 +16,6 @@ from longtake.captioning.prompting import Prompts
 from longtake.captioning.quality import Standards, echoes, style_faults
 from longtake.captioning.settings import MethodSettings
 from longtake.captioning.story import Story
-from longtake.manifests.folder import in_words
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "fr": "French", "ja": "Japanese"}
 
@@ -109,16 +108,12 @@ class Asker:
                 raise backend.fault
             try:
                 answer = await backend.answer(request)
+                if self.journal is not None:
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(None, self.journal.add, story.clip.clip_id, key, answer)
             except CaptionerFault as fault:
                 self.stop(fault)
                 raise
-            if self.journal is not None:
-                try:
-                    await asyncio.get_running_loop().run_in_executor(
-                        None, self.journal.add, story.clip.clip_id, key, answer
-                    )
-                except OSError as error:
-                    raise CaptionerFault(f"the answers that are paid for cannot be kept: {in_words(error)}") from error
             story.answers[key] = answer
         story.requests += 1
         story.prompt_tokens += answer.prompt_tokens

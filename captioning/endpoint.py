@@ -8,7 +8,6 @@ unknown model, a ceiling that is reached) stops the run. An answer is read up to
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import math
 import os
@@ -19,8 +18,6 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,8 +30,8 @@ from longtake.captioning.chat import (
     ChatFailed,
     ChatRequest,
     Finish,
-    media_type,
 )
+from longtake.captioning.completions import encoded, message_of, read_completion, seconds_of, status_said
 from longtake.captioning.permission import (
     ALLOWED,
     ENDPOINT,
@@ -56,14 +53,14 @@ CHECK_SECONDS = 10.0
 END_SECONDS = 5.0  # Seconds after its time limit at which a request is over for certain.
 # Seconds. The pauses before a request is sent again grow from the first to the longest; the server may ask for more.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-# Stands for a picture in the text of a request; it is random, so that no text contains it.
-_MARK = f"@{secrets.token_hex(8)}@"
-SHOWN = 200  # Characters of a server's message that an error quotes.
 # Fields that some servers refuse, each with the field that replaces it.
 OPTIONAL: dict[str, str | None] = {"response_format": None, "seed": None, "max_tokens": "max_completion_tokens"}
 _GUESS = "response_format"  # The field that is left out where a server refuses a request and names none.
-# Azure, OpenAI and DashScope say one of these in a bad request (HTTP 400) whose pictures or words their filter refuses.
-_FILTERED = (b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed")
+# Azure, OpenAI and DashScope (HTTP 400) and OpenRouter (403) say one of these where their filter refuses the pictures or words of
+# a request.
+_FILTERED = (
+    b"content_filter", b"content_policy_violation", b"data_inspection_failed", b"DataInspectionFailed", b"flagged_input",
+)  # fmt: skip
 
 
 class OpenAI(Progressive):
@@ -259,6 +256,8 @@ class Endpoint(ChatBackend):
                 timeout = aiohttp.ClientTimeout(total=CHECK_SECONDS)
                 async with session.get(f"{self.url}/models", timeout=timeout, allow_redirects=False) as response:
                     status, body = response.status, await self._body(response)
+        except _TooLong:
+            return  # Routers have more models than any answer is long.
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise CaptionerFault(
                 f"the endpoint {self.url} does not answer: {self.hidden(str(error) or type(error).__name__)}; is the "
@@ -382,7 +381,7 @@ class Endpoint(ChatBackend):
         try:
             async with self._session.post(
                 f"{self.url}/chat/completions",
-                data=_encoded(fields, request),
+                data=encoded(fields, request),
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,  # After a redirect the key would be sent to another address.
             ) as response:
@@ -441,9 +440,16 @@ class Endpoint(ChatBackend):
         self, status: int, headers: Mapping[str, str], body: bytes, fields: Mapping[str, Any]
     ) -> ChatAnswer | _Failure:
         if status == 200:
-            return _read(body)
-        message = self.hidden(_message(body))
+            outcome = read_completion(body)
+            if isinstance(outcome, ChatAnswer):
+                return outcome
+            if (said := status_said(body)) is None:
+                return _Failure(outcome)
+            status = said
+        message = self.hidden(message_of(body))
         answered = f"HTTP {status}{f': {message}' if message else ''}"
+        if status in (400, 403) and any(word in body[:4096] for word in _FILTERED):
+            return ChatAnswer("", Finish.REFUSED, 0, 0)
         if status in (401, 403):
             raise CaptionerFault(self._key_refused(status))
         if status == 404:
@@ -452,11 +458,9 @@ class Endpoint(ChatBackend):
             )
         if status == 402 or b"insufficient_quota" in body[:4096]:
             raise CaptionerFault(f"the endpoint {self.url} wants to be paid first: {answered}")
-        if status == 400 and any(word in body[:4096] for word in _FILTERED):
-            return ChatAnswer("", Finish.REFUSED, 0, 0)
         if status in (400, 422):
             return self._with_other_fields(message, fields) or _Failure(answered, final=True)
-        wait = _seconds(headers.get("Retry-After"))
+        wait = seconds_of(headers.get("Retry-After"))
         if status == 429:
             return _Failure(answered, counts=0, wait=2.0 if wait is None else wait, fault="throttled")
         if status in (408, 409, 425) or status >= 500:
@@ -505,75 +509,3 @@ class _Failure:
     ) -> None:
         self.fault, self.guesses = fault, frozenset(guesses)
         self.reason, self.counts, self.wait, self.final, self.other_fields = reason, counts, wait, final, other_fields
-
-
-def _encoded(fields: Mapping[str, Any], request: ChatRequest) -> bytes:
-    """The body as JSON. The pictures are put in as they are: base64 needs no escaping, and to look for some takes longer
-    than all the rest."""
-    marks = [f"{_MARK}{i}@" for i in range(len(request.images))]
-    content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": mark}} for mark in marks]
-    content.append({"type": "text", "text": request.text})
-    # A model without vision may be served by a server that takes a message as plain text only.
-    said: Any = content if request.images else request.text
-    messages = [{"role": "system", "content": request.system}, {"role": "user", "content": said}]
-    rest = json.dumps({**fields, "messages": messages}).encode()
-    parts = []
-    for mark, image in zip(marks, request.images, strict=True):
-        before, _, rest = rest.partition(mark.encode())
-        parts += [before, b"data:", media_type(image).encode(), b";base64,", base64.b64encode(image)]
-    return b"".join([*parts, rest])
-
-
-def _read(body: bytes) -> ChatAnswer | _Failure:
-    """A completion, as far as it is one."""
-    try:
-        parsed = json.loads(body)
-        choice = parsed["choices"][0]
-        message = choice["message"]
-        text, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return _Failure(f"the answer is no chat completion: {body[:80]!r}")
-    if isinstance(text, list):  # Some servers give the text in parts.
-        text = "".join(
-            part.get("text", "") for part in text if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
-    finish = Finish.STOP
-    if choice.get("finish_reason") == "length":
-        finish = Finish.LENGTH
-    if (isinstance(refusal, str) and refusal.strip()) or choice.get("finish_reason") == "content_filter":
-        finish = Finish.REFUSED
-    usage = parsed.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return ChatAnswer(
-        text if isinstance(text, str) else "",
-        finish,
-        _count(usage.get("prompt_tokens")),
-        _count(usage.get("completion_tokens")),
-    )
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
-
-
-def _message(body: bytes) -> str:
-    """What a server says of an error, in one short line."""
-    text = body[:4096].decode("utf-8", "replace")
-    with suppress(ValueError, TypeError, AttributeError, RecursionError):
-        answer = json.loads(body)
-        inner = answer.get("error", answer)
-        said = inner.get("message", inner) if isinstance(inner, dict) else inner
-        text = said if isinstance(said, str) else json.dumps(said)
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:SHOWN]).split())
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """`Retry-After`: seconds, or a date."""
-    if retry_after is None:
-        return None
-    with suppress(ValueError):
-        seconds = float(retry_after)
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    with suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    return None

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 
-from longtake.captioning.chat import ChatAnswer, Finish
-from longtake.manifests.folder import Folder
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, Finish
+from longtake.manifests.folder import Folder, in_words
 
 ANSWERS = ".answers"  # The folder of the journal, in the workspace.
 QUESTIONS = ".questions"  # The journal of questions that are filters: their rows are stored before there are captions.
@@ -26,11 +26,14 @@ class Journal:
         self._folder = folder
 
     def read(self, clip_id: str) -> dict[str, ChatAnswer]:
-        """The answers to a clip's requests, by `ChatRequest.digest`; lines that are damaged are left out."""
+        """The answers to a clip's requests, by `ChatRequest.digest`; lines that are damaged are left out. Raises CaptionerFault
+        if they cannot be read: without them they would be paid for again."""
         try:
             data = self._folder.read(_file(clip_id), at_most=MAX_BYTES)
         except FileNotFoundError:
             return {}
+        except Exception as error:  # Clients of object stores raise errors of their own.
+            raise self._fault("read", clip_id, error) from error
         answers: dict[str, ChatAnswer] = {}
         for line in data.decode("utf-8", "replace").splitlines():
             with suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -43,13 +46,20 @@ class Journal:
         return answers
 
     def add(self, clip_id: str, key: str, answer: ChatAnswer) -> None:
-        """Keep an answer; it is on the disk when this returns."""
-        self._folder.append(_file(clip_id), _line(key, answer))
+        """Keep an answer; it is on the disk when this returns. Raises CaptionerFault if it cannot be kept."""
+        try:
+            self._folder.append(_file(clip_id), _line(key, answer))
+        except Exception as error:
+            raise self._fault("kept", clip_id, error) from error
 
     def forget(self, clip_ids: Iterable[str]) -> None:
         """The rows of these clips are stored."""
         for clip_id in clip_ids:
             self._folder.remove(_file(clip_id))
+
+    def _fault(self, verb: str, clip_id: str, error: Exception) -> CaptionerFault:
+        place = self._folder.file(_file(clip_id))
+        return CaptionerFault(f"the answers that are paid for cannot be {verb}: {in_words(error)} ({place})")
 
 
 def _file(clip_id: str) -> str:

@@ -15,14 +15,13 @@ import re
 import socket
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from longtake.curation.ahead import ReadAhead
-from longtake.curation.errors import RowError, SetupError, VideoError
+from longtake.curation.errors import SetupError, VideoError
 from longtake.manifests.folder import is_uri, local_path
 from longtake.manifests.members import container_of, file_of, open_inside
 from longtake.manifests.uris import UriAccess, host_of, join_uri, redact, scheme_of, split_uri
@@ -121,14 +120,6 @@ class Source:
     def redact(self, text: str) -> str:
         """A text about this source for people."""
         return redact(text, [self.access], self.reach.secret_keys)
-
-    @contextmanager
-    def redacted(self) -> Iterator[None]:
-        """Errors of rows within tell nothing secret."""
-        try:
-            yield
-        except RowError as error:
-            raise type(error)(error.kind, self.redact(str(error))) from None
 
 
 @dataclass(slots=True)

@@ -39,13 +39,18 @@ class Film:
 @dataclass(slots=True)
 class Archive:
     """What an archive gives. endings: of members that are no videos, nor captions of one. others: links and devices. hidden: as
-    in folders. bad: what cannot be used of it, each with a name and why."""
+    in folders. bad: what cannot be used of it, each with a name and why; without a name, from where on it is damaged."""
 
     films: list[Film] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     others: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it was read to its end."""
+        return all(name for name, _ in self.bad)
 
 
 def is_archive_name(name: str) -> bool:

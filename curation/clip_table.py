@@ -213,7 +213,9 @@ def _scans(manifest: Manifest, part: tuple[int, int] | None) -> Hashes:
     return np.concatenate(hashes, axis=1)
 
 
-def rows_of(manifest: Manifest, keys: pa.ChunkedArray, columns: Sequence[str] | None = None, **more: Any) -> pa.Table:
+def rows_of(
+    manifest: Manifest, keys: pa.Array | pa.ChunkedArray, columns: Sequence[str] | None = None, **more: Any
+) -> pa.Table:
     """The rows of a manifest with these keys, read a slice at a time. more: as in `Manifest.scan`."""
     wanted = Index.of(keys)
     named = None if columns is None else list(dict.fromkeys([manifest.key, *columns]))

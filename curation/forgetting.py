@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.journal import ANSWERS, QUESTIONS
 from longtake.curation.access import Reach
+from longtake.curation.clip_table import rows_of
 from longtake.curation.errors import SetupError
 from longtake.curation.folders import LeftOut
 from longtake.curation.gathered import Gathered
@@ -31,7 +32,7 @@ from longtake.curation.recipe import Export, RecipeError
 from longtake.curation.running.status import FOLDER as NOTES
 from longtake.curation.stages.datasets import ENCODED
 from longtake.curation.stages.export import refuse_links
-from longtake.curation.stages.formats import NAMES, formats_in, write_formats
+from longtake.curation.stages.formats import NAMES, READ_CLIPS, formats_in, write_formats
 from longtake.curation.workspace import Workspace
 from longtake.manifests import ids
 from longtake.manifests.dataset.shards import CHECKSUMS, finish_dataset, write_shards
@@ -156,8 +157,7 @@ def leave_out(workspace: Workspace, gathered: Gathered) -> None:
 
 
 def _refuse_clip(workspace: Workspace, name: str) -> None:
-    clips = workspace.clips.read(["clip_id", "video_id"])
-    of = clips.filter(pc.equal(clips["clip_id"], name))["video_id"]
+    of = rows_of(workspace.clips, pa.array([name]), ["video_id"])["video_id"]
     if len(of):
         raise SetupError(f"{name} is a clip, and whole videos are forgotten; it is of the video {of[0]}")
 
@@ -203,10 +203,10 @@ def _refuse_folder(name: str, identity: str, ids_by_uri: Mapping[str, str]) -> N
 
 
 def _clips_of(workspace: Workspace, videos: pa.Array) -> set[str]:
-    clips = workspace.clips.read(["clip_id", "video_id"])
-    clip_ids = set(clips.filter(pc.is_in(clips["video_id"], value_set=videos))["clip_id"].to_pylist())
-    scanned = workspace.videos.read(["video_id", "clips"])
-    nested = scanned.filter(pc.is_in(scanned["video_id"], value_set=videos))["clips"]
+    clip_ids = set[str]()
+    for clips in workspace.clips.scan(["clip_id", "video_id"]):
+        clip_ids.update(clips["clip_id"].filter(pc.is_in(clips["video_id"], value_set=videos)).to_pylist())
+    nested = rows_of(workspace.videos, videos, ["clips"])["clips"]
     return clip_ids | {clip["clip_id"] for clips in nested.to_pylist() for clip in clips or ()}
 
 
@@ -225,7 +225,7 @@ def _erase(workspace: Workspace, videos: pa.Array, forgotten: Forgotten) -> None
         else:
             _out_of_dataset(datasets / tier, videos, settings, forgotten)
     forgotten.files += _removed(workspace.folder, [PAGE] if workspace.folder.exists(PAGE) else [])
-    forgotten.files += _swept(workspace.folder / "frames", lambda name: not any(video in name for video in names))
+    forgotten.files += _swept(workspace.folder / "frames", lambda name: _owner(name) not in names)
     without_clips(workspace.folder / MARKS, gone)
     (workspace.folder / NOTES).remove_all()  # The command of a run, or a batch that is late, may name a video.
     _compare_again(workspace, gone)
@@ -275,20 +275,21 @@ def _swept(folder: Folder, stays: Callable[[str], bool]) -> int:
 
 
 def _owner(name: str) -> str | None:
-    """The clip whose file this is, by the file's name, be it a temporary one."""
+    """The clip or the video whose file this is, by the file's name, be it a temporary one or that of a piece."""
     match = _ID.search(name)
     return match[0] if match else None
 
 
 def _compare_again(workspace: Workspace, gone: set[str]) -> None:
     """Captions that were counted as copies of erased ones are compared anew at the end of the next caption stage."""
-    captions = workspace.captions.read()
-    touched = captions.filter(pc.is_in(captions["copy_of"], value_set=_ids(gone)))
-    touched = touched.filter(pc.invert(pc.is_in(touched["clip_id"], value_set=_ids(gone))))
-    for name in ("copies", "copy_of"):
-        at = touched.column_names.index(name)
-        touched = touched.set_column(at, name, pa.nulls(touched.num_rows, touched[name].type))
-    workspace.captions.append(touched)
+    erased = _ids(gone)
+    for captions in workspace.captions.scan():
+        touched = captions.filter(pc.is_in(captions["copy_of"], value_set=erased))
+        touched = touched.filter(pc.invert(pc.is_in(touched["clip_id"], value_set=erased)))
+        for name in ("copies", "copy_of"):
+            at = touched.column_names.index(name)
+            touched = touched.set_column(at, name, pa.nulls(touched.num_rows, touched[name].type))
+        workspace.captions.append(touched)
 
 
 def _out_of_dataset(place: Folder, videos: pa.Array, settings: Export, forgotten: Forgotten) -> None:
@@ -325,20 +326,29 @@ def _rewrite(place: Folder, old: pa.Table, videos: pa.Array, settings: Export, f
         at_once = changes_at_once(place)
         if at_once:
             carry_over(place, folder, ours)
-        clips = {path: (place, path) for path in table["path"].to_pylist()}
-        for path in list(clips):
+        # Elsewhere the clips that stay are where they are to be, and do not come through this machine.
+        here = at_once or not READ_CLIPS.isdisjoint(formats)
+        there = set() if here else {entry.name for entry in place.entries()}
+
+        def stays(path: str) -> bool:
+            if not here:
+                return path in there
             try:
                 Folder(folder).link(place, path, path)
-            except FileNotFoundError:  # The file was removed by hand; the next export brings it back.
-                del clips[path]
-                forgotten.without[tier] = forgotten.without.get(tier, 0) + 1
+            except FileNotFoundError:
+                return False
+            return True
+
+        clips = {path: (place, path) for path in table["path"].to_pylist() if stays(path)}
+        if missing := table.num_rows - len(clips):  # Files were removed by hand; the next export brings them back.
+            forgotten.without[tier] = missing
         table = table.filter(pc.is_in(table["path"], value_set=pa.array(clips, pa.string())))
         mark = None if at_once else hashlib.sha256("".join(table["sha256"].to_pylist()).encode()).hexdigest()[:8]
         write_shards(table, folder, settings.rows_per_shard, mark)
         write_formats(table, folder, formats, settings.clips_per_tar)
         with suppress(FileNotFoundError):
             Folder(folder).write_whole("README.md", place.read("README.md") + _note(lost))
-        finish_dataset(folder)
+        finish_dataset(folder, clips_elsewhere=not here)
         switch(folder, place, at_once, ours, clips)
 
 

@@ -85,6 +85,14 @@ class Found:
         if len(self.rows) > HELD:
             self._put_aside()
 
+    def contradictions(self) -> list[str]:
+        """Why inputs cannot be used, as far as it was put aside: rows that contradict each other were mostly not in memory at one
+        time. Call it once all rows are known."""
+        if self._aside is None:
+            return []
+        self._put_aside()
+        return [row["error"] for rows in self._joined() for row in rows if row["error"] is not None]
+
     def tables(self) -> Iterator[pa.Table]:
         """The rows of the inputs manifest, one for each video."""
         if self._aside is not None and self.rows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from longtake.curation.access import Access
 from longtake.curation.clip_table import rows_of
+from longtake.curation.folders import sha256_of
 from longtake.curation.gathered import Gathered
 from longtake.curation.inputs import place_of
 from longtake.curation.stages.stage import of_part
@@ -37,13 +39,22 @@ SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # Columns of a row of vi
 REMOVED = "removed"  # The kind of error of a tombstone.
 
 
-def update(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[int, int] | None = None) -> None:
+def update(
+    workspace: Workspace,
+    gathered: Gathered,
+    access: Access,
+    part: tuple[int, int] | None = None,
+    *,
+    hashes: bool = False,
+) -> None:
     """Bring the inputs up to what was gathered, and tell in its report what is gone, changed or back. part: of which the rows
-    of `gathered` are. For the holder of the workspace's lock; it may be killed and repeated."""
+    of `gathered` are. hashes: look at the content of files of this machine, too, to tell whether they were changed. For the
+    holder of the workspace's lock; it may be killed and repeated."""
     if workspace.inputs.parts():
         withdraw(workspace, gathered, part)
         _bury(workspace, gathered, access, part)
-    add_inputs(workspace, gathered.tables())
+    tables = gathered.tables()
+    add_inputs(workspace, map(_with_hashes, tables) if hashes else tables)
     if workspace.videos.rows():
         _compare(workspace, gathered)
 
@@ -55,7 +66,7 @@ def add_inputs(workspace: Workspace, tables: Iterable[pa.Table]) -> None:
     for rows in workspace.inputs.scan():
         known.append(hashed(_texts(_like_inputs(rows))))
     there = Index(np.concatenate(known, axis=1))
-    hashes = _hashes_before(workspace)
+    hashes = _known_hashes(workspace)
     for table in tables:
         rows = _with_known_hashes(_like_inputs(table), hashes)
         workspace.inputs.append(rows.filter(from_numpy(~there.has(_texts(rows)))))
@@ -101,7 +112,9 @@ def _compare(workspace: Workspace, gathered: Gathered) -> None:
     """Lift the tombstones of what is back, and count what has changed."""
     report, back = gathered.report, list[pa.Table]()
     scanned = Lookup(workspace.videos, ["error_kind", *SEEN], encoded=["error_kind"])
+    hashes = _known_hashes(workspace)
     for table in gathered.tables():
+        table = _with_known_hashes(table, hashes)
         videos, there = scanned.of(table["video_id"])
         for uri in table["uri"].filter(from_numpy(there & ~same_file(table, videos))).to_pylist():
             report.changed.add(uri)
@@ -198,7 +211,17 @@ def _like_inputs(rows: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=INPUTS)
 
 
-def _hashes_before(workspace: Workspace) -> pa.Table | None:
+def _with_hashes(table: pa.Table) -> pa.Table:
+    """Rows with the SHA-256 of the files of this machine among them."""
+    sizes = table["bytes"].is_valid().to_pylist()
+    paths = [local_path(uri) if known else None for uri, known in zip(table["uri"].to_pylist(), sizes, strict=True)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(lambda path: path and sha256_of(path), paths))
+    field = INPUTS.field("sha256")
+    return table.set_column(table.column_names.index(field.name), field, pa.array(digests, field.type))
+
+
+def _known_hashes(workspace: Workspace) -> pa.Table | None:
     """What is known of files whose SHA-256 is."""
     tables = [
         rows.filter(pc.is_valid(rows["sha256"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from longtake.curation.folders import (
     is_video_name,
     listed_facts,
     may_hold_videos,
-    sha256_of,
 )
 from longtake.curation.gathered import Found, Gathered, add_span, contradicts, two_licences
 from longtake.curation.input_report import InputReport, count, shown
@@ -51,7 +49,6 @@ from longtake.curation.workspace import MANIFESTS, RECIPE_FILE
 from longtake.manifests import ids
 from longtake.manifests.folder import FolderError, is_uri, local_path, seconds_of
 from longtake.manifests.members import MemberError, absolute, container_of, file_of
-from longtake.manifests.schemas import INPUTS
 from longtake.manifests.uris import UriAccess, join_uri, redact, scheme_of, split_uri, stored_path, why_no_address
 
 __all__ = ["Gathered", "InputReport", "gather", "place_of", "read_inputs"]
@@ -59,11 +56,9 @@ __all__ = ["Gathered", "InputReport", "gather", "place_of", "read_inputs"]
 _ROW = "#row="
 
 
-def read_inputs(
-    items: Sequence[str], uri_column: str | None = None, *, access: Access | None = None, workspace: str | None = None
-) -> pa.Table:
+def read_inputs(items: Sequence[str], uri_column: str | None = None) -> pa.Table:
     """The rows of the inputs manifest for `items`: `gather` says more."""
-    return gather(items, ListRules(uri_column), access, workspace=workspace).table
+    return gather(items, ListRules(uri_column)).table
 
 
 def gather(
@@ -73,25 +68,25 @@ def gather(
     *,
     workspace: str | None = None,
     strict: bool = False,
-    hashes: bool = False,
 ) -> Gathered:
     """Rows of the inputs manifest for `items`, one per video, in order. The clips of one video in a list are gathered, and a
     row or a folder that cannot be used is a row with an error.
 
     access: what lets one in; that of the URIs is added to it. workspace: the one that is written to, which is no input.
-    hashes: look at the content of files of this machine, too, to tell whether they were changed.
     Raises SetupError for an item that matches nothing, or a list that cannot be read; with `strict` also for what cannot be
     used, naming all of it.
     """
     reading = _Reading(rules or ListRules(), access or Access(), workspace)
     for item in items:
         reading.read(item)
+    known = set(reading.report.bad)
+    reading.report.bad += [why for why in reading.found.contradictions() if why not in known]
     if strict and reading.report.bad:
         named = "\n".join(f"  {shown(bad)}" for bad in reading.report.bad)
         raise SetupError(
             f"--strict: {count(len(reading.report.bad), 'input')} cannot be used, nothing was begun:\n{named}"
         )
-    return reading.gathered(hashes)
+    return reading.gathered()
 
 
 def _words(error: BaseException) -> str:
@@ -99,16 +94,6 @@ def _words(error: BaseException) -> str:
     from longtake.curation.reading.faults import words
 
     return words(error)
-
-
-def _with_hashes(table: pa.Table) -> pa.Table:
-    """Rows with the SHA-256 of the files of this machine among them."""
-    sizes = table["bytes"].is_valid().to_pylist()
-    paths = [local_path(uri) if known else None for uri, known in zip(table["uri"].to_pylist(), sizes, strict=True)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = list(pool.map(lambda path: path and sha256_of(path), paths))
-    field = INPUTS.field("sha256")
-    return table.set_column(table.column_names.index(field.name), field, pa.array(digests, field.type))
 
 
 def place_of(uri: str) -> str:
@@ -131,13 +116,13 @@ class _Reading:
         self.report.left_out, self.report.endings = self.walker.left_out, self.walker.endings
         self.remote = _RemoteWorkspaces(workspace if here is None else None)
 
-    def gathered(self, hashes: bool = False) -> Gathered:
+    def gathered(self) -> Gathered:
         """What was read. Raises SetupError if that is nothing at all."""
         if self.empty is not None and not self.found:
             raise self.empty
         self.report.videos = self.found.videos()
         self.report.folders = len(self.walker.folders)
-        return Gathered(self.found, self.report, self.places | self.walker.folders, [_with_hashes] if hashes else [])
+        return Gathered(self.found, self.report, self.places | self.walker.folders)
 
     def read(self, item: str) -> None:
         """Read one item. Raises SetupError."""
@@ -335,14 +320,14 @@ class _Reading:
             if local_path(place) is None:
                 raise SetupError(f"{shown}: cannot be read: {told}") from None
             self._bad(place, f"{shown}: cannot be read: {error.strerror if isinstance(error, OSError) else told}")
-        self.places.add(place)
         return True
 
     def _archive(self, place: str, access: UriAccess | None) -> bool:
         archive = read_archive(self.access.source(place), place)
         self.report.archives += 1
         self.report.members += len(archive.films)
-        self.places.add(place)
+        if archive.whole:
+            self.places.add(place)
         self.walker.endings += archive.endings
         for reason, names in ((HIDDEN, archive.hidden), (LINKED, archive.others)):
             for name in names:

@@ -105,7 +105,7 @@ def run(
     hashes: bool = False,
 ) -> RunResult:
     """Run stages over a workspace. rules: how lists are read. access: the secrets that open videos (None: those of the
-    environment). strict: stop before any work if some input cannot be used. hashes: see `gather`. Raises SetupError,
+    environment). strict: stop before any work if some input cannot be used. hashes: see `growth.update`. Raises SetupError,
     StoreError or WorkspaceBusy before or between units of work; what is committed stays good, and the same call goes on
     from there."""
     for name in options.stages:
@@ -133,10 +133,10 @@ def run(
                 _check(Run(workspace, recipe, options, access))
                 engines.start()
             if inputs:
-                gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict, hashes=hashes)
+                gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
                 forgetting.leave_out(workspace, gathered)
                 gathered.chosen.append(lambda table: of_part(table, part))
-                growth.update(workspace, gathered, access, part)
+                growth.update(workspace, gathered, access, part, hashes=hashes)
                 result.inputs = gathered.report
                 if tell := getattr(watcher, "inputs", None):
                     tell(gathered.report)

@@ -78,13 +78,6 @@ def in_words(error: BaseException) -> str:
     return text if text and isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def open_uri(uri: str) -> BinaryIO:
-    """A file by its path or URI, for reading, seekable. Raises FileNotFoundError, OSError, and of a remote store what its
-    client raises."""
-    path = local_path(uri)
-    return open(path, "rb") if path is not None else cast(BinaryIO, fsspec.open(uri, "rb").open())
-
-
 def folder_by_name(place: str | os.PathLike[str]) -> Folder:
     """A folder that a person names. Its name reaches manifests, messages and the arguments of jobs, so none may hold a
     secret. Raises FolderError."""

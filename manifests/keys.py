@@ -92,11 +92,6 @@ def newest_of(parts: Sequence[Hashes]) -> list[Bools] | None:
     return np.split(mask, np.cumsum([part.shape[1] for part in parts])[:-1])
 
 
-def surely_distinct(keys: pa.ChunkedArray) -> bool:
-    """True if no two keys are equal; False if that is unknown."""
-    return _distinct(hashed(keys)[0])
-
-
 def _distinct(numbers: npt.NDArray[np.uint64]) -> bool:
     ordered = np.sort(numbers)
     return not bool((ordered[1:] == ordered[:-1]).any())

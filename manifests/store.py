@@ -13,11 +13,11 @@ did not see its rows. So there a writer lists the folder after its upload, and a
 compaction lists the folder again after its own, and takes along what came meanwhile. Before it writes, it notes what it has
 listed: if it dies, the next compaction takes along the rest.
 
-Costs. An append is O(1): on a disk an extended attribute of the folder names its newest part, and the folder is listed only
-where this attribute may be wrong. While a run appends, it calls `merge` now and then: parts of like size at the new end
-become one. With any number of parts, a row is thus written a few times only, and a folder has some hundred parts. Keys are
-compared as numbers (longtake.manifests.keys), and `scan` gives the rows a slice at a time, so that its callers hold one
-slice in memory.
+Costs. On a disk an append is O(1): an extended attribute of the folder names its newest part, and the folder is listed only
+where this attribute may be wrong. In a bucket each append lists the folder once, behind its upload. While a run appends, it
+calls `merge` now and then: parts of like size at the new end become one. With any number of parts, a row is thus written a
+few times only, and a folder has some hundred parts. Keys are compared as numbers (longtake.manifests.keys), and `scan`
+gives the rows a slice at a time, so that its callers hold one slice in memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ import pyarrow as pa
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.keys import newest as _newest
 from longtake.manifests.keys import newest_of
-from longtake.manifests.keys import surely_distinct as _surely_distinct
 from longtake.manifests.parts import (
     METADATA,
     PART,
@@ -59,7 +58,7 @@ from longtake.manifests.parts import (
 from longtake.manifests.parts import pieces as _pieces
 from longtake.manifests.reader import READERS, Loaded, ManifestReader
 
-__all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "_surely_distinct", "open_folder", "rows_in"]
+__all__ = ["Manifest", "Overtaken", "Part", "StoreError", "_newest", "open_folder", "rows_in"]
 
 PART_ROWS = 250_000  # Rows of a full compacted part, unless the manifest names another number.
 FEW_PARTS = 8  # Small parts that cost a reader nothing.
@@ -339,8 +338,8 @@ class Manifest(ManifestReader):
         of the newest part counts only if it was written since this machine was started: a power cut may have kept a part
         and lost the note.
 
-        A remote folder is listed once, since that takes seconds for 100,000 objects; from then on our clock and our own parts
-        decide."""
+        A remote folder is listed by the first append only, since that takes seconds for 100,000 objects; from then on our clock
+        and our own parts decide."""
         noted = noted_time(folder)
         if noted is None and (self.folder.is_local or not self._latest):
             noted = int(max(filter(PART.fullmatch, self._names()), default="0")[:20])

@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 from longtake.curation.reading import matroska, mp4
 
+# The length that ffmpeg writes into the header of an AVI file until it knows it: into a pipe it comes back to no header.
+_UNFILLED = b"\xff\xff\xff\xff"
+
 
 def cut_off(file: BinaryIO) -> str:
     """Why a file that does not open is one that was cut off; "" if it is none, as far as its bytes tell."""
@@ -25,7 +28,7 @@ def cut_off(file: BinaryIO) -> str:
         end, names = _of_boxes(file)
         lost = "" if b"moov" in names else "; its index (moov), without which it cannot be read, stood behind that"
     elif head[:4] == b"RIFF" and head[8:] == b"AVI ":
-        end = 8 + struct.unpack("<I", head[4:8])[0]
+        end = 0 if head[4:8] == _UNFILLED else 8 + struct.unpack("<I", head[4:8])[0]
     elif head[:4] == matroska.MAGIC:
         end = matroska.end_of_segment(file, mp4.ENDLESS)
     return (_words(size, end) or (f"the file ends at byte {size}" if lost else "")) + lost

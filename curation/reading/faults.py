@@ -175,7 +175,6 @@ def is_away_remotely(filesystem: Any, path: str) -> bool:
 
 # Seconds that were spent in reads that have ended, and the time at which the read under way began, or 0 if none is.
 _CLOCK = struct.Struct("dd")
-CLOCK_BYTES = _CLOCK.size
 # In the sandbox's child, this memory is shared with the parent, which must know how long the source let the child wait.
 _clock: mmap | None = None
 

@@ -117,9 +117,6 @@ def kinds_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return dict(Counter(str(row["error_kind"]) for row in rows if row.get("error_kind")))
 
 
-KEYS = ("clip_id", "video_id", "scan_id")  # The columns that `key_of` reads.
-
-
 def key_of(row: Mapping[str, Any]) -> str:
     """What a row of a batch is called within a run: its clip, else its video, and the scan that it is of."""
     return f"{row.get('clip_id') or row.get('video_id')} {row.get('scan_id')}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -151,18 +151,6 @@ class Job:
     @property
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self.batches)
-
-    def only(self, wanted: Callable[[Mapping[str, Any]], bool], columns: Sequence[str]) -> Job | None:
-        """The same job with the rows that are wanted, which are judged by these columns; None if there are none."""
-        batches = []
-        for batch in self.batches:
-            keep = [
-                wanted(row)
-                for row in batch.select([name for name in columns if name in batch.column_names]).to_pylist()
-            ]
-            if any(keep):
-                batches.append(batch if all(keep) else batch.filter(pa.array(keep)))
-        return replace(self, batches=batches) if batches else None
 
 
 _patient = threading.local()

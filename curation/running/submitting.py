@@ -73,8 +73,11 @@ def follow(job: str, address: str | None, write: Callable[[str], Any]) -> str:
     client = _client(address)
     told = 0
     while True:
-        status = str(client.get_job_status(job).value)
-        logs = client.get_job_logs(job) or ""
+        try:
+            status = str(client.get_job_status(job).value)
+            logs = client.get_job_logs(job) or ""
+        except (OSError, RuntimeError) as error:
+            raise SetupError(f"the cluster does not answer any more; the job goes on: {_line(error)}") from error
         if len(logs) > told:
             write(logs[told:])
             told = len(logs)

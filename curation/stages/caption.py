@@ -58,6 +58,8 @@ from longtake.manifests.store import Manifest, open_folder
 
 EMBEDDINGS = schemas.KEYFRAME_EMBEDDINGS.name
 SIMILARITY = "text_similarity"  # The filter that the captioner asks while it works.
+# Scores of captions that are being written, at some 3 KB each: of more clips than any worker has under way at once.
+_MEASURED = 10_000
 _STAYS = "stays"  # Column: whether a clip's captions stay.
 # Columns of a row that stay when only its scores are measured again.
 _KEPT = (
@@ -418,8 +420,11 @@ class CaptionWorker:
         """The likeness of neighbouring sub-captions, by the filter that the gate is on; none where it cannot tell."""
         with self._measuring:
             scores = self.filters[SIMILARITY].measure(clips)
-        score_of = dict(zip(clips, scores, strict=True))
-        self._scores |= {texts: score for texts, score in score_of.items() if isinstance(score, Score)}
+            known = zip(clips, scores, strict=True)
+            self._scores |= {texts: score for texts, score in known if isinstance(score, Score)}
+            # Versions that were rejected are never asked for again.
+            for texts in list(self._scores)[:-_MEASURED]:
+                del self._scores[texts]
         return [() if isinstance(score, MeasureError) else score.detail for score in scores]
 
     def _measure(self, rows: list[dict[str, Any]], clips: Sequence[Mapping[str, Any]]) -> None:
@@ -427,7 +432,8 @@ class CaptionWorker:
         for name, filter_ in self.filters.items():
             good = [row for row in rows if row["status"] == Status.OK]
             if filter_.reads_embeddings:
-                items = [_captioned(row, embeddings[row["clip_id"]]) for row in good]
+                keyframes = self.recipe.sampling.keyframes
+                items = [texts_and_pictures(row, embeddings[row["clip_id"]], keyframes) for row in good]
                 with self._measuring:
                     scores = filter_.measure(items)
             else:
@@ -447,14 +453,11 @@ class CaptionWorker:
         self, name: str, filter_: Filter[Any], texts: Sequence[tuple[str, ...]]
     ) -> list[Score | MeasureError]:
         """The scores of these sub-captions; those that were measured while they were written are not measured again."""
-        known = self._scores if name == SIMILARITY else {}
-        new = [one for one in texts if one not in known]
         with self._measuring:
+            known = {one: self._scores.pop(one) for one in texts if one in self._scores} if name == SIMILARITY else {}
+            new = [one for one in texts if one not in known]
             measured: dict[tuple[str, ...], Score | MeasureError] = dict(zip(new, filter_.measure(new), strict=True))
-        scores = [measured[one] if one in measured else known[one] for one in texts]
-        for one in texts:
-            known.pop(one, None)
-        return scores
+        return [measured[one] if one in measured else known[one] for one in texts]
 
     def _row(self, clip: Mapping[str, Any], result: Captions) -> dict[str, Any]:
         row = {
@@ -485,9 +488,9 @@ class CaptionWorker:
         return row
 
 
-def _captioned(row: Mapping[str, Any], embeddings: Sequence[float] | None) -> Captioned:
-    """What a filter on captions and pictures is given. embeddings: of the keyframes, one after the other."""
-    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(len(row["sub_captions"]), -1)
+def texts_and_pictures(row: Mapping[str, Any], embeddings: Sequence[float] | None, keyframes: int) -> Captioned:
+    """What a filter on captions and pictures is given. embeddings: of as many keyframes, one after the other."""
+    rows = None if embeddings is None else np.asarray(embeddings, np.float16).reshape(keyframes, -1)
     return Captioned(tuple(row["sub_captions"]), rows)
 
 

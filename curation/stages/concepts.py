@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ from longtake.curation.workspace import Workspace
 from longtake.filters.concept import Centres, Concept, assign
 from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
+from longtake.manifests.folder import in_words
 from longtake.manifests.keys import hashed
+from longtake.manifests.parts import StoreError, hint
 
 NAME = Concept.name
 CENTRES = ".concepts.npz"  # A file of the workspace.
@@ -148,16 +151,19 @@ def _stored_as(protocol: str, fit: _Fit) -> str:
 
 
 def _read(workspace: Workspace) -> _Fit | None:
+    """The centres; None where they are missing or broken, so that they are fitted again. Raises StoreError if they cannot be read
+    now: centres of another fit would give every clip another number."""
     try:
-        content: Any = np.load(io.BytesIO(workspace.folder.read(CENTRES)), allow_pickle=False)
+        data = workspace.folder.read(CENTRES)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # Clients of object stores raise errors of their own.
+        told = f"{in_words(error)}{hint(error, reading=True)}"
+        raise StoreError(f"cannot read {workspace.folder.file(CENTRES)}: {told}") from error
+    try:
+        content: Any = np.load(io.BytesIO(data), allow_pickle=False)
         return _Fit(content["centres"], str(content["made_by"]), int(content["clips"]))
-    except (
-        FileNotFoundError,
-        ValueError,
-        KeyError,
-        EOFError,
-        OSError,
-    ):  # The file is missing or broken: the centres are fitted again.
+    except (ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 

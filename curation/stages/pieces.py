@@ -34,9 +34,12 @@ from longtake.manifests.lookup import Lookup
 from longtake.manifests.store import open_folder
 
 # These columns of a batch of the scan say what a row asks for. The task is PIECE, JOIN, or null for a film that is not open yet.
-# The scan_id names the row of work.
-TASK, SEAMS, NUMBER, SCAN = "task", "seams", "piece", "scan_id"
+# The scan_id names the row of work. A join has the pieces, in order: a worker that looked for them in the manifest would read all
+# of it for each film.
+TASK, SEAMS, NUMBER, SCAN, PIECES = "task", "seams", "piece", "scan_id", "pieces"
 PIECE, JOIN = "piece", "join"
+# A join has to know these columns of each piece.
+_TOLD = ("piece_id", "number", "status", "error_kind", "error", "cpu_seconds")
 # A row that was made says how much film was read for it, and how many seconds of CPU it took beside those of the film's pieces.
 READ, SPENT = "seconds", "spent"
 FIELDS = (
@@ -44,18 +47,22 @@ FIELDS = (
     pa.field(SEAMS, pa.list_(pa.float64())),
     pa.field(NUMBER, pa.int32()),
     pa.field(SCAN, pa.string()),
+    pa.field(PIECES, pa.list_(pa.struct([schemas.PIECES.field(name) for name in _TOLD]))),
 )
 
 
 @dataclass(slots=True)
 class _Film:
-    """A film of which pieces are stored. good: the numbers of the pieces that were scanned. bad: the numbers of those that ended
-    in an error."""
+    """A film of which pieces are stored. pieces: by their numbers."""
 
     scan_id: str
     seams: list[float]
-    good: set[int] = field(default_factory=set)
-    bad: set[int] = field(default_factory=set)
+    pieces: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def good(self) -> int:
+        """How many pieces were scanned."""
+        return sum(piece["status"] == "ok" for piece in self.pieces.values())
 
 
 class Begun:
@@ -64,12 +71,12 @@ class Begun:
     def __init__(self, workspace: Workspace) -> None:
         self._films: dict[tuple[str, str], dict[str, _Film]] = {}  # Video and protocol → scan → film.
         self._rows: dict[tuple[str, str], pa.Table] = {}  # Video and scan → the file that was scanned.
-        names = ["piece_id", "video_id", "scan_id", "clip_protocol", "number", "seams", "status", *SEEN]
+        names = [*_TOLD, "video_id", "scan_id", "clip_protocol", "seams", *SEEN]
         for table in workspace.pieces.scan(names) if workspace.pieces.parts() else ():
             for i, row in enumerate(table.to_pylist()):
                 films = self._films.setdefault((row["video_id"], row["clip_protocol"]), {})
                 film = films.setdefault(row["scan_id"], _Film(row["scan_id"], row["seams"]))
-                (film.good if row["status"] == "ok" else film.bad).add(row["number"])
+                film.pieces[row["number"]] = {name: row[name] for name in _TOLD}
                 self._rows[row["video_id"], row["scan_id"]] = table.slice(i, 1)
         self._videos = Index.of(pa.chunked_array([pa.array(sorted({video for video, _ in self._films}), pa.string())]))
 
@@ -94,7 +101,7 @@ class Begun:
                 for scan, film in self._films.get((video, protocols[i]), {}).items()
                 if scan != spent[i] and same_file(row, self._rows[video, scan])[0]
             ]
-            film = max(films, key=lambda film: (len(film.good), film.scan_id), default=None)
+            film = max(films, key=lambda film: (film.good, film.scan_id), default=None)
             fresh.append(film is None)
             if film is not None:
                 work += [_row(row, task, film, number) for task, number in _left(film, retry_errors, tried, row)]
@@ -110,7 +117,8 @@ def with_fields(rows: pa.Table) -> pa.Table:
 
 
 def _row(row: pa.Table, task: str, film: _Film, number: int) -> pa.Table:
-    values = (task, film.seams, number, f"{film.scan_id}/{task if task == JOIN else number}")
+    pieces = [film.pieces[number] for number in sorted(film.pieces)] if task == JOIN else None
+    values = (task, film.seams, number, f"{film.scan_id}/{task if task == JOIN else number}", pieces)
     for one, value in zip(FIELDS, values, strict=True):
         row = row.append_column(one, pa.array([value], one.type))
     return row
@@ -118,9 +126,8 @@ def _row(row: pa.Table, task: str, film: _Film, number: int) -> pa.Table:
 
 def _left(film: _Film, retry_errors: bool, tried: Seen | None, row: pa.Table) -> Iterator[tuple[str, int]]:
     """The tasks that are left for a film: pieces by their numbers, or the join."""
-    numbers = range(len(film.seams) + 1)
-    missing = [number for number in numbers if number not in film.good | film.bad]
-    again = [number for number in film.bad - film.good if retry_errors]
+    missing = [number for number in range(len(film.seams) + 1) if number not in film.pieces]
+    again = [number for number, piece in film.pieces.items() if retry_errors and piece["status"] != "ok"]
     left = [number for number in missing + again if untried(_row(row, PIECE, film, number), tried).num_rows]
     if left:
         yield from ((PIECE, number) for number in left)
@@ -190,13 +197,13 @@ def store_found(workspace: str, video_id: str, scan_id: str, piece: PieceScan) -
 def joined(workspace: Workspace, row: Mapping[str, Any], recipe: Recipe, all_scores: bool) -> tuple[VideoScan, float]:
     """The scan of a film out of its pieces, and the seconds of CPU that these took. Raises the error of a piece that has one,
     VideoError as a scan does, and SeamError if the film has to be scanned in one go."""
-    rows = _rows_of(workspace, row)
+    rows: list[dict[str, Any]] = row[PIECES]
     for one in rows:
         if one["status"] != "ok":
             raise RowError(one["error_kind"], f"in piece {one['number'] + 1} of {len(rows)}: {one['error']}")
-    names = [one["piece_id"] for one in rows]
+    names = [found_name(one["piece_id"]) for one in rows]
     try:
-        scans = [PieceScan.loaded(workspace.folder.read(found_name(name)).decode()) for name in names]
+        scans = [PieceScan.loaded(workspace.folder.read(name).decode()) for name in names]
     except FileNotFoundError as error:
         raise seams.SeamError("what was found in a piece is not there any more") from error
     scan = join(scans, Judge(recipe, all_scores), apart=True)
@@ -208,7 +215,7 @@ def join_frames(
 ) -> None:
     """Copy samples and strips of clips, by their ids, out of the files of pieces. Raises SeamError if one is not there."""
     left = samples | strips
-    for one in _rows_of(workspace, row):
+    for one in row[PIECES]:
         with suppress(FileNotFoundError):  # A piece without a clip that was seen has no file.
             stored = read_frames(workspace.path, one["piece_id"], sorted(left & samples))
             shown = read_strips(workspace.path, one["piece_id"], sorted(left & strips))
@@ -257,19 +264,6 @@ UNSPLIT = (
     "{} longer than half an hour {} read in one piece, by one worker: no index leads into the middle of the file. To put it into "
     "another container helps, as with `ffmpeg -i FILE -c copy FILE.mkv`."
 )
-
-
-def _rows_of(workspace: Workspace, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a film's pieces, in order."""
-    names = [name for name in workspace.pieces.schema.names if name != "seams"]
-    scan, rows = scan_of(row), list[dict[str, Any]]()
-    for table in workspace.pieces.scan(names):
-        rows += table.filter(
-            pc.and_(pc.equal(table["video_id"], row["video_id"]), pc.equal(table["scan_id"], scan))
-        ).to_pylist()
-    if len(rows) != len(row[SEAMS]) + 1:
-        raise seams.SeamError("a piece is not there any more")
-    return sorted(rows, key=lambda one: int(one["number"]))
 
 
 def failed(base: Mapping[str, Any], row: Mapping[str, Any], recipe: Recipe, error: RowError) -> dict[str, Any]:

@@ -278,7 +278,7 @@ class ScanWorker:
         self.manifest, self.clips = self.workspace.videos, self.workspace.clips
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
         self.job = (workspace, dict(recipe), all_scores, reach)
-        self.reach = reach
+        self.all_scores, self.reach = all_scores, reach
         self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS))
 
     def __call__(self, batch: pa.Table) -> Report:
@@ -352,7 +352,7 @@ class ScanWorker:
     def _joined(self, row: dict[str, Any], source: Source) -> dict[str, Any]:
         """The row of a film whose pieces are scanned. Raises RowError, and SeamError if it has to be scanned in one go."""
         cpu = time.process_time()
-        scanned, before = pieces.joined(self.workspace, row, self.recipe, self.job[2])
+        scanned, before = pieces.joined(self.workspace, row, self.recipe, self.all_scores)
         made = made_row(row, self.recipe, scanned, source)
         samples, strips = (
             {clip["clip_id"] for clip in made["clips"] if clip[name]} for name in ("has_frames", "has_strip")

@@ -122,7 +122,8 @@ def _description(schema: pa.Schema, fields: Mapping[str, str]) -> dict[str, Any]
 
 
 def _column(column: pa.Field, field: str) -> dict[str, Any]:
-    kind = "FloatField" if pa.types.is_floating(column.type) else "StringField"
+    whole, number = pa.types.is_integer(column.type), pa.types.is_floating(column.type)
+    kind = "IntField" if whole else "FloatField" if number else "StringField"
     return field_of(field, kind) | {"description": MEANINGS.get(column.name)}
 
 

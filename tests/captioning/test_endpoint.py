@@ -20,10 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.captioning import endpoint
+from longtake.captioning.answers import Wanted, read_answer
 from longtake.captioning.base import Captions, ClipFrames
-from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest
-from longtake.captioning.checks import Status
-from longtake.captioning.endpoint import Endpoint, _encoded, _read, _seconds
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish
+from longtake.captioning.checks import CaptionError, Status
+from longtake.captioning.completions import encoded, read_completion, seconds_of
+from longtake.captioning.endpoint import Endpoint
 from longtake.captioning.journal import Journal
 from longtake.captioning.permission import Permission, host_of
 from longtake.captioning.registry import make_captioner
@@ -208,6 +210,17 @@ FAULTS: dict[str, tuple[Reply, Status, str]] = {
         Reply(status=400, body=b'{"error": {"message": "The response was filtered", "code": "content_filter", "status": 400}}'),
         Status.REFUSED,
         "the model refused",
+    ),
+    # OpenRouter says so of a question that it has looked through for a provider.
+    "a filter before the provider": (
+        Reply(status=403, body=b'{"error": {"code": 403, "message": "no", "metadata": {"flagged_input": "A dog"}}}'),
+        Status.REFUSED,
+        "the model refused",
+    ),
+    "an error in a good answer": (
+        Reply(body=b'{"error": {"code": 502, "message": "the provider is away"}}'),
+        Status.ERROR,
+        "HTTP 502: the provider is away",
     ),
     "a refusal in words": (Reply("I'm sorry, but I can't help with that."), Status.REFUSED, "the model refused"),
     "a refusal in JSON": (said(caption="I cannot describe people."), Status.REFUSED, "the model refused"),
@@ -438,6 +451,12 @@ def test_a_list_of_models_that_is_none_stops_nothing(text: str) -> None:
         make_captioner("openai", {"endpoint": server.url, "model": "tiny"}).check()
 
 
+def test_a_list_of_very_many_models_stops_nothing() -> None:
+    """Those of routers are longer than any answer."""
+    with Server(models=tuple(f"{n:0100d}" for n in range(3000))) as server:
+        make_captioner("openai", {"endpoint": server.url, "model": "tiny"}).check()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -525,13 +544,35 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
         assert sum(server.answered.values()) == 55
 
 
+@pytest.mark.parametrize("method", ["stepwise", "joint"])
+def test_a_journal_that_cannot_be_read_is_no_fault_of_a_clip(tmp_path: Path, method: str) -> None:
+    """What it holds is paid for, so nothing is asked without it."""
+    (tmp_path / "id" / "id-0.jsonl").mkdir(parents=True)
+    with Server() as server:
+        with pytest.raises(CaptionerFault, match="the answers that are paid for cannot be read: Is a directory"):
+            captioned(server, clips(3), Journal(Folder(tmp_path)), method=method)
+        assert not any(ask.tag == "clip0" for ask in server.asked)
+
+
+def test_a_journal_that_cannot_be_written_stops_the_run() -> None:
+    """No folder can be made in /proc."""
+    with pytest.raises(CaptionerFault, match="the answers that are paid for cannot be kept: "):
+        caption(good, 1, Journal(Folder("/proc")))
+
+
+def test_a_source_that_is_away_within_a_good_answer_is_a_fault_of_the_world() -> None:
+    away = Reply(body=b'{"error": {"code": 502, "message": "the provider is away"}}')
+    (result,) = caption(lambda ask: away, request_tries=2)
+    assert (result.status, result.fault) == (Status.ERROR, "unreachable")
+
+
 # ── details ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.lists(st.binary(min_size=1, max_size=50), max_size=5))
 def test_the_body_is_the_request_as_json(system: str, text: str, images: list[bytes]) -> None:
     request = ChatRequest(system, text, tuple(images), {}, 1, 0.5, 10)
-    sent = json.loads(_encoded({"model": "m"}, request))
+    sent = json.loads(encoded({"model": "m"}, request))
     assert sent["messages"][0] == {"role": "system", "content": system}
     content = sent["messages"][1]["content"]
     *pictures, last = content if images else [{"type": "text", "text": content}]
@@ -543,7 +584,7 @@ def test_the_body_is_the_request_as_json(system: str, text: str, images: list[by
 
 def test_pictures_go_by_their_own_name() -> None:
     jpeg = b"\xff\xd8\xff\xe0 rest"
-    sent = _encoded({}, ChatRequest("", "", (png(picture(1, 1)), jpeg), {}, 1, 0.5, 10)).decode()
+    sent = encoded({}, ChatRequest("", "", (png(picture(1, 1)), jpeg), {}, 1, 0.5, 10)).decode()
     assert sent.index("data:image/png;base64,") < sent.index("data:image/jpeg;base64,")
 
 
@@ -554,15 +595,34 @@ def test_pictures_go_by_their_own_name() -> None:
 )
 def test_anything_at_all_is_an_answer_or_a_failure(value: Any) -> None:
     for body in (value, {"choices": value}, {"choices": [value]}, {"choices": [{"message": value}], "usage": value}):
-        found = _read(json.dumps(body).encode())
+        found = read_completion(json.dumps(body).encode())
         if isinstance(found, ChatAnswer):
             assert isinstance(found.text, str)
             assert found.prompt_tokens >= 0
 
 
+@pytest.mark.parametrize("end", ["x", "x```"])
+def test_an_answer_of_spaces_holds_up_nobody(end: str) -> None:
+    """A model that writes spaces until its limit: it was half a minute of CPU, while no other answer was read."""
+    began = time.process_time()
+    with pytest.raises(CaptionError, match="is no JSON"):
+        read_answer(
+            ChatAnswer("```json\n{" + " " * 60_000 + end, Finish.STOP), "it", [Wanted("caption", "it", (1, 9), 99)]
+        )
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "text", ['```json\n{"caption": "A dog."}\n```', '```{"caption": "A dog."}```', '{"caption": "A dog."}']
+)
+def test_a_fence_around_an_answer_is_left_out(text: str) -> None:
+    found = read_answer(ChatAnswer(text, Finish.STOP), "it", [Wanted("caption", "it", (1, 9), 99)])
+    assert found == {"caption": "A dog."}
+
+
 def test_tokens_that_a_server_makes_up_do_not_count() -> None:
     body = {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": -5, "completion_tokens": "many"}}
-    found = _read(json.dumps(body).encode())
+    found = read_completion(json.dumps(body).encode())
     assert isinstance(found, ChatAnswer)
     assert (found.prompt_tokens, found.completion_tokens) == (0, 0)
 
@@ -571,9 +631,9 @@ def test_tokens_that_a_server_makes_up_do_not_count() -> None:
     ("header", "seconds"), [(None, None), ("3", 3), ("0.5", 0.5), ("-3", 0), ("soon", None), ("inf", None)]
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert _seconds(header) == seconds
-    assert (_seconds("Wed, 21 Oct 2015 07:28:00 GMT")) == 0
-    assert (_seconds("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
+    assert seconds_of(header) == seconds
+    assert (seconds_of("Wed, 21 Oct 2015 07:28:00 GMT")) == 0
+    assert (seconds_of("Wed, 21 Oct 2099 07:28:00 GMT") or 0) > 1e9
 
 
 def test_workers_share_the_concurrency() -> None:

@@ -20,6 +20,7 @@ from longtake.curation.errors import SetupError
 from longtake.curation.looking.studio.marks import Marks
 from longtake.curation.workspace import Workspace
 from longtake.manifests import ids
+from longtake.manifests.folder import Folder
 from longtake.manifests.lock import WorkspaceBusy, WorkspaceLock
 from tests.curation.workbench import CLIPS_EACH, Bench, videos
 
@@ -246,9 +247,23 @@ def test_captions_that_were_copies_are_compared_again(bench: Bench, curated: Ben
     assert row["caption"] == other["caption"]
 
 
-def test_in_an_object_store(bench: Bench, curated: Bench) -> None:
+@pytest.mark.parametrize("tars", [True, False])
+def test_in_an_object_store(bench: Bench, curated: Bench, tars: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips come to this machine only where a format holds their bytes: a dataset of terabytes would else come for one film."""
     import fsspec
 
+    fetched: list[str] = []
+    link = Folder.link
+
+    def noted(self: Folder, source: Folder, name: str, target: str) -> None:
+        if self.is_local and not source.is_local:
+            fetched.append(name)
+        link(self, source, name, target)
+
+    monkeypatch.setattr(Folder, "link", noted)
+    if not tars:
+        for name in ("webdataset", "fiftyone"):
+            shutil.rmtree(bench.workspace / "dataset" / "pretrain" / name)
     store = fsspec.filesystem("memory")
     place = f"/forget-{os.getpid()}"
     store.put(f"{bench.workspace}/", f"{place}/", recursive=True)
@@ -264,3 +279,28 @@ def test_in_an_object_store(bench: Bench, curated: Bench) -> None:
     dataset = bench.workspace / "dataset" / "pretrain"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dataset, check=True)
     assert len(bench.rows("clips")) == (FILMS - 1) * CLIPS_EACH
+    clips = len(list((dataset / "clips").rglob("*.mp4")))
+    assert clips == pq.read_table(dataset / "index.parquet").num_rows
+    assert clips
+    assert len(fetched) == (clips if tars else 0)
+
+
+def test_a_clip_that_is_gone_from_a_bucket_leaves_the_dataset(bench: Bench, curated: Bench) -> None:
+    import fsspec
+
+    dataset = bench.workspace / "dataset" / "pretrain"
+    for name in ("webdataset", "fiftyone"):
+        shutil.rmtree(dataset / name)
+    table = pq.read_table(dataset / "index.parquet").to_pylist()
+    lost = next(row["path"] for row in table if row["uri"] != film(curated, 1))
+    (dataset / lost).unlink()
+    store, place = fsspec.filesystem("memory"), f"/forget-gone-{os.getpid()}"
+    store.put(f"{bench.workspace}/", f"{place}/", recursive=True)
+    try:
+        erased = forgetting.forget(Workspace(f"memory:/{place}"), [film(curated, 1)])
+        index = pq.read_table(store.open(f"{place}/dataset/pretrain/index.parquet"))
+    finally:
+        store.rm(place, recursive=True)
+    assert erased.without == {"pretrain": 1}
+    kept = [row["path"] for row in table if row["uri"] != film(curated, 1) and row["path"] != lost]
+    assert sorted(index["path"].to_pylist()) == sorted(kept)

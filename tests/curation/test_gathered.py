@@ -64,6 +64,30 @@ def test_what_is_put_aside_and_joined_is_what_was_read(
         assert again == count
 
 
+@pytest.mark.parametrize("held", [0, 1000])
+def test_rows_that_contradict_each_other_are_reported_however_far_apart_they_are(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered, "HELD", held)
+    path = tmp_path / "list.jsonl"
+    clip = {"url": FILMS[0], "start": 0, "end": 15}
+    rows: list[dict[str, Any]] = [
+        clip | {"sub_captions": list("12345")},
+        {"url": FILMS[1], "licence": "CC0"},
+        {"url": FILMS[2]},
+        clip | {"sub_captions": list("abcde")},
+        {"url": FILMS[1], "licence": "MIT"},
+        {"url": FILMS[2], "start": 9, "end": 3},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = gather([str(path)])
+    errors = [error for error in found.table["error"].to_pylist() if error is not None]
+    assert sorted(found.report.bad) == sorted(errors)
+    assert len(errors) == 3
+    with pytest.raises(SetupError, match="3 inputs cannot be used"):
+        gather([str(path)], strict=True)
+
+
 def test_a_long_list_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathered, "HELD", 500)
     monkeypatch.setattr(gathered, "_ROWS", 100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -98,8 +100,8 @@ def test_forget_erases_what_a_tombstone_kept(bench: Bench, films: list[Path], tm
 
 
 def seen(workspace: Workspace, corpus: Path, hashes: bool = False) -> str:
-    gathered = gather([str(corpus)], workspace=workspace.path, hashes=hashes)
-    update(workspace, gathered, Access())
+    gathered = gather([str(corpus)], workspace=workspace.path)
+    update(workspace, gathered, Access(), hashes=hashes)
     return "\n".join(gathered.report.lines()[1:])
 
 
@@ -157,6 +159,56 @@ def test_a_change_is_seen_by_size_and_time_or_by_content(tmp_path: Path, corpus:
     other.write_bytes(b"b/C.mp4")
     os.utime(other, (1_700_000_000, 1_700_000_000))
     assert (str(other) in seen(workspace, corpus, hashes)) is hashes
+
+
+def test_the_content_of_a_file_is_read_once_by_a_command(tmp_path: Path) -> None:
+    corpus, workspace = tmp_path / "corpus", Workspace(str(tmp_path / "workspace"))
+    corpus.mkdir()
+    (corpus / "a.mp4").write_bytes(bytes(20_000_000))
+    for _ in range(2):
+        before = read_bytes()
+        seen(workspace, corpus, hashes=True)
+        assert 20_000_000 <= read_bytes() - before < 30_000_000
+        scanned(workspace)
+
+
+def read_bytes() -> int:
+    """How much this process has read of files."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def archive(path: Path, *names: str) -> bytes:
+    """Write a tar archive of these members; its bytes."""
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 1000
+            tar.addfile(member, io.BytesIO(bytes(1000)))
+    return path.read_bytes()
+
+
+def test_what_is_not_read_of_an_archive_is_not_gone(tmp_path: Path) -> None:
+    """It may be half copied, or its disk may be at fault."""
+    workspace, corpus = Workspace(str(tmp_path / "workspace")), tmp_path / "corpus"
+    corpus.mkdir()
+    path = corpus / "a.tar"
+    whole = archive(path, "a.mp4", "b.mp4", "c.mp4")
+    seen(workspace, corpus)
+    scanned(workspace)
+    for damaged in (whole[:2700], b"no archive" * 100):
+        path.write_bytes(damaged)
+        report = seen(workspace, corpus)
+        assert "cannot be used" in report
+        assert "gone" not in report
+        assert not workspace.inputs.read()["removed"].is_valid().to_numpy().any()
+    path.write_bytes(whole)
+    report = seen(workspace, corpus)
+    assert "cannot be used" not in report
+    assert "gone" not in report
+    assert workspace.inputs.rows() == 3  # The row of the archive itself is gone with the damage.
+    # It was written anew without one of them.
+    archive(path, "a.mp4", "c.mp4")
+    assert f"their clips do not count: 1 ({path}#member=b.mp4)" in seen(workspace, corpus)
 
 
 def test_what_nobody_knows_of_a_file_is_no_change(tmp_path: Path, corpus: Path) -> None:

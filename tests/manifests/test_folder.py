@@ -24,7 +24,6 @@ from longtake.manifests.folder import (
     folder_by_name,
     is_uri,
     local_path,
-    open_uri,
     whole_file,
     whole_folder,
 )
@@ -174,9 +173,6 @@ def test_paths_and_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert local_path("a.mp4") == tmp_path / "a.mp4"
     assert local_path(f"file://{tmp_path}/a.mp4") == tmp_path / "a.mp4"
     assert local_path("https://example.com/a.mp4") is None
-    Path("a.mp4").write_bytes(b"film")
-    with open_uri("a.mp4") as file:
-        assert file.read() == b"film"
     with pytest.raises(FolderError, match="nowhere://x"):
         Folder("nowhere://x")
     with pytest.raises(ValueError, match="is not a folder of this machine"):

@@ -251,9 +251,9 @@ def test_equal_keys_are_never_taken_for_distinct(keys: list[str], data: st.DataO
     if keys:
         again = data.draw(st.sampled_from(keys))
         chunks = pa.chunked_array([pa.array(keys), pa.array(["x" * 40, again]).slice(1)])
-        assert not store._surely_distinct(chunks)
+        assert store._newest([chunks]) is not None
     ids = pa.chunked_array([pa.array([f"video-{i:07d}-{i % 3}" for i in range(1000)])])
-    assert store._surely_distinct(ids)
+    assert store._newest([ids]) is None
 
 
 # The tests below are about compaction.

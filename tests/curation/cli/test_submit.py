@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,37 @@ def test_the_command_is_what_was_typed_on_the_cluster() -> None:
     assert (files, workspace) == ({}, "s3://b/ws")
     assert Submission(arguments, {}, {}).entrypoint.startswith("python -m longtake curate 's3://b/*.mp4' -o s3://b/ws")
     assert prepared(["longtake", "score", "/mnt/ws", "--address", "h:1"])[0] == ["score", "/mnt/ws", "--address", "h:1"]
+
+
+def test_a_dashboard_that_is_gone_while_a_job_is_followed_is_said() -> None:
+    pytest.importorskip("ray.job_submission")
+    about = {"version": "4", "ray_version": "2.60.0", "ray_commit": ""}
+    job = {"type": "SUBMISSION", "submission_id": "x", "status": "RUNNING", "entrypoint": ""}
+    answers: list[dict[str, str]] = [about, about, job, {"logs": "so far\n"}]
+
+    class Dashboard(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = json.dumps(answers.pop(0)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def serve() -> None:
+        with server:
+            while answers:
+                server.handle_request()
+
+    told: list[str] = []
+    server = HTTPServer(("127.0.0.1", 0), Dashboard)
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(SetupError, match="the cluster does not answer any more; the job goes on: "):
+        submitting.follow("x", f"http://127.0.0.1:{server.server_port}", told.append)
+    assert told == ["so far\n"]
 
 
 @pytest.mark.parametrize("how", [["-r", "{}"], ["--recipe", "{}"], ["--recipe={}"], ["-r{}"]])

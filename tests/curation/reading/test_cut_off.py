@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from longtake.curation.errors import VideoError
@@ -191,6 +193,25 @@ def test_a_film_whose_index_is_lost_was_cut_off(tmp_path: Path, suffix: str, sha
     with pytest.raises(VideoError, match=words) as caught, open_video(str(path)):
         pass
     assert caught.value.kind == "truncated"
+
+
+def test_an_avi_that_was_written_into_a_pipe_is_whole(tmp_path: Path) -> None:
+    """Its header was said to name four gigabytes."""
+    path = tmp_path / "film.avi"
+
+    class Pipe:
+        def write(self, data: bytes) -> int:
+            return file.write(data)
+
+    with open(path, "wb") as file, av.open(Pipe(), "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for number in range(50):
+            grey = np.full((96, 160, 3), 5 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode())
+    assert path.read_bytes().startswith(b"RIFF\xff\xff\xff\xffAVI ")
+    assert of_file(path) == ""
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".avi"])

@@ -37,10 +37,10 @@ from longtake.curation.clip_table import rows_table
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.recipe import load_recipe, parse_recipe
 from longtake.curation.running.jobs import Job
-from longtake.curation.stages.caption import CaptionWorker, plan
+from longtake.curation.stages.caption import CaptionWorker, plan, texts_and_pictures
 from longtake.curation.workspace import Workspace
 from longtake.filters.alignment import Alignment
-from longtake.filters.base import Sample
+from longtake.filters.base import Sample, Score
 from longtake.manifests import schemas
 from longtake.manifests.frames import frames_writer
 from tests.captioning.frames import TIMES
@@ -734,6 +734,44 @@ def test_neighbours_that_are_too_much_alike_are_told_anew_once_and_then_the_gate
     assert [f"similarity to the one before {value:.2f}: above the gate at 0.75" for value in over] == [
         text for text in page.bad if text.startswith("similarity")
     ]
+
+
+def test_scores_of_texts_that_were_told_anew_are_not_kept_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker captions a whole corpus, and of a story that was told twice one version is never asked for again."""
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setattr("longtake.curation.stages.caption._MEASURED", 3)
+    place = Place(tmp_path, 1)
+    gates = {"filters": {"text_similarity": {}}, "tiers": {"pretrain": {"text_similarity": "<= 0.75"}}}
+    with Server() as server:
+        recipe = load_recipe(str(place.recipe(server, **gates)))
+        job = plan(place.workspace, recipe, retry_errors=False)
+        assert job is not None
+        worker = CaptionWorker(*job.args)
+        try:
+            versions = [tuple(f"{word} {number}" for word in ("a", "b", "c", "d", "e")) for number in range(5)]
+            # The model is loaded by a thread, which measures a clip of its own.
+            wait_for(lambda: bool(worker._scores), "the model")
+            before = worker._similarities(versions)
+            assert list(worker._scores) == versions[-3:]
+            scores = worker._on_texts("text_similarity", worker.filters["text_similarity"], versions)
+            assert [list(score.detail) for score in scores if isinstance(score, Score)] == [list(one) for one in before]
+            assert not worker._scores
+        finally:
+            worker.close()
+
+
+def test_a_filter_is_given_the_embeddings_of_as_many_keyframes_as_the_recipe_has() -> None:
+    """The captioner `sidecar` takes clips of any number of keyframes; with seven of them its run ended with a traceback."""
+    row = {"sub_captions": list("abcde")}
+    given = texts_and_pictures(row, np.arange(7 * 8, dtype=np.float16).tolist(), keyframes=7)
+    assert given.embeddings is not None
+    assert given.embeddings.shape == (7, 8)
+    assert texts_and_pictures(row, None, keyframes=7).embeddings is None
+    score = Alignment()._one(given, {})  # There is no picture of its own for each text.
+    assert isinstance(score, Score)
+    assert score.known is None
 
 
 def test_alignment_holds_each_sub_caption_against_its_own_keyframe(

@@ -15,6 +15,7 @@ from longtake.curation.stages import concepts
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
+from longtake.manifests.store import StoreError
 
 pytest.importorskip("faiss")
 
@@ -99,8 +100,23 @@ def test_other_settings_are_another_fit(workspace: Workspace) -> None:
     concepts.finish(workspace, recipe())
     assert ClipScores(workspace.clips.read(), recipe(seed=1).built).missing("concept").all()
     assert concepts.finish(workspace, recipe(seed=1)) == 60
-    workspace.folder.write_whole(concepts.CENTRES, b"torn")
-    assert concepts.finish(workspace, recipe(seed=1)) == 0  # The same centres are found again.
+    whole = workspace.folder.read(concepts.CENTRES)
+    for torn in (b"", b"torn", whole[: len(whole) // 2]):
+        workspace.folder.write_whole(concepts.CENTRES, torn)
+        assert concepts.finish(workspace, recipe(seed=1)) == 0  # The same centres are found again.
+
+
+def test_centres_that_cannot_be_read_now_are_not_fitted_anew(workspace: Workspace) -> None:
+    """Other clips than those that they were fitted to may be there by now, and each would get another number."""
+    fill(workspace, clips(0, 60))
+    concepts.finish(workspace, recipe())
+    before = stored(workspace)
+    workspace.folder.remove(concepts.CENTRES)
+    (workspace.folder.path / concepts.CENTRES).mkdir()
+    fill(workspace, clips(60, 30))
+    with pytest.raises(StoreError, match=r"cannot read .*\.concepts\.npz: Is a directory"):
+        concepts.finish(workspace, recipe())
+    assert {number: stored(workspace)[number] for number in before} == before
 
 
 def test_of_many_clips_a_sample_is_fitted(workspace: Workspace) -> None:

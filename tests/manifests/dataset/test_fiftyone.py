@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,14 @@ def test_fields_are_those_of_fiftyone(tmp_path: Path) -> None:
     stored = {field["db_field"] for field in known["sample_fields"]}
     for sample in read(folder / "fiftyone", "samples")["samples"]:
         assert set(sample) <= stored
+
+
+def test_columns_of_whole_numbers_are_fields_of_them(tmp_path: Path) -> None:
+    folder, table = dataset(tmp_path)
+    table = table.append_column("crop_width", pa.array(range(table.num_rows), pa.int32()))
+    known = read(write_samples(table, folder, folder / "fiftyone"), "metadata")
+    (field,) = (field for field in known["sample_fields"] if field["name"] == "crop_width")
+    assert field["ftype"] == "fiftyone.core.fields.IntField"
 
 
 def test_samples_say_what_the_table_says(tmp_path: Path) -> None:
