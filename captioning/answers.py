@@ -106,9 +106,8 @@ def _object_of(answer: ChatAnswer, name: str) -> dict[str, Any]:
             f"{name}: an empty answer", Status.TRUNCATED if answer.finish == Finish.LENGTH else Status.ERROR
         )
     if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE):
-        text = (
-            text[len(_FENCE) : -len(_FENCE)].lstrip(ascii_lowercase).strip()
-        )  # The language stands behind the first fence.
+        # The language stands behind the first fence.
+        text = text[len(_FENCE) : -len(_FENCE)].lstrip(ascii_lowercase).strip()
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
