@@ -22,6 +22,7 @@ from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRe
 from longtake.captioning.folder import check_folder, content
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import LocalSettings, Settings
+from longtake.filters.batches import memory_is_full
 
 GATHER_SECONDS = 0.02
 CLIP_SECONDS = 60.0  # Seconds of CPU for one clip: eleven answers of a small model.
@@ -115,10 +116,13 @@ class LocalModel(Batched):
                     with self.meter:
                         answers: Sequence[ChatAnswer | Exception] = self._generate([requests[at] for at in part])
                 except Exception as error:
-                    if _out_of_memory(error) and len(part) > 1:
+                    if memory_is_full(error) and len(part) > 1:
                         self._size = len(part) // 2
                         continue
-                    answers = [error] * len(part)
+                    if fault := _of_the_device(error, requests[part[0]]):
+                        return [results.get(at, fault) for at in range(len(requests))]
+                    # Among several, one may have spoilt it for the others.
+                    answers = [error] if len(part) == 1 else [self.answers([requests[at]])[0] for at in part]
                 results |= dict(zip(part, answers, strict=True))
                 done += len(part)
         return [results[at] for at in range(len(requests))]
@@ -256,7 +260,17 @@ def _closing(text: str) -> int | None:
     return None
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _of_the_device(error: Exception, request: ChatRequest) -> CaptionerFault | None:
+    """The fault that stops the run, where the device cannot answer the next request either; None if the error is that of one
+    request."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError)
+    pictures = len(request.images)
+    if memory_is_full(error):
+        return CaptionerFault(
+            f"the device has no memory for one request with {pictures} picture{'s' * (pictures != 1)}: free it, or use "
+            "device: cpu or a smaller model"
+        )
+    if isinstance(error, torch.AcceleratorError):  # After one of these, a process can use its device no more.
+        return CaptionerFault(f"the device broke off: {error}; start the run again")
+    return None

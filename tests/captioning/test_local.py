@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from longtake.captioning.base import Captions
-from longtake.captioning.chat import CaptionerFault, ChatAnswer, Finish
+from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish
 from longtake.captioning.checks import Status
 from longtake.captioning.journal import Journal
 from longtake.captioning.local import LocalModel, LocalSettings, _closing, as_json
@@ -91,10 +91,49 @@ def test_in_this_process_in_batches_across_clips(speaker: Path, monkeypatch: pyt
     assert results[0].protocol.startswith("progressive/1/transformers:speaker@")
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "no memory for one request with 5 pictures"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "no memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "the device broke off"),
+    ],
+)
+def test_a_fault_of_the_device_stops_the_run(
+    speaker: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """Each clip ended as an error of its own, which is never tried again."""
+
+    def broken(self: LocalModel, requests: list[ChatRequest]) -> list[ChatAnswer]:
+        raise error
+
+    monkeypatch.setattr(LocalModel, "_generate", broken)
+    captioner = make_captioner("transformers", {"path": str(speaker), "device": "cpu", **JOINT})
+    with pytest.raises(CaptionerFault, match=said):
+        captioner.caption(clips(3))
+    captioner.close()
+
+
+def test_a_request_that_fails_costs_no_other_one_its_answer(speaker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that went through the model with it were errors."""
+    from longtake.captioning.answers import SCHEMA
+
+    generate = LocalModel._generate
+
+    def odd(self: LocalModel, requests: list[ChatRequest]) -> list[ChatAnswer]:
+        if any(request.text == "odd" for request in requests):
+            raise ValueError("absolute aspect ratio must be smaller than 200")
+        return generate(self, requests)
+
+    monkeypatch.setattr(LocalModel, "_generate", odd)
+    model = LocalModel(LocalSettings(path=str(speaker), device="cpu"))
+    answers = model.answers([ChatRequest("s", text, (), SCHEMA, 1, 0.0, 48) for text in ("one", "odd", "two")])
+    assert [type(answer) for answer in answers] == [ChatAnswer, ValueError, ChatAnswer]
+
+
 def test_greedy_answers_do_not_depend_on_the_batch(speaker: Path) -> None:
     """Padding on the wrong side, or a mask that is not used, would show."""
     from longtake.captioning.answers import SCHEMA
-    from longtake.captioning.chat import ChatRequest
 
     model = LocalModel(LocalSettings(path=str(speaker), device="cpu"))
     texts = ["short", "a much longer question " * 20, "one of a middle length"]
