@@ -45,6 +45,7 @@ def test_a_row_of_each_kind_of_error_is_named_with_what_happened(found: Statisti
     named = found.summary["error_examples"]
     assert named["videos"] == {"not_video": {"name": "/videos/v4.mp4", "error": "junk", "host": None}}
     assert named["clips"]["frames"]["name"] == clip_id("f")
+    assert named["clips"]["caption"]["error"] == "the model would not"
     console = Console(file=io.StringIO(), width=60)
     show_statistics(console, found)
     said = console.file.getvalue()  # type: ignore[attr-defined]
