@@ -249,6 +249,12 @@ BAD_LISTS: list[tuple[str, str | bytes, str]] = [
     ("l.csv", "", "there is no video in it"),
     ("l.csv", "uri\n", "there is no video in it"),
     ("l.csv", "name,size\na,1\n", r"no column of URIs \(uri, url, path, .*\); its columns: name, size"),
+    (
+        "l.csv",
+        "a.mp4,0,2\nb.mp4,0,2\n",
+        r"its first line holds a film \(a.mp4\) .*: write a line above it .*uri,start,end;",
+    ),
+    ("l.tsv", "s3://b/a\tx\ns3://b/c\ty\n", r"its first line holds a film \(s3://b/a\)"),
     ("l.csv", "uri,Caption,caption\na,1,2\n", "the column caption comes twice in it"),
     ("l.csv", "name\0" * 1000, r"its columns: name.*…; --uri-column names another one"),
     ("l.csv", "Start Time,start_time,path\n1,2,a\n", "the column start_time comes twice in it"),
