@@ -716,6 +716,12 @@ def test_remote_folders_globs_and_lists(memory: fsspec.AbstractFileSystem) -> No
     assert uris("memory://v") == uris("memory://v/") == uris("memory://v/**") == [a, b]
     assert uris("memory://v/*.mp4") == [a]
     assert uris("memory://v/a.mp4") == ["memory://v/a.mp4"]
+    memory.pipe_file("/w/[a].mp4", b"")
+    memory.pipe_file("/w/a.mp4", b"")
+    memory.pipe_file("/w/[1]/b.mp4", b"")
+    assert uris("memory://w/[a].mp4") == ["memory://w/[a].mp4"], "it is a file, and no pattern"
+    assert uris("memory://w/[ab].mp4") == ["memory:///w/a.mp4"]
+    assert uris("memory://w/[1]") == ["memory:///w/[1]/b.mp4"]
     memory.pipe_file("/v/list.csv", b"path,start,end\na.mp4,1,20\ns3://else/c.mp4,,\n")
     assert uris("memory://v/list.csv") == ["memory://v/a.mp4", "s3://else/c.mp4"]
     assert spans("memory://v/list.csv") == [[(1, 20, None, None)], []]
