@@ -510,7 +510,7 @@ class _Spread:
 
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
-    runs = workspace.runs.read().to_pylist()  # They come in the order in which they ended, whatever clocks said.
+    runs = workspace.runs.read().to_pylist()  # Their order is that in which they ended.
     written = {listed.name: rows_in(workspace.folder / listed.writes) for listed in STAGES}
     stages: dict[str, dict[str, Any]] = {}
     for row in runs:

@@ -109,6 +109,6 @@ class Before:
 
 def last_faults(workspace: Workspace, stage: str) -> int:
     """The faults of the world that the last run of a stage with work to do met."""
-    runs = workspace.runs.read(["stage", "computed", "faults"])  # They come in the order in which they ended.
+    runs = workspace.runs.read(["stage", "computed", "faults"])  # Their order is that in which they ended.
     runs = runs.filter(pc.and_(pc.equal(runs["stage"], stage), pc.greater(runs["computed"], 0)))
     return int(runs["faults"][-1].as_py() or 0) if runs.num_rows else 0
