@@ -152,5 +152,6 @@ def test_an_object_is_known_by_when_it_was_written(films: list[Path], s3: str) -
     require(uri, before | {"modified": before["modified"] + timedelta(microseconds=1000)})
     require(uri, before | {"modified": datetime(2020, 1, 1, tzinfo=UTC)})
     store.put(str(other), uri)
+    same_film._last.clear()  # Both may have been written in the same second.
     with pytest.raises(RowError, match="another film of the same size"):
         require(uri, before | {"modified": datetime(2020, 1, 1, tzinfo=UTC)})
