@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from longtake.filters.flow_dis import flow_field
+from longtake.filters.flow_dis import MIN_SIDE, flow_field
 from longtake.filters.global_motion import believable, fit_flow
 
 LONG_SIDE = 320  # Pixels. The flow is measured at this size, which is enough to name a movement, and cheap.
@@ -70,7 +70,9 @@ def camera_motion(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], seconds: f
 
 
 def motion_between(grey_a: npt.NDArray[np.uint8], grey_b: npt.NDArray[np.uint8], seconds: float) -> CameraMotion:
-    """The same of two frames as `small_grey` makes them."""
+    """The same of two frames as `small_grey` makes them. Of frames that are too small for flow, it is unclear."""
+    if min(grey_a.shape) < MIN_SIDE:
+        return CameraMotion(("unclear",), 0.0, 0.0)
     flow = flow_field(grey_a, grey_b)
     return motion_of(flow, believable(grey_a) * agreement(grey_a, grey_b, flow), seconds)
 

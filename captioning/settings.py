@@ -74,7 +74,7 @@ class MethodSettings(Settings):
         description="also subject, action, place, light, camera movement and shot size as columns, by the same question "
         "(joint only)",
     )
-    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="ISO 639-1")
+    language: str = Field("en", pattern=r"^[a-z]{2,3}$", description="ISO 639-1", examples=["en"])
     speculations: int = Field(0, ge=0, description="words of guessing that a text may have")
     refiner: dict[str, Any] | None = Field(
         None,

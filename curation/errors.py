@@ -62,7 +62,11 @@ KINDS: dict[str, tuple[Sort, str]] = {
     "measure": (Sort.FACT, "a filter could not measure the clip"),
     "frames": (Sort.FACT, "the stored frames of the clip are missing or damaged"),
     "caption": (Sort.FACT, "the captioner gave nothing usable"),
-    "export": (Sort.FACT, "the clip could not be cut and encoded, or its file has changed since it was scanned"),
+    "export": (Sort.FACT, "the clip could not be cut and encoded"),
+    "changed": (
+        Sort.FACT,
+        "the clip was not cut: its file has changed since it was scanned. Give the list or folder that holds it again",
+    ),
     "removed": (
         Sort.FACT,
         "it is gone from a folder or bucket that was read again; its clips do not count, and come back when it does",

@@ -240,11 +240,13 @@ class _Reading:
 
         try:
             filesystem, path = fsspec.core.url_to_fs(join_uri(identity, self.access.of(identity)))
-            pattern = glob.has_magic(identity)
-            if not (pattern or identity.endswith("/") or filesystem.isdir(path)):
-                return self._remote_file(identity, access)
+            # A name may hold the signs of a pattern.
+            pattern = glob.has_magic(identity) and not filesystem.exists(path)
+            one = not (pattern or identity.endswith("/") or filesystem.isdir(path))
         except Exception as error:
             raise self._not_listed(identity, access, error) from None
+        if one:
+            return self._remote_found(identity, access)
         passing = WorkspacesPassing(self.remote.target())
 
         def listing() -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from longtake.curation.errors import SetupError
+from longtake.curation.folders import is_video_name
 from longtake.curation.list_columns import READ, known_as
 from longtake.curation.tables import table_records
 from longtake.manifests.folder import is_uri
@@ -131,6 +132,11 @@ def _table(
 def require_uris(uri: str, columns: Sequence[Any], wanted: Collection[str]) -> None:
     """Raises NoUriColumn."""
     if names_of(columns).isdisjoint(wanted):
+        if film := next((name for name in map(str, columns) if is_video_name(name) or is_uri(name)), None):
+            raise NoUriColumn(
+                f"{uri}: its first line holds a film ({film[:_MOST_SHOWN]}) where the names of the columns belong: write a line "
+                f"above it that names them, such as {next(iter(wanted))},start,end; a plain list, one film a line, ends in .txt"
+            )
         have = ", ".join(map(str, columns)) or "none"
         have = have if len(have) <= _MOST_SHOWN else f"{have[:_MOST_SHOWN]}…"
         raise NoUriColumn(

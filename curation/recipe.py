@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -37,6 +38,7 @@ from longtake.filters.base import Filter, FilterUnavailable, Needs
 from longtake.filters.gates import Gate
 from longtake.filters.registry import UnknownFilter, build, filter_class
 from longtake.manifests import schemas
+from longtake.manifests.folder import temporary_name
 from longtake.settings import Fault, closest, faults_of, near
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ READING = "bt709-white203-knee0.8-transfers-fields3-aperture"
 
 # How borders are found and cut away (`curation/reading/cropping.py`), in the protocols of what is measured on the rest.
 CROPPING = "crop.4"
+
+SHORTEST_FRAME = 0.001  # Seconds. No film has more frames than one in a millisecond.
+# Bytes. Tiers and splits are names of folders, and of these longer names are made while a folder is written.
+_LONGEST_NAME = 255 - len(temporary_name(""))
 
 _MOST_VALUES = 10_000  # Values of a recipe, anchors written out: a few lines of YAML can hold billions.
 _NO_MODEL = "a question is put to the captioner's model, and {} has none; openai, transformers and vllm have one"
@@ -137,8 +143,7 @@ class Sampling(_Section):
     """The frames kept of a clip."""
 
     keyframes: int = Field(5, ge=2)
-    # Seconds. No film has more frames than one in a millisecond.
-    partner_seconds: float = Field(0.5, ge=0.001)
+    partner_seconds: float = Field(0.5, ge=SHORTEST_FRAME, description="below `splitting.min_seconds`")
     jpeg_quality: int = Field(92, ge=1, le=100)
 
 
@@ -193,6 +198,8 @@ class Export(_Section):
     @classmethod
     def _leaves_some(cls, split: dict[str, float]) -> dict[str, float]:
         for name in split:
+            if len(name.encode(errors="replace")) > _LONGEST_NAME:
+                raise ValueError(f"{name[:40]}… is too long for the name of a folder ({_LONGEST_NAME} bytes)")
             if not re.fullmatch(r"[A-Za-z]\w*", name) or name == "train":
                 raise ValueError(
                     f"{name!r} is no name of a split (letters, digits and _; what is left over is called train)"
@@ -206,7 +213,7 @@ class Recipe(_Section):
     """A whole recipe. `filters` measure, `tiers` decide: each gate names a filter. Made by `parse_recipe`, which checks what
     no section can check by itself."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^[\w.-]+$", description="letters, digits, _, . and -", examples=["my-recipe"])
     description: str = ""
     source: str = Field("", description="the publication that the gates come from")
     not_applied: dict[str, str] = Field({}, description="gates of the paper left out, and why")
@@ -219,7 +226,7 @@ class Recipe(_Section):
         "measured, if 60 % of the picture is left, and a size that some tier takes; null: nothing is cut away",
     )
     filters: Annotated[dict[str, dict[str, Any]], FiltersSchema()]
-    tiers: Annotated[dict[str, dict[str, GateField]], TiersSchema()]
+    tiers: Annotated[dict[str, dict[str, GateField]], TiersSchema(_LONGEST_NAME)]
     captioning: Captioning = Captioning()
     export: Export = Export()
 
@@ -365,7 +372,7 @@ def _parse(data: object, source: str, lines: Lines | None, *, check_captioner: b
     except ValidationError as error:
         wrong += _structural(error)
     built, faults = _built(data)
-    wrong += [*faults, *_tier_faults(data)]
+    wrong += [*faults, *_tier_faults(data), *_length_faults(data)]
     if check_captioner:
         wrong += _captioner_faults(data, files=lines is not None)
     if recipe is None or wrong:
@@ -501,12 +508,36 @@ def _tier_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
     for tier, gates in _mapping(tiers).items():
         if isinstance(tier, str) and not tier.replace("-", "").replace("_", "").isalnum():
             yield Fault(("tiers", tier), f"{tier!r} is not a name (letters, digits, - and _)")
+        elif isinstance(tier, str) and len(tier.encode(errors="replace")) > _LONGEST_NAME:
+            what = f"is too long for the name of a folder ({_LONGEST_NAME} bytes)"
+            yield Fault(("tiers", f"{tier[:40]}…"), what)
         for gate in _mapping(gates):
             if isinstance(filters, dict) and gate not in filters:
                 known = list(map(str, filters))
                 close = closest(gate, known)
                 hint = f"; did you mean {close!r}?" if close else ""
                 yield Fault(("tiers", tier, gate), f"no filter of that name in `filters` ({', '.join(known)}){hint}")
+
+
+def _length_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """What does not fit into the shortest clip, whose seconds `splitting` names."""
+    try:
+        splitting = Splitting.model_validate(data.get("splitting", {}))
+        sampling = Sampling.model_validate(data.get("sampling", {}))
+    except ValidationError:  # The models of these sections report the error.
+        return
+    shortest = f"the shortest clip (splitting.min_seconds: {splitting.min_seconds:g})"
+    if sampling.partner_seconds >= splitting.min_seconds:
+        what = f"{sampling.partner_seconds:g} s lie beyond {shortest}: both pictures of a pair belong to one clip"
+        yield Fault(("sampling", "partner_seconds"), what)
+    most = math.floor(splitting.min_seconds / SHORTEST_FRAME)
+    if sampling.keyframes > most:
+        yield Fault(
+            ("sampling", "keyframes"), f"{sampling.keyframes} pictures are more than {shortest} has in any film"
+        )
+    if splitting.trim_frames > most:
+        what = f"{splitting.trim_frames} frames at each cut are longer in any film than {shortest}"
+        yield Fault(("splitting", "trim_frames"), what)
 
 
 def _captioner_faults(data: Mapping[str, Any], *, files: bool) -> list[Fault]:

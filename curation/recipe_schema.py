@@ -45,7 +45,9 @@ def _entry(name: str, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
 
 @dataclass(frozen=True, slots=True)
 class TiersSchema:
-    """Annotates `tiers`: gates are named after filters."""
+    """Annotates `tiers`: gates are named after filters. longest: characters of the name of a tier."""
+
+    longest: int
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core)
@@ -53,6 +55,7 @@ class TiersSchema:
         # a slip.
         schema["additionalProperties"]["propertyNames"] = {"enum": list(available())}
         schema["minProperties"] = 1
+        schema["propertyNames"] = {"maxLength": self.longest}
         return schema
 
 

@@ -100,7 +100,10 @@ def read_dataset(folder: Place) -> pa.Table:
     caps = {tuple(field.name for field in table.schema.field("cap").type) for table in tables}
     if len(caps) > 1:
         raise PrestoError(f"{shards}: the keys of the column 'cap' differ between shards: export again")
-    return pa.concat_tables(tables).sort_by("clip_id")
+    table = pa.concat_tables(tables).sort_by("clip_id")
+    if not table.num_rows:
+        raise PrestoError(f"{folder} holds no clip: `longtake stats` on its workspace says what the tier lacks")
+    return table
 
 
 def _require_values(table: pa.Table, path: Place) -> None:

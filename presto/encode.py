@@ -7,6 +7,7 @@ with `retry_errors`. Kill it at any moment; the same command goes on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from longtake.manifests.dataset.splits import REST
 from longtake.presto import encoded
 from longtake.presto.config import Bucket, Encoding
 from longtake.presto.dataset import Clip, read_dataset, usable
-from longtake.presto.errors import ClipError, PrestoError
+from longtake.presto.errors import DROPS, ClipError, PrestoError
 from longtake.presto.files import Place, exists
 from longtake.presto.folder import require_model_folder, text_fingerprint, vae_fingerprint
 from longtake.presto.frames import read_frames
@@ -69,6 +70,12 @@ def plan(
     table = read_dataset(data)
     segments = table.schema.field("cap").type.num_fields
     clips, drops = usable(table, data, buckets, tolerance, segments)
+    if not clips:
+        reasons = sorted(Counter(drop.reason for drop in drops).items())
+        told = "; ".join(f"{count} {reason}: {DROPS[reason]}" for reason, count in reasons)
+        raise PrestoError(
+            f"{data} has no clip that can be encoded ({told}), such as {drops[0].clip_id}: {drops[0].message}"
+        )
     tiers = table["tier"].unique().to_pylist()
     settings = EncodeSettings(
         str(model.resolve()),

@@ -32,7 +32,7 @@ def read_frames(path: Place, count: int, height: int, width: int, stated: int | 
         picture = video.get_batch(shown(starts, count)).asnumpy()
     except FileNotFoundError as error:
         raise ClipError("missing", f"{path} is not there") from error
-    except (RuntimeError, ValueError, IndexError, OSError) as error:  # DECORDError is a RuntimeError.
+    except (decord.DECORDError, RuntimeError, ValueError, IndexError, OSError) as error:
         raise ClipError("unreadable", f"{path} cannot be decoded: {str(error).splitlines()[0][:300]}") from error
     if picture.shape[0] != count:
         raise ClipError("unreadable", f"{path}: {picture.shape[0]} of {count} frames were decoded")

@@ -158,6 +158,11 @@ class Trainer:
                 f"{previous.path / checkpoint.MANIFEST} is of another recipe: {'; '.join(refused)}. What the run has done "
                 "rests on this: resume with the same, or start in a new folder from an export of this run"
             )
+        if previous.step > self.config.steps:
+            raise PrestoError(
+                f"{self.run.output} has done {previous.step} steps, and steps is {self.config.steps}: resume with as many at "
+                "least, or start in a new folder"
+            )
         whats = {
             "plan": "the clips of the data",
             "vae": "the VAE of the model",

@@ -46,15 +46,8 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
     _show_not_applied(console, figures)
     for note in result.notes:
         console.print(outside(note), soft_wrap=True)
-    if "export" in result.stages and (wrong := export_errors(workspace, recipe)):
-        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(wrong.items()))
-        place = outside(shlex.quote(redact(workspace.path)))
-        console.print(
-            f"not encoded: {sum(wrong.values())} clips ({outside(kinds)}). This tries them again:\n"
-            f"  longtake curate -o {place} --retry-errors\n"
-            "Where a file has changed since it was scanned, give its list or folder again instead.",
-            soft_wrap=True,
-        )
+    if "export" in result.stages:
+        _show_not_encoded(console, workspace, recipe)
     for tier, clips in result.datasets.items():
         long = _dataset_hours(workspace, tier)
         console.print(
@@ -73,6 +66,30 @@ def show_summary(console: Console, workspace: Workspace, recipe: Recipe, result:
         console.print()
         _show_nearest(console, workspace, near)
     return figures
+
+
+def _show_not_encoded(console: Console, workspace: Workspace, recipe: Recipe) -> None:
+    """Which clips could not be encoded, why, and what to do."""
+    wrong, examples = export_errors(workspace, recipe)
+    if not wrong:
+        return
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(wrong.items()))
+    place = outside(shlex.quote(redact(workspace.path)))
+    console.print(
+        f"not encoded: {sum(wrong.values())} clips ({outside(kinds)}). This tries them again:", soft_wrap=True
+    )
+    console.print(f"  longtake curate -o {place} --retry-errors", soft_wrap=True)
+    if "changed" in wrong:
+        console.print("This scans the films again that have changed, and makes their clips anew:", soft_wrap=True)
+        console.print(f"  longtake curate LIST_OR_FOLDER -o {place}", soft_wrap=True)
+    _show_examples(console, examples, wrong)
+
+
+def _show_examples(console: Console, examples: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> None:
+    """Of each kind of error one row that has it, and how many have."""
+    for kind, one in sorted(examples.items()):
+        which = f"{outside(one['name'])}{f' (one of {counts[kind]:,})' if counts[kind] > 1 else ''}"
+        console.print(f"    {outside(kind)}: {which}: {outside(one['error'] or 'no reason is stored')}", soft_wrap=True)
 
 
 def _dataset_hours(workspace: Workspace, tier: str) -> str:
@@ -206,12 +223,7 @@ def _show_counts(console: Console, figures: Statistics) -> None:
         )
         if counts.get("tone_mapped"):
             console.print(f"    HDR, mapped to SDR: {counts['tone_mapped']}")
-        for kind, one in sorted(figures.summary["error_examples"][name].items()):
-            many = counts["error_kinds"][kind]
-            which = f"{outside(one['name'])}{f' (one of {many:,})' if many > 1 else ''}"
-            console.print(
-                f"    {outside(kind)}: {which}: {outside(one['error'] or 'no reason is stored')}", soft_wrap=True
-            )
+        _show_examples(console, figures.summary["error_examples"][name], counts["error_kinds"])
         if hosts := ", ".join(f"{host} {n}" for host, n in sorted(figures.summary["error_hosts"][name].items())):
             console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
     captions = figures.summary["captions"]

@@ -90,8 +90,8 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
             "error_kinds": dict(clips.kinds),
         },
         "error_examples": {
-            "videos": _examples(workspace.videos, "uri", videos["error_kind"]),
-            "clips": _examples(workspace.clips, "clip_id", clips.kinds),
+            "videos": _of_videos(workspace.videos, videos["error_kind"]),
+            "clips": clips.examples,
         },
         "error_hosts": {"videos": dict(videos["host"]), "clips": dict(clips.hosts)},
         "captions": caption_counts(workspace, recipe),
@@ -129,20 +129,24 @@ def _videos(workspace: Workspace) -> tuple[dict[str, Counter[str]], float]:
     return counters, seconds
 
 
-def _examples(manifest: Manifest, name: str, kinds: Counter[str]) -> dict[str, dict[str, str | None]]:
-    """Of each kind of error that was counted, a row that has it: the column `name`, the error and the machine that made it."""
+def _of_videos(manifest: Manifest, kinds: Counter[str]) -> dict[str, dict[str, str | None]]:
+    """The examples of the kinds of errors of videos that were counted."""
     found: dict[str, dict[str, str | None]] = {}
-    if not kinds:
-        return found
-    for rows in manifest.scan([name, "status", "error_kind", "error", "host"]):
-        failed = rows.filter(pc.equal(rows["status"], "error")).drop_columns(["status"])
-        for kind in set(kinds) - set(found):
-            if (at := pc.index(failed["error_kind"], kind).as_py()) >= 0:
-                row = failed.slice(at, 1).to_pylist()[0]
-                found[kind] = {"name": redact(row[name]), "error": row["error"], "host": row["host"]}
+    for rows in manifest.scan(["uri", "status", "error_kind", "error", "host"]) if kinds else ():
+        _add_examples(found, rows, "uri")
         if len(found) == len(kinds):
             break
     return found
+
+
+def _add_examples(found: dict[str, dict[str, str | None]], rows: pa.Table, name: str) -> None:
+    """Add for each new kind of error a row that has it: the column `name`, the error and the machine that made it."""
+    wrong = pc.equal(rows["status"].cast(pa.string()), "error")
+    failed = rows.select([name, "error_kind", "error", "host"]).filter(wrong)
+    kinds = failed["error_kind"].cast(pa.string())
+    for kind in set(pc.unique(kinds).to_pylist()) - set(found):
+        row = failed.slice(pc.index(kinds, kind).as_py(), 1).to_pylist()[0]
+        found[kind] = {"name": redact(row[name]), "error": row["error"], "host": row["host"]}
 
 
 class _OfClips:
@@ -152,6 +156,7 @@ class _OfClips:
         self.recipe = recipe
         self.slices = 0
         self.status, self.kinds, self.hosts = Counter[str](), Counter[str](), Counter[str]()
+        self.examples: dict[str, dict[str, str | None]] = {}
         self.settled = Counter[str]()
         self.tiers: dict[str, Any] = {}
         self.funnels: dict[str, list[dict[str, Any]]] = {}
@@ -169,6 +174,7 @@ class _OfClips:
         self.status.update(counted(clips["status"]))
         self.kinds.update(counted(clips["error_kind"].drop_null()))
         self.hosts.update(_hosts_of_errors(clips))
+        _add_examples(self.examples, clips, "clip_id")
         self.settled.update({name: _count(scores.settled(name)) for name in recipe.filters})
         for name in recipe.filters:
             low, _, bound = scores.span(name)
@@ -272,16 +278,16 @@ def encoded_clips(
     return pa.concat_tables(tables)
 
 
-def export_errors(workspace: Workspace, recipe: Recipe) -> Counter[str]:
-    """How many clips could not be encoded as the recipe says, by the kind of the error."""
-    kinds: Counter[str] = Counter()
+def export_errors(workspace: Workspace, recipe: Recipe) -> tuple[Counter[str], dict[str, dict[str, str | None]]]:
+    """How many clips could not be encoded as the recipe says, by the kind of the error; and of each kind an example."""
+    kinds, examples = Counter[str](), dict[str, dict[str, str | None]]()
     if workspace.exports.rows():
-        columns = ["status", "error_kind", "export_protocol"]
-        for table in workspace.exports.scan(columns, encoded=columns):
-            status, kind, protocol = (table[name].cast(pa.string()) for name in columns)
-            ours = pc.and_(pc.equal(status, "error"), pc.equal(protocol, recipe.export_protocol))
-            kinds.update(kind.filter(ours).to_pylist())
-    return kinds
+        texts = ["status", "error_kind", "export_protocol"]
+        for table in workspace.exports.scan(["clip_id", "error", "host", *texts], encoded=texts):
+            ours = table.filter(pc.equal(table["export_protocol"].cast(pa.string()), recipe.export_protocol))
+            kinds.update(counted(ours["error_kind"].drop_null()))
+            _add_examples(examples, ours, "clip_id")
+    return kinds, examples
 
 
 def length_notes(recipe: Recipe, left_out: float, encoded: pa.Table) -> list[str]:
@@ -504,7 +510,7 @@ class _Spread:
 
 def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
-    runs = workspace.runs.read().sort_by("started").to_pylist()
+    runs = workspace.runs.read().to_pylist()  # Their order is that in which they ended.
     written = {listed.name: rows_in(workspace.folder / listed.writes) for listed in STAGES}
     stages: dict[str, dict[str, Any]] = {}
     for row in runs:

@@ -33,6 +33,7 @@ from longtake.curation.reading.box import Box
 from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.encoding import EncodeSettings
 from longtake.curation.reading.opening import source_file
+from longtake.curation.reading.same_film import OF_THE_SCAN, require_scanned
 from longtake.curation.reading.sandbox import Limits, Sandbox
 from longtake.curation.reading.sound import Sound
 from longtake.curation.recipe import Recipe, parse_recipe
@@ -174,13 +175,13 @@ def plan(
     if not count:
         return None
     todo = _with_sources(pa.concat_tables(tables).slice(0, at_a_time), working)
-    todo = _with_scanned_bytes(workspace, _with_old_paths(workspace, todo, old)).sort_by("video_id")
+    todo = _with_scanned(workspace, _with_old_paths(workspace, todo, old)).sort_by("video_id")
     access = access or Access()
     todo = access.attached(todo, rows_of(workspace.inputs, todo["video_id"], ["video_id", NEEDS]))
     return replace(job(workspace, recipe, _batches(todo), access.reach), partial=count > at_a_time)
 
 
-_SCANNED_BYTES = "scanned_bytes"  # Column: see `_with_scanned_bytes`. Clips that flow from the scan have none.
+_SCANNED = "scanned"  # Column: see `_with_scanned`. Clips that flow from the scan have none.
 _OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.SHOWN]
 
 
@@ -220,11 +221,12 @@ def _with_old_paths(workspace: Workspace, todo: pa.Table, old: Lookup) -> pa.Tab
     return todo.append_column("old_path", paths)
 
 
-def _with_scanned_bytes(workspace: Workspace, todo: pa.Table) -> pa.Table:
-    """Clips, and how many bytes their video had when it was scanned."""
-    videos = rows_of(workspace.videos, todo["video_id"], ["video_id", "bytes"])
+def _with_scanned(workspace: Workspace, todo: pa.Table) -> pa.Table:
+    """Clips, and the film of each as it was scanned."""
+    videos = rows_of(workspace.videos, todo["video_id"], ["video_id", *OF_THE_SCAN])
+    film = pa.StructArray.from_arrays([videos[name].combine_chunks() for name in OF_THE_SCAN], list(OF_THE_SCAN))
     at = pc.index_in(todo["video_id"], value_set=videos["video_id"].combine_chunks())
-    return todo.append_column(_SCANNED_BYTES, videos["bytes"].take(at))
+    return todo.append_column(_SCANNED, film.take(at.combine_chunks()))
 
 
 def _batches(todo: pa.Table) -> list[pa.Table]:
@@ -251,7 +253,7 @@ class ExportWorker:
         self.workspace, self.reach = workspace, reach
         self.manifest = schemas.exports(workspace)
         self.recipe = parse_recipe(dict(recipe), source="the recipe of this run")
-        self.sandbox = Sandbox()
+        self.sandbox = Sandbox(lambda seconds: allow(seconds + _MARGIN_SECONDS))
 
     def __call__(self, batch: pa.Table) -> Report:
         started = time.monotonic()
@@ -302,10 +304,19 @@ class ExportWorker:
         row = self._row(clip)
         seconds = max(scan.min_time_limit, 10 * scan.time_limit * (clip["end"] - clip["start"]))
         allow(seconds + _MARGIN_SECONDS)
+        limits = scan.time_limit, seconds
         try:
             done: dict[str, Any] = self.sandbox.run(
                 encode_clip,
-                (dict(clip), self.workspace, row["path"], self.recipe.export.model_dump(), self._faster, self.reach),
+                (
+                    dict(clip),
+                    self.workspace,
+                    row["path"],
+                    self.recipe.export.model_dump(),
+                    self._faster,
+                    self.reach,
+                    limits,
+                ),
                 Limits(seconds, scan.memory_limit_mib),
             )
             return row | {"status": "ok"} | done
@@ -338,8 +349,10 @@ def encode_clip(
     export: Mapping[str, Any],
     faster: bool = False,
     reach: Reach = ANYWHERE,
+    limits: tuple[float, float] = (inf, inf),
 ) -> dict[str, Any]:
-    """Cut one clip into the workspace, to `target`. faster: see `_pace`. Raises RowError. Runs in the sandbox."""
+    """Cut one clip into the workspace, to `target`. faster: see `_pace`. limits: seconds for each second of a film that has to be
+    read to know whether it is the same, and for the clip. Raises RowError. Runs in the sandbox."""
     cpu = time.process_time()
     settings = EncodeSettings(
         fps=export["fps"],
@@ -352,8 +365,10 @@ def encode_clip(
     folder = open_folder(workspace)
     seconds = clip["end"] - clip["start"]
     pace = _pace(seconds, settings) if faster else 1.0
-    with _source(source_of_row(dict(clip), reach)) as source:
-        _require_scanned(source, clip.get(_SCANNED_BYTES))
+    origin = source_of_row(dict(clip), reach)
+    with _source(origin) as source:
+        if (scanned := clip.get(_SCANNED)) is not None:
+            require_scanned(origin, source, scanned, *limits)
         try:
             with folder.whole_file(target) as part:
                 encoded = cut_clip(
@@ -386,29 +401,6 @@ def encode_clip(
         **(_sound_columns(encoded.sound) if encoded.sound else {}),
         "cpu_seconds": time.process_time() - cpu,
     }
-
-
-def _require_scanned(source: str | BinaryIO, scanned: int | None) -> None:
-    """Raises RowError if a source holds another film than the one that was scanned, as far as its size tells: clips would show
-    other pictures than their captions tell of. scanned: bytes that it had then."""
-    try:
-        there = os.stat(source).st_size if isinstance(source, str) else _length(source)
-    except OSError:
-        # To open it, as is done next, says what its fault is.
-        return
-    if scanned not in (None, there):
-        raise RowError(
-            "export",
-            f"its file has changed since it was scanned ({there} bytes, {scanned} then): give the list or folder that holds it "
-            "again, and it is scanned anew",
-        )
-
-
-def _length(file: BinaryIO) -> int:
-    """The bytes of a file, which is read from its beginning afterwards."""
-    length = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return length
 
 
 def _sound_columns(sound: Sound) -> dict[str, Any]:

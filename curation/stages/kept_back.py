@@ -31,8 +31,8 @@ class Before:
         """published: of the old dataset, with the columns clip_id, video_id, caption, path and sha256."""
         captioned = published["caption"].is_valid()
         self.old = published.drop_columns(["caption"]).append_column("captioned", captioned)
-        self._scores_wait = bool(_faults_of(workspace, "score") or _faults_of(workspace, "caption"))
-        self._captions_wait = bool(_faults_of(workspace, "caption"))
+        self._scores_wait = bool(last_faults(workspace, "score") or last_faults(workspace, "caption"))
+        self._captions_wait = bool(last_faults(workspace, "caption"))
         self._clips, self._videos = Index.of(self.old["clip_id"]), Index.of(self.old["video_id"])
         self._stands_for = self._videos.find(self.old["video_id"])  # The row that stands for the video of each clip.
         self._faults = [""]  # Their numbers are what follows is counted in; 0: none.
@@ -107,8 +107,8 @@ class Before:
         return self._faults.index(fault)
 
 
-def _faults_of(workspace: Workspace, stage: str) -> int:
+def last_faults(workspace: Workspace, stage: str) -> int:
     """The faults of the world that the last run of a stage with work to do met."""
-    runs = workspace.runs.read(["stage", "started", "computed", "faults"])
-    runs = runs.filter(pc.and_(pc.equal(runs["stage"], stage), pc.greater(runs["computed"], 0))).sort_by("started")
+    runs = workspace.runs.read(["stage", "computed", "faults"])  # Their order is that in which they ended.
+    runs = runs.filter(pc.and_(pc.equal(runs["stage"], stage), pc.greater(runs["computed"], 0)))
     return int(runs["faults"][-1].as_py() or 0) if runs.num_rows else 0

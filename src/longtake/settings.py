@@ -10,6 +10,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 _LONGEST = 60  # Characters of a wrong value that a message repeats: enough to find it again.
+_NO_TEXT = "; put a text in quotes that YAML takes for something else, such as 'no' or '2024'"
+_SCALARS = (bool, int, float, date)
 _PLAIN_TYPES = {"dict_type": "a mapping", "list_type": "a list", "string_type": "a text"}
 _OWN_WORDS = ("value_error", "assertion_error")  # A validator of the model says itself what is wrong.
 
@@ -70,7 +73,8 @@ def faults_of(
             where = (*_follow(root, above)[0], key)
             what = f"unknown {noun}{near(str(key), _keys(root, above))}"
         elif fault["loc"] and fault["loc"][-1] == "[key]":
-            what = "a key must be a text"
+            where = (*where[:-1], quoted(fault["input"]))  # In its place, pydantic makes a number of the key false.
+            what = f"a key must be a text{_NO_TEXT}"
         elif fault["type"] == "missing":
             what = f"must be given ({_allowed(schema, root)})"
         elif fault["type"] in _OWN_WORDS or not (right := _allowed(schema, root) or _PLAIN_TYPES.get(fault["type"])):
@@ -79,6 +83,7 @@ def faults_of(
             what = f"must be {right}"
             if quote:
                 what += f", not {quoted(fault['input'])}{_near_choice(fault['input'], schema, root)}"
+                what += _NO_TEXT if fault["type"] == "string_type" and isinstance(fault["input"], _SCALARS) else ""
         faults.setdefault((where, what), Fault(where, what))
     # For a value that may have several types, pydantic reports the fault of each type. The fault that lies deepest is
     # shown.
@@ -242,7 +247,10 @@ def _in_words(schema: Schema) -> str:
         case "number":
             return f"a number{_range(schema)}"
         case "string":
-            return f"a text like {schema['pattern']}" if "pattern" in schema else "a text"
+            such = f" such as {schema['examples'][0]!r}" if schema.get("examples") else ""
+            if "pattern" not in schema:
+                return f"a text{such}"
+            return f"a text{such or ' like ' + schema['pattern']} ({schema.get('description', schema['pattern'])})"
         case "boolean":
             return "true or false"
         case "null":

@@ -249,6 +249,12 @@ BAD_LISTS: list[tuple[str, str | bytes, str]] = [
     ("l.csv", "", "there is no video in it"),
     ("l.csv", "uri\n", "there is no video in it"),
     ("l.csv", "name,size\na,1\n", r"no column of URIs \(uri, url, path, .*\); its columns: name, size"),
+    (
+        "l.csv",
+        "a.mp4,0,2\nb.mp4,0,2\n",
+        r"its first line holds a film \(a.mp4\) .*: write a line above it .*uri,start,end;",
+    ),
+    ("l.tsv", "s3://b/a\tx\ns3://b/c\ty\n", r"its first line holds a film \(s3://b/a\)"),
     ("l.csv", "uri,Caption,caption\na,1,2\n", "the column caption comes twice in it"),
     ("l.csv", "name\0" * 1000, r"its columns: name.*…; --uri-column names another one"),
     ("l.csv", "Start Time,start_time,path\n1,2,a\n", "the column start_time comes twice in it"),
@@ -710,6 +716,12 @@ def test_remote_folders_globs_and_lists(memory: fsspec.AbstractFileSystem) -> No
     assert uris("memory://v") == uris("memory://v/") == uris("memory://v/**") == [a, b]
     assert uris("memory://v/*.mp4") == [a]
     assert uris("memory://v/a.mp4") == ["memory://v/a.mp4"]
+    memory.pipe_file("/w/[a].mp4", b"")
+    memory.pipe_file("/w/a.mp4", b"")
+    memory.pipe_file("/w/[1]/b.mp4", b"")
+    assert uris("memory://w/[a].mp4") == ["memory://w/[a].mp4"], "it is a file, and no pattern"
+    assert uris("memory://w/[ab].mp4") == ["memory:///w/a.mp4"]
+    assert uris("memory://w/[1]") == ["memory:///w/[1]/b.mp4"]
     memory.pipe_file("/v/list.csv", b"path,start,end\na.mp4,1,20\ns3://else/c.mp4,,\n")
     assert uris("memory://v/list.csv") == ["memory://v/a.mp4", "s3://else/c.mp4"]
     assert spans("memory://v/list.csv") == [[(1, 20, None, None)], []]

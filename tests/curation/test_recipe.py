@@ -133,6 +133,7 @@ def captioned(captioner: str, **settings: Any) -> dict[str, Any]:
         plain(splittting={}),
         plain(sampling={"keyframes": 1}),
         plain(tiers={}),
+        plain(tiers={"a" * 300: {}}),
         plain(tiers={"a": {"width": 3}}),
         plain(tiers={"a": {"width": [1, 2, 3]}}),
         plain(tiers={"a": {"widht": ">= 3"}}),
@@ -253,7 +254,7 @@ def test_every_fault_is_listed_by_its_line() -> None:
     known = "(width, flow, psnr, artifcats, ssim); did you mean 'width'?"
     assert str(caught.value).splitlines() == [
         "my.yaml: this recipe cannot be used:",
-        r"  line 1: name: must be a text like ^[\w.-]+$, not 'no spaces please'",
+        "  line 1: name: must be a text such as 'my-recipe' (letters, digits, _, . and -), not 'no spaces please'",
         "  line 3: sampling.keyframes: must be a whole number from 2, not 'many'",
         "  line 4: splitting.detector: must be one of network, adaptive, content, transnetv2 or none, not 'adaptiv'; did you "
         "mean 'adaptive'?",
@@ -286,7 +287,13 @@ def test_every_fault_is_listed_by_its_line() -> None:
         ("captioner: openia", ["captioner: no captioner is named 'openia'; did you mean 'openai'?"]),
         ("captioner: 3", ["captioner: must be one of descriptors, openai, sidecar, transformers or vllm"]),
         ("settings: sk-secret", ["settings: must be a mapping"]),
-        ("settings: {1: sk-secret}", ["settings.1: a key must be a text"]),
+        (
+            "settings: {1: sk-secret}",
+            [
+                "settings.1: a key must be a text; put a text in quotes that YAML takes for something else, such as 'no' or "
+                "'2024'"
+            ],
+        ),
         ("settings: {colour: sk-secret}", ["settings.colour: unknown setting; there are: none"]),
         (
             "{captioner: openai, settings: {prompts: nowhere, temperature: sk-secret, refiner: {captioner: sidecar}}}",
@@ -409,6 +416,53 @@ def test_no_setting_is_infinite_or_no_number(number: float) -> None:
     assert "sampling.partner_seconds: must be a number from 0.001" in faults(
         plain(sampling={"partner_seconds": 1e-300})
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": {"partner_seconds": 100}}, "sampling.partner_seconds: 100 s lie beyond the shortest clip .*: 15"),
+        ({"splitting": {"min_seconds": 0.01}}, "sampling.partner_seconds: 0.5 s lie beyond the shortest clip .*: 0.01"),
+        ({"splitting": {"min_seconds": 0.5}}, "sampling.partner_seconds: 0.5 s lie beyond the shortest clip"),
+        ({"sampling": {"keyframes": 15001}}, "sampling.keyframes: 15001 pictures are more than the shortest clip"),
+        (
+            {"splitting": {"trim_frames": 100_000_000}},
+            "splitting.trim_frames: 100000000 frames at each cut are longer in any",
+        ),
+        ({"tiers": {"a" * 300: {}}}, "tiers.a{40}…: is too long for the name of a folder"),
+        ({"tiers": {"é" * 200: {}}}, "tiers.é{40}…: is too long for the name of a folder"),
+        ({"export": {"split": {"a" * 300: 0.1}}}, "export.split: a{40}… is too long for the name of a folder"),
+    ],
+)
+def test_what_does_not_fit_into_the_shortest_clip_or_on_a_disk_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    """Each was taken, and ended hours later in clips without a second picture, in no clip at all, or in a folder that cannot be
+    made."""
+    assert re.search(message, faults(plain(**changes)))
+
+
+def test_what_just_fits_is_taken() -> None:
+    parse_recipe(plain(splitting={"min_seconds": 0.501}), source="x")
+    parse_recipe(plain(sampling={"keyframes": 15000}, splitting={"trim_frames": 15000}), source="x")
+    parse_recipe(plain(tiers={"a" * 241: {}}, export={"split": {"b" * 241: 0.1}}), source="x")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("name: no", "name: must be a text such as 'my-recipe' .*, not false; put a text in quotes"),
+        ("name: 2024-01-01", "name: must be .*; put a text in quotes"),
+        ("source: 2024", "source: must be a text, not 2024; put a text in quotes"),
+        ("tiers: {no: {}}", "tiers.false: a key must be a text; put a text in quotes"),
+    ],
+)
+def test_what_yaml_takes_for_no_text_is_told_so(line: str, told: str) -> None:
+    """`name: no` was answered with a regular expression."""
+    key = line.partition(":")[0]
+    rest = "\n".join(one for one in ("name: a", "filters: {width: {}}", "tiers: {a: {}}") if not one.startswith(key))
+    with pytest.raises(RecipeError, match=f"line 1: {told}"):
+        parse_yaml(f"{line}\n{rest}\n".encode(), source="x.yaml")
 
 
 def test_a_gate_without_quotes_is_told_so() -> None:

@@ -42,10 +42,10 @@ def config(**changed: Any) -> TrainConfig:
     return parse_config(found, "test")
 
 
-def film(path: Path, frames: int = FRAMES, size: tuple[int, int] = (96, 64), fps: int = 30) -> None:
-    """An mp4 whose frame i is of grey level 8·i (mod 256): width, height, frames per second."""
+def film(path: Path, frames: int = FRAMES, size: tuple[int, int] = (96, 64), fps: int = 30, **container: str) -> None:
+    """An mp4 whose frame i is of grey level 8·i (mod 256): width, height, frames per second, options of the container."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", options=container) as out:
         stream = out.add_stream("libx264", rate=fps, options={"crf": "1", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for i in range(frames):

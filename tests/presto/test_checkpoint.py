@@ -85,6 +85,13 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_it_taken(
     assert sorted(p.name for p in found.path.parent.iterdir()) == ["damaged-00000004", "step-00000002"]
 
 
+def test_a_run_that_has_done_more_steps_than_are_asked_for_says_so(run: Run) -> None:
+    """It said that so many steps are done, and its export was of others."""
+    few = replace(run, config=run.config.model_copy(update={"steps": 3}))
+    with pytest.raises(PrestoError, match=r"has done 4 steps, and steps is 3: resume with as many"):
+        fit(few)
+
+
 def test_a_run_goes_on_from_the_one_before_and_is_the_same(done: Run, run: Run) -> None:
     before = {path.name: path.read_bytes() for path in newest_folder(run).glob("*.distcp")}
     flip(next(newest_folder(run).glob("*.distcp")))

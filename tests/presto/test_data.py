@@ -93,6 +93,19 @@ def test_broken_and_short_clips_say_so(tmp_path: Path) -> None:
     assert bad.value.reason == "unreadable"
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_a_clip_whose_end_is_missing_costs_itself(tmp_path: Path, share: float) -> None:
+    """Its index stands in front, as in files of the export. Such an error of decord's is no RuntimeError, and one such
+    file ended the encoding of all others."""
+    film(tmp_path / "a.mp4", movflags="faststart")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    (tmp_path / "b.mp4").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ClipError, match=r"b\.mp4 cannot be decoded") as bad:
+        read_frames(tmp_path / "b.mp4", 24, 64, 64)
+    assert bad.value.reason == "unreadable"
+
+
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from longtake.presto import encoded
 from longtake.presto.cli import app
 from longtake.presto.config import Bucket, Encoding
+from longtake.presto.dataset import read_dataset
 from longtake.presto.encode import EncodeWorker, compact, encode_here, left, plan
 from longtake.presto.errors import PrestoError
 from longtake.presto.frames import read_frames
@@ -63,6 +65,20 @@ def test_one_row_in_one_row_out(shards: Path, model: Path, tmp_path: Path) -> No
     assert {clip: r["error_kind"] for clip, r in rows.items()} == kinds
     assert encode_here(todo(shards, model, tmp_path)) == (0, 0)
     assert encode_here(todo(shards, model, tmp_path, retry_errors=True)) == (1, 1)
+
+
+def test_a_dataset_of_which_nothing_can_be_encoded_says_why(shards: Path, model: Path, tmp_path: Path) -> None:
+    """Nothing was encoded with exit code 0, and the training was then told that the latents are no dataset."""
+    table = read_dataset(shards)
+    for rows, told in (
+        (table.slice(0, 0), "holds no clip"),
+        (table.slice(0, 2), r"can be encoded \(2 missing: its file"),
+    ):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(rows, tmp_path / "data" / "index.parquet")
+        with pytest.raises(PrestoError, match=told):
+            todo(tmp_path / "data", model, tmp_path / "latents")
+    assert not (tmp_path / "latents").exists()
 
 
 def test_what_is_stored_is_what_the_encoders_give(shards: Path, model: Path, tmp_path: Path) -> None:

@@ -295,11 +295,14 @@ def this_user() -> str:
         return f"user {os.getuid()}"
 
 
-def write_whole(workspace: Workspace, name: str, text: str) -> str:
-    """Write a text file below the workspace, all of it or nothing; where it lies. Raises SetupError."""
+def write_whole(workspace: Workspace, name: str, text: str, replace: bool = True) -> str:
+    """Write a text file below the workspace, all of it or nothing; where it lies. Raises SetupError; and FileExistsError if it is
+    there and may not be replaced."""
     path = workspace.folder.file(name)
     try:
-        workspace.folder.write_whole(name, text.encode())
+        (workspace.folder.write_whole if replace else workspace.folder.create_only)(name, text.encode())
+    except FileExistsError:
+        raise
     except OSError as error:
         raise SetupError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -44,10 +44,10 @@ def save(session: Session, question: Mapping[str, Any]) -> dict[str, Any]:
         raise StudioError("a name has letters, digits, . - and _, and no ending")
     recipe = session.recipe_with(session.parse_tiers(question.get("tiers")), name)
     file = f"{FOLDER}/{name}.yaml"
-    with session.lock:
-        if file in session.saved() and question.get("replace") is not True:
-            return {"exists": file}
-        path = write_whole(session.workspace, file, recipe.to_yaml())
+    try:
+        path = write_whole(session.workspace, file, recipe.to_yaml(), replace=question.get("replace") is True)
+    except FileExistsError:  # Another studio may have written it a moment ago.
+        return {"exists": file}
     return {"saved": path, "name": file, "yaml": recipe.to_yaml(), "recipes": session.recipes()}
 
 

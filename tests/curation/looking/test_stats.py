@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from longtake.curation.cli.show import show_statistics, statistics_csv
-from longtake.curation.looking.stats import QUANTILES, Statistics, funnel, near_misses, statistics, tier_counts
+from longtake.curation.looking.stats import (
+    QUANTILES,
+    Statistics,
+    funnel,
+    near_misses,
+    stage_runs,
+    statistics,
+    tier_counts,
+)
+from longtake.curation.stages.kept_back import last_faults
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import reduce_detail
 from longtake.filters.gates import Gate
 from longtake.filters.verdicts import Alone, ClipScores, Verdict, decide
+from longtake.manifests import schemas
 from tests.curation.tables import CLIPS, VERDICTS, clip_id, fill, recipe
 from tests.filters.test_verdicts import NAMES, Fake, Stored, World, of_tier, table, worlds
 
@@ -45,11 +56,31 @@ def test_a_row_of_each_kind_of_error_is_named_with_what_happened(found: Statisti
     named = found.summary["error_examples"]
     assert named["videos"] == {"not_video": {"name": "/videos/v4.mp4", "error": "junk", "host": None}}
     assert named["clips"]["frames"]["name"] == clip_id("f")
+    assert named["clips"]["caption"]["error"] == "the model would not"
     console = Console(file=io.StringIO(), width=60)
     show_statistics(console, found)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "    not_video: /videos/v4.mp4: junk\n" in said
     assert f"    frames: {clip_id('f')}: " in said
+
+
+def test_the_last_run_is_the_last_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    """A run before the clock was set back was shown as the last of its stage, and faults of the world that it met kept new
+    datasets from taking their place."""
+    workspace = Workspace(str(tmp_path / "workspace"))
+    for number, (day, faults) in enumerate(((20, 7), (10, 0)), 1):
+        run = {
+            "run_id": str(number),
+            "stage": "scan",
+            "started": datetime(2026, 1, day, tzinfo=UTC),
+            "computed": number,
+        }
+        numbers = {"seconds": 1.0, "cpu_seconds": 1.0, "video_seconds": 1.0, "errors": 0, "faults": faults}
+        workspace.runs.append(pa.Table.from_pylist([run | numbers], schema=schemas.RUNS))
+    for _ in range(2):
+        assert stage_runs(workspace)["scan"]["computed"] == 2
+        assert last_faults(workspace, "scan") == 0
+        workspace.runs.compact()
 
 
 def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:

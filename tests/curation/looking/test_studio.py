@@ -338,6 +338,16 @@ def test_no_number_in_an_address_is_a_fault_of_the_server(served: Studio, number
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_of_two_studios_that_save_under_one_name_one_is_told_that_it_is_there(tmp_path: Path) -> None:
+    """Both were told that it is saved, and the tiers of one were lost."""
+    target = fill(tmp_path / "workspace")
+    sessions = [Session(target, recipe()) for _ in range(8)]
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        for number in range(5):
+            told = list(pool.map(lambda one: save(one, {"tiers": TIERS, "name": f"a{number}"}), sessions))  # noqa: B023
+            assert sum("saved" in one for one in told) == 1
+
+
 def test_only_marks_are_written_before_save(tmp_path: Path) -> None:
     target = fill(tmp_path / "workspace")
     before = files(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tarfile
@@ -308,29 +309,52 @@ def test_an_encoded_file_that_is_gone_or_cut_is_made_anew(
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
 
 
-def test_no_clip_is_cut_out_of_another_film_than_the_one_that_was_scanned(tmp_path: Path) -> None:
-    """Its file was replaced between scan and export: the dataset showed the new film under captions of the old one."""
+SHORT = {
+    **RECIPE,
+    "splitting": {"detector": "none", "dissolves": False, "min_seconds": 2, "window_seconds": 2},
+    "tiers": {"any": {}},
+    "captioning": {"captioner": "descriptors"},
+    "export": {"preset": "ultrafast", "fps": None, "frames": None},
+}
+
+
+@pytest.mark.parametrize("as_long", [False, True])
+def test_no_clip_is_cut_out_of_another_film_than_the_one_that_was_scanned(tmp_path: Path, as_long: bool) -> None:
+    """Its file was replaced between scan and export, by one as long or not: the dataset showed the new film under captions of the
+    old one. The end of the run says of a clip why it was not cut, and which command scans its film again."""
     (path,) = videos(tmp_path / "films", 1)
-    recipe = {
-        **RECIPE,
-        "splitting": {"detector": "none", "dissolves": False, "min_seconds": 2, "window_seconds": 2},
-        "tiers": {"any": {}},
-        "captioning": {"captioner": "descriptors"},
-        "export": {"preset": "ultrafast", "fps": None, "frames": None},
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    other = videos(tmp_path / "others", 3)[2].read_bytes()
+    path.write_bytes(path.read_bytes() + bytes(max(0, len(other) - path.stat().st_size)))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SHORT))
     workspace = tmp_path / "workspace"
     export(workspace, tmp_path / "recipe.yaml", path.parent, "--until", "caption")
-    scanned = path.read_bytes()
-    path.write_bytes(videos(tmp_path / "others", 3)[2].read_bytes())
-    assert path.stat().st_size != len(scanned), "it may be seen"
-    CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline"])
+    size = path.stat().st_size
+    path.write_bytes(other + bytes(size - len(other) if as_long else 3))
+    assert (path.stat().st_size == size) == as_long
+    done = CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline"])
     rows = Workspace(str(workspace)).exports.read().to_pylist()
-    assert {(row["status"], row["error_kind"]) for row in rows} == {("error", "export")}
+    assert {(row["status"], row["error_kind"]) for row in rows} == {("error", "changed")}
     assert all("has changed since it was scanned" in row["error"] for row in rows)
+    told = done.output.replace("\n", "")
+    assert "not encoded: 2 clips (changed 2)" in told
+    assert f"longtake curate LIST_OR_FOLDER -o {workspace}" in told
+    assert "(one of 2): its file has changed since it was scanned" in told
     export(workspace, tmp_path / "recipe.yaml", path.parent)
     rows = Workspace(str(workspace)).exports.read().to_pylist()
     assert [row["status"] for row in rows] == ["ok", "ok"]
+
+
+def test_clips_are_cut_out_of_a_film_that_was_copied_back(tmp_path: Path) -> None:
+    """Its time of writing is another one, and its content is the same."""
+    (path,) = videos(tmp_path / "films", 1)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SHORT))
+    workspace = tmp_path / "workspace"
+    export(workspace, tmp_path / "recipe.yaml", path.parent, "--until", "caption")
+    path.write_bytes(path.read_bytes())
+    os.utime(path, (0, 0))
+    done = CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline"])
+    assert done.exit_code == 0, done.output
+    assert [row["status"] for row in Workspace(str(workspace)).exports.read().to_pylist()] == ["ok", "ok"]
 
 
 def test_a_dataset_stays_where_a_file_is_gone_and_its_source_is_away(workspace: Path, tmp_path: Path) -> None:
