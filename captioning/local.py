@@ -22,7 +22,6 @@ from longtake.captioning.chat import Batched, CaptionerFault, ChatAnswer, ChatRe
 from longtake.captioning.folder import check_folder, content
 from longtake.captioning.progressive import Progressive
 from longtake.captioning.settings import LocalSettings, Settings
-from longtake.filters.batches import memory_is_full
 
 GATHER_SECONDS = 0.02
 CLIP_SECONDS = 60.0  # Seconds of CPU for one clip: eleven answers of a small model.
@@ -116,7 +115,7 @@ class LocalModel(Batched):
                     with self.meter:
                         answers: Sequence[ChatAnswer | Exception] = self._generate([requests[at] for at in part])
                 except Exception as error:
-                    if memory_is_full(error) and len(part) > 1:
+                    if _memory_is_full(error) and len(part) > 1:
                         self._size = len(part) // 2
                         continue
                     if fault := _of_the_device(error, requests[part[0]]):
@@ -266,7 +265,7 @@ def _of_the_device(error: Exception, request: ChatRequest) -> CaptionerFault | N
     import torch
 
     pictures = len(request.images)
-    if memory_is_full(error):
+    if _memory_is_full(error):
         return CaptionerFault(
             f"the device has no memory for one request with {pictures} picture{'s' * (pictures != 1)}: free it, or use "
             "device: cpu or a smaller model"
@@ -274,3 +273,10 @@ def _of_the_device(error: Exception, request: ChatRequest) -> CaptionerFault | N
     if isinstance(error, torch.AcceleratorError):  # After one of these, a process can use its device no more.
         return CaptionerFault(f"the device broke off: {error}; start the run again")
     return None
+
+
+def _memory_is_full(error: Exception) -> bool:
+    """Whether an exception of the model says so: torch has a type for it on CUDA only."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -216,7 +216,7 @@ class Batches:
             try:
                 outputs = self._timed(part, forward)
             except (MemoryError, RuntimeError) as error:
-                if not memory_is_full(error):
+                if not _memory_is_full(error):
                     raise
                 if len(part) == 1:
                     shape = "×".join(map(str, part[0][1].shape))
@@ -262,7 +262,7 @@ def _on_cuda(device: Device) -> bool:
     return device != "cpu" and torch.cuda.is_available()
 
 
-def memory_is_full(error: BaseException) -> bool:
+def _memory_is_full(error: BaseException) -> bool:
     """Whether an exception of a forward pass says so: torch has a type for it on CUDA only."""
     import torch
 
