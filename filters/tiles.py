@@ -10,7 +10,11 @@ brighter side of its edges follows the darker one, from copy to copy:
 - As well as two points of the scene follow one another that are as far apart. What is in a window does not follow the wall.
 - A white mark of opacity a makes of the scene's brightness s the picture (1 - a) s + a · 255, so that the brighter side varies
   1 - a times as much as the darker one. Paint that reflects r times as much light varies r times as much, and r is above 1. A
-  dark mark looks like paint: it counts only where the scene moves.
+  dark mark looks like paint.
+- A camera sees no wall exactly from the front, and bends lines: tilted by 0.3°, or through a lens that is off by half a percent
+  at its rim, the copies are a quarter of a px from a lattice. Those of a mark are not.
+- What lies behind a mark goes on within each copy, alike on both sides of its edges. Behind the pattern of a wall is the wall.
+  Shadows on it do look like a scene, so that both are asked of dark marks, and the lattice of light ones, too.
 """
 
 from __future__ import annotations
@@ -52,14 +56,18 @@ WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of
 AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
 VISIBLE = 8.0  # Grey levels of that jump, from which on a copy that is not seen is not there.
+EXACT = 0.2  # Px from a lattice that copies may be, in the mean square over the picture: marks have 0.05 mostly.
+THROUGH = (
+    0.3  # Share of a mark's jump by which what is behind it varies within a copy; plain walls in even light have 0.2.
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """mask: bool [h, w], what is under the marks. is_light: they are lighter than the scene, and no paint."""
+    """mask: bool [h, w], what is under the marks. is_sure: they are no part of the scene, be it one that stands still."""
 
     mask: Mask
-    is_light: bool
+    is_sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +121,61 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     for copy in copies:
         for mark in marks:
             cv2.fillConvexPoly(mask, np.rint(16 * (mark.outline + copy)).astype(np.int32), 1, shift=4)
-    return Tiles(mask > 0, factor <= LIGHT)
+    of_mean = _sides([mean], edges, ways, copies)
+    is_sure = (factor <= LIGHT or _varies(*of_mean) >= THROUGH) and _bend(mean, edges, ways, copies) <= EXACT
+    return Tiles(mask > 0, is_sure)
+
+
+def _varies(brighter: Field, darker: Field) -> float:
+    """How much what is behind marks varies within a copy, as far as both sides of their edges do, as a share of their jump.
+    Arguments as of `_relation`."""
+    known = ~np.isnan(brighter)
+    both = []
+    for levels in (brighter, darker):
+        rest = np.where(known, levels, 0).astype(np.float64)
+        for axis in (0, 1):
+            rest = np.where(
+                known, rest - rest.sum(axis=axis, keepdims=True) / np.maximum(known.sum(axis=axis, keepdims=True), 1), 0
+            )
+        both.append(rest.ravel())
+    shared = float(both[0] @ both[1]) / max(1, int(known.sum()))
+    return float(np.sqrt(max(0.0, shared)) / max(float(np.nanmean(brighter - darker)), 1e-6))
+
+
+def _bend(mean: Field, edges: Points, ways: Points, copies: Points) -> float:
+    """How far copies are from a lattice, as those of a wall are that a camera sees in perspective and through a lens: px, in the
+    mean square over the picture.
+
+    An edge is off by where the parabola through its jumps 1 px before, at and behind its place has its top. To the places of all
+    edges of all copies the bend of a perspective and of a lens is fitted, beside what another lattice would explain.
+    """
+    before, jump, behind = (
+        np.asarray(np.subtract(*_sides([mean], edges + step * ways, ways, copies)), np.float64) for step in (-1, 0, 1)
+    )
+    known = np.isfinite(before + jump + behind)
+    before, jump, behind = (np.where(known, one, 0) for one in (before, jump, behind))
+    count = np.maximum(known.sum(axis=0), 1)
+    # A copy over a dark ground has less of each edge.
+    share = jump.sum(axis=1) / np.maximum((known * (jump.sum(axis=0) / count)).sum(axis=1), 1e-6)
+    curve = (2 * jump - before - behind).sum(axis=0) / count
+    weight = known * np.maximum(share, 0)[:, None] * np.maximum(curve, 0)
+    size = np.array(mean.shape[::-1]) / 2
+    at = (edges + copies[:, None] - size) / size.max()
+    x, y = np.moveaxis(at, -1, 0)
+    along = (at * ways).sum(axis=-1)
+    right, down = ways.T
+    terms = np.stack([x * right, y * right, x * down, y * down, x * along, y * along, (x * x + y * y) * along]) * weight
+    off = (behind - before) / 2
+    squares = np.maximum((weight * weight).sum(axis=0), 1e-9)
+    off -= weight * (off * weight).sum(axis=0) / squares
+    terms -= weight * (terms * weight).sum(axis=1, keepdims=True) / squares
+    flat = terms.reshape(len(terms), -1)
+    fitted = np.linalg.lstsq(flat @ flat.T, flat @ off.ravel(), rcond=None)[0]
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, 21) * side / size.max() for side in size)), axis=-1).reshape(-1, 2)
+    bend = grid * (grid @ fitted[4:6] + fitted[6] * (grid * grid).sum(axis=1))[:, None]
+    flat_part = np.column_stack([np.ones(len(grid)), grid])
+    bend -= flat_part @ np.linalg.lstsq(flat_part, bend, rcond=None)[0]
+    return float(np.sqrt((bend * bend).sum(axis=1).mean()))
 
 
 def _stay(frames: Sequence[Grey], edges: Points, ways: Points, copies: Points) -> bool:
