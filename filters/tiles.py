@@ -43,7 +43,7 @@ FAINT = 0.35  # Share of the strongest edges that an edge of a mark must have.
 CLOSING = 2  # Px. Letters that are more than twice as far apart are of two marks.
 FEWEST = 30  # Px of a mark.
 BACKGROUND = 1.5  # Factor by which a row of a mark has more edges than the ground.
-LEAST = 0.12  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
+LEAST = 0.1  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
 BLUR = 0.5  # Px by which an edge is smeared to both sides when copies are shifted by parts of a px.
 LINE = 2.0  # A mark that is so many times as long as it is high is a line of letters, and counts by the box around it.
 FILLS = 0.85  # Share of its box that the convex hull of such a line, or of another word, takes; a disc takes 0.79.
@@ -56,7 +56,7 @@ WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of
 AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
 VISIBLE = 8.0  # Grey levels of that jump, from which on a copy that is not seen is not there.
-EXACT = 0.2  # Px from a lattice that copies may be, in the mean square over the picture: marks have 0.05 mostly.
+EXACT = 0.25  # Px from a lattice that copies may be, in the mean square over the picture: marks have 0.05 mostly.
 THROUGH = (
     0.3  # Share of a mark's jump by which what is behind it varies within a copy; plain walls in even light have 0.2.
 )
@@ -269,32 +269,37 @@ def _crests(right: Field, down: Field, length: Field) -> tuple[Mask, Field]:
     return (length >= before) & (length >= after), np.asarray(np.stack([off * is_level, off * ~is_level]), np.float32)
 
 
-def _parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Labels [h, w] of the marks, and those of the cell around the middle (x, y); none where a mark is one with its copies."""
+def _parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], list[int]]:
+    """Labels [h, w] of the marks, and of which each is shown once, the nearest copies to the middle (x, y); none where a mark is
+    one with its copies."""
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSING + 1, 2 * CLOSING + 1))
     closed = cv2.morphologyEx(on.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
     _, found, stats, centres = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    cells = np.floor(np.linalg.inv(basis) @ (centres - middle).T + 0.5)
+    cells = np.abs(np.linalg.inv(basis) @ (centres - middle).T).max(axis=0)
     labels = np.asarray(found, np.int32)
-    own = np.flatnonzero((cells == 0).all(axis=0) & (stats[:, 4] >= FEWEST) & (np.arange(len(stats)) > 0))
-    steps = places(basis, *on.shape)
-    steps = steps[steps.any(axis=1)]
-    if any(_joins_copies(labels, int(label), steps) for label in own):
-        return np.zeros(on.shape, np.int32), np.zeros(0, np.int64)
+    own: list[int] = []
+    taken = np.zeros(on.shape, np.bool_)
+    # Words may hang together in one copy and not in the next, so that the parts of one cell are not all of the mark.
+    for label in np.argsort(cells):
+        if label == 0 or cells[label] >= 1 or stats[label, 4] < FEWEST or taken[labels == label].mean() > 0.5:
+            continue
+        own.append(int(label))
+        for rows, columns, is_own in _copies(labels == label, places(basis, *on.shape)):
+            if not is_own and (labels[rows, columns] == label).any():
+                return np.zeros(on.shape, np.int32), []
+            taken[rows, columns] = True
     return labels, own
 
 
-def _joins_copies(labels: npt.NDArray[np.int32], label: int, steps: Points) -> bool:
-    """Whether a part is one with a copy of itself, a step of the lattice away."""
-    rows, columns = np.nonzero(labels == label)
+def _copies(part: Mask, steps: Points) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bool]]:
+    """The rows and columns of a part after each step of a lattice, as far as they are in the picture, and whether it stays."""
+    rows, columns = np.nonzero(part)
     for right, down in np.rint(steps).astype(np.int64):
         x, y = columns + right, rows + down
-        inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
-        if (labels[y[inside], x[inside]] == label).any():
-            return True
-    return False
+        inside = (x >= 0) & (y >= 0) & (x < part.shape[1]) & (y < part.shape[0])
+        yield y[inside], x[inside], right == down == 0
 
 
 def _outline(
