@@ -45,7 +45,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.7+marks480.13/max`; `rapidocr/` the same, `+overlay.12,` SHA-256 of the model, side,
+Protocol: `borders/bars10+panels480.7+marks480.13/max`; `rapidocr/` the same, `+overlay.13,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -87,7 +87,7 @@ from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, beside, filled, judged
-from longtake.filters.plates import on_plates, without_known
+from longtake.filters.plates import on_lasting_plates, without_known
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 from longtake.filters.translucent import coloured, darkened
@@ -96,7 +96,7 @@ from longtake.filters.translucent import coloured, darkened
 # outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
 # the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
 METHOD = "bars10+panels480.7+marks480.13"
-TEXT_METHOD = "overlay.12"
+TEXT_METHOD = "overlay.13"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -203,7 +203,7 @@ class Artifacts(Filter[Sample]):
             pops = pop_ups(item.keyframes, item.partners)
             under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
         counted = [without_known(boxes, found.mask) for boxes in counted]
-        plates = [on_plates(*pair) for pair in zip(item.keyframes, counted, strict=True)]
+        plates = on_lasting_plates(item.keyframes, item.partners, counted)
         pairs = zip(under, plates, strict=True)
         detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)
         sure = found.known and not any(len(lines.unknown) for lines in text)

@@ -245,7 +245,7 @@ def _marks(folded: Folded, basis: Basis, middle: Points) -> Iterator[Mark]:
     crest, off = _crests(right, down, length)
     likely = length**2 / np.maximum(folded.noise, 1e-6) * (clear & crest)
     ground = float(likely[~there].mean()) if not there.all() else 0.0
-    labels, own = _parts(there & clear, basis, middle - folded.corner)
+    labels, own = parts(there & clear, basis, middle - folded.corner)
     for label in own:
         near = cv2.dilate((labels == label).astype(np.uint8), np.ones((NEAR, NEAR), np.uint8)) > 0
         rows, columns = np.nonzero(near & (likely > 0) & ((labels == label) | (labels == 0)))
@@ -269,9 +269,12 @@ def _crests(right: Field, down: Field, length: Field) -> tuple[Mask, Field]:
     return (length >= before) & (length >= after), np.asarray(np.stack([off * is_level, off * ~is_level]), np.float32)
 
 
-def _parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], list[int]]:
-    """Labels [h, w] of the marks, and of which each is shown once, the nearest copies to the middle (x, y); none where a mark is
-    one with its copies."""
+def parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], list[int]]:
+    """Labels int32 [h, w] of what hangs together, and those that show each part of a mark once, as near to the middle as can be;
+    none where a mark is one with its copies.
+
+    on: bool [h, w], the px of marks. basis: float64 [2, 2], the steps of their lattice. middle: (x, y) float64, px.
+    """
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSING + 1, 2 * CLOSING + 1))

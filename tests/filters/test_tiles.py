@@ -14,7 +14,7 @@ from longtake.filters.grayscale import grey
 from longtake.filters.lattices import lattice
 from longtake.filters.marks import Seen, reduced, seen
 from longtake.filters.overlaid_text import beside
-from longtake.filters.tiles import tiled
+from longtake.filters.tiles import parts, tiled
 from longtake.filters.translucent import mean_of
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, resized
 
@@ -130,6 +130,22 @@ def test_a_printed_picture_under_words_that_a_camera_sees_has_no_watermark(
     assert found is not None
     assert found.mask.mean() == pytest.approx(boxes.mean(), abs=POINTS)
     assert found.is_sure == (seen_by == "nothing")
+
+
+@pytest.mark.parametrize("joined", range(1 << 4))
+def test_two_words_count_though_they_hang_together_in_some_copies(joined: int) -> None:
+    """Copies at (0, 0), (110, 0), (0, 110) and (110, 110) px, whose words are apart or joined."""
+    on = np.zeros((220, 220), np.bool_)
+    for copy, (x, y) in enumerate([(0, 0), (110, 0), (0, 110), (110, 110)]):
+        on[y + 50 : y + 60, x + 5 : x + 45] = on[y + 50 : y + 60, x + 55 : x + 85] = True
+        on[y + 54 : y + 56, x + 45 : x + 55] = bool(joined >> copy & 1)
+    labels, own = parts(on, np.diag([110.0, 110.0]), np.array([108.0, 110.0]))
+    shown = np.zeros((110, 110), np.bool_)
+    for label in own:
+        rows, columns = np.nonzero(labels == label)
+        shown[rows % 110, columns % 110] = True
+    assert shown[50:60, 5:45].all()
+    assert shown[50:60, 55:85].all()
 
 
 def test_a_lattice_is_measured_to_a_tenth_of_a_pixel() -> None:
