@@ -60,16 +60,16 @@ translucent watermark or plate that is small, before an even ground, or fainter 
 whose corners are round more than its words, if it is translucent or empty, nor a joint of two pictures that are alike along a
 tenth of it, and a title without a plate may count with what lies beyond it; tiled marks that are dark, or have an outline,
 are missed there if they are stronger than what the scene shows within a copy, and grey ones everywhere if the scene is grey,
-too; a drawn wall whose pattern is exact counts where shadows fall on it, or things stand in front; a box whose outline is as
-light as the scene in places is missed, or, empty, may count with what is within it; a screen or a door that lights up in a
-tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth of its area is missed; what is
-over a scene that stands still and has more than four lines from border to border (a facade, a chess board, bricks, shelves of
-books) is not seen, but for borders, blurred pillars, films that move and text; of one that repeats itself at a slant, or has
-fewer lines, windows and bricks may be taken for pale marks, and framed pictures and the bars of a window seen exactly from
-the front for cards or joints; in a moving scene rows of words from border to border may be taken for such lines; of drawings
-that move with the scene, pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong
-colours, or over an even one where nothing shows through, are missed, about half of made ones; a light border above alone is
-taken for a sky unless the scene goes up and down.
+too; a drawn wall whose pattern is exact counts where shadows fall on it; a plate that moves with its words counts by the
+words; a box whose outline is as light as the scene in places is missed, or, empty, may count with what is within it; a screen
+or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth
+of its area is missed; what is over a scene that stands still and has more than four lines from border to border (a facade, a
+chess board, bricks, shelves of books) is not seen, but for borders, blurred pillars, films that move and text; of one that
+repeats itself at a slant, or has fewer lines, windows and bricks may be taken for pale marks, and framed pictures and the
+bars of a window seen exactly from the front for cards or joints; in a moving scene rows of words from border to border may be
+taken for such lines; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object detectors),
+those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of made ones; a
+light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ brighter side of its edges follows the darker one, from copy to copy:
   dark mark looks like paint.
 - A camera sees no wall exactly from the front, and bends lines: tilted by 0.3°, or through a lens that is off by half a percent
   at its rim, the copies are a quarter of a px from a lattice. Those of a mark are not.
-- What lies behind a mark goes on within each copy, alike on both sides of its edges. Behind the pattern of a wall is the wall.
-  Shadows on it do look like a scene, so that both are asked of dark marks, and the lattice of light ones, too.
+- What lies behind a mark goes on within each copy, alike on both sides of its edges, and nothing hides a copy. Behind the pattern
+  of a wall is the wall, and things stand in front of it. Shadows on a wall look like a scene, so that dark marks need all of
+  this; light ones, which are no paint, need the lattice.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ ASIDE = 2.0  # Px from an edge to the levels on its sides.
 FOLLOWS = 0.75  # Share of the correlation of two points of the scene that the sides of an edge must have.
 # Factor by which the brighter side varies, up to which it is no paint. A mark of opacity 0.15 in letters 2 px wide has 0.94.
 LIGHT = 0.97
-ALWAYS = 0.9  # Share of the frames in which a mark must be.
+ALWAYS = (
+    0.9  # Share of the frames in which a mark must be, and of the copies of a dark one: things hide those of a wall.
+)
 WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of a zoom may have more than all others.
 AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
@@ -108,7 +111,8 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     copies = places(basis, *mean.shape)
     edges, ways = np.concatenate([mark.edges for mark in marks]), np.concatenate([mark.ways for mark in marks])
     of_mean = _sides([mean], edges, ways, copies)
-    copies = copies[_are_there(*of_mean)]
+    there, in_picture = _are_there(*of_mean), ~np.isnan(of_mean[0]).all(axis=1)
+    copies = copies[there]
     if not len(copies):
         return None
     brighter, darker = _sides(frames, edges, ways, copies)
@@ -122,7 +126,8 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
         for mark in marks:
             cv2.fillConvexPoly(mask, np.rint(16 * (mark.outline + copy)).astype(np.int32), 1, shift=4)
     of_mean = _sides([mean], edges, ways, copies)
-    is_sure = (factor <= LIGHT or _varies(*of_mean) >= THROUGH) and _bend(mean, edges, ways, copies) <= EXACT
+    shows_through = there[in_picture].mean() >= ALWAYS and _varies(*of_mean) >= THROUGH
+    is_sure = (factor <= LIGHT or shows_through) and _bend(mean, edges, ways, copies) <= EXACT
     return Tiles(mask > 0, is_sure)
 
 

@@ -232,6 +232,23 @@ def test_a_wall_that_repeats_itself_is_no_watermark(scene: str) -> None:
         assert found is None
 
 
+def test_things_in_front_of_a_wall_hide_its_pattern() -> None:
+    """Dark words on a wall with shadows, exactly from the front: without the things they pass for a watermark."""
+    ink, _ = words(*LEVEL)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    shadows = np.where((y - 0.5 * x) % 150 < 70, 0.5, 1.0).astype(np.float32)
+    wall = lit(np.asarray(0.8 * (1 - 0.3 * ink) * shadows, np.float32))
+    thing = wall.copy()
+    cv2.circle(thing, (250, 300), 190, (150, 90, 60), -1, cv2.LINE_AA)
+    sure = []
+    for picture in (wall, thing):
+        small = [reduced(grey(as_jpeg(noisy(picture, 1.0, i), 88))) for i in range(10)]
+        found = tiled(small, mean_of(small))
+        assert found is not None
+        sure.append(found.is_sure)
+    assert sure == [True, False]
+
+
 def test_a_pan_over_a_wall_that_repeats_itself() -> None:
     wide = np.concatenate([SCENES["windows"], SCENES["windows"]], axis=1)
     frames = [as_jpeg(noisy(crop(61 * i, 0, picture=wide), 1.0, i), 88) for i in range(10)]
