@@ -17,7 +17,7 @@ Formula: area of the union / area of the frame, per keyframe, of
   which the darkness of the picture, or its brightness, is less by the same share, however bright the ground is; with backend
   `rapidocr` only, those of a strong colour by their chroma, and black ones over a scene that stands still;
 - **tiled watermarks**, see `longtake.filters.tiles`: words or logos repeated on a lattice over the whole picture, each by the box
-  around it, light ones over a still scene, too;
+  around it; over a scene that stands still, too, if they lie on a lattice as exactly as no camera sees a wall's pattern;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls or wanders over it, each
   with the plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the
@@ -45,7 +45,7 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.7+marks480.12/max`; `rapidocr/` the same, `+overlay.12,` SHA-256 of the model, side,
+Protocol: `borders/bars10+panels480.7+marks480.13/max`; `rapidocr/` the same, `+overlay.13,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
 whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
@@ -56,19 +56,20 @@ make it look still, and are then not known; subtitles are missed where they do n
 missed over a plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of
 letters; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless
 it leans; of a scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a
-translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor of a plate whose
-corners are round more than its words, if it is translucent or empty, nor a joint of two pictures that are alike along a tenth
-of it, and a title without a plate may count with what lies beyond it; tiled marks are missed there if they are dark, or have
-an outline, and everywhere if they are grey and the scene is, too; a box whose outline is as light as the scene in places is
-missed, or, empty, may count with what is within it; a screen or a door that lights up in a tripod shot may be taken for a
-pop-up, and a card that has the ground's own colour over a tenth of its area is missed; what is over a scene that stands still
-and has more than four lines from border to border (a facade, a chess board, bricks, shelves of books) is not seen, but for
-borders, blurred pillars, films that move and text; of one that repeats itself at a slant, or has fewer lines, windows and
-bricks may be taken for pale marks, and framed pictures and the bars of a window seen exactly from the front for cards or
-joints; in a moving scene rows of words from border to border may be taken for such lines; of drawings that move with the
-scene, pale and grey ones, thin lines (the boxes of object detectors), those over a ground of strong colours, or over an even
-one where nothing shows through, are missed, about half of made ones; a light border above alone is taken for a sky unless the
-scene goes up and down.
+translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor of a plate
+whose corners are round more than its words, if it is translucent or empty, nor a joint of two pictures that are alike along a
+tenth of it, and a title without a plate may count with what lies beyond it; tiled marks that are dark, or have an outline,
+are missed there if they are stronger than what the scene shows within a copy, and grey ones everywhere if the scene is grey,
+too; a drawn wall whose pattern is exact counts where shadows fall on it; a plate that moves with its words counts by the
+words; a box whose outline is as light as the scene in places is missed, or, empty, may count with what is within it; a screen
+or a door that lights up in a tripod shot may be taken for a pop-up, and a card that has the ground's own colour over a tenth
+of its area is missed; what is over a scene that stands still and has more than four lines from border to border (a facade, a
+chess board, bricks, shelves of books) is not seen, but for borders, blurred pillars, films that move and text; of one that
+repeats itself at a slant, or has fewer lines, windows and bricks may be taken for pale marks, and framed pictures and the
+bars of a window seen exactly from the front for cards or joints; in a moving scene rows of words from border to border may be
+taken for such lines; of drawings that move with the scene, pale and grey ones, thin lines (the boxes of object detectors),
+those over a ground of strong colours, or over an even one where nothing shows through, are missed, about half of made ones; a
+light border above alone is taken for a sky unless the scene goes up and down.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, beside, filled, judged
-from longtake.filters.plates import on_plates, without_known
+from longtake.filters.plates import on_lasting_plates, without_known
 from longtake.filters.pop_ups import pop_ups
 from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
 from longtake.filters.translucent import coloured, darkened
@@ -94,8 +95,8 @@ from longtake.filters.translucent import coloured, darkened
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, copied_grounds.py, outlined_boxes.py, marks.py,
 # outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
 # the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
-METHOD = "bars10+panels480.7+marks480.12"
-TEXT_METHOD = "overlay.12"
+METHOD = "bars10+panels480.7+marks480.13"
+TEXT_METHOD = "overlay.13"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -202,7 +203,7 @@ class Artifacts(Filter[Sample]):
             pops = pop_ups(item.keyframes, item.partners)
             under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
         counted = [without_known(boxes, found.mask) for boxes in counted]
-        plates = [on_plates(*pair) for pair in zip(item.keyframes, counted, strict=True)]
+        plates = on_lasting_plates(item.keyframes, item.partners, counted)
         pairs = zip(under, plates, strict=True)
         detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)
         sure = found.known and not any(len(lines.unknown) for lines in text)

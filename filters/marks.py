@@ -245,9 +245,9 @@ def _copies(
     common: npt.NDArray[np.float32],
     energy: npt.NDArray[np.float32],
 ) -> Mask:
-    """What is under a tiled watermark: bool [h, w]. The pattern of a wall looks like a dark one where the scene stands still."""
+    """What is under a tiled watermark: bool [h, w]. Where the scene stands still, the pattern of a wall may look like one."""
     tiles = tiled(small, mean)
-    if tiles is None or not (tiles.is_light or moves(common, energy, len(small), apart_from(tiles.mask))):
+    if tiles is None or not (tiles.is_sure or moves(common, energy, len(small), apart_from(tiles.mask))):
         return np.zeros(mean.shape, np.bool_)
     return tiles.mask
 

@@ -135,7 +135,7 @@ def _as_high_as(marks: Mask, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32
     if right - left < bottom - top or _leans(box) or inside.any(axis=0).mean() < LETTERED:
         return box
     rows = np.flatnonzero(inside.mean(axis=1) >= THIN)
-    if not len(rows):
+    if not len(rows) or not rows[0] <= len(inside) // 2 <= rows[-1]:  # Another mark reaches into the box from aside.
         return box
     out = box.copy()
     out[:, 1] = np.clip(box[:, 1], top + rows[0], top + rows[-1])

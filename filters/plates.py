@@ -4,10 +4,13 @@ The colour most frequent on the rim of the text's box is its ground: within, bol
 by side as long as the next row or column is of that colour; to the left and to the right, where other words may follow, as long
 as it is above and below the letters, and at round corners as long as the middle of the next column is. It is a plate if the
 growth ends on every side, above and below within two lines, at an edge or at the frame's; a wall behind a line without a plate
-goes on, or fades out.
+goes on, or fades out. A slab or a road may end as a plate does, but elsewhere in every picture: a plate has to be found again
+around its line in another keyframe, or, if the line is in no other one, half a second later.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,29 @@ EDGE = 3  # Px within which a plate must end.
 LEVEL = 0.75  # The box of a level line takes this share of its upright bounding box at least.
 
 
+def on_lasting_plates(keyframes: Image, partners: Image, boxes: Sequence[Boxes]) -> list[Boxes]:
+    """The boxes [n, 4, 2] of text in each keyframe, grown to the plates on which they stand, if these last.
+
+    keyframes: RGB uint8 [n, h, w, 3]. partners: the same, of each keyframe half a second later.
+    """
+    grown = [on_plates(image, found) for image, found in zip(keyframes, boxes, strict=True)]
+    lasting = [found.copy() for found in boxes]
+    for index, (found, plates) in enumerate(zip(boxes, grown, strict=True)):
+        for line, (box, plate) in enumerate(zip(found, plates, strict=True)):
+            if np.array_equal(box, plate):
+                continue
+            others = [other for other in range(len(boxes)) if other != index]
+            again = [
+                its_plate
+                for other in others
+                for same, its_plate in zip(boxes[other], grown[other], strict=True)
+                if _near(box, same, np.ptp(box, axis=0).min() / 2)
+            ]
+            if any(_near(plate, one, EDGE) for one in again or on_plates(partners[index], box[None])):
+                lasting[index][line] = plate
+    return lasting
+
+
 def on_plates(image: Image, boxes: Boxes) -> Boxes:
     """Boxes [n, 4, 2] of text in an image RGB uint8 [h, w, 3], each grown to the plate on which it stands, if any."""
     return np.array([_grown(image, box) for box in boxes], np.int32).reshape(-1, 4, 2)
@@ -41,6 +67,12 @@ def without_known(boxes: Boxes, known: Mask) -> Boxes:
         (left, top), (right, bottom) = np.maximum(box.min(axis=0) - EDGE, 0), box.max(axis=0) + EDGE + 1
         kept.append(not known[top:bottom, left:right].all())
     return boxes[np.array(kept, np.bool_)]
+
+
+def _near(box: npt.NDArray[np.int32], other: npt.NDArray[np.int32], px: float) -> bool:
+    """Whether no side of the upright box around a box [4, 2] is farther than so many px from that around the other."""
+    sides = [np.concatenate([one.min(axis=0), one.max(axis=0)]) for one in (box, other)]
+    return bool(np.abs(sides[0] - sides[1]).max() <= px)
 
 
 def _grown(image: Image, box: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -10,7 +10,12 @@ brighter side of its edges follows the darker one, from copy to copy:
 - As well as two points of the scene follow one another that are as far apart. What is in a window does not follow the wall.
 - A white mark of opacity a makes of the scene's brightness s the picture (1 - a) s + a · 255, so that the brighter side varies
   1 - a times as much as the darker one. Paint that reflects r times as much light varies r times as much, and r is above 1. A
-  dark mark looks like paint: it counts only where the scene moves.
+  dark mark looks like paint.
+- A camera sees no wall exactly from the front, and bends lines: tilted by 0.3°, or through a lens that is off by half a percent
+  at its rim, the copies are a quarter of a px from a lattice. Those of a mark are not.
+- What lies behind a mark goes on within each copy, alike on both sides of its edges, and nothing hides a copy. Behind the pattern
+  of a wall is the wall, and things stand in front of it. Shadows on a wall look like a scene, so that dark marks need all of
+  this; light ones, which are no paint, need the lattice.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ FAINT = 0.35  # Share of the strongest edges that an edge of a mark must have.
 CLOSING = 2  # Px. Letters that are more than twice as far apart are of two marks.
 FEWEST = 30  # Px of a mark.
 BACKGROUND = 1.5  # Factor by which a row of a mark has more edges than the ground.
-LEAST = 0.12  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
+LEAST = 0.1  # Share of the mean number of edges in a mark that its first and last row must have: those of p and l do.
 BLUR = 0.5  # Px by which an edge is smeared to both sides when copies are shifted by parts of a px.
 LINE = 2.0  # A mark that is so many times as long as it is high is a line of letters, and counts by the box around it.
 FILLS = 0.85  # Share of its box that the convex hull of such a line, or of another word, takes; a disc takes 0.79.
@@ -47,19 +52,25 @@ ASIDE = 2.0  # Px from an edge to the levels on its sides.
 FOLLOWS = 0.75  # Share of the correlation of two points of the scene that the sides of an edge must have.
 # Factor by which the brighter side varies, up to which it is no paint. A mark of opacity 0.15 in letters 2 px wide has 0.94.
 LIGHT = 0.97
-ALWAYS = 0.9  # Share of the frames in which a mark must be.
+ALWAYS = (
+    0.9  # Share of the frames in which a mark must be, and of the copies of a dark one: things hide those of a wall.
+)
 WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of a zoom may have more than all others.
 AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
 VISIBLE = 8.0  # Grey levels of that jump, from which on a copy that is not seen is not there.
+EXACT = 0.25  # Px from a lattice that copies may be, in the mean square over the picture: marks have 0.05 mostly.
+THROUGH = (
+    0.3  # Share of a mark's jump by which what is behind it varies within a copy; plain walls in even light have 0.2.
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """mask: bool [h, w], what is under the marks. is_light: they are lighter than the scene, and no paint."""
+    """mask: bool [h, w], what is under the marks. is_sure: they are no part of the scene, be it one that stands still."""
 
     mask: Mask
-    is_light: bool
+    is_sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,8 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     copies = places(basis, *mean.shape)
     edges, ways = np.concatenate([mark.edges for mark in marks]), np.concatenate([mark.ways for mark in marks])
     of_mean = _sides([mean], edges, ways, copies)
-    copies = copies[_are_there(*of_mean)]
+    there, in_picture = _are_there(*of_mean), ~np.isnan(of_mean[0]).all(axis=1)
+    copies = copies[there]
     if not len(copies):
         return None
     brighter, darker = _sides(frames, edges, ways, copies)
@@ -113,7 +125,62 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     for copy in copies:
         for mark in marks:
             cv2.fillConvexPoly(mask, np.rint(16 * (mark.outline + copy)).astype(np.int32), 1, shift=4)
-    return Tiles(mask > 0, factor <= LIGHT)
+    of_mean = _sides([mean], edges, ways, copies)
+    shows_through = there[in_picture].mean() >= ALWAYS and _varies(*of_mean) >= THROUGH
+    is_sure = (factor <= LIGHT or shows_through) and _bend(mean, edges, ways, copies) <= EXACT
+    return Tiles(mask > 0, is_sure)
+
+
+def _varies(brighter: Field, darker: Field) -> float:
+    """How much what is behind marks varies within a copy, as far as both sides of their edges do, as a share of their jump.
+    Arguments as of `_relation`."""
+    known = ~np.isnan(brighter)
+    both = []
+    for levels in (brighter, darker):
+        rest = np.where(known, levels, 0).astype(np.float64)
+        for axis in (0, 1):
+            rest = np.where(
+                known, rest - rest.sum(axis=axis, keepdims=True) / np.maximum(known.sum(axis=axis, keepdims=True), 1), 0
+            )
+        both.append(rest.ravel())
+    shared = float(both[0] @ both[1]) / max(1, int(known.sum()))
+    return float(np.sqrt(max(0.0, shared)) / max(float(np.nanmean(brighter - darker)), 1e-6))
+
+
+def _bend(mean: Field, edges: Points, ways: Points, copies: Points) -> float:
+    """How far copies are from a lattice, as those of a wall are that a camera sees in perspective and through a lens: px, in the
+    mean square over the picture.
+
+    An edge is off by where the parabola through its jumps 1 px before, at and behind its place has its top. To the places of all
+    edges of all copies the bend of a perspective and of a lens is fitted, beside what another lattice would explain.
+    """
+    before, jump, behind = (
+        np.asarray(np.subtract(*_sides([mean], edges + step * ways, ways, copies)), np.float64) for step in (-1, 0, 1)
+    )
+    known = np.isfinite(before + jump + behind)
+    before, jump, behind = (np.where(known, one, 0) for one in (before, jump, behind))
+    count = np.maximum(known.sum(axis=0), 1)
+    # A copy over a dark ground has less of each edge.
+    share = jump.sum(axis=1) / np.maximum((known * (jump.sum(axis=0) / count)).sum(axis=1), 1e-6)
+    curve = (2 * jump - before - behind).sum(axis=0) / count
+    weight = known * np.maximum(share, 0)[:, None] * np.maximum(curve, 0)
+    size = np.array(mean.shape[::-1]) / 2
+    at = (edges + copies[:, None] - size) / size.max()
+    x, y = np.moveaxis(at, -1, 0)
+    along = (at * ways).sum(axis=-1)
+    right, down = ways.T
+    terms = np.stack([x * right, y * right, x * down, y * down, x * along, y * along, (x * x + y * y) * along]) * weight
+    off = (behind - before) / 2
+    squares = np.maximum((weight * weight).sum(axis=0), 1e-9)
+    off -= weight * (off * weight).sum(axis=0) / squares
+    terms -= weight * (terms * weight).sum(axis=1, keepdims=True) / squares
+    flat = terms.reshape(len(terms), -1)
+    fitted = np.linalg.lstsq(flat @ flat.T, flat @ off.ravel(), rcond=None)[0]
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, 21) * side / size.max() for side in size)), axis=-1).reshape(-1, 2)
+    bend = grid * (grid @ fitted[4:6] + fitted[6] * (grid * grid).sum(axis=1))[:, None]
+    flat_part = np.column_stack([np.ones(len(grid)), grid])
+    bend -= flat_part @ np.linalg.lstsq(flat_part, bend, rcond=None)[0]
+    return float(np.sqrt((bend * bend).sum(axis=1).mean()))
 
 
 def _stay(frames: Sequence[Grey], edges: Points, ways: Points, copies: Points) -> bool:
@@ -183,7 +250,7 @@ def _marks(folded: Folded, basis: Basis, middle: Points) -> Iterator[Mark]:
     crest, off = _crests(right, down, length)
     likely = length**2 / np.maximum(folded.noise, 1e-6) * (clear & crest)
     ground = float(likely[~there].mean()) if not there.all() else 0.0
-    labels, own = _parts(there & clear, basis, middle - folded.corner)
+    labels, own = parts(there & clear, basis, middle - folded.corner)
     for label in own:
         near = cv2.dilate((labels == label).astype(np.uint8), np.ones((NEAR, NEAR), np.uint8)) > 0
         rows, columns = np.nonzero(near & (likely > 0) & ((labels == label) | (labels == 0)))
@@ -207,32 +274,40 @@ def _crests(right: Field, down: Field, length: Field) -> tuple[Mask, Field]:
     return (length >= before) & (length >= after), np.asarray(np.stack([off * is_level, off * ~is_level]), np.float32)
 
 
-def _parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Labels [h, w] of the marks, and those of the cell around the middle (x, y); none where a mark is one with its copies."""
+def parts(on: Mask, basis: Basis, middle: Points) -> tuple[npt.NDArray[np.int32], list[int]]:
+    """Labels int32 [h, w] of what hangs together, and those that show each part of a mark once, as near to the middle as can be;
+    none where a mark is one with its copies.
+
+    on: bool [h, w], the px of marks. basis: float64 [2, 2], the steps of their lattice. middle: (x, y) float64, px.
+    """
     import cv2
 
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * CLOSING + 1, 2 * CLOSING + 1))
     closed = cv2.morphologyEx(on.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
     _, found, stats, centres = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    cells = np.floor(np.linalg.inv(basis) @ (centres - middle).T + 0.5)
+    cells = np.abs(np.linalg.inv(basis) @ (centres - middle).T).max(axis=0)
     labels = np.asarray(found, np.int32)
-    own = np.flatnonzero((cells == 0).all(axis=0) & (stats[:, 4] >= FEWEST) & (np.arange(len(stats)) > 0))
-    steps = places(basis, *on.shape)
-    steps = steps[steps.any(axis=1)]
-    if any(_joins_copies(labels, int(label), steps) for label in own):
-        return np.zeros(on.shape, np.int32), np.zeros(0, np.int64)
+    own: list[int] = []
+    taken = np.zeros(on.shape, np.bool_)
+    # Words may hang together in one copy and not in the next, so that the parts of one cell are not all of the mark.
+    for label in np.argsort(cells):
+        if label == 0 or cells[label] >= 1 or stats[label, 4] < FEWEST or taken[labels == label].mean() > 0.5:
+            continue
+        own.append(int(label))
+        for rows, columns, is_own in _copies(labels == label, places(basis, *on.shape)):
+            if not is_own and (labels[rows, columns] == label).any():
+                return np.zeros(on.shape, np.int32), []
+            taken[rows, columns] = True
     return labels, own
 
 
-def _joins_copies(labels: npt.NDArray[np.int32], label: int, steps: Points) -> bool:
-    """Whether a part is one with a copy of itself, a step of the lattice away."""
-    rows, columns = np.nonzero(labels == label)
+def _copies(part: Mask, steps: Points) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bool]]:
+    """The rows and columns of a part after each step of a lattice, as far as they are in the picture, and whether it stays."""
+    rows, columns = np.nonzero(part)
     for right, down in np.rint(steps).astype(np.int64):
         x, y = columns + right, rows + down
-        inside = (x >= 0) & (y >= 0) & (x < labels.shape[1]) & (y < labels.shape[0])
-        if (labels[y[inside], x[inside]] == label).any():
-            return True
-    return False
+        inside = (x >= 0) & (y >= 0) & (x < part.shape[1]) & (y < part.shape[0])
+        yield y[inside], x[inside], right == down == 0
 
 
 def _outline(

@@ -213,7 +213,7 @@ def test_detail_is_one_value_per_keyframe_and_the_worst_counts() -> None:
     assert len(score.detail) == 5
     assert len(set(score.detail)) == 1
     assert Borders().reduce == Artifacts().reduce == "max"
-    assert Borders().protocol == "borders/bars10+panels480.7+marks480.12/max"
+    assert Borders().protocol == "borders/bars10+panels480.7+marks480.13/max"
     assert where.mean() > 0
 
 
@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.7+marks480.12+overlay.12,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.7+marks480.13+overlay.13,")
 
 
 def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.int32]]]:

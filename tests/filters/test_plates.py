@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from longtake.filters.base import Image
-from longtake.filters.plates import on_plates, without_known
+from longtake.filters.plates import on_lasting_plates, on_plates, without_known
 from longtake.filters.pop_ups import pop_ups
 from tests.filters.pictures import as_jpeg, crop, noisy, photograph, resized
 
@@ -64,6 +64,42 @@ def test_a_long_plate_counts_whole_though_its_corners_are_round(
     cv2.putText(image, "NEVER", (60, 230), cv2.FONT_HERSHEY_SIMPLEX, 0.98, (255, 255, 255), 3, cv2.LINE_AA)
     word = np.array([[(58, 202), (156, 202), (156, 236), (58, 236)]], np.int32)
     assert area(on_plates(as_jpeg(image), word)) == pytest.approx((right - left) * (bottom - top), rel=0.06)
+
+
+def slabs(x: int) -> Image:
+    """A pavement, in which one slab lies so many px to the right."""
+    image = tripod(1)[0]
+    image[190:HEIGHT, max(0, x) : x + 340] = (150, 140, 120)
+    return image
+
+
+def test_a_slab_behind_a_line_is_no_plate_since_it_goes_on_with_the_scene() -> None:
+    """The line is on it in two keyframes, at two places of the slab, and each picture by itself shows a plate."""
+    keyframes = np.stack([as_jpeg(written(slabs(x), (255, 255, 255))) for x in (40, 30, 300)])
+    partners = np.stack([as_jpeg(written(slabs(x), (255, 255, 255))) for x in (20, 45, 310)])
+    boxes = [box()] * 3
+    assert area(on_plates(keyframes[0], box())) > 2 * area(box())
+    for found in on_lasting_plates(keyframes, partners, boxes):
+        assert np.array_equal(found, box())
+
+
+@pytest.mark.parametrize("seen_in", [(0, 1, 2), (0,), (0, 2)])
+def test_a_plate_lasts_in_other_keyframes_or_half_a_second(seen_in: tuple[int, ...]) -> None:
+    """Where the line is in one keyframe, the next picture shows its plate; else it may be gone by then."""
+    plate, pictures = (40, 190, 390, 246), []
+    for shown in [
+        *(index in seen_in for index in range(3)),
+        *(index in seen_in and len(seen_in) == 1 for index in range(3)),
+    ]:
+        image = crop(900 + 60 * len(pictures), 250, WIDTH, HEIGHT)
+        if shown:
+            image[plate[1] : plate[3], plate[0] : plate[2]] = (20, 20, 20)
+            image = written(image, (255, 255, 255))
+        pictures.append(as_jpeg(image))
+    boxes = [box() if index in seen_in else box()[:0] for index in range(3)]
+    found = on_lasting_plates(np.stack(pictures[:3]), np.stack(pictures[3:]), boxes)
+    for index in seen_in:
+        assert area(found[index]) == pytest.approx(350 * 56, rel=0.06)
 
 
 def test_the_first_word_of_a_ticker_counts_with_all_of_its_band() -> None:

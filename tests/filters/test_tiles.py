@@ -14,7 +14,7 @@ from longtake.filters.grayscale import grey
 from longtake.filters.lattices import lattice
 from longtake.filters.marks import Seen, reduced, seen
 from longtake.filters.overlaid_text import beside
-from longtake.filters.tiles import tiled
+from longtake.filters.tiles import parts, tiled
 from longtake.filters.translucent import mean_of
 from tests.filters.pictures import HEIGHT, WIDTH, as_jpeg, crop, noisy, resized
 
@@ -86,12 +86,66 @@ def test_words_that_stand_in_straight_rows() -> None:
     assert look(under(tripod(970), ink, 0.3)).mask.mean() == pytest.approx(boxes.mean(), abs=POINTS)
 
 
-def test_black_words_count_where_the_scene_moves_and_not_where_they_may_be_paint() -> None:
+@pytest.mark.parametrize(("colour", "opacity"), [(0.0, 0.2), (0.0, 0.35), (50.0, 0.4)])
+@pytest.mark.parametrize("scene", ["moving", "still"])
+def test_dark_words(colour: float, opacity: float, scene: str) -> None:
     ink, boxes = words(*LEANING)
-    moving = look(under(shaken(), ink, 0.35, colour=0.0))
-    assert moving.known
-    assert moving.mask.mean() == pytest.approx(boxes.mean(), abs=POINTS)
-    assert look(under(tripod(), ink, 0.35, colour=0.0)).mask.mean() < POINTS
+    found = look(under(shaken() if scene == "moving" else tripod(), ink, opacity, colour))
+    assert found.known == (scene == "moving")
+    assert found.mask.mean() == pytest.approx(boxes.mean(), abs=POINTS)
+
+
+def test_white_words_with_a_dark_outline_over_a_scene_that_stands_still() -> None:
+    ink, boxes = words(*LEANING)
+    wide = np.asarray(cv2.dilate(ink, np.ones((5, 5), np.uint8)), np.float32)
+    around = np.asarray(cv2.dilate(boxes.astype(np.uint8), np.ones((5, 5), np.uint8)), np.float32)
+    share = 0.4 * wide[..., None]
+    white = (255 * ink / np.maximum(wide, 1e-6))[..., None]
+    frames = [np.rint(frame * (1 - share) + white * share).astype(np.uint8) for frame in tripod()]
+    found = look([as_jpeg(noisy(frame, 1.0, i), 88) for i, frame in enumerate(frames)])
+    assert found.mask.mean() == pytest.approx(around.mean(), abs=POINTS)
+
+
+@pytest.mark.parametrize("opacity", [0.25, 0.4])
+@pytest.mark.parametrize("colour", [0.0, 255.0])
+@pytest.mark.parametrize("seen_by", ["tilt", "lens", "nothing"])
+def test_a_printed_picture_under_words_that_a_camera_sees_has_no_watermark(
+    seen_by: str, colour: float, opacity: float
+) -> None:
+    """The words are on a poster, before a camera that is turned by half a degree each way, or whose lens is off by 1 % at the
+    rim. Without a camera they are over the picture."""
+    ink, boxes = words(*LEANING)
+    share = (opacity * ink)[..., None]
+    poster = np.rint(tripod()[0] * (1 - share) + colour * share).astype(np.uint8)
+    y, x = (np.asarray(one, np.float32) for one in np.mgrid[0:HEIGHT, 0:WIDTH])
+    right, down = x / (WIDTH / 2) - 1, (y - HEIGHT / 2) / (WIDTH / 2)
+    if seen_by == "tilt":
+        far = 1 + np.tan(np.radians(0.5)) * (right + down) / 2  # The picture is as wide as it is far away.
+    else:
+        far = 1 - (0.01 if seen_by == "lens" else 0.0) * (right**2 + down**2)
+    at = [np.asarray(one, np.float32) for one in ((right / far + 1) * WIDTH / 2, down / far * WIDTH / 2 + HEIGHT / 2)]
+    photo = np.asarray(cv2.remap(poster, at[0], at[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.uint8)
+    small = [reduced(grey(as_jpeg(noisy(photo, 1.0, i), 88))) for i in range(10)]
+    found = tiled(small, mean_of(small))
+    assert found is not None
+    assert found.mask.mean() == pytest.approx(boxes.mean(), abs=POINTS)
+    assert found.is_sure == (seen_by == "nothing")
+
+
+@pytest.mark.parametrize("joined", range(1 << 4))
+def test_two_words_count_though_they_hang_together_in_some_copies(joined: int) -> None:
+    """Copies at (0, 0), (110, 0), (0, 110) and (110, 110) px, whose words are apart or joined."""
+    on = np.zeros((220, 220), np.bool_)
+    for copy, (x, y) in enumerate([(0, 0), (110, 0), (0, 110), (110, 110)]):
+        on[y + 50 : y + 60, x + 5 : x + 45] = on[y + 50 : y + 60, x + 55 : x + 85] = True
+        on[y + 54 : y + 56, x + 45 : x + 55] = bool(joined >> copy & 1)
+    labels, own = parts(on, np.diag([110.0, 110.0]), np.array([108.0, 110.0]))
+    shown = np.zeros((110, 110), np.bool_)
+    for label in own:
+        rows, columns = np.nonzero(labels == label)
+        shown[rows % 110, columns % 110] = True
+    assert shown[50:60, 5:45].all()
+    assert shown[50:60, 55:85].all()
 
 
 def test_a_lattice_is_measured_to_a_tenth_of_a_pixel() -> None:
@@ -172,10 +226,27 @@ def test_a_wall_that_repeats_itself_is_no_watermark(scene: str) -> None:
     found = tiled(small, mean_of(small))
     if "words" in scene:
         assert found is not None
-        assert not found.is_light
+        assert not found.is_sure
         assert look(frames).mask.mean() <= POINTS
     else:
         assert found is None
+
+
+def test_things_in_front_of_a_wall_hide_its_pattern() -> None:
+    """Dark words on a wall with shadows, exactly from the front: without the things they pass for a watermark."""
+    ink, _ = words(*LEVEL)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    shadows = np.where((y - 0.5 * x) % 150 < 70, 0.5, 1.0).astype(np.float32)
+    wall = lit(np.asarray(0.8 * (1 - 0.3 * ink) * shadows, np.float32))
+    thing = wall.copy()
+    cv2.circle(thing, (250, 300), 190, (150, 90, 60), -1, cv2.LINE_AA)
+    sure = []
+    for picture in (wall, thing):
+        small = [reduced(grey(as_jpeg(noisy(picture, 1.0, i), 88))) for i in range(10)]
+        found = tiled(small, mean_of(small))
+        assert found is not None
+        sure.append(found.is_sure)
+    assert sure == [True, False]
 
 
 def test_a_pan_over_a_wall_that_repeats_itself() -> None:

@@ -246,6 +246,11 @@ def test_a_box_is_no_higher_than_the_marks_that_are_its_letters() -> None:
     part[:, : WIDTH // 2] = False
     (kept, *_) = judged(frames, [high] * 5, Seen(part, known=False))
     assert np.array_equal(kept.overlaid[0], high[0])
+    # Nor do those of a card that reaches into the box from below.
+    card = np.zeros_like(boxes)
+    card[(high[0, 0, 1] + 2 * high[0, 2, 1]) // 3 :] = True
+    (kept, *_) = judged(frames, [high] * 5, Seen(card, known=False))
+    assert np.array_equal(kept.overlaid[0], high[0])
 
 
 @pytest.mark.parametrize("leans", [0, 30])
