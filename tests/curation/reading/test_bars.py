@@ -1,4 +1,4 @@
-"""Black bars, on pictures whose bars are known."""
+"""Bars, on pictures in which their place is known."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ def test_where_bars_end(box: tuple[int, int, int, int]) -> None:
     assert inside_bars(pictures) == (slice(top, bottom), slice(left, right))
     # A picture that shows something there has no bars, and so none are in common.
     assert inside_bars([*pictures, picture()]) == (slice(0, 36), slice(0, 64))
+
+
+@pytest.mark.parametrize("box", [(5, 31, 0, 64), (0, 36, 12, 50), (3, 30, 7, 60)])
+@pytest.mark.parametrize("level", [60, 128, 250])
+def test_where_bars_of_another_colour_end(box: tuple[int, int, int, int], level: int) -> None:
+    top, bottom, left, right = box
+    pictures = [picture() for _ in range(3)]
+    for shown in pictures:
+        bars = RNG.integers(level - 2, level + 3, shown.shape)
+        bars[top:bottom, left:right] = shown[top:bottom, left:right]
+        shown[:] = bars
+    assert inside_bars(pictures) == (slice(top, bottom), slice(left, right))
+    # What becomes lighter is no bar.
+    lighter = np.clip(pictures[0].astype(int) + 30, 0, 255).astype(np.uint8)
+    assert level == 250 or inside_bars([*pictures, lighter]) == (slice(0, 36), slice(0, 64))
 
 
 def test_a_picture_that_is_black_in_a_half_has_no_bar_of_that_size() -> None:
