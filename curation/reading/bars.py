@@ -27,10 +27,11 @@ def inside_bars(pictures: Sequence[Grey]) -> tuple[slice, slice] | None:
 
 
 def _bar(low: Grey, high: Grey) -> int:
-    """The number of rows, from the first on, that are a bar. low, high: the least and the highest level of each pixel."""
+    """The number of rows, from the first on, that are a bar, with the one in which it may end. low, high: the least and the highest level of each pixel."""
     least, most = np.minimum.accumulate(low.min(axis=1)), np.maximum.accumulate(high.max(axis=1))
     bar = (most <= _BLACK) | (most - least <= _EVEN)
-    return min(int(np.cumprod(bar).sum()), len(bar) // 3)
+    count = int(np.cumprod(bar).sum())
+    return min(count + (count > 0), len(bar) // 3)
 
 
 def without_bars(pictures: Sequence[Grey]) -> Sequence[Grey]:
