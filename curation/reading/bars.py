@@ -1,4 +1,4 @@
-"""Bars around the picture, which are cut away before the pictures of a shot are compared: black, or of any other even colour."""
+"""Bars around the picture, black or of any other even colour, which are cut away before the pictures of a shot are compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def inside_bars(pictures: Sequence[Grey]) -> tuple[slice, slice] | None:
 
 
 def _bar(low: Grey, high: Grey) -> int:
-    """The number of rows, from the first on, that are a bar, with the one in which it may end. low, high: the least and the highest level of each pixel."""
+    """The number of rows, from the first on, that are a bar, with the one in which it may end. low, high: the least and the
+    highest level of each pixel in all pictures, uint8 [h, w]."""
     least, most = np.minimum.accumulate(low.min(axis=1)), np.maximum.accumulate(high.max(axis=1))
     bar = (most <= _BLACK) | (most - least <= _EVEN)
     count = int(np.cumprod(bar).sum())

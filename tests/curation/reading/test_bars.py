@@ -24,7 +24,6 @@ def within(top: int, bottom: int, left: int, right: int) -> tuple[slice, slice]:
 
 @pytest.mark.parametrize("box", [(0, 36, 0, 64), (5, 31, 0, 64), (0, 36, 12, 50), (3, 30, 7, 60)])
 def test_where_bars_end(box: tuple[int, int, int, int]) -> None:
-    top, bottom, left, right = box
     pictures = [picture(*box) for _ in range(3)]
     assert inside_bars(pictures) == within(*box)
     # A picture that shows something there has no bars, and so none are in common.
