@@ -48,7 +48,7 @@ def test_where_bars_of_another_colour_end(box: tuple[int, int, int, int], level:
         bars[top:bottom, left:right] = shown[top:bottom, left:right]
         shown[:] = bars
     assert inside_bars(pictures) == within(*box)
-    # What becomes lighter is no bar.
+    # A bar does not become lighter.
     lighter = np.clip(pictures[0].astype(int) + 30, 0, 255).astype(np.uint8)
     assert level == 250 or inside_bars([*pictures, lighter]) == (slice(0, 36), slice(0, 64))
 
