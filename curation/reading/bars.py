@@ -1,4 +1,4 @@
-"""Black bars around the picture, which are cut away before the pictures of a shot are compared."""
+"""Bars around the picture, black or of any other even colour, which are cut away before the pictures of a shot are compared."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ import numpy.typing as npt
 
 Grey = npt.NDArray[np.uint8]
 
-_BAR = 24  # Grey levels. Bars are darker, with what compression does to them.
+# Grey levels. Black bars are darker than the first number, with what compression does to them; the levels of others, in all
+# pictures, differ by no more than the second one.
+_BLACK, _EVEN = 24, 4
 
 
 def inside_bars(pictures: Sequence[Grey]) -> tuple[slice, slice] | None:
     """The rows and columns within the bars that pictures of one size have in common; None if all of them are black. To a third of
-    a side no bars reach; a picture that is dark there is a dark one. pictures: uint8 [h, w] each."""
-    seen = np.max(pictures, axis=0) > _BAR
-    rows, columns = np.nonzero(seen.any(axis=1))[0], np.nonzero(seen.any(axis=0))[0]
-    if not len(rows):
+    a side no bars reach; a picture that is even there is a plain one. pictures: uint8 [h, w] each."""
+    low, high = np.min(pictures, axis=0), np.max(pictures, axis=0)
+    if high.max() <= _BLACK:
         return None
-    height, width = seen.shape
-    top, bottom = min(rows[0], height // 3), max(rows[-1] + 1, height - height // 3)
-    left, right = min(columns[0], width // 3), max(columns[-1] + 1, width - width // 3)
-    return slice(top, bottom), slice(left, right)
+    rows = slice(_bar(low, high), len(high) - _bar(low[::-1], high[::-1]))
+    low, high = low[rows].T, high[rows].T
+    return rows, slice(_bar(low, high), len(high) - _bar(low[::-1], high[::-1]))
+
+
+def _bar(low: Grey, high: Grey) -> int:
+    """The number of rows, from the first on, that are a bar, with the one in which it may end. low, high: the least and the
+    highest level of each pixel in all pictures, uint8 [h, w]."""
+    least, most = np.minimum.accumulate(low.min(axis=1)), np.maximum.accumulate(high.max(axis=1))
+    bar = (most <= _BLACK) | (most - least <= _EVEN)
+    count = int(np.cumprod(bar).sum())
+    return min(count + (count > 0), len(bar) // 3)
 
 
 def without_bars(pictures: Sequence[Grey]) -> Sequence[Grey]:

@@ -72,14 +72,20 @@ def in_bars(picture: Image) -> Image:
     return barred
 
 
+def in_blue_bars(picture: Image) -> Image:
+    barred = picture.copy()
+    barred[:, :9] = barred[:, -9:] = (140, 50, 20)
+    return barred
+
+
 @pytest.mark.parametrize("name", PHOTOS)
-@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars])
+@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars, in_blue_bars])
 def test_what_lies_over_the_film_makes_no_cut_of_a_jerk(over: Callable[[Image], Image], name: str) -> None:
     for jerk in ((9, -4, 0), (-8, 3, 1)):
         assert cuts_of([over(picture) for picture in filmed(name, jerk, tremor=1)]) == []
 
 
-@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars])
+@pytest.mark.parametrize("over", [subtitled, watermarked, in_bars, in_blue_bars])
 def test_another_take_and_a_jump_are_cuts_under_it(over: Callable[[Image], Image]) -> None:
     film, other = (filmed(name, (14, -6, 0), tremor=1) for name in ("coffee", "chelsea"))
     assert len(cuts_of([over(picture) for picture in film[:START] + other[START:]])) == 1
