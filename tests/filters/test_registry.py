@@ -202,7 +202,7 @@ print(registry.build("psnr", {"backend": "mine"}).protocol)
 print(registry.build("psnr", {}).backend, registry.build("psnr", {"backend": "grey"}).__class__.__module__)
 print(registry.build("old", {"strength": 2}).measure([None])[0].value)
 smells = ("smell", {"strenght": 0}), ("smell", {"strength": 0})
-for name, settings in (*smells, ("old", {"strenght": 0}), ("gone", {}), ("wrong", {})):
+for name, settings in (*smells, ("old", {"weight": 0}), ("gone", {}), ("wrong", {})):
     try:
         registry.build(name, settings)
     except registry.UnknownFilter as error:
@@ -234,7 +234,7 @@ def test_other_packages_add_filters_and_replace_none(tmp_path: Path) -> None:
         "2.0",
         "filter 'smell': strenght: unknown setting; did you mean 'strength'?",
         "filter 'smell': strength: must be a whole number from 1, not 0",
-        "filter 'old': cannot be made: Old.__init__() got an unexpected keyword argument 'strenght'",
+        "filter 'old': cannot be made: Old.__init__() got an unexpected keyword argument 'weight'",
         "filter 'gone': smells_gone:Gone does not load: No module named 'smells_gone'",
         "filter 'wrong': smells:number is no longtake.filters.base.Filter",
         "of the nose",
