@@ -339,7 +339,9 @@ def test_gcs_is_asked_to_put_only_if_nothing_is_there(listener: tuple[str, type[
     folder.create_only("lock", b"1")
     ((path, _),) = notes.asked
     assert parse_qs(urlsplit(path).query)["ifGenerationMatch"] == ["0"]
-    notes.body = b'{"error": {"code": 412, "message": "At least one of the pre-conditions you specified did not hold."}}'
+    notes.body = (
+        b'{"error": {"code": 412, "message": "At least one of the pre-conditions you specified did not hold."}}'
+    )
     with pytest.raises(FileExistsError):
         folder.create_only("lock", b"2")
 
