@@ -41,7 +41,10 @@ class Example(BaseModel, extra="forbid"):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"path": 3}, "path: must be a text, not 3"),
+        (
+            {"path": 3},
+            "path: must be a text, not 3; put a text in quotes that YAML takes for something else, such as 'no' or '2024'",
+        ),
         ({"kind": "smal"}, "kind: must be one of small, large or huge, not 'smal'; did you mean 'small'?"),
         ({"kind": None}, "kind: must be one of small, large or huge, not null"),
         ({"count": 0}, "count: must be a whole number from 1 to 9, or null, not 0"),

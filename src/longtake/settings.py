@@ -83,7 +83,9 @@ def faults_of(
             what = f"must be {right}"
             if quote:
                 what += f", not {quoted(fault['input'])}{_near_choice(fault['input'], schema, root)}"
-                what += _NO_TEXT if fault["type"] == "string_type" and isinstance(fault["input"], _SCALARS) else ""
+                # Where a value may have another type as well, quotes are not what it lacks.
+                lacks_quotes = right.startswith("a text") and not right.startswith("a text or ")
+                what += _NO_TEXT if lacks_quotes and isinstance(fault["input"], _SCALARS) else ""
         faults.setdefault((where, what), Fault(where, what))
     # For a value that may have several types, pydantic reports the fault of each type. The fault that lies deepest is
     # shown.

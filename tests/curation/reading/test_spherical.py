@@ -53,6 +53,6 @@ def test_the_row_says_what_pictures_hold(
     tmp_path: Path, make: Callable[[Path], Path], told: tuple[str | None, str | None]
 ) -> None:
     given = {"video_id": "a", "uri": str(make(tmp_path / "film")), "licence": None, "spans": []}
-    by = recipe(window=0.5).model_dump(mode="json")
+    by = recipe(window=0.6).model_dump(mode="json")
     row = scan_row(given, str(tmp_path / "ws"), by, all_scores=True)
     assert (row["status"], row["projection"], row["stereo"]) == ("ok", *told)
