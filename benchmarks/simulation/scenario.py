@@ -16,6 +16,7 @@ from benchmarks.simulation.bucket import Objects, ServerError
 from benchmarks.simulation.copies import Copies
 from benchmarks.simulation.disk import Disk
 from benchmarks.simulation.world import Fault, Host, Process, Stuck, World
+from longtake.captioning.chat import CaptionerFault
 
 Medium = Literal["disk", "bucket"]
 SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64(), nullable=False)])
@@ -106,7 +107,7 @@ class Bench:
                 return
             except lock.WorkspaceBusy:
                 self.world.sleep(process, 40.0)
-            except (store.StoreError, ServerError, OSError) as error:
+            except (store.StoreError, CaptionerFault, ServerError, OSError) as error:
                 self._fair(error)
                 self.world.sleep(process, 5.0)
         if self.world.healed:
