@@ -52,17 +52,15 @@ ASIDE = 2.0  # Px from an edge to the levels on its sides.
 FOLLOWS = 0.75  # Share of the correlation of two points of the scene that the sides of an edge must have.
 # Factor by which the brighter side varies, up to which it is no paint. A mark of opacity 0.15 in letters 2 px wide has 0.94.
 LIGHT = 0.97
-ALWAYS = (
-    0.9  # Share of the frames in which a mark must be, and of the copies of a dark one: things hide those of a wall.
-)
+# Share of the frames in which a mark must be, and of the copies of a dark one: things hide those of a wall.
+ALWAYS = 0.9
 WEAK = 0.5  # Share of its mean jump that it must have there: the first frame of a zoom may have more than all others.
 AWAY = 2.0  # Px to other places at which its jumps must be smaller.
 SEEN = 0.2  # Share of the jump to be expected in a place that a copy must have there.
 VISIBLE = 8.0  # Grey levels of that jump, from which on a copy that is not seen is not there.
 EXACT = 0.25  # Px from a lattice that copies may be, in the mean square over the picture: marks have 0.05 mostly.
-THROUGH = (
-    0.3  # Share of a mark's jump by which what is behind it varies within a copy; plain walls in even light have 0.2.
-)
+# Share of a mark's jump by which what is behind it varies within a copy; plain walls in even light have 0.2.
+THROUGH = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from longtake.curation.reading import mp4
 _DESCRIPTIONS = (b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _LONGEST = 4096  # Bytes. So much is compared of how the samples of a track are described.
 _AT_ONCE = 2**20  # Bytes that are searched at once.
+_BOXES = (
+    1_000_000  # Boxes: a hundred hours of film in fragments of a second. A hostile file of 1 GB would hold 134 million.
+)
 _HOLES = 1000  # Holes. A damaged file with more of them must not keep the scan busy.
 _FRAGMENT = 16  # Bytes from the beginning of a fragment to the end of the first name in it.
 
@@ -51,7 +54,9 @@ class _Walk:
 
     def go(self) -> None:
         at = 0
-        while at < self._size:
+        for _ in range(_BOXES):
+            if at >= self._size:
+                break
             name, start, stop = self._box(at)
             if name in mp4.OUTERMOST:
                 if self._ends_at(name, at, start, stop):

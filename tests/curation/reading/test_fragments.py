@@ -12,6 +12,7 @@ import av
 import pytest
 
 from longtake.curation.errors import VideoError
+from longtake.curation.reading import fragments
 from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.fragments import layout
 from longtake.curation.reading.opening import open_video
@@ -108,16 +109,19 @@ def test_fragments_behind_a_hole_are_found(tmp_path: Path, kind: str) -> None:
     assert after == list(range(5 * GOP + TRIM, FRAMES))
 
 
+class Counted(BytesIO):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
 def test_what_stands_before_the_fragments_is_not_looked_for_among_them(tmp_path: Path) -> None:
     """Each of five questions to the header of a film went on through all of its fragments, to the end of the file."""
     begin, *fragments = without_index(film(tmp_path / "film.mp4"))
-
-    class Counted(BytesIO):
-        reads = 0
-
-        def read(self, size: int | None = -1) -> bytes:
-            self.reads += 1
-            return super().read(size)
 
     reads = []
     for times in (1, 9):
@@ -136,6 +140,16 @@ def test_thousands_of_segments_are_one_film_without_a_hole(tmp_path: Path) -> No
     data = begin + segment * 3400
     known = layout(BytesIO(data), len(data))
     assert (known.instead, known.boxes, known.end) == ({}, len(data), len(data))
+
+
+def test_a_file_of_the_smallest_boxes_is_not_walked_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile file of 1 GB kept the scan busy for four minutes."""
+    monkeypatch.setattr(fragments, "_BOXES", 100)
+    data = struct.pack(">I4s", 8, b"free") * 1000
+
+    file = Counted(data)
+    known = layout(file, len(data))
+    assert (known.end, known.instead, file.reads) == (len(data), {}, 100)
 
 
 def test_a_file_that_is_nothing_but_holes_is_not_looked_through_to_its_end(tmp_path: Path) -> None:
