@@ -75,13 +75,18 @@ def _show_not_encoded(console: Console, workspace: Workspace, recipe: Recipe) ->
         return
     kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(wrong.items()))
     place = outside(shlex.quote(redact(workspace.path)))
+    many = sum(wrong.values())
     console.print(
-        f"not encoded: {sum(wrong.values())} clips ({outside(kinds)}). This tries them again:", soft_wrap=True
+        f"not encoded: {many:,} clip{'s' if many > 1 else ''} ({outside(kinds)}). This tries them again:\n"
+        f"  longtake curate -o {place} --retry-errors",
+        soft_wrap=True,
     )
-    console.print(f"  longtake curate -o {place} --retry-errors", soft_wrap=True)
     if "changed" in wrong:
-        console.print("This scans the films again that have changed, and makes their clips anew:", soft_wrap=True)
-        console.print(f"  longtake curate LIST_OR_FOLDER -o {place}", soft_wrap=True)
+        console.print(
+            "This scans the films anew that have changed, and makes other clips of them:\n"
+            f"  longtake curate LIST_OR_FOLDER -o {place}",
+            soft_wrap=True,
+        )
     _show_examples(console, examples, wrong)
 
 

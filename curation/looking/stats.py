@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_scores, score_slices, written_slices
+from longtake.curation.clip_table import clip_scores, rows_of, score_slices, written_slices
 from longtake.curation.looking.questions import NOT_SURE_SHARE, answer_counts, with_share
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import STAGES
@@ -279,14 +279,19 @@ def encoded_clips(
 
 
 def export_errors(workspace: Workspace, recipe: Recipe) -> tuple[Counter[str], dict[str, dict[str, str | None]]]:
-    """How many clips could not be encoded as the recipe says, by the kind of the error; and of each kind an example."""
+    """How many clips could not be encoded as the recipe says, by the kind of the error; and of each kind an example. Clips that
+    are there no more, as of a film that was scanned anew, do not count."""
     kinds, examples = Counter[str](), dict[str, dict[str, str | None]]()
-    if workspace.exports.rows():
-        texts = ["status", "error_kind", "export_protocol"]
-        for table in workspace.exports.scan(["clip_id", "error", "host", *texts], encoded=texts):
-            ours = table.filter(pc.equal(table["export_protocol"].cast(pa.string()), recipe.export_protocol))
-            kinds.update(counted(ours["error_kind"].drop_null()))
-            _add_examples(examples, ours, "clip_id")
+    texts = ["status", "error_kind", "export_protocol"]
+    for table in workspace.exports.scan(["clip_id", "error", "host", *texts], encoded=texts):
+        protocol, failed = (table[name].cast(pa.string()) for name in ("export_protocol", "error_kind"))
+        wrong = table.filter(pc.and_(pc.equal(protocol, recipe.export_protocol), failed.is_valid()))
+        there = (
+            rows_of(workspace.clips, wrong["clip_id"], ["clip_id"])["clip_id"] if wrong.num_rows else wrong["clip_id"]
+        )
+        wrong = wrong.filter(pc.is_in(wrong["clip_id"], there.combine_chunks()))
+        kinds.update(counted(wrong["error_kind"]))
+        _add_examples(examples, wrong, "clip_id")
     return kinds, examples
 
 

@@ -344,6 +344,24 @@ def test_no_clip_is_cut_out_of_another_film_than_the_one_that_was_scanned(tmp_pa
     assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
+def test_clips_that_a_film_has_no_more_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    """A film that was scanned anew is shorter than before: each later run said that one of its clips was not encoded."""
+    (path,) = videos(tmp_path / "films", 1)
+    (other,) = videos(tmp_path / "others", 1, frames=50)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SHORT))
+    workspace = tmp_path / "workspace"
+    export(workspace, tmp_path / "recipe.yaml", path.parent, "--until", "caption")
+    shutil.copyfile(other, path)
+    done = CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline"])
+    told = done.output.replace("\n", "")
+    assert "not encoded: 2 clips (changed 2)" in told
+    again = CliRunner().invoke(app, ["curate", str(path.parent), "-o", str(workspace), "--engine", "inline"])
+    assert again.exit_code == 0, again.output
+    rows = Workspace(str(workspace)).exports.read().to_pylist()
+    assert sorted(row["status"] for row in rows) == ["error", "ok"]
+    assert "not encoded" not in again.output
+
+
 def test_clips_are_cut_out_of_a_film_that_was_copied_back(tmp_path: Path) -> None:
     """Its time of writing is another one, and its content is the same."""
     (path,) = videos(tmp_path / "films", 1)
