@@ -602,7 +602,7 @@ def test_anything_at_all_is_an_answer_or_a_failure(value: Any) -> None:
 
 
 @pytest.mark.parametrize("end", ["x", "x```"])
-def test_an_answer_of_spaces_holds_up_nobody(end: str) -> None:
+def test_an_answer_of_spaces_holds_up_no_other(end: str) -> None:
     """A model that writes spaces until its limit: it was half a minute of CPU, while no other answer was read."""
     began = time.process_time()
     with pytest.raises(CaptionError, match="is no JSON"):

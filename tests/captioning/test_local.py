@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.captioning.answers import SCHEMA
 from longtake.captioning.base import Captions
 from longtake.captioning.chat import CaptionerFault, ChatAnswer, ChatRequest, Finish
 from longtake.captioning.checks import Status
@@ -116,8 +117,6 @@ def test_a_fault_of_the_device_stops_the_run(
 
 def test_a_request_that_fails_costs_no_other_one_its_answer(speaker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that went through the model with it were errors."""
-    from longtake.captioning.answers import SCHEMA
-
     generate = LocalModel._generate
 
     def odd(self: LocalModel, requests: list[ChatRequest]) -> list[ChatAnswer]:
@@ -133,8 +132,6 @@ def test_a_request_that_fails_costs_no_other_one_its_answer(speaker: Path, monke
 
 def test_greedy_answers_do_not_depend_on_the_batch(speaker: Path) -> None:
     """Padding on the wrong side, or a mask that is not used, would show."""
-    from longtake.captioning.answers import SCHEMA
-
     model = LocalModel(LocalSettings(path=str(speaker), device="cpu"))
     texts = ["short", "a much longer question " * 20, "one of a middle length"]
     requests = [ChatRequest("s", text, (), SCHEMA, 1, 0.0, 48) for text in texts]

@@ -457,7 +457,7 @@ def test_what_just_fits_is_taken() -> None:
         ("tiers: {no: {}}", "tiers.false: a key must be a text; put a text in quotes"),
     ],
 )
-def test_what_yaml_takes_for_no_text_is_told_so(line: str, told: str) -> None:
+def test_what_yaml_takes_for_another_type_is_to_be_put_in_quotes(line: str, told: str) -> None:
     """`name: no` was answered with a regular expression."""
     key = line.partition(":")[0]
     rest = "\n".join(one for one in ("name: a", "filters: {width: {}}", "tiers: {a: {}}") if not one.startswith(key))
