@@ -223,6 +223,30 @@ def rows_of(
     return pa.concat_tables(tables) if tables else manifest.read(named, **more)
 
 
+UNDER_SCAN = ["clip_id", "scan_id"]
+
+
+class CurrentClips:
+    """The clips that are there, each under the scan that it is of: 16 bytes a clip. Rows of captions and exports stay when a
+    film is scanned anew or is gone."""
+
+    def __init__(self, clips: Iterable[pa.Table]) -> None:
+        """clips: with the columns UNDER_SCAN."""
+        self._index = Index(np.concatenate([np.zeros((2, 0), np.uint64), *map(_under_scan, clips)], axis=1))
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> CurrentClips:
+        return cls(workspace.clips.scan(UNDER_SCAN))
+
+    def among(self, rows: pa.Table) -> pa.Table:
+        """The rows that are of such a clip. rows: with the columns UNDER_SCAN."""
+        return rows.filter(from_numpy(self._index.find_hashed(_under_scan(rows)) >= 0))
+
+
+def _under_scan(rows: pa.Table) -> Hashes:
+    return hashed(pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in UNDER_SCAN), " "))
+
+
 def _with_old_scores(workspace: Workspace, recipe: Recipe, new: pa.Table, known_before: pa.ChunkedArray) -> pa.Table:
     """`new`, with the scores of the score stage that those of its clips have that were known before."""
     later = list(recipe.needing(Needs.FRAMES))

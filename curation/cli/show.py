@@ -232,12 +232,13 @@ def _show_counts(console: Console, figures: Statistics) -> None:
         if hosts := ", ".join(f"{host} {n}" for host, n in sorted(figures.summary["error_hosts"][name].items())):
             console.print(f"    errors by machine: {outside(hosts)}", soft_wrap=True)
     captions = figures.summary["captions"]
-    if captions["total"]:
-        by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items()))
-        tokens = (
-            f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens" if captions["requests"] else ""
-        )
-        console.print(f"captions: {captions['total']} = {outside(by_status)}{tokens}")
+    if captions["total"] or captions["gone"]:
+        by_status = " + ".join(f"{count} {status}" for status, count in sorted(captions["status"].items())) or "0 ok"
+        paid = ""
+        if captions["requests"]:
+            paid = f", {captions['prompt_tokens']} + {captions['completion_tokens']} tokens"
+            paid += f" (with {captions['gone']} captions of clips that are gone)" if captions["gone"] else ""
+        console.print(f"captions: {captions['total']} = {outside(by_status)}{paid}")
         if faults := ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in captions["faults"].items() if n):
             console.print(f"    of them with {faults}")
     for tier, counts in figures.summary["tiers"].items():

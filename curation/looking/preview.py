@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import written_captions
+from longtake.curation.clip_table import UNDER_SCAN, CurrentClips, written_captions
 from longtake.curation.looking.html import render
 from longtake.curation.looking.report.clips import thumbnails
 from longtake.curation.recipe import Recipe
@@ -99,14 +99,15 @@ class Cost:
 
 def cost_so_far(workspace: Workspace, recipe: Recipe) -> Cost | None:
     """The cost of the captions that were written under this recipe; None where no model was asked."""
-    columns = ["clip_id", "status", "requests", "prompt_tokens", "completion_tokens"]
-    written, _ = written_captions(workspace, recipe, columns)
+    numbers = ["requests", "prompt_tokens", "completion_tokens"]
+    written, _ = written_captions(workspace, recipe, [*UNDER_SCAN, *numbers])
     paid = written.filter(pc.greater(pc.fill_null(written["requests"], 0), 0))
     if not paid.num_rows:
         return None
     ids = ready(workspace, recipe)
-    left = len(ids) - pc.sum(pc.is_in(ids, value_set=written["clip_id"].combine_chunks())).as_py()
-    requests, prompt, completion = (int(pc.sum(paid[name]).as_py() or 0) for name in columns[2:])
+    current = CurrentClips.of(workspace).among(written)
+    left = len(ids) - pc.sum(pc.is_in(ids, value_set=current["clip_id"].combine_chunks())).as_py()
+    requests, prompt, completion = (int(pc.sum(paid[name]).as_py() or 0) for name in numbers)
     settings = recipe.captioning.settings
     prices = settings.get("prompt_price"), settings.get("completion_price")
     known = isinstance(prices[0], int | float) and not isinstance(prices[0], bool)

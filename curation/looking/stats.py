@@ -13,12 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_scores, rows_of, score_slices, written_slices
+from longtake.curation.clip_table import UNDER_SCAN, CurrentClips, clip_scores, score_slices, written_slices
 from longtake.curation.looking.questions import NOT_SURE_SHARE, answer_counts, with_share
 from longtake.curation.recipe import Recipe
 from longtake.curation.stages.stage import STAGES
 from longtake.curation.workspace import Workspace
 from longtake.filters.verdicts import Alone, ClipScores, TierResult, Verdict, decide
+from longtake.manifests import schemas
 from longtake.manifests.arrow import from_numpy
 from longtake.manifests.parts import steadily
 from longtake.manifests.store import Manifest, rows_in
@@ -69,8 +70,8 @@ def statistics(workspace: Workspace, recipe: Recipe, near: int = 10) -> Statisti
 
 def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
     (videos, video_seconds), clips = _videos(workspace), _OfClips(recipe, near)
-    for scores in score_slices(workspace, recipe, ["host", "start", "end"]) if workspace.clips.rows() else ():
-        clips.add(scores)
+    slices = score_slices(workspace, recipe, ["host", "start", "end"]) if workspace.clips.rows() else ()
+    current = CurrentClips(map(clips.add, slices))
     if not clips.slices:
         clips.add(clip_scores(workspace, recipe, ["host", "start", "end"]))
     left_out, files = facts_of_files(workspace)
@@ -94,7 +95,7 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
             "clips": clips.examples,
         },
         "error_hosts": {"videos": dict(videos["host"]), "clips": dict(clips.hosts)},
-        "captions": caption_counts(workspace, recipe),
+        "captions": caption_counts(workspace, recipe, current),
         "questions": clips.questions(),
         "tiers": clips.tiers,
         "hours": {
@@ -103,9 +104,9 @@ def _statistics(workspace: Workspace, recipe: Recipe, near: int) -> Statistics:
             "tiers": clips.hours,
             "left": clips.left,
         },
-        "stages": stage_runs(workspace),
+        "stages": stage_runs(workspace, current),
         "seconds_left_out": left_out,
-        "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, ["pace", "seconds_left_out"])),
+        "lengths": length_notes(recipe, left_out, encoded_clips(workspace, recipe, current)),
         "files": files,
         "other_spacing": {name: clips.settled[name] for name in recipe.filters if clips.settled[name]},
         "not_applied": recipe.not_applied,
@@ -168,7 +169,8 @@ class _OfClips:
         self.misses = _Misses(near)
         self._known: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in recipe.filters}
 
-    def add(self, scores: ClipScores) -> None:
+    def add(self, scores: ClipScores) -> pa.Table:
+        """Count a slice; its table."""
         clips, recipe = scores.table, self.recipe
         results = {tier: decide(scores, gates) for tier, gates in recipe.tiers.items()}
         self.status.update(counted(clips["status"]))
@@ -195,6 +197,7 @@ class _OfClips:
         self.unchecked |= scores.unchecked
         self.misses.add(clips, results)
         self.slices += 1
+        return clips
 
     def questions(self) -> dict[str, dict[str, float]]:
         """What `answer_counts` says of all clips."""
@@ -266,15 +269,15 @@ def _file_notes(streams: int, cut_off: int, unusual: int, damaged: Sequence[floa
     return notes
 
 
-def encoded_clips(
-    workspace: Workspace, recipe: Recipe, columns: Sequence[str] = ("clip_id", "pace", "seconds_left_out", "sha256")
-) -> pa.Table:
-    """Rows of the exports manifest of clips that are encoded as the recipe says, with these columns."""
-    tables = [workspace.exports.read(list(columns))] if not workspace.exports.rows() else []
-    for table in workspace.exports.scan([*columns, "status", "export_protocol"], encoded=["status", "export_protocol"]):
-        status, protocol = (table[name].cast(pa.string()) for name in ("status", "export_protocol"))
+def encoded_clips(workspace: Workspace, recipe: Recipe, current: CurrentClips) -> pa.Table:
+    """The clips that are there and are encoded as the recipe says: clip_id, pace, seconds_left_out, sha256."""
+    columns = ["clip_id", "pace", "seconds_left_out", "sha256"]
+    tables = [pa.schema([schemas.EXPORTS.field(name) for name in columns]).empty_table()]
+    texts = ["status", "export_protocol"]
+    for table in workspace.exports.scan([*columns, "scan_id", *texts], encoded=texts):
+        status, protocol = (table[name].cast(pa.string()) for name in texts)
         ours = pc.and_(pc.equal(status, "ok"), pc.equal(protocol, recipe.export_protocol))
-        tables.append(table.filter(ours).select(list(columns)))
+        tables.append(current.among(table.filter(ours)).select(columns))
     return pa.concat_tables(tables)
 
 
@@ -282,14 +285,10 @@ def export_errors(workspace: Workspace, recipe: Recipe) -> tuple[Counter[str], d
     """How many clips could not be encoded as the recipe says, by the kind of the error; and of each kind an example. Clips that
     are there no more, as of a film that was scanned anew, do not count."""
     kinds, examples = Counter[str](), dict[str, dict[str, str | None]]()
-    texts = ["status", "error_kind", "export_protocol"]
-    for table in workspace.exports.scan(["clip_id", "error", "host", *texts], encoded=texts):
+    texts, current = ["status", "error_kind", "export_protocol"], CurrentClips.of(workspace)
+    for table in workspace.exports.scan([*UNDER_SCAN, "error", "host", *texts], encoded=texts):
         protocol, failed = (table[name].cast(pa.string()) for name in ("export_protocol", "error_kind"))
-        wrong = table.filter(pc.and_(pc.equal(protocol, recipe.export_protocol), failed.is_valid()))
-        there = (
-            rows_of(workspace.clips, wrong["clip_id"], ["clip_id"])["clip_id"] if wrong.num_rows else wrong["clip_id"]
-        )
-        wrong = wrong.filter(pc.is_in(wrong["clip_id"], there.combine_chunks()))
+        wrong = current.among(table.filter(pc.and_(pc.equal(protocol, recipe.export_protocol), failed.is_valid())))
         kinds.update(counted(wrong["error_kind"]))
         _add_examples(examples, wrong, "clip_id")
     return kinds, examples
@@ -341,17 +340,21 @@ def counted(column: pa.ChunkedArray) -> dict[str, int]:
     return {str(row["values"]): int(row["counts"]) for row in pc.value_counts(column).to_pylist()}
 
 
-def caption_counts(workspace: Workspace, recipe: Recipe) -> dict[str, Any]:
-    """Captions by the recipe's captioner: their status, their cost, and how many have faults (`captioning.quality`)."""
+def caption_counts(workspace: Workspace, recipe: Recipe, current: CurrentClips) -> dict[str, Any]:
+    """Captions by the recipe's captioner, of the clips that are there: their status, and how many have faults
+    (`captioning.quality`). What was paid is of all captions, also those of clips that are gone (`gone`: how many)."""
     numbers = ["requests", "prompt_tokens", "completion_tokens"]
     faults = ["outside_band", "other_language", "lead_ins", "list_markers", "echoes", "speculations", "moves_wrong"]
-    counts: dict[str, Any] = {"total": 0, "status": {}, **dict.fromkeys(numbers, 0), "faults": dict.fromkeys(faults, 0)}
-    for table in written_slices(workspace, recipe, ["status", *numbers, *faults]):
+    counts: dict[str, Any] = {"total": 0, "gone": 0, "status": {}, **dict.fromkeys(numbers, 0)}
+    counts["faults"] = dict.fromkeys(faults, 0)
+    for written in written_slices(workspace, recipe, [*UNDER_SCAN, "status", *numbers, *faults]):
+        table = current.among(written)
         counts["total"] += table.num_rows
+        counts["gone"] += written.num_rows - table.num_rows
         for status, count in counted(table["status"]).items():
             counts["status"][status] = counts["status"].get(status, 0) + count
         for name in numbers:
-            counts[name] += pc.sum(table[name].cast("int64"), min_count=0).as_py()
+            counts[name] += pc.sum(written[name].cast("int64"), min_count=0).as_py()
         for name in faults:
             counts["faults"][name] += pc.sum(pc.greater(table[name].cast("int64"), 0), min_count=0).as_py()
     return counts
@@ -513,10 +516,13 @@ class _Spread:
         return float(np.sqrt(self._squares / self._count)) if self._count else 0.0
 
 
-def stage_runs(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Each stage's last run; `rows`: what its output holds now, `computed`: what that run added."""
+def stage_runs(workspace: Workspace, current: CurrentClips) -> dict[str, dict[str, Any]]:
+    """Each stage's last run; `rows`: what its output holds now, without captions and encoded files of clips that are gone,
+    `computed`: what that run added."""
     runs = workspace.runs.read().to_pylist()  # Their order is that in which they ended.
     written = {listed.name: rows_in(workspace.folder / listed.writes) for listed in STAGES}
+    for stage, manifest in (("caption", workspace.captions), ("export", workspace.exports)):
+        written[stage] = sum(current.among(table).num_rows for table in manifest.scan(UNDER_SCAN))
     stages: dict[str, dict[str, Any]] = {}
     for row in runs:
         stages[row["stage"]] = {

@@ -10,7 +10,7 @@ Where the recipe says how many are too many (`captioning.max_copies`), the clips
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.checks import SUB_CAPTIONS, Status, normalised
 from longtake.captioning.copies import Gathered
-from longtake.curation.clip_table import written_slices
+from longtake.curation.clip_table import UNDER_SCAN, CurrentClips, written_slices
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.manifests.arrow import from_numpy
@@ -33,15 +33,20 @@ _TEXTS = ("caption", "sub_captions", *MORE_TEXTS)  # Texts of a repeated caption
 SLICE = 50_000  # Rows that are rewritten together.
 
 Counts = npt.NDArray[np.int64]
+Written = Callable[[list[str]], Iterator[pa.Table]]  # Columns of the captions that count, a slice at a time.
 
 
 def finish(workspace: Workspace, recipe: Recipe) -> int:
     """Bring the columns and the status up to date; the number of rows that changed. Holds some 200 bytes for each caption, and
-    the texts of those that are much alike."""
-    most = recipe.captioning.max_copies
-    if not any(_outdated(rows, most) for rows in written_slices(workspace, recipe, ["status", "copies", "withheld"])):
+    the texts of those that are much alike. Captions of clips that are gone do not count."""
+    most, current = recipe.captioning.max_copies, CurrentClips.of(workspace)
+
+    def written(columns: list[str]) -> Iterator[pa.Table]:
+        return map(current.among, written_slices(workspace, recipe, [*UNDER_SCAN, *columns]))
+
+    if not any(_outdated(rows, most) for rows in written(["status", "copies", "withheld"])):
         return 0
-    now = _compared(workspace, recipe, most)
+    now = _compared(written, most)
     if not now.num_rows:
         return 0
     known = Index.of(now["clip_id"])
@@ -58,11 +63,11 @@ def finish(workspace: Workspace, recipe: Recipe) -> int:
     return int(now.num_rows)
 
 
-def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Table:
+def _compared(written: Written, most: int | None) -> pa.Table:
     """clip_id, status, copies, copy_of and sub_copies of the clips for which one of them changes."""
-    told, repeated = _repeated(workspace, recipe)
+    told, repeated = _repeated(written)
     gathered, rows = Gathered(), list[pa.Table]()
-    for table in _good(workspace, recipe, ["clip_id", "caption", "withheld", *VERDICT]):
+    for table in _good(written, ["caption", "withheld", *VERDICT]):
         gathered.add(_texts(table))
         status = pc.dictionary_encode(table["status"]).cast(pa.dictionary(pa.int32(), pa.string()))
         table = table.select(["clip_id", "copies", "copy_of", "sub_copies"]).append_column("status", status)
@@ -73,7 +78,7 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
     del rows
     # The first of equal captions has the lowest id.
     order = pc.sort_indices(known["clip_id"]).to_numpy().astype(np.int64)
-    sizes, first = gathered.groups(order, lambda wanted: _texts_of(workspace, recipe, wanted))
+    sizes, first = gathered.groups(order, lambda wanted: _texts_of(written, wanted))
     del gathered, order
     status = np.where(sizes > most, str(Status.DUPLICATE), str(Status.OK)) if most is not None else str(Status.OK)
     at = told.find(known["clip_id"])
@@ -93,9 +98,9 @@ def _compared(workspace: Workspace, recipe: Recipe, most: int | None) -> pa.Tabl
     return pa.table(now).filter(pc.invert(reduce(pc.and_, same)))
 
 
-def _good(workspace: Workspace, recipe: Recipe, columns: list[str]) -> Iterator[pa.Table]:
+def _good(written: Written, columns: list[str]) -> Iterator[pa.Table]:
     """The captions that are good, but for those that they repeat, a slice at a time."""
-    for table in written_slices(workspace, recipe, columns):
+    for table in written(columns):
         yield table.filter(pc.or_(pc.equal(table["status"], str(Status.OK)), table["withheld"].is_valid()))
 
 
@@ -103,21 +108,21 @@ def _texts(table: pa.Table) -> list[str]:
     return [_held(aside)["caption"] if aside else text for text, aside in _pairs(table, "caption")]
 
 
-def _texts_of(workspace: Workspace, recipe: Recipe, wanted: Counts) -> list[str]:
+def _texts_of(written: Written, wanted: Counts) -> list[str]:
     """The captions of some rows of `_good`, by their numbers."""
     text_of, start = dict[int, str](), 0
     ordered = np.sort(wanted)
-    for table in _good(workspace, recipe, ["status", "caption", "withheld"]) if len(wanted) else ():
+    for table in _good(written, ["status", "caption", "withheld"]) if len(wanted) else ():
         here = ordered[np.searchsorted(ordered, start) : np.searchsorted(ordered, start + table.num_rows)]
         text_of |= zip(here.tolist(), _texts(table.take(from_numpy(here - start))), strict=True)
         start += table.num_rows
     return [text_of[row] for row in wanted.tolist()]
 
 
-def _repeated(workspace: Workspace, recipe: Recipe) -> tuple[Index, Counts]:
+def _repeated(written: Written) -> tuple[Index, Counts]:
     """Which captions there are, and how often the most repeated sub-caption of each stands in all; 0 where it has none."""
     names, blocks, having = [np.zeros((2, 0), np.uint64)], [np.zeros((0, SUB_CAPTIONS), np.int64)], [np.zeros(0, bool)]
-    for subs in written_slices(workspace, recipe, ["clip_id", "sub_captions", "withheld"]):
+    for subs in written(["sub_captions", "withheld"]):
         hashes = np.zeros((subs.num_rows, SUB_CAPTIONS), np.int64)  # The texts themselves would fill the memory.
         told = np.zeros(subs.num_rows, bool)
         for i, (five, aside) in enumerate(_pairs(subs, "sub_captions")):

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from longtake.captioning.registry import make_captioner
 from longtake.curation.access import ANYWHERE, NEEDS, Access, Reach, Source, is_plain_file, source_of_row
-from longtake.curation.clip_table import CARRIED, rows_of, score_slices
+from longtake.curation.clip_table import CARRIED, CurrentClips, rows_of, score_slices
 from longtake.curation.errors import RowError, SetupError
 from longtake.curation.looking.stats import encoded_clips
 from longtake.curation.reading.box import Box
@@ -117,7 +117,7 @@ class Export(Stage):
         refuse_links(run.workspace, run.recipe.tiers)
         copy = by_workers(run.perform[-1]) if run.perform else None
         run.datasets.update(finish(run.workspace, run.recipe, run.kept_back, copy))
-        encoded = encoded_clips(run.workspace, run.recipe, ["clip_id", "sha256"])
+        encoded = encoded_clips(run.workspace, run.recipe, CurrentClips.of(run.workspace))
         run.notes.extend(equal_clips(encoded))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import clip_row, written_captions
+from longtake.curation.clip_table import UNDER_SCAN, clip_row, written_captions
 from longtake.curation.looking.html import render
 from longtake.curation.looking.pictures import NoStrip, Pictures, parts_of
 from longtake.curation.looking.report.columns import Columns, crop_words
@@ -108,10 +108,12 @@ class Looker:
     _captions: pa.Table | None = None
 
     def captions(self) -> pa.Table:
-        """clip_id, scan_id, status, reason, caption, sub_captions of every clip that the recipe's captioner wrote of."""
+        """clip_id, scan_id, status, reason, caption, sub_captions of every clip that the recipe's captioner wrote of, and that is
+        there as it was then."""
         if self._captions is None:
-            names = ["clip_id", "scan_id", "status", "reason", "caption", "sub_captions"]
-            self._captions, _ = written_captions(self.workspace, self.columns.recipe, names)
+            names = [*UNDER_SCAN, "status", "reason", "caption", "sub_captions"]
+            written, _ = written_captions(self.workspace, self.columns.recipe, names)
+            self._captions = self.columns.current.among(written)
         return self._captions
 
     def close(self) -> None:
@@ -127,7 +129,7 @@ class Looker:
         views = []
         for row, clip in zip(rows, clips, strict=True):
             text = told.get(clip["clip_id"], {})
-            if text.get("scan_id") != clip["scan_id"] or text.get("status") != "ok":
+            if text.get("status") != "ok":
                 text = {}
             pictures, times, why = self._pictures(clip, width, sources) if width and most else ([], [], None)
             few = _spread(len(pictures), most)

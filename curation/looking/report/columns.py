@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.clip_table import CurrentClips
 from longtake.curation.looking.report.loading import all_scores
 from longtake.curation.looking.stats import clip_seconds
 from longtake.curation.orphans import looking
@@ -116,6 +117,7 @@ class Columns:
     # By filter: the row of the clip kept instead.
     _repeats: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     _seconds: npt.NDArray[np.float64] | None = None
+    _current: CurrentClips | None = None
 
     @classmethod
     def load(cls, workspace: Workspace, recipe: Recipe) -> Columns:
@@ -292,6 +294,13 @@ class Columns:
         if self._seconds is None:
             self._seconds = clip_seconds(self.scores.table)
         return self._seconds
+
+    @property
+    def current(self) -> CurrentClips:
+        """The clips, under their scans."""
+        if self._current is None:
+            self._current = CurrentClips([self.scores.table])
+        return self._current
 
     def kept_seconds(self, tier: str) -> float:
         """How long the selected clips that a tier keeps are together."""

@@ -131,7 +131,7 @@ def write_report(workspace: Workspace, recipe: Recipe, others: Sequence[Named] =
         "files": _files(workspace),
         "crops": _crops(workspace) if recipe.crop else [],
         "captions": _captions(looker),
-        "time": findings.seconds_of(stage_runs(workspace)),
+        "time": findings.seconds_of(stage_runs(workspace, columns.current)),
     }
     try:
         page = b""
@@ -193,7 +193,7 @@ def _summary(workspace: Workspace, columns: Columns, looker: Looker) -> dict[str
         cards.append({"name": f"kept: {tier}", "count": counts["kept"], "more": "; ".join(filter(None, more))})
     notes = [f"not applied: {name} ({why})" for name, why in columns.recipe.not_applied.items()]
     seconds, files = facts_of_files(workspace)
-    notes += length_notes(columns.recipe, seconds, encoded_clips(workspace, columns.recipe))
+    notes += length_notes(columns.recipe, seconds, encoded_clips(workspace, columns.recipe, columns.current))
     notes += files
     notes += [
         f"not comparable: {name} of {int(other.sum()):,} clips, whose keyframes are not as far apart as those of the windows"

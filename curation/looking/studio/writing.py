@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from longtake.curation.clip_table import UNDER_SCAN
 from longtake.curation.errors import SetupError
 from longtake.curation.looking.compare import Named, compare
 from longtake.curation.looking.compare_tables import headline, notes, tables
@@ -89,10 +90,14 @@ def cost(session: Session, question: Mapping[str, Any]) -> list[dict[str, Any]]:
             among = may_be_captioned if filter_.needs == Needs.CAPTIONS else alive
             todo[_STAGE_OF.get(filter_.needs, "score")] |= lacks & among
         ids = columns.scores.table["clip_id"]
-        todo["caption"] |= may_be_captioned & ~_among(ids, session.workspace.captions.read(["clip_id"])["clip_id"])
-        todo["export"] |= kept & ~_among(ids, session.workspace.exports.read(["clip_id"])["clip_id"])
+        captioned, encoded = (
+            columns.current.among(manifest.read(UNDER_SCAN))["clip_id"]
+            for manifest in (session.workspace.captions, session.workspace.exports)
+        )
+        todo["caption"] |= may_be_captioned & ~_among(ids, captioned)
+        todo["export"] |= kept & ~_among(ids, encoded)
         films = columns.scores.table["video_id"].filter(pa.array(todo["scan"])).cast(pa.string()).unique()
-    runs = stage_runs(session.workspace)
+    runs = stage_runs(session.workspace, columns.current)
     told = []
     for name, rows in todo.items():
         total = runs.get(name, {}).get("total", {})

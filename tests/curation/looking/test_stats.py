@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from longtake.curation.cli.show import show_statistics, statistics_csv
+from longtake.curation.clip_table import CurrentClips
 from longtake.curation.looking.stats import (
     QUANTILES,
     Statistics,
@@ -78,7 +79,7 @@ def test_the_last_run_is_the_last_though_the_clock_was_set_back(tmp_path: Path) 
         numbers = {"seconds": 1.0, "cpu_seconds": 1.0, "video_seconds": 1.0, "errors": 0, "faults": faults}
         workspace.runs.append(pa.Table.from_pylist([run | numbers], schema=schemas.RUNS))
     for _ in range(2):
-        assert stage_runs(workspace)["scan"]["computed"] == 2
+        assert stage_runs(workspace, CurrentClips([]))["scan"]["computed"] == 2
         assert last_faults(workspace, "scan") == 0
         workspace.runs.compact()
 
@@ -98,6 +99,8 @@ def test_the_counts_are_those_worked_out_by_hand(found: Statistics) -> None:
         assert got == expected
     assert pretrain["gates"]["psnr"]["range"] == "[4, 20]"
     assert summary["not_applied"] == {"aesthetic": "no weights"}
+    captions = summary["captions"]  # The caption of g is of an older scan.
+    assert (captions["total"], captions["gone"], captions["status"]) == (4, 1, {"ok": 3, "refused": 1})
     assert summary["unchecked"] == {}
 
 

@@ -118,6 +118,17 @@ class Place:
         assert result.exit_code == code, result.output
         return result.output
 
+    def lose(self, video: int) -> None:
+        """A film is gone from its folder, as a run that reads the folder again stores it."""
+        row = {
+            "video_id": f"{video:032x}",
+            "uri": f"/films/{video:032x}.mp4",
+            "status": "error",
+            "scan_id": f"of {video:032x}",
+        }
+        gone = [row | {"error_kind": "removed", "error": "gone"}]
+        self.workspace.videos.append(pa.Table.from_pylist(gone, schema=schemas.VIDEOS))
+
     def rows(self) -> pd.DataFrame:
         """The captions as any stranger reads them, by the clip's number."""
         table = pd.read_parquet(Path(self.workspace.path) / "captions")
@@ -180,6 +191,27 @@ def test_rows_hold_captions_tokens_and_checks_and_a_second_run_pays_nothing(tmp_
     assert runs["requests"].tolist() == [220, 0]
     assert runs["prompt_tokens"].tolist() == [22_000, 0]
     assert 0 < runs["busy_share"].iloc[0] <= 1
+
+
+def test_captions_of_clips_that_are_gone_do_not_count_and_what_they_cost_does(tmp_path: Path) -> None:
+    place = Place(tmp_path, PER_VIDEO + 2)
+    with Server() as server:
+        recipe = place.recipe(server)
+        everything = PER_VIDEO + 2
+        assert (
+            f"captions: {everything} = {everything} ok, {everything * 1100} + {everything * 110} tokens\n"
+            in place.run(recipe)
+        )
+        place.lose(0)
+        paid = f"{everything * 1100} + {everything * 110} tokens (with {PER_VIDEO} captions of clips that are gone)"
+        assert f"captions: 2 = 2 ok, {paid}\n" in place.run(recipe)
+    told = json.loads(CliRunner().invoke(app, ["stats", place.workspace.path, "--json"]).output)
+    assert (told["captions"]["total"], told["captions"]["gone"], told["captions"]["requests"]) == (
+        2,
+        PER_VIDEO,
+        everything * 11,
+    )
+    assert told["stages"]["caption"]["rows"] == 2
 
 
 def test_two_questions_a_clip_bring_all_that_the_recipe_asks_for_and_a_kept_row_keeps_it(tmp_path: Path) -> None:
@@ -666,6 +698,24 @@ def test_one_caption_for_many_clips_is_no_caption_and_comes_back_when_the_recipe
         place.run(place.recipe(server))
         assert (place.rows()["status"] == "ok").all()
         assert len(server.asked) == paid
+
+
+def test_captions_of_clips_that_are_gone_are_no_copies(tmp_path: Path) -> None:
+    place = Place(tmp_path, PER_VIDEO + 1)
+    stock = " ".join(["A person stands in a room and looks at the camera while the light stays as it is."] * 2)
+
+    def script(ask: Ask) -> Reply:
+        return Reply(json.dumps({"caption": stock})) if ask.step == "overall" else good(ask)
+
+    with Server(script) as server:
+        place.run(place.recipe(server, max_copies=1))
+        assert (place.rows()["status"] == "duplicate").all()
+        place.lose(0)
+        place.run(place.recipe(server, max_copies=PER_VIDEO + 1))
+        (last,) = place.rows()[PER_VIDEO:].to_dict("records")
+        assert (last["status"], last["copies"], last["caption"]) == ("ok", 1, stock)
+        place.run(place.recipe(server, max_copies=1))
+        assert place.rows()["status"][PER_VIDEO] == "ok"
 
 
 def test_sentences_from_measurements_may_be_alike(tmp_path: Path) -> None:
