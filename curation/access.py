@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
@@ -248,10 +248,24 @@ class PrivateAddress(OSError):
 def _opened(source: Source, by_range: bool = False) -> BinaryIO:
     uri = join_uri(source.uri, source.access)
     # Read-ahead would fetch the neighbours of an archive's member, which are other videos.
-    return _by_range(source, file_of(uri)) if by_range else cast(BinaryIO, ReadAhead(_by_range(source, uri)))
+    if by_range:
+        return _by_range(source, file_of(uri))[0]
+    file, told = _by_range(source, uri)
+    return cast(BinaryIO, ReadAhead(file, tuple(f"{name}: {told[name]}" for name in _TAGS if told.get(name))))
 
 
-def _by_range(source: Source, uri: str) -> BinaryIO:
+# How stores say in which state an object is, by the names of fsspec's clients: of the web, S3, Google's and Azure's.
+_TAGS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "updated")
+
+
+def tags_of(opened: object) -> tuple[str, ...]:
+    """What the store of an open source said of its state when it was opened; nothing for a file of this machine, and for a member
+    of an archive."""
+    return opened.tags if isinstance(opened, ReadAhead) else ()
+
+
+def _by_range(source: Source, uri: str) -> tuple[BinaryIO, Mapping[str, Any]]:
+    """A remote file, and what its store says of it."""
     import fsspec
 
     how = {"cache_type": "none"}
@@ -266,9 +280,13 @@ def _by_range(source: Source, uri: str) -> BinaryIO:
         if not source.reach.private:
             options["get_client"] = public_client
         web = fsspec.filesystem(scheme, **options)
-        return cast(BinaryIO, web.open(uri, "rb", **how))
+        told = web.info(uri)
+        # With a size, the client asks the server no second time, and takes it to answer with ranges.
+        size = told["size"] if told.get("partial", True) else None
+        return cast(BinaryIO, web.open(uri, "rb", size=size, **how)), told
     filesystem, path = fsspec.core.url_to_fs(uri)
-    return cast(BinaryIO, filesystem.open(path, "rb", **how))
+    file = filesystem.open(path, "rb", **how)
+    return cast(BinaryIO, file), getattr(file, "details", {})
 
 
 async def public_client(**kwargs: Any) -> Any:

@@ -20,10 +20,11 @@ KEPT = 4
 
 
 class ReadAhead(Seekable):
-    """file: open, seekable, of which each read is a request. Closing this closes it."""
+    """file: open, seekable, of which each read is a request. tags: how its store says in which state it is. Closing this closes
+    it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, tags: tuple[str, ...] = ()) -> None:
+        self._file, self.tags = file, tags
         super().__init__(file.seek(0, os.SEEK_END))
         # For each range: its start, its content, and the bytes that the next fetch behind it takes. The newest range is
         # the last.

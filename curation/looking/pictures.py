@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.access import Access
+from longtake.curation.access import Access, Source
+from longtake.curation.clip_table import rows_of
 from longtake.curation.errors import RowError, is_of_the_world
 from longtake.curation.workspace import Workspace
 from longtake.manifests.folder import local_path
@@ -120,22 +121,52 @@ class Pictures:
         if _is_gone(uri):
             return NoStrip("No picture of this clip is stored, and its source is not there.")
         from longtake.curation.reading.sampling import Span
-        from longtake.curation.reading.sandbox import Limits, Sandbox
         from longtake.curation.reading.strips import strip_of_source
 
-        self._access = self._access or Access.load()
-        source = self._access.source(uri, self._needs_access(uri))
-        self._sandbox = self._sandbox or Sandbox()
-        limits = Limits(self._seconds + _MARGIN_SECONDS, _MEMORY_MIB)
-        job = source, Span(clip["start"], clip["end"]), KEYFRAMES, self._seconds
+        source = self._source(uri)
         try:
-            strip: StoredStrip = self._sandbox.run(strip_of_source, job, limits)
+            self._require_scanned(source, clip["video_id"])
+            job = source, Span(clip["start"], clip["end"]), KEYFRAMES, self._seconds
+            strip: StoredStrip = self._run(strip_of_source, job)
         except RowError as error:
             slow = error.kind in ("timeout", "timed_out")
-            said = f"it gave none in {limits.seconds:g} s" if slow else source.redact(str(error)).rstrip(".")
+            limit = self._seconds + _MARGIN_SECONDS
+            said = f"it gave none in {limit:g} s" if slow else source.redact(str(error)).rstrip(".")
             why = f"No picture of this clip is stored, and its source cannot be shown: {said}."
             return NoStrip(why, again=is_of_the_world(error.kind))
         return Strip(strip.jpeg, strip.times, False)
+
+    def changed(self, clip: Mapping[str, Any]) -> str | None:
+        """Why the source of a clip is not to be played, in a sentence: it is another film than the one that was scanned, or that
+        cannot be seen soon enough. None: it is the same, as far as is known, or cannot be opened. clip: OF_A_CLIP of its row."""
+        source = self._source(clip["uri"])
+        try:
+            with self._reading:
+                self._require_scanned(source, clip["video_id"])
+        except RowError as error:
+            if error.kind == "changed":
+                return source.redact(str(error)).rstrip(".") + "."
+            if error.kind in ("timeout", "timed_out"):
+                return "Its file may have changed since it was scanned, and takes too long to be read and compared."
+        return None
+
+    def _require_scanned(self, source: Source, video_id: str) -> None:
+        """Raises RowError if a source is not the film that was scanned, as far as is known, or cannot be looked at."""
+        from longtake.curation.reading.same_film import OF_THE_SCAN, require_source_scanned
+
+        for scanned in rows_of(self._workspace.videos, pa.array([video_id]), OF_THE_SCAN).to_pylist():
+            self._run(require_source_scanned, (source, scanned, self._seconds + _MARGIN_SECONDS))
+
+    def _run(self, function: Callable[..., Any], job: tuple[Any, ...]) -> Any:
+        """The result of what decodes, from the process that does so. Raises RowError."""
+        from longtake.curation.reading.sandbox import Limits, Sandbox
+
+        self._sandbox = self._sandbox or Sandbox()
+        return self._sandbox.run(function, job, Limits(self._seconds + _MARGIN_SECONDS, _MEMORY_MIB))
+
+    def _source(self, uri: str) -> Source:
+        self._access = self._access or Access.load()
+        return self._access.source(uri, self._needs_access(uri))
 
     def _needs_access(self, uri: str) -> bool:
         if self._needing is None:

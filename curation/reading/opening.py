@@ -24,7 +24,7 @@ import fsspec
 from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 
-from longtake.curation.access import Source, is_plain_file, open_source
+from longtake.curation.access import Source, is_plain_file, open_source, tags_of
 from longtake.curation.errors import VideoError
 from longtake.curation.reading.aspects import FROM_STREAM, Aspects
 from longtake.curation.reading.cut_off import cut_off
@@ -76,7 +76,7 @@ class OpenVideo:
     container says that the whole range of numbers is used. aspects, turns, gaps: its sample aspect ratios, how its pictures are
     turned, and where it has no new frame, as far as it was read. early: place of a packet in the file → its time in ticks, of
     those whose time the demuxer does not tell. damages: what of it does not decode, as far as the newest run of a decoder has met
-    it."""
+    it. store_tags: see `access.tags_of`."""
 
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
@@ -91,6 +91,7 @@ class OpenVideo:
     early: dict[int, int]
     layout: Layout
     damages: Damages = field(default_factory=Damages)
+    store_tags: tuple[str, ...] = ()
 
     def tag(self, frame: av.VideoFrame) -> None:
         """Add what the container says of the colours of a decoded frame, where the frame itself says nothing. The full range
@@ -125,7 +126,9 @@ def open_video(source: str | Source | BinaryIO) -> Iterator[OpenVideo]:
             opened = source
         file, watch = watched(opened, remote)
         try:
-            yield _opened(stack, file, watch, remote)
+            video = _opened(stack, file, watch, remote)
+            video.store_tags = tags_of(opened)
+            yield video
         except Exception:
             watch.raise_fault()
             raise

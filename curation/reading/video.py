@@ -46,7 +46,8 @@ class VideoInfo:
     HLG), and its pictures are mapped to SDR. bit_rate: of the video stream, bits a second, or of the whole file where the
     container does not tell; nan if unknown. streams_left_out: further video streams of the file, which are not read.
     cut_off: what is known of the end that the file lacks, "" if it is whole, as far as it tells. projection, stereo: how its
-    picture holds a sphere, and how two views, by ffmpeg's names; "" for a plain one, and before a frame was decoded.
+    picture holds a sphere, and how two views, by ffmpeg's names; "" for a plain one, and before a frame was decoded. store_tags:
+    see `access.tags_of`.
     """
 
     width: int
@@ -73,6 +74,7 @@ class VideoInfo:
     projection: str = ""
     stereo: str = ""
     aperture: Aperture | None = None
+    store_tags: tuple[str, ...] = ()
 
     @property
     def bits_per_pixel(self) -> float:
@@ -141,6 +143,7 @@ def probe(video: OpenVideo) -> VideoInfo:
         bit_rate=_bit_rate(video, duration),
         streams_left_out=len(films(container)) - 1 + (video.layout.end < video.size),
         cut_off=_missing_end(video),
+        store_tags=video.store_tags,
     )
 
 

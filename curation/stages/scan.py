@@ -536,6 +536,7 @@ def _scanned(scanned: VideoScan) -> dict[str, Any]:
         "has_audio": info.has_audio,
         "origin": info.origin,
         "bytes": info.size,
+        "store_tags": list(info.store_tags) or None,
         "cuts": scanned.cuts,
         "frames_decoded": count.frames,
         "frames_corrupt": count.corrupt,

@@ -7,9 +7,11 @@ import re
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 
 FAULTS = ("403", "401", "429", "503", "500", "reset", "cut")
@@ -22,12 +24,14 @@ KINDS = {
 @dataclass
 class Faulty:
     """A server of a folder. fault: what goes wrong with every request: a status, `reset`, `hang`, `cut`; None: nothing.
-    only: names of the files that it goes wrong with; empty: all. after: requests for a range that go well first."""
+    only: names of the files that it goes wrong with; empty: all. after: requests for a range that go well first. says: which of
+    ETag and Last-Modified it sends."""
 
     url: str
     fault: str | None = None
     only: set[str] = field(default_factory=set)
     after: int = 0
+    says: set[str] = field(default_factory=set)
     asked: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -66,6 +70,12 @@ def faulty_server(folder: Path) -> Iterator[Faulty]:
                 data = data[start : end + 1]
             else:
                 self.send_response(200)
+            tags = {
+                "ETag": f'"{zlib.crc32(path.read_bytes()):x}"',
+                "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True),
+            }
+            for name in state.says:
+                self.send_header(name, tags[name])
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

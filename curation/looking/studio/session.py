@@ -428,11 +428,14 @@ class Session:
             }
 
     def playing(self, clip_id: str) -> dict[str, Any]:
-        """What to play of a clip, and from when to when, in seconds (null: to its end). Raises KeyError."""
+        """What to play of a clip, and from when to when, in seconds (null: to its end). changed: why a source is
+        not to be played, where it is another film now. Raises KeyError."""
         if self.encoded(clip_id) is not None:
             return {"what": "encoded", "start": 0.0, "end": None}
-        row = self.columns.clips([self.row(clip_id)], ["start", "end"])[0]
-        return {"what": "source", "start": row["start"], "end": row["end"]}
+        row = self.columns.clips([self.row(clip_id)], OF_A_CLIP)[0]
+        changed = self._strips.changed(row)
+        told = {"what": "source", "start": row["start"], "end": row["end"]}
+        return told | ({"changed": changed} if changed else {})
 
     def _video(self, video_id: str) -> dict[str, Any]:
         if self._videos is None:

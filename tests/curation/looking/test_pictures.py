@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,19 +11,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from longtake.curation.access import PRIVATE_VARIABLE
+from longtake.curation.access import PRIVATE_VARIABLE, Source
 from longtake.curation.errors import VideoError
+from longtake.curation.folders import file_facts
 from longtake.curation.looking import pictures as module
 from longtake.curation.looking.pictures import NoStrip, Pictures, Strip, strip_of
+from longtake.curation.reading.same_film import packets_sha256
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sandbox import Sandbox
 from longtake.curation.workspace import Workspace
 from longtake.filters.base import Sample
+from longtake.manifests import schemas
 from longtake.manifests.frames import StoredStrip, frames_writer
 from longtake.manifests.ids import clip_id, video_id
 from tests.corpus import SMALL, Encoding, film, pan
+from tests.curation.workbench import videos
 
 STORED = StoredStrip(b"a jpeg", [1.0, 2.0])
 
@@ -92,6 +98,39 @@ def test_a_source_that_is_gone_or_no_film_is_said_in_a_sentence(reader: Pictures
     assert found.why.startswith("No picture of this clip is stored, and its source cannot be shown: no container")
     assert found.why.endswith(".")
     assert "\n" not in found.why
+
+
+def test_no_picture_comes_out_of_another_film_than_the_one_that_was_scanned(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """The studio played whatever lay under the film's name, beside the scores and captions of the old film."""
+    path, other = videos(tmp_path / "films", 2)
+    longest = max(path.stat().st_size, other.stat().st_size)
+    for each in (path, other):
+        each.write_bytes(each.read_bytes() + bytes(longest - each.stat().st_size))
+    one = clip(str(path))
+    row = {"video_id": one["video_id"], "uri": one["uri"], "status": "ok", "duration": 4.0, **file_facts(path)}
+    row["stream_sha256"] = packets_sha256(Source(str(path)))
+    workspace.videos.append(pa.Table.from_pylist([row], schema=schemas.VIDEOS))
+    shown = Pictures(workspace)
+    try:
+        assert shown.changed(one) is None
+        content = path.read_bytes()
+        path.write_bytes(other.read_bytes())
+        os.utime(path, (0, 1_700_000_000))
+        why = shown.changed(one)
+        assert why is not None
+        assert why.startswith("its file has changed since it was scanned (written at 2023-11-14 22:13:20 UTC")
+        found = shown.strip_of(one)
+        assert isinstance(found, NoStrip)
+        assert "its source cannot be shown: its file has changed since it was scanned" in found.why
+        path.write_bytes(content)  # It was copied back, at another time.
+        os.utime(path, (0, 1_700_000_060))
+        assert shown.changed(one) is None
+        path.unlink()
+        assert shown.changed(one) is None  # The player says itself that the file is gone.
+    finally:
+        shown.close()
 
 
 def test_a_source_that_may_not_be_read_is_not(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,6 +32,7 @@ from longtake.curation.stages.datasets import counting, finish
 from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
+from tests.curation.faulty_server import faulty_server
 from tests.curation.tables import fill
 from tests.curation.tables import recipe as by_hand
 from tests.curation.workbench import videos
@@ -342,6 +345,51 @@ def test_no_clip_is_cut_out_of_another_film_than_the_one_that_was_scanned(tmp_pa
     export(workspace, tmp_path / "recipe.yaml", path.parent)
     rows = Workspace(str(workspace)).exports.read().to_pylist()
     assert [row["status"] for row in rows] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("says", ["ETag", "Last-Modified", "S3"])
+def test_a_film_of_the_same_size_behind_an_address_of_a_list_is_noticed(
+    tmp_path: Path, says: str, request: pytest.FixtureRequest
+) -> None:
+    """A list names it, so that no listing says when it was written."""
+    (path,) = videos(tmp_path / "films", 1)
+    other = videos(tmp_path / "others", 3)[2].read_bytes()
+    path.write_bytes(path.read_bytes() + bytes(max(0, len(other) - path.stat().st_size)))
+    film = path.read_bytes()
+    other += bytes(len(film) - len(other))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SHORT))
+    workspace, listed = tmp_path / "workspace", tmp_path / "list.txt"
+
+    def exported() -> set[tuple[str, str | None]]:
+        again = ["--retry-errors", "--allow-private"]
+        CliRunner().invoke(app, ["export", str(workspace), "--engine", "inline", *again], catch_exceptions=False)
+        rows = Workspace(str(workspace)).exports.read().to_pylist()
+        assert len(rows) == 2
+        return {(row["status"], row["error_kind"]) for row in rows}
+
+    with faulty_server(path.parent) as server:
+        server.says = {says}
+        place = str(path)
+        if says == "S3":
+            request.getfixturevalue("s3")
+            place = "s3://place/film.mp4"
+
+        def put(content: bytes, minute: int) -> None:
+            with fsspec.open(place, "wb") as file:
+                file.write(content)
+            if says != "S3":
+                os.utime(path, (0, 1_700_000_000 + 60 * minute))
+
+        put(film, 0)
+        listed.write_text(place if says == "S3" else f"{server.url}/{path.name}")
+        export(workspace, tmp_path / "recipe.yaml", listed, "--until", "caption", "--allow-private")
+        put(other, 1)
+        if says == "S3":
+            time.sleep(1.1)  # Its times are whole seconds.
+            put(other, 1)
+        assert exported() == {("error", "changed")}
+        put(film, 2)
+        assert exported() == {("ok", None)}
 
 
 def test_clips_that_a_film_has_no_more_are_not_said_to_be_missing(tmp_path: Path) -> None:

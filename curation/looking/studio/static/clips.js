@@ -84,6 +84,10 @@ export class Player {
       return;
     }
     if (this.clip !== clip.id) return;
+    if (found.changed) {
+      this.flip(clip, place.appendChild(element("span", {})));
+      return;
+    }
     const video = element("video", {muted: true, playsinline: true, preload: "auto", "aria-label": "the clip plays"});
     video.muted = true;
     const begin = found.start ?? 0;
@@ -104,7 +108,7 @@ export class Player {
     video.play().catch(() => {});
   }
 
-  // Show the pictures of a clip in turn, since the browser cannot play its video.
+  // Show the stored pictures of a clip in turn, since the browser cannot play its video, or the film is another one now.
   flip(clip, video) {
     const image = element("img", {alt: "", class: "flip"});
     video.replaceWith(image);
@@ -196,6 +200,7 @@ export function large(clip, playing, {mark, marked, note, noted}) {
 }
 
 function player(clip, playing) {
+  if (playing.changed) return element("p", {class: "why"}, playing.changed);
   const encoded = playing.what === "encoded";
   const span = encoded ? "" : `#t=${clip.start.toFixed(2)},${clip.end.toFixed(2)}`;
   const video = element("video", {
