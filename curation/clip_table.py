@@ -135,6 +135,32 @@ def with_embeddings(workspace: Workspace, clips: pa.Table) -> pa.Table:
     return clips
 
 
+def with_new_score(clips: pa.Table, name: str, values: npt.NDArray[np.float64], protocol: str) -> pa.Table:
+    """`clips` with a score that is a single value each, nan for none, in place of the one that they had. By columns: there may be
+    hundreds of thousands."""
+    scored = ~np.isnan(values)
+    scores = pa.array(values, mask=~scored)
+    offsets = np.concatenate([[0], np.cumsum(scored)]).astype(np.int32)
+    details = pa.ListArray.from_arrays(pa.array(offsets, mask=np.append(~scored, False)), scores.drop_null())
+    texts = pc.dictionary_encode(pc.fill_null(clips["protocols"].cast(pa.string()), "{}").combine_chunks())
+    both = []
+    for now in ({}, {name: protocol}):
+        for text in texts.dictionary.to_pylist():
+            others = {key: stored for key, stored in json.loads(text).items() if key != name}
+            both.append(dump_protocols(others | now))
+    protocols = pa.array(both).take(pa.array(texts.indices.to_numpy() + np.where(scored, len(texts.dictionary), 0)))
+    for key, column in (("protocols", protocols), (name, scores), (f"{name}_detail", details)):
+        clips = with_column(clips, key, column)
+    return clips
+
+
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """`table` with this column in place of the one of its name, or as its last."""
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
+
+
 def embedding_matrix(workspace: Workspace, clips: pa.Table) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
     """The embeddings of clips, float16 [known, dim], and which of the clips have one, bool [clips]. clips: as `with_embeddings`
     gives them, or without such a column. Raises SetupError if the embeddings are of different sizes."""

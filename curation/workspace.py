@@ -17,6 +17,7 @@ from longtake.filters.base import Needs
 from longtake.filters.registry import samples_time
 from longtake.manifests import schemas
 from longtake.manifests.folder import Folder, in_words
+from longtake.manifests.parts import StoreError, hint
 from longtake.manifests.remembered import Remembered
 from longtake.manifests.store import Manifest, open_folder
 
@@ -102,6 +103,26 @@ class Workspace:
             self.folder.write_whole(_RECIPE, recipe.to_yaml().encode())
         except OSError as error:
             raise SetupError(f"cannot write {self.path}/recipe.yaml: {in_words(error)}") from error
+
+    def read_file(self, name: str) -> bytes | None:
+        """The content of a file beside the manifests; None where it is missing. Raises StoreError if it cannot be read now."""
+        try:
+            return self.folder.read(name)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # Clients of object stores raise errors of their own.
+            raise self._fault("read", name, error) from error
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file beside the manifests, whole. Raises StoreError."""
+        try:
+            self.folder.write_whole(name, data)
+        except Exception as error:
+            raise self._fault("write", name, error) from error
+
+    def _fault(self, verb: str, name: str, error: Exception) -> StoreError:
+        told = f"{in_words(error)}{hint(error, reading=verb == 'read')}"
+        return StoreError(f"cannot {verb} {self.folder.file(name)}: {told}")
 
     def make_readable(self, recipe: Recipe) -> None:
         """Every manifest's folder exists from the first command on, and reads as an empty table where it has no row yet; clips

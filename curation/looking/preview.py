@@ -64,7 +64,7 @@ def write_page(workspace: Workspace, recipe: Recipe, clip_ids: Sequence[str]) ->
         clips=facts,
         longest=LONGEST,
     )
-    workspace.folder.write_whole(PAGE, page.encode())
+    workspace.write_file(PAGE, page.encode())
     return f"{workspace.path}/{PAGE}"
 
 

@@ -20,16 +20,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols, embedding_matrix
+from longtake.curation.clip_table import embedding_matrix, with_new_score
 from longtake.curation.errors import SetupError
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
 from longtake.filters.concept import Centres, Concept, assign
 from longtake.filters.verdicts import ClipScores
 from longtake.manifests import schemas
-from longtake.manifests.folder import in_words
 from longtake.manifests.keys import hashed
-from longtake.manifests.parts import StoreError, hint
 
 NAME = Concept.name
 CENTRES = ".concepts.npz"  # A file of the workspace.
@@ -86,27 +84,12 @@ def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protoc
         embeddings, known = embedding_matrix(workspace, rows)
         rows = rows.filter(pa.array(known))
         if rows.num_rows:
-            workspace.clips.append(_with_concepts(rows, assign(embeddings, fit.centres), protocol))
+            numbers = assign(embeddings, fit.centres).astype(np.float64)
+            workspace.clips.append(with_new_score(rows, NAME, numbers, protocol))
             wrote = True
             yield rows.num_rows
     if wrote:
         workspace.clips.compact()
-
-
-def _with_concepts(rows: pa.Table, numbers: npt.NDArray[np.int64], protocol: str) -> pa.Table:
-    values = pa.array(numbers.astype(np.float64))
-    texts = pc.dictionary_encode(pc.fill_null(rows["protocols"].cast(pa.string()), "{}").combine_chunks())
-    protocols = pa.array(
-        [dump_protocols({**json.loads(text), NAME: protocol}) for text in texts.dictionary.to_pylist()]
-    )
-    details = pa.ListArray.from_arrays(pa.array(np.arange(len(numbers) + 1, dtype=np.int32)), values)
-    new = {"protocols": protocols.take(texts.indices), NAME: values, f"{NAME}_detail": details}
-    for name, column in new.items():
-        if name in rows.column_names:
-            rows = rows.set_column(rows.column_names.index(name), name, column)
-        else:
-            rows = rows.append_column(name, column)
-    return rows
 
 
 def _scan(workspace: Workspace, recipe: Recipe, source: str, *more: str) -> Iterator[pa.Table]:
@@ -153,13 +136,8 @@ def _stored_as(protocol: str, fit: _Fit) -> str:
 def _read(workspace: Workspace) -> _Fit | None:
     """The centres; None where they are missing or broken, so that they are fitted again. Raises StoreError if they cannot be read
     now: centres of another fit would give every clip another number."""
-    try:
-        data = workspace.folder.read(CENTRES)
-    except FileNotFoundError:
+    if (data := workspace.read_file(CENTRES)) is None:
         return None
-    except Exception as error:  # Clients of object stores raise errors of their own.
-        told = f"{in_words(error)}{hint(error, reading=True)}"
-        raise StoreError(f"cannot read {workspace.folder.file(CENTRES)}: {told}") from error
     try:
         content: Any = np.load(io.BytesIO(data), allow_pickle=False)
         return _Fit(content["centres"], str(content["made_by"]), int(content["clips"]))
@@ -170,4 +148,4 @@ def _read(workspace: Workspace) -> _Fit | None:
 def _write(workspace: Workspace, fit: _Fit) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, centres=fit.centres, made_by=np.array(fit.made_by), clips=np.array(fit.clips))
-    workspace.folder.write_whole(CENTRES, buffer.getvalue())
+    workspace.write_file(CENTRES, buffer.getvalue())

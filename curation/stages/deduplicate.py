@@ -9,7 +9,6 @@ in it: else a group could lose its best clip and all others with it.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from longtake.curation.clip_table import dump_protocols, embedding_matrix, rows_of, with_embeddings
+from longtake.curation.clip_table import embedding_matrix, rows_of, with_column, with_embeddings, with_new_score
 from longtake.curation.orphans import looking, tiers_left
 from longtake.curation.recipe import Recipe
 from longtake.curation.workspace import Workspace
@@ -154,8 +153,8 @@ def _bring_up_to_date(groups: _Groups) -> int:
     for clip_id in corpus.ids.take(pa.array(order)).to_pylist():
         digest.update(clip_id.encode())
     fresh, has_score = corpus.fresh, corpus.has_score
-    noted = _noted(workspace, groups.note) == digest.hexdigest()
-    if noted and (fresh == taking_part).all() and not (has_score & ~fresh).any():
+    made_of = digest.hexdigest().encode("ascii")
+    if workspace.read_file(groups.note) == made_of and (fresh == taking_part).all() and not (has_score & ~fresh).any():
         return 0
 
     value, owner = np.full(len(corpus.ids), np.nan), np.full(len(corpus.ids), -1)
@@ -169,7 +168,7 @@ def _bring_up_to_date(groups: _Groups) -> int:
         workspace.clips.append(_rows(groups, corpus.ids, changed[start : start + _AT_ONCE], value, owner))
     if len(changed):
         workspace.clips.compact()
-    workspace.folder.write_whole(groups.note, digest.hexdigest().encode("ascii"))
+    workspace.write_file(groups.note, made_of)
     return len(changed)
 
 
@@ -244,39 +243,11 @@ class _Corpus:
 
 
 def _rows(groups: _Groups, ids: pa.Array, changed: Ints, value: Floats, owner: Ints) -> pa.Table:
-    """The changed rows as they are to be. By columns: there may be hundreds of thousands."""
-    workspace, name = groups.workspace, groups.name
+    """The changed rows as they are to be."""
+    workspace = groups.workspace
     rows = rows_of(workspace.clips, pa.chunked_array([ids.take(pa.array(changed))]))
     changed = Index.of(ids).find(rows["clip_id"])
-    scored = ~np.isnan(value[changed])
-    values = pa.array(value[changed], mask=~scored)
-    offsets = np.concatenate([[0], np.cumsum(scored)]).astype(np.int32)
-    details = pa.ListArray.from_arrays(pa.array(offsets, mask=np.append(~scored, False)), values.drop_null())
     at = owner[changed]
     names = ids.take(pa.array(at, mask=at < 0)).cast(pa.string())
-    texts = pc.dictionary_encode(pc.fill_null(rows["protocols"], "{}").combine_chunks())
-    both = []
-    for add in (False, True):
-        for text in texts.dictionary.to_pylist():
-            protocols = {key: stored for key, stored in json.loads(text).items() if key != name}
-            both.append(dump_protocols({**protocols, name: groups.filter.protocol} if add else protocols))
-    codes = texts.indices.to_numpy() + np.where(scored, len(texts.dictionary), 0)
-    new = {
-        "protocols": pa.array(both).take(pa.array(codes)),
-        name: values,
-        f"{name}_detail": details,
-        groups.column: names,
-    }
-    for key, column in new.items():
-        if key in rows.column_names:
-            rows = rows.set_column(rows.column_names.index(key), key, column)
-        else:
-            rows = rows.append_column(key, column)
-    return with_embeddings(workspace, rows)
-
-
-def _noted(workspace: Workspace, note: str) -> str:
-    try:
-        return workspace.folder.read(note).decode("ascii")
-    except FileNotFoundError:
-        return ""
+    rows = with_new_score(rows, groups.name, value[changed], groups.filter.protocol)
+    return with_embeddings(workspace, with_column(rows, groups.column, names))

@@ -554,6 +554,14 @@ def test_a_journal_that_cannot_be_read_is_no_fault_of_a_clip(tmp_path: Path, met
         assert not any(ask.tag == "clip0" for ask in server.asked)
 
 
+def test_answers_that_cannot_be_removed_stop_no_run_whose_rows_are_stored(tmp_path: Path) -> None:
+    (tmp_path / "ab" / "abc.jsonl").mkdir(parents=True)
+    (tmp_path / "cd").mkdir()
+    (tmp_path / "cd" / "cde.jsonl").touch()
+    Journal(Folder(tmp_path)).forget(["abc", "cde"])
+    assert not (tmp_path / "cd" / "cde.jsonl").exists()
+
+
 def test_a_journal_that_cannot_be_written_stops_the_run() -> None:
     """No folder can be made in /proc."""
     with pytest.raises(CaptionerFault, match="the answers that are paid for cannot be kept: "):

@@ -23,6 +23,7 @@ from longtake.filters import duplicates
 from longtake.filters.duplicates import Duplicates
 from longtake.filters.verdicts import Verdict, decide
 from longtake.manifests import schemas
+from longtake.manifests.store import StoreError
 
 RECIPE: dict[str, Any] = {
     "name": "apart",
@@ -303,6 +304,13 @@ def test_an_empty_workspace_and_a_recipe_without(workspace: Workspace) -> None:
     fill(workspace, FIVE)
     plain = {"name": "a", "filters": {"aesthetic": {}}, "tiers": {"t": {"aesthetic": ">= 4"}}}
     assert finish(workspace, parse_recipe(plain, "the test")) == 0
+
+
+def test_a_note_that_cannot_be_read_is_said_with_its_name(workspace: Workspace) -> None:
+    fill(workspace, FIVE)
+    (workspace.folder.path / ".duplicates").mkdir()
+    with pytest.raises(StoreError, match=r"cannot read .*\.duplicates: Is a directory"):
+        finish(workspace, recipe())
 
 
 def test_a_recipe_needs_something_to_compare() -> None:
