@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,15 +26,16 @@ from longtake.curation.clip_table import rows_of
 from longtake.curation.folders import sha256_of
 from longtake.curation.gathered import Gathered
 from longtake.curation.inputs import place_of
+from longtake.curation.listing import files_below
 from longtake.curation.stages.stage import of_part
 from longtake.curation.workspace import Workspace
 from longtake.manifests.arrow import from_numpy
-from longtake.manifests.folder import local_path
+from longtake.manifests.folder import is_uri, local_path
 from longtake.manifests.keys import Index, hashed
 from longtake.manifests.lookup import Lookup
 from longtake.manifests.members import container_of, file_of
 from longtake.manifests.schemas import INPUTS
-from longtake.manifests.uris import join_uri
+from longtake.manifests.uris import join_uri, split_uri
 
 SEEN = ("bytes", "listed_bytes", "modified", "sha256")  # Columns of a row of videos that `same_file` compares.
 REMOVED = "removed"  # The kind of error of a tombstone.
@@ -137,10 +139,15 @@ def _bury(workspace: Workspace, gathered: Gathered, access: Access, part: tuple[
         known = of_part(_like_inputs(known), part)
         known = known.filter(pc.and_(pc.is_null(known["error"]), pc.is_null(known["removed"])))
         known = known.filter(from_numpy(~here.has(known["video_id"])))
-        gone.append(
-            known.filter(pa.array([_is_gone(uri, places, access) for uri in known["uri"].to_pylist()], pa.bool_()))
-        )
-    if not gone or not (lost := pa.concat_tables(gone)).num_rows:
+        gone.append(known.filter(pa.array([_may_be_gone(uri, places) for uri in known["uri"].to_pylist()], pa.bool_())))
+    if not gone:
+        return
+    lost = pa.concat_tables(gone)
+    there = _still_there({file_of(uri) for uri in lost["uri"].to_pylist()}, places, access)
+    lost = lost.filter(
+        pa.array([_in_place(uri, places) or file_of(uri) not in there for uri in lost["uri"].to_pylist()], pa.bool_())
+    )
+    if not lost.num_rows:
         return
     for uri in lost["uri"].to_pylist():
         gathered.report.gone.add(uri)
@@ -164,13 +171,19 @@ def _replace(workspace: Workspace, videos: pa.Table, columns: dict[str, pa.Array
     workspace.videos.append(videos)
 
 
-def _is_gone(uri: str, places: Collection[str], access: Access) -> bool:
-    """Whether there is no such video any more in a folder, bucket, archive or table that was read now."""
-    if (container := container_of(uri)) is not None and container in places:
+def _in_place(uri: str, places: Collection[str]) -> bool:
+    """Whether a video is of an archive or a table that was read now."""
+    return container_of(uri) in places
+
+
+def _may_be_gone(uri: str, places: Collection[str]) -> bool:
+    """Whether there is no such video any more in a folder, archive or table that was read now; of a remote folder, whether it was
+    read."""
+    if _in_place(uri, places):
         return True
     path = local_path(file_of(uri))
     if path is None:
-        return _is_gone_remotely(file_of(uri), places, access)
+        return _place_of(file_of(uri), places) is not None
     if not any(str(folder) in places for folder in path.parents) or os.path.lexists(path):
         return False
     folder = next(folder for folder in path.parents if folder.exists())
@@ -185,16 +198,31 @@ def _holds_something(folder: Path) -> bool:
         return False
 
 
-def _is_gone_remotely(uri: str, places: Collection[str], access: Access) -> bool:
-    if not any(above in places for above in _above(uri)):
-        return False
-    import fsspec
+def _still_there(uris: Iterable[str], places: Collection[str], access: Access) -> set[str]:
+    """Which of these remote files are in the folders that were read, though they are no inputs now. Each folder is listed once
+    more; all are taken to be there in one that cannot be."""
+    below: dict[str, set[str]] = {}
+    for uri in uris:
+        if (place := _place_of(uri, places)) is not None:
+            below.setdefault(place, set()).add(uri)
+    there: set[str] = set()
+    for place, missing in below.items():
+        try:
+            filesystem, path = fsspec.core.url_to_fs(join_uri(place, access.of(place)))
+            for name, _ in files_below(filesystem, path):
+                uri, _ = split_uri(str(filesystem.unstrip_protocol(name)), access.reach.secret_keys)
+                if uri in missing:
+                    there.add(uri)
+        except (
+            Exception
+        ):  # Each client raises its own error. It is a fault of the world, and says nothing about the files.
+            there |= missing
+    return there
 
-    try:
-        filesystem, path = fsspec.core.url_to_fs(join_uri(uri, access.of(uri)))
-        return not filesystem.exists(path)
-    except Exception:  # Each client raises its own error. It is a fault of the world, and says nothing about the file.
-        return False
+
+def _place_of(uri: str, places: Collection[str]) -> str | None:
+    """The folder that was read and that a remote file lies in."""
+    return next((above for above in _above(uri) if above in places), None) if is_uri(uri) else None
 
 
 def _above(uri: str) -> Iterator[str]:

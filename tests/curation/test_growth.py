@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -273,3 +274,40 @@ def test_of_a_bucket_sizes_come_with_the_listing_and_what_is_gone_is_seen(tmp_pa
     removed = {row["video_id"]: row["removed"] for row in workspace.inputs.read().to_pylist()}
     (gone,) = [video for video, when in removed.items() if when]
     assert gone == video_id("memory:///films/one.mp4")
+
+
+def test_what_is_gone_of_a_bucket_is_seen_by_one_listing(
+    tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file that was gone cost two requests, one after the other."""
+    import s3fs
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    asked, send = list[str](), AIOHTTPSession.send
+
+    async def counted(self: AIOHTTPSession, request: Any) -> Any:
+        asked.append(request.url)
+        return await send(self, request)
+
+    store = s3fs.S3FileSystem()
+    for number in range(30):
+        store.pipe_file(f"place/grown/{number % 3}/{number}.mp4", b"x")
+    store.pipe_file("place/grown/notes", b"x")
+    workspace = Workspace(str(tmp_path / "workspace"))
+
+    def look(*named: str) -> str:
+        gathered = gather(["s3://place/grown/", *named], workspace=workspace.path)
+        update(workspace, gathered, Access())
+        return "\n".join(gathered.report.lines()[1:])
+
+    listed = tmp_path / "list.txt"
+    listed.write_text("s3://place/grown/notes\n")
+    look(str(listed))  # What the folder leaves out by its name is an input, since a list names it.
+    monkeypatch.setattr(AIOHTTPSession, "send", counted)
+    for number in range(20):
+        store.rm_file(f"place/grown/{number % 3}/{number}.mp4")
+    asked.clear()
+    assert "their clips do not count: 20" in look()
+    assert len(asked) == 2
+    gone = {row["uri"].rpartition("/")[2] for row in workspace.inputs.read().to_pylist() if row["removed"]}
+    assert gone == {f"{number}.mp4" for number in range(20)}
