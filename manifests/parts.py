@@ -60,9 +60,9 @@ class Overtaken(StoreError):
     """A compaction by another run replaced parts while they were being read. Read again from the beginning."""
 
 
-def steadily(read: Callable[[], _Read], tries: int = 5) -> _Read:
+def steadily(read: Callable[[], _Read]) -> _Read:
     """What `read` gives, from the beginning again where another run compacts meanwhile. Raises Overtaken in the end."""
-    for _ in range(tries - 1):
+    for _ in range(4):
         with suppress(Overtaken):
             return read()
     return read()

@@ -119,7 +119,7 @@ VIDEOS = pa.schema(
         pa.field("origin", pa.float64()),  # Seconds on the container's clock at the start of the video.
         *_FILE,  # The file as it was scanned.
         pa.field("listed_bytes", pa.int64()),  # The size in the listing; a file may grow until it is scanned.
-        # How the store said in which state the file was when it was opened: by its ETag, and the time of writing. Null: not at all.
+        # How the store said in which state the file was when it was opened: its ETag and time of writing. Null: not at all.
         pa.field("store_tags", pa.list_(pa.string())),
         pa.field("licence", pa.string()),
         pa.field("cuts", pa.list_(pa.float64())),  # Seconds: the first frame of each new shot.

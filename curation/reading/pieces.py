@@ -104,13 +104,6 @@ def scan_piece(
         return _of_one(PiecePass(video, info, judge, EarlyLook(source, judge), piece))
 
 
-def seams_of(source: str | Source, recipe: Recipe) -> tuple[float, ...]:
-    """The seams of a film, seconds; none if it is one piece. Raises VideoError."""
-    with open_video(source) as video:
-        info = checked(video, recipe)
-        return find_seams(source, info, recipe.splitting)
-
-
 def _of_one(this: PiecePass) -> PieceScan | VideoScan:
     """What comes of reading one piece by itself."""
     frames = this.entered() if this.piece.number else this.first_frames()

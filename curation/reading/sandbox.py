@@ -147,24 +147,25 @@ class Sandbox:
             self._stop()
             ours, theirs = socket.socketpair()
             clock = os.memfd_create("longtake-clock")
-            os.ftruncate(clock, mmap.PAGESIZE)
-            self._clock = mmap.mmap(clock, mmap.PAGESIZE)
-            command = [sys.executable, "-m", "longtake.curation.reading.sandbox", str(theirs.fileno()), str(clock)]
             environment = {
                 **os.environ,
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
                 "PYTHONPATH": os.pathsep.join(sys.path),
             }
-            with theirs:
+            try:
+                os.ftruncate(clock, mmap.PAGESIZE)
+                self._clock = mmap.mmap(clock, mmap.PAGESIZE)
                 self._process = subprocess.Popen(
-                    command,
+                    [sys.executable, "-m", "longtake.curation.reading.sandbox", str(theirs.fileno()), str(clock)],
                     pass_fds=[theirs.fileno(), clock],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
-            os.close(clock)
+            finally:
+                theirs.close()
+                os.close(clock)
             self._connection = Connection(ours.detach())
             began = time.monotonic()
             while not self._connection.poll(_POLL_SECONDS):

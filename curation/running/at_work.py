@@ -176,10 +176,11 @@ class AtWork:
 
     def _close(self) -> None:
         """Once the run stops, end what is under way."""
-        ray.get(self._ledger.stopped.remote(self._here.worker))
-        if self._worker is not None:
-            self._worker.close()
-        ray.get(self._ledger.closed.remote(self._here.worker))
+        with suppress(RayError):  # The run is over, and the ledger with it.
+            ray.get(self._ledger.stopped.remote(self._here.worker))
+            if self._worker is not None:
+                self._worker.close()
+            ray.get(self._ledger.closed.remote(self._here.worker))
 
 
 def _first(batch: pa.Table) -> str:

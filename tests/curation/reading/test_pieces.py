@@ -20,11 +20,13 @@ from longtake.curation import ahead
 from longtake.curation.ahead import ReadAhead
 from longtake.curation.reading import seams as module
 from longtake.curation.reading.judge import Judge, VideoScan
-from longtake.curation.reading.pieces import scan_piece, scan_whole, seams_of
+from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.pieces import scan_piece, scan_whole
 from longtake.curation.reading.samples import store_sample
 from longtake.curation.reading.sampling import Span
 from longtake.curation.reading.scan_video import scan_video
-from longtake.curation.reading.seams import Piece, PieceScan, SeamError, join, take_seconds
+from longtake.curation.reading.seams import Piece, PieceScan, SeamError, find_seams, join, take_seconds
+from longtake.curation.reading.video import probe
 from longtake.curation.recipe import Recipe, load_recipe, parse_recipe
 from longtake.manifests.frames import StoredFrames
 from tests.corpus import Encoding, film, pan
@@ -107,9 +109,14 @@ def keep_in(kept: Kept) -> Any:
     return lambda span, sample: kept.append((span, store_sample("", sample, 90)))
 
 
+def seams_of(path: Path, by: Recipe) -> tuple[float, ...]:
+    with open_video(str(path)) as video:
+        return find_seams(str(path), probe(video), by.splitting)
+
+
 def in_pieces(path: Path, by: Recipe, order: int = 0) -> tuple[VideoScan, Kept]:
     """Each piece by itself, in any order, by way of what is stored of it."""
-    seams = seams_of(str(path), by)
+    seams = seams_of(path, by)
     pieces = [Piece(seams, number, take_seconds(by.splitting)) for number in range(len(seams) + 1)]
     random.Random(order).shuffle(pieces)
     kept: dict[int, Kept] = {}
@@ -147,7 +154,7 @@ def by_span(kept: Kept) -> Kept:
 
 def test_a_take_over_a_seam_gives_windows_anew(tmp_path: Path) -> None:
     scan = require_equal(Film((24.0,)).made(tmp_path), recipe())
-    (seam,) = seams_of(str(tmp_path / "film.mp4"), recipe())
+    (seam,) = seams_of(tmp_path / "film.mp4", recipe())
     anew = seam + 2 + 3.75  # The handover takes 2 s, and a take may go on for 3.75 s behind it.
     assert scan.pieces == 2
     assert scan.cuts == []
@@ -190,13 +197,13 @@ def test_a_picture_changes_its_size_in_a_later_piece(tmp_path: Path) -> None:
 
 def test_what_cannot_be_entered_has_no_seams(tmp_path: Path) -> None:
     path = Film((24.0,), name="film.ts").made(tmp_path)
-    assert seams_of(str(path), recipe()) == ()
+    assert seams_of(path, recipe()) == ()
     assert in_one_go(path, recipe())[0].pieces == 1
 
 
 def test_a_film_that_changes_between_pieces_is_noticed(tmp_path: Path) -> None:
     by, path = recipe(), Film((24.0,)).made(tmp_path)
-    seams = seams_of(str(path), by)
+    seams = seams_of(path, by)
     first = scan_piece(str(path), by, keep_in([]), Piece(seams, 0, take_seconds(by.splitting)), all_scores=True)
     Film((24.0,), soft=True, gop=20).made(tmp_path)
     other = tmp_path / "other"
@@ -215,7 +222,7 @@ def test_a_film_that_changes_between_pieces_is_noticed(tmp_path: Path) -> None:
 def test_damage_near_a_seam(tmp_path: Path, offset: float, open_gop: bool) -> None:
     """What is damaged lies so many seconds behind the seam: before the handover, across it, behind it, where the take ends."""
     path = Film((7.0, 17.0), open_gop=open_gop, gop=40).made(tmp_path)
-    (seam,) = seams_of(str(path), recipe())
+    (seam,) = seams_of(path, recipe())
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
@@ -261,7 +268,7 @@ def test_a_piece_of_a_remote_film_fetches_its_own_bytes(tmp_path: Path, monkeypa
     """At most 1.3 times what it reads, beside the container's index and what opening takes."""
     path = Film((9.0, 6.0, 8.0, 5.0, 6.0, 9.0, 5.0)).made(tmp_path)
     by, size = recipe(), path.stat().st_size
-    seams = seams_of(str(path), by)
+    seams = seams_of(path, by)
     monkeypatch.setattr(ahead, "LEAST", 1024)  # The film has 20 KB a second, a hundredth of a real one.
     monkeypatch.setattr(ahead, "MOST", 16_384)
     monkeypatch.setattr(av, "open", small_buffer(av.open))

@@ -296,6 +296,17 @@ def test_a_child_that_cannot_start_is_a_fault_of_the_set_up(monkeypatch: pytest.
         fresh.run(max, (2, 3), Limits(60, 2000))
 
 
+def test_a_child_that_is_not_there_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/python")
+
+    def held() -> int:
+        with closing(Sandbox()) as box, pytest.raises(FileNotFoundError):
+            box.run(my_pid, (), EASY)
+        return len(os.listdir("/proc/self/fd"))
+
+    assert held() == held()
+
+
 def test_close_ends_the_child_and_may_be_repeated() -> None:
     sandbox = Sandbox()
     sandbox.close()
