@@ -24,6 +24,7 @@ from longtake.curation import forgetting, growth
 from longtake.curation.access import ACCESS, NEEDS, Access
 from longtake.curation.clip_table import rows_of, sync_clips
 from longtake.curation.errors import SetupError
+from longtake.curation.gathered import Gathered
 from longtake.curation.inputs import InputReport, gather
 from longtake.curation.lists import ListRules
 from longtake.curation.recipe import Recipe
@@ -121,47 +122,69 @@ def run(
     result = RunResult()
     with WorkspaceLock(workspace.path, part), note:
         try:
-            if part is None:
-                forgetting.complete(workspace)
-            elif forgetting.left(workspace):
-                raise SetupError(
-                    f"{workspace.path}: `longtake forget` was interrupted, and its work is completed by a run without --part: "
-                    "start one first"
-                )
+            _complete_forgetting(workspace, part)
             if inputs and not workspace.inputs.parts():
                 # There will be work, so Ray, which takes its time, starts while the list is read.
                 _check(Run(workspace, recipe, options, access))
                 engines.start()
             if inputs:
                 gathered = gather(inputs, rules, access, workspace=workspace.path, strict=strict)
-                forgetting.leave_out(workspace, gathered)
-                gathered.chosen.append(lambda table: of_part(table, part))
-                growth.update(workspace, gathered, access, part, hashes=hashes)
-                result.inputs = gathered.report
-                if tell := getattr(watcher, "inputs", None):
-                    tell(gathered.report)
+                result.inputs = _taken_in(workspace, gathered, access, part, hashes, watcher)
             if not workspace.inputs.parts():
                 if part is None or result.inputs is None or not result.inputs.videos:
                     raise SetupError(f"nothing to do: {workspace.path} has no videos")
                 result.notes.append(_EMPTY.format(*part))  # The videos may be fewer than the parts.
                 return result
-            workspace.save_recipe(recipe)
-            if part is None:
-                workspace.make_readable(recipe)
-            sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
-            this = Run(workspace, recipe, options, access)
-            this.perform.append(partial(_perform, engines, partial(_say, watcher, note)))
-            for names in groups(this):
-                if part is not None and result.stages and stage(names[0]).waits(this):
-                    this.notes.append(_WAITS.format(names[0]))
-                    break
-                result.stages |= _run_group(names, this, engines, watcher, note)
-            result.datasets, result.kept_back, result.notes = this.datasets, this.kept_back, this.notes
-            workspace.runs.compact()
-            workspace.make_readable(recipe)  # A compaction may have left no row.
+            _run_stages(Run(workspace, recipe, options, access), engines, watcher, note, result)
         finally:
             engines.close()
     return result
+
+
+def _complete_forgetting(workspace: Workspace, part: tuple[int, int] | None) -> None:
+    """Erase what a `longtake forget` left that was killed. Raises SetupError if that is not for a part."""
+    if part is None:
+        forgetting.complete(workspace)
+    elif forgetting.left(workspace):
+        raise SetupError(
+            f"{workspace.path}: `longtake forget` was interrupted, and its work is completed by a run without --part: "
+            "start one first"
+        )
+
+
+def _taken_in(
+    workspace: Workspace,
+    gathered: Gathered,
+    access: Access,
+    part: tuple[int, int] | None,
+    hashes: bool,
+    watcher: Watcher,
+) -> InputReport:
+    """Bring the inputs up to what was gathered, and show the report on it."""
+    forgetting.leave_out(workspace, gathered)
+    gathered.chosen.append(lambda table: of_part(table, part))
+    growth.update(workspace, gathered, access, part, hashes=hashes)
+    if tell := getattr(watcher, "inputs", None):
+        tell(gathered.report)
+    return gathered.report
+
+
+def _run_stages(run: Run, engines: Engines, watcher: Watcher, note: Note, result: RunResult) -> None:
+    """Run the stages over the inputs that there are; what comes of them goes into the result."""
+    workspace, recipe, part = run.workspace, run.recipe, run.options.part
+    workspace.save_recipe(recipe)
+    if part is None:
+        workspace.make_readable(recipe)
+    sync_clips(workspace, recipe, part)  # A run that was killed may have left the clips behind the videos.
+    run.perform.append(partial(_perform, engines, partial(_say, watcher, note)))
+    for names in groups(run):
+        if part is not None and result.stages and stage(names[0]).waits(run):
+            run.notes.append(_WAITS.format(names[0]))
+            break
+        result.stages |= _run_group(names, run, engines, watcher, note)
+    result.datasets, result.kept_back, result.notes = run.datasets, run.kept_back, run.notes
+    workspace.runs.compact()
+    workspace.make_readable(recipe)  # A compaction may have left no row.
 
 
 def _say(watcher: Watcher, note: Note, text: str) -> None:

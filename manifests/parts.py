@@ -60,9 +60,12 @@ class Overtaken(StoreError):
     """A compaction by another run replaced parts while they were being read. Read again from the beginning."""
 
 
+_READINGS = 5  # A command reads so often, at most, until no compaction overtakes it.
+
+
 def steadily(read: Callable[[], _Read]) -> _Read:
     """What `read` gives, from the beginning again where another run compacts meanwhile. Raises Overtaken in the end."""
-    for _ in range(4):
+    for _ in range(_READINGS - 1):
         with suppress(Overtaken):
             return read()
     return read()
