@@ -63,7 +63,7 @@ def check(path: Path, wanted: Wanted) -> None:
                 time = cast(int, frame.pts) * cast(Fraction, frame.time_base)
                 require(time == count / wanted.fps, f"frame {count} is at {float(time):.4f} s")
                 if count in wanted.thumbnails:
-                    apart = np.abs(thumbnail(planes_of(frame)) - wanted.thumbnails[count]).mean((1, 2)).max()
+                    apart = float(np.abs(thumbnail(planes_of(frame)) - wanted.thumbnails[count]).mean((1, 2)).max())
                     require(apart <= _MAX_DIFFERENCE, f"frame {count} differs by {apart:.1f} grey levels")
                 count += 1
     except (av.error.FFmpegError, VideoError) as error:

@@ -142,7 +142,7 @@ def _gradients(grey: npt.NDArray[np.uint8]) -> tuple[Vector, Vector]:
     return _unit(np.sqrt(edges)), _unit(np.sqrt(texture))
 
 
-def _unit(vectors: Vector) -> Vector:
+def _unit(vectors: npt.NDArray[np.floating[Any]]) -> Vector:
     """Each to a length of 1; what has next to none becomes zeros."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     return np.where(lengths > 1e-3, vectors / np.maximum(lengths, 1e-3), 0).astype(np.float32)
@@ -180,7 +180,7 @@ def _looked_for(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.complex64]:
     (width, height), count = _BLOCK, len(grey)
     blocks = grey.reshape(count, _SIZE[1] // height, height, _SIZE[0] // width, width).transpose(0, 1, 3, 2, 4)
     blocks = blocks.reshape(count, -1, height, width).astype(np.float32)
-    blocks -= blocks.mean(axis=(2, 3), keepdims=True)
+    blocks -= blocks.mean(axis=(2, 3), dtype=np.float32, keepdims=True)
     found: npt.NDArray[np.complex64] = np.conj(
         scipy.fft.fft(scipy.fft.rfft(blocks, n=_PLACE[1], axis=3), n=_PLACE[0], axis=2)
     )
