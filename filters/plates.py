@@ -168,8 +168,8 @@ def _rectangle(near: Mask, sides: list[int]) -> list[int]:
     high = bottom - top
     middle = near[top + high // 4 : bottom - high // 4]
     for _ in range(high // 2 if high < right - left else 0):  # Round corners.
-        left -= left > 0 and middle[:, left - 1].mean() >= FULL
-        right += right < near.shape[1] and middle[:, right].mean() >= FULL
+        left -= int(left > 0 and middle[:, left - 1].mean() >= FULL)
+        right += int(right < near.shape[1] and middle[:, right].mean() >= FULL)
     return [top, bottom, left, right]
 
 

@@ -126,7 +126,7 @@ def tiled(frames: Sequence[Grey], mean: Field) -> Tiles | None:
     of_mean = _sides([mean], edges, ways, copies)
     shows_through = there[in_picture].mean() >= ALWAYS and _varies(*of_mean) >= THROUGH
     is_sure = (factor <= LIGHT or shows_through) and _bend(mean, edges, ways, copies) <= EXACT
-    return Tiles(mask > 0, is_sure)
+    return Tiles(mask > 0, bool(is_sure))
 
 
 def _varies(brighter: Field, darker: Field) -> float:

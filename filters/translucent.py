@@ -236,7 +236,7 @@ def _marks(edges: Edges, shape: tuple[int, ...]) -> Iterator[tuple[float, npt.ND
     bands[:-1] += single[1:]
     dense = (bands[OTHER:-OTHER] >= IN_CELL).reshape(BINS * rows, columns)
     _, labels = cv2.connectedComponents(dense.view(np.uint8), connectivity=8)
-    labels = labels.reshape(BINS, rows * columns)
+    labels = np.asarray(labels, np.int32).reshape(BINS, rows * columns)
     on = np.flatnonzero(labels)
     own, less, more = (
         np.bincount(labels.ravel()[on], bands[start : start + BINS].ravel()[on]) for start in (OTHER, 0, 2 * OTHER)
@@ -359,12 +359,12 @@ def _one_jump(
     best: tuple[float, float] | None = None
     if len(within) < FEWEST:
         return None
-    for jump in np.geomspace(FIRST, LAST, BINS):
-        own, others = _outlines(edges, within, float(jump), shape, axis=1)
+    for jump in np.geomspace(FIRST, LAST, BINS).tolist():
+        own, others = _outlines(edges, within, jump, shape, axis=1)
         count, rest = float(own.sum()), float(others.sum())
         sure = (count - rest) / (count + rest / 2 + 1) ** 0.5
         if count >= FEWEST and count >= OUTNUMBER * rest and sure >= max(SURE, best[0] if best else 0.0):
-            best = sure, float(jump)
+            best = sure, jump
     if best is None:
         return None
     jump = best[1]
