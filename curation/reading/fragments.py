@@ -16,6 +16,7 @@ from longtake.curation.reading import mp4
 _DESCRIPTIONS = (b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _LONGEST = 4096  # Bytes. So much is compared of how the samples of a track are described.
 _AT_ONCE = 2**20  # Bytes that are searched at once.
+_INDEX = 2**20  # Bytes. An index names 65,535 fragments at most, by 12 bytes each.
 _BOXES = (
     1_000_000  # Boxes: a hundred hours of film in fragments of a second. A hostile file of 1 GB would hold 134 million.
 )
@@ -34,20 +35,22 @@ class Layout:
     instead: dict[int, bytes] = field(default_factory=dict)
 
 
-def layout(file: BinaryIO, size: int) -> Layout:
-    """The layout of a file; of any but MP4 and MOV, all of it is one film."""
+def layout(file: BinaryIO, size: int, by_index: bool = False) -> Layout:
+    """The layout of a file; of any but MP4 and MOV, all of it is one film. by_index: an index that names all fragments is
+    believed, as where a look at each of them is a request to a store; ffmpeg then finds its way past bytes that are no box by
+    itself."""
     found = Layout(size)
     with suppress(struct.error, ValueError, IndexError):
         # A box ends before its header says so.
-        _Walk(file, size, found).go()
+        _Walk(file, size, found, by_index).go()
     return found
 
 
 class _Walk:
     """From one of the outermost boxes to the next."""
 
-    def __init__(self, file: BinaryIO, size: int, found: Layout) -> None:
-        self._file, self._size, self._found = file, size, found
+    def __init__(self, file: BinaryIO, size: int, found: Layout, by_index: bool) -> None:
+        self._file, self._size, self._found, self._by_index = file, size, found, by_index
         self._described: list[bytes] = []  # How the samples of its tracks are described.
         self._times: dict[int, int] = {}  # By track: when its latest fragment begins, in ticks.
         self._second = 0  # Where another film may begin.
@@ -58,6 +61,9 @@ class _Walk:
             if at >= self._size:
                 break
             name, start, stop = self._box(at)
+            if name == b"sidx" and self._by_index and not self._times and (end := self._indexed(start, stop)):
+                self._found.boxes = end
+                return
             if name in mp4.OUTERMOST:
                 if self._ends_at(name, at, start, stop):
                     self._found.end = self._second
@@ -79,6 +85,20 @@ class _Walk:
         with suppress(struct.error):
             return next(mp4.boxes(self._file, at, mp4.ENDLESS), (b"", at, at))
         return b"", at, at
+
+    def _indexed(self, start: int, stop: int) -> int:
+        """Where the fragments end that an index names (ISO/IEC 14496-12, 8.16.3), if nothing but the table of their keyframes
+        lies behind them; else 0."""
+        self._file.seek(start)
+        body = self._file.read(min(stop - start, _INDEX))
+        times = struct.Struct(">QQHH" if body[0] == 1 else ">IIHH")
+        _, offset, _, count = times.unpack_from(body, 12)
+        sizes = [one for one, _, _ in struct.iter_unpack(">III", body[12 + times.size :][: 12 * count])]
+        if len(sizes) < count or any(one >> 31 for one in sizes):  # It is cut off, or names further indexes.
+            return 0
+        end = stop + int(offset) + sum(sizes)
+        name, _, behind = self._box(end) if end < self._size else (b"", end, self._size)
+        return end if end >= self._size or (name == b"mfra" and behind >= self._size) else 0
 
     def _ends_at(self, name: bytes, at: int, start: int, stop: int) -> bool:
         """Whether the film ended before this box. Its beginning may be repeated, as in streams, where its fragments go on."""

@@ -143,7 +143,7 @@ def _opened(stack: ExitStack, file: BinaryIO, watch: Watched, remote: bool) -> O
         raise VideoError(kind_of(error, remote), f"its size is not known: {words(error)}") from error
     if size == 0:
         raise VideoError("empty", "the file has zero bytes")
-    known = layout(file, size)
+    known = layout(file, size, by_index=remote)
     watch.end, watch.instead = known.end, known.instead
     file.seek(0)
     try:

@@ -15,7 +15,7 @@ from longtake.curation.errors import VideoError
 from longtake.curation.reading import fragments
 from longtake.curation.reading.cutting import cut_clip
 from longtake.curation.reading.fragments import layout
-from longtake.curation.reading.opening import open_video
+from longtake.curation.reading.opening import open_video, packets_of
 from longtake.curation.reading.scan_video import scan_video
 from longtake.curation.reading.video import probe
 from tests.curation.reading.test_cutting import make, numbers, steady
@@ -25,7 +25,16 @@ FRAMES, GOP = 160, 20
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
 
-def film(path: Path, first: int = 0, size: tuple[int, int] = (320, 240), fragmented: bool = True) -> bytes:
+INDEXED = {"movflags": "frag_keyframe+empty_moov+default_base_moof+dash+global_sidx"}
+
+
+def film(
+    path: Path,
+    first: int = 0,
+    size: tuple[int, int] = (320, 240),
+    fragmented: bool = True,
+    how: dict[str, str] = FRAGMENTED,
+) -> bytes:
     """The bytes of a film whose pictures are shown from number `first` on, at their times."""
     make(
         path,
@@ -35,7 +44,7 @@ def film(path: Path, first: int = 0, size: tuple[int, int] = (320, 240), fragmen
         size=size,
         base=Fraction(1, RATE),
         options={"bf": "2", "preset": "ultrafast"},
-        container_options=FRAGMENTED if fragmented else None,
+        container_options=how if fragmented else None,
     )
     return path.read_bytes()
 
@@ -110,12 +119,14 @@ def test_fragments_behind_a_hole_are_found(tmp_path: Path, kind: str) -> None:
 
 
 class Counted(BytesIO):
-    """Counts how often it is read."""
+    """Counts how often it is read, and remembers the last place."""
 
     reads = 0
+    farthest = 0
 
     def read(self, size: int | None = -1) -> bytes:
         self.reads += 1
+        self.farthest = max(self.farthest, self.tell())
         return super().read(size)
 
 
@@ -131,6 +142,37 @@ def test_what_stands_before_the_fragments_is_not_looked_for_among_them(tmp_path:
             assert probe(video).has_audio is False
         reads.append(file.reads)
     assert reads[0] == reads[1] > 0
+
+
+def test_of_a_remote_film_with_an_index_no_fragment_is_looked_at(tmp_path: Path) -> None:
+    """Each of them was a request to the store."""
+    data = film(tmp_path / "film.mp4", how=INDEXED)
+    assert [name for name, _ in boxes(data)].count(b"moof") == FRAMES // GOP
+    (behind,) = [len(each) for name, each in boxes(data) if name == b"mfra"]
+    for whole in (data, data[:-behind], data[: len(data) // 2]):
+        file, first = Counted(whole), data.index(b"moof") - 4
+        known = layout(file, len(whole), by_index=True)
+        assert (known.end, known.boxes, known.instead) == (len(whole), len(data) - behind, {})
+        assert file.farthest < first or file.farthest == len(data) - behind
+        walked = Counted(whole)
+        layout(walked, len(whole))
+        assert file.reads <= walked.reads - 2 * whole.count(b"moof")
+        with open_video(Counted(whole)) as remote:
+            assert probe(remote).cut_off.startswith("the file ends") is (len(whole) < len(data) - behind)
+    # Where more lies behind the film than its index names, each fragment is looked at.
+    other = film(tmp_path / "other.mp4", how=INDEXED)
+    for joined in (data + other, data[:-behind] + other):
+        assert layout(BytesIO(joined), len(joined), by_index=True) == layout(BytesIO(joined), len(joined))
+
+
+def test_a_hole_in_a_remote_film_with_an_index_costs_its_fragment(tmp_path: Path) -> None:
+    data = film(tmp_path / "film.mp4", how=INDEXED)
+    before = b"".join(each for _, each in boxes(data)[:7])  # Beginning, index and two fragments.
+    broken = hole(data, len(before), len(before) + 100)
+    with open_video(BytesIO(broken)) as video:
+        assert not video.layout.instead
+        shown = [packet.pts for packet in packets_of(video, video.stream) if packet.size]
+    assert len(shown) == FRAMES - GOP
 
 
 def test_thousands_of_segments_are_one_film_without_a_hole(tmp_path: Path) -> None:
