@@ -19,11 +19,10 @@ import pyarrow as pa
 from longtake.manifests.dataset.shards import DatasetError
 from longtake.manifests.folder import whole_file
 
-CLIPS_PER_TAR = 100  # Clips of one archive: at 15 s and 720p they take some 500 MB to 1 GB.
 _KEY = re.compile(r"[A-Za-z0-9_-]+")  # A dot would begin the extension, a slash a folder.
 
 
-def write_tars(table: pa.Table, dataset: Path, folder: Path, clips_per_tar: int = CLIPS_PER_TAR) -> list[Path]:
+def write_tars(table: pa.Table, dataset: Path, folder: Path, clips_per_tar: int) -> list[Path]:
     """Write the clips of `table` (see `manifests.dataset.shards`), whose paths begin at `dataset`, to `folder/shard-000000.tar`
     and so on; those tars' paths. The tars of an earlier export are removed first; a table without rows gives none.
 
