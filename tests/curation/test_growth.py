@@ -302,7 +302,7 @@ def test_what_is_gone_of_a_bucket_is_seen_by_one_listing(
 
     listed = tmp_path / "list.txt"
     listed.write_text("s3://place/grown/notes\n")
-    look(str(listed))  # What the folder leaves out by its name is an input, since a list names it.
+    look(str(listed))  # It is an input since a list names it: the folder leaves it out by its name.
     monkeypatch.setattr(AIOHTTPSession, "send", counted)
     for number in range(20):
         store.rm_file(f"place/grown/{number % 3}/{number}.mp4")

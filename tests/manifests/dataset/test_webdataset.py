@@ -56,7 +56,7 @@ def test_a_smaller_export_leaves_nothing_of_the_larger_one(tmp_path: Path) -> No
     paths = write_tars(dataset_table(row(i) for i in range(2)), dataset, tmp_path / "tars", clips_per_tar=2)
     assert sorted((tmp_path / "tars").iterdir()) == paths
     assert len(samples(paths)) == 2
-    assert write_tars(dataset_table([]), dataset, tmp_path / "tars") == []
+    assert write_tars(dataset_table([]), dataset, tmp_path / "tars", 100) == []
     assert os.listdir(tmp_path / "tars") == []
 
 
@@ -65,10 +65,10 @@ def test_a_clip_that_is_not_the_exported_one_stops_the_tar(tmp_path: Path) -> No
     table = dataset_table(row(i) for i in range(2))
     (dataset / "clips" / "clip001.mp4").write_bytes(b"something else")
     with pytest.raises(DatasetError, match=r"clip001.*not the file that was exported"):
-        write_tars(table, dataset, tmp_path / "tars")
+        write_tars(table, dataset, tmp_path / "tars", 100)
     (dataset / "clips" / "clip001.mp4").unlink()
     with pytest.raises(DatasetError, match=r"clip001.*missing"):
-        write_tars(table, dataset, tmp_path / "tars")
+        write_tars(table, dataset, tmp_path / "tars", 100)
     assert os.listdir(tmp_path / "tars") == []
 
 
@@ -78,4 +78,4 @@ def test_ids_that_would_be_split_are_refused(tmp_path: Path, key: str) -> None:
     (tmp_path / "clips" / "x.mp4").write_bytes(b"x")
     table = dataset_table([row(0, clip_id=key, path="clips/x.mp4", sha256=hashlib.sha256(b"x").hexdigest())])
     with pytest.raises(DatasetError, match="cannot name files"):
-        write_tars(table, tmp_path, tmp_path / "tars")
+        write_tars(table, tmp_path, tmp_path / "tars", 100)
