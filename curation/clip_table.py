@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -518,15 +517,11 @@ def written_captions(
     recipe: Recipe,
     columns: Sequence[str],
     optional: Iterable[str] = (),
-    only: pa.ChunkedArray | None = None,
 ) -> tuple[pa.Table, str | None]:
     """The captions by the recipe's captioner under its prompts; also those of an older scan of their video, which do not
-    count. What this machine cannot write it can still decide on: then all captions are believed, and the fault is told. only:
-    those of these clips."""
+    count. What this machine cannot write it can still decide on: then all captions are believed, and the fault is told."""
     wanted = list(dict.fromkeys([*columns, "caption_protocol"]))
-    how: dict[str, Any] = {"optional": list(optional), "encoded": ["caption_protocol"]}
-    read = workspace.captions.read if only is None else partial(rows_of, workspace.captions, only)
-    captions = read(wanted, **how)
+    captions = workspace.captions.read(wanted, optional=list(optional), encoded=["caption_protocol"])
     protocol, fault = _captioner_protocol(recipe)
     return (captions, fault) if protocol is None else (captions.filter(_by_captioner(captions, protocol)), None)
 

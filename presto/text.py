@@ -72,13 +72,13 @@ def encode_captions(tokenizer: Any, encoder: Any, captions: Sequence[str], *, cl
     return [embedding[:length].clone() for embedding, length in zip(embeddings, lengths, strict=True)]
 
 
-def pad_captions(clips: Sequence[Sequence[Tensor]], length: int | None = None) -> tuple[Tensor, Tensor]:
+def pad_captions(clips: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
     """(B, N·L, D) embeddings and (B, N·L) mask, 1 for tokens and 0 for padding, of N ragged captions for each clip.
 
-    L: `length`, or the longest caption's, rounded up to a multiple of 64. Padding has no weight in the attention.
+    L: the longest caption's length, rounded up to a multiple of 64. Padding has no weight in the attention.
     """
     longest = max(len(caption) for clip in clips for caption in clip)
-    size = length or -(-longest // _ROUND) * _ROUND
+    size = -(-longest // _ROUND) * _ROUND
     width = clips[0][0].shape[-1]
     text = torch.zeros(len(clips), len(clips[0]), size, width, dtype=clips[0][0].dtype, device=clips[0][0].device)
     mask = torch.zeros(text.shape[:3], device=text.device)

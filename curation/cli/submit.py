@@ -14,6 +14,8 @@ import typer
 from longtake.curation.cli.app import ROW_ERRORS, app, command, console, errors, examples, outside
 from longtake.curation.errors import SetupError
 
+_RECIPE = "recipe.yaml"  # The name of the recipe among the files of a job.
+
 # The commands that have something to compute; the others look, and need no cluster.
 _COMMANDS = ("curate", "scan", "score", "caption", "export")
 
@@ -129,8 +131,8 @@ def prepared(words: list[str]) -> tuple[list[str], dict[str, Path], str]:
     _refuse_relative(workspace, "workspace")
     files: dict[str, Path] = {}
     if (recipe := values.get("recipe")) and (sent := _recipe_file(recipe)):
-        files["recipe.yaml"] = sent
-        arguments = _replaced(arguments, parameters["recipe"], recipe, "recipe.yaml")
+        files[_RECIPE] = sent
+        arguments = _with_recipe(arguments, parameters["recipe"], recipe)
     if not values.get("address") and "address" in parameters:
         arguments = [*arguments, "--address", "auto"]
     return [name, *arguments], files, str(workspace)
@@ -152,17 +154,17 @@ def _recipe_file(recipe: str) -> Path | None:
     return Path(recipe) if Path(recipe).is_file() else None
 
 
-def _replaced(arguments: list[str], parameter: click.Parameter, old: str, new: str) -> list[str]:
-    """The arguments with another value of an option, however it was written."""
+def _with_recipe(arguments: list[str], parameter: click.Parameter, old: str) -> list[str]:
+    """The arguments with the recipe as the job has it, however its option was written."""
     replaced = list(arguments)
     for i, word in enumerate(arguments):
         option, _, value = word.partition("=")
         if word in parameter.opts and arguments[i + 1 : i + 2] == [old]:
-            replaced[i + 1] = new
+            replaced[i + 1] = _RECIPE
         elif option in parameter.opts and value == old:
-            replaced[i] = f"{option}={new}"
+            replaced[i] = f"{option}={_RECIPE}"
         elif word in {f"{short}{old}" for short in parameter.opts if not short.startswith("--")}:
-            replaced[i] = f"{word[:2]}{new}"
+            replaced[i] = f"{word[:2]}{_RECIPE}"
     return replaced
 
 

@@ -17,6 +17,8 @@ from longtake.curation.looking.report.columns import OF_A_CROP, Columns, crop_wo
 from longtake.curation.workspace import Workspace
 
 MOST_RANKED = 20_000  # Clips that are ranked for a correlation of two scores.
+_EXAMPLES = 3  # Rows that are shown of a kind of error.
+_MOST_KINDS = 12  # Kinds that are counted one by one, such as sizes of frames; the rest is counted together.
 MOST_READ = 5_000  # Clips whose captions are searched for phrases.
 MOST_WORDS = 400  # Words of a caption that are searched for phrases.
 FEWEST_PAIRS = 10
@@ -72,7 +74,7 @@ class Example:
     rows: list[tuple[str, str]]
 
 
-def error_examples(workspace: Workspace, columns: Columns, most: int = 3) -> list[Example]:
+def error_examples(workspace: Workspace, columns: Columns) -> list[Example]:
     """Errors of videos and of clips by kind, the most frequent first."""
     names = ["uri", "status", "error_kind", "error", "host"]
     clips = columns.scores.table.select([name for name in names if name in columns.scores.table.column_names])
@@ -82,7 +84,7 @@ def error_examples(workspace: Workspace, columns: Columns, most: int = 3) -> lis
         wrong = table.filter(pc.equal(table["status"], "error"))
         for kind in pc.unique(wrong["error_kind"]).to_pylist():
             rows = wrong.filter(pc.equal(wrong["error_kind"], kind))
-            few = rows.slice(0, most).to_pylist()
+            few = rows.slice(0, _EXAMPLES).to_pylist()
             examples.append(Example(str(kind), of, rows.num_rows, [(r["uri"] or "", _told(r)) for r in few]))
     return sorted(examples, key=lambda e: -e.count)
 
@@ -101,7 +103,7 @@ class Files:
     counts: dict[str, list[tuple[str, int]]]
 
 
-def files(workspace: Workspace, most: int = 12) -> Files:
+def files(workspace: Workspace) -> Files:
     """What the videos manifest says of the files."""
     names = ["uri", "status", "width", "height", "fps", "duration", "codec", "transfer", "container", "bytes"]
     videos = workspace.videos.read(names)
@@ -113,16 +115,16 @@ def files(workspace: Workspace, most: int = 12) -> Files:
     }
     sizes = pc.binary_join_element_wise(videos["width"].cast("string"), videos["height"].cast("string"), "×")
     counts = {
-        "frame size": _most(sizes, most),
-        "codec": _most(videos["codec"], most),
-        "transfer (of colours)": _most(videos["transfer"], most),
-        "container": _most(videos["container"], most),
-        "source": _most(sources(videos["uri"]), most),
+        "frame size": _most(sizes),
+        "codec": _most(videos["codec"]),
+        "transfer (of colours)": _most(videos["transfer"]),
+        "container": _most(videos["container"]),
+        "source": _most(sources(videos["uri"])),
     }
     return Files(numbers, counts)
 
 
-def crops(workspace: Workspace, most: int = 12) -> list[tuple[str, int, float]]:
+def crops(workspace: Workspace) -> list[tuple[str, int, float]]:
     """What was cut away where a recipe says `crop: borders`, the most frequent first: what became of borders, of how many clips,
     and the share of their pictures' area that was cut away, in the mean."""
     videos = workspace.videos.read(["video_id", "width", "height"])
@@ -142,10 +144,10 @@ def crops(workspace: Workspace, most: int = 12) -> list[tuple[str, int, float]]:
         by_words[words] = clips + number, cut + number * (1 - kept / area if kept and area else 0.0)
     rows = [(words, clips, cut / clips) for words, (clips, cut) in by_words.items()]
     rows.sort(key=lambda row: (-row[1], row[0]))
-    rest = rows[most:]
+    rest = rows[_MOST_KINDS:]
     others = sum(clips for _, clips, _ in rest)
     more = (f"{len(rest)} others", others, sum(clips * cut for _, clips, cut in rest) / max(1, others))
-    return [*rows[:most], *([more] if rest else [])]
+    return [*rows[:_MOST_KINDS], *([more] if rest else [])]
 
 
 def sources(uris: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -154,11 +156,11 @@ def sources(uris: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(encoded.cast("string"), r"/[^/]*(?:#(?:member|cell)=.*)?$", "")
 
 
-def _most(column: pa.ChunkedArray, most: int) -> list[tuple[str, int]]:
+def _most(column: pa.ChunkedArray) -> list[tuple[str, int]]:
     pairs = [(str(row["values"]), int(row["counts"])) for row in pc.value_counts(column.drop_null()).to_pylist()]
     pairs.sort(key=lambda pair: (-pair[1], pair[0]))
-    rest = sum(count for _, count in pairs[most:])
-    return pairs[:most] + ([(f"{len(pairs) - most} others", rest)] if rest else [])
+    rest = sum(count for _, count in pairs[_MOST_KINDS:])
+    return pairs[:_MOST_KINDS] + ([(f"{len(pairs) - _MOST_KINDS} others", rest)] if rest else [])
 
 
 @dataclass(frozen=True, slots=True)

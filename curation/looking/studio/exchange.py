@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,20 +29,9 @@ from longtake.manifests.dataset.fiftyone import VERSION, always, digits, field_o
 from longtake.manifests.folder import local_path, whole_file, whole_folder
 
 Format = Literal["csv", "label-studio", "fiftyone"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 CHOICES = ("good", "bad")
 NAMED = 3  # Clips or marks that a refusal names at most. It counts the others.
 _COLUMNS = ("clip", "who", "when", "mark", "note", "uri", "start", "end")
-
-# The labelling interface for which the tasks are made. The guide shows it.
-INTERFACE = """<View>
-  <Image name="strip" value="$strip"/>
-  <Video name="video" value="$video"/>
-  <Choices name="mark" toName="video" choice="single" showInLine="true">
-    <Choice value="good"/><Choice value="bad"/>
-  </Choices>
-  <TextArea name="note" toName="video" placeholder="a note"/>
-</View>"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,6 @@ from longtake.curation.looking.questions import interval
 from longtake.manifests.keys import hashed
 
 Half = Literal["choosing", "checking"]
-_Mark = TypeVar("_Mark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +84,6 @@ def half_of(clip: str) -> Half:
 
     A threshold that is chosen on some marks looks better on these than it is; so it is checked on the others."""
     return "checking" if hashlib.sha256(clip.encode()).digest()[0] & 0x80 else "choosing"
-
-
-def of_half(marks: Mapping[str, _Mark], half: Half) -> dict[str, _Mark]:
-    """Those of some marks (by clip id) that belong to a half."""
-    return {clip: mark for clip, mark in marks.items() if half_of(clip) == half}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,6 @@ PICTURE = 320  # Pixels: the width of a picture.
 REMEMBERED = 400  # Clips whose pictures stay in memory: some 30 MB.
 REMEMBERED_SETTINGS = 8  # Settings whose kept clips stay in memory: 8 MB each for a million kept clips.
 FOLDER = "studio"  # The folder of saved recipes, below the workspace.
-WHICH = ("kept", "rejected", "undecided", "error", "entering", "leaving", "good", "bad", "alone", "alone so far")
 
 
 @dataclass(frozen=True, slots=True)
