@@ -76,11 +76,15 @@ def transformer_config(folder: Path) -> dict[str, Any]:
 
 def scaling_factor(folder: Path) -> float:
     """Of the VAE: latents are its posterior times this. Raises PrestoError."""
-    path = folder / "vae" / "config.json"
+    return _number(folder / "vae" / "config.json", "scaling_factor")
+
+
+def _number(path: Path, key: str) -> float:
+    """A number of a JSON file. Raises PrestoError."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["scaling_factor"])
-    except (OSError, ValueError, KeyError) as error:
-        raise PrestoError(f"{path} says no scaling_factor: {error}") from error
+        return float(json.loads(path.read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PrestoError(f"{path} says no {key}: {error}") from error
 
 
 def read_settings(path: Path) -> Segmentation:
@@ -117,11 +121,7 @@ def _together(*parts: str) -> str:
 
 def vocabulary(folder: Path) -> int:
     """Rows of the text encoder's table of embeddings, by its config.json. Raises PrestoError."""
-    path = folder / "text_encoder" / "config.json"
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["vocab_size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PrestoError(f"{path} says no vocab_size: {error}") from error
+    return int(_number(folder / "text_encoder" / "config.json", "vocab_size"))
 
 
 def fingerprint(folder: Path) -> str:

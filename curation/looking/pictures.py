@@ -97,6 +97,12 @@ class Pictures:
         with self._lock:
             return self._known.get(clip_id)
 
+    def forget(self) -> None:
+        """Forget what is remembered of the workspace, which has changed."""
+        with self._lock:
+            self._known.clear()
+            self._needing = None
+
     def close(self) -> None:
         """End the process that reads sources."""
         with self._reading:
@@ -166,14 +172,15 @@ class Pictures:
 
     def _source(self, uri: str) -> Source:
         self._access = self._access or Access.load()
-        return self._access.source(uri, self._needs_access(uri))
+        return self._access.source(uri, self.needs_access(uri))
 
-    def _needs_access(self, uri: str) -> bool:
-        if self._needing is None:
+    def needs_access(self, uri: str) -> bool:
+        """Whether a video's URI had a user, a password or a signature when it was listed."""
+        if (needing := self._needing) is None:
             inputs = self._workspace.inputs.read(["uri", "needs_access"])
             needs = pc.fill_null(pc.equal(inputs["needs_access"], True), False)
-            self._needing = set(inputs["uri"].filter(needs).to_pylist())
-        return uri in self._needing
+            needing = self._needing = set(inputs["uri"].filter(needs).to_pylist())
+        return uri in needing
 
 
 def _is_gone(uri: str) -> bool:

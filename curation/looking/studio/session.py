@@ -79,7 +79,6 @@ class Session:
         self._kept: OrderedDict[str, dict[str, Rows]] = OrderedDict()
         self._sources: pa.ChunkedArray | None = None
         self._videos: pa.Table | None = None
-        self._needing: set[str] | None = None
 
     def begin(self) -> None:
         """Read the columns beside whatever else there is to do; questions wait for it."""
@@ -106,8 +105,9 @@ class Session:
             self._films = Films(columns)
             began = {tier: columns.kept(tier) for tier in self.recipe.tiers}
             self._rows, self._selection, self._kept = {}, {}, OrderedDict({BEGAN: began})
-            self._sources = self._videos = self._needing = None
+            self._sources = self._videos = None
             self._pictures.clear()
+            self._strips.forget()
 
     def reload(self) -> dict[str, Any]:
         """Read the columns again, after a run."""
@@ -497,12 +497,7 @@ class Session:
 
     def needs_access(self, uri: str) -> bool:
         """Whether a video's URI had a user, a password or a signature when it was listed."""
-        if self._needing is None:
-            inputs = self.workspace.inputs.read(["uri", "needs_access"])
-            self._needing = set(
-                inputs.filter(pc.equal(inputs["needs_access"], True).fill_null(False))["uri"].to_pylist()
-            )
-        return uri in self._needing
+        return self._strips.needs_access(uri)
 
     # ── filters ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -88,6 +88,16 @@ def test_a_clip_that_was_not_decoded_shows_its_source(reader: Pictures, source: 
     assert reader.strip_of(one, sources=False) is found  # The strip is remembered.
 
 
+def test_a_picture_that_a_run_stored_is_shown_after_it(workspace: Workspace) -> None:
+    """The studio went on saying that there is none."""
+    one, pictures = clip("/films/gone.mp4"), Pictures(workspace)
+    assert isinstance(pictures.strip_of(one), NoStrip)
+    with frames_writer(workspace.path, one["video_id"]) as writer:
+        writer.write_strip(one["clip_id"], STORED)
+    pictures.forget()
+    assert pictures.strip_of(one) == Strip(STORED.jpeg, STORED.times, True)
+
+
 def test_a_source_that_is_gone_or_no_film_is_said_in_a_sentence(reader: Pictures, tmp_path: Path) -> None:
     gone = reader.strip_of(clip("/films/gone.mp4"))
     assert gone == NoStrip("No picture of this clip is stored, and its source is not there.")
