@@ -138,8 +138,6 @@ def gradients(frames: Sequence[Grey]) -> Gradients:
 
 def static_marks(frames: Sequence[Grey]) -> Seen:
     """Panels and marks in a picture without borders."""
-    import cv2
-
     height, width = frames[0].shape
     n = len(frames)
     small = [reduced(frame) for frame in frames]
@@ -171,8 +169,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         others &= apart_from(maps[0] | maps[1].T)
         fields *= others
         sums, maps = _sums(fields), (maps[0] & others, maps[1] & others.T)
-    right, down, energy, across, both, often = sums
-    common = _common(sums, n)
+    energy, common = sums[2], _common(sums, n)
     found = panels(maps)
     parts = chosen(found, fields, maps, twins_only=False)
     panelled = under = _filled(parts, energy.shape)
@@ -214,6 +211,29 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         return Seen(enlarged(twins | pale, height, width) | joint, False, whole_copies)
     # The lines settle which part is the picture: panels might take another one for it.
     under = lines if lines.any() else under
+    under, marks = _marked(frames, fields, sums, pale, under, parts if under is panelled else [])
+    whole = enlarged(marks, height, width)
+    if under.mean() < LEAST_PART:
+        beside = joined(frames, moving=True)
+        whole |= beside & (not _ends_at(beside, whole))
+    return Seen(whole, True, whole_copies)
+
+
+def _marked(
+    frames: Sequence[Grey],
+    fields: Gradients,
+    sums: npt.NDArray[np.float32],
+    pale: Mask,
+    under: Mask,
+    parts: Sequence[Panel],
+) -> tuple[Mask, Mask]:
+    """What is under panels, and what is under panels or marks, each bool [h, w] at the size of the fields. sums: of the fields.
+    pale, under: what is known to be under marks, and under panels. parts: the panels that `under` consists of, if of any."""
+    import cv2
+
+    n = len(frames)
+    right, down, energy, across, both, often = sums
+    common = _common(sums, n)
     edges = (energy > n * STRONG**2) & (common > CONSTANT)
     faint = _faint(fields, right, down) & (common > FAINT_CONSTANT)
     # The rim of an opaque ground: its strength and sign change with the scene behind it, its direction does not.
@@ -224,7 +244,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
     clipped = _clipped(fields)
     weak = _weak(clipped, n)
     marks = _marks_from_edges(edges | faint, weak, rims, unchanged, tensor, under)
-    ends = [part for part in parts if part.inner(*under.shape) == 1] if under is panelled else []
+    ends = [part for part in parts if part.inner(*under.shape) == 1]
     if ends:
         # The rows of letters, and the sides of a plate, are no sides of what lies beyond them. A line of few px is.
         broad = cv2.morphologyEx(marks.astype(np.uint8), cv2.MORPH_OPEN, np.ones((CLOSE + 1, CLOSE + 1), np.uint8)) > 0
@@ -232,11 +252,7 @@ def static_marks(frames: Sequence[Grey]) -> Seen:
         under = _filled([part for part in parts if part not in beyond], under.shape)
     marks |= under | outlined(clipped, n) | pale
     marks |= disc(rims & ~under, tensor)
-    whole = enlarged(marks, height, width)
-    if under.mean() < LEAST_PART:
-        beside = joined(frames, moving=True)
-        whole |= beside & (not _ends_at(beside, whole))
-    return Seen(whole, True, whole_copies)
+    return under, marks
 
 
 def _copies(
