@@ -77,7 +77,6 @@ def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protoc
     """Append the rows of the clips that are not assigned to these centres yet, a slice at a time; yields the number of rows."""
     first = next(iter(workspace.clips.scan()), None)
     names = [] if first is None else first.column_names
-    wrote = False
     for table in workspace.clips.scan(names, optional=[field.name for field in schemas.HEAVY], rows=_SLICE):
         todo = _embedded(table, recipe, source) & ~_has(table, protocol)
         rows = table.filter(pa.array(todo))
@@ -86,10 +85,7 @@ def _assign(workspace: Workspace, recipe: Recipe, source: str, fit: _Fit, protoc
         if rows.num_rows:
             numbers = assign(embeddings, fit.centres).astype(np.float64)
             workspace.clips.append(with_new_score(rows, NAME, numbers, protocol))
-            wrote = True
             yield rows.num_rows
-    if wrote:
-        workspace.clips.compact()
 
 
 def _scan(workspace: Workspace, recipe: Recipe, source: str, *more: str) -> Iterator[pa.Table]:

@@ -166,8 +166,6 @@ def _bring_up_to_date(groups: _Groups) -> int:
     changed = np.flatnonzero(~((value == before) | (np.isnan(value) & ~has_score)) | (owner != corpus.owners_before()))
     for start in range(0, len(changed), _AT_ONCE):
         workspace.clips.append(_rows(groups, corpus.ids, changed[start : start + _AT_ONCE], value, owner))
-    if len(changed):
-        workspace.clips.compact()
     workspace.write_file(groups.note, made_of)
     return len(changed)
 

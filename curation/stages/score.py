@@ -84,8 +84,9 @@ class Score(Stage):
     def finish(self, run: Run) -> None:
         from longtake.curation.stages import concepts, deduplicate
 
-        deduplicate.finish(run.workspace, run.recipe)
-        concepts.finish(run.workspace, run.recipe)
+        changed = deduplicate.finish(run.workspace, run.recipe) + concepts.finish(run.workspace, run.recipe)
+        if changed:
+            run.workspace.clips.compact()
 
     def check(self, run: Run) -> None:
         super().check(run)
