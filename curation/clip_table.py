@@ -35,14 +35,12 @@ def explode(videos: pa.Table) -> pa.Table:
     owner = pc.list_parent_indices(nested)
     clips = pc.list_flatten(nested)
     n = len(clips)
-    of_video = {
-        name: videos[name].combine_chunks().take(owner)
-        for name in ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts")
-    }
+    of_video = {name: videos[name].combine_chunks().take(owner) for name in _OF_VIDEO}
     field = {f.name: pc.struct_field(clips, f.name) for f in schemas.CLIP_IN_VIDEO}
     columns: dict[str, pa.Array] = {
         "clip_id": field["clip_id"],
         **of_video,
+        "film_fps": videos["fps"].combine_chunks().take(owner),
         "start": field["start"],
         "end": field["end"],
         "status": field["status"],
@@ -207,7 +205,7 @@ def sync_clips(workspace: Workspace, recipe: Recipe, part: tuple[int, int] | Non
     fresh = Index(scans[:, Index(_scans(workspace.clips, part)).find_hashed(scans) < 0])
     if len(fresh):
         there = Index(workspace.clips.keys())
-        for whole in workspace.videos.scan(_OF_VIDEO, rows=_VIDEOS):
+        for whole in workspace.videos.scan([*_OF_VIDEO, "fps", "clips"], rows=_VIDEOS):
             whole = whole.filter(from_numpy(fresh.has(whole["scan_id"])))
             if whole.num_rows and (new := explode(whole)).num_rows:
                 again = new.filter(from_numpy(there.has(new["clip_id"])))
@@ -221,7 +219,7 @@ def sync_clips(workspace: Workspace, recipe: Recipe, part: tuple[int, int] | Non
     workspace.clips.compact(without=pa.chunked_array(outdated))
 
 
-_OF_VIDEO = ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts", "clips"]
+_OF_VIDEO = ["video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts"]
 _VIDEOS = 2000  # Videos whose clips are made at a time: some ten thousand clips of a few KB each.
 
 

@@ -174,6 +174,8 @@ CLIPS = pa.schema(
         pa.field("origin", pa.float64()),  # Seconds. With them added, start and end are on the container's own clock.
         # The number of its video. Above 0, the container's clock cannot be sought in.
         pa.field("clock_restarts", pa.int64()),
+        # The number of its video. A clip that is exported at the rate of its film has it.
+        pa.field("film_fps", pa.float64()),
         pa.field("has_frames", pa.bool_(), nullable=False),
         pa.field("has_strip", pa.bool_()),  # Null: an older version, which stored no strips, scanned the video.
         pa.field("scan_id", pa.string()),

@@ -26,6 +26,8 @@ def cut_off(file: BinaryIO) -> str:
     end, lost = 0, ""
     if head[4:8] in mp4.FIRST:
         end, names = _of_boxes(file)
+        if b"moof" in names and b"moov" not in names:
+            return "it is a segment of a stream, whose beginning (moov) is another file: put that before it"
         lost = "" if b"moov" in names else "; its index (moov), without which it cannot be read, stood behind that"
     elif head[:4] == b"RIFF" and head[8:] == b"AVI ":
         end = 0 if head[4:8] == _UNFILLED else 8 + struct.unpack("<I", head[4:8])[0]

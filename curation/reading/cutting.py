@@ -59,6 +59,7 @@ def cut_clip(
     seek: bool = True,
     crop: Box | None = None,
     fields_since: float = math.inf,
+    film_fps: float | None = None,
 ) -> EncodedClip:
     """Cut [start, end) out of `source`, encode it to `target` (MP4), check it by decoding it, and only then name it so.
 
@@ -68,7 +69,8 @@ def cut_clip(
     of the source per second of the clip, above 1 to show a long span in fewer frames. The span may lack up to half an output
     frame at its end. seek: False for a video whose clock starts anew, where one time is in several places: it is then read from
     its beginning. crop: what is kept of the upright picture at its displayed size; the clip shows nothing else. fields_since: the
-    second from which on the film holds fields, as the scan has found it.
+    second from which on the film holds fields, and film_fps: its average frames per second, both as the scan has found them;
+    without film_fps, the rate is what the container says.
 
     Raises VideoError for what is wrong with the video or the span, OSError (disk full, no permission) for what is
     wrong with `target`, ValueError for arguments that make no sense. A `target` that exists is replaced, or, after an
@@ -80,16 +82,22 @@ def cut_clip(
         raise ValueError(f"the source must be an absolute local path, not {source!r}")
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    sound = _sound(source, start, end, settings, pace, seek) if settings.keep_audio else None
+    sound = _sound(source, start, end, settings, pace, seek, film_fps) if settings.keep_audio else None
     with whole_file(target) as part, closing(sound.samples) if sound and sound.samples else nullcontext():
-        wanted = _encode_span(source, start, end, part, settings, pace, seek, crop, sound, fields_since)
+        wanted = _encode_span(source, start, end, part, settings, pace, seek, crop, sound, fields_since, film_fps)
         check(part, wanted)
         size, digest = _settle(part)
     return EncodedClip(wanted.frames, wanted.width, wanted.height, float(wanted.fps), size, digest, sound)
 
 
 def _sound(
-    source: str | BinaryIO, start: float, end: float, settings: EncodeSettings, pace: float, seek: bool
+    source: str | BinaryIO,
+    start: float,
+    end: float,
+    settings: EncodeSettings,
+    pace: float,
+    seek: bool,
+    film_fps: float | None,
 ) -> Sound:
     """The sound of a clip, as long as its pictures are shown; without any where it would not be in step with them."""
     if pace != 1.0:
@@ -98,7 +106,7 @@ def _sound(
         return Sound("left out: the video's clock starts anew")
     if settings.fps is None:
         with open_video(source) as video:
-            fps = source_fps(video)
+            fps = source_fps(video, film_fps)
     else:
         fps = Fraction(settings.fps).limit_denominator(1001)
     count = settings.frames or max(1, round((end - start) * fps))
@@ -116,8 +124,9 @@ def _encode_span(
     crop: Box | None = None,
     sound: Sound | None = None,
     fields_since: float = math.inf,
+    film_fps: float | None = None,
 ) -> Wanted:
-    with open_span(source, start, end, seek) as (span, frames):
+    with open_span(source, start, end, seek, film_fps) as (span, frames):
         fps = span.source_fps if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
         step = pace / float(fps)  # Seconds of the source from one frame to the next.
         held = (end - start) / step

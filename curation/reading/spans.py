@@ -52,10 +52,10 @@ class SpanRead:
 
 @contextmanager
 def open_span(
-    source: str | BinaryIO, start: float, end: float, seek: bool
+    source: str | BinaryIO, start: float, end: float, seek: bool, film_fps: float | None
 ) -> Iterator[tuple[SpanRead, Iterator[tuple[float, av.VideoFrame]]]]:
     """The frames of [start, end) (s) in order, with their times (s); the `SpanRead` is filled in as they are read. seek: False
-    for a video whose clock starts anew, which is read from its beginning. Raises VideoError.
+    for a video whose clock starts anew, which is read from its beginning. film_fps: as for `source_fps`. Raises VideoError.
 
     Decoding begins at a keyframe before the span. Where a container's index leads behind it (transport streams, leading
     pictures), the file is opened again and read from farther back, in the end from its beginning.
@@ -64,7 +64,7 @@ def open_span(
         with open_video(source) as video:
             if not _go_to(video, start, lead):
                 continue
-            span = SpanRead(source_fps(video), video.aspects, video.turns)
+            span = SpanRead(source_fps(video, film_fps), video.aspects, video.turns)
             frames = _frames(video, start)
             try:
                 ahead = next(frames, None)
@@ -78,9 +78,10 @@ def open_span(
             return
 
 
-def source_fps(video: OpenVideo) -> Fraction:
-    """Average frames per second of a video."""
-    fps = probe(video).fps
+def source_fps(video: OpenVideo, film_fps: float | None) -> Fraction:
+    """Average frames per second of a video. film_fps: as its scan has counted them; None: as its container says, which may
+    count fields, or tell the rate of a longer film."""
+    fps = probe(video).fps if film_fps is None else film_fps
     return Fraction(fps).limit_denominator(1001) if 1 <= fps <= 240 else Fraction(UNKNOWN_FPS)
 
 

@@ -205,7 +205,8 @@ class Rate:
         return (self.steps + (self.count - 1 if known else 0)) / seconds if seconds else math.nan
 
     def _settle(self, time: float) -> None:
-        self.count += 1
+        # A second picture of the same moment is not shown.
+        self.count += time != self.last
         self.first, self.last = min(self.first, time), max(self.last, time)
 
 

@@ -105,8 +105,10 @@ def probe(video: OpenVideo) -> VideoInfo:
         # The demuxer may take the length of the file for that of a stream, and sound may begin before the pictures.
         duration = min(duration, (container.start_time + container.duration) / 1e6 - video.clock.origin)
     if "mp4" in container.format.name and not stream.frames:
-        # No header promises what the last fragment lacks.
-        duration -= _missing_seconds(video)
+        # No header promises what the last fragment lacks. A live stream that was recorded from its middle on goes on with its
+        # clock, and the demuxer counts the length from zero.
+        entries = video.stream.index_entries
+        duration -= _missing_seconds(video) + max(entries[0].timestamp if len(entries) else 0, 0) * video.clock.base
     width, height = displayed_size(*shown, orientation.rotation, stream.sample_aspect_ratio)
     rate: Fraction | float | None = stream.average_rate
     if rate is not None and rate >= _TICKS:

@@ -102,7 +102,7 @@ class Export(Stage):
     def take(self, run: Run, clips: pa.Table) -> tuple[list[pa.Table], pa.Table]:
         scores = ClipScores(clips, run.recipe.built)
         ours = np.any([kept(scores, run.recipe, tier) for tier in run.recipe.tiers], axis=0)
-        wanted = ["clip_id", "video_id", "uri", "start", "end", "scan_id", "clock_restarts", *schemas.SHOWN, *CARRIED]
+        wanted = ["clip_id", "scan_id", *_OF_CLIPS, *CARRIED]
         todo = clips.filter(pa.array(ours)).select([name for name in wanted if name in clips.column_names])
         past = {HAD_RESULT: pa.bool_(), FAULT_BEFORE: pa.string(), SOURCE_WORKS: pa.bool_(), "old_path": pa.string()}
         for name, kind in past.items():
@@ -182,7 +182,7 @@ def plan(
 
 
 _SCANNED = "scanned"  # Column: see `_with_scanned`. Clips that flow from the scan have none.
-_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", *schemas.SHOWN]
+_OF_CLIPS = ["video_id", "uri", "start", "end", "clock_restarts", "film_fps", *schemas.SHOWN]
 
 
 def _finished(clips: pa.Table, rows: pa.Table, recipe: Recipe, retry_errors: bool) -> npt.NDArray[np.bool_]:
@@ -381,6 +381,7 @@ def encode_clip(
                     seek=not clip.get("clock_restarts"),
                     crop=Box.of_row(clip),
                     fields_since=inf if (since := clip.get("fields_since")) is None else since,
+                    film_fps=clip.get("film_fps"),
                 )
         except OSError as error:
             aside = error.filename == tempfile.gettempdir()  # Long sound waits there to be encoded.

@@ -67,6 +67,7 @@ def video_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "host": draw(st.none() | st.just("node-3")),
                 "origin": draw(st.none() | st.floats(-1, 1)),
                 "clock_restarts": draw(st.none() | st.integers(0, 3)),
+                "fps": draw(st.none() | st.floats(1, 240)),
                 "clips": draw(st.just(clips)) if clips else draw(st.sampled_from([[], None])),
             }
         )
@@ -80,7 +81,7 @@ def one_by_one(videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for video in videos:
         for clip in video["clips"] or []:
             of_video = ("video_id", "uri", "host", "scan_id", "clip_protocol", "licence", "origin", "clock_restarts")
-            row = {key: video[key] for key in of_video}
+            row = {key: video[key] for key in of_video} | {"film_fps": video["fps"]}
             row |= {key: clip[key] for key in clip if key not in ("scores", "caption", "sub_captions", "captions")}
             row |= {f"source_{key}": clip.get(key) for key in ("caption", "sub_captions", "captions")}
             row |= {key: clip.get(key) for key in schemas.SHOWN}

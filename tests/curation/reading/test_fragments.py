@@ -258,3 +258,32 @@ def test_a_film_in_fragments_is_read_as_it_is(tmp_path: Path) -> None:
         assert (video.layout.end, video.layout.instead) == (path.stat().st_size, {})
         ours = [(packet.pts, bytes(packet)) for packet in video.container.demux(video.stream)]
         assert ours == [(packet.pts, bytes(packet)) for packet in container.demux(video=0)]
+
+
+@pytest.mark.parametrize("clock", [0, 1_700_000_000])
+def test_a_live_stream_is_recorded_from_its_middle_on(tmp_path: Path, clock: int) -> None:
+    """Its clock goes on, often that of the day. The demuxer takes it for the length of the film, which was `truncated`."""
+    path = tmp_path / "film.mp4"
+    begin, *fragments = without_index(film(path))
+    data = bytearray(begin + b"".join(fragments[4:]))
+    with av.open(str(path)) as container:
+        scale = round(1 / float(container.streams.video[0].time_base or 1))
+    at = 0
+    while (at := data.find(b"tfdt", at + 1)) > 0:
+        assert data[at + 4] == 1  # Its time has 64 bits.
+        (time,) = struct.unpack_from(">Q", data, at + 8)
+        struct.pack_into(">Q", data, at + 8, time + clock * scale)
+    path.write_bytes(data)
+    scan = scan_video(str(path), recipe(), lambda span, sample: None)
+    assert scan.info.duration == pytest.approx((FRAMES - 4 * GOP) / RATE, abs=0.01)
+    assert scan.count.corrupt == 0
+    assert exported(scan, path, numbers) == [list(range(4 * GOP, FRAMES))]
+
+
+def test_a_segment_without_the_beginning_of_its_stream(tmp_path: Path) -> None:
+    """It was said to be cut off behind its end."""
+    path = tmp_path / "segment.m4s"
+    path.write_bytes(struct.pack(">I4s4sI", 16, b"styp", b"msdh", 0) + without_index(film(tmp_path / "film.mp4"))[1])
+    with pytest.raises(VideoError, match=r"another file: put that before it$") as caught, open_video(str(path)):
+        pass
+    assert caught.value.kind == "truncated"

@@ -60,6 +60,21 @@ def test_reordered_frames_of_an_avi_are_shown_in_order(tmp_path: Path, how: dict
     assert count.fps == pytest.approx(25)
 
 
+def test_a_second_picture_of_the_same_moment_is_none_of_the_rate(tmp_path: Path) -> None:
+    """Some muxers and recorders write frames that last for no time."""
+    how: Any = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {"qscale": "2"}}
+    source = make(tmp_path / "film.mp4", steady(25, 60), rate=25, base=Fraction(1, 25), **how)
+    with av.open(str(source)) as there, av.open(str(tmp_path / "film.mkv"), "w") as container:
+        copy: Any = container.add_stream_from_template(there.streams.video[0])
+        for number, packet in enumerate(packet for packet in there.demux(video=0) if packet.size):
+            packet.pts = packet.dts = number - number // 10  # Each tenth is shown at the time of the one before.
+            packet.time_base, packet.stream = Fraction(1, 25), copy
+            container.mux(packet)
+    _, count, frames = shown(tmp_path / "film.mkv", **ALL)
+    assert list(frames) == pytest.approx([k / 25 for k in range(55)], abs=1e-3)
+    assert count.fps == pytest.approx(25, rel=1e-3)
+
+
 @pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
 def test_frames_of_an_avi_without_reordering_are_shown_from_its_beginning(

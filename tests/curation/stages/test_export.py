@@ -33,6 +33,7 @@ from longtake.curation.workspace import Workspace
 from longtake.manifests import schemas
 from tests.corpus import CASES, SMALL, Corpus, Encoding, film, pan
 from tests.curation.faulty_server import faulty_server
+from tests.curation.reading import test_paff as paff
 from tests.curation.tables import fill
 from tests.curation.tables import recipe as by_hand
 from tests.curation.workbench import videos
@@ -476,3 +477,24 @@ def test_an_export_knows_from_when_on_its_film_holds_fields(
         stage.encode_clip(row, str(tmp_path / "ws"), "clip.mp4", settings)
     assert asked["fields_since"] == since
     assert "fields_since" in stage._OF_CLIPS
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "mp4"])
+def test_a_clip_at_the_rate_of_its_film_has_the_rate_that_the_scan_counted(tmp_path: Path, suffix: str) -> None:
+    """Each packet of such a film is a field, and containers count packets: a clip of it had 50 frames a second, each twice."""
+    paff.film(tmp_path / f"film.{suffix}", [True] * paff.FRAMES)
+    rules = {
+        **RECIPE,
+        "splitting": {"detector": "none", "dissolves": False, "min_seconds": 2.0, "window_seconds": 2.0},
+        "tiers": {"any": {"width": ">= 1"}},
+        "captioning": {"captioner": "descriptors"},
+        "export": {"preset": "ultrafast", "fps": None, "frames": None},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(rules))
+    export(tmp_path / "ws", tmp_path / "recipe.yaml", tmp_path / f"film.{suffix}")
+    (clip,) = Workspace(str(tmp_path / "ws")).exports.read().to_pylist()
+    assert clip["fps"] == pytest.approx(25, rel=0.01)
+    assert clip["num_frames"] == 50
+    with av.open(str(tmp_path / "ws" / clip["path"])) as container:
+        shown = [frame.to_ndarray()[: paff.HEIGHT : 2].astype(int) for frame in container.decode(video=0)]
+    assert max(np.abs(lines - paff.scene(2 * k)[0::2]).mean() for k, lines in enumerate(shown)) < 6
