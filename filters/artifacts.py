@@ -82,15 +82,26 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.base import (
+    Filter,
+    FilterSettings,
+    Image,
+    MeasureError,
+    Needs,
+    Reduce,
+    Sample,
+    Score,
+    reduce_detail,
+)
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, beside, filled, judged
 from longtake.filters.plates import on_lasting_plates, without_known
 from longtake.filters.pop_ups import pop_ups
-from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
-from longtake.filters.translucent import coloured, darkened
+from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, Boxes, model_hash, text_boxes
+from longtake.filters.translucent import coloured, darkened, mean_of
+from longtake.filters.translucent_plates import seen_through
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, copied_grounds.py, outlined_boxes.py, marks.py,
 # outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
@@ -197,12 +208,15 @@ class Artifacts(Filter[Sample]):
         counted = [lines.overlaid for lines in text]
         if self.settings.not_known == "text":
             counted = [np.concatenate([lines.overlaid, lines.unknown]) for lines in text]
-        marks = found.mask | _tinted(item, found)
+        counted = [without_known(boxes, found.mask) for boxes in counted]
+        small = [reduced(picture) for picture in (*item.keyframes, *item.partners)]
+        marks = found.mask | _tinted(small, found)
+        if not found.known:
+            marks |= _on_translucent_plates(small, counted, found.mask.shape)
         under = [marks | mask for mask in drawn(item.keyframes, item.partners, found)]
         if not found.known:
             pops = pop_ups(item.keyframes, item.partners)
             under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
-        counted = [without_known(boxes, found.mask) for boxes in counted]
         plates = on_lasting_plates(item.keyframes, item.partners, counted)
         pairs = zip(under, plates, strict=True)
         detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)
@@ -211,13 +225,20 @@ class Artifacts(Filter[Sample]):
         return Score(math.nan if unknown else reduce_detail(detail, self.reduce), detail)
 
 
-def _tinted(sample: Sample, found: Seen) -> Mask:
+def _tinted(small: Sequence[Image], found: Seen) -> Mask:
     """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
-    [h, w]."""
-    small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
+    [h, w]. small: all frames, `reduced`."""
     others = None if found.copies is None else apart_from(reduced(found.copies.astype(np.uint8) * 255) > 127)
     mask = coloured(small, still=not found.known, within=others)
-    return enlarged(mask if found.known else mask | darkened(small, others), *sample.keyframes.shape[1:3])
+    return enlarged(mask if found.known else mask | darkened(small, others), *found.mask.shape)
+
+
+def _on_translucent_plates(small: Sequence[Image], boxes: Sequence[Boxes], shape: tuple[int, ...]) -> Mask:
+    """What lies under translucent plates with words: bool of the given shape [h, w]. small: all frames, `reduced`. boxes: of the
+    words in each keyframe, int32 [n, 4, 2]."""
+    scale = small[0].shape[1] / shape[1]
+    scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
+    return enlarged(seen_through(mean_of(small), scaled), *shape)
 
 
 def _seen_in(sample: Sample) -> Seen:
