@@ -30,8 +30,9 @@ BESIDE = 2  # Px from a side to what is compared, on both sides of it.
 BORDER = 3  # Px from the frame's border within which no side is seen.
 K = (0.2, 0.85)  # The least and the largest k.
 NOISE = 2.0  # Grey levels that coding adds.
-# Logarithm of how much (in squared levels) changes across the sides, as a multiple of what k and m leave unexplained.
-SURE = 1.2
+# Logarithm of how much (in squared levels) changes across the upper and the lower side, each, as a multiple of what k and m leave
+# unexplained.
+SURE = 0.8
 SHOWS = 1.3  # How much is unexplained if the plate has one colour only, as a multiple of what k and m leave.
 
 
@@ -128,19 +129,13 @@ def _fitted(
     varies, together, own = ((oo - o * o / n).sum(-1), (oi - o * i / n).sum(-1), (ii - i * i / n).sum(-1))
     k = np.clip(together / np.maximum(varies, 1e-9), *K)
     m = (i - k[..., None] * o) / n
-    evidence = np.zeros(k.shape)
-    for part in parts:
-        evidence += part[0, ..., 0] * np.log(_change(part, 1.0, np.zeros(3)) / _change(part, k[..., None], m))
+    logs = [np.log(_change(part, 1.0, np.zeros(3)) / _change(part, k[..., None], m)) for part in parts]
+    evidence = np.asarray(sum(part[0, ..., 0] * log for part, log in zip(parts, logs, strict=True)))
     at = np.unravel_index(int(np.argmax(evidence)), k.shape)
-    left = own - 2 * k * together + k * k * varies
-    return _Fit(
-        int(tops[at[0]]),
-        int(bottoms[at[1]]),
-        float(k[at]),
-        m[at],
-        float(evidence[at] / n[at][0]),
-        float(own[at] / left[at]),
-    )
+    top, bottom = int(tops[at[0]]), int(bottoms[at[1]])
+    sure = [float(log[at]) for log, inside in zip(logs, (top > 0, bottom < len(level)), strict=False) if inside]
+    shows = own[at] / (own - 2 * k * together + k * k * varies)[at]
+    return _Fit(top, bottom, float(k[at]), m[at], min(sure, default=0.0), float(shows))
 
 
 def _sums(beyond: Field, within: Field) -> Field:
