@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from longtake.filters.base import Image
 from longtake.filters.overlaid_text import LINE
 from longtake.filters.plates import ABOVE, Sides
 from longtake.filters.text_boxes import Boxes
-from longtake.filters.translucent import LARGE, best_end
+from longtake.filters.translucent import LARGE, best_end, mean_of
 
 Mask = npt.NDArray[np.bool_]
 Field = npt.NDArray[np.float64]
@@ -48,14 +49,17 @@ class _Fit:
     shows: float
 
 
-def seen_through(mean: npt.NDArray[np.float32], boxes: Sequence[Boxes]) -> Mask:
+def seen_through(pictures: Sequence[Image], boxes: Sequence[Boxes]) -> Mask:
     """What is under translucent plates in most keyframes of a scene that stands still: bool [h, w].
 
-    mean: of all frames, RGB float32 [h, w, 3], of a long side of 480 at most. boxes: of lines of text in each keyframe, int32
-    [n, 4, 2], in px of the mean.
+    pictures: all frames of a clip, RGB uint8 [h, w, 3], of a long side of 480 at most. boxes: of lines of text in each keyframe,
+    int32 [n, 4, 2], in px of the pictures.
     """
     import cv2
 
+    if 2 * sum(len(found) > 0 for found in boxes) <= len(boxes):
+        return np.zeros(pictures[0].shape[:2], np.bool_)
+    mean = mean_of(pictures)
     level, upright = (cv2.blur(mean, size).astype(np.float64) for size in ((ALONG, 1), (1, ALONG)))
     votes = np.zeros(mean.shape[:2], np.int64)
     for found in boxes:

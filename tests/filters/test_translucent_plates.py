@@ -9,7 +9,6 @@ import pytest
 
 from longtake.filters.artifacts import Artifacts
 from longtake.filters.base import Image, Score
-from longtake.filters.translucent import mean_of
 from longtake.filters.translucent_plates import seen_through
 from tests.filters.pictures import as_jpeg, crop, noisy, sample
 
@@ -27,14 +26,14 @@ def tripod(x: int) -> list[Image]:
     return [crop(x, 250, WIDTH, HEIGHT)] * 10
 
 
-def written(frames: list[Image], ink: tuple[int, int, int], seed: int = 0) -> npt.NDArray[np.float32]:
-    """The mean of frames with a line of words on them, after noise and coding: float32 [h, w, 3]."""
+def written(frames: list[Image], ink: tuple[int, int, int], seed: int = 0) -> list[Image]:
+    """Frames with a line of words on them, after noise and coding."""
     out = []
     for i, frame in enumerate(frames):
         image = frame.copy()
         cv2.putText(image, "Dr. Jane Okafor", (60, 220), cv2.FONT_HERSHEY_SIMPLEX, 0.55, ink, 1, cv2.LINE_AA)
         out.append(as_jpeg(noisy(image, 1.5, seed + i), 88))
-    return mean_of(out)
+    return out
 
 
 def plated(frames: list[Image], plate: Box, colour: tuple[int, int, int], opacity: float) -> list[Image]:
@@ -114,8 +113,8 @@ def test_a_board_that_is_lit_as_the_scene_is_no_plate(x: int, colour: tuple[int,
 
 @pytest.mark.parametrize(("keyframes", "counts"), [(2, False), (3, True)])
 def test_a_plate_counts_if_its_words_are_in_most_keyframes(keyframes: int, counts: bool) -> None:
-    mean = written(plated(tripod(1560), LOWER_THIRD, BLACK, 0.5), WHITE)
-    assert seen_through(mean, boxes(keyframes)).any() == counts
+    frames = written(plated(tripod(1560), LOWER_THIRD, BLACK, 0.5), WHITE)
+    assert seen_through(frames, boxes(keyframes)).any() == counts
 
 
 def test_a_lower_third_counts_whole_in_a_tripod_shot() -> None:
