@@ -70,7 +70,7 @@ def test_nearly_all_plates_count_where_they_are(plate: Box) -> None:
             mask = seen_through(written(plated(tripod(x), plate, colour, opacity), ink_on(colour)), boxes())
             beyond = mask.sum() - mask[top:bottom, left:right].sum()
             right_ones += abs(float(mask.mean()) - area(plate)) < 0.02 and beyond < 0.02 * mask.size
-    assert right_ones >= 36  # Of 40.
+    assert right_ones >= 36  # There are 40.
 
 
 def test_a_plate_at_the_lower_border_has_no_side_there() -> None:
