@@ -20,7 +20,8 @@ Formula: area of the union / area of the frame, per keyframe, of
   around it; over a scene that stands still, too, if they lie on a lattice as exactly as no camera sees a wall's pattern;
 - **overlaid text** (backend `rapidocr` only), see `longtake.filters.overlaid_text`: boxes of RapidOCR's detection model (see
   `longtake.filters.text_boxes`) whose content stands still while the scene around it moves, or scrolls or wanders over it, each
-  with the plate of one colour on which it stands, see `longtake.filters.plates`. A shop sign that passes by moves with the
+  with the plate of one colour on which it stands, see `longtake.filters.plates`, or, in a scene that stands still, the
+  translucent one, see `longtake.filters.translucent_plates`. A shop sign that passes by moves with the
   scene, and is not counted;
 - **drawings** (backend `rapidocr` only), see `longtake.filters.drawings`: painted lanes, tinted masks, arrows and filled shapes
   that move with the scene, by their crisp outline and a colour that light does not change.
@@ -45,10 +46,11 @@ the share of keyframes concerned, which is a filter of its own (`artifact_keyfra
 but text in the scan, and is a lower bound of `Artifacts` (backend `rapidocr`), which adds the text to the marks that the scan
 stored.
 
-Protocol: `borders/bars10+panels480.7+marks480.13/max`; `rapidocr/` the same, `+overlay.13,` SHA-256 of the model, side,
+Protocol: `borders/bars10+panels480.7+marks480.13/max`; `rapidocr/` the same, `+overlay.14,` SHA-256 of the model, side,
 thresholds, `not_known`, `/max`.
 Cost: borders, panels and marks 60 ms per clip (ten 960×540 frames); text 0.9 s per clip on one core, of which 0.05 s to tell
-whose it is. How well it separates real clips with an area above 0.05 from others: docs/measured.md.
+whose it is; where a scene stands still 3 ms more for each line of a keyframe, for translucent plates. How well it separates
+real clips with an area above 0.05 from others: docs/measured.md.
 
 Known to go wrong: a car's bonnet in a dash-cam is a mark; an opaque mark without edges of its own on a flat ground is not
 seen, nor is a pale one where much of its rim lies on a scene of its own lightness; marks over a scene with large plain parts
@@ -56,8 +58,8 @@ make it look still, and are then not known; subtitles are missed where they do n
 missed over a plain ground, or where they do not go evenly; a watermark that wanders is missed where it is pale, or is none of
 letters; a far sign on the axis of a drive hardly moves, and may be counted; text of the scene in a tripod shot counts unless
 it leans; of a scene that stands still, a still picture in it that stays from the first frame to the last is not seen, nor a
-translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor of a plate
-whose corners are round more than its words, if it is translucent or empty, nor a joint of two pictures that are alike along a
+translucent watermark or plate that is small, before an even ground, or fainter than its ground's texture, nor an empty plate
+whose corners are round, nor a joint of two pictures that are alike along a
 tenth of it, and a title without a plate may count with what lies beyond it; tiled marks that are dark, or have an outline,
 are missed there if they are stronger than what the scene shows within a copy, and grey ones everywhere if the scene is grey,
 too; a drawn wall whose pattern is exact counts where shadows fall on it; a plate that moves with its words counts by the
@@ -82,21 +84,33 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from longtake.filters.base import Filter, FilterSettings, MeasureError, Needs, Reduce, Sample, Score, reduce_detail
+from longtake.filters.base import (
+    Filter,
+    FilterSettings,
+    Image,
+    MeasureError,
+    Needs,
+    Reduce,
+    Sample,
+    Score,
+    reduce_detail,
+)
 from longtake.filters.drawings import drawn
 from longtake.filters.grayscale import grey
 from longtake.filters.marks import Mask, Seen, apart_from, enlarged, reduced, seen, with_lines
 from longtake.filters.overlaid_text import Judged, beside, filled, judged
 from longtake.filters.plates import on_lasting_plates, without_known
 from longtake.filters.pop_ups import pop_ups
-from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, model_hash, text_boxes
+from longtake.filters.text_boxes import BOX_THRESHOLD, LONG_SIDE, PIXEL_THRESHOLD, UNCLIP, Boxes, model_hash, text_boxes
 from longtake.filters.translucent import coloured, darkened
+from longtake.filters.translucent_plates import seen_through
 
 # A change of a number in bars.py, panels.py, dividers.py, blurred_grounds.py, copied_grounds.py, outlined_boxes.py, marks.py,
 # outlines.py, joints.py, rectangles.py, stillness.py, two_films.py, discs.py, translucent.py, tiles.py or lattices.py raises
-# the number at the end of METHOD; one in overlaid_text.py, plates.py, pop_ups.py or drawings.py raises that of TEXT_METHOD.
+# the number at the end of METHOD; one in overlaid_text.py, plates.py, translucent_plates.py, pop_ups.py or drawings.py raises
+# that of TEXT_METHOD.
 METHOD = "bars10+panels480.7+marks480.13"
-TEXT_METHOD = "overlay.13"
+TEXT_METHOD = "overlay.14"
 
 NotKnown = Literal["text", "null", "ignore"]
 
@@ -197,12 +211,15 @@ class Artifacts(Filter[Sample]):
         counted = [lines.overlaid for lines in text]
         if self.settings.not_known == "text":
             counted = [np.concatenate([lines.overlaid, lines.unknown]) for lines in text]
-        marks = found.mask | _tinted(item, found)
+        counted = [without_known(boxes, found.mask) for boxes in counted]
+        small = [reduced(picture) for picture in (*item.keyframes, *item.partners)]
+        marks = found.mask | _tinted(small, found)
+        if not found.known:
+            marks |= _on_translucent_plates(small, counted, found.mask.shape)
         under = [marks | mask for mask in drawn(item.keyframes, item.partners, found)]
         if not found.known:
             pops = pop_ups(item.keyframes, item.partners)
             under = [mask | pop for mask, pop in zip(under, pops, strict=True)]
-        counted = [without_known(boxes, found.mask) for boxes in counted]
         plates = on_lasting_plates(item.keyframes, item.partners, counted)
         pairs = zip(under, plates, strict=True)
         detail = tuple(float((mask | filled(boxes, mask.shape)).mean()) for mask, boxes in pairs)
@@ -211,13 +228,20 @@ class Artifacts(Filter[Sample]):
         return Score(math.nan if unknown else reduce_detail(detail, self.reduce), detail)
 
 
-def _tinted(sample: Sample, found: Seen) -> Mask:
+def _tinted(small: Sequence[Image], found: Seen) -> Mask:
     """What lies under translucent marks of a strong colour, and under black ones that a scan does not tell from shadows: bool
-    [h, w]."""
-    small = [reduced(picture) for picture in (*sample.keyframes, *sample.partners)]
+    [h, w]. small: all frames, `reduced`."""
     others = None if found.copies is None else apart_from(reduced(found.copies.astype(np.uint8) * 255) > 127)
     mask = coloured(small, still=not found.known, within=others)
-    return enlarged(mask if found.known else mask | darkened(small, others), *sample.keyframes.shape[1:3])
+    return enlarged(mask if found.known else mask | darkened(small, others), *found.mask.shape)
+
+
+def _on_translucent_plates(small: Sequence[Image], boxes: Sequence[Boxes], shape: tuple[int, ...]) -> Mask:
+    """What lies under translucent plates with words: bool of the given shape [h, w]. small: all frames, `reduced`. boxes: of the
+    words in each keyframe, int32 [n, 4, 2]."""
+    scale = small[0].shape[1] / shape[1]
+    scaled = [np.rint(of_one * scale).astype(np.int32) for of_one in boxes]
+    return enlarged(seen_through(small, scaled), *shape)
 
 
 def _seen_in(sample: Sample) -> Seen:

@@ -381,13 +381,13 @@ def _line(edges: Edges, jump: float, part: npt.NDArray[np.int64], shape: tuple[i
     gain = (own - BETWEEN * others)[top:bottom]
     usual = max(0.0, float(gain.mean()))
     gain[gain < THIN * usual] = -EMPTY * usual
-    end = _best(gain)
-    top, bottom = top + end - _best(gain[:end][::-1]), top + end
+    end = best_end(gain)
+    top, bottom = top + end - best_end(gain[:end][::-1]), top + end
     within = np.flatnonzero((edges.y >= top) & (edges.y < bottom))
     own, others = _outlines(edges, within, jump, shape, axis=0)
     gain = own - others - DENSE * (bottom - top)
-    right += _best(gain[right:])
-    left -= _best(gain[:left][::-1])
+    right += best_end(gain[right:])
+    left -= best_end(gain[:left][::-1])
     if not end:  # These edges are no line of letters, so that none beside them belong to it.
         within = part
     line = within[(edges.x[within] >= left) & (edges.x[within] < right)]
@@ -424,7 +424,7 @@ def _outlines(
     return sums[0], (sums[1] + sums[2]) / 2
 
 
-def _best(gain: npt.NDArray[np.float64]) -> int:
+def best_end(gain: npt.NDArray[np.float64]) -> int:
     """How many values from the first on have the largest sum; 0 if none has one above 0."""
     sums = np.concatenate([[0.0], np.cumsum(gain)])
     return int(np.argmax(sums))

@@ -340,7 +340,7 @@ def test_the_protocol_names_the_model(artifacts: Artifacts) -> None:
     from longtake.filters.text_boxes import model_hash
 
     assert model_hash() in artifacts.protocol
-    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.7+marks480.13+overlay.13,")
+    assert artifacts.protocol.startswith("rapidocr/bars10+panels480.7+marks480.13+overlay.14,")
 
 
 def scrolled(step: int, carried: bool) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.int32]]]:
