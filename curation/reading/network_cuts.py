@@ -21,6 +21,7 @@ from longtake.curation.reading.likeness import REMEMBERED, Looks, compare, look_
 from longtake.curation.reading.passers import passes
 from longtake.curation.reading.shot_network import REACH, Matrix, judge
 from longtake.curation.reading.stills import (
+    NOISE,
     Grey,
     again,
     blinks,
@@ -41,10 +42,11 @@ _BESIDE = max(camera_moves.BESIDE, passers.BESIDE)
 @dataclass(frozen=True, slots=True)
 class _Limits:
     """Probabilities above which there is a cut. hard: that of a hard cut. transition: that of a transition, by both networks;
-    alone: by the first one alone, where nothing of the scene before is behind it. low: down to this a transition reaches."""
+    alone: by the first one alone, where the scene before stands still and nothing of it is behind. low: down to this a
+    transition reaches."""
 
     hard: float = 0.55
-    transition: float = 0.5
+    transition: float = 0.65
     alone: float = 0.6
     low: float = 0.2
 
@@ -68,13 +70,12 @@ class _Stretch:
     """What is known of the pictures since the last one that is in no transition. before: the time of that one, seconds.
     pictures: itself and every `EACH`th since. surest: the highest probability of a hard cut; likeliest: that of a transition,
     by both networks; alone: by the first one. changed: a rule says that there is a cut. fades, fades_first, fades_last: whether
-    one of the pictures, the first and the last one belong to a fade, whose place is known."""
+    one of the pictures, the first and the last one belong to a fade, whose place is known. still: nothing moves
+    before it. endless: it lasts too long for a transition, or follows, without a rest, what does."""
 
     EACH: ClassVar[int] = 4
     # Mean correlation of blocks. No picture is found better in another take (`stills.again`).
     ELSEWHERE: ClassVar[float] = 0.67
-    # Seconds. A transition that lasts longer may be seen by the second network alone.
-    SLOW: ClassVar[float] = 2.0
     limits: _Limits
     before: float
     pictures: list[Grey] = field(default_factory=list)
@@ -86,6 +87,8 @@ class _Stretch:
     fades: bool = False
     fades_first: bool = False
     fades_last: bool = False
+    still: bool = False
+    endless: bool = False
 
     @property
     def ruled(self) -> bool:
@@ -105,7 +108,7 @@ class _Stretch:
     @property
     def suspected(self) -> bool:
         """Whether it has to be found out if there is a cut."""
-        return self.likely or self.alone > self.limits.alone or self.ruled
+        return self.likely or self.ruled or (self.still and self.alone > self.limits.alone)
 
     def hear(self, said: _Said) -> float:
         """Take in what is said of the next picture, and give the probability that it is in a transition."""
@@ -123,16 +126,17 @@ class _Stretch:
         if self.count % self.EACH == 0:
             self.pictures.append(picture)
 
-    def is_cut(self, after: Grey, sure: float, lasted: float) -> bool:
+    def is_cut(self, after: Grey, sure: float) -> bool:
         """after: the first picture that is in no transition again. Where the scene goes on behind it, or is there in another
         exposure, the network has to be `sure` of a hard cut; where within a moment it is the same picture under another light,
         there is none. A scene that has moved, and is found again, is in no transition, but may jump within the take: then the
-        probability of a hard cut has to be above its limit. What one network says alone counts where the scene is gone, since
-        what only passes uncovers it again; that of the second one, if it lasted for `SLOW`. lasted: seconds."""
+        probability of a hard cut has to be above its limit. What the first network says alone counts where the scene is gone,
+        since what only passes uncovers it again. What lasts too long is no transition: a camera that follows a car or flies
+        along a road looks like one."""
         if self.ruled or not self.pictures:
             return self.ruled or self.heard
-        if not self.heard:
-            return lasted >= self.SLOW and again(self.pictures[0], after) < self.ELSEWHERE
+        if self.endless and self.surest <= self.limits.hard:
+            return False
         if not self.likely and again(self.pictures[0], after) > self.ELSEWHERE:
             return False
         if self.count < 2 * self.EACH and relit(self.pictures[0], after):
@@ -148,13 +152,13 @@ class _Stretch:
 class NetworkCuts:
     """Our own networks on how like the pictures are: hard cuts, jumps within a take, dissolves, wipes, slides and their kin.
 
-    There is a cut where the probability of a hard cut passes 0.55, or that of a transition 0.5 (`threshold` takes their place),
+    There is a cut where the probability of a hard cut passes 0.55, or that of a transition 0.65 (`threshold` takes their place),
     where a still picture changes (`stills`), and in a fade from or to black or white (`fades`). Where the scene goes on behind
     it, a hard cut needs a probability of `SURE`, and a transition is none. The probability of a transition is the mean of two
-    networks. Where nothing of the scene before is left, the first one alone will do (0.6), and in a slow transition the second
-    one; in fades, and where the picture is black or white, only the first one is heard. A transition reaches down to a
-    probability of 0.2. Cuts that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or
-    transitions only. since: where it begins, seconds.
+    networks. Where the scene before stands still and nothing of it is left, the first one alone will do (0.6); in fades, and
+    where the picture is black or white, only the first one is heard. A transition reaches down to a probability of 0.2. Cuts
+    that touch are one. Reports some two seconds late. hard: whether to report hard cuts too, or transitions only. since:
+    where it begins, seconds.
     """
 
     SURE = 0.95
@@ -255,10 +259,12 @@ class NetworkCuts:
             said = _Said(cut * self._hard, one, other, bool(changed[i]), fades, bool(empty[i]))
             transition = self._open.hear(said)
             self._doubts.append((self._times[max(i - 1, 0)], time, said.cut, transition))
-            lasting = time - self._open.before > self.LONGEST
-            if (transition <= self._limits.low and not fades) or lasting:
+            over = transition <= self._limits.low and not fades
+            self._open.endless |= time - self._open.before > self.LONGEST
+            if over or self._open.endless:
                 cuts += self._ended(time, self._greys[i])
-                self._open = _Stretch(self._limits, time, [self._greys[i]])
+                still, endless = self._changes[i] <= NOISE, self._open.endless and not over
+                self._open = _Stretch(self._limits, time, [self._greys[i]], still=still, endless=endless)
             else:
                 self._open.add(self._greys[i], fades)
         # The whole of an open stretch is looked at once more where it ends, with the pictures beside it.
@@ -272,7 +278,7 @@ class NetworkCuts:
         known = self._open
         if time <= known.before or not known.suspected:
             return []
-        if known.is_cut(after, self.SURE, time - known.before) and not self._goes_on(time):
+        if known.is_cut(after, self.SURE) and not self._goes_on(time):
             return [self._widened(time)]
         for i, (before, at, cut, transition) in enumerate(self._doubts):
             if at > known.before:

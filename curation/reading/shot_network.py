@@ -24,7 +24,7 @@ Layer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 DILATIONS = (1, 2, 4, 6)
 # The version of the rules beside the network (`bars.py`, `fades.py`, `stills.py`, `camera_moves.py`, `grounds.py`,
 # `pushes.py`, `passers.py`, `jerks.py`). Another one means other cuts.
-RULES = 11
+RULES = 12
 REACH = 2 * sum(DILATIONS)  # Pictures. An answer depends on this number of them to either side.
 _FAR = 6.0  # Standard deviations. A number further from its mean says no more than this.
 

@@ -27,8 +27,8 @@ Grey = npt.NDArray[np.uint8]
 _STILL = 1.0  # Seconds. Nothing moves for so long before and after.
 _FEW = 3  # Pictures. At least this number before and after is looked at, however long they last.
 # The rank of the difference that counts among all of two pictures: one in fifty is larger. Grey levels: a change is stark from
-# `_LEAST` on, if it is more than `_TIMES` as large as any other around it; noise up to `_NOISE` is none.
-_RANK, _LEAST, _TIMES, _NOISE = round(0.98 * 36 * 64), 12.0, 4.0, 2.0
+# `_LEAST` on, if it is more than `_TIMES` as large as any other around it; noise up to `NOISE` is none.
+_RANK, _LEAST, _TIMES, NOISE = round(0.98 * 36 * 64), 12.0, 4.0, 2.0
 _BLOCK = (8, 6)  # Pixels, width and height.
 # Grey levels. A block whose standard deviation is greater shows something, if the means of its rows and of its columns are taken
 # away first: the straight edge of a frame, a border or a page shows nothing.
@@ -81,7 +81,7 @@ def still_changes(times: Sequence[float], greys: Sequence[Grey], changed: Sequen
         high = max(int(np.searchsorted(moments, moments[i] + _STILL)), i + 1 + _FEW)
         if low < 0 or high > count:
             continue
-        others = max(by[low:i].max(), by[i + 1 : high].max(), _NOISE)
+        others = max(by[low:i].max(), by[i + 1 : high].max(), NOISE)
         found[i] = by[i] > _TIMES * others and another(greys[i - 1], greys[i])
     return found
 

@@ -161,25 +161,39 @@ def suspected(pictures: Pictures, cuts: dict[int, float], transition: range) -> 
     return cuts_of(pictures, detector)
 
 
-def test_what_one_network_says_alone_counts_for_the_first_where_the_scene_is_gone_and_for_the_second_if_it_lasts() -> (
-    None
-):
-    one, other = take("chelsea", 6, seed=4), take("astronaut", 6, seed=2)
+def test_what_the_first_network_says_alone_counts_where_a_still_scene_is_gone() -> None:
+    still, other = [photo("chelsea")[50:122, 100:228]] * 72, take("astronaut", 6, seed=2)
     said = dict.fromkeys(range(28, 38), 0.99)
-    for pictures, by_first in ((one[:33] + other[33:], 1), (one, 0)):
+    for pictures, by_first in ((still[:33] + other[33:], 1), (still, 0)):
         for transitions, second, count in ((said, {}, by_first), (dict.fromkeys(said, 0.15), said, 0)):
             detector = Suspicious({}, transitions, second)
             assert len(cuts_of(pictures, detector)) == count
-            assert detector.doubt(0, 6) == pytest.approx(0.99 if count else NetworkCuts.LEFT)
-    # A transition of three seconds, of which the first network sees a part only.
-    shares = np.clip((np.arange(72) - 18) / 36, 0, 1)
-    mixed = [
-        np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8)
-        for a, b, share in zip(one, other, shares, strict=True)
-    ]
-    for pictures, last, count in ((mixed, 54, 1), (mixed, 38, 0), (one, 54, 0)):
-        slow = dict.fromkeys(range(18, last), 0.15)
-        assert len(cuts_of(pictures, Suspicious({}, slow, dict.fromkeys(slow, 0.99)))) == count
+            left = NetworkCuts.LEFT if transitions is said else (0.99 + 0.15) / 2
+            assert detector.doubt(0, 6) == pytest.approx(0.99 if count else left)
+    moving = take("chelsea", 6, seed=4)
+    assert cuts_of(moving[:33] + other[33:], Suspicious({}, said, {})) == []
+
+
+def slowly(pictures: Pictures, detector: NetworkCuts) -> list[Cut]:
+    """The cuts of eight pictures a second."""
+    return [cut for i, picture in enumerate(pictures) for cut in detector.push(i / 8, picture)] + detector.finish()
+
+
+@pytest.mark.parametrize(("pictures", "count"), [(46, 1), (50, 0), (58, 0)])
+def test_what_lasts_longer_than_a_transition_is_none(pictures: int, count: int) -> None:
+    """A dissolve into another scene, so that nothing else says so; the longest one lasts for 48 pictures."""
+    shares = np.clip((np.arange(72) - 6) / pictures, 0, 1)
+    scenes = zip(take("chelsea", 6, seed=4), take("astronaut", 6, seed=2), shares, strict=True)
+    film = [np.asarray(cv2.addWeighted(a, 1 - share, b, share, 0), np.uint8) for a, b, share in scenes]
+    detector = Suspicious({}, dict.fromkeys(range(6, 6 + pictures), 0.99))
+    assert len(slowly(film, detector)) == count
+    assert detector.doubt(0, 20) == pytest.approx(0.99 if count else NetworkCuts.LEFT)
+
+
+def test_a_hard_cut_counts_within_what_lasts_too_long() -> None:
+    film = take("chelsea", 5, seed=4) + take("astronaut", 1, seed=2)
+    cuts = slowly(film, Suspicious({60: 0.99}, dict.fromkeys(range(2, 70), 0.99)))
+    assert [(cut.start, cut.end) for cut in cuts] == [(59 / 8, 60 / 8)]
 
 
 def test_in_black_and_where_a_fade_is_known_the_second_network_is_not_heard() -> None:
