@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # Raise it when the same recipe cuts other clips out of a video, or stores other pictures of them: every video is then
 # scanned again. What filters make of the pictures has versions of its own (`longtake.filters.base`).
-SAMPLE_VERSION = 4
+SAMPLE_VERSION = 5
 # Names how the one reader makes pictures: SDR of BT.709, with the light of HDR rolled off above a knee
 # (`curation/reading/colour.py`). Another curve has another name.
 READING = "bt709-white203-knee0.8-transfers-fields3-aperture"

@@ -173,6 +173,6 @@ def test_a_raised_version_makes_another_protocol(monkeypatch: pytest.MonkeyPatch
 
     assert Mended().protocol == "dis/fast480+phase240,15pairs,per0.5s@960,v2/mean"
     recipe = load_recipe("embedded")
-    assert recipe.clip_protocol == "64e73764d99b20e6"
+    assert recipe.clip_protocol == "fd2754d26e1deddb"
     monkeypatch.setattr(recipes, "SAMPLE_VERSION", 99)
     assert load_recipe("embedded").clip_protocol != recipe.clip_protocol
