@@ -244,6 +244,8 @@ class _Run:
         count = self._count
         count.restarts += self._timeline.restarts - self._restarts
         self._restarts = self._timeline.restarts
+        if shown is None and packet.size and not aside:
+            count.rate.add_untimed()
         # A packet that an edit list leaves out is decoded, but never shown.
         if shown is not None and not packet.is_discard:
             self._time = shown

@@ -44,7 +44,8 @@ MOST_IN_DOUBT = 16
 class Timeline:
     """The clock of one stretch of reading: make a new one after each seek. restarts: times that the clock was set anew.
     by_decoding: the container has decoding times only. in_doubt: it may turn out to: the decoder reorders frames, and no packet
-    was shown before one that came earlier. needs_all: in both cases every frame must be decoded to know when each is shown."""
+    was shown before one that came earlier. needs_all: in both cases, and where frames share a time, every frame must be decoded
+    to know when each is shown."""
 
     def __init__(self, video: OpenVideo, fps: float) -> None:
         base = video.clock.base
@@ -62,6 +63,9 @@ class Timeline:
         self._gap = max(1, round(step / base)) if base else 1  # Ticks between two frames.
         self._offset = 0
         self._last: int | None = None  # The decoding time of the last packet on this clock, in ticks.
+        # Whether several frames share a time, as in a program stream those do that begin in one of its packets. Their own times
+        # follow from their number.
+        self._shares_times = False
         self._shown: int | None = None  # The greatest time at which a packet is shown on this clock, in ticks.
         # By decoding: the times of the packets from the one at whose time the next frame may be shown, in ticks.
         self._decoding: deque[int] = deque(maxlen=None if self.by_decoding else 2 * MOST_IN_DOUBT)
@@ -86,6 +90,8 @@ class Timeline:
             else:
                 self._keep_rising(packet.dts, packet.dts if packet.pts is None else packet.pts)
             packet.dts += self._offset
+        elif packet.pts is None:
+            self._shares_times = self.needs_all = True
         if packet.pts is not None:
             packet.pts += self._offset
             if self._in_order and self._latest is not None and packet.pts < self._latest:
@@ -110,7 +116,7 @@ class Timeline:
         """Decide what the packets' times mean, as far as these first frames tell: if frames come out of the decoder in another
         order than their times, and those of all packets rose, they are times of decoding."""
         self.by_decoding = not rise(frames)
-        self.in_doubt, self.needs_all = False, self.by_decoding
+        self.in_doubt, self.needs_all = False, self.by_decoding or self._shares_times
 
     def time(self, frame: av.VideoFrame) -> float | None:
         """When a decoded frame is shown, seconds. None for one before the first that has a time."""
@@ -155,7 +161,7 @@ class Timeline:
             here += last + self._gap - (pts + self._offset)
             self._offset = here - dts
             self.restarts += 1
-        elif here > self._last:
+        elif here > self._last and not self._shares_times:
             self._gap = here - self._last
         self._last = here
 
@@ -178,18 +184,26 @@ class Rate:
     first: float = math.inf
     last: float = -math.inf
     _ahead: list[float] = field(default_factory=list)
+    _untimed: int = 0  # Packets without a time since the last one that has one.
+    _shares_times: bool = False  # Whether there was such a packet.
 
     def add(self, shown: float, decoded: float) -> None:
         """A packet: when it is shown and when it is decoded. All packets to come are shown no sooner than they are decoded."""
+        self.count, self._untimed = self.count + self._untimed, 0
         heapq.heappush(self._ahead, shown)
         while self._ahead and self._ahead[0] <= decoded:
             self._settle(heapq.heappop(self._ahead))
+
+    def add_untimed(self) -> None:
+        """A packet of which no time is known: its frame lies between its neighbours."""
+        self._shares_times = True
+        self._untimed += self.count > 0 or bool(self._ahead)
 
     def skip(self) -> None:
         """Reading goes on at another place."""
         if self.last > self.first:
             self.steps, self.seconds = self.steps + self.count - 1, self.seconds + self.last - self.first
-        self.count, self.first, self.last = 0, math.inf, -math.inf
+        self.count, self.first, self.last, self._untimed = 0, math.inf, -math.inf, 0
         self._ahead.clear()
 
     def finish(self) -> None:
@@ -205,8 +219,8 @@ class Rate:
         return (self.steps + (self.count - 1 if known else 0)) / seconds if seconds else math.nan
 
     def _settle(self, time: float) -> None:
-        # A second picture of the same moment is not shown.
-        self.count += time != self.last
+        # A second picture of the same moment is not shown, unless it was given the time of another one.
+        self.count += time != self.last or self._shares_times
         self.first, self.last = min(self.first, time), max(self.last, time)
 
 

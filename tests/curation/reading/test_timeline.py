@@ -76,6 +76,25 @@ def test_a_second_picture_of_the_same_moment_is_none_of_the_rate(tmp_path: Path)
 
 
 @pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
+def test_frames_of_a_program_stream_share_times(tmp_path: Path, how: dict[str, bool]) -> None:
+    """H.264 in small frames, several of which begin in one packet of the stream: the first has a time, the others none. A frame
+    that lies in two of these packets gets the time of the next one from ffmpeg, and then only one of them is shown."""
+    path = tmp_path / "small.mpg"
+    options = {"preset": "veryfast", "bf": "3", "crf": "40", "sc_threshold": "0"}
+    make(path, steady(50, 150), gop=50, rate=50, base=Fraction(1, 50), options=options)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    given = [packet.pts for packet in packets if packet.pts is not None]
+    assert sum(packet.pts is packet.dts is None for packet in packets) > 100
+    _, count, frames = shown(path, **how)
+    apart = [round(time * 50) - number for time, number in frames.items()]
+    twice = len(given) - len(set(given))
+    assert (len(frames), count.corrupt, count.restarts) == (150 - twice, 0, 0)
+    assert sum(map(abs, apart)) == twice <= 4
+    assert count.fps == pytest.approx(50, rel=0.01)
+
+
+@pytest.mark.parametrize("how", [SCAN, ALL], ids=["scan", "export"])
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg"])
 def test_frames_of_an_avi_without_reordering_are_shown_from_its_beginning(
     tmp_path: Path, how: dict[str, bool], codec: str
