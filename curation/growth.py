@@ -213,9 +213,8 @@ def _still_there(uris: Iterable[str], places: Collection[str], access: Access) -
                 uri, _ = split_uri(str(filesystem.unstrip_protocol(name)), access.reach.secret_keys)
                 if uri in missing:
                     there.add(uri)
-        except (
-            Exception
-        ):  # Each client raises its own error. It is a fault of the world, and says nothing about the files.
+        except Exception:
+            # Each client raises its own error. It is a fault of the world, and says nothing about the files.
             there |= missing
     return there
 

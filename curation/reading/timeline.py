@@ -92,6 +92,7 @@ class Timeline:
             packet.dts += self._offset
         elif packet.pts is None:
             self._shares_times = self.needs_all = True
+            self._in_order = self.in_doubt = False
         if packet.pts is not None:
             packet.pts += self._offset
             if self._in_order and self._latest is not None and packet.pts < self._latest:
